@@ -1,0 +1,139 @@
+"""The error tree. Each error is named by the boundary it crossed and carries what OpenAI's error body needs.
+
+BessemerError
+├── InvalidRequest (400)      the caller's input; names the field and the remedy
+│   └── ConfigError           settings, TOML files, command lines: one line, exit code 2
+├── Unauthorized (401)        no key, or a key that is not valid
+├── Forbidden (403)           a valid key without the right
+├── NotFound (404)
+├── Conflict (409)            the thing exists, or its state does not allow this
+├── RateLimited (429)
+├── ProviderError (502)       an upstream model failed; `retryable` says whether another try may help
+├── EngineError (500)         local inference failed
+├── GraderError (400)         a grader is broken (user code raises plain Python and is wrapped in this)
+├── TuningError (500)         a job stopped with a named cause
+└── StoreError (503)          the database or the artifact store is unavailable
+"""
+
+from typing import Any, ClassVar
+
+
+class BessemerError(Exception):
+    """Base of all named errors: HTTP status, OpenAI `type` and `code`, the offending parameter."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: ClassVar[str | None] = None
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.error_code = code or self.code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_restore, (type(self), self.message, self.__dict__))
+
+    def body(self) -> dict[str, Any]:
+        """Return OpenAI's error body: `{"error": {"message", "type", "param", "code"}}`."""
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.error_code}}
+
+
+def _restore(kind: type[BessemerError], message: str, state: dict[str, Any]) -> BessemerError:
+    error = kind(message)
+    error.__dict__.update(state)
+    return error
+
+
+class InvalidRequest(BessemerError):
+    """The caller's input is wrong; the message names the field and what to do."""
+
+    status = 400
+    type = "invalid_request_error"
+
+
+class ConfigError(InvalidRequest):
+    """A setting, configuration file or command line is wrong."""
+
+    code = "invalid_configuration"
+
+
+class Unauthorized(BessemerError):
+    """No API key, or one that is not valid."""
+
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+
+
+class Forbidden(BessemerError):
+    """The key is valid but lacks the right."""
+
+    status = 403
+    type = "permission_error"
+    code = "insufficient_permissions"
+
+
+class NotFound(BessemerError):
+    """The named thing does not exist for this caller."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+
+
+class Conflict(BessemerError):
+    """The thing exists already, or its state does not allow this."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "conflict"
+
+
+class RateLimited(BessemerError):
+    """A limit is reached; try again later."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class ProviderError(BessemerError):
+    """An upstream model failed. `retryable` says whether another attempt or target may help."""
+
+    status = 502
+    type = "server_error"
+    code = "provider_error"
+
+    def __init__(
+        self, message: str, *, retryable: bool = True, param: str | None = None, code: str | None = None
+    ) -> None:
+        super().__init__(message, param=param, code=code)
+        self.retryable = retryable
+
+
+class EngineError(BessemerError):
+    """Local inference failed."""
+
+    code = "engine_error"
+
+
+class GraderError(BessemerError):
+    """A grader is broken or refused its configuration."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_grader"
+
+
+class TuningError(BessemerError):
+    """A tuning job stopped; the code names the cause."""
+
+    code = "tuning_failed"
+
+
+class StoreError(BessemerError):
+    """The database or the artifact store is unavailable."""
+
+    status = 503
+    code = "store_unavailable"

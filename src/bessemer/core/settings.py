@@ -1,0 +1,73 @@
+"""Settings: one frozen type; TOML file < environment (`BESSEMER_…`) < flags. Unknown keys fail."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bessemer.core.errors import ConfigError
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything an installation may set; each default is declared here and nowhere else."""
+
+    data: Path = Path("data")
+    """Folder of the database, artifacts, models and logs."""
+    database_url: str | None = None
+    """PostgreSQL URL (postgresql+psycopg://…); None: SQLite in the data folder."""
+    host: str = "127.0.0.1"
+    port: int = 8080
+    config: Path | None = None
+    """TOML file of models, prompts, prices and routes; None: <data>/bessemer.toml."""
+    torch_threads: int | None = None
+    """Threads of the built-in engine; None: one per core."""
+    log_level: str = "info"
+    max_body_bytes: int = 16 * 1024 * 1024
+    engine_max_queue: int = 4096
+    """Requests that may wait for the engine before new ones get 429."""
+    writer_max_queue: int = 50_000
+    """Rows that may wait for the database before they are spooled to disk."""
+    organization: str = "org-bessemer"
+
+    @property
+    def models_dir(self) -> Path:
+        """Folder of model files."""
+        return self.data / "models"
+
+    @property
+    def config_path(self) -> Path:
+        """The registry's TOML file."""
+        return self.config or self.data / "bessemer.toml"
+
+
+def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None, **flags: Any) -> Settings:
+    """Build Settings from a TOML file, then environment variables, then flags that are not None.
+
+    Raises ConfigError that names the key and the remedy.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values.update(tomllib.loads(path.read_text()))
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"The settings file {str(path)!r} cannot be read: {error}.", param="settings") from error
+    fields = {field.name for field in msgspec.structs.fields(Settings)}
+    for name, text in (os.environ if environ is None else environ).items():
+        if name.startswith("BESSEMER_"):
+            key = name.removeprefix("BESSEMER_").lower()
+            if key in fields:
+                values[key] = text
+    values.update({key: value for key, value in flags.items() if value is not None})
+    try:
+        return msgspec.convert(values, Settings, strict=False, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"Settings: {error}. Known keys: {', '.join(sorted(fields))}.", param="settings") from error
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str | Path):
+        return Path(value)
+    raise NotImplementedError(f"{kind} cannot be read from settings")

@@ -1,0 +1,401 @@
+"""The nouns: frozen, serialisable, shared by every module. One meaning each (docs/architecture.md)."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+JSON = dict[str, Any]
+
+
+class Frozen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=False):
+    """Base of all nouns: immutable, keyword-only, unknown fields refused."""
+
+
+# -- registry ---------------------------------------------------------------------------------------------------------
+
+
+class ProviderKind(StrEnum):
+    """What stands behind a model."""
+
+    LOCAL = "local"
+    """The built-in engine."""
+    OPENAI = "openai"
+    """Any OpenAI-compatible server over HTTP."""
+    RECORDED = "recorded"
+    """Real answers recorded earlier, matched by prompt text; anything else is refused; labelled recorded everywhere."""
+
+
+class Price(Frozen, frozen=True):
+    """A dated list price. Token prices in USD per million tokens; an hourly price charges measured seconds instead."""
+
+    id: str
+    source: str
+    date: str
+    input_per_million: float | None = None
+    output_per_million: float | None = None
+    per_hour: float | None = None
+
+
+class Prompt(Frozen, frozen=True):
+    """How structured input becomes chat messages: `{{input.x}}` templates."""
+
+    name: str
+    user: str
+    system: str | None = None
+
+
+class Model(Frozen, frozen=True):
+    """A servable model: where its answers come from and what they cost."""
+
+    name: str
+    provider: ProviderKind
+    price: str
+    """Id of the Price."""
+    path: str | None = None
+    """local: a GGUF file or safetensors folder; recorded: a JSON Lines file of recorded answers."""
+    base_url: str | None = None
+    """openai: the server's base URL, up to and including /v1."""
+    api_key_env: str | None = None
+    """openai: name of the environment variable that holds the key."""
+    upstream_model: str | None = None
+    """openai: the model name there; default: `name`."""
+    context_tokens: int = 2048
+
+
+class Lineage(Frozen, frozen=True):
+    """Where a version came from; everything needed to make it again."""
+
+    base: str
+    dataset_sha256: str | None = None
+    grader: JSON | None = None
+    method: str | None = None
+    hyperparameters: JSON | None = None
+    seed: int | None = None
+    code_commit: str | None = None
+    job_id: str | None = None
+
+
+class ModelVersion(Frozen, frozen=True):
+    """One immutable version of a model: the provider's model itself, or base plus adapter, prompt and answer rules."""
+
+    id: str
+    """`model@hash` (12 hex digits of the content hash)."""
+    model: str
+    created_at: float
+    prompt: str | None = None
+    """Name of the Prompt that renders structured input for this version."""
+    adapter_sha256: str | None = None
+    """Blob (a tar of the peft adapter folder) to apply to the base; None is the base itself."""
+    choices: tuple[str, ...] = ()
+    """When set, the answer is one of these, scored in one pass."""
+    choice_bias: tuple[float, ...] = ()
+    """Added to each choice's log-probability before the softmax; chosen on a selection split."""
+    response_schema: JSON | None = None
+    grammar: str | None = None
+    """A Lark grammar template (`{{input.x}}` filled per request) that constrains the answer."""
+    max_tokens: int = 256
+    lineage: Lineage | None = None
+
+
+class Alias(Frozen, frozen=True):
+    """A movable name on the versions of a model: `champion`, `challenger`."""
+
+    model: str
+    name: str
+    version: str
+    moved_at: float
+    reason: str = ""
+
+
+class Target(Frozen, frozen=True):
+    """A model a route may ask: `model` (its newest base version), `model:alias`, or a version id `model@hash`."""
+
+    model: str
+    weight: float = 1.0
+    prompt: str | None = None
+    """Overrides the version's prompt."""
+
+
+class Calibration(Frozen, frozen=True):
+    """A monotone map from a raw confidence score to P(correct), bound to the version it was measured on."""
+
+    version: str
+    score: str
+    """choice_margin | mean_logprob | min_logprob"""
+    dataset_sha256: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    """Isotonic fit: y[i] holds at score x[i]; linear in between, constant outside."""
+
+
+class Guarantee(Frozen, frozen=True):
+    """What distribution-free risk control states about a cascade's threshold."""
+
+    metric: str
+    method: str
+    alpha: float
+    """Bound on the risk (loss of quality against the incumbent, in the metric's unit)."""
+    delta: float
+    """The bound holds with probability at least 1 - delta over calibration sets."""
+    n: int
+    dataset_sha256: str
+    statement: str
+
+
+class Step(Frozen, frozen=True):
+    """One step of a route: weighted targets; accepted when confidence reaches the threshold (None: always)."""
+
+    targets: tuple[Target, ...]
+    threshold: float | None = None
+    calibration: Calibration | None = None
+
+
+class Route(Frozen, frozen=True):
+    """What a client writes in `model`: steps in order (a cascade has more than one), then fallbacks for failures."""
+
+    name: str
+    steps: tuple[Step, ...]
+    fallbacks: tuple[Target, ...] = ()
+    guarantee: Guarantee | None = None
+
+
+# -- inference --------------------------------------------------------------------------------------------------------
+
+
+class TokenLogprob(Frozen, frozen=True):
+    """A generated token and its log-probability (natural log) under the version that answered."""
+
+    token: str
+    logprob: float
+
+
+class ModelCall(Frozen, frozen=True):
+    """One attempt at one provider."""
+
+    id: str
+    inference_id: str
+    step: int
+    version: str
+    provider: ProviderKind
+    output: str | None
+    finish_reason: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cost_usd: float | None
+    latency_s: float
+    created_at: float
+    ttft_s: float | None = None
+    cached_tokens: int | None = None
+    token_logprobs: tuple[TokenLogprob, ...] = ()
+    choice_logprobs: dict[str, float] | None = None
+    """Normalised log-probability per choice, when the answer is enumerable."""
+    score: float | None = None
+    """Raw confidence score named by the step's calibration."""
+    confidence: float | None = None
+    """Calibrated P(correct)."""
+    accepted: bool = True
+    propensity: float = 1.0
+    """Probability with which the router drew this target in this step."""
+    prompt: str | None = None
+    error: str | None = None
+
+
+class Inference(Frozen, frozen=True):
+    """One client request and its answer. Appended once."""
+
+    id: str
+    route: str
+    created_at: float
+    key_id: str
+    messages: tuple[JSON, ...]
+    """As the client sent them; empty when only structured input was sent."""
+    input: JSON | None
+    """Structured input, when the client sent it: renders again through any later prompt."""
+    input_sha256: str
+    """Content hash of `input`, or of `messages` without one: splits are made by it."""
+    output: str | None
+    finish_reason: str | None
+    version: str | None
+    """The version whose answer was returned."""
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None
+    latency_s: float
+    propensity: float
+    config_sha256: str
+    calls: tuple[ModelCall, ...]
+    ttft_s: float | None = None
+    episode_id: str | None = None
+    tags: dict[str, str] = {}
+    error: str | None = None
+
+
+class FeedbackKind(StrEnum):
+    """The closed set of feedback."""
+
+    BOOLEAN = "boolean"
+    FLOAT = "float"
+    COMMENT = "comment"
+    DEMONSTRATION = "demonstration"
+
+
+class FeedbackSource(StrEnum):
+    """Who or what said it (MLflow's assessment sources)."""
+
+    HUMAN = "human"
+    LLM_JUDGE = "llm_judge"
+    CODE = "code"
+    OUTCOME = "outcome"
+
+
+class Feedback(Frozen, frozen=True):
+    """Something learned about an inference or an episode. Appended once."""
+
+    id: str
+    metric: str
+    """`verdict` and other boolean or float metrics; `comment`; `demonstration`."""
+    kind: FeedbackKind
+    value: bool | float | str
+    source: FeedbackSource
+    created_at: float
+    inference_id: str | None = None
+    episode_id: str | None = None
+    author: str | None = None
+    trust: float = 1.0
+    """Weight in [0, 1]."""
+    key_id: str | None = None
+
+
+# -- datasets, jobs, evaluations --------------------------------------------------------------------------------------
+
+
+class Split(StrEnum):
+    """Parts of a dataset; an input is in exactly one of them, by hash."""
+
+    TRAIN = "train"
+    SELECTION = "selection"
+    """Chooses checkpoints, biases, hyperparameters."""
+    CALIBRATION = "calibration"
+    """Calibrates confidence and sets cascade thresholds; nothing else sees it."""
+    HOLDOUT = "holdout"
+    """Seen by the final evaluation alone."""
+
+
+class Example(Frozen, frozen=True):
+    """A frozen row: input, what was answered, what was learned about it."""
+
+    id: str
+    split: Split
+    input: JSON | None
+    messages: tuple[JSON, ...]
+    answer: str | None
+    verdict: bool | None = None
+    demonstration: str | None = None
+    scores: dict[str, float] = {}
+    weight: float = 1.0
+    version: str | None = None
+    """The version that gave `answer`."""
+
+
+class Dataset(Frozen, frozen=True):
+    """A frozen, content-hashed selection of examples."""
+
+    id: str
+    name: str
+    sha256: str
+    """Blob of the examples, JSON Lines in canonical form."""
+    created_at: float
+    counts: dict[str, int]
+    provenance: JSON
+    files: dict[str, str] = {}
+    """OpenAI file id per split, ready for `training_file`."""
+
+
+class JobStatus(StrEnum):
+    """OpenAI's statuses, and `paused`, which their own examples return."""
+
+    VALIDATING_FILES = "validating_files"
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Interval(Frozen, frozen=True):
+    """A point estimate with its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+    level: float = 0.95
+    method: str = "paired bootstrap"
+
+
+class EvaluationRow(Frozen, frozen=True):
+    """One system scored on one dataset split."""
+
+    name: str
+    version: str | None
+    n: int
+    unscorable: int
+    score: Interval | None
+    cost_usd: float | None
+    input_tokens: int
+    output_tokens: int
+    latency_p50_s: float | None
+    latency_p95_s: float | None
+    provider: ProviderKind | None = None
+
+
+class GateResult(Frozen, frozen=True):
+    """The stated non-inferiority rule and its outcome for a candidate against a reference."""
+
+    passed: bool
+    rule: str
+    difference: Interval
+    margin: float
+
+
+class Evaluation(Frozen, frozen=True):
+    """Versions scored on a dataset by a grader or metric, with the gate's result."""
+
+    id: str
+    dataset: str
+    split: Split
+    metric: str
+    created_at: float
+    rows: tuple[EvaluationRow, ...]
+    gate: GateResult | None = None
+
+
+# -- governance -------------------------------------------------------------------------------------------------------
+
+
+class Role(StrEnum):
+    """What a key may do."""
+
+    ADMIN = "admin"
+    """Everything, keys included."""
+    MEMBER = "member"
+    """Inference, feedback, datasets, jobs."""
+    INFERENCE = "inference"
+    """Inference and feedback alone."""
+
+
+class Principal(Frozen, frozen=True):
+    """Who asks: the key's id, its name and role."""
+
+    key_id: str
+    name: str
+    role: Role
+
+
+def as_json(value: msgspec.Struct | Mapping[str, Any]) -> JSON:
+    """Return a noun as plain JSON types."""
+    result = msgspec.to_builtins(value, str_keys=True)
+    assert isinstance(result, dict)
+    return result
