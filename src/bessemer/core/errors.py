@@ -2,7 +2,9 @@
 
 BessemerError
 ├── InvalidRequest (400)      the caller's input; names the field and the remedy
-│   └── ConfigError           settings, TOML files, command lines: one line, exit code 2
+│   ├── ConfigError           settings, TOML files, command lines: one line, exit code 2
+│   ├── MethodNotAllowed (405)
+│   └── PayloadTooLarge (413)
 ├── Unauthorized (401)        no key, or a key that is not valid
 ├── Forbidden (403)           a valid key without the right
 ├── NotFound (404)
@@ -56,6 +58,20 @@ class ConfigError(InvalidRequest):
     """A setting, configuration file or command line is wrong."""
 
     code = "invalid_configuration"
+
+
+class MethodNotAllowed(InvalidRequest):
+    """The path exists, but not with this HTTP method."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class PayloadTooLarge(InvalidRequest):
+    """The request body is larger than the server takes."""
+
+    status = 413
+    code = "payload_too_large"
 
 
 class Unauthorized(BessemerError):

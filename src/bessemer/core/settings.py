@@ -26,6 +26,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Threads of the built-in engine; None: one per core."""
     log_level: str = "info"
     max_body_bytes: int = 16 * 1024 * 1024
+    """Largest JSON body."""
+    max_file_bytes: int = 512 * 1024 * 1024
+    """Largest uploaded file (OpenAI's own limit for one file)."""
     engine_max_queue: int = 4096
     """Requests that may wait for the engine before new ones get 429."""
     writer_max_queue: int = 50_000
