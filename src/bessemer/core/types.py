@@ -44,6 +44,13 @@ class Prompt(Frozen, frozen=True):
     name: str
     user: str
     system: str | None = None
+    choices: tuple[str, ...] = ()
+    """When set, the answer is one of these, scored in one pass; a version's own `choices` win."""
+    response_schema: JSON | None = None
+    """JSON schema of the answer."""
+    grammar: str | None = None
+    """Lark grammar of the answer, itself a template; see ModelVersion."""
+    max_tokens: int | None = None
 
 
 class Model(Frozen, frozen=True):
