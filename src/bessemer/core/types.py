@@ -53,6 +53,27 @@ class Prompt(Frozen, frozen=True):
     max_tokens: int | None = None
 
 
+class RecordedFormat(Frozen, frozen=True):
+    """Which fields of a JSON Lines file of recorded answers hold what. Dotted paths reach into objects."""
+
+    prompt_field: str | None = "prompt"
+    """Field with the user text that the recorded model saw; None: answers are found by key alone."""
+    answer_field: str = "recorded_answer"
+    key_field: str | None = None
+    """Field with an id that tells apart records of equal text."""
+    key: str | None = None
+    """Where a request carries that id: `tags.NAME` or `input.NAME`."""
+    tokenizer: str | None = None
+    """Name of the local model whose tokenizer counts the tokens that the file does not state."""
+    input_tokens_field: str | None = None
+    output_tokens_field: str | None = None
+    mean_input_tokens: float | None = None
+    """Published mean per answer, where the file has no count of its own."""
+    mean_output_tokens: float | None = None
+    mean_total_tokens: float | None = None
+    """Published mean of input and output together; the output is counted or known and the input is the rest."""
+
+
 class Model(Frozen, frozen=True):
     """A servable model: where its answers come from and what they cost."""
 
@@ -69,6 +90,8 @@ class Model(Frozen, frozen=True):
     upstream_model: str | None = None
     """openai: the model name there; default: `name`."""
     context_tokens: int = 2048
+    recorded: RecordedFormat | None = None
+    """recorded: the fields of its file; default: `prompt` and `recorded_answer`."""
 
 
 class Lineage(Frozen, frozen=True):
@@ -176,6 +199,8 @@ class TokenLogprob(Frozen, frozen=True):
 
     token: str
     logprob: float
+    forced: bool = False
+    """A grammar left no other token: no decision was made here, so confidence scores leave it out."""
 
 
 class ModelCall(Frozen, frozen=True):
