@@ -1,0 +1,222 @@
+"""OpenAI's fine-tuning jobs (tuning.md §2.1). Handlers write job rows; the worker process runs them."""
+
+import asyncio
+import time
+
+from starlette.types import ASGIApp
+
+from bessemer.core.errors import Conflict, InvalidRequest, NotFound
+from bessemer.core.ids import new_id
+from bessemer.core.openai import FineTuningCheckpoint, FineTuningEvent, FineTuningJob, FineTuningJobRequest, StrictWire
+from bessemer.core.types import JobStatus, as_json
+from bessemer.server.fine_tuning import check_request, method_of
+from bessemer.server.http import Call, JSONResponse, decoder
+from bessemer.server.job_ids import job_id
+from bessemer.server.lists import ListQuery, page, page_limit
+from bessemer.store import job_rows
+from bessemer.store.job_rows import Control, JobCheckpoint, JobEvent, JobKind, JobRow
+
+_REQUEST = decoder(FineTuningJobRequest)
+_FINISHED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
+_WAITING = (JobStatus.VALIDATING_FILES, JobStatus.QUEUED)
+
+
+class JobsQuery(StrictWire):
+    """Query of GET /v1/fine_tuning/jobs."""
+
+    limit: int = 20
+    after: str | None = None
+    metadata: dict[str, str] = {}
+    """`metadata[k]=v`: every pair must match."""
+
+
+class CheckpointsQuery(StrictWire):
+    """Query of GET /v1/fine_tuning/jobs/{id}/checkpoints."""
+
+    limit: int = 10
+    after: str | None = None
+
+
+async def create(call: Call) -> ASGIApp:
+    """POST /v1/fine_tuning/jobs. With an Idempotency-Key header, the same key gives the same job."""
+    request = await call.body(_REQUEST)
+    row = await asyncio.to_thread(_create, call, request)
+    return JSONResponse(wire(row, call.services.settings.organization))
+
+
+def _create(call: Call, request: FineTuningJobRequest) -> JobRow:
+    services = call.services
+    method = check_request(request, services.catalog, services.database, services.blobs, services.graders)
+    stored = as_json(request) | {"method": as_json(method), "seed": request.seed or 0}
+    stored.pop("hyperparameters", None)
+    row = JobRow(
+        id=job_id(call, "ftjob"),
+        kind=JobKind.FINE_TUNING,
+        request=stored,
+        status=JobStatus.QUEUED,
+        created_at=time.time(),
+        key_id=call.principal.key_id,
+        metadata=request.metadata or {},
+    )
+    try:
+        job_rows.insert(services.database, row)
+    except Conflict:
+        return _same_request(job_rows.get(services.database, row.id), row)
+    job_rows.append_event(services.database, row.id, f"Created fine-tuning job: {row.id}")
+    return row
+
+
+def _same_request(existing: JobRow, new: JobRow) -> JobRow:
+    if existing.request != new.request:
+        raise InvalidRequest(
+            f"This Idempotency-Key already made {existing.id} from another request; use a new key.",
+            code="idempotency_key_reused",
+        )
+    return existing
+
+
+async def list_jobs(call: Call) -> ASGIApp:
+    """GET /v1/fine_tuning/jobs: newest first."""
+    wanted = {
+        key[len("metadata[") : -1]: value
+        for key, value in call.request.query_params.items()
+        if key.startswith("metadata[") and key.endswith("]")
+    }
+    query = call.query(JobsQuery, {"metadata": wanted})
+    limit = page_limit(query.limit)
+    rows = await asyncio.to_thread(_find, call, query, limit)
+    organization = call.services.settings.organization
+    return JSONResponse(page(rows, limit, lambda row: wire(row, organization), lambda row: row.id))
+
+
+def _find(call: Call, query: JobsQuery, limit: int) -> list[JobRow]:
+    """Return up to `limit` + 1 rows; metadata is compared here, so pages are read until there are enough."""
+    found: list[JobRow] = []
+    after = query.after
+    while len(found) <= limit:
+        batch = job_rows.find(
+            call.services.database, kind=JobKind.FINE_TUNING, limit=limit + 1, after=after
+        )
+        found += [row for row in batch if query.metadata.items() <= row.metadata.items()]
+        if len(batch) <= limit:
+            break
+        after = batch[-1].id
+    return found
+
+
+async def get(call: Call) -> ASGIApp:
+    """GET /v1/fine_tuning/jobs/{job_id}."""
+    return JSONResponse(wire(await asyncio.to_thread(_row, call), call.services.settings.organization))
+
+
+async def cancel(call: Call) -> ASGIApp:
+    """POST /v1/fine_tuning/jobs/{job_id}/cancel: at once when it waits, at the next step when it runs."""
+    return await _steer(call, Control.CANCEL)
+
+
+async def pause(call: Call) -> ASGIApp:
+    """POST /v1/fine_tuning/jobs/{job_id}/pause: a running job stops at its next checkpoint."""
+    return await _steer(call, Control.PAUSE)
+
+
+async def resume(call: Call) -> ASGIApp:
+    """POST /v1/fine_tuning/jobs/{job_id}/resume: a paused job waits for the worker again."""
+    return await _steer(call, None)
+
+
+async def _steer(call: Call, control: Control | None) -> ASGIApp:
+    row = await asyncio.to_thread(steer, call, _row(call), control)
+    return JSONResponse(wire(row, call.services.settings.organization))
+
+
+def steer(call: Call, row: JobRow, control: Control | None) -> JobRow:
+    """Cancel, pause or (None) resume a job of any kind. Raises InvalidRequest when its status does not allow it."""
+    database = call.services.database
+    idle = {Control.CANCEL: (*_WAITING, JobStatus.PAUSED), Control.PAUSE: _WAITING, None: (JobStatus.PAUSED,)}[control]
+    target = {Control.CANCEL: JobStatus.CANCELLED, Control.PAUSE: JobStatus.PAUSED, None: JobStatus.QUEUED}[control]
+    if row.status in idle:
+        job_rows.request(database, row.id, None)
+        row = job_rows.transition(database, row.id, idle, target)
+        if target is JobStatus.CANCELLED:
+            row = job_rows.update(database, row.id, finished_at=time.time())
+    elif row.status is JobStatus.RUNNING:
+        row = job_rows.request(database, row.id, control)
+    else:
+        verb = {Control.CANCEL: "cancelled", Control.PAUSE: "paused", None: "resumed"}[control]
+        raise InvalidRequest(
+            f"{row.id} is {row.status.value} and cannot be {verb}.", param="job_id", code="invalid_job_state"
+        )
+    return row
+
+
+async def events(call: Call) -> ASGIApp:
+    """GET /v1/fine_tuning/jobs/{job_id}/events: newest first."""
+    query = call.query(ListQuery)
+    limit = page_limit(query.limit)
+    row = await asyncio.to_thread(_row, call)
+    rows = await asyncio.to_thread(
+        job_rows.events, call.services.database, row.id, limit=limit + 1, after=query.after
+    )
+    return JSONResponse(page(rows, limit, _event, lambda event: event.id))
+
+
+async def checkpoints(call: Call) -> ASGIApp:
+    """GET /v1/fine_tuning/jobs/{job_id}/checkpoints: newest first."""
+    query = call.query(CheckpointsQuery)
+    limit = page_limit(query.limit)
+    row = await asyncio.to_thread(_row, call)
+    rows = await asyncio.to_thread(
+        job_rows.checkpoints, call.services.database, row.id, limit=limit + 1, after=query.after
+    )
+    return JSONResponse(page(rows, limit, _checkpoint, lambda checkpoint: checkpoint.id))
+
+
+def _row(call: Call) -> JobRow:
+    identifier = call.path("job_id")
+    row = job_rows.get(call.services.database, identifier)
+    if row.kind is not JobKind.FINE_TUNING:
+        raise NotFound(f"No fine-tuning job {identifier!r}.", param="job_id")
+    return row
+
+
+def _event(row: JobEvent) -> FineTuningEvent:
+    return FineTuningEvent(
+        id=row.id, created_at=int(row.created_at), level=row.level, message=row.message, type=row.type, data=row.data
+    )
+
+
+def _checkpoint(row: JobCheckpoint) -> FineTuningCheckpoint:
+    return FineTuningCheckpoint(
+        id=row.id,
+        created_at=int(row.created_at),
+        fine_tuned_model_checkpoint=row.version,
+        fine_tuning_job_id=row.job_id,
+        step_number=row.step,
+        metrics=row.metrics,
+    )
+
+
+def wire(row: JobRow, organization: str) -> FineTuningJob:
+    """Return the job as OpenAI's object. `row.result` may hold fine_tuned_model, result_files, estimated_finish."""
+    request, result = row.request, row.result or {}
+    method = request["method"]
+    return FineTuningJob(
+        id=row.id,
+        created_at=int(row.created_at),
+        model=request["model"],
+        status=row.status.value,
+        training_file=request["training_file"],
+        validation_file=request.get("validation_file"),
+        organization_id=organization,
+        seed=request["seed"],
+        method=method,
+        hyperparameters=method.get(method["type"], {}).get("hyperparameters", {}),
+        fine_tuned_model=result.get("fine_tuned_model"),
+        finished_at=None if row.finished_at is None else int(row.finished_at),
+        error=row.error,
+        result_files=result.get("result_files", []),
+        trained_tokens=row.trained_tokens,
+        estimated_finish=result.get("estimated_finish"),
+        integrations=request.get("integrations"),
+        metadata=row.metadata or None,
+    )

@@ -1,0 +1,44 @@
+"""OpenAI's model list: routes, models, aliases and versions, everything a client may write in `model`."""
+
+from starlette.types import ASGIApp
+
+from bessemer.core.errors import NotFound
+from bessemer.core.openai import ModelObject
+from bessemer.registry.catalog import Catalog
+from bessemer.server.http import Call, JSONResponse
+from bessemer.server.lists import envelope
+
+
+async def list_models(call: Call) -> ASGIApp:
+    """GET /v1/models."""
+    rows = list(known(call.services.catalog, call.services.settings.organization).values())
+    return JSONResponse(envelope(rows, ids=[row.id for row in rows]))
+
+
+async def get_model(call: Call) -> ASGIApp:
+    """GET /v1/models/{model}."""
+    name = call.path("model")
+    row = known(call.services.catalog, call.services.settings.organization).get(name)
+    if row is None:
+        raise NotFound(f"The model {name!r} does not exist; GET /v1/models lists those that do.", code="model_not_found")
+    return JSONResponse(row)
+
+
+def known(catalog: Catalog, organization: str) -> dict[str, ModelObject]:
+    """Return every servable name once; a route wins over a model of the same name. Configured ones are created at 0."""
+    rows: dict[str, ModelObject] = {}
+
+    def add(name: str, created: float, owner: str) -> None:
+        rows.setdefault(name, ModelObject(id=name, created=int(created), owned_by=owner))
+
+    for route in catalog.routes():
+        changes = catalog.route_history(route.name)
+        add(route.name, changes[-1].created_at if changes else 0, organization)
+    for model in catalog.models():
+        add(model.name, 0, model.provider.value)
+    for alias in catalog.aliases():
+        add(f"{alias.model}:{alias.name}", alias.moved_at, organization)
+    for version in catalog.versions():
+        add(version.id, version.created_at, organization)
+        add(version.model, version.created_at, organization)
+    return rows

@@ -1,0 +1,128 @@
+"""What a fine-tuning request must satisfy before a job row is written: ranges, files, model, grader (tuning.md §2.1)."""
+
+import re
+from typing import Final
+
+from bessemer.core.errors import InvalidRequest, NotFound
+from bessemer.core.openai import (
+    FineTuningJobRequest,
+    Method,
+    ReinforcementHyperparameters,
+    SupervisedHyperparameters,
+    SupervisedMethod,
+)
+from bessemer.core.types import ProviderKind
+from bessemer.evals import graders
+from bessemer.evals.grader import Services as GraderServices
+from bessemer.registry.catalog import Catalog
+from bessemer.server.api.files import PURPOSE, check_rows
+from bessemer.store import files
+from bessemer.store.blobs import Blobs
+from bessemer.store.database import Database
+
+_RANGES: Final[dict[str, tuple[float, float]]] = {
+    "n_epochs": (1, 50),
+    "batch_size": (1, 256),
+    "compute_multiplier": (1e-5, 10),
+    "eval_interval": (1, float("inf")),
+    "eval_samples": (1, float("inf")),
+}
+_SUFFIX = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_MAX_SEED: Final = 2_147_483_647
+_LAST_ROLE: Final = {"supervised": ("assistant",), "reinforcement": ("user", "system", "developer", "tool")}
+
+
+def check_request(
+    request: FineTuningJobRequest, catalog: Catalog, database: Database, blobs: Blobs, grader_services: GraderServices
+) -> Method:
+    """Return the request's method with defaults filled in. Raises InvalidRequest that names the field; blocking."""
+    _check_scalars(request)
+    method = method_of(request)
+    if method.reinforcement is not None:
+        graders.check(method.reinforcement.grader, grader_services)
+    try:
+        resolved = catalog.resolve(request.model)
+    except NotFound as error:
+        raise NotFound(error.message, param="model", code="model_not_found") from None
+    if resolved.model.provider is not ProviderKind.LOCAL:
+        raise InvalidRequest(
+            f"{request.model!r} is served by {resolved.model.provider.value}; only local models can be tuned.", param="model"
+        )
+    _check_file(request.training_file, "training_file", method.type, database, blobs)
+    if request.validation_file is not None:
+        _check_file(request.validation_file, "validation_file", method.type, database, blobs)
+    return method
+
+
+def method_of(request: FineTuningJobRequest) -> Method:
+    """Return the method of a request, its body filled in and its ranges checked. Raises InvalidRequest."""
+    method = request.method
+    if method is None:
+        body = SupervisedMethod(hyperparameters=request.hyperparameters or SupervisedHyperparameters())
+        method = Method(type="supervised", supervised=body)
+    elif request.hyperparameters is not None:
+        raise InvalidRequest(
+            "'hyperparameters' is deprecated and cannot join 'method'; write them under the method.", param="hyperparameters"
+        )
+    if method.type == "dpo":
+        raise InvalidRequest("The method 'dpo' is not offered; use supervised or reinforcement.", param="method.type")
+    for name in ("supervised", "reinforcement", "dpo"):
+        if name != method.type and getattr(method, name) is not None:
+            raise InvalidRequest(f"'method.{name}' does not belong to type {method.type!r}.", param=f"method.{name}")
+    if method.type == "supervised" and method.supervised is None:
+        method = Method(type="supervised", supervised=SupervisedMethod())
+    body_of_type = method.supervised if method.type == "supervised" else method.reinforcement
+    if body_of_type is None:
+        raise InvalidRequest(
+            "Missing required parameter: 'method.reinforcement' (with its grader).",
+            param="method.reinforcement",
+            code="missing_required_parameter",
+        )
+    _check_ranges(body_of_type.hyperparameters, f"method.{method.type}.hyperparameters")
+    return method
+
+
+def _check_ranges(values: SupervisedHyperparameters | ReinforcementHyperparameters, where: str) -> None:
+    for name, (low, high) in _RANGES.items():
+        value = getattr(values, name, "auto")
+        if value != "auto" and not low <= value <= high:
+            bound = f"at least {low:g}" if high == float("inf") else f"{low:g} to {high:g}"
+            raise InvalidRequest(f"'{name}' must be 'auto' or {bound}; got {value}.", param=f"{where}.{name}")
+    rate = values.learning_rate_multiplier
+    if rate != "auto" and not 0 < rate < float("inf"):
+        raise InvalidRequest(
+            f"'learning_rate_multiplier' must be 'auto' or above 0; got {rate}.", param=f"{where}.learning_rate_multiplier"
+        )
+
+
+def _check_scalars(request: FineTuningJobRequest) -> None:
+    if request.suffix is not None and not _SUFFIX.fullmatch(request.suffix):
+        raise InvalidRequest("'suffix' must be 1 to 64 letters, digits, '.', '_' or '-'.", param="suffix")
+    if request.seed is not None and not 0 <= request.seed <= _MAX_SEED:
+        raise InvalidRequest(f"'seed' must be 0 to {_MAX_SEED}; got {request.seed}.", param="seed")
+    if request.integrations:
+        raise InvalidRequest("'integrations' are not offered: nothing leaves the boundary. Remove it.", param="integrations")
+    check_metadata(request.metadata or {})
+
+
+def check_metadata(metadata: dict[str, str]) -> None:
+    """Apply OpenAI's limits: 16 pairs, keys of 64 and values of 512 characters. Raises InvalidRequest."""
+    if len(metadata) > 16 or any(len(key) > 64 or len(value) > 512 for key, value in metadata.items()):
+        raise InvalidRequest(
+            "'metadata' may hold 16 pairs, keys of 64 and values of 512 characters at most.", param="metadata"
+        )
+
+
+def _check_file(file_id: str, param: str, method: str, database: Database, blobs: Blobs) -> None:
+    try:
+        row = files.get(database, file_id)
+    except NotFound:
+        raise InvalidRequest(
+            f"'{param}': no file {file_id!r}; upload it with POST /v1/files first.", param=param, code="file_not_found"
+        ) from None
+    if row.purpose != PURPOSE:
+        raise InvalidRequest(f"'{param}' {file_id!r} has purpose {row.purpose!r}; it needs {PURPOSE!r}.", param=param)
+    try:
+        check_rows(blobs.read(row.sha256), last_role=_LAST_ROLE[method])
+    except InvalidRequest as error:
+        raise InvalidRequest(error.message, param=param, code="invalid_training_file") from None

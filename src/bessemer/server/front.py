@@ -1,0 +1,182 @@
+"""The outermost ASGI application: request id, body limit, authentication, error shape, access log, metrics.
+
+Plain ASGI, no middleware class between the socket and the handler, so a disconnect reaches the handler (gateway.md G16).
+Knows no endpoint; what needs no key is given to it.
+"""
+
+import ipaddress
+import re
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bessemer.core.errors import BessemerError, InvalidRequest, MethodNotAllowed, NotFound, PayloadTooLarge
+from bessemer.core.ids import new_id
+from bessemer.core.types import Principal
+from bessemer.server.http import ClientGone, JSONResponse
+
+Authenticate = Callable[[str | None], Awaitable[Principal]]
+Observe = Callable[[str, int, float], None]
+
+_REQUEST_ID = re.compile(rb"[\w.:-]{1,128}")
+_CLIENT_GONE: Final = 499
+"""Logged status of a request whose client left first (nginx's convention); nobody receives it."""
+log = structlog.get_logger("bessemer.http")
+
+
+class Front:
+    """Wraps the router. `public` paths need no key; `local` paths need none when asked from this machine itself."""
+
+    def __init__(
+        self,
+        router: ASGIApp,
+        authenticate: Authenticate,
+        observe: Observe,
+        *,
+        max_body_bytes: int,
+        max_file_bytes: int,
+        public: frozenset[str],
+        local: frozenset[str],
+    ) -> None:
+        self._router = router
+        self._authenticate = authenticate
+        self._observe = observe
+        self._max_body_bytes = max_body_bytes
+        self._max_file_bytes = max_file_bytes
+        self._public = public
+        self._local = local
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection scope; web sockets are closed."""
+        if scope["type"] == "lifespan":
+            await self._router(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._serve(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        headers = dict(scope["headers"])
+        exchange = _Exchange(send, _request_id(headers.get(b"x-request-id")))
+        scope["app"] = self  # makes the router raise 405 instead of answering it in plain text
+        with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
+            try:
+                limit = self._limit(scope, headers)
+                await self._admit(scope, headers)
+                await self._router(scope, _limited(receive, limit), exchange.send)
+            except ClientGone:
+                exchange.status = _CLIENT_GONE
+            except HTTPException as error:
+                await exchange.fail(_named(error, scope))
+            except BessemerError as error:
+                await exchange.fail(error)
+            except Exception:
+                log.exception("unhandled", method=scope["method"], path=scope["path"])
+                await exchange.fail(BessemerError(f"Internal error; the log has it under {exchange.request_id}."))
+            finally:
+                seconds = time.perf_counter() - started
+                endpoint = scope.get("bessemer.endpoint", "unmatched")
+                self._observe(endpoint, exchange.status, seconds)
+                log.info(
+                    "request",
+                    method=scope["method"],
+                    path=scope["path"],
+                    status=exchange.status,
+                    seconds=round(seconds, 6),
+                    key=getattr(scope.get("bessemer.principal"), "key_id", None),
+                )
+
+    def _limit(self, scope: Scope, headers: dict[bytes, bytes]) -> int:
+        """Return the largest body for this request; refuse a declared length above it before reading a byte."""
+        multipart = headers.get(b"content-type", b"").startswith(b"multipart/form-data")
+        limit = self._max_file_bytes if multipart and scope["path"] == "/v1/files" else self._max_body_bytes
+        declared = headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > limit:
+            raise _too_large(limit)
+        return limit
+
+    async def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        path = scope["path"]
+        if path in self._public or (path in self._local and _asked_here(scope, headers)):
+            return
+        header = headers.get(b"authorization")
+        scope["bessemer.principal"] = await self._authenticate(header.decode("latin-1") if header else None)
+
+
+class _Exchange:
+    """The response side: adds the request id and remembers the status."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self.request_id = request_id
+        self.status = 500
+        self.started = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            self.status = message["status"]
+            message["headers"] = [*message["headers"], (b"x-request-id", self.request_id.encode())]
+        await self._send(message)
+
+    async def fail(self, error: BessemerError) -> None:
+        """Answer with the error body, unless an answer has begun: then the connection is cut instead of completed."""
+        if self.started:
+            self.status = error.status
+            raise error
+        extra = [(b"www-authenticate", b"Bearer")] if error.status == 401 else []
+        await JSONResponse(error.body(), error.status, extra)({}, _no_body, self.send)
+
+
+async def _no_body() -> Message:
+    return {"type": "http.disconnect"}
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
+    """Count body bytes while they arrive, for bodies of undeclared or false length."""
+    seen = 0
+
+    async def limited() -> Message:
+        nonlocal seen
+        message = await receive()
+        if message["type"] == "http.request":
+            seen += len(message.get("body", b""))
+            if seen > limit:
+                raise _too_large(limit)
+        return message
+
+    return limited
+
+
+def _too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The request body exceeds {limit} bytes; send less, or raise max_body_bytes.")
+
+
+def _request_id(given: bytes | None) -> str:
+    """Keep the client's own request id when it is short and plain, otherwise make one."""
+    return given.decode() if given and _REQUEST_ID.fullmatch(given) and given.isascii() else new_id("req")
+
+
+def _asked_here(scope: Scope, headers: dict[bytes, bytes]) -> bool:
+    """Tell whether the peer is this machine and no proxy speaks for somebody else."""
+    if b"x-forwarded-for" in headers or b"forwarded" in headers:
+        return False
+    try:
+        return ipaddress.ip_address(scope["client"][0]).is_loopback
+    except (TypeError, ValueError):
+        return False
+
+
+def _named(error: HTTPException, scope: Scope) -> BessemerError:
+    """Turn the router's own errors into named ones."""
+    if error.status_code == 404:
+        return NotFound(f"Unknown URL: {scope['method']} {scope['path']}.", code="unknown_url")
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        return MethodNotAllowed(f"{scope['method']} is not allowed for {scope['path']}; allowed: {allowed}.")
+    return InvalidRequest(str(error.detail))

@@ -1,0 +1,178 @@
+"""The HTTP edge: typed bodies and queries in, msgspec JSON and server-sent events out.
+
+Decides how a body becomes a type and a value becomes bytes, and cancels work whose client has left. Knows no endpoint.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+
+from bessemer.core.errors import InvalidRequest
+from bessemer.core.types import Principal
+from bessemer.server.services import Services
+
+T = TypeVar("T")
+
+_encoder = msgspec.json.Encoder()
+_PATH = re.compile(r" - at `(?:key in )?\$(?P<path>[^`]*)`$")
+_FIELD = re.compile(r"(?:unknown|required) field `(?P<field>[^`]*)`")
+_JSON_TYPE: Final = (b"content-type", b"application/json")
+_END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+class ClientGone(Exception):  # noqa: N818 - an event, not a failure
+    """The client closed the connection before its answer was complete."""
+
+
+class JSONResponse:
+    """A complete JSON answer; `value` is anything msgspec encodes."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, value: Any, status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        self.body = _encoder.encode(value)
+        self.status = status
+        self.headers = headers
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Send status, headers and body."""
+        length = (b"content-length", str(len(self.body)).encode())
+        await send({"type": "http.response.start", "status": self.status, "headers": [_JSON_TYPE, length, *self.headers]})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+class BytesResponse(JSONResponse):
+    """A complete answer of another media type."""
+
+    __slots__ = ("media_type",)
+
+    def __init__(self, body: bytes, media_type: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        self.body = body
+        self.status = 200
+        self.headers = headers
+        self.media_type = media_type
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Send status, headers and body."""
+        headers = [(b"content-type", self.media_type.encode()), (b"content-length", str(len(self.body)).encode())]
+        await send({"type": "http.response.start", "status": self.status, "headers": [*headers, *self.headers]})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+class EventStream:
+    """Server-sent events, given as ready bytes by a generator that has already produced its first one inside.
+
+    When the client leaves, the generator is closed at once, which cancels the provider behind it (gateway.md G16).
+    """
+
+    __slots__ = ("events", "headers")
+
+    def __init__(self, events: AsyncGenerator[bytes, None], headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        self.events = events
+        self.headers = headers
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        """Send events until the generator ends or the client leaves. Raises ClientGone in the latter case."""
+        headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"), *self.headers]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await while_connected(receive, self._pump(send))
+
+    async def _pump(self, send: Send) -> None:
+        async with aclosing(self.events) as events:
+            async for event in events:
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+        await send(_END)
+
+
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Run `work`, but cancel it when the client disconnects. The request body must have been read already.
+
+    Raises ClientGone when the client left first.
+    """
+    worker = asyncio.ensure_future(work)
+    watcher = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait((worker, watcher), return_when=asyncio.FIRST_COMPLETED)
+        if worker.done():
+            return worker.result()
+        raise ClientGone
+    finally:
+        watcher.cancel()
+        if not worker.done():
+            worker.cancel()
+            await asyncio.gather(worker, return_exceptions=True)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
+    """Return a reusable JSON decoder of a body type."""
+    return msgspec.json.Decoder(kind)
+
+
+def decode(using: msgspec.json.Decoder[T], body: bytes) -> T:
+    """Decode a JSON body. Raises InvalidRequest that names the field (`param`) and the problem."""
+    if not body:
+        raise InvalidRequest("The request has no body; send a JSON object.", code="missing_body")
+    try:
+        return using.decode(body)
+    except msgspec.ValidationError as error:
+        raise invalid(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"The body is not valid JSON: {error}.", code="invalid_json") from None
+
+
+def invalid(error: msgspec.ValidationError) -> InvalidRequest:
+    """Turn msgspec's message into an InvalidRequest whose `param` is the dotted path of the field."""
+    text = str(error)
+    where = _PATH.search(text)
+    path = where["path"] if where else ""
+    problem = text[: where.start()] if where else text
+    field = _FIELD.search(problem)
+    names = [*re.sub(r"\[(\d+)\]", r".\1", path).strip(".").replace("[...]", ".*").split("."), field["field"] if field else ""]
+    param = ".".join(name for name in names if name) or None
+    if problem.startswith("Object contains unknown field"):
+        return InvalidRequest(f"Unknown parameter: {param!r}. Remove it.", param=param, code="unknown_parameter")
+    if problem.startswith("Object missing required field"):
+        message = f"Missing required parameter: {param!r}."
+        return InvalidRequest(message, param=param, code="missing_required_parameter")
+    subject = f"Invalid value for {param!r}" if param else "Invalid body"
+    return InvalidRequest(f"{subject}: {problem[:1].lower()}{problem[1:]}.", param=param, code="invalid_type")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One authenticated request on its way to a handler."""
+
+    services: Services
+    request: Request
+    principal: Principal
+
+    def path(self, name: str) -> str:
+        """Return a path parameter."""
+        value = self.request.path_params[name]
+        assert isinstance(value, str)
+        return value
+
+    async def body(self, using: msgspec.json.Decoder[T]) -> T:
+        """Return the JSON body as the decoder's type. Raises InvalidRequest."""
+        return decode(using, await self.request.body())
+
+    def query(self, kind: type[T], extra: Mapping[str, Any] | None = None) -> T:
+        """Return the query string as a struct; unknown parameters are refused. `extra` joins or replaces values."""
+        values: dict[str, Any] = {key: value for key, value in self.request.query_params.items() if "[" not in key}
+        values.update(extra or {})
+        try:
+            return msgspec.convert(values, kind, strict=False)
+        except msgspec.ValidationError as error:
+            raise invalid(error) from None

@@ -1,0 +1,37 @@
+"""OpenAI's list envelope and its cursor."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from bessemer.core.errors import InvalidRequest
+from bessemer.core.openai import JSON, StrictWire
+
+T = TypeVar("T")
+
+
+class ListQuery(StrictWire):
+    """Query of a list endpoint."""
+
+    limit: int = 20
+    """Rows in the answer."""
+    after: str | None = None
+    """Id of the last row of the page before."""
+
+
+def page_limit(limit: int, largest: int = 1000) -> int:
+    """Return a valid page size. Raises InvalidRequest."""
+    if not 1 <= limit <= largest:
+        raise InvalidRequest(f"'limit' must be 1 to {largest}; got {limit}.", param="limit")
+    return limit
+
+
+def envelope(rows: Sequence[Any], *, has_more: bool = False, ids: Sequence[str] = ()) -> JSON:
+    """Return `{"object": "list", "data", "first_id", "last_id", "has_more"}`."""
+    first, last = (ids[0], ids[-1]) if ids else (None, None)
+    return {"object": "list", "data": rows, "first_id": first, "last_id": last, "has_more": has_more}
+
+
+def page(rows: Sequence[T], limit: int, wire: Callable[[T], Any], id_of: Callable[[T], str]) -> JSON:
+    """Return the envelope of at most `limit` rows out of `limit + 1` that were asked for."""
+    shown = rows[:limit]
+    return envelope([wire(row) for row in shown], has_more=len(rows) > limit, ids=[id_of(row) for row in shown])

@@ -1,0 +1,64 @@
+"""From the table of endpoints to a router: each endpoint says its method, path, role and handler."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.routing import Route as PathRoute
+from starlette.routing import Router
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
+
+from bessemer.core.errors import Forbidden
+from bessemer.core.types import Principal, Role
+from bessemer.server.http import Call
+from bessemer.server.services import Services
+
+Handler = Callable[[Call], Awaitable[ASGIApp]]
+
+_RANK = {Role.INFERENCE: 0, Role.MEMBER: 1, Role.ADMIN: 2}
+ANYONE = Principal(key_id="", name="", role=Role.INFERENCE)
+"""Who asks where no key is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One line of the HTTP surface."""
+
+    method: Literal["GET", "POST", "PUT", "DELETE"]
+    path: str
+    handler: Handler
+    role: Role | None
+    """The least role that may call it; None: no key needed (the front door decides from where)."""
+
+
+class _Serve:
+    """ASGI application of one endpoint: checks the role, calls the handler, sends what it returns."""
+
+    def __init__(self, endpoint: Endpoint, services: Services) -> None:
+        self._endpoint = endpoint
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["bessemer.endpoint"] = self._endpoint.path
+        principal = scope.get("bessemer.principal", ANYONE)
+        if self._endpoint.role is not None and _RANK[principal.role] < _RANK[self._endpoint.role]:
+            raise Forbidden(
+                f"The key {principal.name!r} has the role {principal.role.value!r}; "
+                f"{self._endpoint.method} {self._endpoint.path} needs {self._endpoint.role.value!r}."
+            )
+        response = await self._endpoint.handler(Call(self._services, Request(scope, receive), principal))
+        await response(scope, receive, send)
+
+
+async def _unknown(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    raise HTTPException(404)
+
+
+def build_router(table: Sequence[Endpoint], services: Services, lifespan: Lifespan[Router]) -> Router:
+    """Return the router of a table. Unknown paths and methods raise HTTPException for the front door to shape."""
+    routes = [PathRoute(line.path, _Serve(line, services), methods=[line.method]) for line in table]
+    router = Router(routes, redirect_slashes=False, default=_unknown, lifespan=lifespan)
+    router.routes.sort(key=lambda route: "{" in getattr(route, "path", ""))  # fixed paths before patterns
+    return router
