@@ -19,6 +19,8 @@ class EvaluationRequest(StrictWire):
     """Routes, models, aliases or version ids: whatever a client may write in `model`."""
     split: Split = Split.HOLDOUT
     metric: MetricName = "accuracy"
+    labels: list[str] = []
+    """accuracy and f1: the labels an answer may have."""
     positive: str | None = None
     """f1: the label that counts as positive."""
     grader: JSON | None = None
@@ -48,8 +50,17 @@ class CascadeRequest(StrictWire):
     dataset: str
     split: Split = Split.CALIBRATION
     metric: MetricName = "accuracy"
+    labels: list[str] = []
     positive: str | None = None
     grader: JSON | None = None
+    rule: Literal["loss", "error", "f1", "bootstrap"] = "loss"
+    """loss: mean quality lost against the large model is at most alpha. error: of the answers that the small model keeps,
+    at most alpha are wrong (the large model's quality need not be known). f1: F1 is at least the large model's minus
+    alpha, or at least `target`. bootstrap: the same as f1, but not distribution-free."""
+    target: float | None = None
+    """f1 and bootstrap: quality to keep when the large model cannot be asked about the calibration split."""
+    score: str = "choice_margin"
+    """Raw confidence: choice_margin, mean_logprob, min_logprob or sum_logprob."""
     alpha: float = 0.02
     """Bound on the risk, in the metric's unit."""
     delta: float = 0.1

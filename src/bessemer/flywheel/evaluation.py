@@ -1,0 +1,205 @@
+"""Evaluation: versions and routes scored on one split of a frozen dataset, through the gateway, with intervals.
+
+Every answer is recorded like any other inference, tagged `origin = evaluation` so that it never becomes training data.
+Item scores are appended to a file as they come: an interrupted evaluation continues after the last one.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from bessemer.core.control import CascadeRequest, EvaluationRequest, MetricName
+from bessemer.core.errors import InvalidRequest
+from bessemer.core.types import JSON, Dataset, Evaluation, EvaluationRow, Example, GateResult, Inference, Split
+from bessemer.evals import graders, metrics, runs
+from bessemer.evals.gate import non_inferiority
+from bessemer.feedback import datasets
+from bessemer.flywheel.services import Services
+from bessemer.store import datasets as dataset_rows
+
+CONCURRENCY = 32
+"""Items asked at once: enough to fill the engine's batches."""
+
+
+def build_metric(
+    name: MetricName, labels: Sequence[str], positive: str | None, grader: JSON | None
+) -> metrics.Metric:
+    """Return the metric a request describes. Raises InvalidRequest that names the missing field."""
+    if name in ("accuracy", "f1") and not labels:
+        raise InvalidRequest(f"The metric {name!r} needs `labels`: the answers it may meet.", param="labels")
+    match name:
+        case "f1":
+            if positive not in labels:
+                raise InvalidRequest("The metric 'f1' needs `positive`, one of `labels`.", param="positive")
+            return metrics.LabelF1(tuple(labels), positive)
+        case "accuracy":
+            return metrics.LabelAccuracy(tuple(labels))
+        case "attributes":
+            return metrics.AttributeF1()
+        case "reward":
+            if grader is None:
+                raise InvalidRequest("The metric 'reward' needs `grader`.", param="grader")
+            return metrics.GraderReward(graders.build(grader))
+
+
+def request_metric(request: EvaluationRequest | CascadeRequest) -> metrics.Metric:
+    """Return the metric of a request. Raises InvalidRequest."""
+    return build_metric(request.metric, request.labels, request.positive, request.grader)
+
+
+def check(request: EvaluationRequest, services: Services) -> Dataset:
+    """Refuse a request that cannot run: unknown dataset, target or gate name. Returns the dataset."""
+    dataset = dataset_rows.get(services.database, request.dataset)
+    if not request.systems:
+        raise InvalidRequest("Name at least one of `systems` to evaluate.", param="systems")
+    for target in request.systems:
+        services.catalog.route_or_target(target)
+    if (request.candidate is None) != (request.reference is None):
+        raise InvalidRequest("A gate needs both `candidate` and `reference`.", param="candidate")
+    for field, name in (("candidate", request.candidate), ("reference", request.reference)):
+        if name is not None and name not in request.systems:
+            raise InvalidRequest(f"The gate's {field} {name!r} is not one of `systems`.", param=field)
+    request_metric(request)
+    return dataset
+
+
+def split_examples(
+    services: Services, dataset: Dataset, split: Split, limit: int | None = None
+) -> tuple[Example, ...]:
+    """Return a split's examples in their frozen order. Raises InvalidRequest when it is empty."""
+    examples = datasets.load(services.blobs, dataset, split)[:limit]
+    if not examples:
+        raise InvalidRequest(f"The dataset {dataset.id!r} has no examples in split {split.value!r}.", param="split")
+    return examples
+
+
+async def ask(services: Services, target: str, example: Example, purpose: str) -> Inference:
+    """Put one example to a target, greedily, as recorded internal traffic."""
+    return await services.gateway.infer(
+        target,
+        input=example.input,
+        messages=example.messages if example.input is None else (),
+        temperature=0.0,
+        tags={"origin": purpose},
+    )
+
+
+def as_answer(inference: Inference) -> runs.Answer:
+    """Return what scoring needs of a recorded inference."""
+    final = inference.calls[-1]
+    return runs.Answer(
+        text=inference.output,
+        version=inference.version,
+        cost_usd=inference.cost_usd,
+        input_tokens=inference.input_tokens,
+        output_tokens=inference.output_tokens,
+        latency_s=inference.latency_s,
+        provider=final.provider,
+        score=final.score,
+        confidence=final.confidence,
+        accepted=len(inference.calls) == 1,
+        error=inference.error,
+    )
+
+
+def evaluate_target(
+    services: Services,
+    request: EvaluationRequest,
+    dataset: Dataset,
+    target: str,
+    folder: Path,
+    progress: Callable[[int, int], None],
+) -> runs.Run:
+    """Score one target on the split; item scores already in `folder` are not asked again."""
+    examples = split_examples(services, dataset, request.split, request.limit)
+    path = folder / f"{file_name(target)}.jsonl"
+    done = read_items(path)
+
+    async def infer(example: Example) -> runs.Answer:
+        return as_answer(await ask(services, target, example, "evaluation"))
+
+    with path.open("ab", buffering=0) as journal:
+
+        def keep(item: runs.ItemScore) -> None:
+            journal.write(msgspec.json.encode(item) + b"\n")
+
+        run: runs.Run = services.wait(
+            runs.evaluate(
+                infer,
+                examples,
+                request_metric(request),
+                name=target,
+                concurrency=CONCURRENCY,
+                done=done,
+                progress=progress,
+                on_item=keep,
+                seed=request.seed,
+            )
+        )
+    return run
+
+
+def file_name(target: str) -> str:
+    """Return a target's name as a file name."""
+    return "".join(character if character.isalnum() or character in "-_." else "_" for character in target)
+
+
+def read_items(path: Path) -> Mapping[str, runs.ItemScore]:
+    """Read item scores; a half-written last line (the process was killed) is dropped."""
+    if not path.exists():
+        return {}
+    items: dict[str, runs.ItemScore] = {}
+    complete = b""
+    for line in path.read_bytes().splitlines(keepends=True):
+        if line.endswith(b"\n"):
+            item = msgspec.json.decode(line, type=runs.ItemScore)
+            items[item.id] = item
+            complete += line
+    path.write_bytes(complete)
+    return items
+
+
+def gate(request: EvaluationRequest, results: Mapping[str, runs.Run]) -> GateResult | None:
+    """Apply the request's non-inferiority rule to the scored targets."""
+    if request.candidate is None or request.reference is None:
+        return None
+    candidate, reference = results[request.candidate], results[request.reference]
+    result = non_inferiority(
+        [item.terms for item in candidate.items],
+        [item.terms for item in reference.items],
+        metric=request.metric,
+        margin=request.margin,
+        seed=request.seed,
+    )
+    return msgspec.structs.replace(
+        result,
+        candidate=candidate.row.version or request.candidate,
+        reference=reference.row.version or request.reference,
+    )
+
+
+def summarise(
+    evaluation_id: str,
+    request: EvaluationRequest,
+    results: Sequence[runs.Run],
+    now: float,
+) -> Evaluation:
+    """Return the evaluation: a row per target and the gate's result."""
+    by_name = {run.row.name: run for run in results}
+    return Evaluation(
+        id=evaluation_id,
+        dataset=request.dataset,
+        split=request.split,
+        metric=request.metric,
+        created_at=now,
+        rows=tuple(_with_share(run) for run in results),
+        gate=gate(request, by_name),
+    )
+
+
+def _with_share(run: runs.Run) -> EvaluationRow:
+    answered = [item.accepted for item in run.items if item.accepted is not None]
+    if all(answered):
+        return run.row
+    return msgspec.structs.replace(run.row, small_share=sum(answered) / len(answered))

@@ -1,0 +1,133 @@
+"""Durable workflows of evaluations and cascades: the only place of the flywheel that knows DBOS.
+
+Each workflow is a few idempotent steps (style.md D1-D9): what a step has done so far lies in the job's folder, so a
+killed process repeats at most the item it was at.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from dbos import DBOS
+
+from bessemer.core.control import CascadeRequest, EvaluationRequest
+from bessemer.core.errors import BessemerError, NotFound
+from bessemer.core.types import JSON, JobStatus, as_json
+from bessemer.evals import runs
+from bessemer.flywheel import cascade, evaluation
+from bessemer.flywheel.services import Services
+from bessemer.store import evaluations, job_rows
+
+Workflow = Callable[[str], None]
+
+
+def progress_events(services: Services, job_id: str, label: str) -> Callable[[int, int], None]:
+    """Return a progress callback that appends an event at every tenth of the way."""
+
+    def report(done: int, total: int) -> None:
+        if done == total or done * 10 // total != (done - 1) * 10 // total:
+            job_rows.append_event(
+                services.database,
+                job_id,
+                f"{label}: {done}/{total}",
+                type="metrics",
+                data={"target": label, "done": done, "total": total},
+                event_id=f"ftevent-{job_id}-{evaluation.file_name(label)}-{done}",
+            )
+
+    return report
+
+
+def fail(services: Services, job_id: str, error: Exception) -> None:
+    """Record a job's failure with its named cause; anything unexpected is named by its Python type."""
+    known = isinstance(error, BessemerError)
+    body = {
+        "code": (error.error_code if isinstance(error, BessemerError) else None) or type(error).__name__,
+        "message": str(error),
+        "param": error.param if isinstance(error, BessemerError) else None,
+    }
+    job_rows.append_event(
+        services.database, job_id, f"Failed: {error}", level="error", event_id=f"ftevent-{job_id}-failed"
+    )
+    job_rows.update(services.database, job_id, status=JobStatus.FAILED, finished_at=time.time(), error=body)
+    if not known:
+        raise error
+
+
+def install(services: Services) -> dict[job_rows.JobKind, Workflow]:
+    """Declare the workflows; call once, before DBOS is launched."""
+
+    def folder_of(job_id: str) -> Path:
+        folder = services.jobs_dir / job_id
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def start(job_id: str) -> JSON:
+        row = job_rows.update(services.database, job_id, status=JobStatus.RUNNING, started_at=time.time())
+        return row.request
+
+    def finish(job_id: str, result: JSON) -> None:
+        job_rows.update(
+            services.database, job_id, status=JobStatus.SUCCEEDED, finished_at=time.time(), result=result
+        )
+
+    @DBOS.step(name="evaluation.start")
+    def evaluation_start(job_id: str) -> list[str]:
+        request = msgspec.convert(start(job_id), EvaluationRequest)
+        evaluation.check(request, services)
+        return list(request.systems)
+
+    @DBOS.step(name="evaluation.target")
+    def evaluation_target(job_id: str, target: str) -> None:
+        request = msgspec.convert(job_rows.get(services.database, job_id).request, EvaluationRequest)
+        dataset = evaluation.check(request, services)
+        run = evaluation.evaluate_target(
+            services, request, dataset, target, folder_of(job_id), progress_events(services, job_id, target)
+        )
+        path = folder_of(job_id) / f"{evaluation.file_name(target)}.run.json"
+        path.write_bytes(msgspec.json.encode(run))
+
+    @DBOS.step(name="evaluation.finish")
+    def evaluation_finish(job_id: str) -> None:
+        request = msgspec.convert(job_rows.get(services.database, job_id).request, EvaluationRequest)
+        results = [
+            msgspec.json.decode(
+                (folder_of(job_id) / f"{evaluation.file_name(target)}.run.json").read_bytes(), type=runs.Run
+            )
+            for target in request.systems
+        ]
+        summary = evaluation.summarise(job_id, request, results, time.time())
+        try:
+            evaluations.get(services.database, job_id)
+        except NotFound:
+            evaluations.insert(services.database, summary)
+        finish(job_id, as_json(summary))
+
+    @DBOS.workflow(name="evaluation")
+    def evaluation_workflow(job_id: str) -> None:
+        try:
+            for target in evaluation_start(job_id):
+                evaluation_target(job_id, target)
+            evaluation_finish(job_id)
+        except Exception as error:
+            fail(services, job_id, error)
+
+    @DBOS.step(name="cascade.run")
+    def cascade_run(job_id: str) -> None:
+        request = msgspec.convert(start(job_id), CascadeRequest)
+        result = cascade.build(services, request, folder_of(job_id), lambda label: progress_events(services, job_id, label))
+        finish(job_id, as_json(result))
+
+    @DBOS.workflow(name="cascade")
+    def cascade_workflow(job_id: str) -> None:
+        try:
+            cascade_run(job_id)
+        except Exception as error:
+            fail(services, job_id, error)
+
+    return {
+        job_rows.JobKind.EVALUATION: evaluation_workflow,
+        job_rows.JobKind.CASCADE: cascade_workflow,
+    }

@@ -1,0 +1,83 @@
+"""Promotion: an alias moves to a version that passed its gate, and back. Each decision is an audit event."""
+
+import time
+
+from bessemer.core.errors import Conflict
+from bessemer.core.ids import new_id
+from bessemer.core.types import Alias, Evaluation, Principal, Route
+from bessemer.flywheel.services import Services
+from bessemer.store import evaluations
+from bessemer.store.audit import AuditEvent
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+
+
+def promote(
+    services: Services,
+    version_id: str,
+    alias: str,
+    principal: Principal,
+    *,
+    evaluation_id: str | None = None,
+    reason: str = "",
+) -> Alias:
+    """Move an alias of the version's model to it.
+
+    `champion` needs an evaluation whose gate the version passed, given or the newest one that names it. Raises Conflict
+    that says what is missing, NotFound for an unknown version or evaluation.
+    """
+    version = services.catalog.version(version_id)
+    if alias == CHAMPION:
+        passed = _passed_gate(services, version_id, evaluation_id)
+        reason = reason or f"passed the gate of {passed.id}"
+    moved = services.catalog.move_alias(version.model, alias, version_id, reason)
+    _audit(services, principal, "promote", version_id, {"alias": alias, "reason": reason, "evaluation": evaluation_id})
+    return moved
+
+
+def rollback(services: Services, model: str, alias: str, principal: Principal, reason: str = "") -> Alias | None:
+    """Move an alias back to what it named before; None when it named nothing (the alias is gone then)."""
+    alias_now = services.catalog.rollback(model, alias, reason)
+    _audit(services, principal, "rollback", f"{model}:{alias}", {"reason": reason})
+    return alias_now
+
+
+def rollback_route(services: Services, name: str, principal: Principal, reason: str = "") -> Route | None:
+    """Put back the route that was in force before the last change."""
+    route = services.catalog.rollback_route(name, reason)
+    _audit(services, principal, "rollback_route", name, {"reason": reason})
+    return route
+
+
+def _passed_gate(services: Services, version_id: str, evaluation_id: str | None) -> Evaluation:
+    candidates = (
+        [evaluations.get(services.database, evaluation_id)]
+        if evaluation_id
+        else evaluations.find(services.database, limit=1000)
+    )
+    for evaluation in candidates:
+        result = evaluation.gate
+        if result is not None and result.candidate == version_id:
+            if result.passed:
+                return evaluation
+            raise Conflict(
+                f"Version {version_id!r} did not pass the gate of {evaluation.id!r}: {result.rule}", code="gate_failed"
+            )
+    raise Conflict(
+        f"Version {version_id!r} has no evaluation with a gate: run one that names it as the candidate first.",
+        code="gate_missing",
+    )
+
+
+def _audit(services: Services, principal: Principal, action: str, subject: str, detail: dict[str, object]) -> None:
+    services.writer.commit_blocking(
+        AuditEvent(
+            id=new_id("audit"),
+            created_at=time.time(),
+            actor=principal.key_id,
+            action=action,
+            subject=subject,
+            detail=detail,
+        )
+    )
