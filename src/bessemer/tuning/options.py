@@ -1,0 +1,41 @@
+"""Options of a job beyond OpenAI's fields: `metadata` keys that begin with `bessemer.`; unknown ones are refused."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from bessemer.core.errors import InvalidRequest
+from bessemer.core.types import Frozen
+
+PREFIX = "bessemer."
+
+
+class Options(Frozen, frozen=True):
+    """What an OpenAI client may set in a job's metadata, each as a string."""
+
+    max_seconds: float | None = None
+    """Hard cap on training time in seconds; the job ends with its best checkpoint."""
+    prompt: str | None = None
+    """Name of the prompt the tuned version renders structured input with; default: the one of the training dataset."""
+    metric: Literal["reward", "f1"] = "reward"
+    """What checkpoints and the choice bias are selected by on the validation file."""
+    positive: str | None = None
+    """f1: the choice that counts as positive; default: the first."""
+    objective: Literal["reward", "log_reward"] = "log_reward"
+    """Enumerable answers: the expected reward or its logarithm, whose gradient does not vanish where the model is
+    confidently wrong."""
+    rank: int = 32
+    """LoRA rank."""
+    samples_per_prompt: int = 8
+    """Group size of sampled reinforcement."""
+
+
+def parse_options(metadata: Mapping[str, str] | None) -> Options:
+    """Read a job's options from its metadata. Raises InvalidRequest that names the key and the known ones."""
+    values = {key.removeprefix(PREFIX): value for key, value in (metadata or {}).items() if key.startswith(PREFIX)}
+    try:
+        return msgspec.convert(values, Options, strict=False)
+    except msgspec.ValidationError as error:
+        known = ", ".join(PREFIX + field.name for field in msgspec.structs.fields(Options))
+        raise InvalidRequest(f"Metadata of the job: {error}. Known keys: {known}.", param="metadata") from error
