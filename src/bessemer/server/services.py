@@ -8,6 +8,7 @@ from bessemer.core.openai import JSON
 from bessemer.core.settings import Settings
 from bessemer.core.types import Principal
 from bessemer.evals.grader import Services as GraderServices
+from bessemer.flywheel.services import Services as FlywheelServices
 from bessemer.gateway.pipeline import Gateway
 from bessemer.governance.keys import Keys
 from bessemer.registry.catalog import Catalog
@@ -31,6 +32,7 @@ class Services:
     writer: Writer
     metrics: Metrics
     graders: GraderServices
+    flywheel: FlywheelServices
     started_at: float
     code_commit: str | None
 

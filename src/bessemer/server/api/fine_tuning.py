@@ -5,15 +5,15 @@ import time
 
 from starlette.types import ASGIApp
 
-from bessemer.core.errors import Conflict, InvalidRequest, NotFound
-from bessemer.core.ids import new_id
+from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.openai import FineTuningCheckpoint, FineTuningEvent, FineTuningJob, FineTuningJobRequest, StrictWire
 from bessemer.core.types import JobStatus, as_json
-from bessemer.server.fine_tuning import check_request, method_of
+from bessemer.server.fine_tuning import check_request
 from bessemer.server.http import Call, JSONResponse, decoder
 from bessemer.server.job_ids import job_id
 from bessemer.server.lists import ListQuery, page, page_limit
 from bessemer.store import job_rows
+from bessemer.store.database import Database
 from bessemer.store.job_rows import Control, JobCheckpoint, JobEvent, JobKind, JobRow
 
 _REQUEST = decoder(FineTuningJobRequest)
@@ -58,21 +58,23 @@ def _create(call: Call, request: FineTuningJobRequest) -> JobRow:
         key_id=call.principal.key_id,
         metadata=request.metadata or {},
     )
-    try:
-        job_rows.insert(services.database, row)
-    except Conflict:
-        return _same_request(job_rows.get(services.database, row.id), row)
-    job_rows.append_event(services.database, row.id, f"Created fine-tuning job: {row.id}")
+    row = insert_once(services.database, row)
+    job_rows.append_event(
+        services.database, row.id, f"Created fine-tuning job: {row.id}", event_id=f"ftevent-{row.id}-created"
+    )
     return row
 
 
-def _same_request(existing: JobRow, new: JobRow) -> JobRow:
-    if existing.request != new.request:
+def insert_once(database: Database, row: JobRow) -> JobRow:
+    """Insert a job and return it, or the one that the same Idempotency-Key made before. Raises InvalidRequest."""
+    job_rows.insert(database, row)
+    stored = job_rows.get(database, row.id)
+    if stored.request != row.request:
         raise InvalidRequest(
-            f"This Idempotency-Key already made {existing.id} from another request; use a new key.",
+            f"This Idempotency-Key already made {row.id} from another request; use a new key.",
             code="idempotency_key_reused",
         )
-    return existing
+    return stored
 
 
 async def list_jobs(call: Call) -> ASGIApp:

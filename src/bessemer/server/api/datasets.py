@@ -1,0 +1,50 @@
+"""Frozen datasets: build one from inferences and feedback, list, get."""
+
+import asyncio
+import time
+
+from starlette.types import ASGIApp
+
+from bessemer.core.types import Dataset
+from bessemer.feedback.datasets import DatasetRequest, build
+from bessemer.server.http import Call, JSONResponse, decoder
+from bessemer.server.lists import ListQuery, page, page_limit
+from bessemer.store import datasets
+
+_REQUEST = decoder(DatasetRequest)
+
+
+class DatasetsQuery(ListQuery):
+    """Query of GET /v1/datasets."""
+
+    name: str | None = None
+
+
+async def create(call: Call) -> ASGIApp:
+    """POST /v1/datasets: freeze what is known now, feedback that was just acknowledged included."""
+    request = await call.body(_REQUEST)
+    return JSONResponse(await asyncio.to_thread(_build, call, request))
+
+
+def _build(call: Call, request: DatasetRequest) -> Dataset:
+    services = call.services
+    services.writer.flush()
+    prompt = services.catalog.prompt(request.prompt) if request.prompt is not None else None
+    return build(
+        services.database, services.blobs, request, prompt=prompt, code_commit=services.code_commit, now=time.time()
+    )
+
+
+async def list_datasets(call: Call) -> ASGIApp:
+    """GET /v1/datasets: newest first."""
+    query = call.query(DatasetsQuery)
+    limit = page_limit(query.limit)
+    rows = await asyncio.to_thread(
+        datasets.find, call.services.database, name=query.name, limit=limit + 1, after=query.after
+    )
+    return JSONResponse(page(rows, limit, lambda row: row, lambda row: row.id))
+
+
+async def get(call: Call) -> ASGIApp:
+    """GET /v1/datasets/{dataset_id}."""
+    return JSONResponse(await asyncio.to_thread(datasets.get, call.services.database, call.path("dataset_id")))

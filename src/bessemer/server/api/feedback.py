@@ -1,0 +1,42 @@
+"""POST and GET /v1/feedback."""
+
+import asyncio
+
+from starlette.types import ASGIApp
+
+from bessemer.feedback.record import FeedbackRequest, record
+from bessemer.server.http import Call, JSONResponse, decoder
+from bessemer.server.lists import ListQuery, page, page_limit
+from bessemer.store import feedback
+
+_REQUEST = decoder(FeedbackRequest)
+
+
+class FeedbackQuery(ListQuery):
+    """Query of GET /v1/feedback."""
+
+    inference_id: str | None = None
+    metric: str | None = None
+    since: float | None = None
+
+
+async def create(call: Call) -> ASGIApp:
+    """Record feedback; durable when the answer is sent. The inference may still be on its way to the database."""
+    row = await record(await call.body(_REQUEST), call.principal, call.services.writer)
+    return JSONResponse(row)
+
+
+async def list_feedback(call: Call) -> ASGIApp:
+    """List feedback, newest first."""
+    query = call.query(FeedbackQuery)
+    limit = page_limit(query.limit)
+    rows = await asyncio.to_thread(
+        feedback.find,
+        call.services.database,
+        metric=query.metric,
+        since=query.since,
+        inference_id=query.inference_id,
+        limit=limit + 1,
+        after=query.after,
+    )
+    return JSONResponse(page(rows, limit, lambda row: row, lambda row: row.id))

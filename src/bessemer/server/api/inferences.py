@@ -1,0 +1,59 @@
+"""What was asked and answered: inferences with their calls, and usage totals."""
+
+import asyncio
+
+from starlette.types import ASGIApp
+
+from bessemer.core.openai import StrictWire
+from bessemer.server.http import Call, JSONResponse
+from bessemer.server.lists import ListQuery, envelope, page, page_limit
+from bessemer.store import inferences
+
+
+class InferencesQuery(ListQuery):
+    """Query of GET /v1/inferences. Times are Unix seconds."""
+
+    route: str | None = None
+    episode_id: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+
+class UsageQuery(StrictWire):
+    """Query of GET /v1/usage. Times are Unix seconds."""
+
+    route: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+
+async def list_inferences(call: Call) -> ASGIApp:
+    """GET /v1/inferences: newest first, as far as they have reached the database."""
+    query = call.query(InferencesQuery)
+    limit = page_limit(query.limit)
+    rows = await asyncio.to_thread(
+        inferences.find,
+        call.services.database,
+        route=query.route,
+        since=query.since,
+        until=query.until,
+        episode_id=query.episode_id,
+        limit=limit + 1,
+        after=query.after,
+    )
+    return JSONResponse(page(rows, limit, lambda row: row, lambda row: row.id))
+
+
+async def get(call: Call) -> ASGIApp:
+    """GET /v1/inferences/{inference_id}: everything before this request is written first."""
+    await asyncio.to_thread(call.services.writer.flush)
+    return JSONResponse(await asyncio.to_thread(inferences.get, call.services.database, call.path("inference_id")))
+
+
+async def usage(call: Call) -> ASGIApp:
+    """GET /v1/usage: calls, tokens, cost and seconds per route and version. Cost is null where a price is unknown."""
+    query = call.query(UsageQuery)
+    rows = await asyncio.to_thread(
+        inferences.usage, call.services.database, since=query.since, until=query.until, route=query.route
+    )
+    return JSONResponse(envelope(rows))

@@ -1,0 +1,121 @@
+"""Evaluations and cascades: each POST writes a job row for the worker; the row's result is the outcome."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from starlette.types import ASGIApp
+
+from bessemer.core.errors import NotFound
+from bessemer.core.openai import JSON
+from bessemer.core.types import JobStatus, as_json
+from bessemer.flywheel import cascade, evaluation
+from bessemer.server.api.fine_tuning import insert_once, steer
+from bessemer.server.http import Call, JSONResponse, decoder
+from bessemer.server.job_ids import job_id
+from bessemer.server.lists import ListQuery, page, page_limit
+from bessemer.server.wire import JobObject
+from bessemer.store import job_rows
+from bessemer.store.job_rows import Control, JobKind, JobRow
+
+Handler = Callable[[Call], Awaitable[ASGIApp]]
+
+_EVALUATION = decoder(evaluation.EvaluationRequest)
+_CASCADE = decoder(cascade.CascadeRequest)
+_PREFIX = {JobKind.EVALUATION: "eval", JobKind.CASCADE: "cascade"}
+
+
+async def create_evaluation(call: Call) -> ASGIApp:
+    """POST /v1/evaluations."""
+    request = await call.body(_EVALUATION)
+    await asyncio.to_thread(evaluation.check, request, call.services.flywheel)
+    return await _create(call, JobKind.EVALUATION, as_json(request))
+
+
+async def create_cascade(call: Call) -> ASGIApp:
+    """POST /v1/cascades."""
+    request = await call.body(_CASCADE)
+    await asyncio.to_thread(cascade.check, request, call.services.flywheel)
+    return await _create(call, JobKind.CASCADE, as_json(request))
+
+
+async def _create(call: Call, kind: JobKind, request: JSON) -> ASGIApp:
+    row = JobRow(
+        id=job_id(call, _PREFIX[kind]),
+        kind=kind,
+        request=request,
+        status=JobStatus.QUEUED,
+        created_at=time.time(),
+        key_id=call.principal.key_id,
+    )
+    return JSONResponse(_wire(await asyncio.to_thread(insert_once, call.services.database, row)))
+
+
+def lister(kind: JobKind) -> Handler:
+    """Return the handler that lists jobs of a kind, newest first."""
+
+    async def list_jobs(call: Call) -> ASGIApp:
+        query = call.query(ListQuery)
+        limit = page_limit(query.limit)
+        rows = await asyncio.to_thread(
+            job_rows.find, call.services.database, kind=kind, limit=limit + 1, after=query.after
+        )
+        return JSONResponse(page(rows, limit, _wire, lambda row: row.id))
+
+    return list_jobs
+
+
+def getter(kind: JobKind) -> Handler:
+    """Return the handler that shows one job of a kind."""
+
+    async def get(call: Call) -> ASGIApp:
+        return JSONResponse(_wire(await asyncio.to_thread(_row, call, kind)))
+
+    return get
+
+
+def canceller(kind: JobKind) -> Handler:
+    """Return the handler that cancels one job of a kind."""
+
+    async def cancel(call: Call) -> ASGIApp:
+        row = await asyncio.to_thread(_row, call, kind)
+        return JSONResponse(_wire(await asyncio.to_thread(steer, call, row, Control.CANCEL)))
+
+    return cancel
+
+
+def eventer(kind: JobKind) -> Handler:
+    """Return the handler that lists the events of one job of a kind, newest first."""
+
+    async def events(call: Call) -> ASGIApp:
+        query = call.query(ListQuery)
+        limit = page_limit(query.limit)
+        row = await asyncio.to_thread(_row, call, kind)
+        rows = await asyncio.to_thread(
+            job_rows.events, call.services.database, row.id, limit=limit + 1, after=query.after
+        )
+        return JSONResponse(page(rows, limit, lambda event: event, lambda event: event.id))
+
+    return events
+
+
+def _row(call: Call, kind: JobKind) -> JobRow:
+    identifier = call.path("job_id")
+    row = job_rows.get(call.services.database, identifier)
+    if row.kind is not kind:
+        raise NotFound(f"No {kind.value} {identifier!r}.", param="job_id")
+    return row
+
+
+def _wire(row: JobRow) -> JobObject:
+    return JobObject(
+        id=row.id,
+        kind=row.kind.value,
+        status=row.status.value,
+        created_at=int(row.created_at),
+        request=row.request,
+        started_at=None if row.started_at is None else int(row.started_at),
+        finished_at=None if row.finished_at is None else int(row.finished_at),
+        error=row.error,
+        result=row.result,
+    )

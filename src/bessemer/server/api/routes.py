@@ -1,0 +1,68 @@
+"""Routes: list, read, write, roll back. A written route wins over the configuration file's until it is rolled back."""
+
+import asyncio
+
+from starlette.types import ASGIApp
+
+from bessemer.core.errors import InvalidRequest
+from bessemer.core.types import Route, Step, Target, as_json
+from bessemer.flywheel.promotion import rollback_route
+from bessemer.server.http import Call, JSONResponse, decoder
+from bessemer.server.lists import envelope
+from bessemer.server.wire import ReasonBody, RouteBody
+
+_BODY = decoder(RouteBody)
+_REASON = decoder(ReasonBody)
+
+
+async def list_routes(call: Call) -> ASGIApp:
+    """GET /v1/routes."""
+    rows = call.services.catalog.routes()
+    return JSONResponse(envelope(rows, ids=[row.name for row in rows]))
+
+
+async def get(call: Call) -> ASGIApp:
+    """GET /v1/routes/{name}."""
+    return JSONResponse(call.services.catalog.route(call.path("name")))
+
+
+async def create(call: Call) -> ASGIApp:
+    """POST /v1/routes."""
+    body = await call.body(_BODY)
+    if body.name is None:
+        raise InvalidRequest("Missing required parameter: 'name'.", param="name", code="missing_required_parameter")
+    return await _write(call, body.name, body)
+
+
+async def put(call: Call) -> ASGIApp:
+    """PUT /v1/routes/{name}."""
+    body = await call.body(_BODY)
+    name = call.path("name")
+    if body.name not in {None, name}:
+        raise InvalidRequest(f"'name' is {body.name!r}, but the path says {name!r}; leave it out.", param="name")
+    return await _write(call, name, body)
+
+
+async def _write(call: Call, name: str, body: RouteBody) -> ASGIApp:
+    route = Route(name=name, steps=_steps(body), fallbacks=_targets(body.fallbacks), guarantee=body.guarantee)
+    written = await asyncio.to_thread(call.services.catalog.put_route, route, body.reason)
+    await call.services.audit(call.principal, "route.put", name, as_json(written) | {"reason": body.reason})
+    return JSONResponse(written)
+
+
+def _steps(body: RouteBody) -> tuple[Step, ...]:
+    if (body.steps is None) == (body.targets is None):
+        raise InvalidRequest("Give either 'targets' (one step) or 'steps'.", param="steps")
+    return tuple(body.steps) if body.steps is not None else (Step(targets=_targets(body.targets or [])),)
+
+
+def _targets(targets: list[str | Target]) -> tuple[Target, ...]:
+    return tuple(Target(model=target) if isinstance(target, str) else target for target in targets)
+
+
+async def rollback(call: Call) -> ASGIApp:
+    """POST /v1/routes/{name}/rollback: back to what was in force before; null when nothing was."""
+    body = await call.body(_REASON) if await call.request.body() else ReasonBody()
+    name = call.path("name")
+    route = await asyncio.to_thread(rollback_route, call.services.flywheel, name, call.principal, body.reason)
+    return JSONResponse({"name": name, "route": route})

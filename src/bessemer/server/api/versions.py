@@ -1,0 +1,62 @@
+"""Versions and the aliases on them: list, get, promote, roll back."""
+
+import asyncio
+
+from starlette.types import ASGIApp
+
+from bessemer.core.openai import StrictWire
+from bessemer.flywheel import promotion
+from bessemer.server.http import Call, JSONResponse, decoder
+from bessemer.server.lists import envelope
+from bessemer.server.wire import PromoteBody, RollbackBody
+
+_PROMOTE = decoder(PromoteBody)
+_ROLLBACK = decoder(RollbackBody)
+
+
+class ModelQuery(StrictWire):
+    """Query of GET /v1/versions and GET /v1/aliases."""
+
+    model: str | None = None
+
+
+async def list_versions(call: Call) -> ASGIApp:
+    """GET /v1/versions."""
+    rows = call.services.catalog.versions(call.query(ModelQuery).model)
+    return JSONResponse(envelope(rows, ids=[row.id for row in rows]))
+
+
+async def get(call: Call) -> ASGIApp:
+    """GET /v1/versions/{version_id}."""
+    return JSONResponse(call.services.catalog.version(call.path("version_id")))
+
+
+async def list_aliases(call: Call) -> ASGIApp:
+    """GET /v1/aliases."""
+    rows = call.services.catalog.aliases(call.query(ModelQuery).model)
+    return JSONResponse(envelope(rows, ids=[f"{row.model}:{row.name}" for row in rows]))
+
+
+async def promote(call: Call) -> ASGIApp:
+    """POST /v1/versions/{version_id}/promote: `champion` needs an evaluation whose gate the version passed."""
+    body = await call.body(_PROMOTE) if await call.request.body() else PromoteBody()
+    alias = await asyncio.to_thread(
+        promotion.promote,
+        call.services.flywheel,
+        call.path("version_id"),
+        body.alias,
+        call.principal,
+        evaluation_id=body.evaluation,
+        reason=body.reason,
+    )
+    return JSONResponse(alias)
+
+
+async def rollback(call: Call) -> ASGIApp:
+    """POST /v1/models/{model}/rollback: the alias names what it named before; null when it named nothing."""
+    body = await call.body(_ROLLBACK) if await call.request.body() else RollbackBody()
+    model = call.path("model")
+    alias = await asyncio.to_thread(
+        promotion.rollback, call.services.flywheel, model, body.alias, call.principal, body.reason
+    )
+    return JSONResponse({"model": model, "name": body.alias, "alias": alias})

@@ -1,0 +1,37 @@
+"""The ASGI application of the API process."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.routing import Router
+from starlette.types import ASGIApp
+
+from bessemer.core.types import Principal
+from bessemer.server.compose import close_services
+from bessemer.server.front import Front
+from bessemer.server.routing import build_router
+from bessemer.server.services import Services
+from bessemer.server.surface import LOCAL, PUBLIC, TABLE
+
+
+def build(services: Services) -> ASGIApp:
+    """Return the application over running services; it closes them when it stops."""
+
+    @asynccontextmanager
+    async def lifespan(_router: Router) -> AsyncIterator[None]:
+        yield
+        await close_services(services)
+
+    async def authenticate(header: str | None) -> Principal:
+        return await asyncio.to_thread(services.keys.authenticate, header)
+
+    return Front(
+        build_router(TABLE, services, lifespan),
+        authenticate,
+        services.metrics.http,
+        max_body_bytes=services.settings.max_body_bytes,
+        max_file_bytes=services.settings.max_file_bytes,
+        public=PUBLIC,
+        local=LOCAL,
+    )

@@ -1,0 +1,145 @@
+"""The composition root: builds every part from settings, in one place. Both processes use it, the API and the worker.
+
+Opening starts threads and opens files; `close` undoes that. Nothing here runs on import.
+"""
+
+import asyncio
+import os
+import subprocess
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bessemer.core.openai import ChatRequest, RequestExtension
+from bessemer.core.settings import Settings
+from bessemer.evals.grader import JudgeCall, JudgeReply
+from bessemer.evals.grader import Services as GraderServices
+from bessemer.flywheel.services import Services as FlywheelServices
+from bessemer.gateway.pipeline import INTERNAL, Gateway
+from bessemer.gateway.providers import build_providers
+from bessemer.governance.keys import Keys
+from bessemer.registry.catalog import Catalog
+from bessemer.registry.config import load_config
+from bessemer.server.services import Services
+from bessemer.store.blobs import Blobs
+from bessemer.store.database import Database
+from bessemer.store.writer import Writer
+from bessemer.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from bessemer.engine.engine import Engine
+
+
+def open_services(settings: Settings, loop: asyncio.AbstractEventLoop | None = None) -> Services:
+    """Build everything. `loop`: where the gateway runs; None: work that needs it from other threads is refused.
+
+    Raises ConfigError for wrong settings or configuration, StoreError when the database cannot be opened.
+    """
+    settings.data.mkdir(parents=True, exist_ok=True)
+    config = load_config(settings.config_path, settings.data)
+    database = Database.open(settings)
+    blobs = Blobs(settings.data / "blobs")
+    catalog = Catalog(config, database)
+    writer = Writer(database, settings.data / "spool", settings.writer_max_queue)
+    metrics = Metrics()
+    metrics.watch_writer(writer.stats)
+    engines = _Engines(settings)
+    providers = build_providers(catalog, blobs, settings.data, os.environ, engines.open)
+    gateway = Gateway(catalog, providers, writer, metrics=metrics)
+    catalog.watch()
+    return Services(
+        settings=settings,
+        database=database,
+        blobs=blobs,
+        catalog=catalog,
+        gateway=gateway,
+        keys=Keys(database),
+        writer=writer,
+        metrics=metrics,
+        graders=GraderServices(judge=_judge(gateway)),
+        flywheel=FlywheelServices(
+            database=database,
+            blobs=blobs,
+            catalog=catalog,
+            gateway=gateway,
+            writer=writer,
+            jobs_dir=settings.data / "jobs",
+            wait=_waiter(loop),
+        ),
+        started_at=time.time(),
+        code_commit=code_commit(),
+    )
+
+
+async def close_services(services: Services) -> None:
+    """Stop what `open_services` started; everything accepted so far is written first."""
+    await services.gateway.close()
+    services.catalog.close()
+    await asyncio.to_thread(services.writer.close)
+    services.database.close()
+
+
+class _Engines:
+    """Opens engines for the local provider; torch is imported with the first one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def open(self, path: Path) -> "Engine":
+        from bessemer.engine.engine import Engine
+
+        return Engine(path, threads=self._settings.torch_threads, max_waiting=self._settings.engine_max_queue)
+
+
+def _waiter(loop: asyncio.AbstractEventLoop | None) -> Any:
+    def wait(work: Coroutine[Any, Any, Any]) -> Any:
+        assert loop is not None, "this process has no loop for gateway calls from threads"
+        return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+    return wait
+
+
+def _judge(gateway: Gateway) -> Any:
+    """Return the judge of score_model graders: any servable model, asked through the gateway and recorded."""
+
+    async def judge(call: JudgeCall) -> JudgeReply:
+        sampling = call.sampling
+        result = await gateway.chat(
+            ChatRequest(
+                model=call.model,
+                messages=list(call.messages),
+                temperature=sampling.get("temperature"),
+                top_p=sampling.get("top_p"),
+                seed=sampling.get("seed"),
+                max_tokens=sampling.get("max_completions_tokens"),
+                response_format={
+                    "type": "json_schema",
+                    "json_schema": {"name": "grade", "schema": call.response_schema, "strict": True},
+                },
+                bessemer=RequestExtension(tags={"origin": "judge"}),
+            ),
+            INTERNAL,
+        )
+        usage = result.completion.usage
+        return JudgeReply(
+            text=result.inference.output, model=call.model, total_tokens=None if usage is None else usage.total_tokens
+        )
+
+    return judge
+
+
+def code_commit() -> str | None:
+    """Return the commit of the source this runs from, or None when it is not a git checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(here), "rev-parse", "HEAD"],  # noqa: S607 - the user's own git
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,112 @@
+"""Runs the API process: bind, compose, serve, keep the worker running, stop in order."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import uvicorn
+import uvloop
+
+from bessemer.core.errors import ConfigError
+from bessemer.core.settings import Settings
+from bessemer.server.app import build
+from bessemer.server.compose import open_services
+from bessemer.server.locks import only_one
+from bessemer.server.supervise import keep_running
+from bessemer.telemetry.logs import configure
+
+ADMIN_KEY_FILE = "admin.key"
+"""In the data folder, mode 600: the first admin key, read by the command line."""
+URL_FILE = "server.url"
+"""In the data folder: where the running server listens."""
+OFFLINE: Mapping[str, str] = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+"""Set in every process of Bessemer: libraries must not call home."""
+
+
+class Started(NamedTuple):
+    """What is worth telling once the server listens."""
+
+    url: str
+    admin_key: str | None
+    """Only when it was made just now."""
+
+
+def serve(settings: Settings, announce: Callable[[Started], None], *, worker: bool = True) -> None:
+    """Serve until SIGINT or SIGTERM. Raises ConfigError, StoreError before anything listens."""
+    configure(settings.log_level)
+    os.environ.update(OFFLINE)
+    with only_one(settings.data / "server.lock"), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, announce, worker=worker))
+
+
+async def _serve(settings: Settings, announce: Callable[[Started], None], *, worker: bool) -> None:
+    listener = _bind(settings.host, settings.port)
+    services = open_services(settings, asyncio.get_running_loop())
+    admin_key = services.keys.ensure_admin()
+    if admin_key is not None:
+        write_secret(settings.data / ADMIN_KEY_FILE, admin_key)
+    host, port = listener.getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    server = uvicorn.Server(
+        uvicorn.Config(
+            build(services),
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=5,
+        )
+    )
+    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.005)
+    supervisor = None
+    if server.started:
+        (settings.data / URL_FILE).write_text(url + "\n")
+        command = [sys.executable, "-m", "bessemer", "worker", "--supervised"]
+        if worker:
+            supervisor = asyncio.ensure_future(keep_running(command, os.environ | environment(settings)))
+        announce(Started(url, admin_key))
+    await serving
+    if supervisor is not None:
+        supervisor.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await supervisor
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"Cannot listen on {host}:{port}: {error.strerror}. Choose another with --port (0: any free one) or --host.",
+            param="port",
+        ) from None
+    listener.set_inheritable(False)
+    return listener
+
+
+def write_secret(path: Path, secret: str) -> None:
+    """Write a file that only its owner can read, mode 600 from its first byte."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secret + "\n")
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Return settings as environment variables, so that a child process gets the same ones."""
+    values = {field: getattr(settings, field) for field in settings.__struct_fields__}
+    absolute = {key: value.resolve() if isinstance(value, Path) else value for key, value in values.items()}
+    return {f"BESSEMER_{key.upper()}": str(value) for key, value in absolute.items() if value is not None}

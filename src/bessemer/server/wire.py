@@ -1,0 +1,78 @@
+"""Bodies of the control API that no other module owns. Unknown fields are refused."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from bessemer.core.openai import JSON, StrictWire, Wire
+from bessemer.core.types import Guarantee, Role, Step, Target
+
+
+class JobObject(Wire, omit_defaults=False):
+    """`bessemer.job`: an evaluation or a cascade on its way; `result` is set when it has succeeded."""
+
+    id: str
+    kind: str
+    status: str
+    created_at: int
+    request: JSON
+    started_at: int | None = None
+    finished_at: int | None = None
+    error: JSON | None = None
+    result: JSON | None = None
+    object: Literal["bessemer.job"] = "bessemer.job"
+
+
+class RouteBody(StrictWire):
+    """A route to write: `targets` is the short form of one step that is always accepted."""
+
+    name: str | None = None
+    """Required by POST; PUT takes it from the path."""
+    targets: list[str | Target] | None = None
+    steps: list[Step] | None = None
+    fallbacks: list[str | Target] = []
+    guarantee: Guarantee | None = None
+    reason: str = ""
+
+
+class PromoteBody(StrictWire):
+    """Body of POST /v1/versions/{id}/promote."""
+
+    alias: str = "champion"
+    evaluation: str | None = None
+    """The evaluation whose gate the version passed; None: the newest one that names it."""
+    reason: str = ""
+
+
+class RollbackBody(StrictWire):
+    """Body of POST /v1/models/{model}/rollback."""
+
+    alias: str = "champion"
+    reason: str = ""
+
+
+class ReasonBody(StrictWire):
+    """Body of POST /v1/routes/{name}/rollback."""
+
+    reason: str = ""
+
+
+class KeyBody(StrictWire):
+    """Body of POST /v1/keys."""
+
+    name: str
+    role: Role = Role.MEMBER
+
+
+class GraderBody(StrictWire):
+    """Body of POST /v1/fine_tuning/alpha/graders/validate."""
+
+    grader: JSON
+
+
+class GraderRunBody(StrictWire):
+    """Body of POST /v1/fine_tuning/alpha/graders/run."""
+
+    grader: JSON
+    model_sample: str
+    item: dict[str, Any] = msgspec.field(default_factory=dict)
