@@ -1,0 +1,171 @@
+"""The database: one place that opens connections and transactions, on SQLite (WAL) or PostgreSQL.
+
+SQLite takes one writer at a time: within the process a lock orders the writes, between processes (API and worker use
+the same file) `BEGIN IMMEDIATE` and the busy timeout do. Reads never wait for writes.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event, exc, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+
+from bessemer.core.errors import ConfigError, StoreError
+from bessemer.core.settings import Settings
+from bessemer.store.migrations import migrate
+
+T = TypeVar("T")
+
+_BUSY_TIMEOUT_S = 30
+_CONNECT_TIMEOUT_S = 5
+_WRITE = "bessemer_write"
+
+
+class Database:
+    """Transactions on one database. Safe to share between threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._single_writer = engine.dialect.name == "sqlite"
+
+    @staticmethod
+    def open(settings: Settings) -> "Database":
+        """Open the database that the settings name (default: SQLite in the data folder), migrated to the newest schema.
+
+        Raises StoreError when it cannot be reached, ConfigError for a URL of another kind.
+        """
+        settings.data.mkdir(parents=True, exist_ok=True)
+        return Database.open_url(settings.database_url or f"sqlite:///{(settings.data / 'bessemer.db').absolute()}")
+
+    @staticmethod
+    def open_url(url: str) -> "Database":
+        """Open a database by URL, migrated to the newest schema. Raises as `open`."""
+        database = Database(_engine(url))
+        try:
+            database.write(lambda connection: (lock(connection, "migrations"), migrate(connection)))
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    @property
+    def url(self) -> str:
+        """The database's URL, without its password."""
+        return self._engine.url.render_as_string(hide_password=True)
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """Run a read-only function in a transaction and return its result. Raises StoreError when unavailable."""
+        with _boundary(), self._engine.connect() as connection:
+            return work(connection)
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """Run a function in a transaction that is committed when it returns and undone when it raises.
+
+        Raises StoreError when the database is unavailable.
+        """
+        if not self._single_writer:
+            return self._write(work)
+        with self._lock:
+            return self._write(work)
+
+    def _write(self, work: Callable[[Connection], T]) -> T:
+        with _boundary(), self._engine.connect() as connection:
+            with connection.execution_options(**{_WRITE: True}).begin():
+                return work(connection)
+
+    def ping(self) -> None:
+        """Raise StoreError unless the database answers."""
+        self.read(lambda connection: connection.execute(text("SELECT 1")))
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self._engine.dispose()
+
+
+def lock(connection: Connection, name: str) -> None:
+    """Hold a named lock to the end of the transaction. On SQLite a writing transaction already excludes all others."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"bessemer.{name}"})
+
+
+def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows, leaving alone those whose primary key is there already."""
+    if not rows:
+        return
+    keys = [column.name for column in table.primary_key.columns]
+    if connection.dialect.name == "postgresql":
+        connection.execute(postgresql.insert(table).on_conflict_do_nothing(index_elements=keys), rows)
+    else:
+        connection.execute(sqlite.insert(table).on_conflict_do_nothing(index_elements=keys), rows)
+
+
+def _engine(url: str) -> Engine:
+    try:
+        parsed = make_url(url)
+    except exc.ArgumentError as error:
+        raise ConfigError(f"database_url {url!r} is not a database URL: {error}.", param="database_url") from error
+    if parsed.drivername in {"postgresql", "postgres", "postgresql+psycopg"}:
+        return create_engine(
+            parsed.set(drivername="postgresql+psycopg"),
+            pool_pre_ping=True,
+            pool_size=8,
+            pool_timeout=_CONNECT_TIMEOUT_S * 2,
+            connect_args={"connect_timeout": _CONNECT_TIMEOUT_S},
+        )
+    if parsed.drivername != "sqlite" or not parsed.database:
+        raise ConfigError(
+            f"database_url {parsed.render_as_string()!r} is neither sqlite:///FILE nor postgresql://….",
+            param="database_url",
+        )
+    Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(parsed, connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    """Pragmas of each connection; `isolation_level = None` leaves BEGIN to `_begin_sqlite`."""
+    connection.isolation_level = None
+    deadline = time.monotonic() + _BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            break
+        except Exception as error:
+            # Switching to WAL does not honour the busy timeout when two processes create the file together.
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A deferred transaction that turns into a write can fail at once with SQLITE_BUSY; an immediate one waits its turn.
+    write = connection.get_execution_options().get(_WRITE, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+@contextmanager
+def _boundary() -> Iterator[None]:
+    """Turn failures of the database itself into StoreError; errors in the data pass."""
+    try:
+        yield
+    except (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError) as error:
+        raise StoreError(f"The database is unavailable: {_first_line(error)}. Check that it runs.") from error
+    except exc.DBAPIError as error:
+        if error.connection_invalidated:
+            raise StoreError(f"The database connection was lost: {_first_line(error)}.") from error
+        raise
+
+
+def _first_line(error: Exception) -> str:
+    cause = getattr(error, "orig", None) or error
+    return str(cause).strip().split("\n", 1)[0]

@@ -1,0 +1,41 @@
+"""Frozen datasets; their rows are a blob."""
+
+from sqlalchemy import select
+
+from bessemer.core.errors import NotFound
+from bessemer.core.types import Dataset
+from bessemer.store import paging
+from bessemer.store.database import Database, insert_new
+from bessemer.store.schema import datasets
+
+
+def insert(database: Database, dataset: Dataset) -> None:
+    """Append one dataset; a known id is left alone."""
+    values = {
+        "id": dataset.id,
+        "created_at": dataset.created_at,
+        "name": dataset.name,
+        "sha256": dataset.sha256,
+        "body": paging.encode(dataset),
+    }
+    database.write(lambda connection: insert_new(connection, datasets, [values]))
+
+
+def get(database: Database, dataset_id: str) -> Dataset:
+    """Return one dataset. Raises NotFound."""
+    statement = select(datasets.c.body).where(datasets.c.id == dataset_id)
+    body = database.read(lambda connection: connection.execute(statement).scalar_one_or_none())
+    if body is None:
+        raise NotFound(f"There is no dataset {dataset_id!r}.", param="dataset")
+    return paging.decode(Dataset, body)
+
+
+def find(
+    database: Database, *, name: str | None = None, limit: int | None = 100, after: str | None = None
+) -> list[Dataset]:
+    """Return datasets, newest first."""
+    statement = select(datasets.c.body)
+    if name is not None:
+        statement = statement.where(datasets.c.name == name)
+    rows = database.read(lambda c: paging.page(c, datasets, statement, after=after, limit=limit))
+    return [paging.decode(Dataset, row.body) for row in rows]

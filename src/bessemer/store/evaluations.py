@@ -1,0 +1,40 @@
+"""Results of evaluations."""
+
+from sqlalchemy import select
+
+from bessemer.core.errors import NotFound
+from bessemer.core.types import Evaluation
+from bessemer.store import paging
+from bessemer.store.database import Database, insert_new
+from bessemer.store.schema import evaluations
+
+
+def insert(database: Database, evaluation: Evaluation) -> None:
+    """Append one evaluation; a known id is left alone."""
+    values = {
+        "id": evaluation.id,
+        "created_at": evaluation.created_at,
+        "dataset": evaluation.dataset,
+        "body": paging.encode(evaluation),
+    }
+    database.write(lambda connection: insert_new(connection, evaluations, [values]))
+
+
+def get(database: Database, evaluation_id: str) -> Evaluation:
+    """Return one evaluation. Raises NotFound."""
+    statement = select(evaluations.c.body).where(evaluations.c.id == evaluation_id)
+    body = database.read(lambda connection: connection.execute(statement).scalar_one_or_none())
+    if body is None:
+        raise NotFound(f"There is no evaluation {evaluation_id!r}.", param="evaluation")
+    return paging.decode(Evaluation, body)
+
+
+def find(
+    database: Database, *, dataset: str | None = None, limit: int | None = 100, after: str | None = None
+) -> list[Evaluation]:
+    """Return evaluations, newest first."""
+    statement = select(evaluations.c.body)
+    if dataset is not None:
+        statement = statement.where(evaluations.c.dataset == dataset)
+    rows = database.read(lambda c: paging.page(c, evaluations, statement, after=after, limit=limit))
+    return [paging.decode(Evaluation, row.body) for row in rows]

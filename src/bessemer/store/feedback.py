@@ -1,0 +1,95 @@
+"""Feedback on inferences and episodes. An inference that is not written yet may already have some."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Column, Connection, select
+
+from bessemer.core.errors import NotFound
+from bessemer.core.types import Feedback
+from bessemer.store import paging
+from bessemer.store.database import Database, insert_new
+from bessemer.store.schema import feedback
+
+_IDS_PER_QUERY = 500
+
+
+def insert_rows(connection: Connection, rows: Sequence[Feedback]) -> None:
+    """Append feedback within a transaction; known ids are left alone."""
+    insert_new(
+        connection,
+        feedback,
+        [
+            {
+                "id": row.id,
+                "created_at": row.created_at,
+                "inference_id": row.inference_id,
+                "episode_id": row.episode_id,
+                "metric": row.metric,
+                "body": paging.encode(row),
+            }
+            for row in rows
+        ],
+    )
+
+
+def insert_many(database: Database, rows: Sequence[Feedback]) -> None:
+    """Append feedback; known ids are left alone."""
+    database.write(lambda connection: insert_rows(connection, rows))
+
+
+def get(database: Database, feedback_id: str) -> Feedback:
+    """Return one feedback. Raises NotFound."""
+    statement = select(feedback.c.body).where(feedback.c.id == feedback_id)
+    body = database.read(lambda connection: connection.execute(statement).scalar_one_or_none())
+    if body is None:
+        raise NotFound(f"There is no feedback {feedback_id!r}.", param="feedback_id")
+    return paging.decode(Feedback, body)
+
+
+def for_inferences(database: Database, ids: Sequence[str]) -> dict[str, list[Feedback]]:
+    """Return the feedback given to each inference itself, oldest first; inferences without any are left out."""
+    return _grouped(database, feedback.c.inference_id, ids)
+
+
+def for_episodes(database: Database, ids: Sequence[str]) -> dict[str, list[Feedback]]:
+    """Return the feedback given to each episode as a whole, oldest first; episodes without any are left out."""
+    return _grouped(database, feedback.c.episode_id, ids)
+
+
+def find(
+    database: Database,
+    *,
+    metric: str | None = None,
+    since: float | None = None,
+    inference_id: str | None = None,
+    limit: int | None = 100,
+    after: str | None = None,
+) -> list[Feedback]:
+    """Return feedback, newest first; `since` is inclusive; limit None: all."""
+    statement = select(feedback.c.body)
+    if metric is not None:
+        statement = statement.where(feedback.c.metric == metric)
+    if since is not None:
+        statement = statement.where(feedback.c.created_at >= since)
+    if inference_id is not None:
+        statement = statement.where(feedback.c.inference_id == inference_id)
+    rows = database.read(lambda c: paging.page(c, feedback, statement, after=after, limit=limit))
+    return [paging.decode(Feedback, row.body) for row in rows]
+
+
+def _grouped(database: Database, column: Column[Any], ids: Sequence[str]) -> dict[str, list[Feedback]]:
+    def work(connection: Connection) -> dict[str, list[Feedback]]:
+        groups: dict[str, list[Feedback]] = defaultdict(list)
+        for start in range(0, len(ids), _IDS_PER_QUERY):
+            statement = (
+                select(column.label("subject"), feedback.c.body)
+                .where(column.in_(ids[start : start + _IDS_PER_QUERY]))
+                .order_by(feedback.c.created_at, feedback.c.id)
+            )
+            for row in connection.execute(statement):
+                groups[row.subject].append(paging.decode(Feedback, row.body))
+        return dict(groups)
+
+    return database.read(work)

@@ -1,0 +1,188 @@
+"""Inferences with their model calls, and what they add up to."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import msgspec
+from sqlalchemy import Connection, case, func, select
+
+from bessemer.core.errors import NotFound
+from bessemer.core.types import Frozen, Inference, ModelCall, ProviderKind
+from bessemer.store import paging
+from bessemer.store.database import Database, insert_new
+from bessemer.store.schema import inferences, model_calls
+
+_IDS_PER_QUERY = 500
+"""Well below the bound-parameter limits of both databases."""
+
+
+class UsageRow(Frozen, frozen=True):
+    """What one version used for one route."""
+
+    route: str
+    version: str
+    provider: ProviderKind
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None
+    """Sum over priced calls; None when no call has a price."""
+    unpriced_calls: int
+    seconds: float
+
+
+def insert_rows(connection: Connection, rows: Sequence[Inference]) -> None:
+    """Append inferences and their calls within a transaction; known ids are left alone."""
+    insert_new(
+        connection,
+        inferences,
+        [
+            {
+                "id": row.id,
+                "created_at": row.created_at,
+                "route": row.route,
+                "version": row.version,
+                "key_id": row.key_id,
+                "episode_id": row.episode_id,
+                "input_sha256": row.input_sha256,
+                "body": paging.encode(msgspec.structs.replace(row, calls=())),
+            }
+            for row in rows
+        ],
+    )
+    insert_new(
+        connection,
+        model_calls,
+        [
+            {
+                "id": call.id,
+                "inference_id": row.id,
+                "position": position,
+                "created_at": call.created_at,
+                "route": row.route,
+                "version": call.version,
+                "provider": call.provider.value,
+                "input_tokens": call.input_tokens,
+                "output_tokens": call.output_tokens,
+                "cost_usd": call.cost_usd,
+                "latency_s": call.latency_s,
+                "body": paging.encode(call),
+            }
+            for row in rows
+            for position, call in enumerate(row.calls)
+        ],
+    )
+
+
+def insert_many(database: Database, rows: Sequence[Inference]) -> None:
+    """Append inferences and their calls; known ids are left alone."""
+    database.write(lambda connection: insert_rows(connection, rows))
+
+
+def get(database: Database, inference_id: str) -> Inference:
+    """Return one inference with its calls. Raises NotFound."""
+    found = get_many(database, [inference_id])
+    if inference_id not in found:
+        raise NotFound(f"There is no inference {inference_id!r}.", param="inference_id")
+    return found[inference_id]
+
+
+def get_many(database: Database, ids: Sequence[str]) -> dict[str, Inference]:
+    """Return those of the inferences that exist, by id."""
+
+    def work(connection: Connection) -> dict[str, Inference]:
+        found: dict[str, Inference] = {}
+        for start in range(0, len(ids), _IDS_PER_QUERY):
+            some = ids[start : start + _IDS_PER_QUERY]
+            bodies = connection.execute(select(inferences.c.body).where(inferences.c.id.in_(some))).scalars()
+            found.update({row.id: row for row in _with_calls(connection, list(bodies))})
+        return found
+
+    return database.read(work)
+
+
+def find(
+    database: Database,
+    *,
+    route: str | None = None,
+    since: float | None = None,
+    until: float | None = None,
+    episode_id: str | None = None,
+    limit: int | None = 100,
+    after: str | None = None,
+    ascending: bool = False,
+) -> list[Inference]:
+    """Return inferences, newest first unless `ascending`; `since` is inclusive, `until` exclusive; limit None: all."""
+    statement = select(inferences.c.body)
+    if route is not None:
+        statement = statement.where(inferences.c.route == route)
+    if episode_id is not None:
+        statement = statement.where(inferences.c.episode_id == episode_id)
+    if since is not None:
+        statement = statement.where(inferences.c.created_at >= since)
+    if until is not None:
+        statement = statement.where(inferences.c.created_at < until)
+
+    def work(connection: Connection) -> list[Inference]:
+        rows = paging.page(connection, inferences, statement, after=after, limit=limit, ascending=ascending)
+        return _with_calls(connection, [row.body for row in rows])
+
+    return database.read(work)
+
+
+def usage(
+    database: Database, *, since: float | None = None, until: float | None = None, route: str | None = None
+) -> list[UsageRow]:
+    """Return calls, tokens, cost and seconds per route, version and provider."""
+    c = model_calls.c
+    statement = (
+        select(
+            c.route,
+            c.version,
+            c.provider,
+            func.count().label("calls"),
+            func.coalesce(func.sum(c.input_tokens), 0).label("input_tokens"),
+            func.coalesce(func.sum(c.output_tokens), 0).label("output_tokens"),
+            func.sum(c.cost_usd).label("cost_usd"),
+            func.sum(case((c.cost_usd.is_(None), 1), else_=0)).label("unpriced_calls"),
+            func.sum(c.latency_s).label("seconds"),
+        )
+        .group_by(c.route, c.version, c.provider)
+        .order_by(c.route, c.version, c.provider)
+    )
+    if route is not None:
+        statement = statement.where(c.route == route)
+    if since is not None:
+        statement = statement.where(c.created_at >= since)
+    if until is not None:
+        statement = statement.where(c.created_at < until)
+    rows = database.read(lambda connection: connection.execute(statement).all())
+    return [
+        UsageRow(
+            route=row.route,
+            version=row.version,
+            provider=ProviderKind(row.provider),
+            calls=row.calls,
+            input_tokens=int(row.input_tokens),
+            output_tokens=int(row.output_tokens),
+            cost_usd=row.cost_usd,
+            unpriced_calls=int(row.unpriced_calls),
+            seconds=row.seconds,
+        )
+        for row in rows
+    ]
+
+
+def _with_calls(connection: Connection, bodies: Sequence[str]) -> list[Inference]:
+    rows = [paging.decode(Inference, body) for body in bodies]
+    calls: dict[str, list[ModelCall]] = defaultdict(list)
+    for start in range(0, len(rows), _IDS_PER_QUERY):
+        ids = [row.id for row in rows[start : start + _IDS_PER_QUERY]]
+        statement = (
+            select(model_calls.c.inference_id, model_calls.c.body)
+            .where(model_calls.c.inference_id.in_(ids))
+            .order_by(model_calls.c.inference_id, model_calls.c.position)
+        )
+        for found in connection.execute(statement):
+            calls[found.inference_id].append(paging.decode(ModelCall, found.body))
+    return [msgspec.structs.replace(row, calls=tuple(calls[row.id])) for row in rows]

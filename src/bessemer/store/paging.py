@@ -1,0 +1,50 @@
+"""Pages of rows in order of creation, and nouns as JSON text."""
+
+from typing import Any, TypeVar
+
+import msgspec
+from sqlalchemy import Column, Connection, Row, Select, Table, select, tuple_
+
+from bessemer.core.errors import InvalidRequest
+
+N = TypeVar("N", bound=msgspec.Struct)
+
+
+def encode(noun: msgspec.Struct) -> str:
+    """Return a noun as JSON text, the form of `body` columns."""
+    return msgspec.json.encode(noun).decode()
+
+
+def decode(kind: type[N], body: str) -> N:
+    """Return the noun that `encode` wrote."""
+    return msgspec.json.decode(body, type=kind)
+
+
+def page(
+    connection: Connection,
+    table: Table,
+    statement: Select[Any],
+    *,
+    after: str | None,
+    limit: int | None,
+    ascending: bool = False,
+) -> list[Row[Any]]:
+    """Run a select ordered by (created_at, id), newest first unless `ascending`, from behind the row with id `after`.
+
+    Raises InvalidRequest when `after` is not an id of the table or the limit is negative.
+    """
+    created_at, identity = table.c.created_at, table.c.id
+    if limit is not None and limit < 0:
+        raise InvalidRequest(f"limit is {limit}: give a number from 0 up.", param="limit")
+    if after is not None:
+        start = connection.execute(select(created_at).where(identity == after)).scalar_one_or_none()
+        if start is None:
+            raise InvalidRequest(f"after is {after!r}, which is not an id of this list.", param="after")
+        here, mark = tuple_(created_at, identity), tuple_(start, after)
+        statement = statement.where(here > mark if ascending else here < mark)
+    order: list[Any] = [_direction(created_at, ascending=ascending), _direction(identity, ascending=ascending)]
+    return list(connection.execute(statement.order_by(*order).limit(limit)))
+
+
+def _direction(column: Column[Any], *, ascending: bool) -> Any:
+    return column.asc() if ascending else column.desc()

@@ -1,0 +1,108 @@
+"""Routes put at run time, with their history. A change is appended with the number of the change it replaced."""
+
+import time
+
+from sqlalchemy import Connection, Row, and_, func, select
+from sqlalchemy import insert as sql_insert
+
+from bessemer.core.errors import Conflict
+from bessemer.core.types import Frozen, Route
+from bessemer.store import paging, revisions
+from bessemer.store.database import Database
+from bessemer.store.schema import route_changes
+
+
+class RouteChange(Frozen, frozen=True):
+    """One change of a route; route None: the configuration file's route of that name, if any, is in force again."""
+
+    name: str
+    seq: int
+    route: Route | None
+    previous_seq: int
+    """The change that this one replaced; 0: none."""
+    changed_at: float
+    reason: str
+
+
+def current(database: Database) -> dict[str, Route]:
+    """Return the routes in force here, by name."""
+    newest = (
+        select(route_changes.c.name, func.max(route_changes.c.seq).label("seq"))
+        .group_by(route_changes.c.name)
+        .subquery()
+    )
+    same = and_(route_changes.c.name == newest.c.name, route_changes.c.seq == newest.c.seq)
+    statement = select(route_changes.c.body).join(newest, same).where(route_changes.c.body.is_not(None))
+    bodies = database.read(lambda connection: connection.execute(statement).scalars().all())
+    routes = [paging.decode(Route, body) for body in bodies]
+    return {route.name: route for route in routes}
+
+
+def put(database: Database, route: Route, reason: str) -> RouteChange:
+    """Put a route in force."""
+
+    def work(connection: Connection) -> RouteChange:
+        revisions.bump(connection, revisions.REGISTRY)
+        newest = _change(connection, route.name)
+        seq = newest.seq if newest else 0
+        return _append(connection, route.name, route, seq=seq + 1, previous=seq, reason=reason)
+
+    return database.write(work)
+
+
+def roll_back(database: Database, name: str, reason: str) -> RouteChange:
+    """Undo the last change that is not undone yet. Raises Conflict when none is."""
+
+    def work(connection: Connection) -> RouteChange:
+        revisions.bump(connection, revisions.REGISTRY)
+        newest = _change(connection, name)
+        if newest is None or newest.body is None:
+            raise Conflict(f"The route {name!r} has no change to undo.", param="route")
+        before = _change(connection, name, newest.previous_seq)
+        route = paging.decode(Route, before.body) if before is not None and before.body is not None else None
+        previous = before.previous_seq if before else 0
+        return _append(connection, name, route, seq=newest.seq + 1, previous=previous, reason=reason)
+
+    return database.write(work)
+
+
+def history(database: Database, name: str) -> list[RouteChange]:
+    """Return every change of a route, newest first."""
+    statement = select(route_changes).where(route_changes.c.name == name).order_by(route_changes.c.seq.desc())
+    rows = database.read(lambda connection: connection.execute(statement).all())
+    return [
+        RouteChange(
+            name=row.name,
+            seq=row.seq,
+            route=None if row.body is None else paging.decode(Route, row.body),
+            previous_seq=row.previous_seq,
+            changed_at=row.changed_at,
+            reason=row.reason,
+        )
+        for row in rows
+    ]
+
+
+def _change(connection: Connection, name: str, seq: int | None = None) -> Row[tuple[object, ...]] | None:
+    statement = select(route_changes).where(route_changes.c.name == name)
+    if seq is not None:
+        statement = statement.where(route_changes.c.seq == seq)
+    return connection.execute(statement.order_by(route_changes.c.seq.desc()).limit(1)).first()
+
+
+def _append(
+    connection: Connection, name: str, route: Route | None, *, seq: int, previous: int, reason: str
+) -> RouteChange:
+    change = RouteChange(
+        name=name, seq=seq, route=route, previous_seq=previous, changed_at=time.time(), reason=reason
+    )
+    values = {
+        "name": name,
+        "seq": seq,
+        "body": None if route is None else paging.encode(route),
+        "previous_seq": previous,
+        "changed_at": change.changed_at,
+        "reason": reason,
+    }
+    connection.execute(sql_insert(route_changes).values(values))
+    return change

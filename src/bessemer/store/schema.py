@@ -1,0 +1,185 @@
+"""Tables of the one schema, for SQLite and PostgreSQL. A noun is kept whole as JSON in `body`; columns exist to find it.
+
+`migrations.py` creates these tables; a test holds both equal. Times are Unix seconds.
+"""
+
+from sqlalchemy import BigInteger, Column, Double, ForeignKey, Index, MetaData, Table, Text
+
+metadata = MetaData()
+
+schema_version = Table("schema_version", metadata, Column("version", BigInteger, primary_key=True, autoincrement=False))
+
+inferences = Table(
+    "inferences",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("created_at", Double, nullable=False),
+    Column("route", Text, nullable=False),
+    Column("version", Text),
+    Column("key_id", Text, nullable=False),
+    Column("episode_id", Text),
+    Column("input_sha256", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("inferences_created_at", "created_at", "id"),
+    Index("inferences_route", "route", "created_at", "id"),
+    Index("inferences_episode", "episode_id"),
+)
+
+model_calls = Table(
+    "model_calls",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("inference_id", Text, ForeignKey("inferences.id"), nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("route", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("cost_usd", Double),
+    Column("latency_s", Double, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("model_calls_inference", "inference_id"),
+    Index("model_calls_created_at", "created_at"),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("created_at", Double, nullable=False),
+    Column("inference_id", Text),
+    Column("episode_id", Text),
+    Column("metric", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("feedback_inference", "inference_id"),
+    Index("feedback_episode", "episode_id"),
+    Index("feedback_created_at", "created_at", "id"),
+)
+
+audit_events = Table(
+    "audit_events",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("created_at", Double, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("audit_events_created_at", "created_at", "id"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("key_hash", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("hint", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("revoked_at", Double),
+    Index("api_keys_hash", "key_hash", unique=True),
+)
+
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+model_versions = Table(
+    "model_versions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("model_versions_model", "model", "created_at"),
+)
+
+alias_moves = Table(
+    "alias_moves",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("alias", Text, primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("version", Text, ForeignKey("model_versions.id")),
+    Column("previous_seq", BigInteger, nullable=False),
+    Column("moved_at", Double, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+route_changes = Table(
+    "route_changes",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("body", Text),
+    Column("previous_seq", BigInteger, nullable=False),
+    Column("changed_at", Double, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("created_at", Double, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("files_created_at", "created_at", "id"),
+)
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("created_at", Double, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("datasets_created_at", "created_at", "id"),
+)
+
+evaluations = Table(
+    "evaluations",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("created_at", Double, nullable=False),
+    Column("dataset", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("evaluations_created_at", "created_at", "id"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("created_at", Double, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("control", Text),
+    Column("body", Text, nullable=False),
+    Index("jobs_status", "status", "created_at"),
+    Index("jobs_created_at", "created_at", "id"),
+)
+
+job_events = Table(
+    "job_events",
+    metadata,
+    Column("job_id", Text, ForeignKey("jobs.id"), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("job_events_id", "id", unique=True),
+)
+
+job_checkpoints = Table(
+    "job_checkpoints",
+    metadata,
+    Column("job_id", Text, ForeignKey("jobs.id"), primary_key=True),
+    Column("step", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", Text, nullable=False),
+    Column("body", Text, nullable=False),
+)

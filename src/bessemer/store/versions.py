@@ -1,0 +1,161 @@
+"""Model versions, which never change, and aliases, which move and remember where they were.
+
+A move is appended with the number of the move it replaced, so undoing twice goes back twice.
+"""
+
+import time
+
+from sqlalchemy import Connection, Row, and_, func, select
+from sqlalchemy import insert as sql_insert
+
+from bessemer.core.errors import Conflict, NotFound
+from bessemer.core.types import Alias, Frozen, ModelVersion
+from bessemer.store import paging, revisions
+from bessemer.store.database import Database, insert_new
+from bessemer.store.schema import alias_moves, model_versions
+
+
+class AliasMove(Frozen, frozen=True):
+    """One move of an alias; version None: the alias was taken away."""
+
+    model: str
+    alias: str
+    seq: int
+    version: str | None
+    previous_seq: int
+    """The move that this one replaced; 0: none."""
+    moved_at: float
+    reason: str
+
+
+def insert(database: Database, version: ModelVersion) -> ModelVersion:
+    """Append a version and return what is stored under its id: the first one written."""
+
+    def work(connection: Connection) -> ModelVersion:
+        revisions.bump(connection, revisions.REGISTRY)
+        row = {
+            "id": version.id,
+            "model": version.model,
+            "created_at": version.created_at,
+            "body": paging.encode(version),
+        }
+        insert_new(connection, model_versions, [row])
+        statement = select(model_versions.c.body).where(model_versions.c.id == version.id)
+        return paging.decode(ModelVersion, connection.execute(statement).scalar_one())
+
+    return database.write(work)
+
+
+def find(database: Database, *, model: str | None = None) -> list[ModelVersion]:
+    """Return versions, oldest first."""
+    statement = select(model_versions.c.body).order_by(model_versions.c.created_at, model_versions.c.id)
+    if model is not None:
+        statement = statement.where(model_versions.c.model == model)
+    bodies = database.read(lambda connection: connection.execute(statement).scalars().all())
+    return [paging.decode(ModelVersion, body) for body in bodies]
+
+
+def aliases(database: Database) -> list[Alias]:
+    """Return where every alias points now."""
+    newest = (
+        select(alias_moves.c.model, alias_moves.c.alias, func.max(alias_moves.c.seq).label("seq"))
+        .group_by(alias_moves.c.model, alias_moves.c.alias)
+        .subquery()
+    )
+    same = and_(
+        alias_moves.c.model == newest.c.model,
+        alias_moves.c.alias == newest.c.alias,
+        alias_moves.c.seq == newest.c.seq,
+    )
+    statement = (
+        select(alias_moves)
+        .join(newest, same)
+        .where(alias_moves.c.version.is_not(None))
+        .order_by(alias_moves.c.model, alias_moves.c.alias)
+    )
+    return [_alias(row) for row in database.read(lambda connection: connection.execute(statement).all())]
+
+
+def move_alias(database: Database, model: str, alias: str, version: str, reason: str) -> Alias:
+    """Point an alias at a version of the model. Raises NotFound for a version that the model does not have."""
+
+    def work(connection: Connection) -> Alias:
+        revisions.bump(connection, revisions.REGISTRY)
+        owner = select(model_versions.c.model).where(model_versions.c.id == version)
+        if connection.execute(owner).scalar_one_or_none() != model:
+            raise NotFound(f"The model {model!r} has no version {version!r}.", param="version")
+        newest = _newest(connection, model, alias)
+        seq = newest.seq if newest else 0
+        return _append(connection, model, alias, version, seq=seq + 1, previous=seq, reason=reason)
+
+    return database.write(work)
+
+
+def roll_back(database: Database, model: str, alias: str, reason: str) -> Alias | None:
+    """Undo the last move that is not undone yet; None: the alias points nowhere now. Raises Conflict when none is."""
+
+    def work(connection: Connection) -> Alias | None:
+        revisions.bump(connection, revisions.REGISTRY)
+        newest = _newest(connection, model, alias)
+        if newest is None or newest.version is None:
+            raise Conflict(f"The alias {model}:{alias} has no move to undo.", param="alias")
+        before = _move(connection, model, alias, newest.previous_seq)
+        version = before.version if before else None
+        previous = before.previous_seq if before else 0
+        moved = _append(connection, model, alias, version, seq=newest.seq + 1, previous=previous, reason=reason)
+        return moved if version is not None else None
+
+    return database.write(work)
+
+
+def history(database: Database, model: str, alias: str) -> list[AliasMove]:
+    """Return every move of an alias, newest first."""
+    statement = (
+        select(alias_moves)
+        .where(alias_moves.c.model == model, alias_moves.c.alias == alias)
+        .order_by(alias_moves.c.seq.desc())
+    )
+    rows = database.read(lambda connection: connection.execute(statement).all())
+    return [
+        AliasMove(
+            model=row.model,
+            alias=row.alias,
+            seq=row.seq,
+            version=row.version,
+            previous_seq=row.previous_seq,
+            moved_at=row.moved_at,
+            reason=row.reason,
+        )
+        for row in rows
+    ]
+
+
+def _newest(connection: Connection, model: str, alias: str) -> Row[tuple[object, ...]] | None:
+    statement = select(alias_moves).where(alias_moves.c.model == model, alias_moves.c.alias == alias)
+    return connection.execute(statement.order_by(alias_moves.c.seq.desc()).limit(1)).first()
+
+
+def _move(connection: Connection, model: str, alias: str, seq: int) -> Row[tuple[object, ...]] | None:
+    statement = select(alias_moves).where(alias_moves.c.model == model, alias_moves.c.alias == alias)
+    return connection.execute(statement.where(alias_moves.c.seq == seq)).first()
+
+
+def _append(
+    connection: Connection, model: str, alias: str, version: str | None, *, seq: int, previous: int, reason: str
+) -> Alias:
+    now = time.time()
+    values = {
+        "model": model,
+        "alias": alias,
+        "seq": seq,
+        "version": version,
+        "previous_seq": previous,
+        "moved_at": now,
+        "reason": reason,
+    }
+    connection.execute(sql_insert(alias_moves).values(values))
+    return Alias(model=model, name=alias, version=version or "", moved_at=now, reason=reason)
+
+
+def _alias(row: Row[tuple[object, ...]]) -> Alias:
+    return Alias(model=row.model, name=row.alias, version=row.version, moved_at=row.moved_at, reason=row.reason)

@@ -1,0 +1,407 @@
+"""The writer: takes rows off the hot path and brings them to the database in batches, losing none silently.
+
+A row is appended to a journal on disk before `put` returns, so kill -9 of the process loses nothing that was
+acknowledged; the next start replays what the database has not seen. While the database is down rows wait in memory and
+in the journal; beyond `max_queue` in the journal alone. Inserts are idempotent by id, so replaying twice is harmless.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, InvalidStateError
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from sqlalchemy import Connection
+
+from bessemer.core.errors import InvalidRequest, StoreError
+from bessemer.core.types import Feedback, Frozen, Inference
+from bessemer.store import audit, feedback, inferences
+from bessemer.store.audit import AuditEvent
+from bessemer.store.database import Database
+from bessemer.store.journal import Segment, orphans
+
+Record = Inference | Feedback | AuditEvent
+
+_log = logging.getLogger(__name__)
+_BATCH_ROWS = 1000
+_BATCH_S = 0.1
+_RETRY_S = 1.0
+_COMMIT_TIMEOUT_S = 2.0
+"""How long a commit waits for a slow database before the synced journal answers for it."""
+_SEGMENT_BYTES = 64 * 1024 * 1024
+_KINDS: dict[str, type[Record]] = {"inference": Inference, "feedback": Feedback, "audit": AuditEvent}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+
+
+class Durability(StrEnum):
+    """Where a committed row is when `commit` returns."""
+
+    COMMITTED = "committed"
+    """In the database."""
+    SPOOLED = "spooled"
+    """Synced to the journal on disk; it reaches the database when that is back."""
+
+
+class WriterStats(Frozen, frozen=True):
+    """Counters since the writer started."""
+
+    written: int
+    """Rows brought to the database, replayed ones included."""
+    spooled: int
+    """Rows that had to wait on disk because the database was down or the queue full."""
+    replayed: int
+    """Rows brought from the journal alone: after a crash, or beyond the queue."""
+    rejected: int
+    """Rows that the database refused; they are kept in `rejected.jsonl`."""
+    queued: int
+    spooling: bool
+    """Whether rows wait for a database that is down, or on disk alone."""
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    """A line of the journal."""
+
+    kind: str
+    row: msgspec.Raw
+
+
+class _Pending(NamedTuple):
+    row: Record
+    journaled: bool
+    done: "Future[Durability] | None"
+
+
+class Writer:
+    """A thread that owns the writing of inferences, feedback and audit events."""
+
+    def __init__(self, database: Database, spool_dir: Path, max_queue: int = 50_000) -> None:
+        spool_dir.mkdir(parents=True, exist_ok=True)
+        self._database = database
+        self._folder = spool_dir
+        self._max_queue = max_queue
+        self._change = threading.Condition()
+        self._queue: deque[_Pending] = deque()
+        self._in_flight = 0
+        self._active: Segment | None = None
+        """Takes the lines of new rows."""
+        self._sealed: deque[tuple[Segment, int]] = deque()
+        """Full segments of queued rows, each with the number of its last row."""
+        self._backlog: deque[Segment] = deque(orphans(spool_dir))
+        """Segments whose rows are nowhere else: they are replayed."""
+        self._replay: Iterator[bytes] | None = None
+        self._queued_total = 0
+        self._finished_total = 0
+        self._overflowing = False
+        self._down = False
+        self._urgent = False
+        self._closing = False
+        self._written = self._spooled = self._replayed = self._rejected = 0
+        self._thread = threading.Thread(target=self._run, name="bessemer-writer", daemon=True)
+        self._thread.start()
+
+    # -- called by producers ------------------------------------------------------------------------------------------
+
+    def put(self, row: Record) -> None:
+        """Accept a row without waiting for the database; when it returns, kill -9 no longer loses the row.
+
+        Raises StoreError when the row can be kept neither in memory nor on disk, or the writer is closed.
+        """
+        self._accept(row, None)
+
+    async def commit(self, row: Record) -> Durability:
+        """Accept a row and wait until it is in the database, or on disk when the database is down or slow.
+
+        Raises StoreError when it is in neither, InvalidRequest when the database refuses the row.
+        """
+        done: Future[Durability] = Future()
+        pending, waiting = self._accept(row, done)
+        if not waiting:
+            wrapped = asyncio.wrap_future(done)
+            await asyncio.wait({wrapped}, timeout=_COMMIT_TIMEOUT_S)
+            if wrapped.done():
+                return wrapped.result()
+        return await asyncio.to_thread(self._on_disk, pending)
+
+    def commit_blocking(self, row: Record) -> Durability:
+        """Do as `commit`, for threads."""
+        done: Future[Durability] = Future()
+        pending, waiting = self._accept(row, done)
+        if not waiting:
+            try:
+                return done.result(_COMMIT_TIMEOUT_S)
+            except TimeoutError:
+                pass
+        return self._on_disk(pending)
+
+    def flush(self, timeout: float = 30.0) -> bool:
+        """Wait until everything accepted so far is in the database; False when that takes longer than `timeout` s."""
+        with self._change:
+            self._urgent = True
+            self._change.notify_all()
+            return self._change.wait_for(self._is_idle, timeout)
+
+    def stats(self) -> WriterStats:
+        """Return the counters."""
+        with self._change:
+            return WriterStats(
+                written=self._written,
+                spooled=self._spooled,
+                replayed=self._replayed,
+                rejected=self._rejected,
+                queued=len(self._queue) + self._in_flight,
+                spooling=self._down or self._overflowing or bool(self._backlog),
+            )
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Flush and stop. What the database does not take in time stays in the journal for the next start."""
+        if not self.flush(timeout):
+            _log.warning("the database did not take every row: the rest stays in %s", self._folder)
+        with self._change:
+            self._closing = True
+            self._change.notify_all()
+        self._thread.join(timeout)
+        with self._change:
+            active, self._active = self._active, None
+            kept = [segment for segment, _ in self._sealed] + list(self._backlog)
+            if active is not None:
+                kept.append(active)
+            idle = self._is_idle()
+            for segment in kept:
+                segment.remove() if idle else segment.close()
+            self._sealed.clear()
+            self._backlog.clear()
+
+    def _accept(self, row: Record, done: "Future[Durability] | None") -> tuple[_Pending, bool]:
+        """Journal and queue a row; the second value says that the database is known to keep it waiting."""
+        line = msgspec.json.encode(_Entry(_NAMES[type(row)], msgspec.Raw(msgspec.json.encode(row))))
+        with self._change:
+            if self._closing:
+                raise StoreError("The writer is closed: the server is stopping.")
+            if not self._overflowing and len(self._queue) >= self._max_queue:
+                self._seal()
+                self._overflowing = True
+            pending = _Pending(row, self._append(line), done)
+            if self._overflowing:
+                if not pending.journaled:
+                    raise StoreError("The database is behind and the journal cannot be written: free disk space.")
+            else:
+                self._queue.append(pending)
+                self._queued_total += 1
+            waiting = self._overflowing or self._down
+            self._spooled += waiting
+            if done is not None and not waiting:
+                self._urgent = True
+            if self._urgent or len(self._queue) in {1, _BATCH_ROWS}:
+                self._change.notify_all()
+            return pending, waiting
+
+    def _append(self, line: bytes) -> bool:
+        try:
+            if self._active is None:
+                self._active = Segment.create(self._folder)
+            self._active.append(line)
+        except OSError as error:
+            _log.error("the journal in %s cannot be written: %s", self._folder, error)
+            return False
+        return True
+
+    def _seal(self) -> None:
+        if self._active is not None:
+            self._sealed.append((self._active, self._queued_total))
+            self._active = None
+
+    def _on_disk(self, pending: _Pending) -> Durability:
+        """Sync the journal on behalf of a row that the database has not taken yet."""
+        if not pending.journaled:
+            raise StoreError("The database is unavailable and the journal cannot be written: free disk space.")
+        try:
+            self._sync()
+        except OSError as error:
+            raise StoreError(f"The database is unavailable and the journal cannot be synced: {error}.") from error
+        return Durability.SPOOLED
+
+    def _sync(self) -> None:
+        with self._change:
+            segments = [segment for segment, _ in self._sealed] + list(self._backlog)
+            if self._active is not None:
+                segments.append(self._active)
+            descriptors = [segment.duplicate() for segment in segments]
+        for descriptor in descriptors:
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def _is_idle(self) -> bool:
+        return not (self._queue or self._in_flight or self._overflowing or self._backlog)
+
+    # -- the writer's thread ------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            batch = self._take()
+            if batch is None:
+                return
+            try:
+                if batch:
+                    self._insert([pending.row for pending in batch])
+                    self._finish(batch)
+                self._replay_some()
+            except StoreError as error:
+                self._hold(batch, error)
+            except Exception as error:  # noqa: BLE001 - the thread must outlive any row
+                _log.warning("a batch was refused, its rows are tried one by one: %s", error)
+                self._insert_singly(batch)
+
+    def _take(self) -> list[_Pending] | None:
+        """Wait for work; return the next batch (empty: only the backlog waits), None when closing."""
+        with self._change:
+            self._change.wait_for(lambda: self._queue or self._backlog or self._overflowing or self._closing)
+            if self._closing:
+                return None
+            if self._queue and not self._backlog:
+                self._change.wait_for(
+                    lambda: self._urgent or self._closing or len(self._queue) >= _BATCH_ROWS, _BATCH_S
+                )
+            self._urgent = False
+            batch = [self._queue.popleft() for _ in range(min(_BATCH_ROWS, len(self._queue)))]
+            self._in_flight = len(batch)
+            return batch
+
+    def _insert(self, rows: Sequence[Record]) -> None:
+        def work(connection: Connection) -> None:
+            inferences.insert_rows(connection, [row for row in rows if isinstance(row, Inference)])
+            feedback.insert_rows(connection, [row for row in rows if isinstance(row, Feedback)])
+            audit.insert_rows(connection, [row for row in rows if isinstance(row, AuditEvent)])
+
+        self._database.write(work)
+
+    def _finish(self, batch: Sequence[_Pending], *, rejected: int = 0) -> None:
+        """Count a batch as done, acknowledge it, and drop the parts of the journal that nobody needs any more."""
+        with self._change:
+            self._down = False
+            self._in_flight = 0
+            self._written += len(batch) - rejected
+            self._finished_total += len(batch)
+            while self._sealed and self._sealed[0][1] <= self._finished_total:
+                self._sealed.popleft()[0].remove()
+            if not self._queue:
+                if self._overflowing:
+                    self._overflowing = False
+                    if self._active is not None:
+                        self._backlog.append(self._active)
+                        self._active = None
+                elif self._active is not None:
+                    self._active.clear()
+            elif not self._overflowing and self._active is not None and self._active.size > _SEGMENT_BYTES:
+                self._seal()
+            self._change.notify_all()
+        for pending in batch:
+            _resolve(pending.done, Durability.COMMITTED)
+
+    def _hold(self, batch: list[_Pending], error: StoreError) -> None:
+        """The database is down: put the batch back, answer those who wait from the journal, and pause."""
+        with self._change:
+            if self._in_flight:
+                self._queue.extendleft(reversed(batch))
+                self._in_flight = 0
+            if not self._down:
+                _log.error("%s Rows are kept in %s until it is back.", error.message, self._folder)
+                self._spooled += len(self._queue)
+            self._down = True
+            waiting = [pending for pending in self._queue if pending.done is not None and not pending.done.done()]
+        for pending in waiting:
+            try:
+                _resolve(pending.done, self._on_disk(pending))
+            except StoreError as failure:
+                _resolve(pending.done, failure)
+        with self._change:
+            self._change.wait_for(lambda: self._closing, _RETRY_S)
+
+    def _insert_singly(self, batch: list[_Pending]) -> None:
+        """Insert each row on its own, so that one that the database refuses does not hold up the others."""
+        rejected = 0
+        for position, pending in enumerate(batch):
+            try:
+                self._insert([pending.row])
+            except StoreError as error:
+                self._finish(batch[:position], rejected=rejected)
+                with self._change:
+                    self._in_flight = len(batch) - position
+                self._hold(batch[position:], error)
+                return
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with the row, it is kept
+                rejected += 1
+                self._reject(msgspec.json.encode(pending.row), error)
+                _resolve(pending.done, InvalidRequest(f"The database refused the row: {error}."))
+        self._finish(batch, rejected=rejected)
+
+    def _replay_some(self) -> None:
+        """Bring the next rows of the oldest segment of the backlog to the database. Raises StoreError."""
+        if not self._backlog:
+            return
+        segment = self._backlog[0]
+        if self._replay is None:
+            self._replay = segment.lines()
+        lines = list(islice(self._replay, _BATCH_ROWS))
+        rows = [row for row in map(self._decode, lines) if row is not None]
+        try:
+            self._insert(rows)
+        except StoreError:
+            self._replay = None
+            raise
+        except Exception:  # noqa: BLE001 - as in `_insert_singly`
+            rows = [row for row in rows if self._replay_single(row)]
+        with self._change:
+            self._down = False
+            self._written += len(rows)
+            self._replayed += len(rows)
+            if not lines:
+                self._replay = None
+                self._backlog.popleft().remove()
+            self._change.notify_all()
+
+    def _replay_single(self, row: Record) -> bool:
+        try:
+            self._insert([row])
+        except StoreError:
+            self._replay = None
+            raise
+        except Exception as error:  # noqa: BLE001 - as in `_insert_singly`
+            self._reject(msgspec.json.encode(row), error)
+            return False
+        return True
+
+    def _decode(self, line: bytes) -> Record | None:
+        try:
+            entry = msgspec.json.decode(line, type=_Entry)
+            return msgspec.json.decode(entry.row, type=_KINDS[entry.kind])
+        except (msgspec.MsgspecError, KeyError) as error:
+            self._reject(line, error)
+            return None
+
+    def _reject(self, line: bytes, error: Exception) -> None:
+        with self._change:
+            self._rejected += 1
+        _log.error("a row was refused and kept in rejected.jsonl: %s", error)
+        with (self._folder / "rejected.jsonl").open("ab") as target:
+            target.write(line + b"\n")
+            target.flush()
+            os.fsync(target.fileno())
+
+
+def _resolve(done: "Future[Durability] | None", outcome: Durability | Exception) -> None:
+    """Answer whoever waits; one who went away is left alone."""
+    if done is None:
+        return
+    try:
+        done.set_exception(outcome) if isinstance(outcome, Exception) else done.set_result(outcome)
+    except InvalidStateError:
+        pass

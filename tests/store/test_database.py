@@ -1,0 +1,143 @@
+"""The database: transactions, migrations, errors, two processes on one file."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import MetaData, create_engine, inspect, text
+
+from bessemer.core.errors import ConfigError, StoreError
+from bessemer.core.settings import Settings
+from bessemer.store import feedback, inferences
+from bessemer.store.database import Database, insert_new
+from bessemer.store.migrations import MIGRATIONS, migrate
+from bessemer.store.schema import metadata
+from tests.store.samples import a_feedback, an_inference
+
+
+def shape(url: str) -> dict[str, object]:
+    """What the database itself says of its tables."""
+    engine = create_engine(url)
+    inspector = inspect(engine)
+    described = {
+        table: {
+            "columns": [(c["name"], str(c["type"]), c["nullable"]) for c in inspector.get_columns(table)],
+            "key": inspector.get_pk_constraint(table)["constrained_columns"],
+            "foreign": sorted(
+                (tuple(f["constrained_columns"]), f["referred_table"], tuple(f["referred_columns"]))
+                for f in inspector.get_foreign_keys(table)
+            ),
+            "indexes": sorted(
+                (i["name"], tuple(i["column_names"]), bool(i["unique"])) for i in inspector.get_indexes(table)
+            ),
+        }
+        for table in inspector.get_table_names()
+    }
+    engine.dispose()
+    return described
+
+
+def test_migrated_schema_equals_the_declared_one(database_url: str) -> None:
+    Database.open_url(database_url).close()
+    migrated = shape(database_url)
+    engine = create_engine(database_url)
+    reflected = MetaData()
+    reflected.reflect(engine)
+    reflected.drop_all(engine)
+    metadata.create_all(engine)
+    engine.dispose()
+    assert shape(database_url) == migrated
+    assert set(migrated) == set(metadata.tables)
+
+
+@pytest.mark.parametrize("older", [migration.version for migration in MIGRATIONS[:-1]])
+def test_an_older_schema_is_upgraded_and_keeps_its_rows(database_url: str, older: int) -> None:
+    engine = create_engine(database_url)
+    with engine.begin() as connection:
+        assert migrate(connection, target=older) == older
+        inferences.insert_rows(connection, [an_inference("inf-old")])
+    engine.dispose()
+    with_newest = Database.open_url(database_url)
+    assert inferences.get(with_newest, "inf-old") == an_inference("inf-old")
+    assert with_newest.read(lambda c: migrate(c)) == MIGRATIONS[-1].version
+    with_newest.close()
+    assert set(shape(database_url)) == set(metadata.tables)
+
+
+def test_opening_twice_changes_nothing(database_url: str) -> None:
+    Database.open_url(database_url).close()
+    before = shape(database_url)
+    Database.open_url(database_url).close()
+    assert shape(database_url) == before
+
+
+def test_a_schema_of_the_future_is_refused(database_url: str) -> None:
+    opened = Database.open_url(database_url)
+    opened.write(lambda c: c.execute(text("INSERT INTO schema_version (version) VALUES (999)")))
+    opened.close()
+    with pytest.raises(StoreError, match="newer Bessemer"):
+        Database.open_url(database_url)
+
+
+def test_a_failing_write_leaves_nothing(database: Database) -> None:
+    def work(connection: object) -> None:
+        feedback.insert_rows(connection, [a_feedback("fb-1")])  # type: ignore[arg-type]
+        raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        database.write(work)
+    assert feedback.find(database) == []
+
+
+def test_open_makes_the_data_folder(settings: Settings) -> None:
+    opened = Database.open(settings)
+    opened.ping()
+    assert (settings.data / "bessemer.db").is_file()
+    opened.close()
+
+
+def test_foreign_keys_hold(database: Database) -> None:
+    from bessemer.store.schema import job_checkpoints
+
+    with pytest.raises(Exception, match=r"(?i)foreign key"):
+        database.write(
+            lambda c: insert_new(c, job_checkpoints, [{"job_id": "no", "step": 1, "id": "x", "body": "{}"}])
+        )
+
+
+@pytest.mark.parametrize("url", ["mysql://x/y", "nonsense", "sqlite://"])
+def test_other_urls_are_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="database_url"):
+        Database.open_url(url)
+
+
+def test_a_database_that_does_not_answer_is_a_store_error() -> None:
+    with pytest.raises(StoreError, match="unavailable"):
+        Database.open_url("postgresql://nobody@127.0.0.1:1/none")
+
+
+_WRITE_MANY = """
+import sys
+from bessemer.store import feedback
+from bessemer.store.database import Database
+from tests.store.samples import a_feedback
+database = Database.open_url(sys.argv[1])
+for number in range(int(sys.argv[3])):
+    feedback.insert_many(database, [a_feedback(f"fb-{sys.argv[2]}-{number:04d}")])
+"""
+
+
+def test_two_processes_write_one_sqlite_file(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    rows = 60
+    processes = [
+        subprocess.Popen([sys.executable, "-c", _WRITE_MANY, url, name, str(rows)], stderr=subprocess.PIPE)
+        for name in ("a", "b")
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors.decode()
+    opened = Database.open_url(url)
+    assert len(feedback.find(opened, limit=None)) == 2 * rows
+    opened.close()
