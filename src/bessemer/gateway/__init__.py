@@ -1,1 +1,5 @@
-"""gateway."""
+"""The data plane: every model call of the system, resolved, routed, answered and recorded."""
+
+from bessemer.gateway.pipeline import INTERNAL, ChatResult, Gateway, StreamResult
+
+__all__ = ["INTERNAL", "ChatResult", "Gateway", "StreamResult"]

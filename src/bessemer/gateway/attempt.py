@@ -1,0 +1,172 @@
+"""One attempt at one provider: forwards its chunks and keeps the account that becomes a ModelCall."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import NamedTuple, cast
+
+import msgspec
+
+from bessemer.core.errors import BessemerError, ConfigError, ProviderError
+from bessemer.core.ids import new_id
+from bessemer.core.types import ModelCall, ProviderKind, TokenLogprob
+from bessemer.gateway.exchange import Exchange
+from bessemer.gateway.providers.base import Provider, ProviderCall, ProviderChunk, ProviderUsage, ScoredToken
+from bessemer.gateway.shares import TimeShares
+from bessemer.registry.catalog import Catalog
+
+DISCONNECTED = "client_disconnected: the client closed the connection before the answer was complete"
+
+
+class Leg(NamedTuple):
+    """A call with its place in the route."""
+
+    call: ProviderCall
+    step: int
+    propensity: float
+    prompt: str | None
+
+
+def account_error(error: BaseException) -> str:
+    """Return how an error is written into records: its code and message, or what a cancelled client means."""
+    if isinstance(error, BessemerError):
+        return f"{error.error_code or error.type}: {error.message}"
+    if isinstance(error, Exception):
+        return f"{type(error).__name__}: {error}"
+    return DISCONNECTED
+
+
+@dataclass(slots=True)
+class _Account:
+    created_at: float
+    begun: float
+    text: list[str] = field(default_factory=list)
+    tokens: list[ScoredToken] = field(default_factory=list)
+    finish_reason: str | None = None
+    usage: ProviderUsage = field(default_factory=ProviderUsage)
+    choice_logprobs: dict[str, float] | None = None
+    waited: float = 0.0
+    first: float | None = None
+    forced: tuple[bool, ...] = ()
+
+    def add(self, chunk: ProviderChunk) -> None:
+        if chunk.text:
+            self.text.append(chunk.text)
+        self.tokens.extend(chunk.tokens)
+        self.finish_reason = chunk.finish_reason or self.finish_reason
+        self.choice_logprobs = chunk.choice_logprobs or self.choice_logprobs
+        self.forced = chunk.forced or self.forced
+        if chunk.usage is not None:
+            self.usage = _merged(self.usage, chunk.usage)
+
+    def token_logprobs(self) -> tuple[TokenLogprob, ...]:
+        tokens = [scored.token for scored in self.tokens]
+        if len(self.forced) != len(tokens):
+            return tuple(tokens)
+        pairs = zip(tokens, self.forced, strict=True)
+        return tuple(msgspec.structs.replace(token, forced=forced) for token, forced in pairs)
+
+
+def _merged(old: ProviderUsage, new: ProviderUsage) -> ProviderUsage:
+    def later(before: float | None, after: float | None) -> float | None:
+        return before if after is None else after
+
+    return ProviderUsage(
+        input_tokens=cast("int | None", later(old.input_tokens, new.input_tokens)),
+        output_tokens=cast("int | None", later(old.output_tokens, new.output_tokens)),
+        cached_tokens=cast("int | None", later(old.cached_tokens, new.cached_tokens)),
+        seconds=later(old.seconds, new.seconds),
+    )
+
+
+class Attempts:
+    """Makes attempts: provider look-up, timing, shared seconds, cost."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        providers: Mapping[ProviderKind, Provider],
+        clock: Callable[[], float],
+        timer: Callable[[], float],
+    ) -> None:
+        self._catalog = catalog
+        self._providers = providers
+        self._clock = clock
+        self._timer = timer
+        self._shares: dict[str, TimeShares] = {}
+
+    async def run(self, exchange: Exchange, leg: Leg) -> AsyncGenerator[ProviderChunk, None]:
+        """Yield the provider's chunks that carry something; append the ModelCall to the exchange however it ends."""
+        account = _Account(created_at=self._clock(), begun=self._timer())
+        shares = self._machine(leg)
+        mark = shares.start()
+        error: str | None = None
+        try:
+            async with aclosing(self._open(leg)) as chunks:
+                while (chunk := await self._pull(chunks, account)) is not None:
+                    account.add(chunk)
+                    if chunk.text or chunk.tokens or chunk.finish_reason:
+                        account.first = account.first or self._timer()
+                        yield chunk
+            if account.finish_reason is None:
+                raise ProviderError(f"{leg.call.version.id!r}: the answer ended without a finish reason.")
+        except BaseException as failure:
+            error = account_error(failure)
+            raise
+        finally:
+            exchange.upstream_s += account.waited
+            seconds = shares.stop(mark)
+            exchange.calls.append(self._call(exchange, leg, account, seconds, error))
+
+    def _open(self, leg: Leg) -> AsyncGenerator[ProviderChunk, None]:
+        provider = self._providers.get(leg.call.model.provider)
+        if provider is None:
+            raise ConfigError(
+                f"{leg.call.model.name!r} needs the provider {leg.call.model.provider.value!r}; it is not set up here.",
+                param="provider",
+            )
+        return cast("AsyncGenerator[ProviderChunk, None]", provider.complete(leg.call))
+
+    async def _pull(self, chunks: AsyncIterator[ProviderChunk], account: _Account) -> ProviderChunk | None:
+        asked = self._timer()
+        try:
+            return await anext(chunks, None)
+        finally:
+            account.waited += self._timer() - asked
+
+    def _machine(self, leg: Leg) -> TimeShares:
+        # All local models share the cores of this machine; every other model is a machine of its own.
+        name = "" if leg.call.model.provider is ProviderKind.LOCAL else leg.call.model.name
+        if name not in self._shares:
+            self._shares[name] = TimeShares(self._timer)
+        return self._shares[name]
+
+    def _call(self, exchange: Exchange, leg: Leg, account: _Account, seconds: float, error: str | None) -> ModelCall:
+        usage = account.usage
+        output_tokens = usage.output_tokens
+        if output_tokens is None and account.tokens:
+            output_tokens = len(account.tokens)
+        charged = seconds if usage.seconds is None else min(seconds, usage.seconds)
+        answered = bool(account.text) or account.finish_reason is not None
+        return ModelCall(
+            id=new_id("call"),
+            inference_id=exchange.inference_id,
+            step=leg.step,
+            version=leg.call.version.id,
+            provider=leg.call.model.provider,
+            output="".join(account.text) if answered else None,
+            finish_reason=account.finish_reason if error is None else None,
+            input_tokens=usage.input_tokens,
+            output_tokens=output_tokens,
+            cost_usd=self._catalog.cost(leg.call.model.name, usage.input_tokens, output_tokens, charged),
+            latency_s=self._timer() - account.begun,
+            created_at=account.created_at,
+            ttft_s=None if account.first is None else account.first - account.begun,
+            cached_tokens=usage.cached_tokens,
+            token_logprobs=account.token_logprobs(),
+            choice_logprobs=account.choice_logprobs,
+            accepted=error is None,
+            propensity=leg.propensity,
+            prompt=leg.prompt,
+            error=error,
+        )

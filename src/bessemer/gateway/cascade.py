@@ -1,0 +1,103 @@
+"""The pure parts of a route: weighted draws, confidence from log-probabilities, calibration, the accept rule."""
+
+import hashlib
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from bessemer.core.errors import InvalidRequest
+from bessemer.core.types import Calibration, ModelCall, Target
+
+
+class Draw(NamedTuple):
+    """The target that the router drew, and with what probability it draws it."""
+
+    target: Target
+    propensity: float
+
+
+def draw(targets: Sequence[Target], inference_id: str, step: int) -> Draw:
+    """Draw one target by weight, seeded by the inference id, so that the draw can be made again from the record.
+
+    Propensities are weight / sum of weights. Raises InvalidRequest for no target, negative or all-zero weights.
+    """
+    weights = [target.weight for target in targets]
+    total = math.fsum(weights)
+    if not targets or min(weights) < 0 or not 0 < total < math.inf:
+        raise InvalidRequest("A step needs targets with weights of at least 0 and a positive sum.", param="targets")
+    digest = hashlib.sha256(f"{inference_id}:{step}".encode()).digest()
+    point = int.from_bytes(digest[:7], "big") / 2**56 * total
+    reached = 0.0
+    for target in targets:
+        reached += target.weight
+        if point < reached:
+            return Draw(target, target.weight / total)
+    last = next(target for target in reversed(targets) if target.weight > 0)
+    return Draw(last, last.weight / total)
+
+
+def _choice_margin(call: ModelCall) -> float | None:
+    values = sorted((call.choice_logprobs or {}).values(), reverse=True)
+    return values[0] - values[1] if len(values) > 1 else None
+
+
+def _decided(call: ModelCall) -> list[float]:
+    return [token.logprob for token in call.token_logprobs if not token.forced]
+
+
+def _mean(call: ModelCall) -> float | None:
+    values = _decided(call)
+    return math.fsum(values) / len(values) if values else None
+
+
+def _minimum(call: ModelCall) -> float | None:
+    return min(_decided(call), default=None)
+
+
+def _sum(call: ModelCall) -> float | None:
+    values = _decided(call)
+    return math.fsum(values) if values else None
+
+
+SCORES: Mapping[str, Callable[[ModelCall], float | None]] = {
+    "choice_margin": _choice_margin,
+    "mean_logprob": _mean,
+    "min_logprob": _minimum,
+    "sum_logprob": _sum,
+}
+"""Confidence scores by name, natural log. Tokens that a grammar forced are left out: nothing was decided there."""
+
+
+def raw_score(name: str, call: ModelCall) -> float | None:
+    """Return a call's raw confidence score; None when the call lacks what the score is made of.
+
+    `choice_margin`: log p(best) - log p(second) over the choices; `mean_logprob`, `min_logprob`, `sum_logprob`: over
+    the generated tokens. Raises InvalidRequest for an unknown name.
+    """
+    if name not in SCORES:
+        raise InvalidRequest(f"Unknown confidence score {name!r}; known: {', '.join(sorted(SCORES))}.", param="score")
+    value = SCORES[name](call)
+    return value if value is not None and math.isfinite(value) else None
+
+
+def calibrated(calibration: Calibration, score: float) -> float:
+    """Map a raw score to P(correct): linear between the calibration's points, constant outside them."""
+    x, y = calibration.x, calibration.y
+    if not x or len(x) != len(y):
+        raise InvalidRequest("A calibration needs as many `y` as `x`, at least one.", param="calibration")
+    right = bisect_right(x, score)
+    if right == 0:
+        return y[0]
+    if right == len(x):
+        return y[-1]
+    left = right - 1
+    share = (score - x[left]) / (x[right] - x[left])
+    return y[left] + share * (y[right] - y[left])
+
+
+def accepts(threshold: float | None, confidence: float | None) -> bool:
+    """Say whether a step's answer is taken: always without a threshold, never with an unknown confidence."""
+    if threshold is None:
+        return True
+    return confidence is not None and confidence >= threshold

@@ -1,0 +1,62 @@
+"""One request on its way through the stages: what is known of it so far. Becomes an Inference at the end."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from bessemer.core.types import Inference, ModelCall, Principal, Route
+from bessemer.gateway.parse import Asked
+from bessemer.gateway.providers.base import ProviderChunk, ScoredToken
+
+
+@dataclass(slots=True)
+class Exchange:
+    """The state of one inference while it runs."""
+
+    inference_id: str
+    asked: Asked
+    route: Route
+    principal: Principal
+    config_sha256: str
+    created_at: float
+    started: float
+    """On the timer's clock, seconds."""
+    calls: list[ModelCall] = field(default_factory=list)
+    answer: ModelCall | None = None
+    """The call whose answer was returned."""
+    output: list[str] = field(default_factory=list)
+    tokens: list[ScoredToken] = field(default_factory=list)
+    finish_reason: str | None = None
+    first_token: float | None = None
+    """On the timer's clock, when the first piece of the answer left the route."""
+    upstream_s: float = 0.0
+    """Seconds spent waiting for providers."""
+    finished: float | None = None
+    error: str | None = None
+    inference: Inference | None = None
+    """The record, once the exchange has ended."""
+
+    @property
+    def overhead_s(self) -> float:
+        """Seconds of the gateway itself: the whole time less the time spent waiting for providers."""
+        return max(0.0, (self.finished or self.started) - self.started - self.upstream_s)
+
+
+AsyncChunks: TypeAlias = AsyncGenerator[ProviderChunk, None]
+Next: TypeAlias = Callable[[Exchange], AsyncIterator[ProviderChunk]]
+Stage: TypeAlias = Callable[[Exchange, Next], AsyncIterator[ProviderChunk]]
+
+
+def chain(stages: tuple[Stage, ...], last: Next) -> Next:
+    """Compose stages, outermost first, around the one that makes the answer. Done once, at start."""
+    following = last
+    for stage in reversed(stages):
+        following = _bound(stage, following)
+    return following
+
+
+def _bound(stage: Stage, following: Next) -> Next:
+    def run(exchange: Exchange) -> AsyncIterator[ProviderChunk]:
+        return stage(exchange, following)
+
+    return run

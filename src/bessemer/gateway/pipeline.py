@@ -1,0 +1,146 @@
+"""The gateway: every model call of the system goes through here.
+
+Check and resolve the request, run the stages (built once), and hand out a completion or a stream. Decides nothing about
+HTTP; knows no provider by name.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, cast
+
+from bessemer.core.errors import BessemerError, InvalidRequest
+from bessemer.core.ids import new_id
+from bessemer.core.openai import ChatCompletion, ChatRequest, RequestExtension
+from bessemer.core.types import JSON, Inference, Principal, ProviderKind, Role
+from bessemer.gateway.attempt import Attempts
+from bessemer.gateway.exchange import AsyncChunks, Exchange, chain
+from bessemer.gateway.parse import parse
+from bessemer.gateway.providers.base import Provider
+from bessemer.gateway.record import Recorder
+from bessemer.gateway.resolve import resolve
+from bessemer.gateway.strategy import Strategy
+from bessemer.gateway.wire import EventStream, completion_of
+from bessemer.registry.catalog import Catalog
+from bessemer.store.writer import Writer
+from bessemer.telemetry.metrics import Metrics
+
+INTERNAL = Principal(key_id="internal", name="internal", role=Role.MEMBER)
+"""Who asks when Bessemer asks itself: evaluations, judges."""
+
+
+class ChatResult(NamedTuple):
+    """A finished answer, its record, and the seconds that the gateway itself added."""
+
+    completion: ChatCompletion
+    inference: Inference
+    overhead_s: float
+
+
+class StreamResult(NamedTuple):
+    """A streamed answer whose first piece has arrived; `events` are ready server-sent events. Close them at the end."""
+
+    inference_id: str
+    events: EventStream
+
+
+class Gateway:
+    """The data plane: name in, recorded answer out."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        providers: Mapping[ProviderKind, Provider],
+        writer: Writer,
+        *,
+        metrics: Metrics | None = None,
+        clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._catalog = catalog
+        self._providers = dict(providers)
+        self._metrics = metrics
+        self._clock = clock
+        self._timer = timer
+        strategy = Strategy(catalog, Attempts(catalog, self._providers, clock, timer))
+        self._run = chain((Recorder(writer, timer, self._observe),), strategy.answer)
+
+    async def chat(self, request: ChatRequest, principal: Principal) -> ChatResult:
+        """Answer a request in one piece. Raises the BessemerError that is the client's answer."""
+        if request.stream:
+            raise InvalidRequest("`stream: true` is answered by `stream`.", param="stream")
+        exchange = self._open(request, principal)
+        async for _ in self._run(exchange):
+            pass
+        assert exchange.inference is not None, "the recorder has run: the chunks are exhausted"
+        return ChatResult(completion_of(exchange, exchange.inference), exchange.inference, exchange.overhead_s)
+
+    async def stream(self, request: ChatRequest, principal: Principal) -> StreamResult:
+        """Start a streamed answer and wait for its first piece, so that an error before it has its real status."""
+        exchange = self._open(request, principal)
+        chunks = cast(AsyncChunks, self._run(exchange))
+        first = await anext(chunks)
+        return StreamResult(exchange.inference_id, EventStream(exchange, first, chunks))
+
+    async def infer(
+        self,
+        route: str,
+        *,
+        input: JSON | None = None,
+        messages: Sequence[JSON] = (),
+        temperature: float | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        max_tokens: int | None = None,
+        tags: Mapping[str, str] | None = None,
+        episode_id: str | None = None,
+        principal: Principal = INTERNAL,
+    ) -> Inference:
+        """Answer a call from inside Bessemer; recorded like any other. Raises BessemerError when there is no answer."""
+        request = ChatRequest(
+            model=route,
+            messages=list(messages),
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            max_tokens=max_tokens,
+            bessemer=RequestExtension(input=input, episode_id=episode_id, tags=dict(tags or {})),
+        )
+        return (await self.chat(request, principal)).inference
+
+    async def close(self) -> None:
+        """Close the providers."""
+        for provider in self._providers.values():
+            await provider.close()
+
+    def _open(self, request: ChatRequest, principal: Principal) -> Exchange:
+        started, created_at = self._timer(), self._clock()
+        try:
+            asked = parse(request)
+            route = resolve(self._catalog, asked.name)
+        except BessemerError as error:
+            if self._metrics is not None:
+                self._metrics.error("unresolved", error.error_code or error.type)
+            raise
+        return Exchange(
+            inference_id=new_id("inf"),
+            asked=asked,
+            route=route,
+            principal=principal,
+            config_sha256=self._catalog.config_sha256,
+            created_at=created_at,
+            started=started,
+        )
+
+    def _observe(self, exchange: Exchange, inference: Inference) -> None:
+        metrics = self._metrics
+        if metrics is None:
+            return
+        status = "ok" if inference.error is None else "error"
+        metrics.request(inference.route, status, inference.latency_s)
+        metrics.overhead(exchange.overhead_s)
+        if inference.error is not None:
+            metrics.error(inference.route, inference.error.partition(":")[0])
+        for call in inference.calls:
+            model = call.version.partition("@")[0]
+            metrics.tokens(inference.route, model, call.input_tokens or 0, call.output_tokens or 0)
+            metrics.cost(inference.route, model, call.cost_usd)

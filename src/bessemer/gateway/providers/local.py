@@ -1,0 +1,219 @@
+"""The built-in engine as a provider: one engine per model path, shared by all versions; adapters loaded on demand."""
+
+import asyncio
+import contextlib
+import math
+import shutil
+import tarfile
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from bessemer.core.errors import ConfigError, InvalidRequest, ProviderError
+from bessemer.core.types import Model, TokenLogprob
+from bessemer.engine.request import Choices, GenerateRequest, Generation, TokenEvent, TopLogprob
+from bessemer.gateway.parse import text_of
+from bessemer.gateway.providers.base import ProviderCall, ProviderChunk, ProviderUsage, ScoredToken
+from bessemer.store.blobs import Blobs
+
+if TYPE_CHECKING:
+    from bessemer.engine.engine import Engine
+    from bessemer.engine.tokens import Tokens
+
+
+class LocalProvider:
+    """Answers with engines of this process. `open_engine` makes one for a model path; engines start on first use."""
+
+    def __init__(self, blobs: Blobs, adapters: Path, open_engine: "Callable[[Path], Engine]") -> None:
+        self._blobs = blobs
+        self._adapters = adapters
+        self._open_engine = open_engine
+        self._engines: dict[Path, asyncio.Task[Engine]] = {}
+        self._loaded: dict[tuple[Path, str], asyncio.Task[str]] = {}
+
+    async def engine(self, model: Model) -> "Engine":
+        """Return the running engine of a model, loading it the first time. Raises ConfigError, EngineError."""
+        path = _path(model)
+        task = self._engines.get(path)
+        if task is None or (task.done() and task.exception() is not None):
+            task = asyncio.create_task(asyncio.to_thread(self._start, path))
+            self._engines[path] = task
+        # Shielded: one impatient client must not cancel the loading that others wait for.
+        return await asyncio.shield(task)
+
+    def _start(self, path: Path) -> "Engine":
+        engine = self._open_engine(path)
+        engine.start()
+        return engine
+
+    async def complete(self, call: ProviderCall) -> AsyncIterator[ProviderChunk]:
+        """Generate, or score the choices in one pass. See Provider."""
+        engine = await self.engine(call.model)
+        adapter = await self._adapter(engine, call)
+        messages = [{"role": message["role"], "content": text_of(message)} for message in call.messages]
+        prompt = tuple(engine.tokenizer.encode_chat(messages))
+        if len(prompt) >= call.model.context_tokens:
+            raise InvalidRequest(
+                f"The prompt has {len(prompt)} tokens, the context of {call.model.name!r} {call.model.context_tokens}; "
+                "send less.",
+                param="messages",
+                code="context_length_exceeded",
+            )
+        request = _request(call, prompt, adapter)
+        if isinstance(request.constraint, Choices):
+            yield _whole(await engine.generate(request), request.constraint, engine.tokenizer)
+            return
+        yield ProviderChunk(usage=ProviderUsage(input_tokens=len(prompt)))
+        if not call.stream:
+            yield _whole(await engine.generate(request), None, engine.tokenizer)
+            return
+        async with aclosing(cast("AsyncGenerator[TokenEvent, None]", engine.stream(request))) as events:
+            async for event in events:
+                yield _piece(event, engine.tokenizer)
+
+    async def _adapter(self, engine: "Engine", call: ProviderCall) -> str | None:
+        sha256 = call.version.adapter_sha256
+        if sha256 is None:
+            return None
+        key = (_path(call.model), sha256)
+        task = self._loaded.get(key)
+        if task is None or (task.done() and task.exception() is not None):
+            task = asyncio.create_task(asyncio.to_thread(self._load, engine, sha256))
+            self._loaded[key] = task
+        await asyncio.shield(task)
+        return sha256
+
+    def _load(self, engine: "Engine", sha256: str) -> str:
+        return engine.add_adapter(sha256, unpack_adapter(self._blobs, sha256, self._adapters))
+
+    async def close(self) -> None:
+        """Stop all engines."""
+        tasks, self._engines = list(self._engines.values()), {}
+        for task in tasks:
+            try:
+                engine = await task
+            except Exception:  # noqa: S112 - an engine that never loaded has nothing to stop; the request had the error
+                continue
+            await asyncio.to_thread(engine.close)
+
+
+def unpack_adapter(blobs: Blobs, sha256: str, folder: Path) -> Path:
+    """Return the folder of an adapter blob (a tar of a PEFT folder), unpacked once. Raises NotFound, ProviderError."""
+    target = folder / sha256
+    if target.exists():
+        return target
+    archive = blobs.get(sha256)
+    folder.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".unpack-", dir=folder))
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(scratch, filter="data")
+        with contextlib.suppress(FileExistsError, OSError):
+            scratch.rename(target)
+    except (tarfile.TarError, EOFError) as error:
+        raise ProviderError(f"The adapter {sha256[:12]} cannot be unpacked: {error}.", retryable=False) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if not target.exists():
+        raise ProviderError(f"The adapter {sha256[:12]} cannot be stored in {str(folder)!r}.", retryable=False)
+    return target
+
+
+def _path(model: Model) -> Path:
+    if model.path is None:
+        raise ConfigError(f"The local model {model.name!r} has no path; set models.{model.name}.path.", param="path")
+    return Path(model.path)
+
+
+def _request(call: ProviderCall, prompt: tuple[int, ...], adapter: str | None) -> GenerateRequest:
+    sampling, rules = call.sampling, call.rules
+    # An enumerable answer is a decision: the best one, unless the client asks for draws. Free text: OpenAI's default.
+    default = 0.0 if isinstance(rules.constraint, Choices) else 1.0
+    limit = sampling.limit if sampling.limit is not None else rules.max_tokens
+    return GenerateRequest(
+        prompt=prompt,
+        max_tokens=min(limit, call.model.context_tokens - len(prompt)),
+        temperature=default if sampling.temperature is None else sampling.temperature,
+        top_p=1.0 if sampling.top_p is None else sampling.top_p,
+        top_k=sampling.top_k or 0,
+        seed=sampling.seed,
+        stop=sampling.stop or (),
+        top_logprobs=sampling.top_logprobs or 0,
+        adapter=adapter,
+        logit_bias={int(token): value for token, value in (sampling.logit_bias or {}).items()},
+        constraint=rules.constraint,
+    )
+
+
+def normalised(scores: Mapping[str, float], bias: Sequence[float] = ()) -> dict[str, float]:
+    """Return log softmax(score + bias) per label; labels in the order of the biases."""
+    shifted = dict(scores)
+    for label, shift in zip(scores, bias, strict=False):
+        shifted[label] += shift
+    highest = max(shifted.values())
+    total = highest + math.log(math.fsum(math.exp(value - highest) for value in shifted.values()))
+    return {label: value - total for label, value in shifted.items()}
+
+
+def _whole(generation: Generation, choices: Choices | None, tokenizer: "Tokens") -> ProviderChunk:
+    last = len(generation.tokens) - 1
+    alternatives = generation.top_logprobs or ((),) * len(generation.tokens)
+    parts = zip(generation.tokens, generation.logprobs, generation.forced, alternatives, strict=True)
+    scores = None
+    if choices is not None and generation.choice_logprobs is not None:
+        ordered = {label: generation.choice_logprobs[label] for label in choices.labels}
+        scores = normalised(ordered, choices.bias)
+    return ProviderChunk(
+        text=generation.text,
+        tokens=tuple(
+            ScoredToken(
+                token=TokenLogprob(token=_text(token, tokenizer), logprob=logprob, forced=forced),
+                alternatives=_alternatives(others, tokenizer),
+                terminator=index == last and token in tokenizer.eos_ids,
+            )
+            for index, (token, logprob, forced, others) in enumerate(parts)
+        ),
+        finish_reason=generation.finish_reason,
+        usage=_usage(generation),
+        choice_logprobs=scores,
+    )
+
+
+def _piece(event: TokenEvent, tokenizer: "Tokens") -> ProviderChunk:
+    tokens: tuple[ScoredToken, ...] = ()
+    if event.token is not None and event.logprob is not None:
+        token = TokenLogprob(token=_text(event.token, tokenizer), logprob=event.logprob)
+        tokens = (
+            ScoredToken(
+                token=token,
+                alternatives=_alternatives(event.top_logprobs, tokenizer),
+                terminator=event.token in tokenizer.eos_ids,
+            ),
+        )
+    generation = event.generation
+    return ProviderChunk(
+        text=event.text,
+        tokens=tokens,
+        finish_reason=event.finish_reason,
+        usage=None if generation is None else _usage(generation),
+        forced=() if generation is None else generation.forced,
+    )
+
+
+def _usage(generation: Generation) -> ProviderUsage:
+    return ProviderUsage(
+        input_tokens=generation.prompt_tokens,
+        output_tokens=generation.completion_tokens,
+        cached_tokens=generation.cached_tokens,
+        seconds=generation.duration_s,
+    )
+
+
+def _text(token: int, tokenizer: "Tokens") -> str:
+    return tokenizer.token_bytes(token).decode("utf-8", "replace")
+
+
+def _alternatives(others: Sequence[TopLogprob], tokenizer: "Tokens") -> tuple[TokenLogprob, ...]:
+    return tuple(TokenLogprob(token=_text(other.token, tokenizer), logprob=other.logprob) for other in others)

@@ -1,0 +1,209 @@
+"""Real answers recorded earlier, found by the text that the recorded model saw. What was not recorded is refused."""
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bessemer.core.errors import ConfigError, InvalidRequest, ProviderError
+from bessemer.core.template import look_up
+from bessemer.core.types import Frozen, Model, RecordedFormat
+from bessemer.gateway.parse import text_of
+from bessemer.gateway.providers.base import ProviderCall, ProviderChunk, ProviderUsage
+
+CountTokens = Callable[[str, str], Awaitable[int]]
+"""(name of the local model whose tokenizer counts, text) -> tokens."""
+
+
+class _Answer(Frozen, frozen=True):
+    prompt: str | None
+    text: str
+    key: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+
+
+class _Recording(Frozen, frozen=True):
+    format: RecordedFormat
+    by_key: dict[str, _Answer]
+    by_prompt: dict[str, tuple[_Answer, ...]]
+
+
+class RecordedProvider:
+    """Serves the recorded answers of JSON Lines files (plain or gzip). A file is read once, on first use."""
+
+    def __init__(self, count_tokens: CountTokens | None = None) -> None:
+        self._count_tokens = count_tokens
+        self._recordings: dict[str, asyncio.Task[_Recording]] = {}
+
+    async def complete(self, call: ProviderCall) -> AsyncIterator[ProviderChunk]:
+        """Yield the recorded answer. Raises ProviderError, not retryable, for anything that was not recorded."""
+        _refuse_options(call)
+        recording = await self._recording(call.model)
+        prompt = _user_text(call)
+        answer = _find(recording, call, prompt)
+        usage = await self._usage(recording.format, answer, prompt)
+        yield ProviderChunk(text=answer.text, finish_reason="stop", usage=usage)
+
+    async def close(self) -> None:
+        """Forget the files."""
+        self._recordings.clear()
+
+    async def _recording(self, model: Model) -> _Recording:
+        task = self._recordings.get(model.name)
+        if task is None or (task.done() and task.exception() is not None):
+            task = asyncio.create_task(asyncio.to_thread(_load, model))
+            self._recordings[model.name] = task
+        return await asyncio.shield(task)
+
+    async def _usage(self, format: RecordedFormat, answer: _Answer, prompt: str) -> ProviderUsage:
+        inputs, outputs = answer.input_tokens, answer.output_tokens
+        if outputs is None and format.mean_output_tokens is not None:
+            outputs = round(format.mean_output_tokens)
+        if outputs is None:
+            outputs = await self._counted(format, answer.text)
+        if inputs is None and format.mean_input_tokens is not None:
+            inputs = round(format.mean_input_tokens)
+        if inputs is None and format.mean_total_tokens is not None and outputs is not None:
+            inputs = max(0, round(format.mean_total_tokens) - outputs)
+        if inputs is None:
+            inputs = await self._counted(format, prompt)
+        return ProviderUsage(input_tokens=inputs, output_tokens=outputs)
+
+    async def _counted(self, format: RecordedFormat, text: str) -> int | None:
+        if format.tokenizer is None or self._count_tokens is None:
+            return None
+        return await self._count_tokens(format.tokenizer, text)
+
+
+def _refuse_options(call: ProviderCall) -> None:
+    sampling = call.sampling
+    asked = {
+        "logprobs": sampling.logprobs,
+        "stop": sampling.stop,
+        "top_k": sampling.top_k,
+        "logit_bias": sampling.logit_bias,
+        "structured_outputs": call.rules.requested,
+    }
+    for name, value in asked.items():
+        if value:
+            raise ProviderError(
+                f"{call.model.name!r} serves recorded answers: {name!r} cannot be applied to them; leave it out.",
+                retryable=False,
+                param=name,
+                code="not_recorded",
+            )
+
+
+def _user_text(call: ProviderCall) -> str:
+    if len(call.messages) != 1 or call.messages[0]["role"] != "user":
+        raise ProviderError(
+            f"{call.model.name!r} serves recorded answers to single user messages; send exactly one.",
+            retryable=False,
+            param="messages",
+            code="not_recorded",
+        )
+    return text_of(call.messages[0])
+
+
+def _refused(call: ProviderCall, why: str) -> ProviderError:
+    return ProviderError(f"{call.model.name!r}: {why}", retryable=False, param="messages", code="not_recorded")
+
+
+def _find(recording: _Recording, call: ProviderCall, prompt: str) -> _Answer:
+    key = _key(recording.format, call)
+    if key is not None:
+        answer = recording.by_key.get(key)
+        if answer is None:
+            raise _refused(call, f"no answer is recorded for {recording.format.key} = {key!r}.")
+        if answer.prompt is not None and answer.prompt != prompt:
+            raise _refused(call, f"the answer recorded for {recording.format.key} = {key!r} is to another text.")
+        return answer
+    found = recording.by_prompt.get(prompt, ())
+    if not found:
+        raise _refused(call, f"no answer is recorded for this text: {prompt[:80]!r}.")
+    if len({answer.text for answer in found}) > 1:
+        where = recording.format.key or "a key (models.NAME.recorded.key and key_field)"
+        raise _refused(call, f"{len(found)} different answers are recorded for this text; tell them apart by {where}.")
+    return found[0]
+
+
+def _key(format: RecordedFormat, call: ProviderCall) -> str | None:
+    if format.key is None:
+        return None
+    try:
+        value = look_up(format.key, {"input": call.input or {}, "tags": call.tags})
+    except InvalidRequest:
+        return None
+    return str(value)
+
+
+def _load(model: Model) -> _Recording:
+    """Read a recording. Raises ConfigError that names the line and the field."""
+    format = model.recorded or RecordedFormat()
+    if model.path is None:
+        raise ConfigError(f"The recorded model {model.name!r} has no path; set models.{model.name}.path.", param="path")
+    if format.prompt_field is None and (format.key is None or format.key_field is None):
+        raise ConfigError(
+            f"The recorded model {model.name!r} needs prompt_field, or key and key_field.", param="recorded"
+        )
+    by_key: dict[str, _Answer] = {}
+    by_prompt: dict[str, list[_Answer]] = {}
+    for where, row in _rows(Path(model.path)):
+        answer = _answer(row, format, where)
+        if answer.key is not None:
+            if answer.key in by_key:
+                raise ConfigError(f"{where}: the key {answer.key!r} is recorded twice.", param="key_field")
+            by_key[answer.key] = answer
+        if answer.prompt is not None:
+            by_prompt.setdefault(answer.prompt, []).append(answer)
+    frozen = {prompt: tuple(answers) for prompt, answers in by_prompt.items()}
+    return _Recording(format=format, by_key=by_key, by_prompt=frozen)
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    decode = msgspec.json.Decoder(dict[str, Any]).decode
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield f"{path.name}, line {number}", decode(line)
+    except (OSError, EOFError) as error:
+        raise ConfigError(f"The recorded answers {str(path)!r} cannot be read: {error}.", param="path") from error
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"The recorded answers {str(path)!r} are not JSON Lines: {error}.", param="path") from error
+
+
+def _answer(row: dict[str, Any], format: RecordedFormat, where: str) -> _Answer:
+    text = _field(row, format.answer_field, where)
+    return _Answer(
+        prompt=None if format.prompt_field is None else str(_field(row, format.prompt_field, where)),
+        text=text if isinstance(text, str) else msgspec.json.encode(text).decode(),
+        key=None if format.key_field is None else str(_field(row, format.key_field, where)),
+        input_tokens=_count(row, format.input_tokens_field, where),
+        output_tokens=_count(row, format.output_tokens_field, where),
+    )
+
+
+def _field(row: dict[str, Any], name: str, where: str) -> Any:
+    # A field's name may itself hold dots; only otherwise it is a path.
+    if name in row:
+        return row[name]
+    try:
+        return look_up(name, row)
+    except InvalidRequest:
+        raise ConfigError(
+            f"{where} has no field {name!r} (it has {', '.join(sorted(row))}); set models.NAME.recorded.", param=name
+        ) from None
+
+
+def _count(row: dict[str, Any], name: str | None, where: str) -> int | None:
+    if name is None:
+        return None
+    value = _field(row, name, where)
+    if value is not None and (not isinstance(value, int) or value < 0):
+        raise ConfigError(f"{where}: {name!r} must be a number of tokens, not {value!r}.", param=name)
+    return value

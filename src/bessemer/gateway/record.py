@@ -1,0 +1,75 @@
+"""The record of an exchange: one Inference with its calls, journaled before the client sees the end of the answer."""
+
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import cast
+
+from bessemer.core.types import Inference
+from bessemer.gateway.attempt import account_error
+from bessemer.gateway.exchange import AsyncChunks, Exchange, Next
+from bessemer.gateway.providers.base import ProviderChunk
+from bessemer.store.writer import Writer
+
+
+class Recorder:
+    """The outermost stage: counts what passes and writes it down, however the exchange ends."""
+
+    def __init__(
+        self, writer: Writer, timer: Callable[[], float], observe: Callable[[Exchange, Inference], None]
+    ) -> None:
+        self._writer = writer
+        self._timer = timer
+        self._observe = observe
+
+    async def __call__(self, exchange: Exchange, following: Next) -> AsyncIterator[ProviderChunk]:
+        """Pass the answer on; on the way out append the Inference (`Writer.put` is safe against a killed process)."""
+        try:
+            async with aclosing(cast(AsyncChunks, following(exchange))) as chunks:
+                async for chunk in chunks:
+                    if exchange.first_token is None:
+                        exchange.first_token = self._timer()
+                    exchange.output.append(chunk.text)
+                    exchange.tokens.extend(chunk.tokens)
+                    exchange.finish_reason = chunk.finish_reason or exchange.finish_reason
+                    yield chunk
+        except BaseException as error:
+            exchange.error = account_error(error)
+            exchange.finish_reason = None
+            raise
+        finally:
+            exchange.finished = self._timer()
+            exchange.inference = inference_of(exchange)
+            self._writer.put(exchange.inference)
+            self._observe(exchange, exchange.inference)
+
+
+def inference_of(exchange: Exchange) -> Inference:
+    """Make the record. Tokens and cost are sums over all calls; the cost is None when that of any call is unknown."""
+    calls = exchange.calls
+    answer = exchange.answer or (calls[-1] if calls and exchange.output else None)
+    costs = [call.cost_usd for call in calls]
+    finished = exchange.finished if exchange.finished is not None else exchange.started
+    return Inference(
+        id=exchange.inference_id,
+        route=exchange.route.name,
+        created_at=exchange.created_at,
+        key_id=exchange.principal.key_id,
+        messages=exchange.asked.messages,
+        input=exchange.asked.input,
+        input_sha256=exchange.asked.input_sha256,
+        output="".join(exchange.output) if exchange.output else None,
+        finish_reason=exchange.finish_reason,
+        version=answer.version if answer is not None else None,
+        input_tokens=sum(call.input_tokens or 0 for call in calls),
+        output_tokens=sum(call.output_tokens or 0 for call in calls),
+        cost_usd=math.fsum(cost for cost in costs if cost is not None) if None not in costs else None,
+        latency_s=finished - exchange.started,
+        propensity=math.prod(call.propensity for call in calls),
+        config_sha256=exchange.config_sha256,
+        calls=tuple(calls),
+        ttft_s=None if exchange.first_token is None else exchange.first_token - exchange.started,
+        episode_id=exchange.asked.episode_id,
+        tags=exchange.asked.tags,
+        error=exchange.error,
+    )

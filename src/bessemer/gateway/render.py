@@ -1,0 +1,100 @@
+"""From structured input to what a model sees: chat messages through a prompt, answer rules of version and prompt."""
+
+from typing import Any
+
+import msgspec
+
+from bessemer.core.errors import InvalidRequest
+from bessemer.core.template import placeholders, render
+from bessemer.core.types import JSON, ModelVersion, Prompt
+from bessemer.engine.request import Choices, Constraint, JsonSchema, Lark
+from bessemer.gateway.providers.base import AnswerRules
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+def render_messages(prompt: Prompt, input: JSON) -> tuple[JSON, ...]:
+    """Return the chat messages of a prompt filled with structured input: the system message if any, then the user's.
+
+    Raises InvalidRequest that names a placeholder the input lacks.
+    """
+    scope = {"input": input}
+    user = {"role": "user", "content": render(prompt.user, scope)}
+    if prompt.system is None:
+        return (user,)
+    return ({"role": "system", "content": render(prompt.system, scope)}, user)
+
+
+def render_grammar(template: str, input: JSON) -> str:
+    """Fill a Lark grammar template; strings are inserted JSON-escaped, so write the placeholder inside quotes.
+
+    Escaping keeps input from closing the grammar's string and rewriting its rules.
+    """
+    return render(template, {"input": _escaped(input)})
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, str):
+        return _encode(value).decode()[1:-1]
+    if isinstance(value, dict):
+        return {key: _escaped(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_escaped(item) for item in value]
+    return value
+
+
+def constraint_of(rules: ModelVersion | Prompt, input: JSON | None) -> Constraint | None:
+    """Return the constraint that a version or prompt puts on its answers: choices, schema or grammar, else None.
+
+    Raises InvalidRequest when a grammar template needs structured input and none was sent.
+    """
+    if rules.choices:
+        return Choices(labels=rules.choices)
+    if rules.response_schema is not None:
+        return JsonSchema(schema=rules.response_schema)
+    if rules.grammar is not None:
+        if input is None and placeholders(rules.grammar):
+            raise InvalidRequest(
+                "The answer's grammar is filled with structured input; send it as `bessemer.input`.",
+                param="bessemer.input",
+            )
+        return Lark(grammar=render_grammar(rules.grammar, input or {}))
+    return None
+
+
+def answer_rules(
+    version: ModelVersion, prompt: Prompt | None, input: JSON | None, requested: Constraint | None
+) -> AnswerRules:
+    """Merge the answer rules of a version, of the prompt that was rendered, and of the client.
+
+    The version's own constraint wins over its prompt's, and its bias applies to either's choices. A client's constraint
+    is taken when there is no other; a different one is refused, because the version was measured with its own.
+    Raises InvalidRequest.
+    """
+    own = constraint_of(version, input)
+    if own is None and prompt is not None:
+        own = constraint_of(prompt, input)
+    if own is not None and requested is not None and requested != own:
+        raise InvalidRequest(
+            f"The version {version.id!r} constrains its answers itself; leave out `response_format` and "
+            "`structured_outputs`, or ask for a version without rules.",
+            param="structured_outputs" if isinstance(requested, Choices) else "response_format",
+        )
+    limit = prompt.max_tokens if prompt is not None and prompt.max_tokens is not None else version.max_tokens
+    return AnswerRules(
+        constraint=requested if own is None else _biased(own, version),
+        requested=requested is not None,
+        max_tokens=limit,
+        max_tokens_declared=limit != AnswerRules().max_tokens,
+    )
+
+
+def _biased(own: Constraint, version: ModelVersion) -> Constraint:
+    if not isinstance(own, Choices) or not version.choice_bias:
+        return own
+    if len(version.choice_bias) != len(own.labels):
+        raise InvalidRequest(
+            f"{version.id!r} has {len(version.choice_bias)} biases for {len(own.labels)} choices; register it again.",
+            param="choice_bias",
+        )
+    return Choices(labels=own.labels, bias=version.choice_bias)

@@ -1,0 +1,67 @@
+"""From the name a client wrote to a route whose targets exist: the names are looked up once per request, in memory."""
+
+from bessemer.core.errors import InvalidRequest
+from bessemer.core.types import Route, Target
+from bessemer.engine.request import Constraint
+from bessemer.gateway.parse import Asked
+from bessemer.gateway.providers.base import ProviderCall
+from bessemer.gateway.render import answer_rules, render_messages
+from bessemer.registry.catalog import Catalog
+
+
+def resolve(catalog: Catalog, name: str) -> Route:
+    """Return the route of that name, or a one-step route of a model, alias or version.
+
+    Raises NotFound, and InvalidRequest for a route that could end without an answer.
+    """
+    route = catalog.route_or_target(name)
+    if not route.steps or any(not step.targets for step in route.steps):
+        raise InvalidRequest(f"The route {name!r} has a step without targets; put the route again.", param="model")
+    if route.steps[-1].threshold is not None:
+        raise InvalidRequest(
+            f"The last step of the route {name!r} has a threshold, so nothing answers when it refuses; add a step "
+            "without one.",
+            param="model",
+        )
+    for step in route.steps:
+        if step.threshold is not None and step.calibration is None:
+            raise InvalidRequest(
+                f"A step of the route {name!r} has a threshold but no calibration; calibrate it.", param="model"
+            )
+    return route
+
+
+def provider_call(
+    catalog: Catalog, target: Target, asked: Asked, *, direct: bool, need_logprobs: bool
+) -> tuple[ProviderCall, str | None]:
+    """Make the call for one target: its version, the messages it sees, its answer rules; and the prompt's name.
+
+    `direct` calls stream when the client does; a buffered step has no reason to. Raises NotFound, InvalidRequest.
+    """
+    resolved = catalog.resolve(target.model)
+    name = target.prompt or resolved.version.prompt
+    prompt = catalog.prompt(name) if name is not None and asked.input is not None else None
+    if prompt is not None and asked.input is not None:
+        messages = render_messages(prompt, asked.input)
+    elif asked.messages:
+        messages = asked.messages
+    else:
+        raise InvalidRequest(
+            f"{resolved.version.id!r} has no prompt that renders structured input; send messages too, or give the "
+            "target a prompt.",
+            param="messages",
+        )
+    requested: Constraint | None = asked.constraint
+    call = ProviderCall(
+        model=resolved.model,
+        version=resolved.version,
+        messages=messages,
+        sampling=asked.sampling,
+        rules=answer_rules(resolved.version, prompt, asked.input, requested),
+        input=asked.input,
+        tags=asked.tags,
+        stream=asked.stream and direct,
+        include_usage=asked.include_usage,
+        need_logprobs=need_logprobs,
+    )
+    return call, None if prompt is None else prompt.name

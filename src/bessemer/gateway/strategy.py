@@ -1,0 +1,129 @@
+"""How a route makes an answer: steps in order, each drawn, asked and accepted or not; then fallbacks for failures.
+
+A step with a threshold is buffered until it is accepted, because what a client has read cannot be taken back. A
+retryable failure goes on to the next step or fallback as long as nothing was sent; after that it is the client's to see.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+import msgspec
+
+from bessemer.core.errors import BessemerError, EngineError, ProviderError, RateLimited
+from bessemer.core.types import ModelCall, Step, Target
+from bessemer.gateway.attempt import Attempts, Leg
+from bessemer.gateway.cascade import accepts, calibrated, draw, raw_score
+from bessemer.gateway.exchange import Exchange
+from bessemer.gateway.providers.base import ProviderChunk
+from bessemer.gateway.resolve import provider_call
+from bessemer.registry.catalog import Catalog
+from bessemer.telemetry.logs import get_logger
+
+_log = get_logger("bessemer.gateway")
+
+
+def may_fall_back(error: BessemerError) -> bool:
+    """Say whether another target may do better: a retryable provider failure, a full queue, a broken engine."""
+    return error.retryable if isinstance(error, ProviderError) else isinstance(error, RateLimited | EngineError)
+
+
+class Strategy:
+    """Runs the steps and fallbacks of a route for one exchange."""
+
+    def __init__(self, catalog: Catalog, attempts: Attempts) -> None:
+        self._catalog = catalog
+        self._attempts = attempts
+
+    async def answer(self, exchange: Exchange) -> AsyncIterator[ProviderChunk]:
+        """Yield the chunks of the answer that the route returns. Raises the error of the last target that was tried."""
+        failure: BessemerError | None = None
+        for index, step in enumerate(exchange.route.steps):
+            sent = False
+            try:
+                async with aclosing(self._step(exchange, index, step)) as chunks:
+                    async for chunk in chunks:
+                        sent = True
+                        yield chunk
+            except BessemerError as error:
+                failure = self._survived(exchange, error, sent=sent)
+                continue
+            if exchange.answer is not None:
+                return
+        first = len(exchange.route.steps)
+        for index, target in enumerate(exchange.route.fallbacks, start=first):
+            sent = False
+            try:
+                async with aclosing(self._fallback(exchange, index, target)) as chunks:
+                    async for chunk in chunks:
+                        sent = True
+                        yield chunk
+                return
+            except BessemerError as error:
+                failure = self._survived(exchange, error, sent=sent)
+        assert failure is not None, "the last step accepts every answer, so only a failure gets here"
+        raise failure
+
+    def _survived(self, exchange: Exchange, error: BessemerError, *, sent: bool) -> BessemerError:
+        if sent or not may_fall_back(error):
+            raise error
+        route = exchange.route.name
+        _log.warning("target_failed", inference_id=exchange.inference_id, route=route, error=error.message)
+        return error
+
+    def _leg(self, exchange: Exchange, index: int, target: Target, propensity: float, step: Step | None) -> Leg:
+        direct = step is None or step.threshold is None
+        call, prompt = provider_call(
+            self._catalog, target, exchange.asked, direct=direct, need_logprobs=step is not None and not direct
+        )
+        return Leg(call, index, propensity, prompt)
+
+    async def _fallback(self, exchange: Exchange, index: int, target: Target) -> AsyncGenerator[ProviderChunk, None]:
+        leg = self._leg(exchange, index, target, 1.0, None)
+        async with aclosing(self._attempts.run(exchange, leg)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+        exchange.answer = exchange.calls[-1]
+
+    async def _step(self, exchange: Exchange, index: int, step: Step) -> AsyncGenerator[ProviderChunk, None]:
+        drawn = draw(step.targets, exchange.inference_id, index)
+        leg = self._leg(exchange, index, drawn.target, drawn.propensity, step)
+        if not self._trusted(exchange, step, leg):
+            return
+        async with aclosing(self._attempts.run(exchange, leg)) as chunks:
+            if step.threshold is None:
+                async for chunk in chunks:
+                    yield chunk
+                exchange.answer = exchange.calls[-1]
+                return
+            held = [chunk async for chunk in chunks]
+        judged = judge(step, exchange.calls[-1])
+        exchange.calls[-1] = judged
+        if judged.accepted:
+            exchange.answer = judged
+            for chunk in held:
+                yield chunk
+
+    def _trusted(self, exchange: Exchange, step: Step, leg: Leg) -> bool:
+        # A threshold means something only for the version whose confidence was calibrated (gateway.md G23).
+        if step.calibration is None or step.threshold is None or step.calibration.version == leg.call.version.id:
+            return True
+        _log.warning(
+            "calibration_of_another_version",
+            inference_id=exchange.inference_id,
+            route=exchange.route.name,
+            step=leg.step,
+            version=leg.call.version.id,
+            calibrated=step.calibration.version,
+        )
+        return False
+
+
+def judge(step: Step, call: ModelCall) -> ModelCall:
+    """Return the call with its raw score, its calibrated confidence and whether the step takes it."""
+    if step.calibration is None:
+        return msgspec.structs.replace(call, accepted=accepts(step.threshold, None))
+    score = raw_score(step.calibration.score, call)
+    confidence = None if score is None else calibrated(step.calibration, score)
+    return msgspec.structs.replace(
+        call, score=score, confidence=confidence, accepted=accepts(step.threshold, confidence)
+    )
