@@ -3,7 +3,7 @@
 `migrations.py` creates these tables; a test holds both equal. Times are Unix seconds.
 """
 
-from sqlalchemy import BigInteger, Column, Double, ForeignKey, Index, MetaData, Table, Text
+from sqlalchemy import DOUBLE_PRECISION, BigInteger, Column, ForeignKey, Index, MetaData, Table, Text
 
 metadata = MetaData()
 
@@ -13,7 +13,7 @@ inferences = Table(
     "inferences",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("created_at", Double, nullable=False),
+    Column("created_at", DOUBLE_PRECISION, nullable=False),
     Column("route", Text, nullable=False),
     Column("version", Text),
     Column("key_id", Text, nullable=False),
@@ -31,14 +31,14 @@ model_calls = Table(
     Column("id", Text, primary_key=True),
     Column("inference_id", Text, ForeignKey("inferences.id"), nullable=False),
     Column("position", BigInteger, nullable=False),
-    Column("created_at", Double, nullable=False),
+    Column("created_at", DOUBLE_PRECISION, nullable=False),
     Column("route", Text, nullable=False),
     Column("version", Text, nullable=False),
     Column("provider", Text, nullable=False),
     Column("input_tokens", BigInteger),
     Column("output_tokens", BigInteger),
-    Column("cost_usd", Double),
-    Column("latency_s", Double, nullable=False),
+    Column("cost_usd", DOUBLE_PRECISION),
+    Column("latency_s", DOUBLE_PRECISION, nullable=False),
     Column("body", Text, nullable=False),
     Index("model_calls_inference", "inference_id"),
     Index("model_calls_created_at", "created_at"),
@@ -48,7 +48,7 @@ feedback = Table(
     "feedback",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("created_at", Double, nullable=False),
+    Column("created_at", DOUBLE_PRECISION, nullable=False),
     Column("inference_id", Text),
     Column("episode_id", Text),
     Column("metric", Text, nullable=False),
@@ -62,7 +62,7 @@ audit_events = Table(
     "audit_events",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("created_at", Double, nullable=False),
+    Column("created_at", DOUBLE_PRECISION, nullable=False),
     Column("action", Text, nullable=False),
     Column("body", Text, nullable=False),
     Index("audit_events_created_at", "created_at", "id"),
@@ -76,8 +76,8 @@ api_keys = Table(
     Column("name", Text, nullable=False),
     Column("role", Text, nullable=False),
     Column("hint", Text, nullable=False),
-    Column("created_at", Double, nullable=False),
-    Column("revoked_at", Double),
+    Column("created_at", DOUBLE_PRECISION, nullable=False),
+    Column("revoked_at", DOUBLE_PRECISION),
     Index("api_keys_hash", "key_hash", unique=True),
 )
 
@@ -93,7 +93,7 @@ model_versions = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("model", Text, nullable=False),
-    Column("created_at", Double, nullable=False),
+    Column("created_at", DOUBLE_PRECISION, nullable=False),
     Column("body", Text, nullable=False),
     Index("model_versions_model", "model", "created_at"),
 )
@@ -106,7 +106,7 @@ alias_moves = Table(
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
     Column("version", Text, ForeignKey("model_versions.id")),
     Column("previous_seq", BigInteger, nullable=False),
-    Column("moved_at", Double, nullable=False),
+    Column("moved_at", DOUBLE_PRECISION, nullable=False),
     Column("reason", Text, nullable=False),
 )
 
@@ -117,7 +117,7 @@ route_changes = Table(
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
     Column("body", Text),
     Column("previous_seq", BigInteger, nullable=False),
-    Column("changed_at", Double, nullable=False),
+    Column("changed_at", DOUBLE_PRECISION, nullable=False),
     Column("reason", Text, nullable=False),
 )
 
@@ -125,7 +125,7 @@ files = Table(
     "files",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("created_at", Double, nullable=False),
+    Column("created_at", DOUBLE_PRECISION, nullable=False),
     Column("purpose", Text, nullable=False),
     Column("body", Text, nullable=False),
     Index("files_created_at", "created_at", "id"),
@@ -135,7 +135,7 @@ datasets = Table(
     "datasets",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("created_at", Double, nullable=False),
+    Column("created_at", DOUBLE_PRECISION, nullable=False),
     Column("name", Text, nullable=False),
     Column("sha256", Text, nullable=False),
     Column("body", Text, nullable=False),
@@ -146,7 +146,7 @@ evaluations = Table(
     "evaluations",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("created_at", Double, nullable=False),
+    Column("created_at", DOUBLE_PRECISION, nullable=False),
     Column("dataset", Text, nullable=False),
     Column("body", Text, nullable=False),
     Index("evaluations_created_at", "created_at", "id"),
@@ -156,7 +156,7 @@ jobs = Table(
     "jobs",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("created_at", Double, nullable=False),
+    Column("created_at", DOUBLE_PRECISION, nullable=False),
     Column("kind", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("control", Text),

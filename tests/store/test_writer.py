@@ -1,0 +1,229 @@
+"""The writer: nothing that was acknowledged is lost, nothing is written twice."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from bessemer.core.errors import InvalidRequest, StoreError
+from bessemer.store import audit, feedback, inferences
+from bessemer.store.audit import AuditEvent
+from bessemer.store.database import Database
+from bessemer.store.writer import Durability, Writer
+from tests.store.samples import a_feedback, an_inference
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    return tmp_path / "spool"
+
+
+@pytest.fixture
+def writer(database: Database, spool: Path) -> Iterator[Writer]:
+    opened = Writer(database, spool)
+    yield opened
+    opened.close()
+
+
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for something that another thread does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def test_rows_of_every_kind_arrive(database: Database, writer: Writer, spool: Path) -> None:
+    event = AuditEvent(id="ev-1", created_at=1.0, actor="key-1", action="route.put", subject="matching")
+    writer.put(an_inference("inf-1"))
+    writer.put(a_feedback("fb-1"))
+    writer.put(event)
+    assert writer.flush()
+    assert inferences.get(database, "inf-1") == an_inference("inf-1")
+    assert feedback.for_inferences(database, ["inf-1"]) == {"inf-1": [a_feedback("fb-1")]}
+    assert audit.find(database) == [event]
+    assert writer.stats().written == 3
+    assert sum(path.stat().st_size for path in spool.iterdir()) == 0
+
+
+async def test_a_committed_row_is_in_the_database(database: Database, writer: Writer) -> None:
+    assert await writer.commit(a_feedback("fb-1")) is Durability.COMMITTED
+    assert feedback.get(database, "fb-1") == a_feedback("fb-1")
+
+
+def test_the_same_row_twice_is_one_row(database: Database, writer: Writer) -> None:
+    for _ in range(2):
+        writer.put(an_inference("inf-1"))
+        assert writer.commit_blocking(a_feedback("fb-1")) is Durability.COMMITTED
+    assert len(inferences.find(database)) == len(feedback.find(database)) == 1
+
+
+def test_more_rows_than_a_batch(database: Database, writer: Writer) -> None:
+    for number in range(2500):
+        writer.put(a_feedback(f"fb-{number}"))
+    assert writer.flush()
+    assert len(feedback.find(database, limit=None)) == 2500
+
+
+def test_close_leaves_no_files(database: Database, spool: Path) -> None:
+    writer = Writer(database, spool)
+    writer.put(a_feedback("fb-1"))
+    writer.close()
+    assert list(spool.iterdir()) == []
+    with pytest.raises(StoreError, match="closed"):
+        writer.put(a_feedback("fb-2"))
+
+
+_KILLED = """
+import sys
+from pathlib import Path
+from bessemer.store.database import Database
+from bessemer.store.writer import Writer
+from tests.store.samples import a_feedback, an_inference
+writer = Writer(Database.open_url(sys.argv[1]), Path(sys.argv[2]))
+number = 0
+while True:
+    writer.put(an_inference(f"inf-{number:06d}"))
+    if number % 50 == 0:
+        writer.commit_blocking(a_feedback(f"fb-{number:06d}", inference_id=f"inf-{number:06d}"))
+    sys.stdout.write(f"{number}\\n")
+    sys.stdout.flush()
+    number += 1
+"""
+
+
+@pytest.mark.parametrize("wait_s", [0.05, 0.25])
+def test_kill_9_loses_no_acknowledged_row(database: Database, database_url: str, spool: Path, wait_s: float) -> None:
+    process = subprocess.Popen([sys.executable, "-c", _KILLED, database_url, str(spool)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(wait_s)
+    os.kill(process.pid, signal.SIGKILL)
+    acknowledged = [0] + [int(line) for line in process.stdout.read().split(b"\n")[:-1]]
+    process.stdout.close()
+    process.wait()
+    again = Writer(database, spool)
+    assert again.flush()
+    again.close()
+    written = {row.id: row for row in inferences.find(database, limit=None)}
+    for number in acknowledged:
+        assert written[f"inf-{number:06d}"].calls, "the calls come with their inference"
+    assert len(written) - len(acknowledged) in {0, 1}
+    commented = {row.id for row in feedback.find(database, limit=None)}
+    assert {f"fb-{number:06d}" for number in acknowledged if number % 50 == 0} <= commented
+
+
+def test_the_journal_of_a_living_process_is_left_alone(sqlite_database: Database, spool: Path) -> None:
+    first = Writer(sqlite_database, spool)
+    first.put(a_feedback("fb-1"))
+    second = Writer(sqlite_database, spool)
+    second.put(a_feedback("fb-2"))
+    assert first.flush()
+    assert second.flush()
+    assert second.stats().replayed == 0
+    first.close()
+    second.close()
+    assert len(feedback.find(sqlite_database)) == 2
+
+
+@pytest.fixture
+def unplugged(postgres_url: str, postgres_admin: Callable[[str], None]) -> Iterator[tuple[Database, Callable[[bool], None]]]:
+    """A PostgreSQL database that can be taken away and brought back."""
+    database = Database.open_url(postgres_url)
+    name = make_url(postgres_url).database
+
+    def plug(connected: bool) -> None:
+        postgres_admin(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {str(connected).lower()}")
+        if not connected:
+            postgres_admin(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+
+    yield database, plug
+    plug(True)
+    database.close()
+
+
+async def test_database_down_spools_and_replays_without_duplicates(
+    unplugged: tuple[Database, Callable[[bool], None]], spool: Path
+) -> None:
+    database, plug = unplugged
+    writer = Writer(database, spool)
+    assert await writer.commit(a_feedback("fb-before")) is Durability.COMMITTED
+    plug(False)
+    assert await writer.commit(a_feedback("fb-down")) is Durability.SPOOLED
+    for number in range(100):
+        writer.put(an_inference(f"inf-{number}"))
+    until(lambda: writer.stats().spooling)
+    assert not writer.flush(timeout=0.1)
+    plug(True)
+    assert writer.flush(timeout=20)
+    stats = writer.stats()
+    assert (stats.written, stats.rejected, stats.queued, stats.spooling) == (102, 0, 0, False)
+    assert stats.spooled >= 1
+    assert len(inferences.find(database, limit=None)) == 100
+    assert {row.id for row in feedback.find(database)} == {"fb-before", "fb-down"}
+    writer.close()
+
+
+def test_beyond_the_queue_rows_live_on_disk_alone(
+    unplugged: tuple[Database, Callable[[bool], None]], spool: Path
+) -> None:
+    database, plug = unplugged
+    writer = Writer(database, spool, max_queue=10)
+    plug(False)
+    for number in range(300):
+        writer.put(an_inference(f"inf-{number}"))
+    assert writer.stats().queued <= 10
+    plug(True)
+    assert writer.flush(timeout=20)
+    assert len(inferences.find(database, limit=None)) == 300
+    assert writer.stats().replayed >= 250
+    writer.close()
+    assert list(spool.iterdir()) == []
+
+
+def test_closing_while_the_database_is_down_keeps_the_rows(
+    unplugged: tuple[Database, Callable[[bool], None]], spool: Path
+) -> None:
+    database, plug = unplugged
+    writer = Writer(database, spool, max_queue=5)
+    plug(False)
+    for number in range(20):
+        writer.put(an_inference(f"inf-{number}"))
+    writer.close(timeout=0.3)
+    plug(True)
+    again = Writer(database, spool)
+    assert again.flush(timeout=20)
+    again.close()
+    assert len(inferences.find(database, limit=None)) == 20
+
+
+def test_a_row_that_the_database_refuses_is_kept_and_does_not_hold_up_others(
+    unplugged: tuple[Database, Callable[[bool], None]], spool: Path
+) -> None:
+    database, _ = unplugged
+    writer = Writer(database, spool)
+    writer.put(a_feedback("fb-1"))
+    writer.put(a_feedback("fb-nul", metric="a\0b"))
+    writer.put(a_feedback("fb-2"))
+    with pytest.raises(InvalidRequest, match="refused"):
+        writer.commit_blocking(a_feedback("fb-nul-2", metric="a\0b"))
+    assert writer.flush()
+    assert {row.id for row in feedback.find(database)} == {"fb-1", "fb-2"}
+    assert writer.stats().rejected == 2
+    writer.close()
+    assert (spool / "rejected.jsonl").read_text().count("\n") == 2
+
+
+def test_a_torn_last_line_and_a_foreign_line_do_not_stop_the_replay(sqlite_database: Database, spool: Path) -> None:
+    spool.mkdir()
+    (spool / "0.journal").write_bytes(b'{"kind":"feedback","row":{}}\n{"kind":"inf')
+    again = Writer(sqlite_database, spool)
+    assert again.flush()
+    assert again.stats().rejected == 1
+    again.close()
