@@ -4,18 +4,56 @@ The calibration split is cut in two halves by hash: on one the raw confidence is
 other the threshold is chosen by distribution-free risk control. Neither half was seen by training or selection.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal, NamedTuple, Self
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from bessemer.core.errors import InvalidRequest
+from bessemer.core.openai import JSON, StrictWire
 from bessemer.core.types import Calibration, Dataset, Example, Frozen, Guarantee, Route, Split, Step, Target
-from bessemer.evals import calibration, risk, runs
-from bessemer.flywheel.evaluation import MetricRequest, ask, as_answer, build_metric, read_items, split_examples
+from bessemer.evals import calibration, metrics, risk
+from bessemer.flywheel.evaluation import CONCURRENCY, MetricName, ask, build_metric, read_journal, split_examples
 from bessemer.flywheel.services import Services
 from bessemer.gateway.cascade import SCORES, raw_score
+from bessemer.store import datasets as dataset_rows
+
+Array = npt.NDArray[np.float64]
+
+
+class CascadeRequest(StrictWire):
+    """Body of POST /v1/cascades: calibrate a small model, choose a threshold with a guarantee, write a route."""
+
+    route: str
+    """The route to write."""
+    small: str
+    """Target asked first."""
+    large: str
+    """Target that answers when the small one is not confident enough."""
+    dataset: str
+    split: Split = Split.CALIBRATION
+    metric: MetricName = "accuracy"
+    labels: tuple[str, ...] = ()
+    positive: str | None = None
+    grader: JSON | None = None
+    rule: Literal["loss", "error", "f1", "bootstrap"] = "loss"
+    """loss: mean quality lost against the large model is at most alpha. error: of the answers that the small model
+    keeps, at most alpha are wrong (the large model's quality need not be known). f1: F1 is at least the large model's
+    minus alpha, or at least `target`. bootstrap: the same as f1, but not distribution-free."""
+    target: float | None = None
+    """f1 and bootstrap: quality to keep when the large model cannot be asked about the calibration split."""
+    score: str = "choice_margin"
+    """Raw confidence: choice_margin, mean_logprob, min_logprob or sum_logprob."""
+    alpha: float = 0.02
+    """Bound on the risk, in the metric's unit."""
+    delta: float = 0.1
+    """The bound holds with probability at least 1 - delta."""
+    activate: bool = True
+    """False: report the curve and the threshold, but leave the route as it is."""
 
 
 class CurvePoint(Frozen, frozen=True):
@@ -24,7 +62,7 @@ class CurvePoint(Frozen, frozen=True):
     threshold: float
     accepted_share: float
     risk: float
-    p_value: float
+    p_value: float | None
 
 
 class CascadeResult(Frozen, frozen=True):
@@ -39,91 +77,203 @@ class CascadeResult(Frozen, frozen=True):
     calibration: Calibration
     curve: tuple[CurvePoint, ...]
     expected_calibration_error: float
-    reliability: tuple[tuple[float, float, int], ...]
-    """Bins of (mean confidence, share correct, n) on the threshold half."""
+    reliability: tuple[calibration.ReliabilityBin, ...]
+    """Confidence against correctness on the threshold half."""
     applied: bool
 
 
-class Scored(Frozen, frozen=True):
-    """One calibration item as the small version answered it."""
-
-    id: str
-    terms: tuple[float, float]
-    score: float
+Progress = Callable[[int, int], None]
 
 
-def check(request: CascadeRequest, services: Services) -> None:
-    """Refuse a request that cannot run, naming the field."""
+def check(request: CascadeRequest, services: Services) -> Dataset:
+    """Refuse a request that cannot run, naming the field. Returns the dataset."""
     if request.score not in SCORES:
         raise InvalidRequest(f"Unknown score {request.score!r}; known: {', '.join(SCORES)}.", param="score")
     if not 0 < request.delta < 1:
-        raise InvalidRequest("delta must lie between 0 and 1.", param="delta")
+        raise InvalidRequest("`delta` must lie between 0 and 1.", param="delta")
     if request.alpha < 0:
-        raise InvalidRequest("alpha must not be negative.", param="alpha")
+        raise InvalidRequest("`alpha` must not be negative.", param="alpha")
     services.catalog.resolve(request.small)
     services.catalog.resolve(request.large)
-    build_metric(request.metric)
+    _metric(request)
+    return dataset_rows.get(services.database, request.dataset)
 
 
-def score_small(
-    services: Services,
-    request: CascadeRequest,
-    dataset: Dataset,
-    folder: Path,
-    progress: Callable[[int, int], None],
-) -> runs.Run:
-    """Ask the small version on the calibration split; its raw confidence goes into each item's `score`."""
-
-    async def infer(example: Example) -> runs.Answer:
-        inference = await ask(services, request.small, example, "calibration")
-        answer = as_answer(inference)
-        return msgspec.structs.replace(answer, score=raw_score(request.score, inference.calls[-1]))
-
-    return _run(services, request, dataset, infer, folder / "small.jsonl", progress)
-
-
-def score_large(
-    services: Services,
-    request: CascadeRequest,
-    dataset: Dataset,
-    folder: Path,
-    progress: Callable[[int, int], None],
-) -> runs.Run | None:
-    """Ask the large model on the same items; None when the rule does not need it."""
-    if request.rule == "error" or request.target is not None:
-        return None
-
-    async def infer(example: Example) -> runs.Answer:
-        return as_answer(await ask(services, request.large, example, "calibration"))
-
-    return _run(services, request, dataset, infer, folder / "large.jsonl", progress)
-
-
-def _run(
-    services: Services,
-    request: CascadeRequest,
-    dataset: Dataset,
-    infer: Callable[[Example], object],
-    path: Path,
-    progress: Callable[[int, int], None],
-) -> runs.Run:
+def build(
+    services: Services, request: CascadeRequest, folder: Path, progress: Callable[[str], Progress]
+) -> CascadeResult:
+    """Calibrate, choose the threshold, and put the cascade into force if one is certified and `activate` is set."""
+    dataset = check(request, services)
     examples = split_examples(services, dataset, request.split)
-    done = read_items(path)
-    with path.open("ab", buffering=0) as journal:
-
-        def keep(item: runs.ItemScore) -> None:
-            journal.write(msgspec.json.encode(item) + b"\n")
-
-        run: runs.Run = services.wait(
-            runs.evaluate(
-                infer,  # type: ignore[arg-type]
-                examples,
-                build_metric(request.metric),
-                name=path.stem,
-                concurrency=request.concurrency,
-                done=done,
-                progress=progress,
-                on_item=keep,
+    small = _ask_all(services, request.small, request.score, examples, folder / "small.jsonl", progress("small"))
+    large = None
+    if request.rule != "error" and request.target is None:
+        large = _ask_all(services, request.large, request.score, examples, folder / "large.jsonl", progress("large"))
+    scored = _Scored.of(services, request, examples, small, large)
+    version = services.catalog.resolve(request.small).version.id
+    fit_half = risk.halves([example.id for example in scored.examples])
+    fitted = calibration.fit_isotonic(
+        scored.raw[fit_half],
+        scored.small_quality[fit_half],
+        version=version,
+        score=request.score,
+        dataset_sha256=dataset.sha256,
+    )
+    confidence = calibration.apply(fitted, scored.raw)
+    choice = _choose(request, dataset, scored, confidence, fit_half)
+    rest = ~fit_half
+    result = CascadeResult(
+        route=request.route,
+        small=version,
+        large=request.large,
+        threshold=choice.chosen.threshold if choice.chosen else None,
+        accepted_share=choice.chosen.accepted_share if choice.chosen else None,
+        guarantee=choice.guarantee,
+        calibration=fitted,
+        curve=tuple(
+            CurvePoint(
+                threshold=point.threshold,
+                accepted_share=point.accepted_share,
+                risk=point.empirical_risk,
+                p_value=point.p_value,
             )
+            for point in choice.curve
+        ),
+        expected_calibration_error=calibration.ece(confidence[rest], scored.small_quality[rest]),
+        reliability=calibration.reliability(confidence[rest], scored.small_quality[rest]),
+        applied=request.activate and choice.chosen is not None,
+    )
+    if result.applied:
+        services.catalog.put_route(_route(request, result), reason=f"cascade with threshold {result.threshold:.4f}")
+    return result
+
+
+def _route(request: CascadeRequest, result: CascadeResult) -> Route:
+    first = Step(targets=(Target(model=result.small),), threshold=result.threshold, calibration=result.calibration)
+    last = Step(targets=(Target(model=request.large),))
+    return Route(name=request.route, steps=(first, last), guarantee=result.guarantee)
+
+
+def _metric(request: CascadeRequest) -> metrics.Metric:
+    return build_metric(request.metric, request.labels, request.positive, request.grader)
+
+
+def _quality_metric(request: CascadeRequest) -> metrics.Metric:
+    """Per-item quality in [0, 1]: for F1 of a label, whether the label is right."""
+    if request.metric == "f1":
+        return build_metric("accuracy", request.labels, None, None)
+    return _metric(request)
+
+
+class _Asked(Frozen, frozen=True):
+    """One calibration item as a version answered it."""
+
+    id: str
+    text: str | None
+    score: float | None
+
+
+def _ask_all(
+    services: Services, target: str, score: str, examples: Sequence[Example], path: Path, progress: Progress
+) -> dict[str, _Asked]:
+    """Ask a target about every example, keeping answers in a file so that an interrupted job continues."""
+    done = read_journal(path, _Asked)
+    missing = [example for example in examples if example.id not in done]
+
+    async def run() -> None:
+        places = asyncio.Semaphore(CONCURRENCY)
+
+        async def one(example: Example) -> None:
+            async with places:
+                inference = await ask(services, target, example, "calibration")
+            asked = _Asked(id=example.id, text=inference.output, score=raw_score(score, inference.calls[-1]))
+            done[example.id] = asked
+            journal.write(msgspec.json.encode(asked) + b"\n")
+            progress(len(done), len(examples))
+
+        await asyncio.gather(*(one(example) for example in missing))
+
+    with path.open("ab", buffering=0) as journal:
+        services.wait(run())
+    return done
+
+
+class _Scored(NamedTuple):
+    """The scorable calibration items as arrays: raw confidence [n], quality [n], metric terms [n, 2]."""
+
+    examples: Sequence[Example]
+    raw: Array
+    small_quality: Array
+    large_quality: Array | None
+    small_terms: Array
+    large_terms: Array | None
+
+    @classmethod
+    def of(
+        cls,
+        services: Services,
+        request: CascadeRequest,
+        examples: Sequence[Example],
+        small: dict[str, _Asked],
+        large: dict[str, _Asked] | None,
+    ) -> Self:
+        """Score the answers; items without score or confidence are left out. InvalidRequest if none remain."""
+        small_scores = services.wait(_grade(request, examples, small))
+        large_scores = None if large is None else services.wait(_grade(request, examples, large))
+        keep = [
+            example
+            for example in examples
+            if example.id in small_scores
+            and small[example.id].score is not None
+            and (large_scores is None or example.id in large_scores)
+        ]
+        if not keep:
+            raise InvalidRequest("No calibration item can be scored with this metric.", param="metric")
+
+        def column(scores: dict[str, _Grades], name: str) -> Array:
+            return np.array([getattr(scores[example.id], name) for example in keep], dtype=np.float64)
+
+        return cls(
+            keep,
+            np.array([small[example.id].score for example in keep], dtype=np.float64),
+            column(small_scores, "quality"),
+            None if large_scores is None else column(large_scores, "quality"),
+            column(small_scores, "terms"),
+            None if large_scores is None else column(large_scores, "terms"),
         )
-    return run
+
+
+class _Grades(NamedTuple):
+    quality: float
+    terms: metrics.Terms
+
+
+async def _grade(request: CascadeRequest, examples: Sequence[Example], asked: dict[str, _Asked]) -> dict[str, _Grades]:
+    quality_metric, metric = _quality_metric(request), _metric(request)
+    graded: dict[str, _Grades] = {}
+    for example in examples:
+        text = asked[example.id].text or ""
+        quality = (await quality_metric.score(text, example)).terms
+        terms = (await metric.score(text, example)).terms
+        if quality is not None and terms is not None:
+            graded[example.id] = _Grades(quality.numerator / max(quality.denominator, 1e-12), terms)
+    return graded
+
+
+def _choose(
+    request: CascadeRequest, dataset: Dataset, scored: _Scored, confidence: Array, fit_half: npt.NDArray[np.bool_]
+) -> risk.ThresholdChoice:
+    """Apply the request's rule on the half that the calibration map has not seen."""
+    rest = ~fit_half
+    grid = risk.grid_from(confidence[fit_half])
+    common = {"alpha": request.alpha, "delta": request.delta, "grid": grid, "dataset_sha256": dataset.sha256}
+    if request.rule == "error":
+        return risk.choose_by_error(confidence[rest], scored.small_quality[rest], **common)
+    if request.rule == "loss":
+        assert scored.large_quality is not None
+        return risk.choose_by_loss(
+            confidence[rest], scored.small_quality[rest], scored.large_quality[rest], metric=request.metric, **common
+        )
+    large = None if scored.large_terms is None else scored.large_terms[rest]
+    choose = risk.choose_by_f1 if request.rule == "f1" else risk.choose_by_bootstrap
+    return choose(confidence[rest], scored.small_terms[rest], large, target=request.target, **common)

@@ -10,7 +10,7 @@ from html import escape
 
 from bessemer.core.types import Frozen
 
-WIDTH, HEIGHT = 640, 320
+WIDTH, HEIGHT = 520, 290
 LEFT, RIGHT, TOP, BOTTOM = 58, 18, 16, 46
 
 
@@ -129,7 +129,7 @@ def _grid(axes: _Axes, chart: LineChart) -> str:
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         label = f"{value:.0%}" if chart.y_percent else number(value)
         parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
-    for value in ticks(axes.x0, axes.x1, 6):
+    for value in ticks(axes.x0, axes.x1):
         x = axes.x(value)
         label = f"{value:.0%}" if chart.x_percent else number(value)
         parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}"/>')
@@ -165,7 +165,7 @@ def _band(series: Series, axes: _Axes, index: int) -> str:
 def bar_chart(chart: BarChart) -> str:
     """Draw horizontal bars. With `log`, the axis is logarithmic over the positive values."""
     known = [bar.value for bar in chart.bars if bar.value is not None and bar.value > 0]
-    row, name_width, text_width = 34, 190, 130
+    row, name_width, text_width = 34, 140, 150
     room = WIDTH - name_width - text_width
     low = min(known) / 3 if chart.log and known else 0.0
     high = max(known, default=1.0)

@@ -6,11 +6,12 @@ Item scores are appended to a file as they come: an interrupted evaluation conti
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
-from bessemer.core.control import CascadeRequest, EvaluationRequest, MetricName
 from bessemer.core.errors import InvalidRequest
+from bessemer.core.openai import StrictWire
 from bessemer.core.types import JSON, Dataset, Evaluation, EvaluationRow, Example, GateResult, Inference, Split
 from bessemer.evals import graders, metrics, runs
 from bessemer.evals.gate import non_inferiority
@@ -18,13 +19,46 @@ from bessemer.feedback import datasets
 from bessemer.flywheel.services import Services
 from bessemer.store import datasets as dataset_rows
 
+
+class _HasId(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+Journaled = TypeVar("Journaled", bound=_HasId)
 CONCURRENCY = 32
 """Items asked at once: enough to fill the engine's batches."""
 
 
-def build_metric(
-    name: MetricName, labels: Sequence[str], positive: str | None, grader: JSON | None
-) -> metrics.Metric:
+MetricName = Literal["accuracy", "f1", "attributes", "reward"]
+
+
+class EvaluationRequest(StrictWire):
+    """Body of POST /v1/evaluations: score systems on a dataset split, and gate a candidate against a reference."""
+
+    dataset: str
+    """Id of a dataset."""
+    systems: list[str]
+    """Routes, models, aliases or version ids: whatever a client may write in `model`."""
+    split: Split = Split.HOLDOUT
+    metric: MetricName = "accuracy"
+    labels: tuple[str, ...] = ()
+    """accuracy and f1: the labels an answer may have."""
+    positive: str | None = None
+    """f1: the label that counts as positive."""
+    grader: JSON | None = None
+    """reward: the grader whose mean reward is the score."""
+    candidate: str | None = None
+    """One of `systems`: the gate asks whether it is not worse than `reference`."""
+    reference: str | None = None
+    margin: float = 0.01
+    """Largest loss of score that still counts as not worse, in the metric's unit."""
+    limit: int | None = None
+    """At most this many examples; None: all."""
+    seed: int = 0
+
+
+def build_metric(name: MetricName, labels: Sequence[str], positive: str | None, grader: JSON | None) -> metrics.Metric:
     """Return the metric a request describes. Raises InvalidRequest that names the missing field."""
     if name in ("accuracy", "f1") and not labels:
         raise InvalidRequest(f"The metric {name!r} needs `labels`: the answers it may meet.", param="labels")
@@ -43,7 +77,7 @@ def build_metric(
             return metrics.GraderReward(graders.build(grader))
 
 
-def request_metric(request: EvaluationRequest | CascadeRequest) -> metrics.Metric:
+def request_metric(request: EvaluationRequest) -> metrics.Metric:
     """Return the metric of a request. Raises InvalidRequest."""
     return build_metric(request.metric, request.labels, request.positive, request.grader)
 
@@ -64,9 +98,7 @@ def check(request: EvaluationRequest, services: Services) -> Dataset:
     return dataset
 
 
-def split_examples(
-    services: Services, dataset: Dataset, split: Split, limit: int | None = None
-) -> tuple[Example, ...]:
+def split_examples(services: Services, dataset: Dataset, split: Split, limit: int | None = None) -> tuple[Example, ...]:
     """Return a split's examples in their frozen order. Raises InvalidRequest when it is empty."""
     examples = datasets.load(services.blobs, dataset, split)[:limit]
     if not examples:
@@ -114,7 +146,7 @@ def evaluate_target(
     """Score one target on the split; item scores already in `folder` are not asked again."""
     examples = split_examples(services, dataset, request.split, request.limit)
     path = folder / f"{file_name(target)}.jsonl"
-    done = read_items(path)
+    done = read_journal(path, runs.ItemScore)
 
     async def infer(example: Example) -> runs.Answer:
         return as_answer(await ask(services, target, example, "evaluation"))
@@ -145,15 +177,15 @@ def file_name(target: str) -> str:
     return "".join(character if character.isalnum() or character in "-_." else "_" for character in target)
 
 
-def read_items(path: Path) -> Mapping[str, runs.ItemScore]:
-    """Read item scores; a half-written last line (the process was killed) is dropped."""
+def read_journal(path: Path, kind: type[Journaled]) -> dict[str, Journaled]:
+    """Read a journal of items by id; a half-written last line (the process was killed) is dropped from the file."""
     if not path.exists():
         return {}
-    items: dict[str, runs.ItemScore] = {}
+    items: dict[str, Journaled] = {}
     complete = b""
     for line in path.read_bytes().splitlines(keepends=True):
         if line.endswith(b"\n"):
-            item = msgspec.json.decode(line, type=runs.ItemScore)
+            item = msgspec.json.decode(line, type=kind)
             items[item.id] = item
             complete += line
     path.write_bytes(complete)

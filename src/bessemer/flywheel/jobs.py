@@ -7,16 +7,16 @@ killed process repeats at most the item it was at.
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from dbos import DBOS
 
-from bessemer.core.control import CascadeRequest, EvaluationRequest
 from bessemer.core.errors import BessemerError, NotFound
 from bessemer.core.types import JSON, JobStatus, as_json
 from bessemer.evals import runs
 from bessemer.flywheel import cascade, evaluation
+from bessemer.flywheel.cascade import CascadeRequest
+from bessemer.flywheel.evaluation import EvaluationRequest
 from bessemer.flywheel.services import Services
 from bessemer.store import evaluations, job_rows
 
@@ -69,9 +69,7 @@ def install(services: Services) -> dict[job_rows.JobKind, Workflow]:
         return row.request
 
     def finish(job_id: str, result: JSON) -> None:
-        job_rows.update(
-            services.database, job_id, status=JobStatus.SUCCEEDED, finished_at=time.time(), result=result
-        )
+        job_rows.update(services.database, job_id, status=JobStatus.SUCCEEDED, finished_at=time.time(), result=result)
 
     @DBOS.step(name="evaluation.start")
     def evaluation_start(job_id: str) -> list[str]:
@@ -117,7 +115,9 @@ def install(services: Services) -> dict[job_rows.JobKind, Workflow]:
     @DBOS.step(name="cascade.run")
     def cascade_run(job_id: str) -> None:
         request = msgspec.convert(start(job_id), CascadeRequest)
-        result = cascade.build(services, request, folder_of(job_id), lambda label: progress_events(services, job_id, label))
+        result = cascade.build(
+            services, request, folder_of(job_id), lambda label: progress_events(services, job_id, label)
+        )
         finish(job_id, as_json(result))
 
     @DBOS.workflow(name="cascade")

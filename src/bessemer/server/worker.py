@@ -1,0 +1,112 @@
+"""The worker process: runs queued jobs as durable workflows, one at a time, and continues interrupted ones.
+
+DBOS keeps its tables in a database of its own beside the installation's (a file next to SQLite, the schema `dbos` in
+PostgreSQL). The job row is the public object: a workflow only ever gets its id.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping
+
+import structlog
+from dbos import DBOS, SetWorkflowID
+
+from bessemer.core.settings import Settings
+from bessemer.core.types import JobStatus
+from bessemer.flywheel import jobs as flywheel_jobs
+from bessemer.server.compose import close_services, open_services
+from bessemer.server.locks import only_one
+from bessemer.server.serve import OFFLINE
+from bessemer.server.services import Services
+from bessemer.server.supervise import exit_with_parent
+from bessemer.store import job_rows
+from bessemer.store.job_rows import JobKind, JobRow
+from bessemer.telemetry.logs import configure
+from bessemer.tuning import jobs as tuning_jobs
+
+QUEUE = "jobs"
+EXECUTOR = "worker-0"
+"""Stable, so that a restarted worker recovers its own workflows (DBOS matches executor and application version)."""
+APPLICATION_VERSION = "1"
+"""Raise when the order of a workflow's steps changes; pending workflows of another version are not recovered."""
+_POLL_S = 0.5
+log = structlog.get_logger("bessemer.worker")
+
+
+def work(settings: Settings, *, supervised: bool = False) -> None:
+    """Run jobs until SIGINT or SIGTERM. Raises ConfigError, StoreError before the first job."""
+    configure(settings.log_level)
+    os.environ.update(OFFLINE)
+    if supervised:
+        exit_with_parent()
+    with only_one(settings.data / "worker.lock"):
+        asyncio.run(_work(settings))
+
+
+async def _work(settings: Settings) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    services = open_services(settings, loop)
+    workflows = await asyncio.to_thread(_launch, settings, services)
+    log.info("worker.ready")
+    try:
+        while not stop.is_set():
+            await asyncio.to_thread(_enqueue, services, workflows)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _POLL_S)
+    finally:
+        # A job in the middle of a step cannot be waited for: its state is on disk and it continues at the next start.
+        os._exit(await _close(services))
+
+
+async def _close(services: Services) -> int:
+    await close_services(services)
+    return 0
+
+
+def _launch(settings: Settings, services: Services) -> Mapping[JobKind, flywheel_jobs.Workflow]:
+    DBOS(
+        config={
+            "name": "bessemer",
+            "system_database_url": settings.database_url or f"sqlite:///{settings.data.resolve() / 'workflows.db'}",
+            "application_version": APPLICATION_VERSION,
+            "executor_id": EXECUTOR,
+            "log_level": "WARNING",
+            "enable_otlp": False,
+        }
+    )
+    workflows = {
+        JobKind.FINE_TUNING: tuning_jobs.install(
+            tuning_jobs.Services(
+                database=services.database,
+                blobs=services.blobs,
+                catalog=services.catalog,
+                graders=services.graders,
+                jobs_dir=settings.data / "jobs",
+                threads=settings.torch_threads,
+                organization=settings.organization,
+                code_commit=services.code_commit,
+            )
+        ),
+        **flywheel_jobs.install(services.flywheel),
+    }
+    DBOS.launch()
+    DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=_POLL_S)
+    return workflows
+
+
+def _enqueue(services: Services, workflows: Mapping[JobKind, flywheel_jobs.Workflow]) -> None:
+    """Hand every queued job to its workflow; a job that is handed over twice runs once, by its workflow id."""
+    for row in job_rows.find(services.database, statuses=(JobStatus.QUEUED,), limit=100, ascending=True):
+        with SetWorkflowID(workflow_id(row)):
+            DBOS.enqueue_workflow(QUEUE, workflows[row.kind], row.id)
+
+
+def workflow_id(row: JobRow) -> str:
+    """Return the id of the workflow that runs this job now: a resumed job is a new workflow on the same state."""
+    resumed = (row.result or {}).get("resumed", 0)
+    return f"{row.id}.{resumed}" if resumed else row.id
