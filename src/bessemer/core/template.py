@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from bessemer.core.errors import InvalidRequest
+from bessemer.core.types import JSON, Prompt
 
 _PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_][\w-]*(?:\.[\w-]+)*)\s*\}\}")
 
@@ -37,3 +38,15 @@ def render(template: str, scope: Mapping[str, Any]) -> str:
 def placeholders(template: str) -> tuple[str, ...]:
     """Return the dotted paths that a template refers to, in order of appearance."""
     return tuple(match[1] for match in _PLACEHOLDER.finditer(template))
+
+
+def render_messages(prompt: Prompt, input: JSON) -> tuple[JSON, ...]:
+    """Return the chat messages of a prompt filled with structured input: the system message if any, then the user's.
+
+    Raises InvalidRequest that names a placeholder the input lacks.
+    """
+    scope = {"input": input}
+    user = {"role": "user", "content": render(prompt.user, scope)}
+    if prompt.system is None:
+        return (user,)
+    return ({"role": "system", "content": render(prompt.system, scope)}, user)

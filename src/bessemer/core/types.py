@@ -298,6 +298,7 @@ class Feedback(Frozen, frozen=True):
     trust: float = 1.0
     """Weight in [0, 1]."""
     key_id: str | None = None
+    tags: dict[str, str] = {}
 
 
 # -- datasets, jobs, evaluations --------------------------------------------------------------------------------------
@@ -381,6 +382,8 @@ class EvaluationRow(Frozen, frozen=True):
     latency_p50_s: float | None
     latency_p95_s: float | None
     provider: ProviderKind | None = None
+    small_share: float | None = None
+    """Share of items that the route's first step answered by itself; None for a single version."""
 
 
 class GateResult(Frozen, frozen=True):
@@ -390,6 +393,8 @@ class GateResult(Frozen, frozen=True):
     rule: str
     difference: Interval
     margin: float
+    candidate: str | None = None
+    reference: str | None = None
 
 
 class Evaluation(Frozen, frozen=True):

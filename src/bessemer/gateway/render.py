@@ -5,24 +5,14 @@ from typing import Any
 import msgspec
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.template import placeholders, render
+from bessemer.core.template import placeholders, render, render_messages
 from bessemer.core.types import JSON, ModelVersion, Prompt
 from bessemer.engine.request import Choices, Constraint, JsonSchema, Lark
 from bessemer.gateway.providers.base import AnswerRules
 
+__all__ = ["answer_rules", "constraint_of", "render_grammar", "render_messages"]
+
 _encode = msgspec.json.Encoder(order="deterministic").encode
-
-
-def render_messages(prompt: Prompt, input: JSON) -> tuple[JSON, ...]:
-    """Return the chat messages of a prompt filled with structured input: the system message if any, then the user's.
-
-    Raises InvalidRequest that names a placeholder the input lacks.
-    """
-    scope = {"input": input}
-    user = {"role": "user", "content": render(prompt.user, scope)}
-    if prompt.system is None:
-        return (user,)
-    return ({"role": "system", "content": render(prompt.system, scope)}, user)
 
 
 def render_grammar(template: str, input: JSON) -> str:

@@ -1,7 +1,7 @@
 """How a route makes an answer: steps in order, each drawn, asked and accepted or not; then fallbacks for failures.
 
 A step with a threshold is buffered until it is accepted, because what a client has read cannot be taken back. A
-retryable failure goes on to the next step or fallback as long as nothing was sent; after that it is the client's to see.
+retryable failure goes on to the next step or fallback as long as nothing was sent; after that the client sees it.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator

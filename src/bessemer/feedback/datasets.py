@@ -1,0 +1,293 @@
+"""Datasets: a frozen, content-hashed join of inferences and feedback, split by hash of the input, with provenance."""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from bessemer import __version__
+from bessemer.core.content import canonical_json
+from bessemer.core.errors import InvalidRequest
+from bessemer.core.ids import new_id
+from bessemer.core.openai import StrictWire
+from bessemer.core.template import render_messages
+from bessemer.core.types import JSON, Dataset, Example, Feedback, Inference, Prompt, Split, as_json
+from bessemer.feedback.join import ORIGIN, Learned, learn
+from bessemer.feedback.record import VERDICT
+from bessemer.store import datasets, feedback, files, inferences
+from bessemer.store.blobs import Blobs
+from bessemer.store.database import Database
+
+_STRICTEST_FIRST = (Split.HOLDOUT, Split.CALIBRATION, Split.SELECTION, Split.TRAIN)
+_DEFAULT_SPLITS = {Split.TRAIN: 0.7, Split.SELECTION: 0.1, Split.CALIBRATION: 0.1, Split.HOLDOUT: 0.1}
+
+
+class DatasetRequest(StrictWire):
+    """Body of POST /v1/datasets: which inferences, and how they are split."""
+
+    name: str
+    route: str | None = None
+    """Inferences of this route; None: of all."""
+    prompt: str | None = None
+    """Prompt that renders structured input into the messages of the files."""
+    splits: dict[Split, float] = msgspec.field(default_factory=lambda: dict(_DEFAULT_SPLITS))
+    """Fractions of the inputs, summing to 1."""
+    split_tag: str = "split"
+    """An inference with this tag is in the split that the tag names, whatever its hash; so is its input elsewhere."""
+    salt: str = ""
+    """Another salt splits the same inputs differently."""
+    since: float | None = None
+    until: float | None = None
+    tags: dict[str, str] = msgspec.field(default_factory=dict)
+    """All of them must be on the inference."""
+    metric: str = VERDICT
+    """The boolean metric that is the verdict."""
+    supervised: bool = False
+    """The files end in the assistant's right answer, and hold only rows that have one."""
+    deduplicate: bool = True
+    """One row per input; otherwise one per inference, still with an input in one split alone."""
+    require_feedback: bool = True
+    """Leave out inferences of which nothing was learned."""
+    include_evaluations: bool = False
+    """Take in inferences that Bessemer made itself (tag `origin`)."""
+    limit: int | None = None
+    """At most this many inferences, the latest."""
+
+
+class _Selected(NamedTuple):
+    rows: list[Inference]
+    excluded: Counter[str]
+
+
+def check_splits(splits: Mapping[Split, float]) -> None:
+    """Refuse fractions that are negative or do not sum to 1."""
+    if any(share < 0 for share in splits.values()) or not math.isclose(math.fsum(splits.values()), 1, abs_tol=1e-6):
+        raise InvalidRequest(
+            f"splits must be fractions of at least 0 that sum to 1, not {math.fsum(splits.values()):g}.", param="splits"
+        )
+
+
+def split_of(input_sha256: str, salt: str, splits: Mapping[Split, float]) -> Split:
+    """Return an input's split: SHA-256 of salt and input as a fraction of 1, against the cumulated shares."""
+    digest = hashlib.sha256(f"{salt}:{input_sha256}".encode()).digest()
+    point = int.from_bytes(digest[:7], "big") / 2**56
+    reached = 0.0
+    parts = [(split, splits[split]) for split in Split if splits.get(split, 0) > 0]
+    for split, share in parts:
+        reached += share
+        if point < reached:
+            return split
+    return parts[-1][0]
+
+
+def build(
+    database: Database,
+    blobs: Blobs,
+    request: DatasetRequest,
+    *,
+    prompt: Prompt | None,
+    code_commit: str | None,
+    now: float,
+    key_id: str | None = None,
+) -> Dataset:
+    """Freeze a dataset: select, join, reduce, split, store its rows as a blob and one file per split. Blocking.
+
+    Equal records and request give an equal `sha256`. Raises InvalidRequest when nothing is left or cannot be rendered.
+    """
+    check_splits(request.splits)
+    selected = _select(database, request)
+    about = _feedback(database, selected.rows)
+    examples = _examples(selected, about, request)
+    if not examples:
+        raise InvalidRequest(
+            f"No inference is left for the dataset {request.name!r} (left out: {dict(selected.excluded)}); send "
+            "feedback, or widen route, since, until and tags.",
+            param="route",
+        )
+    sha256 = blobs.put(b"".join(canonical_json(example) + b"\n" for example in examples))
+    dataset = Dataset(
+        id=new_id("ds"),
+        name=request.name,
+        sha256=sha256,
+        created_at=now,
+        counts={split.value: sum(example.split is split for example in examples) for split in Split},
+        provenance=_provenance(request, selected, about, examples, code_commit),
+        files=_files(database, blobs, request, examples, prompt, now, key_id),
+    )
+    datasets.insert(database, dataset)
+    return dataset
+
+
+def load(blobs: Blobs, dataset: Dataset, split: Split | None = None) -> tuple[Example, ...]:
+    """Return a dataset's rows, or those of one split, in their frozen order."""
+    decode = msgspec.json.Decoder(Example).decode
+    rows = (decode(line) for line in blobs.read(dataset.sha256).splitlines())
+    return tuple(row for row in rows if split is None or row.split is split)
+
+
+def _select(database: Database, request: DatasetRequest) -> _Selected:
+    found = inferences.find(
+        database, route=request.route, since=request.since, until=request.until, limit=request.limit
+    )
+    excluded: Counter[str] = Counter()
+    rows: list[Inference] = []
+    for row in found:
+        if row.error is not None or row.output is None:
+            excluded["failed"] += 1
+        elif ORIGIN in row.tags and not request.include_evaluations:
+            excluded["made_by_bessemer"] += 1
+        elif any(row.tags.get(name) != value for name, value in request.tags.items()):
+            excluded["other_tags"] += 1
+        else:
+            rows.append(row)
+    return _Selected(sorted(rows, key=lambda row: row.id), excluded)
+
+
+def _feedback(database: Database, rows: Sequence[Inference]) -> dict[str, list[Feedback]]:
+    """Return the feedback of each inference, that of its episode included."""
+    own = feedback.for_inferences(database, [row.id for row in rows])
+    episodes = feedback.for_episodes(database, sorted({row.episode_id for row in rows if row.episode_id is not None}))
+    return {row.id: [*own.get(row.id, ()), *episodes.get(row.episode_id or "", ())] for row in rows}
+
+
+def _examples(selected: _Selected, about: Mapping[str, Sequence[Feedback]], request: DatasetRequest) -> list[Example]:
+    groups: dict[str, list[Inference]] = {}
+    for row in selected.rows:
+        groups.setdefault(row.input_sha256, []).append(row)
+    examples: list[Example] = []
+    for input_sha256, group in groups.items():
+        split = _tagged(group, request.split_tag) or split_of(input_sha256, request.salt, request.splits)
+        reduced = learn(group, about, metric=request.metric, as_one=request.deduplicate)
+        selected.excluded["same_input"] += len(group) - len(reduced)
+        for learned in reduced:
+            if learned.empty and request.require_feedback:
+                selected.excluded["no_feedback"] += 1
+            else:
+                examples.append(_example(learned, split))
+    return sorted(examples, key=lambda example: example.id)
+
+
+def _tagged(group: Sequence[Inference], tag: str) -> Split | None:
+    named = set()
+    for row in group:
+        value = row.tags.get(tag)
+        if value is not None:
+            if value not in list(Split):
+                raise InvalidRequest(
+                    f"The inference {row.id!r} has the tag {tag} = {value!r}; splits are {', '.join(Split)}.",
+                    param="split_tag",
+                )
+            named.add(Split(value))
+    # When one input is tagged twice, the split that must not leak into training wins.
+    return next((split for split in _STRICTEST_FIRST if split in named), None)
+
+
+def _example(row: Learned, split: Split) -> Example:
+    return Example(
+        id=row.inference.id,
+        split=split,
+        input=row.inference.input,
+        messages=row.inference.messages,
+        answer=row.inference.output,
+        verdict=row.verdict,
+        demonstration=row.demonstration,
+        scores=row.scores,
+        weight=row.weight,
+        version=row.inference.version,
+    )
+
+
+def _files(
+    database: Database,
+    blobs: Blobs,
+    request: DatasetRequest,
+    examples: Sequence[Example],
+    prompt: Prompt | None,
+    now: float,
+    key_id: str | None,
+) -> dict[str, str]:
+    ids: dict[str, str] = {}
+    for split in Split:
+        rows = [
+            training_row(example, prompt, supervised=request.supervised)
+            for example in examples
+            if example.split is split
+        ]
+        content = b"".join(canonical_json(row) + b"\n" for row in rows if row is not None)
+        if not content:
+            continue
+        file = files.FileRow(
+            id=new_id("file"),
+            sha256=blobs.put(content),
+            bytes=len(content),
+            created_at=now,
+            filename=f"{request.name}-{split.value}.jsonl",
+            purpose="fine-tune",
+            key_id=key_id,
+        )
+        files.insert(database, file)
+        ids[split.value] = file.id
+    return ids
+
+
+def training_row(example: Example, prompt: Prompt | None, *, supervised: bool) -> JSON | None:
+    """Return an example as a line of a training file: OpenAI's `messages`, and beside them what graders read.
+
+    `supervised` appends the right answer (the demonstration, else an answer judged right) as the assistant's message;
+    None when there is no right answer. Raises InvalidRequest when there are no messages and no prompt to make them.
+    """
+    messages = _messages(example, prompt)
+    if supervised:
+        right = (
+            example.demonstration if example.demonstration is not None else example.answer if example.verdict else None
+        )
+        if right is None:
+            return None
+        messages = [*messages, {"role": "assistant", "content": right}]
+    return {
+        "messages": messages,
+        "input": example.input,
+        "answer": example.answer,
+        "verdict": example.verdict,
+        "demonstration": example.demonstration,
+        "scores": example.scores,
+        "id": example.id,
+        "weight": example.weight,
+    }
+
+
+def _messages(example: Example, prompt: Prompt | None) -> list[JSON]:
+    if prompt is not None and example.input is not None:
+        return list(render_messages(prompt, example.input))
+    if not example.messages:
+        raise InvalidRequest(
+            "The inferences hold structured input alone; name the prompt that renders it.", param="prompt"
+        )
+    return list(example.messages)
+
+
+def _provenance(
+    request: DatasetRequest,
+    selected: _Selected,
+    about: Mapping[str, Sequence[Feedback]],
+    examples: Sequence[Example],
+    code_commit: str | None,
+) -> JSON:
+    given = {row.id: row for rows in about.values() for row in rows}.values()
+    times = [row.created_at for row in selected.rows]
+    return {
+        "route": request.route,
+        "request": as_json(request),
+        "inferences": len(selected.rows),
+        "excluded": dict(sorted(selected.excluded.items())),
+        "first_inference_at": min(times, default=None),
+        "last_inference_at": max(times, default=None),
+        "versions": dict(sorted(Counter(example.version or "" for example in examples).items())),
+        "feedback": dict(sorted(Counter(row.kind.value for row in given).items())),
+        "sources": dict(sorted(Counter(row.source.value for row in given).items())),
+        "bessemer": __version__,
+        "code_commit": code_commit,
+    }
