@@ -1,0 +1,114 @@
+"""From a raw confidence score to P(correct): isotonic regression, and how well calibrated the result is."""
+
+import numpy as np
+import numpy.typing as npt
+
+from bessemer.core.types import Calibration, Frozen
+
+Array = npt.NDArray[np.float64]
+
+
+def pool_adjacent_violators(values: Array, weights: Array) -> tuple[Array, npt.NDArray[np.int64]]:
+    """Return the non-decreasing least-squares fit's block values, and each block's length, in order.
+
+    Pool-adjacent-violators (Ayer et al. 1955): neighbours out of order merge into their weighted mean.
+    """
+    means: list[float] = []
+    masses: list[float] = []
+    lengths: list[int] = []
+    for value, weight in zip(values.tolist(), weights.tolist(), strict=True):
+        means.append(value)
+        masses.append(weight)
+        lengths.append(1)
+        while len(means) > 1 and means[-2] >= means[-1]:
+            mass = masses[-2] + masses[-1]
+            mean = (means[-2] * masses[-2] + means[-1] * masses[-1]) / mass
+            del means[-1], masses[-1]
+            means[-1], masses[-1] = mean, mass
+            lengths[-2:] = [lengths[-2] + lengths[-1]]
+    return np.array(means), np.array(lengths, dtype=np.int64)
+
+
+def fit_isotonic(
+    scores: npt.ArrayLike,
+    correct: npt.ArrayLike,
+    *,
+    version: str,
+    score: str,
+    dataset_sha256: str,
+    weights: npt.ArrayLike | None = None,
+    clip: float = 0.001,
+) -> Calibration:
+    """Fit P(correct | score), non-decreasing, bound to the version it was measured on.
+
+    `correct` may be graded in [0, 1]. Equal scores are pooled first, so that they get one value. Fitted values are
+    kept within [clip, 1 − clip]: finitely many items never show certainty. Raises ValueError for no items, or for a
+    score that is not finite.
+    """
+    x, y = np.asarray(scores, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    w = np.ones_like(x) if weights is None else np.asarray(weights, dtype=np.float64)
+    if len(x) == 0 or not np.isfinite(x).all():
+        raise ValueError("a calibration needs at least one item, and finite scores")
+    unique, group = np.unique(x, return_inverse=True)
+    mass: Array = np.bincount(group, weights=w).astype(np.float64)
+    keep = mass > 0
+    unique, mass = unique[keep], mass[keep]
+    mean: Array = np.bincount(group, weights=w * y)[keep] / mass
+    means, lengths = pool_adjacent_violators(mean, mass)
+    ends = np.cumsum(lengths)
+    starts = ends - lengths
+    # A block is flat from its first score to its last; between blocks the map is linear.
+    knots = sorted({*starts.tolist(), *(ends - 1).tolist()})
+    fitted = np.clip(np.repeat(means, lengths), clip, 1 - clip)
+    return Calibration(
+        version=version,
+        score=score,
+        dataset_sha256=dataset_sha256,
+        x=tuple(float(unique[i]) for i in knots),
+        y=tuple(float(fitted[i]) for i in knots),
+    )
+
+
+def apply(calibration: Calibration, scores: npt.ArrayLike) -> Array:
+    """Return P(correct) of raw scores: linear between the knots, constant outside."""
+    x = np.asarray(scores, dtype=np.float64)
+    return np.asarray(np.interp(x, np.array(calibration.x), np.array(calibration.y)))
+
+
+class ReliabilityBin(Frozen, frozen=True):
+    """Items with confidence in [low, high): what was said and what was so."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
+
+
+def reliability(confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 10) -> tuple[ReliabilityBin, ...]:
+    """Return the non-empty bins of equal width over [0, 1]."""
+    p, y = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    if len(p) and (p.min() < 0 or p.max() > 1):
+        raise ValueError("confidences must lie in [0, 1]")
+    index = np.minimum((p * bins).astype(np.int64), bins - 1)
+    table: list[ReliabilityBin] = []
+    for i in range(bins):
+        inside = index == i
+        if inside.any():
+            table.append(
+                ReliabilityBin(
+                    low=i / bins,
+                    high=(i + 1) / bins,
+                    n=int(inside.sum()),
+                    confidence=float(p[inside].mean()),
+                    accuracy=float(y[inside].mean()),
+                )
+            )
+    return tuple(table)
+
+
+def ece(confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 10) -> float:
+    """Expected calibration error (Naeini et al. 2015): mean |accuracy − confidence| over bins, weighted by items."""
+    table = reliability(confidence, correct, bins)
+    n = sum(row.n for row in table)
+    return sum(row.n * abs(row.accuracy - row.confidence) for row in table) / n if n else 0.0

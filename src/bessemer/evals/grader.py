@@ -1,0 +1,185 @@
+"""What every grader is: a sample and its item in, a reward in OpenAI's result shape out.
+
+Decides the result's shape and how templates see a sample. Knows no grader kind; those are built in `graders`.
+An output that cannot be scored has reward None and at least one error flag, never a default number.
+"""
+
+import asyncio
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from bessemer.core.errors import InvalidRequest
+from bessemer.core.template import render
+from bessemer.core.types import JSON, Frozen
+
+
+class GraderErrors(Frozen, frozen=True):
+    """OpenAI's fourteen error fields; a flag that is set says why there is no reward."""
+
+    formula_parse_error: bool = False
+    sample_parse_error: bool = False
+    truncated_observation_error: bool = False
+    unresponsive_reward_error: bool = False
+    invalid_variable_error: bool = False
+    other_error: bool = False
+    python_grader_server_error: bool = False
+    python_grader_server_error_type: str | None = None
+    python_grader_runtime_error: bool = False
+    python_grader_runtime_error_details: str | None = None
+    model_grader_server_error: bool = False
+    model_grader_refusal_error: bool = False
+    model_grader_parse_error: bool = False
+    model_grader_server_error_details: str | None = None
+
+    @property
+    def any(self) -> bool:
+        """Whether any flag is set."""
+        return any(value is True for value in msgspec.structs.astuple(self))
+
+    def merged(self, other: "GraderErrors") -> "GraderErrors":
+        """Return the union of both: flags are or-ed, the first text wins."""
+        pairs = zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True)
+        return GraderErrors(**dict(zip(self.__struct_fields__, (a or b for a, b in pairs), strict=True)))
+
+
+class GradeResult(Frozen, frozen=True):
+    """One grade. `reward` None is unscorable; `errors` says why."""
+
+    name: str
+    type: str
+    reward: float | None
+    errors: GraderErrors = GraderErrors()
+    sub_rewards: dict[str, float | None] = msgspec.field(default_factory=dict)
+    scores: dict[str, Any] = msgspec.field(default_factory=dict)
+    execution_time: float = 0.0
+    """Seconds."""
+    token_usage: int | None = None
+    sampled_model_name: str | None = None
+    token_usage_per_model: dict[str, int] = msgspec.field(default_factory=dict)
+
+    def wire(self) -> JSON:
+        """Return OpenAI's run-grader response. Its reward is not nullable: None is sent as 0.0, `errors` say why."""
+        return {
+            "reward": 0.0 if self.reward is None else self.reward,
+            "sub_rewards": self.sub_rewards,
+            "model_grader_token_usage_per_model": self.token_usage_per_model,
+            "metadata": {
+                "name": self.name,
+                "type": self.type,
+                "errors": msgspec.to_builtins(self.errors),
+                "execution_time": self.execution_time,
+                "scores": self.scores,
+                "token_usage": self.token_usage,
+                "sampled_model_name": self.sampled_model_name,
+            },
+        }
+
+
+class JudgeCall(Frozen, frozen=True):
+    """What a judge is asked: messages, OpenAI's sampling parameters, and the JSON schema its answer must follow."""
+
+    model: str
+    messages: tuple[JSON, ...]
+    sampling: JSON
+    response_schema: JSON
+
+
+class JudgeReply(Frozen, frozen=True):
+    """A judge's raw answer."""
+
+    text: str | None
+    model: str
+    total_tokens: int | None = None
+    refusal: str | None = None
+
+
+Judge = Callable[[JudgeCall], Awaitable[JudgeReply]]
+Embed = Callable[[list[str]], Awaitable[list[list[float]]]]
+
+
+class Limits(Frozen, frozen=True):
+    """What a grader's own code may use."""
+
+    wall_s: float = 5.0
+    cpu_s: int = 3
+    """Seconds of processor time for one call."""
+    memory_mb: int = 1024
+    """Address space of the process."""
+    load_s: float = 20.0
+    """Seconds to import the source, once per process."""
+    workers: int = 2
+    """Processes kept ready."""
+
+
+class Services(Frozen, frozen=True):
+    """What graders may use of the outside, given by the caller; None refuses the kinds that need it."""
+
+    judge: Judge | None = None
+    embed: Embed | None = None
+    limits: Limits = Limits()
+
+
+class Unscorable(Exception):
+    """Raised inside a grader when there is no reward; carries the flags for the result."""
+
+    def __init__(self, errors: GraderErrors) -> None:
+        super().__init__("unscorable")
+        self.errors = errors
+
+
+def scope_of(sample: str, item: JSON) -> JSON:
+    """Return what templates see: `item`, `sample.output_text`, and `sample.output_json` when the sample is JSON."""
+    namespace: JSON = {"output_text": sample}
+    with contextlib.suppress(msgspec.DecodeError, RecursionError):
+        namespace["output_json"] = msgspec.json.decode(sample.encode(errors="replace"))
+    return {"item": item, "sample": namespace}
+
+
+def fill(template: str, scope: JSON) -> str:
+    """Render a grader's template; raises Unscorable naming what is missing: the sample's JSON, or a variable."""
+    try:
+        return render(template, scope)
+    except InvalidRequest as error:
+        of_sample = (error.param or "").startswith("sample.output_json")
+        raise Unscorable(GraderErrors(sample_parse_error=of_sample, invalid_variable_error=not of_sample)) from error
+
+
+class Grader(ABC):
+    """Turns an output and its item into a reward. User code behind it is never trusted."""
+
+    def __init__(self, name: str, type_: str) -> None:
+        self.name = name
+        self.type = type_
+
+    @abstractmethod
+    async def grade(self, sample: str, item: JSON) -> GradeResult:
+        """Grade one output; never raises for what the sample, the item or user code does."""
+
+    async def grade_many(self, pairs: Sequence[tuple[str, JSON]], concurrency: int = 8) -> list[GradeResult]:
+        """Grade outputs in order, at most `concurrency` at a time."""
+        gate = asyncio.Semaphore(concurrency)
+
+        async def one(sample: str, item: JSON) -> GradeResult:
+            async with gate:
+                return await self.grade(sample, item)
+
+        return list(await asyncio.gather(*(one(sample, item) for sample, item in pairs)))
+
+    def check(self) -> None:
+        """Raise GraderError when the grader can never work (formula, source); the default finds nothing."""
+        return
+
+    def close(self) -> None:
+        """Give back processes; safe to call twice."""
+        return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,230 @@
+"""From a grader's JSON to a Grader: OpenAI's kinds, Bedrock's reward function, Bessemer's own two.
+
+`build` refuses wrong structure by name; `check` also refuses what could never give a reward. OpenAI's three forms of
+`multi.graders` (one object, a list, a dict by name) are all accepted.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from bessemer.core.errors import GraderError
+from bessemer.core.types import JSON
+from bessemer.evals.code import LambdaGrader, PythonGrader
+from bessemer.evals.grader import Grader, GradeResult, Services
+from bessemer.evals.judge import ScoreModel
+from bessemer.evals.learned import AttributesGrader, FeedbackGrader
+from bessemer.evals.multi import Multi
+from bessemer.evals.similarity import SIMILARITIES
+from bessemer.evals.text import StringCheck, TextSimilarity
+from bessemer.evals.truth import plain
+
+_OUTPUT = "{{sample.output_text}}"
+
+
+class _Spec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Fields of all kinds; the kinds below are the edge's exact schema."""
+
+    type: str
+    name: str = ""
+
+
+class _StringCheck(_Spec, kw_only=True, forbid_unknown_fields=True):
+    input: str
+    reference: str
+    operation: Literal["eq", "ne", "like", "ilike"]
+
+
+class _TextSimilarity(_Spec, kw_only=True, forbid_unknown_fields=True):
+    input: str
+    reference: str
+    evaluation_metric: str
+
+
+class _Python(_Spec, kw_only=True, forbid_unknown_fields=True):
+    source: str
+    image_tag: str | None = None
+
+
+class _Sampling(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    seed: int | None = None
+    top_p: float | None = None
+    temperature: float | None = None
+    max_completions_tokens: int | None = None
+    reasoning_effort: str | None = None
+
+
+class _Message(msgspec.Struct, kw_only=True):
+    role: str
+    content: Any
+    type: str | None = None
+
+
+class _ScoreModel(_Spec, kw_only=True, forbid_unknown_fields=True):
+    model: str
+    input: list[_Message]
+    range: tuple[float, float] = (0.0, 1.0)
+    sampling_params: _Sampling | None = None
+
+
+class _Multi(_Spec, kw_only=True, forbid_unknown_fields=True):
+    graders: Any
+    calculate_output: str
+
+
+class _Lambda(_Spec, kw_only=True, forbid_unknown_fields=True):
+    source: str
+    handler: str = "lambda_handler"
+
+
+class _Feedback(_Spec, kw_only=True, forbid_unknown_fields=True):
+    labels: list[str] = []
+    input: str = _OUTPUT
+
+
+class _Attributes(_Spec, kw_only=True, forbid_unknown_fields=True):
+    input: str = _OUTPUT
+    reference: str = "{{item.target}}"
+
+
+def _string_check(spec: _StringCheck, _: Services, __: str) -> Grader:
+    return StringCheck(spec.name, text=spec.input, reference=spec.reference, operation=spec.operation)
+
+
+def _text_similarity(spec: _TextSimilarity, services: Services, path: str) -> Grader:
+    known = (*SIMILARITIES, "cosine")
+    if spec.evaluation_metric not in known:
+        raise GraderError(
+            f"{path}.evaluation_metric is {spec.evaluation_metric!r}; use one of {', '.join(known)}.",
+            param=f"{path}.evaluation_metric",
+        )
+    cosine = spec.evaluation_metric == "cosine"
+    if cosine and services.embed is None:
+        raise GraderError(
+            f"{path}.evaluation_metric 'cosine' needs an embedding model and none is configured; "
+            "configure one, or use another metric.",
+            param=f"{path}.evaluation_metric",
+        )
+    return TextSimilarity(
+        spec.name,
+        text=spec.input,
+        reference=spec.reference,
+        metric=spec.evaluation_metric,
+        embed=services.embed if cosine else None,
+    )
+
+
+def _python(spec: _Python, services: Services, _: str) -> Grader:
+    return PythonGrader(spec.name, source=spec.source, limits=services.limits)
+
+
+def _score_model(spec: _ScoreModel, services: Services, path: str) -> Grader:
+    low, high = spec.range
+    if not low < high:
+        raise GraderError(f"{path}.range is [{low}, {high}]; the first must be the smaller.", param=f"{path}.range")
+    if services.judge is None:
+        raise GraderError(
+            f"{path}.type 'score_model' needs a judge and this place has none; use it where models can be called.",
+            param=f"{path}.type",
+        )
+    return ScoreModel(
+        spec.name,
+        model=spec.model,
+        messages=[{"role": message.role, "content": message.content} for message in spec.input],
+        sampling=msgspec.to_builtins(spec.sampling_params or _Sampling()),
+        low=low,
+        high=high,
+        judge=services.judge,
+    )
+
+
+def _multi(spec: _Multi, services: Services, path: str) -> Grader:
+    parts = _parts(spec.graders, f"{path}.graders")
+    built: dict[str, Grader] = {}
+    try:
+        for key, part in parts.items():
+            if part.get("type") == "multi":
+                raise GraderError(f"{path}.graders.{key} is a multi grader; multi does not nest.", param=path)
+            built[key] = _build({**part, "name": part.get("name") or key}, services, f"{path}.graders.{key}")
+    except BaseException:
+        for grader in built.values():
+            grader.close()
+        raise
+    return Multi(spec.name, graders=built, calculate_output=spec.calculate_output)
+
+
+def _parts(graders: Any, path: str) -> dict[str, JSON]:
+    """Return grader JSON by name from OpenAI's three forms."""
+    if isinstance(graders, dict) and isinstance(graders.get("type"), str):
+        graders = [graders]
+    if isinstance(graders, list):
+        named = [(str(part.get("name") or "") if isinstance(part, dict) else "", part) for part in graders]
+        if len({name for name, _ in named}) < len(named) or any(not name for name, _ in named):
+            raise GraderError(f"{path} is a list; give each grader a name of its own.", param=path)
+        graders = dict(named)
+    if not isinstance(graders, dict) or not graders or not all(isinstance(part, dict) for part in graders.values()):
+        raise GraderError(f"{path} must hold at least one grader: an object, a list, or a dict by name.", param=path)
+    return graders
+
+
+def _lambda(spec: _Lambda, services: Services, _: str) -> Grader:
+    return LambdaGrader(spec.name, source=spec.source, handler=spec.handler, limits=services.limits)
+
+
+def _feedback(spec: _Feedback, _: Services, path: str) -> Grader:
+    if len({plain(label) for label in spec.labels}) < len(spec.labels) or len(spec.labels) == 1:
+        raise GraderError(f"{path}.labels must be at least two, all different.", param=f"{path}.labels")
+    return FeedbackGrader(spec.name, text=spec.input, labels=spec.labels)
+
+
+def _attributes(spec: _Attributes, _: Services, __: str) -> Grader:
+    return AttributesGrader(spec.name, text=spec.input, reference=spec.reference)
+
+
+_KINDS: Mapping[str, tuple[type[_Spec], Callable[[Any, Services, str], Grader]]] = {
+    "string_check": (_StringCheck, _string_check),
+    "text_similarity": (_TextSimilarity, _text_similarity),
+    "python": (_Python, _python),
+    "score_model": (_ScoreModel, _score_model),
+    "multi": (_Multi, _multi),
+    "lambda": (_Lambda, _lambda),
+    "feedback": (_Feedback, _feedback),
+    "attributes": (_Attributes, _attributes),
+}
+
+
+def _build(grader: JSON, services: Services, path: str) -> Grader:
+    kind = grader.get("type") if isinstance(grader, dict) else None
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise GraderError(f"{path}.type is {kind!r}; use one of {', '.join(_KINDS)}.", param=f"{path}.type")
+    schema, make = _KINDS[kind]
+    try:
+        spec = msgspec.convert(grader, schema)
+    except msgspec.ValidationError as error:
+        raise GraderError(f"{path} ({kind}) is wrong: {error}.", param=path) from error
+    spec.name = spec.name or kind
+    return make(spec, services, path)
+
+
+_DEFAULT_SERVICES = Services()
+
+
+def build(grader: JSON, services: Services = _DEFAULT_SERVICES) -> Grader:
+    """Build a grader from its JSON. Raises GraderError naming the field and the remedy.
+
+    Close it (or use `with`) when done: code graders keep processes.
+    """
+    return _build(grader, services, "grader")
+
+
+def check(grader: JSON, services: Services = _DEFAULT_SERVICES) -> None:
+    """Raise GraderError when the grader is wrong in structure, or can never give a reward (formula, source)."""
+    with build(grader, services) as built:
+        built.check()
+
+
+def grade_batch(grader: Grader, pairs: Sequence[tuple[str, JSON]], concurrency: int = 8) -> list[GradeResult]:
+    """Grade outputs in order from code without an event loop."""
+    return asyncio.run(grader.grade_many(pairs, concurrency))

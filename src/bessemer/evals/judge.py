@@ -1,0 +1,125 @@
+"""The `score_model` grader: a judge model gives a number, read strictly.
+
+A refusal, an answer that is not exactly a number in range, or a failed call leaves the output unscorable with its flag
+set. A parse failure never becomes a default number: that would be a silent constant reward.
+"""
+
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from bessemer.core.types import JSON
+from bessemer.evals.grader import (
+    Grader,
+    GraderErrors,
+    GradeResult,
+    Judge,
+    JudgeCall,
+    JudgeReply,
+    Unscorable,
+    fill,
+    scope_of,
+)
+
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
+
+
+def parse_score(text: str | None, low: float, high: float) -> float | None:
+    """Return the judge's number: a bare number, or `{"result": number}`, within [low, high]; else None."""
+    if text is None:
+        return None
+    said = text.strip()
+    value: Any = None
+    if _NUMBER.fullmatch(said):
+        value = float(said)
+    else:
+        try:
+            decoded = msgspec.json.decode(said.encode(errors="replace"))
+        except (msgspec.DecodeError, RecursionError):
+            return None
+        value = decoded.get("result") if isinstance(decoded, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        return None
+    return float(value)
+
+
+class ScoreModel(Grader):
+    """Asks `model` with the filled messages; the reward is its number in `range`."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        model: str,
+        messages: Sequence[JSON],
+        sampling: JSON,
+        low: float,
+        high: float,
+        judge: Judge,
+    ) -> None:
+        super().__init__(name, "score_model")
+        self._model, self._messages, self._sampling = model, tuple(messages), sampling
+        self._low, self._high, self._judge = low, high, judge
+
+    async def grade(self, sample: str, item: JSON) -> GradeResult:
+        """Ask the judge once."""
+        start, reply, reward, errors = time.perf_counter(), None, None, GraderErrors()
+        try:
+            reply = await self._ask(scope_of(sample, item))
+            reward = self._read(reply)
+        except Unscorable as problem:
+            errors = problem.errors
+        tokens = reply.total_tokens if reply else None
+        return GradeResult(
+            name=self.name,
+            type=self.type,
+            reward=reward,
+            errors=errors,
+            execution_time=time.perf_counter() - start,
+            token_usage=tokens,
+            sampled_model_name=reply.model if reply else None,
+            token_usage_per_model={reply.model: tokens} if reply and tokens is not None else {},
+        )
+
+    async def _ask(self, scope: JSON) -> JudgeReply:
+        schema: JSON = {
+            "type": "object",
+            "properties": {"result": {"type": "number", "minimum": self._low, "maximum": self._high}},
+            "required": ["result"],
+            "additionalProperties": False,
+        }
+        call = JudgeCall(
+            model=self._model,
+            messages=tuple({**message, "content": _filled(message["content"], scope)} for message in self._messages),
+            sampling=self._sampling,
+            response_schema=schema,
+        )
+        try:
+            return await self._judge(call)
+        except Exception as error:
+            details = f"{type(error).__name__}: {error}"
+            raise Unscorable(
+                GraderErrors(model_grader_server_error=True, model_grader_server_error_details=details)
+            ) from error
+
+    def _read(self, reply: JudgeReply) -> float:
+        if reply.refusal:
+            raise Unscorable(GraderErrors(model_grader_refusal_error=True))
+        reward = parse_score(reply.text, self._low, self._high)
+        if reward is None:
+            raise Unscorable(GraderErrors(model_grader_parse_error=True))
+        return reward
+
+
+def _filled(content: Any, scope: JSON) -> Any:
+    """Fill the templates of a message's text parts, whatever their nesting."""
+    if isinstance(content, str):
+        return fill(content, scope)
+    if isinstance(content, dict) and isinstance(content.get("text"), str):
+        return {**content, "text": fill(content["text"], scope)}
+    if isinstance(content, list):
+        return [_filled(part, scope) for part in content]
+    return content

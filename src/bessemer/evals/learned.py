@@ -1,0 +1,77 @@
+"""Bessemer's own graders: `feedback` reads what people said about an answer, `attributes` scores JSON values."""
+
+from collections.abc import Sequence
+
+from bessemer.core.types import JSON
+from bessemer.evals.grader import Grader, GraderErrors, GradeResult, Unscorable, fill, scope_of
+from bessemer.evals.metrics import attribute_counts, parse_attributes
+from bessemer.evals.truth import parse_label, plain, truth
+
+_OPEN = GraderErrors(unresponsive_reward_error=True)
+
+
+def feedback_reward(output: str, item: JSON, labels: Sequence[str] = ()) -> float | None:
+    """Reward of an output by the feedback on another answer to the same input; None when it settles nothing.
+
+    `item` holds `answer` with `verdict`, and `demonstration` if there is one. With labels, an output that is none of
+    them is wrong wherever there is feedback. Without labels, only a demonstration or the judged answer itself is
+    known: another text may be just as right.
+    """
+    answer, verdict, demonstration = item.get("answer"), item.get("verdict"), item.get("demonstration")
+    right = truth(answer, verdict, demonstration, labels)
+    if labels:
+        said = parse_label(output, labels)
+        known_wrong = parse_label(answer, labels) if verdict is False and answer is not None else None
+        if right is not None:
+            return float(said == right)
+        if known_wrong is None:
+            return None
+        return 0.0 if said in (None, known_wrong) else None
+    if demonstration is not None:
+        return float(plain(output) == plain(demonstration))
+    if answer is None or verdict is None or plain(output) != plain(answer):
+        return None
+    return float(verdict)
+
+
+class FeedbackGrader(Grader):
+    """`{"type": "feedback", "labels": [...]}`: the reward is what the feedback says about this very output."""
+
+    def __init__(self, name: str, *, text: str, labels: Sequence[str]) -> None:
+        super().__init__(name, "feedback")
+        self._text, self._labels = text, tuple(labels)
+
+    async def grade(self, sample: str, item: JSON) -> GradeResult:
+        """1.0 right, 0.0 wrong; unscorable (unresponsive_reward_error) when the feedback does not settle it."""
+        try:
+            reward = feedback_reward(fill(self._text, scope_of(sample, item)), item, self._labels)
+        except Unscorable as problem:
+            return GradeResult(name=self.name, type=self.type, reward=None, errors=problem.errors)
+        errors = _OPEN if reward is None else GraderErrors()
+        return GradeResult(name=self.name, type=self.type, reward=reward, errors=errors)
+
+
+class AttributesGrader(Grader):
+    """`{"type": "attributes"}`: F1 of the item's annotated attributes; an output that is no JSON object scores 0."""
+
+    def __init__(self, name: str, *, text: str, reference: str) -> None:
+        super().__init__(name, "attributes")
+        self._text, self._reference = text, reference
+
+    async def grade(self, sample: str, item: JSON) -> GradeResult:
+        """Score; unscorable when the item has no annotated attribute."""
+        scope = scope_of(sample, item)
+        try:
+            target = parse_attributes(fill(self._reference, scope))
+            predicted = parse_attributes(fill(self._text, scope))
+        except Unscorable as problem:
+            return GradeResult(name=self.name, type=self.type, reward=None, errors=problem.errors)
+        counts = attribute_counts(predicted, target or {})
+        reward = counts.reward
+        return GradeResult(
+            name=self.name,
+            type=self.type,
+            reward=reward,
+            errors=_OPEN if reward is None else GraderErrors(),
+            scores=dict(counts._asdict().items()),
+        )

@@ -1,0 +1,330 @@
+"""Choosing a cascade's threshold so that stated quality is kept, with a distribution-free guarantee.
+
+Learn then Test (Angelopoulos et al. 2021): every threshold of a grid is a null hypothesis "the risk is above α". They
+are tested from strict to loose, each at level δ, until the first that cannot be rejected (fixed-sequence testing); the
+loosest rejected one is chosen. The chance that its risk is above α is at most δ, whatever the data's distribution, when
+calibration items are independent draws of the traffic to come. Two conditions are the caller's: the grid and the
+scores (their calibration map included) come from other items than those given here (`grid_from`, `halves`), and
+the answers come from the very versions that will serve.
+
+An answer is accepted when its score is at least the threshold. Nothing certified means: always escalate.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from bessemer.core.types import Frozen, Guarantee
+from bessemer.evals.betting import Array, log_returns, p_values, ratio_bounds
+from bessemer.evals.statistics import binomial_tail, resampled_sums
+
+_REFERENCE_SHARE = 0.1
+"""Part of δ spent on bounding the incumbent's own F1."""
+
+
+class CurvePoint(Frozen, frozen=True):
+    """A threshold: the share of items accepted at it, the risk seen on them, and the p-value of "risk above α"."""
+
+    threshold: float
+    accepted_share: float
+    empirical_risk: float
+    p_value: float
+
+
+class ThresholdChoice(Frozen, frozen=True):
+    """The outcome. `chosen` None: nothing is certified, so nothing may be accepted (never `Step.threshold` None)."""
+
+    chosen: CurvePoint | None
+    guarantee: Guarantee | None
+    curve: tuple[CurvePoint, ...]
+
+
+class _Rule(Frozen, frozen=True):
+    """What is being promised."""
+
+    metric: str
+    method: str
+    promise: str
+    alpha: float
+    delta: float
+    dataset_sha256: str
+    distribution_free: bool = True
+
+
+def grid_from(scores: npt.ArrayLike, size: int = 100, strictest_share: float = 0.02) -> tuple[float, ...]:
+    """Return thresholds from strict to loose: quantiles of scores of items that the choice itself does not see.
+
+    The first accepts `strictest_share` of them, the last all. Testing error rates of accepted answers needs a first
+    threshold that accepts `least_accepted` items, or nothing can be certified.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if len(values) == 0 or not np.isfinite(values).all():
+        raise ValueError("a grid needs at least one score, all finite")
+    shares = np.linspace(min(strictest_share, 1.0), 1.0, size)
+    quantiles = np.quantile(values, 1.0 - shares, method="higher")
+    return tuple(sorted(set(quantiles.tolist()), reverse=True))
+
+
+def least_accepted(alpha: float, delta: float) -> int:
+    """Return how many faultless accepted answers show an error rate below alpha at level delta: (1 − α)^n <= δ."""
+    return math.ceil(math.log(delta) / math.log1p(-alpha))
+
+
+def halves(ids: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Split items in two by a stable hash of their ids: fit the confidence map on True, choose on False."""
+    return np.array(
+        [hashlib.blake2b(f"half:{i}".encode(), digest_size=1).digest()[0] % 2 == 0 for i in ids], dtype=bool
+    )
+
+
+class _Accepted:
+    """Sums over accepted items for all thresholds of the grid at once."""
+
+    def __init__(self, scores: npt.ArrayLike, grid: Sequence[float], sizes: Sequence[int]) -> None:
+        self.scores = np.asarray(scores, dtype=np.float64)
+        if len(self.scores) == 0 or not np.isfinite(self.scores).all():
+            raise ValueError("choosing a threshold needs at least one item, and finite scores")
+        if any(size != len(self.scores) for size in sizes):
+            raise ValueError(f"{len(self.scores)} scores, but {list(sizes)} values; give one of each per item")
+        if list(grid) != sorted(set(grid), reverse=True) or not grid:
+            raise ValueError("the grid must fall strictly, from strict to loose")
+        self.order = np.argsort(-self.scores, kind="stable")
+        falling = self.scores[self.order]
+        self.count = np.searchsorted(-falling, -np.asarray(grid, dtype=np.float64), side="right")
+
+    def sums(self, values: Array) -> Array:
+        """Return [grid, ...]: sums of values [n, ...] over the items accepted at each threshold."""
+        running = np.cumsum(values[self.order], axis=0)
+        zero = np.zeros_like(running[:1])
+        return np.concatenate([zero, running])[self.count]
+
+
+def _bounded(values: npt.ArrayLike, name: str) -> Array:
+    array = np.asarray(values, dtype=np.float64)
+    if len(array) and (np.isnan(array).any() or array.min() < 0 or array.max() > 1):
+        raise ValueError(f"{name} must lie in [0, 1]; leave unscorable items out")
+    return array
+
+
+def _check_levels(alpha: float, delta: float) -> None:
+    if not (0 <= alpha < 1 and 0 < delta < 1):
+        raise ValueError(f"alpha {alpha} must lie in [0, 1) and delta {delta} in (0, 1)")
+
+
+def _choose(
+    rule: _Rule, n: int, level: float, grid: Sequence[float], share: Array, risk: Array, p: Array
+) -> ThresholdChoice:
+    """Fixed-sequence testing at `level` from strict to loose."""
+    curve = tuple(
+        CurvePoint(threshold=float(t), accepted_share=float(s), empirical_risk=float(r), p_value=float(v))
+        for t, s, r, v in zip(grid, share, risk, p, strict=True)
+    )
+    chosen: CurvePoint | None = None
+    for point in curve:
+        if point.p_value > level:
+            break
+        chosen = point
+    if chosen is None:
+        return ThresholdChoice(chosen=None, guarantee=None, curve=curve)
+    if rule.distribution_free:
+        ending = (
+            f"holds with probability at least {1 - rule.delta:.0%} over draws of {n} calibration items, "
+            "for any distribution, as long as traffic is drawn as they were and the versions stay the same."
+        )
+    else:
+        ending = (
+            f"held in at least {1 - rule.delta:.0%} of bootstrap resamples of {n} calibration items; "
+            "this is approximate and not distribution-free."
+        )
+    guarantee = Guarantee(
+        metric=rule.metric,
+        method=rule.method,
+        alpha=rule.alpha,
+        delta=rule.delta,
+        n=n,
+        dataset_sha256=rule.dataset_sha256,
+        statement=f"Accepting answers with score >= {chosen.threshold:.6g}: {rule.promise} {ending}",
+    )
+    return ThresholdChoice(chosen=chosen, guarantee=guarantee, curve=curve)
+
+
+def choose_by_loss(
+    scores: npt.ArrayLike,
+    small: npt.ArrayLike,
+    incumbent: npt.ArrayLike,
+    *,
+    alpha: float,
+    delta: float,
+    grid: Sequence[float],
+    metric: str = "quality",
+    dataset_sha256: str = "",
+) -> ThresholdChoice:
+    """Keep the expected quality lost against the incumbent at most alpha, over all requests.
+
+    `small` and `incumbent` are the qualities in [0, 1] of both answers to each item (right or wrong, or graded). The
+    loss of an accepted item is incumbent − small, of an escalated one 0.
+    """
+    _check_levels(alpha, delta)
+    a, b = _bounded(small, "small"), _bounded(incumbent, "incumbent")
+    accepted = _Accepted(scores, grid, (len(a), len(b)))
+    n = len(a)
+    lost = b - a
+    escalated = log_returns(np.full(1, alpha), 1 - alpha)
+    returns = log_returns(alpha - lost, 1 - alpha) - escalated
+    p = p_values(accepted.sums(returns) + n * escalated)
+    rule = _Rule(
+        metric=metric,
+        method="Learn then Test, fixed sequence, betting p-values",
+        promise=f"the expected {metric} lost against always asking the incumbent is at most {alpha:g}; this",
+        alpha=alpha,
+        delta=delta,
+        dataset_sha256=dataset_sha256,
+    )
+    return _choose(rule, n, delta, grid, accepted.count / n, accepted.sums(lost) / n, p)
+
+
+def choose_by_error(
+    scores: npt.ArrayLike,
+    small: npt.ArrayLike,
+    *,
+    alpha: float,
+    delta: float,
+    grid: Sequence[float],
+    metric: str = "accuracy",
+    dataset_sha256: str = "",
+) -> ThresholdChoice:
+    """Keep the error of accepted answers at most alpha, where the incumbent's answers are not known.
+
+    `small` is the quality in [0, 1] of each answer; 0/1 values use the exact binomial tail, graded ones betting.
+    """
+    _check_levels(alpha, delta)
+    wrong = 1.0 - _bounded(small, "small")
+    accepted = _Accepted(scores, grid, (len(wrong),))
+    errors = accepted.sums(wrong)
+    count = accepted.count
+    if np.isin(wrong, (0.0, 1.0)).all():
+        method = "exact binomial p-values"
+        p = np.array([binomial_tail(round(e), int(c), alpha) if c else 1.0 for e, c in zip(errors, count, strict=True)])
+    else:
+        method = "betting p-values"
+        p = p_values(accepted.sums(log_returns(alpha - wrong, 1 - alpha)))
+    rule = _Rule(
+        metric=metric,
+        method=f"Learn then Test, fixed sequence, {method}",
+        promise=f"the expected error (1 − {metric}) of accepted answers is at most {alpha:g}; this",
+        alpha=alpha,
+        delta=delta,
+        dataset_sha256=dataset_sha256,
+    )
+    rate = np.divide(errors, count, out=np.zeros_like(errors), where=count > 0)
+    return _choose(rule, len(wrong), delta, grid, count / len(wrong), rate, p)
+
+
+def _terms(values: npt.ArrayLike, largest: float, name: str) -> Array:
+    array = np.asarray(values, dtype=np.float64).reshape(-1, 2)
+    if len(array) and ((array < 0).any() or (array[:, 0] > array[:, 1]).any() or array[:, 1].max() > largest):
+        raise ValueError(f"{name} must have 0 <= numerator <= denominator <= largest ({largest:g})")
+    return array
+
+
+def _f1(sums: Array) -> Array:
+    return np.divide(sums[..., 0], sums[..., 1], out=np.ones(sums.shape[:-1]), where=sums[..., 1] > 0)
+
+
+def choose_by_f1(
+    scores: npt.ArrayLike,
+    small: npt.ArrayLike,
+    incumbent: npt.ArrayLike,
+    *,
+    alpha: float,
+    delta: float,
+    grid: Sequence[float],
+    largest: float = 2.0,
+    target: float | None = None,
+    metric: str = "F1",
+    dataset_sha256: str = "",
+) -> ThresholdChoice:
+    """Keep the cascade's F1 at least the incumbent's minus alpha, or at least `target` when that is given.
+
+    `small` and `incumbent` are terms [n, 2] (metrics.Terms): F1 = Σ numerator / Σ denominator. `largest` bounds an
+    item's denominator in advance: 2 for a label, twice the number of attributes an item can have for attributes.
+
+    F1 is no mean, but comparing it with a number f is: F1 >= f exactly when E[numerator − f·denominator] >= 0. With the
+    incumbent's F1 at f0, F1(cascade) >= f0 − alpha exactly when E[Z] >= 0 for
+    Z = num_c − num_i + f0·den_i − (f0 − alpha)·den_c, which is alpha·den wherever both answer alike: a paired, nearly
+    noiseless test. f0 is not known; a tenth of delta bounds it in [low, high], and log-wealth is concave in f0, so
+    testing both ends covers all between.
+    """
+    _check_levels(alpha, delta)
+    a, b = _terms(small, largest, "small"), _terms(incumbent, largest, "incumbent")
+    accepted = _Accepted(scores, grid, (len(a), len(b)))
+    if target is not None:
+        level, promise = delta, f"{metric} is at least {target:g}; this"
+        p = p_values(_cascade_wealth(accepted, a, b, (1.0, target, 0.0, 0.0), max(target, 1e-9) * largest))
+    else:
+        level, promise = delta * (1 - _REFERENCE_SHARE), f"{metric} is at least the incumbent's minus {alpha:g}; this"
+        ends = ratio_bounds(b, largest, delta * _REFERENCE_SHARE)
+        wealth = [_cascade_wealth(accepted, a, b, (1.0, f - alpha, -1.0, -f), largest * (1 + alpha)) for f in ends]
+        p = p_values(np.minimum(*wealth))
+    rule = _Rule(
+        metric=metric,
+        method="Learn then Test, fixed sequence, betting p-values of the linearised F1",
+        promise=promise,
+        alpha=alpha,
+        delta=delta,
+        dataset_sha256=dataset_sha256,
+    )
+    cascade = b.sum(axis=0) + accepted.sums(a - b)
+    lost = (target if target is not None else _f1(b.sum(axis=0)[None, :])[0]) - _f1(cascade)
+    return _choose(rule, len(a), level, grid, accepted.count / len(a), lost, p)
+
+
+def _cascade_wealth(
+    accepted: _Accepted, small: Array, incumbent: Array, weights: tuple[float, float, float, float], worst: float
+) -> Array:
+    """Log-wealth [grid, stakes] of Z = w0·num_c − w1·den_c + w2·num_i − w3·den_i."""
+    own, fixed = np.array([weights[0], -weights[1]]), np.array([weights[2], -weights[3]])
+    if_escalated = log_returns(incumbent @ (own + fixed), worst)
+    if_accepted = log_returns(small @ own + incumbent @ fixed, worst)
+    return np.asarray(accepted.sums(if_accepted - if_escalated) + if_escalated.sum(axis=0))
+
+
+def choose_by_bootstrap(
+    scores: npt.ArrayLike,
+    small: npt.ArrayLike,
+    incumbent: npt.ArrayLike,
+    *,
+    alpha: float,
+    delta: float,
+    grid: Sequence[float],
+    metric: str = "F1",
+    dataset_sha256: str = "",
+    resamples: int = 2_000,
+    seed: int = 0,
+) -> ThresholdChoice:
+    """As `choose_by_f1`, by a paired bootstrap of the calibration items: tighter, approximate, not distribution-free.
+
+    The p-value is the share of resamples in which the cascade's F1 falls more than alpha below the incumbent's.
+    """
+    _check_levels(alpha, delta)
+    a, b = _terms(small, math.inf, "small"), _terms(incumbent, math.inf, "incumbent")
+    accepted = _Accepted(scores, grid, (len(a), len(b)))
+    p = np.empty(len(grid))
+    for index, threshold in enumerate(grid):
+        cascade = np.where((accepted.scores >= threshold)[:, None], a, b)
+        sums = resampled_sums(np.hstack([cascade, b]), resamples, seed)
+        p[index] = float((_f1(sums[:, :2]) < _f1(sums[:, 2:]) - alpha).mean())
+    rule = _Rule(
+        metric=metric,
+        method="paired bootstrap of the calibration items (approximate, not distribution-free)",
+        promise=f"{metric} is at least the incumbent's minus {alpha:g}; this",
+        alpha=alpha,
+        delta=delta,
+        dataset_sha256=dataset_sha256,
+        distribution_free=False,
+    )
+    lost = _f1(b.sum(axis=0)[None, :])[0] - _f1(b.sum(axis=0) + accepted.sums(a - b))
+    return _choose(rule, len(a), delta, grid, accepted.count / len(a), lost, p)

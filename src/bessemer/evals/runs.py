@@ -1,0 +1,167 @@
+"""Evaluation runs: ask a system every example, score the answers, summarise with intervals.
+
+Resumable: items scored before are passed in and not asked again. An answer that failed or cannot be scored stays in the
+record with its error, is counted as unscorable, and never stands as zero.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import numpy as np
+
+from bessemer.core.errors import BessemerError
+from bessemer.core.types import EvaluationRow, Example, Frozen, Interval, ProviderKind
+from bessemer.evals.measures import Metric
+from bessemer.evals.metrics import Terms
+from bessemer.evals.statistics import ratio_interval
+
+
+class Answer(Frozen, frozen=True):
+    """What a system said to one example, and what that took."""
+
+    text: str | None
+    version: str | None
+    cost_usd: float | None
+    input_tokens: int
+    output_tokens: int
+    latency_s: float
+    provider: ProviderKind | None = None
+    score: float | None = None
+    """Raw confidence score of the first step."""
+    confidence: float | None = None
+    accepted: bool | None = None
+    """Whether the first step of a cascade answered."""
+    inference_id: str | None = None
+    error: str | None = None
+
+
+class ItemScore(Frozen, frozen=True):
+    """One example's answer with its terms; None terms are unscorable."""
+
+    id: str
+    answer: Answer
+    numerator: float | None = None
+    denominator: float | None = None
+
+    @property
+    def terms(self) -> Terms | None:
+        """The item's part of the metric."""
+        if self.numerator is None or self.denominator is None:
+            return None
+        return Terms(self.numerator, self.denominator)
+
+
+class Run(Frozen, frozen=True):
+    """A finished evaluation: its summary, and every item in the order of the examples."""
+
+    row: EvaluationRow
+    items: tuple[ItemScore, ...]
+
+    @property
+    def terms(self) -> tuple[Terms | None, ...]:
+        """Terms by item, for gates and paired comparisons."""
+        return tuple(item.terms for item in self.items)
+
+
+Infer = Callable[[Example], Awaitable[Answer]]
+
+
+def _nothing(*_: object) -> None:
+    return
+
+
+async def _answer(infer: Infer, example: Example) -> Answer:
+    try:
+        return await infer(example)
+    except BessemerError as error:
+        return Answer(
+            text=None,
+            version=None,
+            cost_usd=None,
+            input_tokens=0,
+            output_tokens=0,
+            latency_s=0.0,
+            error=f"{type(error).__name__}: {error.message}",
+        )
+
+
+async def evaluate(
+    infer: Infer,
+    examples: Sequence[Example],
+    metric: Metric,
+    *,
+    name: str,
+    concurrency: int = 8,
+    done: Mapping[str, ItemScore] | None = None,
+    progress: Callable[[int, int], None] = _nothing,
+    on_item: Callable[[ItemScore], None] = _nothing,
+    seed: int = 0,
+    resamples: int = 10_000,
+) -> Run:
+    """Evaluate one system on examples, at most `concurrency` at a time.
+
+    `done` holds items scored before, by example id; `on_item` is called with each new one (to save it), `progress` with
+    (finished, all). A BessemerError of `infer` becomes that item's error; anything else is a defect and is raised.
+    """
+    found: dict[str, ItemScore] = dict((done or {}).items())
+    waiting = [example for example in examples if example.id not in found]
+    finished = len(examples) - len(waiting)
+    progress(finished, len(examples))
+
+    async def one(example: Example) -> None:
+        nonlocal finished
+        answer = await _answer(infer, example)
+        terms = None if answer.text is None else await metric.score(answer.text, example)
+        item = ItemScore(id=example.id, answer=answer)
+        if terms is not None:
+            item = ItemScore(id=example.id, answer=answer, numerator=terms.numerator, denominator=terms.denominator)
+        found[example.id] = item
+        on_item(item)
+        finished += 1
+        progress(finished, len(examples))
+
+    await _bounded(one, waiting, concurrency)
+    items = tuple(found[example.id] for example in examples)
+    return Run(row=summarise(items, name=name, seed=seed, resamples=resamples), items=items)
+
+
+async def _bounded(one: Callable[[Example], Awaitable[None]], examples: Sequence[Example], concurrency: int) -> None:
+    """Run `one` over examples with a fixed number of workers; the first defect cancels the rest and is raised."""
+    queue = iter(examples)
+
+    async def work() -> None:
+        for example in queue:
+            await one(example)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(min(concurrency, len(examples))):
+            group.create_task(work())
+
+
+def summarise(items: Sequence[ItemScore], *, name: str, seed: int = 0, resamples: int = 10_000) -> EvaluationRow:
+    """Return the summary row. The score is None when nothing counts; the cost is None when any item's is not known."""
+    terms = [term for item in items if (term := item.terms) is not None]
+    latencies = [item.answer.latency_s for item in items if item.answer.error is None]
+    costs = [item.answer.cost_usd for item in items]
+    versions = {item.answer.version for item in items if item.answer.version is not None}
+    providers = {item.answer.provider for item in items if item.answer.provider is not None}
+    p50, p95 = (float(q) for q in np.quantile(latencies, [0.5, 0.95])) if latencies else (None, None)
+    return EvaluationRow(
+        name=name,
+        version=versions.pop() if len(versions) == 1 else None,
+        n=len(items),
+        unscorable=len(items) - len(terms),
+        score=_score(terms, seed, resamples),
+        cost_usd=None if not costs or any(cost is None for cost in costs) else sum(cost or 0.0 for cost in costs),
+        input_tokens=sum(item.answer.input_tokens for item in items),
+        output_tokens=sum(item.answer.output_tokens for item in items),
+        latency_p50_s=p50,
+        latency_p95_s=p95,
+        provider=providers.pop() if len(providers) == 1 else None,
+    )
+
+
+def _score(terms: Sequence[Terms], seed: int, resamples: int) -> Interval | None:
+    if not any(term.denominator for term in terms):
+        return None
+    return ratio_interval(np.array(terms, dtype=np.float64), seed=seed, resamples=resamples)
