@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import MetaData, create_engine, inspect, text
+from tests.store.samples import a_feedback, an_inference
 
 from bessemer.core.errors import ConfigError, StoreError
 from bessemer.core.settings import Settings
@@ -13,7 +14,6 @@ from bessemer.store import feedback, inferences
 from bessemer.store.database import Database, insert_new
 from bessemer.store.migrations import MIGRATIONS, migrate
 from bessemer.store.schema import metadata
-from tests.store.samples import a_feedback, an_inference
 
 
 def shape(url: str) -> dict[str, object]:
@@ -60,7 +60,7 @@ def test_an_older_schema_is_upgraded_and_keeps_its_rows(database_url: str, older
     engine.dispose()
     with_newest = Database.open_url(database_url)
     assert inferences.get(with_newest, "inf-old") == an_inference("inf-old")
-    assert with_newest.read(lambda c: migrate(c)) == MIGRATIONS[-1].version
+    assert with_newest.read(migrate) == MIGRATIONS[-1].version
     with_newest.close()
     assert set(shape(database_url)) == set(metadata.tables)
 
@@ -101,9 +101,7 @@ def test_foreign_keys_hold(database: Database) -> None:
     from bessemer.store.schema import job_checkpoints
 
     with pytest.raises(Exception, match=r"(?i)foreign key"):
-        database.write(
-            lambda c: insert_new(c, job_checkpoints, [{"job_id": "no", "step": 1, "id": "x", "body": "{}"}])
-        )
+        database.write(lambda c: insert_new(c, job_checkpoints, [{"job_id": "no", "step": 1, "id": "x", "body": "{}"}]))
 
 
 @pytest.mark.parametrize("url", ["mysql://x/y", "nonsense", "sqlite://"])

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import make_url
+from tests.store.samples import a_feedback, an_inference
 
 from bessemer.core.errors import InvalidRequest, StoreError
 from bessemer.store import audit, feedback, inferences
 from bessemer.store.audit import AuditEvent
 from bessemer.store.database import Database
 from bessemer.store.writer import Durability, Writer
-from tests.store.samples import a_feedback, an_inference
 
 
 @pytest.fixture
@@ -133,7 +133,9 @@ def test_the_journal_of_a_living_process_is_left_alone(sqlite_database: Database
 
 
 @pytest.fixture
-def unplugged(postgres_url: str, postgres_admin: Callable[[str], None]) -> Iterator[tuple[Database, Callable[[bool], None]]]:
+def unplugged(
+    postgres_url: str, postgres_admin: Callable[[str], None]
+) -> Iterator[tuple[Database, Callable[[bool], None]]]:
     """A PostgreSQL database that can be taken away and brought back."""
     database = Database.open_url(postgres_url)
     name = make_url(postgres_url).database

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import msgspec
 from sqlalchemy import Connection, select
 
 from bessemer.core.types import JSON, Frozen
@@ -21,7 +22,7 @@ class AuditEvent(Frozen, frozen=True):
     """Noun and verb: `route.put`, `alias.move`, `key.create`."""
     subject: str
     """Id or name of what was acted upon."""
-    detail: JSON = {}
+    detail: JSON = msgspec.field(default_factory=dict)
 
 
 def insert_rows(connection: Connection, rows: Sequence[AuditEvent]) -> None:

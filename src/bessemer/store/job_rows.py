@@ -123,11 +123,11 @@ def update(
     job_id: str,
     *,
     status: JobStatus | UnsetType = UNSET,
-    started_at: float | None | UnsetType = UNSET,
-    finished_at: float | None | UnsetType = UNSET,
-    error: JSON | None | UnsetType = UNSET,
-    result: JSON | None | UnsetType = UNSET,
-    trained_tokens: int | None | UnsetType = UNSET,
+    started_at: float | UnsetType | None = UNSET,
+    finished_at: float | UnsetType | None = UNSET,
+    error: JSON | UnsetType | None = UNSET,
+    result: JSON | UnsetType | None = UNSET,
+    trained_tokens: int | UnsetType | None = UNSET,
     metadata: dict[str, str] | UnsetType = UNSET,
 ) -> JobRow:
     """Set the given fields of a job and return it. Raises NotFound."""
@@ -182,7 +182,7 @@ def append_event(
     message: str,
     *,
     level: Literal["info", "warn", "error"] = "info",
-    type: Literal["message", "metrics"] = "message",  # noqa: A002 - OpenAI's name
+    type: Literal["message", "metrics"] = "message",
     data: JSON | None = None,
     event_id: str | None = None,
 ) -> JobEvent:
@@ -192,7 +192,9 @@ def append_event(
         lock(connection, f"job_events.{job_id}")
         _get(connection, job_id)
         if event_id is not None:
-            known = connection.execute(select(job_events.c.body).where(job_events.c.id == event_id)).scalar_one_or_none()
+            known = connection.execute(
+                select(job_events.c.body).where(job_events.c.id == event_id)
+            ).scalar_one_or_none()
             if known is not None:
                 return paging.decode(JobEvent, known)
         last = connection.execute(

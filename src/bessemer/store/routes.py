@@ -93,9 +93,7 @@ def _change(connection: Connection, name: str, seq: int | None = None) -> Row[tu
 def _append(
     connection: Connection, name: str, route: Route | None, *, seq: int, previous: int, reason: str
 ) -> RouteChange:
-    change = RouteChange(
-        name=name, seq=seq, route=route, previous_seq=previous, changed_at=time.time(), reason=reason
-    )
+    change = RouteChange(name=name, seq=seq, route=route, previous_seq=previous, changed_at=time.time(), reason=reason)
     values = {
         "name": name,
         "seq": seq,

@@ -6,6 +6,7 @@ in the journal; beyond `max_queue` in the journal alone. Inserts are idempotent 
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -256,7 +257,7 @@ class Writer:
                 self._replay_some()
             except StoreError as error:
                 self._hold(batch, error)
-            except Exception as error:  # noqa: BLE001 - the thread must outlive any row
+            except Exception as error:
                 _log.warning("a batch was refused, its rows are tried one by one: %s", error)
                 self._insert_singly(batch)
 
@@ -337,7 +338,7 @@ class Writer:
                     self._in_flight = len(batch) - position
                 self._hold(batch[position:], error)
                 return
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with the row, it is kept
+            except Exception as error:
                 rejected += 1
                 self._reject(msgspec.json.encode(pending.row), error)
                 _resolve(pending.done, InvalidRequest(f"The database refused the row: {error}."))
@@ -357,7 +358,7 @@ class Writer:
         except StoreError:
             self._replay = None
             raise
-        except Exception:  # noqa: BLE001 - as in `_insert_singly`
+        except Exception:
             rows = [row for row in rows if self._replay_single(row)]
         with self._change:
             self._down = False
@@ -374,7 +375,7 @@ class Writer:
         except StoreError:
             self._replay = None
             raise
-        except Exception as error:  # noqa: BLE001 - as in `_insert_singly`
+        except Exception as error:
             self._reject(msgspec.json.encode(row), error)
             return False
         return True
@@ -401,7 +402,5 @@ def _resolve(done: "Future[Durability] | None", outcome: Durability | Exception)
     """Answer whoever waits; one who went away is left alone."""
     if done is None:
         return
-    try:
+    with contextlib.suppress(InvalidStateError):
         done.set_exception(outcome) if isinstance(outcome, Exception) else done.set_result(outcome)
-    except InvalidStateError:
-        pass

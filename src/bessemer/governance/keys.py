@@ -1,0 +1,162 @@
+"""API keys: who asks. Only a hash is kept; a key is 256 random bits, so a plain hash is as good as a slow one."""
+
+import hashlib
+import hmac
+import secrets
+import threading
+import time
+from typing import NamedTuple
+
+from bessemer.core.errors import Forbidden, InvalidRequest, StoreError, Unauthorized
+from bessemer.core.ids import new_id
+from bessemer.core.types import Frozen, Principal, Role
+from bessemer.store import keys, revisions
+from bessemer.store.database import Database
+from bessemer.store.keys import KeyRow
+
+PREFIX = "bsm-"
+_REFRESH_S = 2.0
+"""How long a key revoked by another process may still be accepted."""
+_MISS_REFRESH_S = 0.05
+"""Unknown keys make the table be read at most this often."""
+
+
+class KeyInfo(Frozen, frozen=True):
+    """A key without its secret."""
+
+    id: str
+    name: str
+    role: Role
+    created_at: float
+    hint: str
+    """The key's last four characters."""
+    revoked_at: float | None = None
+
+
+class CreatedKey(NamedTuple):
+    """A new key; the plaintext is shown this once."""
+
+    plaintext: str
+    info: KeyInfo
+
+
+class Keys:
+    """Makes, checks and revokes keys. Checking reads memory; the database only when keys changed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._principals: dict[str, Principal] = {}
+        self._revision = -1
+        self._checked_at = float("-inf")
+
+    def create(self, name: str, role: Role) -> CreatedKey:
+        """Make a key. Raises InvalidRequest for a name that is empty or too long."""
+        plaintext, row = _new_key(name, role)
+        keys.insert(self._database, row)
+        self._expire()
+        return CreatedKey(plaintext, _info(row))
+
+    def ensure_admin(self) -> str | None:
+        """Make the first admin key of an installation without keys and return it; None when there are keys."""
+        plaintext, row = _new_key("admin", Role.ADMIN)
+        if not keys.insert_first(self._database, row):
+            return None
+        self._expire()
+        return plaintext
+
+    def authenticate(self, authorization: str | None) -> Principal:
+        """Return who sends an Authorization header. Raises Unauthorized.
+
+        While the database is down, the keys last seen stay valid.
+        """
+        scheme, _, key = (authorization or "").partition(" ")
+        key = key.strip()
+        if scheme.lower() != "bearer" or not key:
+            raise Unauthorized("Send an API key: the header 'Authorization: Bearer bsm-…'.", param="Authorization")
+        key_hash = _hash(key)
+        self._refresh(_REFRESH_S)
+        principal = self._find(key_hash)
+        if principal is None:
+            self._refresh(_MISS_REFRESH_S)
+            principal = self._find(key_hash)
+        if principal is None:
+            raise Unauthorized("The API key is not valid: check it, or ask for a new one.", param="Authorization")
+        return principal
+
+    def list(self) -> list[KeyInfo]:
+        """Return every key, revoked ones included, oldest first."""
+        return [_info(row) for row in keys.find(self._database)]
+
+    def revoke(self, key_id: str) -> KeyInfo:
+        """Make a key invalid: at once here, within seconds in other processes. Raises NotFound."""
+        row = keys.revoke(self._database, key_id, time.time())
+        self._expire()
+        return _info(row)
+
+    def _find(self, key_hash: str) -> Principal | None:
+        # The table is looked up by hash; comparing again in constant time leaves nothing to measure.
+        principal = self._principals.get(key_hash)
+        known = key_hash if principal is not None else "0" * len(key_hash)
+        return principal if hmac.compare_digest(known, key_hash) else None
+
+    def _expire(self) -> None:
+        with self._lock:
+            self._checked_at = float("-inf")
+
+    def _refresh(self, after_s: float) -> None:
+        now = time.monotonic()
+        with self._lock:
+            if now - self._checked_at < after_s:
+                return
+            self._checked_at = now
+            try:
+                revision = revisions.current(self._database, revisions.KEYS)
+                if revision != self._revision:
+                    rows = keys.find(self._database)
+                    self._principals = {row.key_hash: _principal(row) for row in rows if row.revoked_at is None}
+                    self._revision = revision
+            except StoreError:
+                if not self._principals:
+                    raise
+
+
+def require(principal: Principal, *roles: Role) -> None:
+    """Raise Forbidden unless the principal has one of the roles."""
+    if principal.role not in roles:
+        allowed = " or ".join(role.value for role in roles)
+        raise Forbidden(f"The key {principal.name!r} has the role {principal.role.value}; this needs {allowed}.")
+
+
+def _new_key(name: str, role: Role) -> tuple[str, KeyRow]:
+    if not name.strip() or len(name) > 200 or not name.isprintable():
+        raise InvalidRequest("name: give the key a name of 1 to 200 printable characters.", param="name")
+    plaintext = PREFIX + secrets.token_urlsafe(32)
+    row = KeyRow(
+        id=new_id("key"),
+        key_hash=_hash(plaintext),
+        name=name,
+        role=role,
+        hint=plaintext[-4:],
+        created_at=time.time(),
+    )
+    return plaintext, row
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
+
+
+def _principal(row: KeyRow) -> Principal:
+    return Principal(key_id=row.id, name=row.name, role=row.role)
+
+
+def _info(row: KeyRow) -> KeyInfo:
+    return KeyInfo(
+        id=row.id,
+        name=row.name,
+        role=row.role,
+        created_at=row.created_at,
+        hint=row.hint,
+        revoked_at=row.revoked_at,
+    )

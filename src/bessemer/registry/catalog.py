@@ -1,0 +1,337 @@
+"""The catalog: what may be asked for, in memory. The file gives models and prices, the database versions and routes.
+
+Reads never touch the database. Changes are written first, then seen here at once, and by other processes as soon as
+they compare revisions (`refresh`, or `watch` in the background). A route in the database wins over the file's.
+"""
+
+import logging
+import threading
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from bessemer.core.content import content_hash
+from bessemer.core.errors import Conflict, InvalidRequest, NotFound, StoreError
+from bessemer.core.types import Alias, Frozen, Model, ModelVersion, Price, Prompt, Route, Step, Target, as_json
+from bessemer.registry.config import Config
+from bessemer.registry.versions import check_name, version_id
+from bessemer.store import revisions, routes, versions
+from bessemer.store.database import Database
+from bessemer.store.routes import RouteChange
+from bessemer.store.versions import AliasMove
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+CHAMPION = "champion"
+
+
+class Resolved(NamedTuple):
+    """What a target means right now."""
+
+    model: Model
+    """Where the answer comes from."""
+    version: ModelVersion
+    price: Price
+
+
+class _View(Frozen, frozen=True):
+    """One consistent picture of the database."""
+
+    revision: int
+    versions: dict[str, ModelVersion]
+    """By id, oldest first."""
+    aliases: dict[str, Alias]
+    """By `model:alias`."""
+    routes: dict[str, Route]
+    config_sha256: str
+
+
+class Catalog:
+    """Models, versions, aliases, routes, prompts and prices by name. Safe to share between threads."""
+
+    def __init__(self, config: Config, database: Database) -> None:
+        """Register the configured models' base versions and load everything. Raises StoreError."""
+        self._config = config
+        self._database = database
+        known = {version.id for version in versions.find(database)}
+        for version in config.base_versions.values():
+            if version.id not in known:
+                versions.insert(database, version)
+        self._view = self._load()
+        self._stop = threading.Event()
+        self._watcher: threading.Thread | None = None
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    @property
+    def config_sha256(self) -> str:
+        """Hash of the file and of the database's routes and aliases: of everything that decides who answers."""
+        return self._view.config_sha256
+
+    def models(self) -> list[Model]:
+        """Return the configured models."""
+        return list(self._config.models.values())
+
+    def model(self, name: str) -> Model:
+        """Return a configured model. Raises NotFound that names the known ones."""
+        return _look_up(self._config.models, name, "model")
+
+    def prompts(self) -> list[Prompt]:
+        """Return the prompts."""
+        return list(self._config.prompts.values())
+
+    def prompt(self, name: str) -> Prompt:
+        """Return a prompt. Raises NotFound that names the known ones."""
+        return _look_up(self._config.prompts, name, "prompt")
+
+    def prices(self) -> list[Price]:
+        """Return the prices."""
+        return list(self._config.prices.values())
+
+    def price(self, price_id: str) -> Price:
+        """Return a price. Raises NotFound that names the known ones."""
+        return _look_up(self._config.prices, price_id, "price")
+
+    def versions(self, model: str | None = None) -> list[ModelVersion]:
+        """Return versions, oldest first."""
+        return [version for version in self._view.versions.values() if model in {None, version.model}]
+
+    def version(self, version_id: str) -> ModelVersion:
+        """Return a version by id. Raises NotFound that names the model's known ones."""
+        found = self._view.versions.get(version_id)
+        if found is None:
+            raise self._unknown(version_id)
+        return found
+
+    def aliases(self, model: str | None = None) -> list[Alias]:
+        """Return where the aliases point."""
+        return [alias for alias in self._view.aliases.values() if model in {None, alias.model}]
+
+    def alias_history(self, model: str, alias: str) -> list[AliasMove]:
+        """Return every move of an alias, newest first; read from the database."""
+        return versions.history(self._database, model, alias)
+
+    def resolve(self, target: str) -> Resolved:
+        """Return what `model`, `model:alias` or `model@hash` means now.
+
+        A model alone is its base version; for a model that exists only as tuned versions, its champion, else its newest
+        version. Raises NotFound that names what is known.
+        """
+        view = self._view
+        if "@" in target:
+            version = view.versions.get(target)
+        elif ":" in target:
+            alias = view.aliases.get(target)
+            version = view.versions.get(alias.version) if alias else None
+        else:
+            version = self._named(view, target)
+        if version is None:
+            raise self._unknown(target)
+        model = self._base_model(version)
+        return Resolved(model, version, self.price(model.price))
+
+    def routes(self) -> list[Route]:
+        """Return the routes in force, by name."""
+        merged = {**self._config.routes, **self._view.routes}
+        return [merged[name] for name in sorted(merged)]
+
+    def has_route(self, name: str) -> bool:
+        """Return whether there is a route of that name."""
+        return name in self._view.routes or name in self._config.routes
+
+    def route(self, name: str) -> Route:
+        """Return the route in force. Raises NotFound that names the known ones."""
+        return _look_up({**self._config.routes, **self._view.routes}, name, "route")
+
+    def route_history(self, name: str) -> list[RouteChange]:
+        """Return every change of a route, newest first; read from the database."""
+        return routes.history(self._database, name)
+
+    def route_or_target(self, name: str) -> Route:
+        """Return the route of that name, or a route with the model, alias or version of that name as its only target.
+
+        Raises NotFound that names the known routes and models.
+        """
+        if self.has_route(name):
+            return self.route(name)
+        try:
+            self.resolve(name)
+        except NotFound as error:
+            known = ", ".join(route.name for route in self.routes()) or "none"
+            raise NotFound(f"{error.message} Known routes: {known}.", param="model", code="model_not_found") from error
+        return Route(name=name, steps=(Step(targets=(Target(model=name),)),))
+
+    def cost(
+        self, model: str, input_tokens: int | None, output_tokens: int | None, seconds: float | None
+    ) -> float | None:
+        """Return the cost in USD of a call to a configured or tuned model; None when what it is charged by is unknown.
+
+        Token prices charge tokens; an hourly price charges the measured seconds.
+        """
+        configured = self._config.models.get(model) or self.resolve(model).model
+        price = self.price(configured.price)
+        if price.per_hour is not None:
+            return None if seconds is None else seconds * price.per_hour / 3600
+        if input_tokens is None or output_tokens is None:
+            return None
+        assert price.input_per_million is not None
+        assert price.output_per_million is not None
+        return (input_tokens * price.input_per_million + output_tokens * price.output_per_million) / 1_000_000
+
+    # -- changing -----------------------------------------------------------------------------------------------------
+
+    def register(self, version: ModelVersion) -> ModelVersion:
+        """Keep a version for good; its id is computed from its content, so the same content is registered once.
+
+        Raises InvalidRequest when the model is neither configured nor tuned from a configured one.
+        """
+        check_name(version.model, "model")
+        version = msgspec.structs.replace(version, id=version_id(version))
+        self._base_model(version)
+        if version.prompt is not None:
+            self.prompt(version.prompt)
+        stored = versions.insert(self._database, version)
+        self._reload()
+        return stored
+
+    def move_alias(self, model: str, alias: str, version_id: str, reason: str = "") -> Alias:
+        """Point an alias at a version of its model. Raises NotFound, InvalidRequest for a name that cannot be."""
+        check_name(alias, "alias")
+        moved = versions.move_alias(self._database, model, alias, version_id, reason)
+        self._reload()
+        return moved
+
+    def rollback(self, model: str, alias: str, reason: str = "") -> Alias | None:
+        """Undo the alias's last move that is not undone yet; None: it points nowhere now. Raises Conflict."""
+        moved = versions.roll_back(self._database, model, alias, reason or "rolled back")
+        self._reload()
+        return moved
+
+    def put_route(self, route: Route, reason: str = "") -> Route:
+        """Put a route in force over any other of its name. Raises InvalidRequest, or NotFound for what it names."""
+        self._check_route(route)
+        routes.put(self._database, route, reason)
+        self._reload()
+        return route
+
+    def rollback_route(self, name: str, reason: str = "") -> Route | None:
+        """Undo the route's last change that is not undone yet; at the end stands the file's route, if there is one.
+
+        Returns the route now in force. Raises Conflict when there is nothing to undo.
+        """
+        routes.roll_back(self._database, name, reason or "rolled back")
+        self._reload()
+        return self.route(name) if self.has_route(name) else None
+
+    def refresh(self) -> bool:
+        """Load what other processes changed; return whether anything did. Reads one row when nothing did."""
+        if revisions.current(self._database, revisions.REGISTRY) == self._view.revision:
+            return False
+        self._reload()
+        return True
+
+    def watch(self, interval_s: float = 1.0) -> None:
+        """Refresh in the background until `close`; while the database is down the last picture stays."""
+        if self._watcher is None:
+            self._watcher = threading.Thread(
+                target=self._watch, args=(interval_s,), name="bessemer-catalog", daemon=True
+            )
+            self._watcher.start()
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._stop.set()
+        if self._watcher is not None:
+            self._watcher.join()
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _watch(self, interval_s: float) -> None:
+        while not self._stop.wait(interval_s):
+            try:
+                self.refresh()
+            except StoreError as error:
+                _log.warning("the catalog keeps its last picture: %s", error.message)
+
+    def _reload(self) -> None:
+        view = self._load()
+        if view.revision >= self._view.revision:
+            self._view = view
+
+    def _load(self) -> _View:
+        # The revision is read first: a change that comes in between is loaded now and once more later, never missed.
+        revision = revisions.current(self._database, revisions.REGISTRY)
+        found = {version.id: version for version in versions.find(self._database)}
+        aliases = {f"{alias.model}:{alias.name}": alias for alias in versions.aliases(self._database)}
+        put = routes.current(self._database)
+        deciding = {
+            "config": self._config.sha256,
+            "aliases": {name: alias.version for name, alias in aliases.items()},
+            "routes": {name: as_json(route) for name, route in put.items()},
+        }
+        return _View(
+            revision=revision, versions=found, aliases=aliases, routes=put, config_sha256=content_hash(deciding)
+        )
+
+    def _named(self, view: _View, model: str) -> ModelVersion | None:
+        base = self._config.base_versions.get(model)
+        if base is not None:
+            return view.versions.get(base.id, base)
+        champion = view.aliases.get(f"{model}:{CHAMPION}")
+        if champion is not None:
+            return view.versions.get(champion.version)
+        return next((version for version in reversed(view.versions.values()) if version.model == model), None)
+
+    def _base_model(self, version: ModelVersion) -> Model:
+        """Return the configured model that serves a version: its own, or the one that it was tuned from."""
+        seen: set[str] = set()
+        current: ModelVersion | None = version
+        while current is not None and current.model not in seen:
+            if current.model in self._config.models:
+                return self._config.models[current.model]
+            seen.add(current.model)
+            base = current.lineage.base if current.lineage else ""
+            name = base.split("@", 1)[0].split(":", 1)[0]
+            if name in self._config.models:
+                return self._config.models[name]
+            current = self._view.versions.get(base)
+        raise InvalidRequest(
+            f"{version.id}: neither its model nor the base in its lineage is configured. "
+            f"Configured: {', '.join(sorted(self._config.models)) or 'none'}.",
+            param="lineage.base",
+        )
+
+    def _check_route(self, route: Route) -> None:
+        check_name(route.name, "route")
+        if route.name in self._config.models:
+            raise Conflict(f"A model is named {route.name!r}: name the route otherwise.", param="name")
+        if not route.steps or not all(step.targets for step in route.steps):
+            raise InvalidRequest(f"The route {route.name!r} needs a step, and each step a target.", param="steps")
+        for target in [*(t for step in route.steps for t in step.targets), *route.fallbacks]:
+            self.resolve(target.model)
+            if target.prompt is not None:
+                self.prompt(target.prompt)
+            if not target.weight > 0:
+                raise InvalidRequest(f"The weight of {target.model!r} is not above 0.", param="weight")
+        for step in route.steps:
+            if step.calibration is not None:
+                self.version(step.calibration.version)
+
+    def _unknown(self, target: str) -> NotFound:
+        name = target.split("@", 1)[0].split(":", 1)[0]
+        view = self._view
+        of_model = [f"{a.model}:{a.name}" for a in view.aliases.values() if a.model == name]
+        of_model += [version.id for version in view.versions.values() if version.model == name]
+        known = of_model or sorted({*self._config.models, *(version.model for version in view.versions.values())})
+        return NotFound(
+            f"There is no model {target!r}. Known: {', '.join(known[:20]) or 'none'}.",
+            param="model",
+            code="model_not_found",
+        )
+
+
+def _look_up(table: dict[str, T], name: str, what: str) -> T:
+    if name not in table:
+        raise NotFound(f"There is no {what} {name!r}. Known: {', '.join(sorted(table)) or 'none'}.", param=what)
+    return table[name]

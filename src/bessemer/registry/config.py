@@ -1,0 +1,300 @@
+"""The configuration file: models, prompts, prices and routes in TOML, parsed into frozen nouns or refused by name.
+
+Sections: `[models.NAME]`, `[prompts.NAME]`, `[prices.ID]`, `[routes.NAME]`. `{data}` in a path is the data folder.
+`include_default = true` starts from the built-in file and adds to it or replaces by name.
+"""
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bessemer.core.content import content_hash
+from bessemer.core.errors import ConfigError, InvalidRequest
+from bessemer.core.types import (
+    JSON,
+    Frozen,
+    Lineage,
+    Model,
+    ModelVersion,
+    Price,
+    Prompt,
+    ProviderKind,
+    Route,
+    Step,
+    Target,
+)
+from bessemer.registry.versions import check_name, make_version
+
+
+class Config(Frozen, frozen=True):
+    """Everything that the file says, by name."""
+
+    models: dict[str, Model]
+    prompts: dict[str, Prompt]
+    prices: dict[str, Price]
+    routes: dict[str, Route]
+    base_versions: dict[str, ModelVersion]
+    """By model: the model itself, without an adapter."""
+    sha256: str
+    """Of the parsed content; comments and order do not count."""
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of what the file holds; an unknown key is refused."""
+
+
+class _ModelSection(_Section, frozen=True):
+    provider: ProviderKind
+    price: str
+    path: str | None = None
+    base_url: str | None = None
+    api_key_env: str | None = None
+    upstream_model: str | None = None
+    context_tokens: int = 2048
+    prompt: str | None = None
+    choices: tuple[str, ...] = ()
+    choice_bias: tuple[float, ...] = ()
+    response_schema: JSON | None = None
+    grammar: str | None = None
+    max_tokens: int = 256
+
+
+class _PromptSection(_Section, frozen=True):
+    user: str
+    system: str | None = None
+
+
+class _PriceSection(_Section, frozen=True):
+    source: str
+    date: str
+    input_per_million: float | None = None
+    output_per_million: float | None = None
+    per_hour: float | None = None
+
+
+class _TargetSection(_Section, frozen=True):
+    model: str
+    weight: float = 1.0
+    prompt: str | None = None
+
+
+class _StepSection(_Section, frozen=True):
+    targets: tuple[str | _TargetSection, ...]
+    threshold: float | None = None
+
+
+class _RouteSection(_Section, frozen=True):
+    targets: tuple[str | _TargetSection, ...] = ()
+    steps: tuple[_StepSection, ...] = ()
+    fallbacks: tuple[str | _TargetSection, ...] = ()
+
+
+class _File(_Section, frozen=True):
+    include_default: bool = False
+    models: dict[str, _ModelSection] = {}
+    prompts: dict[str, _PromptSection] = {}
+    prices: dict[str, _PriceSection] = {}
+    routes: dict[str, _RouteSection] = {}
+
+
+def load_config(path: Path | None, data: Path) -> Config:
+    """Read the file at `path`, or the built-in one when `path` is None or no such file exists.
+
+    Raises ConfigError that names the file, the key and the remedy.
+    """
+    if path is None or not path.exists():
+        return _build(_builtin(), data)
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The configuration {str(path)!r} cannot be read: {error}.", param="config") from error
+    return _build(_parse(text, str(path)), data)
+
+
+def parse_config(text: str, data: Path) -> Config:
+    """Read a configuration from TOML text. Raises ConfigError that names the key and the remedy."""
+    return _build(_parse(text, "configuration"), data)
+
+
+def _builtin() -> dict[str, Any]:
+    return tomllib.loads((resources.files("bessemer.registry") / "default.toml").read_text())
+
+
+def _parse(text: str, name: str) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name}: not valid TOML: {error}.", param="config") from error
+    if values.get("include_default") is not True:
+        return values
+    merged = _builtin()
+    for section in ("models", "prompts", "prices", "routes"):
+        if isinstance(values.get(section, {}), dict):
+            values[section] = {**merged.get(section, {}), **values.get(section, {})}
+    return values
+
+
+def _build(values: dict[str, Any], data: Path) -> Config:
+    try:
+        file = msgspec.convert(values, _File)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"Configuration: {_explain(error, values)}", param="config") from error
+    for section in ("models", "prompts", "prices", "routes"):
+        for name in getattr(file, section):
+            _checked(f"{section}.{name}", lambda name=name, section=section: check_name(name, section))  # type: ignore[misc]
+    prices = {name: _price(name, section) for name, section in file.prices.items()}
+    prompts = {name: Prompt(name=name, user=s.user, system=s.system) for name, s in file.prompts.items()}
+    models = {name: _model(name, section, data) for name, section in file.models.items()}
+    bases = {name: _base_version(name, section) for name, section in file.models.items()}
+    routes = {name: _route(name, section) for name, section in file.routes.items()}
+    config = Config(
+        models=models,
+        prompts=prompts,
+        prices=prices,
+        routes=routes,
+        base_versions=bases,
+        sha256=content_hash({key: value for key, value in values.items() if key != "include_default"}),
+    )
+    _check_references(config)
+    return config
+
+
+def _explain(error: msgspec.ValidationError, values: dict[str, Any]) -> str:
+    """Name the place with the file's own keys: msgspec writes `[...]` for the name of a table."""
+    message = str(error).rstrip(".")
+    known = {
+        "models": _ModelSection,
+        "prompts": _PromptSection,
+        "prices": _PriceSection,
+        "routes": _RouteSection,
+    }
+    for section, kind in known.items():
+        if f"$.{section}[...]" in message:
+            for name, content in values.get(section, {}).items():
+                try:
+                    msgspec.convert(content, kind)
+                except msgspec.ValidationError:
+                    fields = ", ".join(field.name for field in msgspec.structs.fields(kind))
+                    return f"[{section}.{name}]: {message}. Known keys: {fields}."
+    fields = ", ".join(field.name for field in msgspec.structs.fields(_File))
+    return f"{message}. Known keys: {fields}."
+
+
+def _checked(place: str, make: Any) -> Any:
+    try:
+        return make()
+    except ConfigError:
+        raise
+    except InvalidRequest as error:
+        raise ConfigError(f"[{place}]: {error.message}", param=error.param) from error
+
+
+def _price(name: str, section: _PriceSection) -> Price:
+    tokens = (section.input_per_million, section.output_per_million)
+    by_tokens, by_hour = all(v is not None for v in tokens), section.per_hour is not None
+    if by_tokens == by_hour or any(v is not None for v in tokens) != by_tokens:
+        raise ConfigError(
+            f"[prices.{name}]: give either input_per_million and output_per_million, or per_hour.",
+            param="per_hour",
+        )
+    if any(value is not None and value < 0 for value in (*tokens, section.per_hour)):
+        raise ConfigError(f"[prices.{name}]: a price is below 0.", param="price")
+    return Price(
+        id=name,
+        source=section.source,
+        date=section.date,
+        input_per_million=section.input_per_million,
+        output_per_million=section.output_per_million,
+        per_hour=section.per_hour,
+    )
+
+
+def _model(name: str, section: _ModelSection, data: Path) -> Model:
+    needed = "base_url" if section.provider is ProviderKind.OPENAI else "path"
+    if getattr(section, needed) is None:
+        raise ConfigError(f"[models.{name}]: the provider {section.provider.value!r} needs {needed}.", param=needed)
+    if section.context_tokens < 1:
+        raise ConfigError(f"[models.{name}]: context_tokens is below 1.", param="context_tokens")
+    return Model(
+        name=name,
+        provider=section.provider,
+        price=section.price,
+        path=None if section.path is None else section.path.replace("{data}", str(data)),
+        base_url=section.base_url,
+        api_key_env=section.api_key_env,
+        upstream_model=section.upstream_model,
+        context_tokens=section.context_tokens,
+    )
+
+
+def _base_version(name: str, section: _ModelSection) -> ModelVersion:
+    """The version that stands for the model itself; where it is served from is part of its identity."""
+    identity = {
+        "provider": section.provider.value,
+        "path": section.path,
+        "base_url": section.base_url,
+        "upstream_model": section.upstream_model or name,
+    }
+    version: ModelVersion = _checked(
+        f"models.{name}",
+        lambda: make_version(
+            name,
+            prompt=section.prompt,
+            choices=section.choices,
+            choice_bias=section.choice_bias,
+            response_schema=section.response_schema,
+            grammar=section.grammar,
+            max_tokens=section.max_tokens,
+            lineage=Lineage(base=f"{name}:{content_hash(identity)[:12]}"),
+        ),
+    )
+    return version
+
+
+def _target(section: str | _TargetSection, place: str) -> Target:
+    if isinstance(section, str):
+        return Target(model=section)
+    if not section.weight > 0:
+        raise ConfigError(f"[{place}]: the weight of {section.model!r} is not above 0.", param="weight")
+    return Target(model=section.model, weight=section.weight, prompt=section.prompt)
+
+
+def _route(name: str, section: _RouteSection) -> Route:
+    place = f"routes.{name}"
+    if bool(section.targets) == bool(section.steps):
+        raise ConfigError(f"[{place}]: give either targets or steps.", param="targets")
+    steps = section.steps or (_StepSection(targets=section.targets),)
+    return Route(
+        name=name,
+        steps=tuple(
+            Step(targets=tuple(_target(t, place) for t in step.targets), threshold=step.threshold) for step in steps
+        ),
+        fallbacks=tuple(_target(t, place) for t in section.fallbacks),
+    )
+
+
+def _check_references(config: Config) -> None:
+    """Refuse names that lead nowhere. Aliases and versions are known to the database, so only the model is checked."""
+    for model in config.models.values():
+        _known(f"models.{model.name}", "price", model.price, config.prices)
+    for version in config.base_versions.values():
+        if version.prompt is not None:
+            _known(f"models.{version.model}", "prompt", version.prompt, config.prompts)
+    for route in config.routes.values():
+        if route.name in config.models:
+            raise ConfigError(f"[routes.{route.name}]: a model has this name: rename one.", param="routes")
+        for target in [*(t for step in route.steps for t in step.targets), *route.fallbacks]:
+            if ":" not in target.model and "@" not in target.model:
+                _known(f"routes.{route.name}", "model", target.model, config.models)
+            if target.prompt is not None:
+                _known(f"routes.{route.name}", "prompt", target.prompt, config.prompts)
+
+
+def _known(place: str, key: str, name: str, names: dict[str, Any]) -> None:
+    if name not in names:
+        raise ConfigError(
+            f"[{place}]: {key} {name!r} is not defined. Defined: {', '.join(sorted(names)) or 'none'}.", param=key
+        )

@@ -1,0 +1,68 @@
+"""Names of model versions: the model, then a hash of everything that decides its answers."""
+
+import re
+import time
+
+import msgspec
+
+from bessemer.core.content import content_hash
+from bessemer.core.errors import InvalidRequest
+from bessemer.core.types import JSON, Lineage, ModelVersion, as_json
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
+_HASH_DIGITS = 12
+
+
+def check_name(name: str, what: str) -> str:
+    """Return a name of a model, alias or route. Raises InvalidRequest for one that could not be written as a target."""
+    if len(name) > 200 or not _NAME.fullmatch(name):
+        raise InvalidRequest(
+            f"{what} {name!r}: use letters, digits, '.', '_' and '-', and at most one '/' inside.", param=what
+        )
+    return name
+
+
+def version_id(version: ModelVersion) -> str:
+    """Return `model@hash`: 12 hex digits of the hash of the version without its id and date."""
+    content = {name: value for name, value in as_json(version).items() if name not in {"id", "created_at"}}
+    return f"{version.model}@{content_hash(content)[:_HASH_DIGITS]}"
+
+
+def make_version(
+    model: str,
+    *,
+    created_at: float | None = None,
+    prompt: str | None = None,
+    adapter_sha256: str | None = None,
+    choices: tuple[str, ...] = (),
+    choice_bias: tuple[float, ...] = (),
+    response_schema: JSON | None = None,
+    grammar: str | None = None,
+    max_tokens: int = 256,
+    lineage: Lineage | None = None,
+) -> ModelVersion:
+    """Return a version with its id; the same content gives the same id. Raises InvalidRequest for what cannot be."""
+    check_name(model, "model")
+    if choice_bias and len(choice_bias) != len(choices):
+        raise InvalidRequest(
+            f"choice_bias has {len(choice_bias)} numbers for {len(choices)} choices: give one each.",
+            param="choice_bias",
+        )
+    if len(set(choices)) != len(choices):
+        raise InvalidRequest("choices holds the same answer twice: remove one.", param="choices")
+    if max_tokens < 1:
+        raise InvalidRequest(f"max_tokens is {max_tokens}: give a number from 1 up.", param="max_tokens")
+    version = ModelVersion(
+        id="",
+        model=model,
+        created_at=time.time() if created_at is None else created_at,
+        prompt=prompt,
+        adapter_sha256=adapter_sha256,
+        choices=choices,
+        choice_bias=choice_bias,
+        response_schema=response_schema,
+        grammar=grammar,
+        max_tokens=max_tokens,
+        lineage=lineage,
+    )
+    return msgspec.structs.replace(version, id=version_id(version))

