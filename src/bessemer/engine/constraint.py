@@ -1,0 +1,139 @@
+"""Grammar-constrained sampling with llguidance: which tokens may come next, and which must."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from bessemer.core.errors import EngineError, InvalidRequest
+from bessemer.engine.request import Choices, Constraint, JsonSchema, Lark, Regex
+
+_KEPT = 256
+"""Compiled grammars kept for reuse."""
+
+
+class Vocabulary(Protocol):
+    """What the grammar library must know of a tokenizer."""
+
+    vocab_size: int
+    eos_ids: frozenset[int]
+    terminator: int
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text, without special tokens."""
+        ...
+
+    def token_bytes(self, token: int) -> bytes:
+        """Return what a token adds to the text; empty for control tokens."""
+        ...
+
+
+class Grammar:
+    """State of one constrained answer."""
+
+    def __init__(self, matcher: Any) -> None:
+        self._matcher = matcher
+
+    @property
+    def complete(self) -> bool:
+        """Nothing may follow."""
+        return bool(self._matcher.is_stopped())
+
+    def forced(self) -> list[int]:
+        """Return tokens that must come next whatever the model says."""
+        return [] if self.complete else [int(token) for token in self._matcher.compute_ff_tokens()]
+
+    def consume(self, tokens: Sequence[int]) -> None:
+        """Advance. Raises EngineError when a token was not allowed or a limit of the library was hit."""
+        if not self._matcher.consume_tokens(list(tokens)):
+            raise EngineError(f"the grammar stopped: {self._matcher.get_error()}", param="constraint")
+
+    def write_mask(self, target: Tensor) -> None:
+        """Write the bits of the allowed tokens into int32 words [ceil(vocabulary / 32)]."""
+        self._matcher.unsafe_compute_mask_ptr(target.data_ptr(), target.numel() * 4)
+
+
+class Grammars:
+    """Compiles constraints for one tokenizer; the compiled form is reused by equal constraints."""
+
+    def __init__(self, vocabulary: Vocabulary, vocab_size: int) -> None:
+        self._vocabulary = vocabulary
+        self._vocab_size = vocab_size
+        self._tokenizer: Any = None
+        self._compiled: OrderedDict[str, Any] = OrderedDict()
+
+    def start(self, constraint: Constraint) -> Grammar:
+        """Return a fresh grammar state. Raises InvalidRequest when the constraint is malformed."""
+        from llguidance import LLMatcher
+
+        source = _source(constraint)
+        matcher = self._compiled.get(source)
+        if matcher is None:
+            matcher = LLMatcher(self._ll_tokenizer(), source, log_level=0)
+            if error := matcher.get_error():
+                raise InvalidRequest(f"constraint is not valid: {error.strip()[:500]}", param="constraint")
+            self._compiled[source] = matcher
+            if len(self._compiled) > _KEPT:
+                self._compiled.popitem(last=False)
+        else:
+            self._compiled.move_to_end(source)
+        return Grammar(matcher.deep_copy())
+
+    def allowed(self, grammars: Sequence[Grammar | None]) -> Tensor | None:
+        """Return bool [R, vocabulary] of allowed tokens; rows without a grammar allow all. None when no row has one."""
+        constrained = [i for i, grammar in enumerate(grammars) if grammar is not None]
+        if not constrained:
+            return None
+        words = torch.zeros(len(constrained), -(-self._vocab_size // 32), dtype=torch.int32)
+        for word_row, i in zip(words, constrained, strict=True):
+            grammar = grammars[i]
+            assert grammar is not None
+            grammar.write_mask(word_row)
+        bits = np.unpackbits(words.numpy().view(np.uint8), axis=1, bitorder="little")[:, : self._vocab_size]
+        allowed = torch.from_numpy(bits).bool()
+        if len(constrained) == len(grammars):
+            return allowed
+        everything = torch.ones(len(grammars), self._vocab_size, dtype=torch.bool)
+        everything[constrained] = allowed
+        return everything
+
+    def _ll_tokenizer(self) -> Any:
+        if self._tokenizer is None:
+            from llguidance import LLTokenizer, TokenizerWrapper
+
+            self._tokenizer = LLTokenizer(TokenizerWrapper(_Described(self._vocabulary)), n_vocab=self._vocab_size)
+        return self._tokenizer
+
+
+class _Described:
+    """The tokenizer in the form that llguidance's wrapper asks for."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.tokens = [vocabulary.token_bytes(token) for token in range(vocabulary.vocab_size)]
+        self.special_token_ids = [token for token, text in enumerate(self.tokens) if not text]
+        self.eos_token_id = vocabulary.terminator
+        self.bos_token_id = None
+        self._vocabulary = vocabulary
+
+    def __call__(self, text: bytes | str) -> list[int]:
+        return self._vocabulary.encode(text if isinstance(text, str) else text.decode("utf-8"))
+
+
+def _source(constraint: Constraint) -> str:
+    """Return the grammar in the library's own form."""
+    from llguidance import LLMatcher
+
+    match constraint:
+        case JsonSchema(schema=schema):
+            options = {"whitespace_flexible": False}
+            return str(LLMatcher.grammar_from_json_schema(msgspec.json.encode(schema).decode(), overrides=options))
+        case Regex(pattern=pattern):
+            return str(LLMatcher.grammar_from_regex(pattern))
+        case Lark(grammar=grammar):
+            return str(LLMatcher.grammar_from_lark(grammar))
+        case Choices():
+            raise EngineError("choices are scored, not decoded under a grammar")

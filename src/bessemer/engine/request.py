@@ -1,0 +1,142 @@
+"""What is asked of the engine and what it answers. No torch here: callers may import these types freely."""
+
+import math
+from typing import Any, Literal
+
+import msgspec
+
+FinishReason = Literal["stop", "length"]
+
+
+class JsonSchema(msgspec.Struct, frozen=True, kw_only=True, tag="json_schema"):
+    """The answer is compact JSON that satisfies a JSON schema."""
+
+    schema: dict[str, Any]
+
+
+class Regex(msgspec.Struct, frozen=True, kw_only=True, tag="regex"):
+    """The whole answer matches a regular expression (Rust syntax, no look-around)."""
+
+    pattern: str
+
+
+class Lark(msgspec.Struct, frozen=True, kw_only=True, tag="lark"):
+    """The answer is a sentence of a Lark grammar in llguidance's dialect.
+
+    `start: "{" %regex {"substring_words": "a text"} "}"` keeps a value to spans of an input text.
+    """
+
+    grammar: str
+
+
+class Choices(msgspec.Struct, frozen=True, kw_only=True, tag="choices"):
+    """The answer is one of a few labels. All are scored in one pass; nothing is decoded.
+
+    A label's score is the sum of the log-probabilities of its tokens and of the terminator, plus its bias.
+    """
+
+    labels: tuple[str, ...]
+    bias: tuple[float, ...] = ()
+    """Added to each label's score before the choice is made; empty: none."""
+
+
+Constraint = JsonSchema | Regex | Lark | Choices
+
+
+class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One completion of one prompt. A group of n samples is the same request n times, with different seeds."""
+
+    prompt: tuple[int, ...]
+    """Token ids, chat template applied."""
+    max_tokens: int = 256
+    temperature: float = 1.0
+    """0: the most likely token each time."""
+    top_p: float = 1.0
+    """Sample from the smallest set of tokens that holds this probability."""
+    top_k: int = 0
+    """Sample from this many most likely tokens; 0: all."""
+    seed: int | None = None
+    """Same seed and request, same answer, whatever else is in the batch. None: fresh entropy."""
+    stop: tuple[str, ...] = ()
+    """Texts that end the answer and are not part of it."""
+    top_logprobs: int = 0
+    """Report this many most likely alternatives per token."""
+    adapter: str | None = None
+    """Id given to `Engine.add_adapter`; None: the base model."""
+    logit_bias: dict[int, float] = {}
+    """Added to the logits of tokens before sampling."""
+    constraint: Constraint | None = None
+
+
+class TopLogprob(msgspec.Struct, frozen=True):
+    """An alternative at one position."""
+
+    token: int
+    logprob: float
+
+
+class Generation(msgspec.Struct, frozen=True, kw_only=True):
+    """A finished answer."""
+
+    text: str
+    """Without the terminator, cut before a stop text."""
+    tokens: tuple[int, ...]
+    """Everything that was sampled or forced, the terminator included when there is one."""
+    logprobs: tuple[float, ...]
+    """Per token: natural log-probability under the model at temperature 1, before bias, mask, top_k and top_p."""
+    forced: tuple[bool, ...]
+    """Per token: a grammar left one possibility, so nothing was decided there."""
+    top_logprobs: tuple[tuple[TopLogprob, ...], ...] = ()
+    finish_reason: FinishReason
+    prompt_tokens: int
+    cached_tokens: int
+    """Prompt tokens whose keys and values were already there."""
+    completion_tokens: int
+    ttft_s: float
+    """Seconds from submission to the first token."""
+    duration_s: float
+    """Seconds from submission to the end."""
+    version: str
+    """Hash of the weights that answered: base and adapter."""
+    choice_logprobs: dict[str, float] | None = None
+    """Choices only: log-probability of each label with terminator, given the prompt; neither normalised nor biased."""
+
+    def choice_probabilities(self) -> dict[str, float]:
+        """Return the softmax of `choice_logprobs` over the labels; empty without choices."""
+        scores = self.choice_logprobs or {}
+        highest = max(scores.values(), default=0.0)
+        weights = {label: math.exp(score - highest) for label, score in scores.items()}
+        total = sum(weights.values())
+        return {label: weight / total for label, weight in weights.items()}
+
+
+class TokenEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a stream. Text is held back while a stop text or a character may still be completed."""
+
+    text: str
+    token: int | None = None
+    """None: only held-back text is released."""
+    logprob: float | None = None
+    top_logprobs: tuple[TopLogprob, ...] = ()
+    finish_reason: FinishReason | None = None
+    """On the last event only."""
+    generation: Generation | None = None
+    """On the last event only: the whole answer."""
+
+
+class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Counters since the start and the state now."""
+
+    running: int
+    waiting: int
+    requests: int
+    tokens_sampled: int
+    tokens_prefilled: int
+    tokens_cached: int
+    """Prompt tokens that were not computed again."""
+    tokens_per_s: float
+    """Sampled tokens per second over the last ten seconds."""
+    cache_tokens_used: int
+    """Tokens whose keys and values are held, for running requests and for reuse."""
+    kernel: Literal["native", "torch"]
+    """Whether attention runs in the compiled kernel."""

@@ -1,0 +1,235 @@
+"""One step of the engine: forward pass over the planned tokens, then sampling, scoring of labels, and delivery."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bessemer.core.errors import BessemerError
+from bessemer.engine.attention import PagedAttention, Span
+from bessemer.engine.cache import BlockCache
+from bessemer.engine.choices import choose, label_scores, tree_pairs
+from bessemer.engine.constraint import Grammars
+from bessemer.engine.kernel import load_kernel
+from bessemer.engine.network import Network, Route
+from bessemer.engine.request import Choices
+from bessemer.engine.sampling import Drawn, Row, sample, score
+from bessemer.engine.scheduler import Scheduler, Work
+from bessemer.engine.sequence import Sequence
+from bessemer.engine.tokens import Tokens
+
+_MIN_ROWS = 16
+"""Below this many rows the float32 product rounds differently than above; such a step is padded, so that a sequence's
+result does not depend on how many others run beside it."""
+_LOGIT_ELEMENTS = 1 << 24
+"""Logits computed at once (64 MiB in float32)."""
+
+
+class _Pick(NamedTuple):
+    """A row whose logits are needed: for drawing the next token, or for scoring a token that is there already."""
+
+    sequence: Sequence
+    packed_row: int
+    known: int | None
+
+
+class Runner:
+    """Executes planned work on a network."""
+
+    def __init__(
+        self, network: Network, tokens: Tokens, cache: BlockCache, scheduler: Scheduler, grammars: Grammars
+    ) -> None:
+        self._network, self._tokens, self._cache = network, tokens, cache
+        self._scheduler, self._grammars = scheduler, grammars
+        self._kernel = load_kernel(network.config, network.dtype, cache.pool.device)
+        self._slice = max(_MIN_ROWS, _LOGIT_ELEMENTS // network.config.vocab_size)
+        self.sampled = 0
+        self.prefilled = 0
+        self.reused = 0
+
+    @property
+    def native(self) -> bool:
+        """Whether the compiled kernel is in use."""
+        return self._kernel is not None
+
+    def step(self, works: list[Work]) -> None:
+        """Run the planned work to the end: afterwards tokens are delivered and finished sequences removed."""
+        base_first = sorted(works, key=lambda work: id(work.sequence.adapter) if work.sequence.adapter else 0)
+        with torch.inference_mode():
+            hidden_TH = self._forward(base_first)
+            picks, trees = _picks(base_first)
+            self._count(base_first)
+            self._scheduler.finish_step(base_first)
+            self._score_trees(hidden_TH, trees)
+            for start in range(0, len(picks), self._slice):
+                part = picks[start : start + self._slice]
+                self._deliver(part, self._draw(hidden_TH, part))
+
+    def _forward(self, works: list[Work]) -> Tensor:
+        tokens: list[int] = []
+        positions: list[int] = []
+        spans: list[Span] = []
+        routes: list[Route] = []
+        for sequence, count, with_tree, _ in works:
+            first = len(tokens)
+            stop = sequence.computed + count
+            tokens += sequence.tokens[sequence.computed : stop]
+            positions += range(sequence.computed, stop)
+            tree = sequence.tree if with_tree else None
+            if tree is not None:
+                tokens += tree.tokens
+                positions += [stop + depth for depth in tree.depths]
+            spans.append(Span(sequence.table, sequence.computed, len(tokens) - first, tree.parents if tree else ()))
+            if sequence.adapter is not None:
+                if routes and routes[-1].adapter is sequence.adapter:
+                    routes[-1] = routes[-1]._replace(stop=len(tokens))
+                else:
+                    routes.append(Route(sequence.adapter, first, len(tokens)))
+        padding = max(0, _MIN_ROWS - len(tokens)) if self._network.dtype is torch.float32 else 0
+        attention = PagedAttention(self._network.config, self._cache, spans, self._kernel, padding)
+        device = self._cache.pool.device
+        token_T = torch.tensor(tokens + [0] * padding, device=device)
+        position_T = torch.tensor(positions + [0] * padding, device=device)
+        return self._network.forward_hidden(token_T, position_T, attention, routes)
+
+    def _count(self, works: Iterable[Work]) -> None:
+        for work in works:
+            prompt = len(work.sequence.request.prompt)
+            if work.sequence.computed < prompt:
+                self.prefilled += work.size
+            if work.sequence.computed == work.sequence.cached:
+                self.reused += work.sequence.cached + len(work.followers) * prompt
+
+    def _logits(self, hidden_TH: Tensor, packed_rows: list[int]) -> Tensor:
+        """Return logits [N, vocab] of rows, padded like the step so that they round alike in any company."""
+        short = max(0, _MIN_ROWS - len(packed_rows)) if self._network.dtype is torch.float32 else 0
+        chosen = torch.tensor(packed_rows + packed_rows[:1] * short, device=hidden_TH.device)
+        return self._network.logits(hidden_TH[chosen])[: len(packed_rows)]
+
+    def _draw(self, hidden_TH: Tensor, picks: list[_Pick]) -> list[tuple[Drawn, bool]]:
+        """Return per pick its token and whether a grammar left no other."""
+        logits_RV = self._logits(hidden_TH, [pick.packed_row for pick in picks])
+        rows = [
+            pick.sequence.row()
+            if pick.known is None
+            else Row(known=pick.known, top_logprobs=pick.sequence.request.top_logprobs)
+            for pick in picks
+        ]
+        allowed_RV = self._grammars.allowed([pick.sequence.grammar if pick.known is None else None for pick in picks])
+        only = [False] * len(picks)
+        if allowed_RV is not None:
+            allowed_RV = allowed_RV.to(logits_RV.device)
+            only = (allowed_RV.sum(dim=-1) == 1).tolist()
+        forced = [pick.known is not None or alone for pick, alone in zip(picks, only, strict=True)]
+        return list(zip(sample(logits_RV, rows, allowed_RV), forced, strict=True))
+
+    def _deliver(self, picks: list[_Pick], drawn: list[tuple[Drawn, bool]]) -> None:
+        for (sequence, _, known), (token, forced) in zip(picks, drawn, strict=True):
+            if sequence.ended:
+                continue
+            try:
+                done = self._advance(sequence, token, known is None, forced)
+            except BessemerError as error:
+                sequence.deliver(error)
+                done = True
+            if done:
+                self._scheduler.remove(sequence)
+
+    def _advance(self, sequence: Sequence, drawn: Drawn, fresh: bool, forced: bool) -> bool:  # noqa: FBT001
+        """Let a sequence have its next token; return whether it is over."""
+        self.sampled += 1
+        grammar = sequence.grammar
+        ended = fresh and drawn.token in self._tokens.eos_ids
+        if fresh:
+            sequence.tokens.append(drawn.token)
+            if grammar is not None and not ended:
+                grammar.consume([drawn.token])
+        finish = sequence.accept(drawn, self._tokens.token_bytes(drawn.token), forced=forced, ended=ended)
+        if finish is not None:
+            return True
+        if grammar is None:
+            return False
+        if fresh:
+            extend_forced(sequence)
+        if grammar.complete and sequence.scored == len(sequence.tokens):
+            sequence.complete()
+            return True
+        return False
+
+    def _score_trees(self, hidden_TH: Tensor, trees: list[tuple[Sequence, list[int]]]) -> None:
+        """Answer the requests whose labels were computed in this step; each comes with its packed rows."""
+        rows: list[int] = []
+        pairs: list[tuple[int, int]] = []
+        for sequence, packed in trees:
+            assert sequence.tree is not None
+            pairs += [(len(rows) + row, token) for row, token in tree_pairs(sequence.tree)]
+            rows += packed
+        values: list[float] = []
+        at = 0
+        order = sorted(range(len(pairs)), key=lambda i: pairs[i][0])
+        by_row = [pairs[i] for i in order]
+        for start in range(0, len(rows), self._slice):
+            stop = at
+            while stop < len(by_row) and by_row[stop][0] < start + self._slice:
+                stop += 1
+            logits_NV = self._logits(hidden_TH, rows[start : start + self._slice])
+            values += score(logits_NV, [(row - start, token) for row, token in by_row[at:stop]])
+            at = stop
+        flat = [0.0] * len(pairs)
+        for i, value in zip(order, values, strict=True):
+            flat[i] = value
+        at = 0
+        for sequence, _ in trees:
+            assert sequence.tree is not None
+            size = sum(len(path) for path in sequence.tree.paths)
+            self._answer(sequence, flat[at : at + size])
+            at += size
+
+    def _answer(self, sequence: Sequence, flat: list[float]) -> None:
+        constraint, tree = sequence.request.constraint, sequence.tree
+        assert isinstance(constraint, Choices) and tree is not None
+        per_token = label_scores(tree, flat)
+        sums = [sum(values) for values in per_token]
+        biased = [total + bias for total, bias in zip(sums, constraint.bias or [0.0] * len(sums), strict=True)]
+        temperature = sequence.request.temperature
+        picked = choose(biased, temperature, sequence.uniform() if temperature > 0 else 0.0)
+        sequence.answer_choice(
+            constraint.labels[picked],
+            tree.paths[picked],
+            per_token[picked],
+            dict(zip(constraint.labels, sums, strict=True)),
+        )
+        self.sampled += 1
+        self._scheduler.remove(sequence)
+
+
+def extend_forced(sequence: Sequence) -> None:
+    """Append the tokens that the grammar leaves no choice about, up to the answer's limit."""
+    grammar = sequence.grammar
+    assert grammar is not None
+    room = len(sequence.request.prompt) + sequence.max_tokens - len(sequence.tokens)
+    forced = grammar.forced()[: max(room, 0)]
+    if forced:
+        grammar.consume(forced)
+        sequence.tokens += forced
+
+
+def _picks(works: list[Work]) -> tuple[list[_Pick], list[tuple[Sequence, list[int]]]]:
+    """Return the rows whose logits are needed, and for trees the packed rows of the prompt's end and of the nodes."""
+    picks: list[_Pick] = []
+    trees: list[tuple[Sequence, list[int]]] = []
+    first = 0
+    for work in works:
+        sequence = work.sequence
+        stop = sequence.computed + work.size
+        if sequence.tree is not None:
+            if work.with_tree:
+                trees.append((sequence, list(range(first + work.size - 1, first + work.rows))))
+        else:
+            for row in range(max(sequence.computed, sequence.scored - 1), stop):
+                known = sequence.tokens[row + 1] if row + 1 < len(sequence.tokens) else None
+                packed = first + row - sequence.computed
+                picks += [_Pick(taker, packed, known) for taker in (sequence, *work.followers)]
+        first += work.rows
+    return picks, trees

@@ -1,0 +1,142 @@
+"""From logits to tokens: bias, grammar mask, temperature, top_k, top_p, one uniform number per row; all rows at once.
+
+Reported log-probabilities are those of the model itself: float32, temperature 1, before anything changes the logits.
+Each row's result depends on that row alone. R rows, V vocabulary.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bessemer.engine.request import TopLogprob
+
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Row:
+    """How one row is sampled."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    uniform: float = 0.0
+    """In [0, 1): where in the distribution to draw. Not used at temperature 0."""
+    top_logprobs: int = 0
+    bias: Mapping[int, float] = field(default_factory=dict)
+    known: int | None = None
+    """Nothing is drawn: this token is scored."""
+
+
+class Drawn(NamedTuple):
+    """A token, its log-probability and the alternatives asked for."""
+
+    token: int
+    logprob: float
+    top: tuple[TopLogprob, ...] = ()
+
+
+def sample(logits_RV: Tensor, rows: Sequence[Row], allowed_RV: Tensor | None = None) -> list[Drawn]:
+    """Draw one token per row. `allowed_RV` (bool) rules tokens out. The logits are overwritten."""
+    raw_RV = torch.log_softmax(logits_RV, dim=-1)
+    for i, row in enumerate(rows):
+        if row.bias:
+            ids = torch.tensor(list(row.bias), device=logits_RV.device)
+            logits_RV[i, ids] += torch.tensor(list(row.bias.values()), device=logits_RV.device)
+    if allowed_RV is not None:
+        logits_RV.masked_fill_(~allowed_RV, -torch.inf)
+    tokens = _choose(logits_RV, rows)
+    logprobs = raw_RV.gather(1, tokens[:, None])[:, 0].tolist()
+    tops = [_alternatives(raw_RV[i], row.top_logprobs) if row.top_logprobs else () for i, row in enumerate(rows)]
+    return [Drawn(*drawn) for drawn in zip(tokens.tolist(), logprobs, tops, strict=True)]
+
+
+def score(logits_NV: Tensor, pairs: Sequence[tuple[int, int]]) -> list[float]:
+    """Return the log-probability of a token in a row, for (row, token) pairs."""
+    logprob_NV = torch.log_softmax(logits_NV, dim=-1)
+    index_P2 = torch.tensor(pairs, dtype=torch.int64, device=logits_NV.device).view(-1, 2)
+    values: list[float] = logprob_NV[index_P2[:, 0], index_P2[:, 1]].tolist()
+    return values
+
+
+def _choose(logits_RV: Tensor, rows: Sequence[Row]) -> Tensor:
+    """Return the token of each row [R]."""
+    device = logits_RV.device
+    tokens = torch.empty(len(rows), dtype=torch.int64, device=device)
+    known, greedy, plain, filtered = _by_method(rows)
+    if known:
+        tokens[known] = torch.tensor([rows[i].known for i in known], device=device)
+    if greedy:
+        tokens[greedy] = (logits_RV if len(greedy) == len(rows) else logits_RV[greedy]).argmax(dim=-1)
+    if plain:
+        scores = logits_RV if len(plain) == len(rows) else logits_RV[plain]
+        temperatures = torch.tensor([rows[i].temperature for i in plain], device=device)
+        uniforms = torch.tensor([rows[i].uniform for i in plain], dtype=torch.float64, device=device)
+        tokens[plain] = _invert(torch.softmax(scores / temperatures[:, None], dim=-1), uniforms)
+    for i in filtered:
+        tokens[i] = _draw_filtered(logits_RV[i] / rows[i].temperature, rows[i])
+    return tokens
+
+
+def _by_method(rows: Sequence[Row]) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Return the indexes of rows that are known, greedy, drawn from all tokens, drawn from a filtered set."""
+    known: list[int] = []
+    greedy: list[int] = []
+    plain: list[int] = []
+    filtered: list[int] = []
+    for i, row in enumerate(rows):
+        if row.known is not None:
+            known.append(i)
+        elif row.temperature == 0:
+            greedy.append(i)
+        elif row.top_p < 1 or row.top_k:
+            filtered.append(i)
+        else:
+            plain.append(i)
+    return known, greedy, plain, filtered
+
+
+def _invert(p_RV: Tensor, uniform_R: Tensor) -> Tensor:
+    """Return per row the first token whose cumulative probability exceeds the uniform number.
+
+    Two levels, sums of chunks and then tokens within one chunk, so that only a small part needs a cumulative sum.
+    """
+    rows, vocabulary = p_RV.shape
+    if vocabulary % _CHUNK:
+        p_RV = F.pad(p_RV, (0, -vocabulary % _CHUNK))
+    p_RCK = p_RV.view(rows, -1, _CHUNK)
+    edges_RC = p_RCK.sum(dim=-1).double().cumsum(dim=-1)
+    target_R1 = uniform_R[:, None] * edges_RC[:, -1:]
+    chunk_R1 = torch.searchsorted(edges_RC, target_R1, right=True).clamp_(max=edges_RC.shape[1] - 1)
+    before_R1 = torch.where(chunk_R1 > 0, edges_RC.gather(1, (chunk_R1 - 1).clamp(min=0)), 0.0)
+    inner_RK = p_RCK[torch.arange(rows, device=p_RV.device), chunk_R1[:, 0]].double().cumsum(dim=-1)
+    share_R1 = (target_R1 - before_R1) / (edges_RC.gather(1, chunk_R1) - before_R1)
+    inside_R1 = torch.searchsorted(inner_RK, share_R1 * inner_RK[:, -1:], right=True).clamp_(max=_CHUNK - 1)
+    token_R = (chunk_R1 * _CHUNK + inside_R1)[:, 0]
+    possible_R = p_RV.gather(1, token_R[:, None])[:, 0] > 0
+    return token_R if bool(possible_R.all()) else torch.where(possible_R, token_R, p_RV.argmax(dim=-1))
+
+
+def _draw_filtered(scores_V: Tensor, row: Row) -> int:
+    """Draw from the top_k most likely tokens, of these the smallest set that holds top_p."""
+    p_V = torch.softmax(scores_V, dim=-1)
+    size = min(row.top_k or p_V.numel(), p_V.numel())
+    for count in sorted({min(size, 1024), size}):
+        kept, ids = p_V.topk(count)
+        cumulative = kept.double().cumsum(0)
+        total = cumulative[-1] if count == size else torch.tensor(1.0, dtype=torch.float64)
+        if count == size or bool(cumulative[-1] >= row.top_p):
+            break
+    inside = cumulative - kept < row.top_p * total
+    cumulative = torch.where(inside & (kept > 0), kept, 0.0).double().cumsum(0)
+    place = torch.searchsorted(cumulative, row.uniform * cumulative[-1], right=True).clamp_(max=int(inside.sum()) - 1)
+    return int(ids[place])
+
+
+def _alternatives(raw_V: Tensor, count: int) -> tuple[TopLogprob, ...]:
+    values, ids = raw_V.topk(count)
+    return tuple(TopLogprob(token, logprob) for token, logprob in zip(ids.tolist(), values.tolist(), strict=True))
