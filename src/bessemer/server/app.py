@@ -1,13 +1,11 @@
 """The ASGI application of the API process."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
-from bessemer.core.types import Principal
 from bessemer.server.compose import close_services
 from bessemer.server.front import Front
 from bessemer.server.routing import build_router
@@ -23,12 +21,9 @@ def build(services: Services) -> ASGIApp:
         yield
         await close_services(services)
 
-    async def authenticate(header: str | None) -> Principal:
-        return await asyncio.to_thread(services.keys.authenticate, header)
-
     return Front(
         build_router(TABLE, services, lifespan),
-        authenticate,
+        services.authenticator.authenticate,
         services.metrics.http,
         max_body_bytes=services.settings.max_body_bytes,
         max_file_bytes=services.settings.max_file_bytes,

@@ -21,6 +21,7 @@ from bessemer.gateway.providers import build_providers
 from bessemer.governance.keys import Keys
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
+from bessemer.server.authentication import Authenticator
 from bessemer.server.services import Services
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
@@ -48,13 +49,15 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop | None = N
     providers = build_providers(catalog, blobs, settings.data, os.environ, engines.open)
     gateway = Gateway(catalog, providers, writer, metrics=metrics)
     catalog.watch()
+    keys = Keys(database)
     return Services(
         settings=settings,
         database=database,
         blobs=blobs,
         catalog=catalog,
         gateway=gateway,
-        keys=Keys(database),
+        keys=keys,
+        authenticator=Authenticator(keys),
         writer=writer,
         metrics=metrics,
         graders=GraderServices(judge=_judge(gateway)),
@@ -133,7 +136,7 @@ def code_commit() -> str | None:
     """Return the commit of the source this runs from, or None when it is not a git checkout."""
     here = Path(__file__).resolve().parent
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 - fixed arguments
             ["git", "-C", str(here), "rev-parse", "HEAD"],  # noqa: S607 - the user's own git
             capture_output=True,
             text=True,

@@ -1,4 +1,4 @@
-"""What a fine-tuning request must satisfy before a job row is written: ranges, files, model, grader (tuning.md §2.1)."""
+"""What a fine-tuning request must satisfy before a job row is written: ranges, files, model, grader."""
 
 import re
 from typing import Final
@@ -46,7 +46,8 @@ def check_request(
         raise NotFound(error.message, param="model", code="model_not_found") from None
     if resolved.model.provider is not ProviderKind.LOCAL:
         raise InvalidRequest(
-            f"{request.model!r} is served by {resolved.model.provider.value}; only local models can be tuned.", param="model"
+            f"{request.model!r} is served by {resolved.model.provider.value}; only local models can be tuned.",
+            param="model",
         )
     _check_file(request.training_file, "training_file", method.type, database, blobs)
     if request.validation_file is not None:
@@ -62,7 +63,8 @@ def method_of(request: FineTuningJobRequest) -> Method:
         method = Method(type="supervised", supervised=body)
     elif request.hyperparameters is not None:
         raise InvalidRequest(
-            "'hyperparameters' is deprecated and cannot join 'method'; write them under the method.", param="hyperparameters"
+            "'hyperparameters' is deprecated and cannot join 'method'; write them under the method.",
+            param="hyperparameters",
         )
     if method.type == "dpo":
         raise InvalidRequest("The method 'dpo' is not offered; use supervised or reinforcement.", param="method.type")
@@ -85,13 +87,14 @@ def method_of(request: FineTuningJobRequest) -> Method:
 def _check_ranges(values: SupervisedHyperparameters | ReinforcementHyperparameters, where: str) -> None:
     for name, (low, high) in _RANGES.items():
         value = getattr(values, name, "auto")
-        if value != "auto" and not low <= value <= high:
+        if isinstance(value, int | float) and not low <= value <= high:
             bound = f"at least {low:g}" if high == float("inf") else f"{low:g} to {high:g}"
             raise InvalidRequest(f"'{name}' must be 'auto' or {bound}; got {value}.", param=f"{where}.{name}")
     rate = values.learning_rate_multiplier
-    if rate != "auto" and not 0 < rate < float("inf"):
+    if not isinstance(rate, str) and not 0 < rate < float("inf"):
         raise InvalidRequest(
-            f"'learning_rate_multiplier' must be 'auto' or above 0; got {rate}.", param=f"{where}.learning_rate_multiplier"
+            f"'learning_rate_multiplier' must be 'auto' or above 0; got {rate}.",
+            param=f"{where}.learning_rate_multiplier",
         )
 
 
@@ -101,7 +104,9 @@ def _check_scalars(request: FineTuningJobRequest) -> None:
     if request.seed is not None and not 0 <= request.seed <= _MAX_SEED:
         raise InvalidRequest(f"'seed' must be 0 to {_MAX_SEED}; got {request.seed}.", param="seed")
     if request.integrations:
-        raise InvalidRequest("'integrations' are not offered: nothing leaves the boundary. Remove it.", param="integrations")
+        raise InvalidRequest(
+            "'integrations' are not offered: nothing leaves the boundary. Remove it.", param="integrations"
+        )
     check_metadata(request.metadata or {})
 
 

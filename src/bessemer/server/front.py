@@ -1,6 +1,6 @@
 """The outermost ASGI application: request id, body limit, authentication, error shape, access log, metrics.
 
-Plain ASGI, no middleware class between the socket and the handler, so a disconnect reaches the handler (gateway.md G16).
+Plain ASGI, no middleware class between the socket and the handler, so a disconnect reaches the handler.
 Knows no endpoint; what needs no key is given to it.
 """
 

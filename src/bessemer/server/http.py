@@ -5,10 +5,10 @@ Decides how a body becomes a type and a value becomes bytes, and cancels work wh
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -27,7 +27,17 @@ _JSON_TYPE: Final = (b"content-type", b"application/json")
 _END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
-class ClientGone(Exception):  # noqa: N818 - an event, not a failure
+class ClosableEvents(Protocol):
+    """Events as bytes, to be closed when nobody wants them any more."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Iterate over the events."""
+
+    async def aclose(self) -> None:
+        """Stop making events and free what is behind them."""
+
+
+class ClientGone(Exception):
     """The client closed the connection before its answer was complete."""
 
 
@@ -44,7 +54,9 @@ class JSONResponse:
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """Send status, headers and body."""
         length = (b"content-length", str(len(self.body)).encode())
-        await send({"type": "http.response.start", "status": self.status, "headers": [_JSON_TYPE, length, *self.headers]})
+        await send(
+            {"type": "http.response.start", "status": self.status, "headers": [_JSON_TYPE, length, *self.headers]}
+        )
         await send({"type": "http.response.body", "body": self.body})
 
 
@@ -74,20 +86,23 @@ class EventStream:
 
     __slots__ = ("events", "headers")
 
-    def __init__(self, events: AsyncGenerator[bytes, None], headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    def __init__(self, events: ClosableEvents, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         self.events = events
-        self.headers = headers
+        self.headers = [
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"cache-control", b"no-cache"),
+            *headers,
+        ]
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        """Send events until the generator ends or the client leaves. Raises ClientGone in the latter case."""
-        headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"), *self.headers]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await while_connected(receive, self._pump(send))
+        """Send events until they end or the client leaves. Raises ClientGone in the latter case."""
+        async with aclosing(self.events):
+            await send({"type": "http.response.start", "status": 200, "headers": self.headers})
+            await while_connected(receive, self._pump(send))
 
     async def _pump(self, send: Send) -> None:
-        async with aclosing(self.events) as events:
-            async for event in events:
-                await send({"type": "http.response.body", "body": event, "more_body": True})
+        async for event in self.events:
+            await send({"type": "http.response.body", "body": event, "more_body": True})
         await send(_END)
 
 
@@ -139,7 +154,10 @@ def invalid(error: msgspec.ValidationError) -> InvalidRequest:
     path = where["path"] if where else ""
     problem = text[: where.start()] if where else text
     field = _FIELD.search(problem)
-    names = [*re.sub(r"\[(\d+)\]", r".\1", path).strip(".").replace("[...]", ".*").split("."), field["field"] if field else ""]
+    names = [
+        *re.sub(r"\[(\d+)\]", r".\1", path).strip(".").replace("[...]", ".*").split("."),
+        field["field"] if field else "",
+    ]
     param = ".".join(name for name in names if name) or None
     if problem.startswith("Object contains unknown field"):
         return InvalidRequest(f"Unknown parameter: {param!r}. Remove it.", param=param, code="unknown_parameter")

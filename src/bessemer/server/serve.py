@@ -52,7 +52,7 @@ async def _serve(settings: Settings, announce: Callable[[Started], None], *, wor
         write_secret(settings.data / ADMIN_KEY_FILE, admin_key)
     host, port = listener.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             build(services),
             http="httptools",
@@ -66,8 +66,9 @@ async def _serve(settings: Settings, announce: Callable[[Started], None], *, wor
         )
     )
     serving = asyncio.ensure_future(server.serve(sockets=[listener]))
-    while not server.started and not serving.done():
-        await asyncio.sleep(0.005)
+    listening = asyncio.ensure_future(server.listening.wait())
+    await asyncio.wait((serving, listening), return_when=asyncio.FIRST_COMPLETED)
+    listening.cancel()
     supervisor = None
     if server.started:
         (settings.data / URL_FILE).write_text(url + "\n")
@@ -82,6 +83,18 @@ async def _serve(settings: Settings, announce: Callable[[Started], None], *, wor
             await supervisor
 
 
+class _Server(uvicorn.Server):
+    """Tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
@@ -91,7 +104,7 @@ def _bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ConfigError(
-            f"Cannot listen on {host}:{port}: {error.strerror}. Choose another with --port (0: any free one) or --host.",
+            f"Cannot listen on {host}:{port}: {error.strerror}. Choose another with --port (0: any free).",
             param="port",
         ) from None
     listener.set_inheritable(False)

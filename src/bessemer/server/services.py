@@ -12,6 +12,7 @@ from bessemer.flywheel.services import Services as FlywheelServices
 from bessemer.gateway.pipeline import Gateway
 from bessemer.governance.keys import Keys
 from bessemer.registry.catalog import Catalog
+from bessemer.server.authentication import Authenticator
 from bessemer.store.audit import AuditEvent
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
@@ -29,6 +30,7 @@ class Services:
     catalog: Catalog
     gateway: Gateway
     keys: Keys
+    authenticator: Authenticator
     writer: Writer
     metrics: Metrics
     graders: GraderServices

@@ -52,7 +52,7 @@ def exit_with_parent() -> None:
     """In the child: send SIGTERM to this process when its standard input ends, SIGKILL when that does not help."""
 
     def watch() -> None:
-        while sys.stdin.buffer.raw.read(1024):
+        while os.read(sys.stdin.fileno(), 1024):
             pass
         os.kill(os.getpid(), signal.SIGTERM)
         threading.Event().wait(_STOP_S)

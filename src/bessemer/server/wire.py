@@ -30,7 +30,7 @@ class RouteBody(StrictWire):
     """Required by POST; PUT takes it from the path."""
     targets: list[str | Target] | None = None
     steps: list[Step] | None = None
-    fallbacks: list[str | Target] = []
+    fallbacks: list[str | Target] = msgspec.field(default_factory=list)
     guarantee: Guarantee | None = None
     reason: str = ""
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+import msgspec
 from starlette.types import ASGIApp
 
 from bessemer.core.errors import InvalidRequest, NotFound
@@ -26,7 +27,7 @@ class JobsQuery(StrictWire):
 
     limit: int = 20
     after: str | None = None
-    metadata: dict[str, str] = {}
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
     """`metadata[k]=v`: every pair must match."""
 
 
@@ -96,9 +97,7 @@ def _find(call: Call, query: JobsQuery, limit: int) -> list[JobRow]:
     found: list[JobRow] = []
     after = query.after
     while len(found) <= limit:
-        batch = job_rows.find(
-            call.services.database, kind=JobKind.FINE_TUNING, limit=limit + 1, after=after
-        )
+        batch = job_rows.find(call.services.database, kind=JobKind.FINE_TUNING, limit=limit + 1, after=after)
         found += [row for row in batch if query.metadata.items() <= row.metadata.items()]
         if len(batch) <= limit:
             break
@@ -138,6 +137,9 @@ def steer(call: Call, row: JobRow, control: Control | None) -> JobRow:
     target = {Control.CANCEL: JobStatus.CANCELLED, Control.PAUSE: JobStatus.PAUSED, None: JobStatus.QUEUED}[control]
     if row.status in idle:
         job_rows.request(database, row.id, None)
+        if control is None:  # the worker starts a new workflow on the same state
+            result = row.result or {}
+            job_rows.update(database, row.id, result=result | {"resumed": result.get("resumed", 0) + 1})
         row = job_rows.transition(database, row.id, idle, target)
         if target is JobStatus.CANCELLED:
             row = job_rows.update(database, row.id, finished_at=time.time())
@@ -156,9 +158,7 @@ async def events(call: Call) -> ASGIApp:
     query = call.query(ListQuery)
     limit = page_limit(query.limit)
     row = await asyncio.to_thread(_row, call)
-    rows = await asyncio.to_thread(
-        job_rows.events, call.services.database, row.id, limit=limit + 1, after=query.after
-    )
+    rows = await asyncio.to_thread(job_rows.events, call.services.database, row.id, limit=limit + 1, after=query.after)
     return JSONResponse(page(rows, limit, _event, lambda event: event.id))
 
 

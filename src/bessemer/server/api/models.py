@@ -20,7 +20,9 @@ async def get_model(call: Call) -> ASGIApp:
     name = call.path("model")
     row = known(call.services.catalog, call.services.settings.organization).get(name)
     if row is None:
-        raise NotFound(f"The model {name!r} does not exist; GET /v1/models lists those that do.", code="model_not_found")
+        raise NotFound(
+            f"The model {name!r} does not exist; GET /v1/models lists those that do.", code="model_not_found"
+        )
     return JSONResponse(row)
 
 
@@ -33,7 +35,7 @@ def known(catalog: Catalog, organization: str) -> dict[str, ModelObject]:
 
     for route in catalog.routes():
         changes = catalog.route_history(route.name)
-        add(route.name, changes[-1].created_at if changes else 0, organization)
+        add(route.name, max((change.changed_at for change in changes), default=0), organization)
     for model in catalog.models():
         add(model.name, 0, model.provider.value)
     for alias in catalog.aliases():

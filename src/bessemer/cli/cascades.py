@@ -1,0 +1,69 @@
+"""`cascade`: a small model answers, a large one helps when it is not sure, with a stated guarantee."""
+
+from typing import Annotated, Any
+
+import typer
+
+from bessemer.cli import follow
+from bessemer.cli.client import segment
+from bessemer.cli.metric import Grader, Label, MetricType, Positive, metric_of
+from bessemer.cli.options import AsJson, DryRun, Limit, change, client_of, list_rows
+from bessemer.cli.output import show_row
+
+app = typer.Typer(help="Cascades.", no_args_is_help=True)
+
+_PATH = "/v1/cascades"
+
+
+@app.command("run")
+def run(
+    context: typer.Context,
+    route: str,
+    dataset: Annotated[str, typer.Option("--dataset", help="Dataset id.")],
+    small: Annotated[str, typer.Option("--small", help="Model, alias or version that answers first.")],
+    large: Annotated[str, typer.Option("--large", help="Model, alias or version that helps.")],
+    alpha: Annotated[float, typer.Option("--alpha", min=0, help="Most that may be lost, in the metric's unit.")],
+    metric: MetricType = "label_accuracy",
+    label: Label = None,
+    positive: Positive = None,
+    grader: Grader = None,
+    rule: Annotated[str, typer.Option("--rule", help="loss, error, f1 or bootstrap.")] = "loss",
+    delta: Annotated[float, typer.Option("--delta", help="The guarantee holds with probability 1 - delta.")] = 0.1,
+    score: Annotated[str | None, typer.Option("--score", help="Confidence score; default choice_margin.")] = None,
+    apply: Annotated[bool, typer.Option("--apply/--no-apply", help="Put the route into force.")] = True,
+    wait: Annotated[bool, typer.Option("--wait", help="Print events until it has finished.")] = False,
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Calibrate the small model, choose a threshold by risk control, and make the route a cascade."""
+    body: dict[str, Any] = {
+        "route": route,
+        "dataset": dataset,
+        "small": small,
+        "large": large,
+        "metric": metric_of(metric, label, positive, grader),
+        "alpha": alpha,
+        "delta": delta,
+        "rule": rule,
+        "score": score,
+        "apply": apply,
+    }
+    if wait and not dry_run:
+        client = client_of(context)
+        job = client.send("POST", _PATH, body)
+        show_row(follow.wait(client, f"{_PATH}/{job['id']}", quiet=as_json), as_json=as_json)
+    else:
+        change(context, "POST", _PATH, body, route, "{id} is {status}.", as_json=as_json, dry_run=dry_run)
+
+
+@app.command("list")
+def list_cascades(context: typer.Context, limit: Limit = 20, as_json: AsJson = False) -> None:
+    """List cascade jobs, newest first."""
+    columns = ("id", "status", "request.route", "result.threshold", "result.accepted_share", "created_at")
+    list_rows(context, _PATH, columns, {"limit": limit}, as_json=as_json)
+
+
+@app.command("show")
+def show(context: typer.Context, cascade: str, as_json: AsJson = False) -> None:
+    """Show one cascade job with its curve and guarantee."""
+    show_row(client_of(context).get(f"{_PATH}/{segment(cascade)}"), as_json=as_json)

@@ -1,0 +1,63 @@
+"""`dataset`: frozen datasets."""
+
+from typing import Annotated
+
+import typer
+
+from bessemer.cli.client import segment
+from bessemer.cli.options import AsJson, DryRun, Limit, change, client_of, list_rows
+from bessemer.cli.output import show_row
+from bessemer.core.errors import ConfigError
+
+app = typer.Typer(help="Frozen, content-hashed datasets.", no_args_is_help=True)
+
+
+@app.command("build")
+def build(
+    context: typer.Context,
+    name: str,
+    route: Annotated[str | None, typer.Option("--route", help="Inferences of this route alone.")] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", help="Prompt that renders structured input.")] = None,
+    split: Annotated[
+        list[str] | None, typer.Option("--split", help="e.g. train=0.7; all of them must sum to 1.")
+    ] = None,
+    metric: Annotated[str, typer.Option("--metric", help="The boolean feedback that is the verdict.")] = "verdict",
+    supervised: Annotated[bool, typer.Option("--supervised", help="Files end in the demonstration.")] = False,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Examples at most.")] = None,
+    salt: Annotated[str, typer.Option("--salt", help="Another salt gives other splits.")] = "",
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Freeze inferences and their feedback into a dataset, split by hash of the input."""
+    body = {
+        "name": name,
+        "route": route,
+        "prompt": prompt,
+        "splits": dict(_split(text) for text in split) if split else None,
+        "metric": metric,
+        "supervised": supervised,
+        "limit": limit,
+        "salt": salt,
+    }
+    change(context, "POST", "/v1/datasets", body, name, "{id}  {counts}", as_json=as_json, dry_run=dry_run)
+
+
+def _split(text: str) -> tuple[str, float]:
+    name, _, share = text.partition("=")
+    try:
+        return name, float(share)
+    except ValueError:
+        raise ConfigError(f"{text!r} is not split=share, e.g. train=0.7.", param="split") from None
+
+
+@app.command("list")
+def list_datasets(context: typer.Context, limit: Limit = 20, as_json: AsJson = False) -> None:
+    """List datasets, newest first."""
+    columns = ("id", "name", "counts", "sha256", "created_at")
+    list_rows(context, "/v1/datasets", columns, {"limit": limit}, as_json=as_json)
+
+
+@app.command("show")
+def show(context: typer.Context, dataset: str, as_json: AsJson = False) -> None:
+    """Show one dataset: counts, files, provenance."""
+    show_row(client_of(context).get(f"/v1/datasets/{segment(dataset)}"), as_json=as_json)

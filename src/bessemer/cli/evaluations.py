@@ -1,0 +1,80 @@
+"""`eval`: systems scored on a dataset, and the gate."""
+
+from typing import Annotated, Any
+
+import typer
+
+from bessemer.cli import follow
+from bessemer.cli.client import segment
+from bessemer.cli.metric import Grader, Label, MetricType, Positive, metric_of
+from bessemer.cli.options import AsJson, DryRun, Limit, change, client_of, list_rows
+from bessemer.cli.output import show_row
+from bessemer.core.errors import ConfigError
+
+app = typer.Typer(help="Evaluations.", no_args_is_help=True)
+
+_PATH = "/v1/evaluations"
+
+
+@app.command("run")
+def run(
+    context: typer.Context,
+    dataset: Annotated[str, typer.Option("--dataset", help="Dataset id.")],
+    target: Annotated[list[str], typer.Option("--target", help="Route, model, alias or version; repeat for more.")],
+    metric: MetricType = "label_accuracy",
+    label: Label = None,
+    positive: Positive = None,
+    grader: Grader = None,
+    split: Annotated[str, typer.Option("--split")] = "holdout",
+    candidate: Annotated[str | None, typer.Option("--candidate", help="A target that must not be worse ...")] = None,
+    reference: Annotated[str | None, typer.Option("--reference", help="... than this one ...")] = None,
+    margin: Annotated[float, typer.Option("--margin", min=0, help="... by more than this.")] = 0.0,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Examples at most.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Print events until it has finished.")] = False,
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Score targets on a split; with --candidate and --reference, apply the non-inferiority gate."""
+    if (candidate is None) != (reference is None):
+        raise ConfigError("--candidate and --reference belong together.", param="candidate")
+    gate = None if candidate is None else {"candidate": candidate, "reference": reference, "margin": margin}
+    body: dict[str, Any] = {
+        "dataset": dataset,
+        "targets": target,
+        "metric": metric_of(metric, label, positive, grader),
+        "split": split,
+        "gate": gate,
+        "limit": limit,
+    }
+    if wait and not dry_run:
+        client = client_of(context)
+        job = client.send("POST", _PATH, body)
+        show_row(follow.wait(client, f"{_PATH}/{job['id']}", quiet=as_json), as_json=as_json)
+    else:
+        change(context, "POST", _PATH, body, "evaluation", "{id} is {status}.", as_json=as_json, dry_run=dry_run)
+
+
+@app.command("list")
+def list_evaluations(context: typer.Context, limit: Limit = 20, as_json: AsJson = False) -> None:
+    """List evaluations, newest first."""
+    columns = ("id", "status", "request.dataset", "request.targets", "result.gate.passed", "created_at")
+    list_rows(context, _PATH, columns, {"limit": limit}, as_json=as_json)
+
+
+@app.command("show")
+def show(context: typer.Context, evaluation: str, as_json: AsJson = False) -> None:
+    """Show one evaluation with its rows and gate."""
+    show_row(client_of(context).get(f"{_PATH}/{segment(evaluation)}"), as_json=as_json)
+
+
+@app.command("wait")
+def wait_for(context: typer.Context, evaluation: str, as_json: AsJson = False) -> None:
+    """Print an evaluation's events until it has finished; exit code 2 when it failed."""
+    show_row(follow.wait(client_of(context), f"{_PATH}/{segment(evaluation)}", quiet=as_json), as_json=as_json)
+
+
+@app.command("cancel")
+def cancel(context: typer.Context, evaluation: str, as_json: AsJson = False, dry_run: DryRun = False) -> None:
+    """Cancel an evaluation."""
+    path = f"{_PATH}/{segment(evaluation)}/cancel"
+    change(context, "POST", path, None, evaluation, "{id} is {status}.", as_json=as_json, dry_run=dry_run)

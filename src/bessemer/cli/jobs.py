@@ -1,0 +1,122 @@
+"""`jobs`: fine-tuning jobs."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bessemer.cli import follow
+from bessemer.cli.client import segment
+from bessemer.cli.options import AsJson, DryRun, Limit, change, client_of, list_rows, read_json
+from bessemer.cli.output import show_row
+from bessemer.core.errors import ConfigError
+
+app = typer.Typer(help="Fine-tuning jobs.", no_args_is_help=True)
+
+_PATH = "/v1/fine_tuning/jobs"
+Wait = Annotated[bool, typer.Option("--wait", help="Print events until the job has finished.")]
+
+
+@app.command("create")
+def create(
+    context: typer.Context,
+    model: Annotated[str, typer.Option("--model", help="A local model or a version of one.")],
+    training_file: Annotated[str, typer.Option("--training-file", help="File id.")],
+    validation_file: Annotated[str | None, typer.Option("--validation-file", help="File id.")] = None,
+    grader: Annotated[Path | None, typer.Option("--grader", help="JSON file; makes it a reinforcement job.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="A hyperparameter, e.g. n_epochs=2; repeat for more.")
+    ] = None,
+    suffix: Annotated[str | None, typer.Option("--suffix")] = None,
+    seed: Annotated[int | None, typer.Option("--seed")] = None,
+    wait: Wait = False,
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Start a job: supervised, or with --grader reinforcement."""
+    body: dict[str, Any] = {"hyperparameters": dict(_setting(text) for text in setting or ())}
+    kind = "supervised"
+    if grader is not None:
+        kind = "reinforcement"
+        body["grader"] = read_json(grader, "the grader")
+    request = {
+        "model": model,
+        "training_file": training_file,
+        "validation_file": validation_file,
+        "suffix": suffix,
+        "seed": seed,
+        "method": {"type": kind, kind: body},
+    }
+    sentence = "{id} is {status}."
+    if wait and not dry_run:
+        job = client_of(context).send("POST", _PATH, request)
+        show_row(follow.wait(client_of(context), f"{_PATH}/{job['id']}", quiet=as_json), as_json=as_json)
+    else:
+        change(context, "POST", _PATH, request, "fine_tuning.job", sentence, as_json=as_json, dry_run=dry_run)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"{text!r} is not name=value.", param="set")
+    try:
+        number = float(value)
+    except ValueError:
+        return name, value
+    return name, int(number) if number.is_integer() and "." not in value else number
+
+
+@app.command("list")
+def list_jobs(context: typer.Context, limit: Limit = 20, as_json: AsJson = False) -> None:
+    """List jobs, newest first."""
+    columns = ("id", "status", "model", "method.type", "fine_tuned_model", "created_at")
+    list_rows(context, _PATH, columns, {"limit": limit}, as_json=as_json)
+
+
+@app.command("show")
+def show(context: typer.Context, job: str, as_json: AsJson = False) -> None:
+    """Show one job."""
+    show_row(client_of(context).get(f"{_PATH}/{segment(job)}"), as_json=as_json)
+
+
+@app.command("events")
+def events(context: typer.Context, job: str, limit: Limit = 20, as_json: AsJson = False) -> None:
+    """List a job's events, newest first."""
+    columns = ("created_at", "level", "message")
+    list_rows(context, f"{_PATH}/{segment(job)}/events", columns, {"limit": limit}, as_json=as_json)
+
+
+@app.command("checkpoints")
+def checkpoints(context: typer.Context, job: str, limit: Limit = 10, as_json: AsJson = False) -> None:
+    """List a job's checkpoints, newest first."""
+    columns = ("step_number", "fine_tuned_model_checkpoint", "metrics")
+    list_rows(context, f"{_PATH}/{segment(job)}/checkpoints", columns, {"limit": limit}, as_json=as_json)
+
+
+@app.command("wait")
+def wait_for(context: typer.Context, job: str, as_json: AsJson = False) -> None:
+    """Print a job's events until it has finished; exit code 2 when it failed."""
+    show_row(follow.wait(client_of(context), f"{_PATH}/{segment(job)}", quiet=as_json), as_json=as_json)
+
+
+def _steer(context: typer.Context, job: str, verb: str, *, as_json: bool, dry_run: bool) -> None:
+    path = f"{_PATH}/{segment(job)}/{verb}"
+    change(context, "POST", path, None, job, "{id} is {status}.", as_json=as_json, dry_run=dry_run)
+
+
+@app.command("cancel")
+def cancel(context: typer.Context, job: str, as_json: AsJson = False, dry_run: DryRun = False) -> None:
+    """Cancel a job."""
+    _steer(context, job, "cancel", as_json=as_json, dry_run=dry_run)
+
+
+@app.command("pause")
+def pause(context: typer.Context, job: str, as_json: AsJson = False, dry_run: DryRun = False) -> None:
+    """Pause a job at its next checkpoint."""
+    _steer(context, job, "pause", as_json=as_json, dry_run=dry_run)
+
+
+@app.command("resume")
+def resume(context: typer.Context, job: str, as_json: AsJson = False, dry_run: DryRun = False) -> None:
+    """Resume a paused job."""
+    _steer(context, job, "resume", as_json=as_json, dry_run=dry_run)

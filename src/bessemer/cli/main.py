@@ -1,0 +1,82 @@
+"""The command line. Thin: every verb is a request to the control API; `up` and `worker` run the processes.
+
+Importing this module loads neither torch nor the web framework. A wrong command ends with one line on standard error
+and exit code 2.
+"""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from bessemer.cli import cascades, datasets, evaluations, feedback, files, jobs, keys, processes, registry
+from bessemer.cli.options import Data, Session
+from bessemer.cli.output import ErrorKind, kind_of, show_error
+from bessemer.core.errors import BessemerError
+
+app = typer.Typer(
+    name="bessemer",
+    help="An open AI factory that an organisation runs inside its own boundary.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    url: Annotated[
+        str | None, typer.Option("--url", help="The server; default: BESSEMER_URL, then the data folder's.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", help="API key; default: BESSEMER_API_KEY, then the data folder's admin key.")
+    ] = None,
+    data: Data = None,
+) -> None:
+    """An open AI factory that an organisation runs inside its own boundary."""
+    context.obj = Session(url, key, data)
+
+
+processes.register(app)
+registry.register(app)
+for name, group in (
+    ("files", files.app),
+    ("jobs", jobs.app),
+    ("feedback", feedback.app),
+    ("dataset", datasets.app),
+    ("eval", evaluations.app),
+    ("cascade", cascades.app),
+    ("keys", keys.app),
+):
+    app.add_typer(group, name=name)
+
+
+def main() -> None:
+    """Run the command line; the exit code is 0, or 2 with one line on standard error."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command line given as a list and return the exit code."""
+    as_json = "--json" in arguments
+    try:
+        result = app(args=arguments, prog_name="bessemer", standalone_mode=False)
+    except TyperException as error:
+        message = error.format_message() if hasattr(error, "format_message") else str(error)
+        if not message.strip():  # the help was printed
+            return 2
+        show_error(message, type(error).__name__, ErrorKind.USAGE, None, as_json=as_json)
+        return 2
+    except BessemerError as error:
+        show_error(error.message, type(error).__name__, kind_of(error), error.status, as_json=as_json)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,78 @@
+"""Options that many verbs share, and the session they open."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bessemer.cli.client import Client, connect
+from bessemer.cli.output import show_change, show_rows
+from bessemer.core.errors import ConfigError
+from bessemer.core.settings import Settings
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="Rows at most.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why, for the record.")]
+Data = Annotated[
+    Path | None, typer.Option("--data", envvar="BESSEMER_DATA", help="Data folder: database, artifacts, models, keys.")
+]
+
+
+class Session:
+    """Where the verbs of this command line go; connects on first use."""
+
+    def __init__(self, url: str | None, key: str | None, data: Path | None) -> None:
+        self._url, self._key = url, key
+        self.data = data
+
+    @property
+    def client(self) -> Client:
+        """The client. Raises ConfigError when there is no key."""
+        return connect(self._url, self._key, self.data or Settings().data)
+
+
+def client_of(context: typer.Context) -> Client:
+    """Return the session's client."""
+    session = context.find_object(Session)
+    assert session is not None
+    return session.client
+
+
+def list_rows(
+    context: typer.Context, path: str, columns: tuple[str, ...], query: dict[str, Any], *, as_json: bool
+) -> None:
+    """GET a list and print it."""
+    answer = client_of(context).get(path, query)
+    show_rows(answer["data"], columns, as_json=as_json, truncated=bool(answer.get("has_more")))
+
+
+def change(
+    context: typer.Context,
+    method: str,
+    path: str,
+    body: dict[str, Any] | None,
+    target: str,
+    sentence: str,
+    *,
+    as_json: bool,
+    dry_run: bool = False,
+) -> Any:
+    """Send a change and print it; `sentence` may use the answer's fields (`{id}`). Returns the answer, None if dry."""
+    if dry_run:
+        detail = {"method": method, "path": path, "body": body}
+        show_change(target, detail, "", as_json=as_json, dry_run=True)
+        return None
+    answer = client_of(context).send(method, path, body)
+    text = sentence.format_map(answer) if isinstance(answer, dict) else sentence
+    show_change(str(answer.get("id", target)), answer, text, as_json=as_json)
+    return answer
+
+
+def read_json(file: Path, what: str) -> Any:
+    """Return a JSON file's value. Raises ConfigError that names the file."""
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"Cannot read {what} from {str(file)!r}: {error}.", param=what) from None

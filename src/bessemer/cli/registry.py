@@ -1,0 +1,148 @@
+"""`models`, `versions`, `routes`, `promote`, `rollback`, `usage`: what is served, and what is moved."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bessemer.cli.client import segment
+from bessemer.cli.options import AsJson, DryRun, Reason, change, client_of, list_rows, read_json
+from bessemer.cli.output import show_row
+from bessemer.core.errors import ConfigError
+
+models = typer.Typer(help="Everything a client may write in `model`.", no_args_is_help=True)
+versions = typer.Typer(help="Immutable versions of models.", no_args_is_help=True)
+routes = typer.Typer(help="Routes: how a request is answered.", no_args_is_help=True)
+
+ModelFilter = Annotated[str | None, typer.Option("--model", help="Versions of this model alone.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the groups and verbs to the command line."""
+    app.add_typer(models, name="models")
+    app.add_typer(versions, name="versions")
+    app.add_typer(routes, name="routes")
+    app.command()(promote)
+    app.command()(rollback)
+    app.command()(usage)
+
+
+@models.command("list")
+def list_models(context: typer.Context, as_json: AsJson = False) -> None:
+    """List routes, models, aliases and versions."""
+    list_rows(context, "/v1/models", ("id", "owned_by", "created"), {}, as_json=as_json)
+
+
+@models.command("show")
+def show_model(context: typer.Context, name: str, as_json: AsJson = False) -> None:
+    """Show one of them."""
+    show_row(client_of(context).get(f"/v1/models/{segment(name)}"), as_json=as_json)
+
+
+@versions.command("list")
+def list_versions(context: typer.Context, model: ModelFilter = None, as_json: AsJson = False) -> None:
+    """List versions."""
+    columns = ("id", "model", "created_at", "lineage.base", "lineage.job_id")
+    list_rows(context, "/v1/versions", columns, {"model": model}, as_json=as_json)
+
+
+@versions.command("show")
+def show_version(context: typer.Context, version: str, as_json: AsJson = False) -> None:
+    """Show one version with its lineage."""
+    show_row(client_of(context).get(f"/v1/versions/{segment(version)}"), as_json=as_json)
+
+
+@versions.command("aliases")
+def list_aliases(context: typer.Context, model: ModelFilter = None, as_json: AsJson = False) -> None:
+    """List aliases and the versions they name."""
+    columns = ("model", "name", "version", "moved_at", "reason")
+    list_rows(context, "/v1/aliases", columns, {"model": model}, as_json=as_json)
+
+
+@routes.command("list")
+def list_routes(context: typer.Context, as_json: AsJson = False) -> None:
+    """List routes."""
+    list_rows(context, "/v1/routes", ("name", "steps", "guarantee.statement"), {}, as_json=as_json)
+
+
+@routes.command("show")
+def show_route(context: typer.Context, name: str, as_json: AsJson = False) -> None:
+    """Show one route."""
+    show_row(client_of(context).get(f"/v1/routes/{segment(name)}"), as_json=as_json)
+
+
+@routes.command("put")
+def put_route(
+    context: typer.Context,
+    name: str,
+    target: Annotated[
+        list[str] | None, typer.Option("--target", help="A model, alias or version; repeat to split.")
+    ] = None,
+    file: Annotated[Path | None, typer.Option("--file", help="JSON file of the whole route instead.")] = None,
+    reason: Reason = "",
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Write a route; it wins over the configuration file's until it is rolled back."""
+    if (file is None) == (not target):
+        raise ConfigError("Give either --target or --file.", param="target")
+    body: dict[str, Any] = {"targets": target} if file is None else dict(read_json(file, "the route"))
+    body |= {"reason": reason}
+    path = f"/v1/routes/{segment(name)}"
+    change(context, "PUT", path, body, name, f"Route {name} written.", as_json=as_json, dry_run=dry_run)
+
+
+@routes.command("rollback")
+def rollback_route(
+    context: typer.Context,
+    name: str,
+    reason: Reason = "",
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Put back what a route was before its last change."""
+    path = f"/v1/routes/{segment(name)}/rollback"
+    change(
+        context, "POST", path, {"reason": reason}, name, f"Route {name} rolled back.", as_json=as_json, dry_run=dry_run
+    )
+
+
+def promote(
+    context: typer.Context,
+    version: str,
+    alias: Annotated[str, typer.Option("--alias", help="challenger or champion.")] = "champion",
+    evaluation: Annotated[
+        str | None, typer.Option("--evaluation", help="Whose gate it passed; default: the newest.")
+    ] = None,
+    reason: Reason = "",
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Move an alias to a version; `champion` needs a passed gate."""
+    body = {"alias": alias, "evaluation": evaluation, "reason": reason}
+    path = f"/v1/versions/{segment(version)}/promote"
+    change(context, "POST", path, body, version, f"{alias} now names {version}.", as_json=as_json, dry_run=dry_run)
+
+
+def rollback(
+    context: typer.Context,
+    model: str,
+    alias: Annotated[str, typer.Option("--alias")] = "champion",
+    reason: Reason = "",
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Move a model's alias back to what it named before (routes: `bessemer routes rollback`)."""
+    path = f"/v1/models/{segment(model)}/rollback"
+    body = {"alias": alias, "reason": reason}
+    change(context, "POST", path, body, model, f"{model}:{alias} rolled back.", as_json=as_json, dry_run=dry_run)
+
+
+def usage(
+    context: typer.Context,
+    route: Annotated[str | None, typer.Option("--route")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show calls, tokens, cost and seconds per route and version."""
+    columns = ("route", "version", "provider", "calls", "input_tokens", "output_tokens", "cost_usd", "unpriced_calls")
+    list_rows(context, "/v1/usage", columns, {"route": route}, as_json=as_json)
