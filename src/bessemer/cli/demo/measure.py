@@ -1,0 +1,121 @@
+"""Scores answers against what is known to be right: system rows with intervals, and quality against escalated share."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from bessemer.cli.demo.application import Answer, Application
+from bessemer.core.types import JSON, Frozen, Interval
+from bessemer.evals.metrics import Terms, attribute_counts, label_terms, parse_attributes
+from bessemer.evals.statistics import ratio_interval
+from bessemer.evals.truth import parse_label
+from bessemer.flywheel.charts import Series
+from bessemer.flywheel.report import SystemRow
+
+Scorer = Callable[[str, str | None], Terms | None]
+"""Terms of the metric for (question id, answer text); None is unscorable."""
+
+
+def label_scorer(truth: Mapping[str, str], labels: Sequence[str], positive: str) -> Scorer:
+    """F1 of the positive label."""
+
+    def score(question: str, text: str | None) -> Terms:
+        return label_terms(parse_label(text, labels), truth[question], positive)
+
+    return score
+
+
+def attribute_scorer(targets: Mapping[str, JSON]) -> Scorer:
+    """Micro-F1 of attributes."""
+
+    def score(question: str, text: str | None) -> Terms:
+        return attribute_counts(parse_attributes(text), targets[question]).terms
+
+    return score
+
+
+def system_row(name: str, answers: Sequence[Answer], score: Scorer, *, seed: int, label: str = "") -> SystemRow:
+    """Measure one system on its answers; a failed request is scored like an empty answer."""
+    terms = [score(answer.question, answer.text) for answer in answers]
+    known = [term for term in terms if term is not None]
+    costs = [answer.cost_usd for answer in answers if answer.error is None]
+    escalated = [answer.escalated for answer in answers if answer.escalated is not None]
+    versions = {answer.version for answer in answers if not answer.escalated and answer.version}
+    return SystemRow(
+        name=name,
+        n=len(answers),
+        score=interval(known, seed),
+        cost_per_1k_usd=None if not costs or None in costs else sum(c for c in costs if c) / len(costs) * 1000,
+        label=label or ("recorded" if any(answer.provider == "recorded" for answer in answers) else ""),
+        version=versions.pop() if len(versions) == 1 else None,
+        small_share=1 - sum(escalated) / len(escalated) if escalated else None,
+        input_tokens=_mean([answer.input_tokens for answer in answers]),
+        output_tokens=_mean([answer.output_tokens for answer in answers]),
+        latency_p50_s=float(np.median([answer.latency_s for answer in answers])),
+        unscorable=len(terms) - len(known),
+    )
+
+
+def interval(terms: Sequence[Terms], seed: int) -> Interval | None:
+    """Return the metric with its bootstrap interval; None when nothing counts."""
+    if not terms or not sum(term.denominator for term in terms):
+        return None
+    return ratio_interval(np.array(terms, dtype=np.float64), seed=seed)
+
+
+def _mean(values: Sequence[int | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+class Small(Frozen, frozen=True):
+    """What the small model said in a cascade, and how sure it was."""
+
+    text: str | None
+    confidence: float
+    cost_usd: float | None
+
+
+async def small_answers(application: Application, route: str, questions: Sequence[str]) -> dict[str, Small]:
+    """Read the small model's own answers of the final pass from the recorded inferences, newest first."""
+    wanted = set(questions)
+    found: dict[str, Small] = {}
+    after = ""
+    while len(found) < len(wanted):
+        page = await application.get(f"/inferences?route={route}&limit=500{after}")
+        for row in page["data"]:
+            question = row["tags"].get("question")
+            if row["tags"].get("origin") != "final" or question not in wanted or question in found or not row["calls"]:
+                continue
+            call = row["calls"][0]
+            if call["confidence"] is not None:
+                found[question] = Small(text=call["output"], confidence=call["confidence"], cost_usd=call["cost_usd"])
+        if not page["has_more"]:
+            break
+        after = f"&after={page['last_id']}"
+    return found
+
+
+def quality_curve(
+    small: Mapping[str, Small], large: Mapping[str, str | None], score: Scorer, *, seed: int, points: int = 20
+) -> Series | None:
+    """Return quality over the share of requests that goes to the large model, the least confident first.
+
+    Only questions that both models answered count; None without any.
+    """
+    both = sorted((question for question in small if question in large), key=lambda q: small[q].confidence)
+    pairs = [(score(q, small[q].text), score(q, large[q])) for q in both]
+    rows = [(s, b) for s, b in pairs if s is not None and b is not None]
+    if not rows:
+        return None
+    line: list[tuple[float, float]] = []
+    low: list[float] = []
+    high: list[float] = []
+    for step in range(points + 1):
+        count = round(step / points * len(rows))
+        measured = interval([b for _, b in rows[:count]] + [s for s, _ in rows[count:]], seed)
+        if measured is not None:
+            line.append((step / points, measured.value))
+            low.append(measured.low)
+            high.append(measured.high)
+    return Series(name="cascade, any threshold", points=tuple(line), low=tuple(low), high=tuple(high))
