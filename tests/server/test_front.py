@@ -1,0 +1,151 @@
+"""The front door over a tiny router: ids, limits, keys, error shape. No socket, no services."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from bessemer.core.errors import InvalidRequest, Unauthorized
+from bessemer.core.types import Principal, Role
+from bessemer.server.front import Front
+from bessemer.server.http import JSONResponse
+
+ADMIN = Principal(key_id="key-1", name="admin", role=Role.ADMIN)
+
+
+async def authenticate(header: str | None) -> Principal:
+    if header != "Bearer good":
+        raise Unauthorized("no")
+    return ADMIN
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["path"] == "/boom":
+        raise RuntimeError("secret detail")
+    if scope["path"] == "/late":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise InvalidRequest("too late")
+    size = 0
+    while True:
+        message = await receive()
+        size += len(message.get("body", b""))
+        if not message.get("more_body"):
+            break
+    await JSONResponse({"size": size})(scope, receive, send)
+
+
+def front(seen: list[tuple[str, int]] | None = None) -> Front:
+    return Front(
+        application,
+        authenticate,
+        lambda endpoint, status, _seconds: (seen if seen is not None else []).append((endpoint, status)),
+        max_body_bytes=100,
+        max_file_bytes=1000,
+        public=frozenset({"/healthz"}),
+        local=frozenset({"/metrics"}),
+    )
+
+
+class Answer(msgspec.Struct):
+    status: int
+    headers: dict[str, str]
+    body: Any
+
+
+async def ask(
+    path: str,
+    *,
+    headers: dict[str, str] | None = None,
+    chunks: tuple[bytes, ...] = (b"",),
+    client: str = "10.0.0.9",
+    app: Front | None = None,
+) -> Answer:
+    given = {"authorization": "Bearer good"} | (headers or {})
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in given.items()],
+        "client": (client, 1234),
+    }
+    incoming = [
+        {"type": "http.request", "body": chunk, "more_body": index + 1 < len(chunks)}
+        for index, chunk in enumerate(chunks)
+    ]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return incoming.pop(0) if incoming else {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await (app or front())(scope, receive, send)
+    body = b"".join(message.get("body", b"") for message in sent[1:])
+    headers_out = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return Answer(sent[0]["status"], headers_out, msgspec.json.decode(body))
+
+
+async def test_every_answer_has_a_request_id_and_keeps_a_plain_one() -> None:
+    assert (await ask("/x")).headers["x-request-id"].startswith("req-")
+    assert (await ask("/x", headers={"x-request-id": "abc-1"})).headers["x-request-id"] == "abc-1"
+    assert (await ask("/x", headers={"x-request-id": "bad id\n"})).headers["x-request-id"].startswith("req-")
+
+
+async def test_a_body_is_refused_above_the_limit_declared_or_not() -> None:
+    declared = await ask("/x", headers={"content-length": "101"})
+    streamed = await ask("/x", chunks=(b"a" * 60, b"a" * 60))
+    assert [declared.status, streamed.status] == [413, 413]
+    assert streamed.body["error"]["code"] == "payload_too_large"
+    assert (await ask("/x", chunks=(b"a" * 60, b"a" * 40))).body == {"size": 100}
+
+
+async def test_only_a_file_upload_gets_the_larger_limit() -> None:
+    form = {"content-type": "multipart/form-data; boundary=x", "content-length": "500"}
+    assert (await ask("/v1/files", headers=form)).status == 200
+    assert (await ask("/v1/chat/completions", headers=form)).status == 413
+
+
+async def test_nothing_answers_without_a_key_but_the_public_paths() -> None:
+    bad = {"authorization": "Bearer bad"}
+    assert (await ask("/healthz", headers=bad)).status == 200
+    for path in ("/x", "/metrics", "/nowhere"):
+        refused = await ask(path, headers=bad)
+        assert refused.status == 401
+        assert refused.headers["www-authenticate"] == "Bearer"
+        assert set(refused.body["error"]) == {"message", "type", "param", "code"}
+
+
+async def test_local_paths_need_no_key_from_this_machine_itself_only() -> None:
+    bad = {"authorization": "Bearer bad"}
+    assert (await ask("/metrics", headers=bad, client="127.0.0.1")).status == 200
+    assert (await ask("/metrics", headers=bad, client="::1")).status == 200
+    assert (await ask("/metrics", headers=bad | {"x-forwarded-for": "1.2.3.4"}, client="127.0.0.1")).status == 401
+    assert (await ask("/x", headers=bad, client="127.0.0.1")).status == 401
+
+
+async def test_an_unexpected_error_is_shaped_and_says_nothing_of_the_inside() -> None:
+    seen: list[tuple[str, int]] = []
+    answer = await ask("/boom", app=front(seen))
+    assert answer.status == 500
+    assert "secret" not in answer.body["error"]["message"]
+    assert answer.headers["x-request-id"] in answer.body["error"]["message"]
+    assert seen == [("unmatched", 500)]
+
+
+async def test_an_error_after_the_first_byte_cuts_the_connection() -> None:
+    with pytest.raises(InvalidRequest):
+        await ask("/late")
+
+
+async def test_web_sockets_are_closed() -> None:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await front()({"type": "websocket", "path": "/"}, asyncio.Event().wait, send)  # type: ignore[arg-type]
+    assert sent[0]["type"] == "websocket.close"

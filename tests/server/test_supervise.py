@@ -1,0 +1,77 @@
+"""The supervisor against real processes."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bessemer.core.errors import ConfigError
+from bessemer.server.locks import only_one
+from bessemer.server.supervise import keep_running
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return not Path(f"/proc/{pid}/stat").read_text().split(") ")[1].startswith("Z")
+
+
+async def pid_in(file: Path, other_than: int = 0) -> int:
+    async with asyncio.timeout(10):
+        while True:
+            if file.exists() and (text := file.read_text()) and int(text) != other_than:
+                return int(text)
+            await asyncio.sleep(0.02)
+
+
+def child(file: Path) -> list[str]:
+    code = f"import os,pathlib,time; pathlib.Path({str(file)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    return [sys.executable, "-c", code]
+
+
+async def test_a_killed_child_comes_back_and_goes_with_its_supervisor(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    supervisor = asyncio.ensure_future(keep_running(child(file), os.environ))
+    first = await pid_in(file)
+    os.kill(first, signal.SIGKILL)
+    second = await pid_in(file, other_than=first)
+    supervisor.cancel()
+    await asyncio.gather(supervisor, return_exceptions=True)
+    assert not alive(second)
+
+
+def test_a_child_ends_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    inner = (
+        "import os,pathlib,time; from bessemer.server.supervise import exit_with_parent; exit_with_parent();"
+        f"pathlib.Path({str(file)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    )
+    outer = (
+        "import asyncio,os,sys; from bessemer.server.supervise import keep_running;"
+        f"asyncio.run(keep_running([sys.executable, '-c', {inner!r}], os.environ))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", outer])
+    pid = asyncio.run(pid_in(file))
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 5
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not alive(pid)
+
+
+def test_a_data_folder_has_one_process_of_a_kind(tmp_path: Path) -> None:
+    with only_one(tmp_path / "server.lock"):
+        with pytest.raises(ConfigError, match=r"server\.lock"), only_one(tmp_path / "server.lock"):
+            pass
+        with only_one(tmp_path / "worker.lock"):
+            pass
+    with only_one(tmp_path / "server.lock"):
+        pass
