@@ -5,6 +5,8 @@ Sections: `[models.NAME]`, `[prompts.NAME]`, `[prices.ID]`, `[routes.NAME]`. `{d
 """
 
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,7 @@ class _ModelSection(_Section, frozen=True):
     api_key_env: str | None = None
     upstream_model: str | None = None
     context_tokens: int = 2048
+    recorded: RecordedFormat | None = None
     prompt: str | None = None
     choices: tuple[str, ...] = ()
     choice_bias: tuple[float, ...] = ()
@@ -144,7 +147,8 @@ def _build(values: dict[str, Any], data: Path) -> Config:
         raise ConfigError(f"Configuration: {_explain(error, values)}", param="config") from error
     for section in ("models", "prompts", "prices", "routes"):
         for name in getattr(file, section):
-            _checked(f"{section}.{name}", lambda name=name, section=section: check_name(name, section))  # type: ignore[misc]
+            with _place(f"{section}.{name}"):
+                check_name(name, section)
     prices = {name: _price(name, section) for name, section in file.prices.items()}
     prompts = {name: Prompt(name=name, user=s.user, system=s.system) for name, s in file.prompts.items()}
     models = {name: _model(name, section, data) for name, section in file.models.items()}
@@ -165,7 +169,7 @@ def _build(values: dict[str, Any], data: Path) -> Config:
 def _explain(error: msgspec.ValidationError, values: dict[str, Any]) -> str:
     """Name the place with the file's own keys: msgspec writes `[...]` for the name of a table."""
     message = str(error).rstrip(".")
-    known = {
+    known: dict[str, type[_Section]] = {
         "models": _ModelSection,
         "prompts": _PromptSection,
         "prices": _PriceSection,
@@ -183,9 +187,11 @@ def _explain(error: msgspec.ValidationError, values: dict[str, Any]) -> str:
     return f"{message}. Known keys: {fields}."
 
 
-def _checked(place: str, make: Any) -> Any:
+@contextmanager
+def _place(place: str) -> Iterator[None]:
+    """Say in which table of the file a value is wrong."""
     try:
-        return make()
+        yield
     except ConfigError:
         raise
     except InvalidRequest as error:
@@ -227,6 +233,7 @@ def _model(name: str, section: _ModelSection, data: Path) -> Model:
         api_key_env=section.api_key_env,
         upstream_model=section.upstream_model,
         context_tokens=section.context_tokens,
+        recorded=section.recorded,
     )
 
 
@@ -238,9 +245,8 @@ def _base_version(name: str, section: _ModelSection) -> ModelVersion:
         "base_url": section.base_url,
         "upstream_model": section.upstream_model or name,
     }
-    version: ModelVersion = _checked(
-        f"models.{name}",
-        lambda: make_version(
+    with _place(f"models.{name}"):
+        return make_version(
             name,
             prompt=section.prompt,
             choices=section.choices,
@@ -249,9 +255,7 @@ def _base_version(name: str, section: _ModelSection) -> ModelVersion:
             grammar=section.grammar,
             max_tokens=section.max_tokens,
             lineage=Lineage(base=f"{name}:{content_hash(identity)[:12]}"),
-        ),
-    )
-    return version
+        )
 
 
 def _target(section: str | _TargetSection, place: str) -> Target:

@@ -48,7 +48,7 @@ class Database:
         """Open a database by URL, migrated to the newest schema. Raises as `open`."""
         database = Database(_engine(url))
         try:
-            database.write(lambda connection: (lock(connection, "migrations"), migrate(connection)))
+            database.write(_migrate)
         except BaseException:
             database.close()
             raise
@@ -75,9 +75,12 @@ class Database:
             return self._write(work)
 
     def _write(self, work: Callable[[Connection], T]) -> T:
-        with _boundary(), self._engine.connect() as connection:
-            with connection.execution_options(**{_WRITE: True}).begin():
-                return work(connection)
+        with (
+            _boundary(),
+            self._engine.connect().execution_options(**{_WRITE: True}) as connection,
+            connection.begin(),
+        ):
+            return work(connection)
 
     def ping(self) -> None:
         """Raise StoreError unless the database answers."""
@@ -86,6 +89,11 @@ class Database:
     def close(self) -> None:
         """Close every pooled connection."""
         self._engine.dispose()
+
+
+def _migrate(connection: Connection) -> None:
+    lock(connection, "migrations")
+    migrate(connection)
 
 
 def lock(connection: Connection, name: str) -> None:

@@ -54,7 +54,7 @@ class JobRow(Frozen, frozen=True):
     result: JSON | None = None
     trained_tokens: int | None = None
     control: Control | None = None
-    metadata: dict[str, str] = {}
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class JobEvent(Frozen, frozen=True):

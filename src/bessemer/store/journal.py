@@ -1,7 +1,7 @@
 """The journal: an append-only spool on disk that outlives the process.
 
 A line written here survives kill -9 as soon as `append` returns (it is in the kernel), and loss of power once the
-file is synced. Each segment file is owned by the process that holds its lock; the segments of dead processes can be adopted.
+file is synced. Each segment is owned by the process that holds its lock; those of dead processes can be adopted.
 """
 
 import fcntl

@@ -1,6 +1,7 @@
-"""Tables of the one schema, for SQLite and PostgreSQL. A noun is kept whole as JSON in `body`; columns exist to find it.
+"""Tables of the one schema, for SQLite and PostgreSQL.
 
-`migrations.py` creates these tables; a test holds both equal. Times are Unix seconds.
+A noun is kept whole as JSON in `body`; the other columns exist to find it. `migrations.py` creates these tables; a test
+holds both equal. Times are Unix seconds.
 """
 
 from sqlalchemy import DOUBLE_PRECISION, BigInteger, Column, ForeignKey, Index, MetaData, Table, Text

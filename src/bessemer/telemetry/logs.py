@@ -1,4 +1,4 @@
-"""Structured logs: one event per line, JSON for machines, coloured text on a terminal. Library logs take the same way."""
+"""Structured logs: one event per line, JSON for machines, coloured text on a terminal; library logs as well."""
 
 import logging
 import sys
@@ -51,5 +51,5 @@ def configure(level: str = "info", stream: TextIO | None = None) -> None:
 
 
 def get_logger(name: str) -> Any:
-    """Return a logger: `log.info("event", key=value)`. Values bound with structlog.contextvars are added to each event."""
+    """Return a logger: `log.info("event", key=value)`; values bound with structlog.contextvars are added to each."""
     return structlog.stdlib.get_logger(name)

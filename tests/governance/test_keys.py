@@ -1,0 +1,111 @@
+"""Keys: only those that were made and not revoked open anything."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import text
+
+from bessemer.core.errors import Forbidden, InvalidRequest, NotFound, StoreError, Unauthorized
+from bessemer.core.types import Principal, Role
+from bessemer.governance import keys as governance
+from bessemer.governance.keys import Keys, require
+from bessemer.store.database import Database
+
+
+@pytest.fixture
+def keys(database: Database) -> Keys:
+    return Keys(database)
+
+
+def test_a_key_says_who_asks(keys: Keys) -> None:
+    created = keys.create("app", Role.INFERENCE)
+    assert created.plaintext.startswith("bsm-")
+    assert keys.authenticate(f"Bearer {created.plaintext}") == Principal(
+        key_id=created.info.id, name="app", role=Role.INFERENCE
+    )
+    assert keys.authenticate(f"bearer  {created.plaintext} ").key_id == created.info.id
+    assert keys.list() == [created.info]
+
+
+def test_the_database_holds_no_key(keys: Keys, database: Database) -> None:
+    plaintext = keys.create("app", Role.MEMBER).plaintext
+    rows = database.read(lambda c: c.execute(text("SELECT * FROM api_keys")).all())
+    assert plaintext not in repr(rows)
+    assert plaintext[4:] not in repr(rows)
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", "Bearer ", "Basic abc", "Bearer bsm-wrong", "bsm-wrong", "Bearer \ud800"]
+)
+def test_anything_else_is_refused(keys: Keys, header: str | None) -> None:
+    keys.create("app", Role.MEMBER)
+    with pytest.raises(Unauthorized):
+        keys.authenticate(header)
+
+
+def test_a_revoked_key_is_refused_here_at_once_and_elsewhere_soon(
+    keys: Keys, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = Keys(database)
+    created = keys.create("app", Role.MEMBER)
+    header = f"Bearer {created.plaintext}"
+    elsewhere.authenticate(header)
+    revoked = keys.revoke(created.info.id)
+    assert revoked.revoked_at is not None
+    assert keys.revoke(created.info.id) == revoked
+    with pytest.raises(Unauthorized):
+        keys.authenticate(header)
+    monkeypatch.setattr(governance, "_REFRESH_S", 0.0)
+    with pytest.raises(Unauthorized):
+        elsewhere.authenticate(header)
+    with pytest.raises(NotFound):
+        keys.revoke("key-none")
+
+
+def test_a_key_made_elsewhere_is_known_soon(keys: Keys, database: Database) -> None:
+    elsewhere = Keys(database)
+    with pytest.raises(Unauthorized):
+        elsewhere.authenticate("Bearer bsm-none")
+    created = keys.create("app", Role.MEMBER)
+    time.sleep(0.06)
+    assert elsewhere.authenticate(f"Bearer {created.plaintext}").name == "app"
+
+
+def test_the_first_admin_key_is_made_once(keys: Keys, database: Database) -> None:
+    plaintext = keys.ensure_admin()
+    assert plaintext is not None
+    assert keys.authenticate(f"Bearer {plaintext}").role is Role.ADMIN
+    assert keys.ensure_admin() is None
+    assert Keys(database).ensure_admin() is None
+
+
+def test_known_keys_work_while_the_database_is_down(
+    postgres_url: str, postgres_admin: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database.open_url(postgres_url)
+    keys = Keys(database)
+    header = f"Bearer {keys.create('app', Role.MEMBER).plaintext}"
+    keys.authenticate(header)
+    name = postgres_url.rsplit("/", 1)[1].split("?", maxsplit=1)[0]
+    monkeypatch.setattr(governance, "_REFRESH_S", 0.0)
+    postgres_admin(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+    postgres_admin(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+    assert keys.authenticate(header).name == "app"
+    with pytest.raises(StoreError):
+        Keys(database).authenticate(header)
+    postgres_admin(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    database.close()
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a" * 201, "a\nb"])
+def test_a_name_must_be_readable(keys: Keys, name: str) -> None:
+    with pytest.raises(InvalidRequest, match="name"):
+        keys.create(name, Role.MEMBER)
+
+
+def test_a_role_may_be_required() -> None:
+    member = Principal(key_id="key-1", name="app", role=Role.MEMBER)
+    require(member, Role.ADMIN, Role.MEMBER)
+    with pytest.raises(Forbidden, match="admin"):
+        require(member, Role.ADMIN)

@@ -1,0 +1,186 @@
+"""The catalog: names resolve, changes are seen, what was changed can be undone."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.registry.test_config import GOOD
+
+from bessemer.core.errors import Conflict, InvalidRequest, NotFound
+from bessemer.core.types import Calibration, Lineage, ModelVersion, Route, Step, Target
+from bessemer.registry.catalog import Catalog
+from bessemer.registry.config import parse_config
+from bessemer.registry.versions import make_version
+from bessemer.store.database import Database
+
+CONFIG = parse_config(GOOD, Path("/data"))
+
+
+@pytest.fixture
+def catalog(database: Database) -> Iterator[Catalog]:
+    opened = Catalog(CONFIG, database)
+    yield opened
+    opened.close()
+
+
+def tuned(model: str = "small", adapter: str = "a") -> ModelVersion:
+    return make_version(
+        model, prompt="match", adapter_sha256=adapter * 64, choices=("no", "yes"), lineage=Lineage(base="small")
+    )
+
+
+def a_route(model: str, name: str = "matching") -> Route:
+    return Route(name=name, steps=(Step(targets=(Target(model=model),)),))
+
+
+def test_base_versions_are_there_from_the_start(catalog: Catalog, database: Database) -> None:
+    base = catalog.resolve("small").version
+    assert base == catalog.version(base.id)
+    assert catalog.resolve(base.id) == catalog.resolve("small")
+    assert len(Catalog(CONFIG, database).versions("small")) == 1
+
+
+def test_a_version_is_registered_once(catalog: Catalog) -> None:
+    first = catalog.register(tuned())
+    again = catalog.register(msgspec.structs.replace(tuned(), id="new", created_at=1.0))
+    assert first == again
+    assert first.id.startswith("small@")
+    assert len(catalog.versions("small")) == 2
+    assert catalog.register(tuned(adapter="b")).id != first.id
+
+
+def test_an_alias_moves_and_goes_back(catalog: Catalog) -> None:
+    one, two, three = (catalog.register(tuned(adapter=letter)) for letter in "abc")
+    with pytest.raises(NotFound, match="small:champion"):
+        catalog.resolve("small:champion")
+    for version in (one, two, three):
+        catalog.move_alias("small", "champion", version.id, "better")
+        assert catalog.resolve("small:champion").version == version
+    moved = catalog.rollback("small", "champion")
+    assert moved is not None
+    assert moved.version == two.id
+    assert catalog.resolve("small:champion").version == two
+    assert catalog.rollback("small", "champion").version == one.id  # type: ignore[union-attr]
+    assert catalog.rollback("small", "champion") is None
+    with pytest.raises(Conflict):
+        catalog.rollback("small", "champion")
+    assert [move.reason for move in catalog.alias_history("small", "champion")][-3:] == ["better"] * 3
+    assert catalog.aliases() == []
+
+
+@settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(moves=st.lists(st.one_of(st.none(), st.sampled_from("abc")), max_size=12), salt=st.uuids())
+def test_undoing_follows_a_stack(sqlite_database: Database, moves: list[str | None], salt: object) -> None:
+    """A model of the alias: moves push, rollbacks pop."""
+    catalog = Catalog(CONFIG, sqlite_database)
+    alias = f"a{salt}"
+    ids = {letter: catalog.register(tuned(adapter=letter)).id for letter in "abc"}
+    stack: list[str] = []
+    for move in moves:
+        if move is not None:
+            catalog.move_alias("small", alias, ids[move])
+            stack.append(ids[move])
+        elif stack:
+            stack.pop()
+            moved = catalog.rollback("small", alias)
+            assert (moved.version if moved else None) == (stack[-1] if stack else None)
+        else:
+            with pytest.raises(Conflict):
+                catalog.rollback("small", alias)
+    assert [a.version for a in catalog.aliases() if a.name == alias] == stack[-1:]
+
+
+def test_an_alias_points_at_its_own_model_only(catalog: Catalog) -> None:
+    large = catalog.resolve("large").version
+    with pytest.raises(NotFound, match="no version"):
+        catalog.move_alias("small", "champion", large.id)
+    with pytest.raises(InvalidRequest, match="alias"):
+        catalog.move_alias("small", "a:b", large.id)
+
+
+def test_a_tuned_model_may_have_a_name_of_its_own(catalog: Catalog) -> None:
+    version = catalog.register(tuned("matcher"))
+    grandchild = catalog.register(make_version("matcher-2", adapter_sha256="c" * 64, lineage=Lineage(base=version.id)))
+    assert catalog.resolve("matcher").model.name == "small"
+    assert catalog.resolve(grandchild.id).price.id == "hour"
+    catalog.move_alias("matcher", "champion", version.id)
+    catalog.register(tuned("matcher", "d"))
+    assert catalog.resolve("matcher").version == version
+    with pytest.raises(InvalidRequest, match="lineage"):
+        catalog.register(make_version("orphan"))
+
+
+def test_a_route_in_the_database_wins_until_it_is_rolled_back(catalog: Catalog) -> None:
+    from_file = catalog.route("matching")
+    before = catalog.config_sha256
+    catalog.put_route(a_route("large"), "cheaper")
+    catalog.put_route(a_route("small"), "cheaper still")
+    assert catalog.route("matching") == a_route("small")
+    assert catalog.config_sha256 != before
+    assert catalog.rollback_route("matching") == a_route("large")
+    assert catalog.rollback_route("matching") == from_file
+    assert catalog.config_sha256 == before
+    with pytest.raises(Conflict):
+        catalog.rollback_route("matching")
+    catalog.put_route(a_route("large", "fresh"))
+    assert catalog.rollback_route("fresh") is None
+    assert not catalog.has_route("fresh")
+    assert len(catalog.route_history("matching")) == 4
+
+
+def test_a_route_that_leads_nowhere_is_refused(catalog: Catalog) -> None:
+    for route, error in [
+        (a_route("nobody"), NotFound),
+        (a_route("small", "large"), Conflict),
+        (Route(name="empty", steps=()), InvalidRequest),
+        (a_route("small", "a b"), InvalidRequest),
+        (Route(name="x", steps=(Step(targets=(Target(model="small", prompt="none"),)),)), NotFound),
+        (Route(name="x", steps=(Step(targets=(Target(model="small", weight=0.0),)),)), InvalidRequest),
+    ]:
+        with pytest.raises(error):
+            catalog.put_route(route)
+    calibration = Calibration(version="small@000000000000", score="s", dataset_sha256="0" * 64, x=(0.0,), y=(0.0,))
+    with pytest.raises(NotFound):
+        catalog.put_route(
+            Route(name="x", steps=(Step(targets=(Target(model="small"),), threshold=0.5, calibration=calibration),))
+        )
+
+
+def test_a_name_may_be_a_route_or_a_target(catalog: Catalog) -> None:
+    assert catalog.route_or_target("matching") == catalog.route("matching")
+    version = catalog.resolve("small").version
+    assert catalog.route_or_target(version.id).steps[0].targets == (Target(model=version.id),)
+    with pytest.raises(NotFound, match=r"Known: large, small\. Known routes: cascade, matching") as caught:
+        catalog.route_or_target("gpt-4")
+    assert caught.value.error_code == "model_not_found"
+
+
+def test_cost_is_known_or_none(catalog: Catalog) -> None:
+    assert catalog.cost("small", None, None, 10.0) == pytest.approx(0.001)
+    assert catalog.cost("small", 10, 10, None) is None
+    assert catalog.cost("large", 1_000_000, 500_000, None) == pytest.approx(2.0)
+    assert catalog.cost("large", None, 5, 1.0) is None
+    catalog.register(tuned("matcher"))
+    assert catalog.cost("matcher", None, None, 10.0) == pytest.approx(0.001)
+
+
+def test_another_process_is_seen(catalog: Catalog, database: Database) -> None:
+    other = Catalog(CONFIG, database)
+    assert not other.refresh()
+    version = catalog.register(tuned())
+    catalog.put_route(a_route(version.id))
+    with pytest.raises(NotFound):
+        other.version(version.id)
+    assert other.refresh()
+    assert other.route("matching") == a_route(version.id)
+    other.watch(interval_s=0.02)
+    catalog.move_alias("small", "champion", version.id)
+    deadline = time.monotonic() + 5
+    while not other.aliases():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    other.close()

@@ -1,0 +1,121 @@
+"""The configuration file: what is right is parsed, what is wrong is refused by name."""
+
+from pathlib import Path
+
+import pytest
+
+from bessemer.core.errors import ConfigError
+from bessemer.core.types import ProviderKind, Target
+from bessemer.registry.config import load_config, parse_config
+
+DATA = Path("/data")
+
+GOOD = """
+[prices.hour]
+source = "a page"
+date = "2026-01-01"
+per_hour = 0.36
+
+[prices.tokens]
+source = "a page"
+date = "2026-01-01"
+input_per_million = 1.0
+output_per_million = 2.0
+
+[prompts.match]
+system = "Answer yes or no."
+user = "{{input.left}} = {{input.right}}?"
+
+[models.small]
+provider = "local"
+path = "{data}/models/small.gguf"
+price = "hour"
+prompt = "match"
+choices = ["no", "yes"]
+
+[models.large]
+provider = "openai"
+base_url = "http://127.0.0.1:9/v1"
+price = "tokens"
+
+[routes.matching]
+targets = ["small", {model = "large", weight = 2.0, prompt = "match"}]
+fallbacks = ["large"]
+
+[routes.cascade]
+steps = [{targets = ["small:champion"], threshold = 0.9}, {targets = ["large"]}]
+"""
+
+
+def test_a_good_file_becomes_nouns() -> None:
+    config = parse_config(GOOD, DATA)
+    assert config.models["small"].path == "/data/models/small.gguf"
+    assert config.models["large"].provider is ProviderKind.OPENAI
+    assert config.base_versions["small"].choices == ("no", "yes")
+    assert config.base_versions["small"].prompt == "match"
+    assert config.routes["matching"].steps[0].targets[1] == Target(model="large", weight=2.0, prompt="match")
+    assert [step.threshold for step in config.routes["cascade"].steps] == [0.9, None]
+
+
+def test_identity_depends_on_content_alone() -> None:
+    moved = parse_config("# a comment\n" + GOOD, Path("/elsewhere"))
+    config = parse_config(GOOD, DATA)
+    assert moved.sha256 == config.sha256
+    assert moved.base_versions["small"].id == config.base_versions["small"].id
+    changed = parse_config(GOOD.replace('"no", "yes"', '"no", "maybe"'), DATA)
+    assert changed.sha256 != config.sha256
+    assert changed.base_versions["small"].id != config.base_versions["small"].id
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("per_hour = 0.36", "per_huor = 0.36", r"prices\.hour.*per_huor.*Known keys"),
+        ("[prompts.match]", "[promts.match]", "promts"),
+        ('price = "hour"', 'price = "year"', r"models\.small.*price 'year'.*hour, tokens"),
+        ('prompt = "match"\n', 'prompt = "mtach"\n', "prompt 'mtach'"),
+        ('provider = "local"', 'provider = "magic"', "magic"),
+        ('path = "{data}/models/small.gguf"\n', "", "needs path"),
+        ('base_url = "http://127.0.0.1:9/v1"\n', "", "needs base_url"),
+        ("per_hour = 0.36", "per_hour = 0.36\ninput_per_million = 1.0", "either"),
+        ("output_per_million = 2.0", "", "either"),
+        ("per_hour = 0.36", "per_hour = -1.0", "below 0"),
+        ("weight = 2.0", "weight = 0.0", "weight"),
+        ('fallbacks = ["large"]', 'fallbacks = ["larger"]', r"routes\.matching.*larger.*large, small"),
+        ("[routes.matching]", "[routes.small]", "model has this name"),
+        ("[models.small]", '[models."a:b"]', "a:b"),
+        ('choices = ["no", "yes"]', 'choices = ["no", "no"]', "twice"),
+        ("[prompts.match]", "[prompts.match", "not valid TOML"),
+    ],
+)
+def test_what_is_wrong_is_named(old: str, new: str, says: str) -> None:
+    assert old in GOOD
+    with pytest.raises(ConfigError, match=says):
+        parse_config(GOOD.replace(old, new), DATA)
+
+
+def test_a_route_has_targets_or_steps() -> None:
+    with pytest.raises(ConfigError, match="either targets or steps"):
+        parse_config("[routes.empty]\nfallbacks = []\n", DATA)
+
+
+def test_the_built_in_file_is_used_without_one(tmp_path: Path) -> None:
+    config = load_config(tmp_path / "bessemer.toml", tmp_path)
+    assert config.models["smollm2-135m"].path == f"{tmp_path}/models/SmolLM2-135M-Instruct.Q4_1.gguf"
+    for price in config.prices.values():
+        assert price.source.count("https://") == 1
+        assert price.date[:2] == "20"
+    assert config == load_config(None, tmp_path)
+
+
+def test_a_file_may_add_to_the_built_in_one(tmp_path: Path) -> None:
+    path = tmp_path / "bessemer.toml"
+    path.write_text("include_default = true\n" + GOOD)
+    config = load_config(path, tmp_path)
+    assert {"smollm2-135m", "small", "large"} == set(config.models)
+    assert "aws-c7i-large" in config.prices
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path, tmp_path)

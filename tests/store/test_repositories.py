@@ -1,0 +1,249 @@
+"""What goes into the store comes out again, in order, page by page."""
+
+import threading
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from tests.store.samples import a_call, a_feedback, an_inference
+
+from bessemer.core.errors import Conflict, InvalidRequest, NotFound, StoreError
+from bessemer.core.types import Dataset, Evaluation, JobStatus, Split
+from bessemer.store import datasets, evaluations, feedback, files, inferences, job_rows
+from bessemer.store.blobs import Blobs
+from bessemer.store.database import Database
+from bessemer.store.files import FileRow
+from bessemer.store.job_rows import Control, JobCheckpoint, JobKind, JobRow
+
+
+def a_job(job_id: str = "ftjob-1", created_at: float = 1.0, status: JobStatus = JobStatus.QUEUED) -> JobRow:
+    return JobRow(id=job_id, kind=JobKind.FINE_TUNING, request={"model": "small"}, status=status, created_at=created_at)
+
+
+# -- inferences -------------------------------------------------------------------------------------------------------
+
+
+def test_inferences_are_found_by_route_time_and_episode(database: Database) -> None:
+    rows = [
+        an_inference("inf-1", created_at=1.0),
+        an_inference("inf-2", created_at=2.0, route="other"),
+        an_inference("inf-3", created_at=3.0, episode_id="ep-1"),
+        an_inference("inf-4", created_at=3.0, calls=()),
+    ]
+    inferences.insert_many(database, rows)
+    inferences.insert_many(database, rows)
+    found = inferences.find(database)
+    assert [row.id for row in found] == ["inf-4", "inf-3", "inf-2", "inf-1"]
+    assert found == rows[::-1]
+    assert [row.id for row in inferences.find(database, route="other")] == ["inf-2"]
+    assert [row.id for row in inferences.find(database, since=2.0, until=3.0)] == ["inf-2"]
+    assert [row.id for row in inferences.find(database, episode_id="ep-1")] == ["inf-3"]
+    assert set(inferences.get_many(database, ["inf-1", "inf-9"])) == {"inf-1"}
+    with pytest.raises(NotFound, match="inf-9"):
+        inferences.get(database, "inf-9")
+
+
+@hypothesis_settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    times=st.lists(st.integers(0, 3), min_size=1, max_size=12),
+    size=st.integers(1, 5),
+    ascending=st.booleans(),
+)
+def test_pages_joined_are_the_whole(sqlite_database: Database, times: list[int], size: int, ascending: bool) -> None:
+    route = f"route-{len(inferences.find(sqlite_database, limit=None))}"
+    inferences.insert_many(
+        sqlite_database,
+        [an_inference(f"{route}-{n}", created_at=float(t), route=route) for n, t in enumerate(times)],
+    )
+    whole = inferences.find(sqlite_database, route=route, limit=None, ascending=ascending)
+    pages: list[str] = []
+    after: str | None = None
+    while some := inferences.find(sqlite_database, route=route, limit=size, after=after, ascending=ascending):
+        pages += [row.id for row in some]
+        after = pages[-1]
+    assert pages == [row.id for row in whole]
+    assert len(pages) == len(times)
+
+
+def test_an_unknown_mark_is_refused(database: Database) -> None:
+    with pytest.raises(InvalidRequest, match="after"):
+        inferences.find(database, after="inf-none")
+
+
+def test_usage_adds_up_and_keeps_unknown_costs_apart(database: Database) -> None:
+    calls = (a_call("call-1", "inf-1"), a_call("call-2", "inf-1", cost=None, step=1))
+    inferences.insert_many(
+        database, [an_inference("inf-1", calls=calls), an_inference("inf-2"), an_inference("inf-3", route="other")]
+    )
+    matching, other = inferences.usage(database)
+    assert (matching.route, matching.calls, matching.unpriced_calls) == ("matching", 3, 1)
+    assert (matching.input_tokens, matching.output_tokens) == (30, 6)
+    assert matching.cost_usd == pytest.approx(0.002)
+    assert matching.seconds == pytest.approx(0.75)
+    assert other.calls == 1
+    inferences.insert_many(
+        database, [an_inference("inf-4", route="free", calls=(a_call("call-4", "inf-4", cost=None),))]
+    )
+    assert inferences.usage(database, route="free")[0].cost_usd is None
+
+
+# -- feedback ---------------------------------------------------------------------------------------------------------
+
+
+def test_feedback_may_come_before_its_inference(database: Database) -> None:
+    early = a_feedback("fb-1", inference_id="inf-late", created_at=1.0)
+    later = a_feedback("fb-2", inference_id="inf-late", created_at=2.0, metric="helpful")
+    whole = a_feedback("fb-3", inference_id=None, episode_id="ep-1")
+    feedback.insert_many(database, [later, early, whole])
+    assert feedback.for_inferences(database, ["inf-late", "inf-none"]) == {"inf-late": [early, later]}
+    assert feedback.for_episodes(database, ["ep-1"]) == {"ep-1": [whole]}
+    assert feedback.find(database, metric="helpful") == [later]
+    assert feedback.find(database, inference_id="inf-late", since=2.0) == [later]
+    with pytest.raises(NotFound):
+        feedback.get(database, "fb-none")
+
+
+# -- jobs -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_keeps_what_is_set_and_nothing_else_changes(database: Database) -> None:
+    job_rows.insert(database, a_job())
+    job_rows.insert(database, msgspec.structs.replace(a_job(), request={"model": "other"}))
+    changed = job_rows.update(database, "ftjob-1", started_at=2.0, result={"version": "v"}, trained_tokens=0)
+    assert changed == job_rows.get(database, "ftjob-1")
+    assert changed == msgspec.structs.replace(a_job(), started_at=2.0, result={"version": "v"}, trained_tokens=0)
+    assert job_rows.update(database, "ftjob-1", started_at=None).started_at is None
+    with pytest.raises(NotFound):
+        job_rows.update(database, "ftjob-none", started_at=1.0)
+
+
+def test_jobs_are_found_by_kind_and_status(database: Database) -> None:
+    job_rows.insert(database, a_job("ftjob-1", 1.0))
+    job_rows.insert(database, a_job("ftjob-2", 2.0, JobStatus.RUNNING))
+    queued = job_rows.find(database, kind=JobKind.FINE_TUNING, statuses=[JobStatus.QUEUED])
+    assert [row.id for row in queued] == ["ftjob-1"]
+    assert [row.id for row in job_rows.find(database)] == ["ftjob-2", "ftjob-1"]
+    assert [row.id for row in job_rows.find(database, ascending=True)] == ["ftjob-1", "ftjob-2"]
+    assert job_rows.find(database, kind=JobKind.CASCADE) == []
+
+
+def test_only_one_of_two_takes_a_queued_job(database: Database) -> None:
+    job_rows.insert(database, a_job())
+    outcomes: list[str] = []
+
+    def take() -> None:
+        try:
+            job_rows.transition(database, "ftjob-1", [JobStatus.QUEUED], JobStatus.RUNNING)
+            outcomes.append("taken")
+        except Conflict:
+            outcomes.append("conflict")
+
+    threads = [threading.Thread(target=take) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["conflict", "taken"]
+    assert job_rows.find(database, statuses=[JobStatus.RUNNING])[0].status is JobStatus.RUNNING
+
+
+def test_wishes_are_left_and_taken_back(database: Database) -> None:
+    job_rows.insert(database, a_job())
+    assert job_rows.control(database, "ftjob-1") is None
+    job_rows.request(database, "ftjob-1", Control.PAUSE)
+    assert job_rows.control(database, "ftjob-1") is Control.PAUSE
+    assert job_rows.get(database, "ftjob-1").control is Control.PAUSE
+    job_rows.request(database, "ftjob-1", None)
+    assert job_rows.control(database, "ftjob-1") is None
+    with pytest.raises(NotFound):
+        job_rows.control(database, "ftjob-none")
+
+
+def test_events_come_newest_first_and_once(database: Database) -> None:
+    job_rows.insert(database, a_job())
+    for step in range(5):
+        job_rows.append_event(
+            database, "ftjob-1", f"step {step}", type="metrics", data={"step": step}, event_id=f"ev-{step}"
+        )
+    again = job_rows.append_event(database, "ftjob-1", "step 4, repeated", event_id="ev-4")
+    assert again.message == "step 4"
+    assert [event.seq for event in job_rows.events(database, "ftjob-1")] == [5, 4, 3, 2, 1]
+    page = job_rows.events(database, "ftjob-1", limit=2, after="ev-3")
+    assert [event.id for event in page] == ["ev-2", "ev-1"]
+    onwards = job_rows.events(database, "ftjob-1", limit=None, after="ev-3", ascending=True)
+    assert [event.id for event in onwards] == ["ev-4"]
+    with pytest.raises(NotFound):
+        job_rows.append_event(database, "ftjob-none", "x")
+    with pytest.raises(InvalidRequest):
+        job_rows.events(database, "ftjob-1", after="ev-none")
+
+
+def test_checkpoints_come_newest_first_and_once(database: Database) -> None:
+    job_rows.insert(database, a_job())
+    saved = [
+        JobCheckpoint(
+            id=f"ftckpt-{step}", job_id="ftjob-1", created_at=1.0, step=step, version="v", metrics={"loss": 0.5}
+        )
+        for step in (10, 20, 30)
+    ]
+    for checkpoint in saved:
+        job_rows.append_checkpoint(database, checkpoint)
+    job_rows.append_checkpoint(database, msgspec.structs.replace(saved[0], metrics={}))
+    assert job_rows.checkpoints(database, "ftjob-1") == saved[::-1]
+    assert job_rows.checkpoints(database, "ftjob-1", limit=1, after="ftckpt-20") == [saved[0]]
+
+
+# -- files, datasets, evaluations, blobs ------------------------------------------------------------------------------
+
+
+def test_files_come_and_go(database: Database) -> None:
+    row = FileRow(id="file-1", sha256="0" * 64, bytes=3, created_at=1.0, filename="a.jsonl", purpose="fine-tune")
+    files.insert(database, row)
+    assert files.get(database, "file-1") == row
+    assert files.find(database, purpose="fine-tune") == [row]
+    assert files.find(database, purpose="batch") == []
+    files.delete(database, "file-1")
+    for missing in (files.get, files.delete):
+        with pytest.raises(NotFound):
+            missing(database, "file-1")
+
+
+def test_datasets_and_evaluations_come_back(database: Database) -> None:
+    dataset = Dataset(
+        id="ds-1", name="matching", sha256="0" * 64, created_at=1.0, counts={"train": 3}, provenance={"route": "r"}
+    )
+    datasets.insert(database, dataset)
+    datasets.insert(database, dataset)
+    assert datasets.get(database, "ds-1") == dataset
+    assert datasets.find(database, name="matching") == [dataset]
+    evaluation = Evaluation(
+        id="eval-1", dataset="ds-1", split=Split.HOLDOUT, metric="f1", created_at=1.0, rows=(), gate=None
+    )
+    evaluations.insert(database, evaluation)
+    assert evaluations.get(database, "eval-1") == evaluation
+    assert evaluations.find(database, dataset="ds-1") == [evaluation]
+    for missing in (datasets.get, evaluations.get):
+        with pytest.raises(NotFound):
+            missing(database, "none")
+
+
+def test_a_blob_is_named_by_its_content(tmp_path: Path) -> None:
+    blobs = Blobs(tmp_path / "blobs")
+    sha256 = blobs.put(b"content")
+    source = tmp_path / "file"
+    source.write_bytes(b"content")
+    assert blobs.put(source) == sha256
+    assert blobs.read(sha256) == b"content"
+    assert blobs.get(sha256).read_bytes() == b"content"
+    assert [p.name for p in (tmp_path / "blobs").rglob("*") if p.is_file()] == [sha256]
+    assert not blobs.exists("0" * 64)
+    with pytest.raises(NotFound):
+        blobs.get("0" * 64)
+    with pytest.raises(InvalidRequest):
+        blobs.get("../../etc/passwd")
+    blobs.get(sha256).write_bytes(b"rotten")
+    with pytest.raises(StoreError, match="damaged"):
+        blobs.read(sha256)

@@ -1,0 +1,92 @@
+"""Logs are one JSON object per line; metrics say what happened."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+import structlog
+from prometheus_client.parser import text_string_to_metric_families
+
+from bessemer.core.errors import ConfigError
+from bessemer.store.writer import WriterStats
+from bessemer.telemetry.logs import configure, get_logger
+from bessemer.telemetry.metrics import Metrics
+
+
+@pytest.fixture(autouse=True)
+def _restore_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def test_events_are_json_lines() -> None:
+    stream = io.StringIO()
+    configure("info", stream)
+    with structlog.contextvars.bound_contextvars(request_id="req-1"):
+        get_logger("bessemer.test").info("served", route="matching", seconds=0.5)
+    logging.getLogger("library").warning("careful: %s", "x")
+    get_logger("bessemer.test").debug("hidden")
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        get_logger("bessemer.test").exception("failed")
+    served, library, failed = map(json.loads, stream.getvalue().splitlines())
+    assert served["event"] == "served"
+    assert served["request_id"] == "req-1"
+    assert served["level"] == "info"
+    assert served["route"] == "matching"
+    assert library["event"] == "careful: x"
+    assert library["logger"] == "library"
+    assert failed["exception"][0]["exc_type"] == "ValueError"
+
+
+def test_an_unknown_level_is_refused() -> None:
+    with pytest.raises(ConfigError, match="debug, info"):
+        configure("loud")
+
+
+class Engine(NamedTuple):
+    """What an engine says."""
+
+    running: int
+    waiting: int
+
+
+def values(metrics: Metrics) -> dict[tuple[str, ...], float]:
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(metrics.expose().decode())
+        for sample in family.samples
+    }
+
+
+def test_metrics_count() -> None:
+    metrics = Metrics()
+    metrics.request("matching", 200, 0.2)
+    metrics.tokens("matching", "small", 10, 2)
+    metrics.cost("matching", "small", 0.5)
+    metrics.cost("matching", "small", None)
+    metrics.error("matching", "provider_error")
+    metrics.overhead(-0.001)
+    metrics.watch_engine(lambda: Engine(3, 4))
+    metrics.watch_writer(lambda: WriterStats(written=5, spooled=1, replayed=0, rejected=0, queued=2, spooling=True))
+    found = values(metrics)
+    assert found["gen_ai_server_request_duration_seconds_count", "matching", "200"] == 1
+    assert found["gen_ai_client_token_usage_total", "matching", "small", "input"] == 10
+    assert found["gen_ai_client_token_usage_total", "matching", "small", "output"] == 2
+    assert found["bessemer_cost_usd_total", "matching", "small"] == 0.5
+    assert found["bessemer_unpriced_calls_total", "matching", "small"] == 1
+    assert found["bessemer_request_errors_total", "matching", "provider_error"] == 1
+    assert found["bessemer_gateway_overhead_seconds_count",] == 1
+    assert found["bessemer_engine_running",] == 3
+    assert found["bessemer_engine_waiting",] == 4
+    assert found["bessemer_writer_written_total",] == 5
+    assert found["bessemer_writer_spooling",] == 1
+    assert values(Metrics()) != found
