@@ -217,7 +217,9 @@ class Adapter:
         for name, target in adapter._named():
             tensor = tensors.get(name)
             if tensor is None or tensor.shape != target.shape:
-                raise EngineError(f"adapter {folder} does not fit the model: tensor '{name}' is missing or of other shape")
+                raise EngineError(
+                    f"adapter {folder} does not fit the model: tensor '{name}' is missing or of other shape"
+                )
             target.copy_(tensor)
         adapter.changed()
         return adapter
@@ -240,7 +242,9 @@ def _lora_config(raw: dict[str, Any]) -> LoraConfig:
     wanted = {name.split(".")[1] for names in _PEFT_NAMES.values() for name in names}
     unsupported = [key for key in ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern") if raw.get(key)]
     if raw.get("peft_type") != "LORA" or unsupported or set(raw["target_modules"]) != wanted:
-        raise EngineError("adapter_config.json: only plain LoRA on all seven linear layers is supported", param="adapter")
+        raise EngineError(
+            "adapter_config.json: only plain LoRA on all seven linear layers is supported", param="adapter"
+        )
     layers = raw.get("layers_to_transform")
     return LoraConfig(rank=raw["r"], alpha=float(raw["lora_alpha"]), first_layer=min(layers) if layers else 0)
 
@@ -258,14 +262,14 @@ class LoraLinear(torch.autograd.Function):
     """Frozen linear layer plus adapter. The base gets no gradient; the adapter's is added to its gradient vector."""
 
     @staticmethod
-    def forward(ctx: Any, x_TI: Tensor, weight_OI: Tensor, parameters: SiteParameters) -> Tensor:  # noqa: D102
+    def forward(ctx: Any, x_TI: Tensor, weight_OI: Tensor, parameters: SiteParameters) -> Tensor:
         hidden_TR = F.linear(x_TI, parameters.compute_a)
         ctx.save_for_backward(x_TI, hidden_TR)
         ctx.weight, ctx.parameters = weight_OI, parameters
         return F.linear(x_TI, weight_OI).addmm_(hidden_TR, parameters.compute_b.t())
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:  # noqa: D102
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (dy_TO,) = grads
         x_TI, hidden_TR = ctx.saved_tensors
         parameters: SiteParameters = ctx.parameters

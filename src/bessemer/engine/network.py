@@ -62,7 +62,11 @@ class Network:
         differentiate = torch.is_grad_enabled() and trained is not None
         first_layer = trained.config.first_layer if differentiate and trained is not None else 0
         rotary = tuple(table[position_T].unsqueeze(1) for table in self._rotary)
-        local = rotary if self._rotary_local is self._rotary else tuple(t[position_T].unsqueeze(1) for t in self._rotary_local)
+        local = (
+            rotary
+            if self._rotary_local is self._rotary
+            else tuple(t[position_T].unsqueeze(1) for t in self._rotary_local)
+        )
         x = F.embedding(token_T, weights.embedding)
         if config.embedding_scale != 1.0:
             x = x * torch.tensor(config.embedding_scale, dtype=self.dtype)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bessemer.core.errors import EngineError
+from bessemer.engine.gguf_file import GgufFile
 
 Family = Literal["llama", "gemma3"]
 
@@ -217,14 +218,7 @@ def _assemble(
 # -- GGUF -------------------------------------------------------------------------------------------------------------
 
 
-def gguf_metadata(path: Path) -> dict[str, Any]:
-    """Return the key-value header of a GGUF file as plain Python values."""
-    import gguf
-
-    return {name: field.contents() for name, field in gguf.GGUFReader(str(path)).fields.items()}
-
-
-def _gguf_config(fields: Mapping[str, Any], tensor_names: set[str], vocab_size: int) -> ModelConfig:
+def _gguf_config(fields: Mapping[str, Any], tensor_names: frozenset[str], vocab_size: int) -> ModelConfig:
     architecture = fields["general.architecture"]
     if architecture not in ("llama", "gemma3"):
         raise EngineError(f"GGUF architecture '{architecture}' is not supported: use a Llama or Gemma 3 model")
@@ -272,20 +266,12 @@ def _unpermute(weight: Tensor, heads: int) -> Tensor:
 
 
 def _load_gguf(path: Path, dtype: torch.dtype) -> Weights:
-    import gguf
-
-    reader = gguf.GGUFReader(str(path))
-    tensors = {tensor.name: tensor for tensor in reader.tensors}
-    fields = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("tokenizer.")}
+    file = GgufFile(path)
+    config = _gguf_config(file.fields, file.names, file.shape("token_embd.weight")[0])
 
     def read(name: str) -> Tensor:
-        if name not in tensors:
-            raise EngineError(f"GGUF file {path.name} lacks tensor '{name}': the file is not a complete model")
-        tensor = tensors[name]
-        return torch.from_numpy(gguf.dequantize(tensor.data, tensor.tensor_type).copy()).float()
+        return torch.from_numpy(file.read(name))
 
-    vocab_size = int(tensors["token_embd.weight"].shape[-1])
-    config = _gguf_config(fields, set(tensors), vocab_size)
     heads = {".attn_q.": config.n_heads, ".attn_k.": config.n_kv_heads} if config.family == "llama" else {}
 
     def matrix(name: str) -> Tensor:
@@ -316,7 +302,10 @@ def _hf_config(raw: Mapping[str, Any]) -> ModelConfig:
     n_layers, hidden, n_heads = raw["num_hidden_layers"], raw["hidden_size"], raw["num_attention_heads"]
     head_dim = raw.get("head_dim") or hidden // n_heads
     types = raw.get("layer_types") or (
-        ["full_attention" if w is None else "sliding" for w in _windows(n_layers, 1, raw.get("sliding_window_pattern", 6))]
+        [
+            "full_attention" if w is None else "sliding"
+            for w in _windows(n_layers, 1, raw.get("sliding_window_pattern", 6))
+        ]
         if gemma
         else ["full_attention"] * n_layers
     )
