@@ -1,6 +1,12 @@
-"""Templates in the form of OpenAI's graders: `{{item.title}}`, `{{sample.output_text}}`. No logic, no loops."""
+"""Templates in the form of OpenAI's graders: `{{item.title}}`, `{{sample.output_text}}`. No logic, no loops.
+
+Two pure functions of texts compare fields: `{{common(input.left, input.right)}}` gives the words of the first that are
+in the second as well, `{{only(input.left, input.right)}}` those that are not. A causal model reads the first record
+before it has seen the second; showing what differs spares it that comparison, and tokens.
+"""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +15,10 @@ import msgspec
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.types import JSON, Prompt
 
-_PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_][\w-]*(?:\.[\w-]+)*)\s*\}\}")
+_PATH = r"[A-Za-z_][\w-]*(?:\.[\w-]+)*"
+_PLACEHOLDER = re.compile(
+    rf"\{{\{{\s*(?:(?P<function>common|only)\(\s*(?P<first>{_PATH})\s*,\s*(?P<second>{_PATH})\s*\)|(?P<path>{_PATH}))\s*\}}\}}"
+)
 
 
 def look_up(path: str, scope: Mapping[str, Any]) -> Any:
@@ -29,15 +38,38 @@ def render(template: str, scope: Mapping[str, Any]) -> str:
     """Fill every placeholder: strings as they are, other values as JSON. Raises InvalidRequest for an unknown name."""
 
     def fill(match: re.Match[str]) -> str:
-        value = look_up(match[1], scope)
-        return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        if match["function"] is None:
+            return _text(look_up(match["path"], scope))
+        first, second = (_text(look_up(match[name], scope)) for name in ("first", "second"))
+        return shared_words(first, second, keep=match["function"] == "common")
 
     return _PLACEHOLDER.sub(fill, template)
 
 
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def shared_words(first: str, second: str, *, keep: bool) -> str:
+    """Return the words of `first`, in order, that `second` has too (`keep`) or has not; repetitions are counted."""
+    left = Counter(second.split())
+    chosen = []
+    for word in first.split():
+        present = left[word] > 0
+        left[word] -= present
+        if present == keep:
+            chosen.append(word)
+    return " ".join(chosen)
+
+
 def placeholders(template: str) -> tuple[str, ...]:
     """Return the dotted paths that a template refers to, in order of appearance."""
-    return tuple(match[1] for match in _PLACEHOLDER.finditer(template))
+    return tuple(
+        match[name]
+        for match in _PLACEHOLDER.finditer(template)
+        for name in ("path", "first", "second")
+        if match[name] is not None
+    )
 
 
 def render_messages(prompt: Prompt, input: JSON) -> tuple[JSON, ...]:

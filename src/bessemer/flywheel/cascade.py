@@ -16,7 +16,10 @@ import numpy.typing as npt
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.openai import JSON, StrictWire
 from bessemer.core.types import Calibration, Dataset, Example, Frozen, Guarantee, Route, Split, Step, Target
-from bessemer.evals import calibration, metrics, risk
+from bessemer.evals import calibration, risk
+from bessemer.evals.calibration import ReliabilityBin
+from bessemer.evals.measures import Metric
+from bessemer.evals.metrics import Terms
 from bessemer.flywheel.evaluation import CONCURRENCY, MetricName, ask, build_metric, read_journal, split_examples
 from bessemer.flywheel.services import Services
 from bessemer.gateway.cascade import SCORES, raw_score
@@ -43,9 +46,7 @@ class CascadeRequest(StrictWire):
     rule: Literal["loss", "error", "f1", "bootstrap"] = "loss"
     """loss: mean quality lost against the large model is at most alpha. error: of the answers that the small model
     keeps, at most alpha are wrong (the large model's quality need not be known). f1: F1 is at least the large model's
-    minus alpha, or at least `target`. bootstrap: the same as f1, but not distribution-free."""
-    target: float | None = None
-    """f1 and bootstrap: quality to keep when the large model cannot be asked about the calibration split."""
+    minus alpha. bootstrap: the same as f1, but not distribution-free."""
     score: str = "choice_margin"
     """Raw confidence: choice_margin, mean_logprob, min_logprob or sum_logprob."""
     alpha: float = 0.02
@@ -77,7 +78,7 @@ class CascadeResult(Frozen, frozen=True):
     calibration: Calibration
     curve: tuple[CurvePoint, ...]
     expected_calibration_error: float
-    reliability: tuple[calibration.ReliabilityBin, ...]
+    reliability: tuple[ReliabilityBin, ...]
     """Confidence against correctness on the threshold half."""
     applied: bool
 
@@ -107,7 +108,7 @@ def build(
     examples = split_examples(services, dataset, request.split)
     small = _ask_all(services, request.small, request.score, examples, folder / "small.jsonl", progress("small"))
     large = None
-    if request.rule != "error" and request.target is None:
+    if request.rule != "error":
         large = _ask_all(services, request.large, request.score, examples, folder / "large.jsonl", progress("large"))
     scored = _Scored.of(services, request, examples, small, large)
     version = services.catalog.resolve(request.small).version.id
@@ -154,11 +155,11 @@ def _route(request: CascadeRequest, result: CascadeResult) -> Route:
     return Route(name=request.route, steps=(first, last), guarantee=result.guarantee)
 
 
-def _metric(request: CascadeRequest) -> metrics.Metric:
+def _metric(request: CascadeRequest) -> Metric:
     return build_metric(request.metric, request.labels, request.positive, request.grader)
 
 
-def _quality_metric(request: CascadeRequest) -> metrics.Metric:
+def _quality_metric(request: CascadeRequest) -> Metric:
     """Per-item quality in [0, 1]: for F1 of a label, whether the label is right."""
     if request.metric == "f1":
         return build_metric("accuracy", request.labels, None, None)
@@ -245,7 +246,7 @@ class _Scored(NamedTuple):
 
 class _Grades(NamedTuple):
     quality: float
-    terms: metrics.Terms
+    terms: Terms
 
 
 async def _grade(request: CascadeRequest, examples: Sequence[Example], asked: dict[str, _Asked]) -> dict[str, _Grades]:
@@ -253,8 +254,8 @@ async def _grade(request: CascadeRequest, examples: Sequence[Example], asked: di
     graded: dict[str, _Grades] = {}
     for example in examples:
         text = asked[example.id].text or ""
-        quality = (await quality_metric.score(text, example)).terms
-        terms = (await metric.score(text, example)).terms
+        quality = await quality_metric.score(text, example)
+        terms = await metric.score(text, example)
         if quality is not None and terms is not None:
             graded[example.id] = _Grades(quality.numerator / max(quality.denominator, 1e-12), terms)
     return graded
@@ -265,15 +266,24 @@ def _choose(
 ) -> risk.ThresholdChoice:
     """Apply the request's rule on the half that the calibration map has not seen."""
     rest = ~fit_half
+    scores, alpha, delta = confidence[rest], request.alpha, request.delta
     grid = risk.grid_from(confidence[fit_half])
-    common = {"alpha": request.alpha, "delta": request.delta, "grid": grid, "dataset_sha256": dataset.sha256}
+    sha = dataset.sha256
     if request.rule == "error":
-        return risk.choose_by_error(confidence[rest], scored.small_quality[rest], **common)
-    if request.rule == "loss":
-        assert scored.large_quality is not None
-        return risk.choose_by_loss(
-            confidence[rest], scored.small_quality[rest], scored.large_quality[rest], metric=request.metric, **common
+        return risk.choose_by_error(
+            scores, scored.small_quality[rest], alpha=alpha, delta=delta, grid=grid, dataset_sha256=sha
         )
-    large = None if scored.large_terms is None else scored.large_terms[rest]
-    choose = risk.choose_by_f1 if request.rule == "f1" else risk.choose_by_bootstrap
-    return choose(confidence[rest], scored.small_terms[rest], large, target=request.target, **common)
+    assert scored.large_quality is not None and scored.large_terms is not None
+    if request.rule == "loss":
+        small, large = scored.small_quality[rest], scored.large_quality[rest]
+        return risk.choose_by_loss(
+            scores, small, large, alpha=alpha, delta=delta, grid=grid, metric=request.metric, dataset_sha256=sha
+        )
+    small, large = scored.small_terms[rest], scored.large_terms[rest]
+    if request.rule == "bootstrap":
+        return risk.choose_by_bootstrap(scores, small, large, alpha=alpha, delta=delta, grid=grid, dataset_sha256=sha)
+    # An item's denominator is predicted plus actual: 2 for a label; attributes are bounded by the largest item seen.
+    largest = 2.0 if request.metric == "f1" else float(max(2.0, small[:, 1].max(), large[:, 1].max()))
+    return risk.choose_by_f1(
+        scores, small, large, alpha=alpha, delta=delta, grid=grid, largest=largest, dataset_sha256=sha
+    )

@@ -13,7 +13,7 @@ import msgspec
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.openai import StrictWire
 from bessemer.core.types import JSON, Dataset, Evaluation, EvaluationRow, Example, GateResult, Inference, Split
-from bessemer.evals import graders, metrics, runs
+from bessemer.evals import graders, measures, runs
 from bessemer.evals.gate import non_inferiority
 from bessemer.feedback import datasets
 from bessemer.flywheel.services import Services
@@ -58,26 +58,26 @@ class EvaluationRequest(StrictWire):
     seed: int = 0
 
 
-def build_metric(name: MetricName, labels: Sequence[str], positive: str | None, grader: JSON | None) -> metrics.Metric:
+def build_metric(name: MetricName, labels: Sequence[str], positive: str | None, grader: JSON | None) -> measures.Metric:
     """Return the metric a request describes. Raises InvalidRequest that names the missing field."""
     if name in ("accuracy", "f1") and not labels:
         raise InvalidRequest(f"The metric {name!r} needs `labels`: the answers it may meet.", param="labels")
     match name:
         case "f1":
-            if positive not in labels:
+            if positive is None or positive not in labels:
                 raise InvalidRequest("The metric 'f1' needs `positive`, one of `labels`.", param="positive")
-            return metrics.LabelF1(tuple(labels), positive)
+            return measures.LabelF1(tuple(labels), positive)
         case "accuracy":
-            return metrics.LabelAccuracy(tuple(labels))
+            return measures.LabelAccuracy(tuple(labels))
         case "attributes":
-            return metrics.AttributeF1()
+            return measures.AttributeF1()
         case "reward":
             if grader is None:
                 raise InvalidRequest("The metric 'reward' needs `grader`.", param="grader")
-            return metrics.GraderReward(graders.build(grader))
+            return measures.GraderReward(graders.build(grader))
 
 
-def request_metric(request: EvaluationRequest) -> metrics.Metric:
+def request_metric(request: EvaluationRequest) -> measures.Metric:
     """Return the metric of a request. Raises InvalidRequest."""
     return build_metric(request.metric, request.labels, request.positive, request.grader)
 
@@ -198,8 +198,8 @@ def gate(request: EvaluationRequest, results: Mapping[str, runs.Run]) -> GateRes
         return None
     candidate, reference = results[request.candidate], results[request.reference]
     result = non_inferiority(
-        [item.terms for item in candidate.items],
-        [item.terms for item in reference.items],
+        candidate.terms,
+        reference.terms,
         metric=request.metric,
         margin=request.margin,
         seed=request.seed,
@@ -231,7 +231,7 @@ def summarise(
 
 
 def _with_share(run: runs.Run) -> EvaluationRow:
-    answered = [item.accepted for item in run.items if item.accepted is not None]
-    if all(answered):
+    answered = [item.answer.accepted for item in run.items if item.answer.accepted is not None]
+    if not answered or all(answered):
         return run.row
     return msgspec.structs.replace(run.row, small_share=sum(answered) / len(answered))

@@ -1,0 +1,34 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bessemer.core.errors import InvalidRequest
+from bessemer.core.template import placeholders, render, shared_words
+
+WORDS = st.lists(st.sampled_from(["a", "b", "c", "10", "x-1"])).map(" ".join)
+
+
+def test_values_go_in_as_text_and_other_types_as_json():
+    assert render("{{a.b}} {{ a.c.0 }} {{n}}", {"a": {"b": "x", "c": [1.5]}, "n": None}) == "x 1.5 null"
+
+
+def test_what_two_records_share_and_what_only_one_has():
+    scope = {"input": {"left": "adobe cs3 design upgrade", "right": "adobe cs3 upgrade web"}}
+    template = (
+        "{{common(input.left, input.right)}} -{{only(input.left, input.right)}} +{{only( input.right,input.left )}}"
+    )
+    assert render(template, scope) == "adobe cs3 upgrade -design +web"
+    assert placeholders(template) == ("input.left", "input.right") * 2 + ("input.right", "input.left")
+
+
+@given(WORDS, WORDS)
+def test_shared_and_own_words_make_up_the_whole(first, second):
+    shared, own = shared_words(first, second, keep=True), shared_words(first, second, keep=False)
+    assert sorted((shared + " " + own).split()) == sorted(first.split())
+    assert sorted(shared.split()) == sorted(shared_words(second, first, keep=True).split())
+
+
+@pytest.mark.parametrize("template", ["{{input.gone}}", "{{only(input.left, other.right)}}"])
+def test_a_missing_name_is_named(template):
+    with pytest.raises(InvalidRequest, match="is not there"):
+        render(template, {"input": {"left": "x"}})
