@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from bessemer.core.types import JSON
 from bessemer.evals.grader import Grader, GraderErrors, GradeResult, Unscorable, fill, scope_of
 from bessemer.evals.metrics import attribute_counts, parse_attributes
@@ -10,14 +12,21 @@ from bessemer.evals.truth import parse_label, plain, truth
 _OPEN = GraderErrors(unresponsive_reward_error=True)
 
 
-def feedback_reward(output: str, item: JSON, labels: Sequence[str] = ()) -> float | None:
+class Learned(msgspec.Struct, frozen=True):
+    """What an item says that people said: an answer with its verdict, a demonstration if there is one."""
+
+    answer: str | None = None
+    verdict: bool | None = None
+    demonstration: str | None = None
+
+
+def feedback_reward(output: str, learned: Learned, labels: Sequence[str] = ()) -> float | None:
     """Reward of an output by the feedback on another answer to the same input; None when it settles nothing.
 
-    `item` holds `answer` with `verdict`, and `demonstration` if there is one. With labels, an output that is none of
-    them is wrong wherever there is feedback. Without labels, only a demonstration or the judged answer itself is
-    known: another text may be just as right.
+    With labels, an output that is none of them is wrong wherever there is feedback. Without labels, only a
+    demonstration or the judged answer itself is known: another text may be just as right.
     """
-    answer, verdict, demonstration = item.get("answer"), item.get("verdict"), item.get("demonstration")
+    answer, verdict, demonstration = learned.answer, learned.verdict, learned.demonstration
     right = truth(answer, verdict, demonstration, labels)
     if labels:
         said = parse_label(output, labels)
@@ -44,11 +53,15 @@ class FeedbackGrader(Grader):
     async def grade(self, sample: str, item: JSON) -> GradeResult:
         """1.0 right, 0.0 wrong; unscorable (unresponsive_reward_error) when the feedback does not settle it."""
         try:
-            reward = feedback_reward(fill(self._text, scope_of(sample, item)), item, self._labels)
+            learned = msgspec.convert(item, Learned)
+            reward = feedback_reward(fill(self._text, scope_of(sample, item)), learned, self._labels)
+        except msgspec.ValidationError:
+            errors = GraderErrors(invalid_variable_error=True)
+            return GradeResult(name=self.name, type=self.type, reward=None, errors=errors)
         except Unscorable as problem:
             return GradeResult(name=self.name, type=self.type, reward=None, errors=problem.errors)
-        errors = _OPEN if reward is None else GraderErrors()
-        return GradeResult(name=self.name, type=self.type, reward=reward, errors=errors)
+        why = GraderErrors() if reward is not None else _OPEN
+        return GradeResult(name=self.name, type=self.type, reward=reward, errors=why)
 
 
 class AttributesGrader(Grader):

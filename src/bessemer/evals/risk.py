@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bessemer.core.types import Frozen, Guarantee
-from bessemer.evals.betting import Array, log_returns, p_values, ratio_bounds
+from bessemer.evals.betting import Array, log_wealth, p_value, positive_mean, ratio_bounds, stakes
 from bessemer.evals.statistics import binomial_tail, resampled_sums
 
 _REFERENCE_SHARE = 0.1
@@ -81,25 +81,29 @@ def halves(ids: Sequence[str]) -> npt.NDArray[np.bool_]:
 
 
 class _Accepted:
-    """Sums over accepted items for all thresholds of the grid at once."""
+    """Which items are accepted at each threshold, in a fixed random order, as betting needs it."""
 
-    def __init__(self, scores: npt.ArrayLike, grid: Sequence[float], sizes: Sequence[int]) -> None:
-        self.scores = np.asarray(scores, dtype=np.float64)
-        if len(self.scores) == 0 or not np.isfinite(self.scores).all():
+    def __init__(self, scores: npt.ArrayLike, grid: Sequence[float], sizes: Sequence[int], seed: int) -> None:
+        values = np.asarray(scores, dtype=np.float64)
+        if len(values) == 0 or not np.isfinite(values).all():
             raise ValueError("choosing a threshold needs at least one item, and finite scores")
-        if any(size != len(self.scores) for size in sizes):
-            raise ValueError(f"{len(self.scores)} scores, but {list(sizes)} values; give one of each per item")
-        if list(grid) != sorted(set(grid), reverse=True) or not grid:
+        if any(size != len(values) for size in sizes):
+            raise ValueError(f"{len(values)} scores, but {list(sizes)} values; give one of each per item")
+        if not grid or list(grid) != sorted(set(grid), reverse=True):
             raise ValueError("the grid must fall strictly, from strict to loose")
-        self.order = np.argsort(-self.scores, kind="stable")
-        falling = self.scores[self.order]
-        self.count = np.searchsorted(-falling, -np.asarray(grid, dtype=np.float64), side="right")
+        self.order = np.random.default_rng(seed).permutation(len(values))
+        self.scores = values[self.order]
+        self.mask = self.scores[:, None] >= np.asarray(grid, dtype=np.float64)[None, :]
+        """[n, grid]"""
+        self.count = self.mask.sum(axis=0)
 
     def sums(self, values: Array) -> Array:
-        """Return [grid, ...]: sums of values [n, ...] over the items accepted at each threshold."""
-        running = np.cumsum(values[self.order], axis=0)
-        zero = np.zeros_like(running[:1])
-        return np.concatenate([zero, running])[self.count]
+        """Return [grid, ...]: sums over the items accepted at each threshold, of values [n, ...] in shuffled order."""
+        return np.asarray(np.tensordot(self.mask.astype(np.float64), values, axes=(0, 0)))
+
+    def choose(self, accepted: Array, escalated: Array) -> Array:
+        """Return [n, grid]: `accepted` [n] where the threshold accepts, else `escalated` [n]."""
+        return np.where(self.mask, accepted[:, None], escalated[:, None])
 
 
 def _bounded(values: npt.ArrayLike, name: str) -> Array:
@@ -161,6 +165,7 @@ def choose_by_loss(
     grid: Sequence[float],
     metric: str = "quality",
     dataset_sha256: str = "",
+    seed: int = 0,
 ) -> ThresholdChoice:
     """Keep the expected quality lost against the incumbent at most alpha, over all requests.
 
@@ -169,12 +174,10 @@ def choose_by_loss(
     """
     _check_levels(alpha, delta)
     a, b = _bounded(small, "small"), _bounded(incumbent, "incumbent")
-    accepted = _Accepted(scores, grid, (len(a), len(b)))
+    accepted = _Accepted(scores, grid, (len(a), len(b)), seed)
     n = len(a)
-    lost = b - a
-    escalated = log_returns(np.full(1, alpha), 1 - alpha)
-    returns = log_returns(alpha - lost, 1 - alpha) - escalated
-    p = p_values(accepted.sums(returns) + n * escalated)
+    lost = (b - a)[accepted.order]
+    p = positive_mean(accepted.choose(alpha - lost, np.full(n, alpha)), 1 - alpha, delta)
     rule = _Rule(
         metric=metric,
         method="Learn then Test, fixed sequence, betting p-values",
@@ -195,6 +198,7 @@ def choose_by_error(
     grid: Sequence[float],
     metric: str = "accuracy",
     dataset_sha256: str = "",
+    seed: int = 0,
 ) -> ThresholdChoice:
     """Keep the error of accepted answers at most alpha, where the incumbent's answers are not known.
 
@@ -202,7 +206,8 @@ def choose_by_error(
     """
     _check_levels(alpha, delta)
     wrong = 1.0 - _bounded(small, "small")
-    accepted = _Accepted(scores, grid, (len(wrong),))
+    accepted = _Accepted(scores, grid, (len(wrong),), seed)
+    wrong = wrong[accepted.order]
     errors = accepted.sums(wrong)
     count = accepted.count
     if np.isin(wrong, (0.0, 1.0)).all():
@@ -210,7 +215,8 @@ def choose_by_error(
         p = np.array([binomial_tail(round(e), int(c), alpha) if c else 1.0 for e, c in zip(errors, count, strict=True)])
     else:
         method = "betting p-values"
-        p = p_values(accepted.sums(log_returns(alpha - wrong, 1 - alpha)))
+        # An escalated item stakes nothing: its Z is 0.
+        p = positive_mean(accepted.choose(alpha - wrong, np.zeros(len(wrong))), 1 - alpha, delta)
     rule = _Rule(
         metric=metric,
         method=f"Learn then Test, fixed sequence, {method}",
@@ -246,6 +252,7 @@ def choose_by_f1(
     target: float | None = None,
     metric: str = "F1",
     dataset_sha256: str = "",
+    seed: int = 0,
 ) -> ThresholdChoice:
     """Keep the cascade's F1 at least the incumbent's minus alpha, or at least `target` when that is given.
 
@@ -260,15 +267,14 @@ def choose_by_f1(
     """
     _check_levels(alpha, delta)
     a, b = _terms(small, largest, "small"), _terms(incumbent, largest, "incumbent")
-    accepted = _Accepted(scores, grid, (len(a), len(b)))
+    accepted = _Accepted(scores, grid, (len(a), len(b)), seed)
+    a, b = a[accepted.order], b[accepted.order]
     if target is not None:
         level, promise = delta, f"{metric} is at least {target:g}; this"
-        p = p_values(_cascade_wealth(accepted, a, b, (1.0, target, 0.0, 0.0), max(target, 1e-9) * largest))
+        p = positive_mean(accepted.choose(a @ (1.0, -target), b @ (1.0, -target)), max(target, 1e-9) * largest, delta)
     else:
         level, promise = delta * (1 - _REFERENCE_SHARE), f"{metric} is at least the incumbent's minus {alpha:g}; this"
-        ends = ratio_bounds(b, largest, delta * _REFERENCE_SHARE)
-        wealth = [_cascade_wealth(accepted, a, b, (1.0, f - alpha, -1.0, -f), largest * (1 + alpha)) for f in ends]
-        p = p_values(np.minimum(*wealth))
+        p = _paired_f1(accepted, a, b, alpha, level, ratio_bounds(b, largest, delta * _REFERENCE_SHARE), largest)
     rule = _Rule(
         metric=metric,
         method="Learn then Test, fixed sequence, betting p-values of the linearised F1",
@@ -282,14 +288,28 @@ def choose_by_f1(
     return _choose(rule, len(a), level, grid, accepted.count / len(a), lost, p)
 
 
-def _cascade_wealth(
-    accepted: _Accepted, small: Array, incumbent: Array, weights: tuple[float, float, float, float], worst: float
+def _paired_f1(
+    accepted: _Accepted,
+    small: Array,
+    incumbent: Array,
+    alpha: float,
+    level: float,
+    reference: tuple[float, float],
+    largest: float,
 ) -> Array:
-    """Log-wealth [grid, stakes] of Z = w0·num_c − w1·den_c + w2·num_i − w3·den_i."""
-    own, fixed = np.array([weights[0], -weights[1]]), np.array([weights[2], -weights[3]])
-    if_escalated = log_returns(incumbent @ (own + fixed), worst)
-    if_accepted = log_returns(small @ own + incumbent @ fixed, worst)
-    return np.asarray(accepted.sums(if_accepted - if_escalated) + if_escalated.sum(axis=0))
+    """P-values [grid] of "F1(cascade) < F1(incumbent) − alpha", the incumbent's F1 anywhere in `reference`.
+
+    The same stakes at both ends, so that log-wealth after each item is concave in between.
+    """
+    worst = largest  # numerators never exceed denominators, so Z >= −largest·((1 − f) + f)
+
+    def gains(f: float) -> Array:
+        fixed = incumbent @ (-1.0, f)
+        return accepted.choose(small @ (1.0, alpha - f) + fixed, incumbent @ (1.0, alpha - f) + fixed)
+
+    stake = stakes(gains(sum(reference) / 2), worst, level)
+    low, high = (log_wealth(gains(f), stake, worst) for f in reference)
+    return p_value(np.minimum(low, high))
 
 
 def choose_by_bootstrap(
@@ -311,7 +331,8 @@ def choose_by_bootstrap(
     """
     _check_levels(alpha, delta)
     a, b = _terms(small, math.inf, "small"), _terms(incumbent, math.inf, "incumbent")
-    accepted = _Accepted(scores, grid, (len(a), len(b)))
+    accepted = _Accepted(scores, grid, (len(a), len(b)), seed)
+    a, b = a[accepted.order], b[accepted.order]
     p = np.empty(len(grid))
     for index, threshold in enumerate(grid):
         cascade = np.where((accepted.scores >= threshold)[:, None], a, b)
