@@ -87,12 +87,6 @@ def _message(message: JSON, index: int) -> JSON:
     return message
 
 
-def text_of(message: JSON) -> str:
-    """Return a message's text: the content, or its text parts joined."""
-    content = message["content"]
-    return content if isinstance(content, str) else "".join(part["text"] for part in content)
-
-
 def _in_range(name: str, value: float | None, low: float, high: float) -> None:
     if value is not None and not low <= value <= high:
         raise InvalidRequest(f"{name} must be between {low:g} and {high:g}, not {value:g}.", param=name)

@@ -65,6 +65,12 @@ class ProviderCall(Frozen, frozen=True):
     """The route's confidence score is made of them."""
 
 
+def text_of(message: JSON) -> str:
+    """Return a message's text: the content, or its text parts joined."""
+    content = message["content"]
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
+
+
 class ScoredToken(Frozen, frozen=True):
     """A generated token with its log-probability and the best alternatives there, when they were asked for."""
 

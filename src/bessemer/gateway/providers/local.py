@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, cast
 from bessemer.core.errors import ConfigError, InvalidRequest, ProviderError
 from bessemer.core.types import Model, TokenLogprob
 from bessemer.engine.request import Choices, GenerateRequest, Generation, TokenEvent, TopLogprob
-from bessemer.gateway.parse import text_of
-from bessemer.gateway.providers.base import ProviderCall, ProviderChunk, ProviderUsage, ScoredToken
+from bessemer.gateway.providers.base import ProviderCall, ProviderChunk, ProviderUsage, ScoredToken, text_of
 from bessemer.store.blobs import Blobs
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ import msgspec
 from bessemer.core.errors import ConfigError, InvalidRequest, ProviderError
 from bessemer.core.template import look_up
 from bessemer.core.types import Frozen, Model, RecordedFormat
-from bessemer.gateway.parse import text_of
-from bessemer.gateway.providers.base import ProviderCall, ProviderChunk, ProviderUsage
+from bessemer.gateway.providers.base import ProviderCall, ProviderChunk, ProviderUsage, text_of
 
 CountTokens = Callable[[str, str], Awaitable[int]]
 """(name of the local model whose tokenizer counts, text) -> tokens."""

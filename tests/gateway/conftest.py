@@ -1,0 +1,90 @@
+"""A gateway on a real catalog, database and writer; upstreams are fake OpenAI servers on loopback."""
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from bessemer.core.openai import ChatRequest
+from bessemer.core.types import Inference, Principal, ProviderKind, Role, Route
+from bessemer.gateway import Gateway
+from bessemer.gateway.providers.fake import FakeOpenAI, Script
+from bessemer.gateway.providers.openai import OpenAIProvider, Timeouts
+from bessemer.gateway.providers.recorded import RecordedProvider
+from bessemer.registry.catalog import Catalog
+from bessemer.registry.config import load_config
+from bessemer.store import inferences
+from bessemer.store.database import Database
+from bessemer.store.writer import Writer
+
+PRINCIPAL = Principal(key_id="key-test", name="test", role=Role.MEMBER)
+PRICES = """
+[prices.tokens]
+source = "test"
+date = "2026-01"
+input_per_million = 1.0
+output_per_million = 2.0
+[prices.hours]
+source = "test"
+date = "2026-01"
+per_hour = 3600.0
+[prompts.ask]
+user = "Is {{input.left}} the same as {{input.right}}?"
+"""
+
+
+@dataclass
+class World:
+    """Everything a gateway test touches."""
+
+    gateway: Gateway
+    catalog: Catalog
+    database: Database
+    writer: Writer
+    fakes: dict[str, FakeOpenAI] = field(default_factory=dict)
+
+    def put_route(self, route: Route) -> None:
+        self.catalog.put_route(route)
+
+    def version(self, model: str) -> str:
+        return self.catalog.resolve(model).version.id
+
+    def recorded(self) -> list[Inference]:
+        assert self.writer.flush()
+        return inferences.find(self.database, limit=None, ascending=True)
+
+
+def ask(model: str, text: str = "hello", **options: object) -> ChatRequest:
+    """Return a chat request of one user message."""
+    return ChatRequest(model=model, messages=[{"role": "user", "content": text}], **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def make_world(tmp_path: Path, sqlite_database: Database):
+    """Return a function that makes a world: `models` maps an OpenAI model's name to the scripts of its server."""
+    async with AsyncExitStack() as stack:
+
+        async def make(
+            models: dict[str, list[Script]] | None = None, *, toml: str = "", timeouts: Timeouts | None = None
+        ) -> World:
+            fakes: dict[str, FakeOpenAI] = {}
+            text = PRICES + toml
+            for name, scripts in (models or {}).items():
+                fakes[name] = await stack.enter_async_context(FakeOpenAI(scripts))
+                text += f'[models.{name}]\nprovider = "openai"\nprice = "tokens"\nprompt = "ask"\n'
+                text += f'base_url = "{fakes[name].base_url}"\n'
+            path = tmp_path / "bessemer.toml"
+            path.write_text(text)
+            catalog = Catalog(load_config(path, tmp_path), sqlite_database)
+            writer = Writer(sqlite_database, tmp_path / "spool")
+            stack.callback(writer.close)
+            providers = {
+                ProviderKind.OPENAI: OpenAIProvider({}, timeouts),
+                ProviderKind.RECORDED: RecordedProvider(),
+            }
+            gateway = Gateway(catalog, providers, writer)
+            stack.push_async_callback(gateway.close)
+            return World(gateway, catalog, sqlite_database, writer, fakes)
+
+        yield make
