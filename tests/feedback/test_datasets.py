@@ -1,0 +1,249 @@
+"""Datasets: the join, the splits, the content hash, the files."""
+
+import itertools
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bessemer.core.content import content_hash
+from bessemer.core.errors import InvalidRequest
+from bessemer.core.types import Feedback, FeedbackKind, FeedbackSource, Inference, Prompt, Split
+from bessemer.feedback.datasets import DatasetRequest, build, load, split_of
+from bessemer.store import datasets, feedback, files, inferences
+from bessemer.store.blobs import Blobs
+from bessemer.store.database import Database
+
+PROMPT = Prompt(name="ask", user="same? {{input.x}}")
+HALVES = {Split.TRAIN: 0.5, Split.HOLDOUT: 0.5}
+_numbers = itertools.count(1)
+
+
+def inference(x: object, output: str | None = "Yes", **fields: object) -> Inference:
+    number = next(_numbers)
+    values = {
+        "id": f"inf-{number:032x}",
+        "route": "match",
+        "created_at": float(number),
+        "key_id": "key-1",
+        "messages": (),
+        "input": {"x": x},
+        "input_sha256": content_hash({"x": x}),
+        "output": output,
+        "finish_reason": "stop",
+        "version": "small@1",
+        "input_tokens": 1,
+        "output_tokens": 1,
+        "cost_usd": None,
+        "latency_s": 0.1,
+        "propensity": 1.0,
+        "config_sha256": "0",
+        "calls": (),
+        **fields,
+    }
+    return Inference(**values)  # type: ignore[arg-type]
+
+
+def said(about: Inference, value: bool | float | str, metric: str = "verdict", **fields: object) -> Feedback:
+    kinds = {bool: FeedbackKind.BOOLEAN, float: FeedbackKind.FLOAT, str: FeedbackKind.DEMONSTRATION}
+    number = next(_numbers)
+    values = {
+        "id": f"fb-{number:032x}",
+        "metric": metric,
+        "kind": kinds[type(value)],
+        "value": value,
+        "source": FeedbackSource.HUMAN,
+        "created_at": float(number),
+        "inference_id": about.id,
+        **fields,
+    }
+    return Feedback(**values)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def freeze(sqlite_database: Database, tmp_path):
+    """Store rows and build a dataset of them; returns it with its examples."""
+    blobs = Blobs(tmp_path / "blobs")
+
+    def run(rows, words, prompt=PROMPT, **fields):
+        inferences.insert_many(sqlite_database, rows)
+        feedback.insert_many(sqlite_database, words)
+        request = DatasetRequest(name="d", **{"route": "match", "splits": HALVES, **fields})
+        dataset = build(sqlite_database, blobs, request, prompt=prompt, code_commit="abc", now=9.0)
+        return dataset, load(blobs, dataset)
+
+    run.blobs = blobs
+    return run
+
+
+def lines(database: Database, blobs: Blobs, file_id: str) -> list[dict]:
+    return [json.loads(line) for line in blobs.read(files.get(database, file_id).sha256).splitlines()]
+
+
+splits = st.fixed_dictionaries({split: st.floats(0.01, 1) for split in Split}).map(
+    lambda shares: {split: share / sum(shares.values()) for split, share in shares.items()}
+)
+
+
+@given(st.text(max_size=30), st.text(max_size=5), splits)
+def test_an_input_is_always_in_the_same_split(value, salt, shares):
+    sha256 = content_hash({"x": value})
+    assert split_of(sha256, salt, shares) is split_of(sha256, salt, shares)
+    assert shares[split_of(sha256, salt, shares)] > 0
+
+
+def test_splits_have_the_stated_shares():
+    shares = {Split.TRAIN: 0.6, Split.SELECTION: 0.1, Split.CALIBRATION: 0.3, Split.HOLDOUT: 0.0}
+    found = [split_of(content_hash(index), "", shares) for index in range(20_000)]
+    for split, share in shares.items():
+        assert abs(found.count(split) / len(found) - share) < 0.02
+    assert Split.HOLDOUT not in found
+
+
+@pytest.mark.parametrize("shares", [{Split.TRAIN: 0.5}, {Split.TRAIN: 1.5, Split.HOLDOUT: -0.5}])
+def test_shares_that_are_not_a_whole_are_refused(freeze, shares):
+    row = inference(1)
+    with pytest.raises(InvalidRequest, match="sum to 1"):
+        freeze([row], [said(row, True)], splits=shares)
+
+
+@pytest.mark.parametrize("deduplicate", [True, False])
+def test_no_input_is_in_two_splits(freeze, sqlite_database, deduplicate):
+    rows = [inference(index % 40, output=f"a{index % 3}") for index in range(200)]
+    tagged = [inference(index, tags={"split": "holdout"}) for index in range(10)]
+    words = [said(row, index % 2 == 0) for index, row in enumerate(rows + tagged)]
+    dataset, examples = freeze(rows + tagged, words, deduplicate=deduplicate)
+    seen: dict[str, set[Split]] = {}
+    for example in examples:
+        seen.setdefault(content_hash(example.input), set()).add(example.split)
+    assert len(seen) == 40
+    assert all(len(where) == 1 for where in seen.values())
+    assert all(seen[content_hash({"x": index})] == {Split.HOLDOUT} for index in range(10))
+    assert len(examples) == (40 if deduplicate else 210)
+    in_files = {
+        split: {content_hash(row["input"]) for row in lines(sqlite_database, freeze.blobs, file)}
+        for split, file in dataset.files.items()
+    }
+    assert not set.intersection(*in_files.values())
+
+
+def test_equal_records_give_an_equal_hash_and_everything_is_found_again(freeze, sqlite_database):
+    rows = [inference(index) for index in range(20)]
+    words = [said(row, True) for row in rows]
+    first, examples = freeze(rows, words)
+    second, _ = freeze([], [])
+    assert first.sha256 == second.sha256
+    assert first.id != second.id
+    assert datasets.get(sqlite_database, first.id) == first
+    assert sum(first.counts.values()) == len(examples) == 20
+    provenance = first.provenance
+    assert provenance["route"] == "match"
+    assert provenance["versions"] == {"small@1": 20}
+    assert provenance["feedback"] == {"boolean": 20}
+    assert (provenance["first_inference_at"], provenance["last_inference_at"]) == (
+        rows[0].created_at,
+        rows[-1].created_at,
+    )
+    assert provenance["code_commit"] == "abc"
+    assert provenance["request"]["splits"] == {"train": 0.5, "holdout": 0.5}
+
+
+def test_the_most_trusted_voice_counts_and_then_the_last(freeze):
+    first, second = inference(1), inference(2)
+    words = [
+        said(first, True, trust=0.9),
+        said(first, False, trust=0.5),
+        said(second, True, trust=0.5),
+        said(second, False, trust=0.5),
+        said(second, True, trust=0.0),
+    ]
+    _, examples = freeze([first, second], words)
+    assert [(example.verdict, example.weight) for example in examples] == [(True, 0.9), (False, 0.5)]
+
+
+def test_a_verdict_is_about_an_answer_and_a_demonstration_about_the_input(freeze):
+    wrong, right = inference(1, "Yes"), inference(1, "No")
+    again = inference(1, "Yes")
+    _, examples = freeze(
+        [wrong, right, again], [said(wrong, False), said(right, "No", "demonstration")], deduplicate=False
+    )
+    assert [(example.answer, example.verdict, example.demonstration) for example in examples] == [
+        ("Yes", False, "No"),
+        ("No", None, "No"),
+        ("Yes", False, "No"),
+    ]
+
+
+def test_feedback_on_an_episode_counts_for_its_inferences(freeze):
+    rows = [inference(index, episode_id="ep-1") for index in range(2)]
+    word = said(rows[0], 0.5, "stars", inference_id=None, episode_id="ep-1")
+    _, examples = freeze(rows, [word])
+    assert [example.scores for example in examples] == [{"stars": 0.5}] * 2
+
+
+def test_what_is_left_out_is_counted(freeze):
+    good, silent = inference(1), inference(2)
+    failed = inference(3, None, error="provider_error: x")
+    own = inference(4, tags={"origin": "evaluation"})
+    elsewhere = inference(5, route="other")
+    rows = [good, silent, failed, own, elsewhere]
+    dataset, examples = freeze(rows, [said(row, True) for row in (good, failed, own, elsewhere)])
+    assert [example.id for example in examples] == [good.id]
+    assert dataset.provenance["excluded"] == {"failed": 1, "made_by_bessemer": 1, "no_feedback": 1, "same_input": 0}
+    assert len(freeze([], [], require_feedback=False)[1]) == 2
+    assert len(freeze([], [], include_evaluations=True)[1]) == 2
+
+
+def test_nothing_left_is_an_error_that_says_why(freeze):
+    with pytest.raises(InvalidRequest, match="no_feedback"):
+        freeze([inference(1)], [])
+
+
+def test_an_unknown_split_tag_is_refused(freeze):
+    row = inference(1, tags={"split": "test"})
+    with pytest.raises(InvalidRequest, match="holdout"):
+        freeze([row], [said(row, True)])
+
+
+def test_files_hold_rendered_messages_and_what_graders_read(freeze, sqlite_database):
+    row = inference(1)
+    dataset, _ = freeze([row], [said(row, False), said(row, "No", "demonstration")], splits={Split.TRAIN: 1.0})
+    [line] = lines(sqlite_database, freeze.blobs, dataset.files["train"])
+    assert line["messages"] == [{"role": "user", "content": "same? 1"}]
+    assert (line["input"], line["answer"], line["verdict"], line["demonstration"]) == ({"x": 1}, "Yes", False, "No")
+    assert line["id"] == row.id
+    assert files.get(sqlite_database, dataset.files["train"]).purpose == "fine-tune"
+
+
+def test_supervised_files_hold_right_answers_alone(freeze, sqlite_database):
+    corrected, right, wrong = inference(1), inference(2), inference(3)
+    words = [said(corrected, "No", "demonstration"), said(right, True), said(wrong, False)]
+    dataset, examples = freeze([corrected, right, wrong], words, splits={Split.TRAIN: 1.0}, supervised=True)
+    rows = lines(sqlite_database, freeze.blobs, dataset.files["train"])
+    assert [row["messages"][-1] for row in rows] == [
+        {"role": "assistant", "content": "No"},
+        {"role": "assistant", "content": "Yes"},
+    ]
+    assert len(examples) == 3
+
+
+def test_input_without_a_prompt_cannot_be_rendered(freeze):
+    row = inference(1)
+    with pytest.raises(InvalidRequest, match="prompt"):
+        freeze([row], [said(row, True)], prompt=None)
+    spoken = msgspec.structs.replace(
+        inference(2), input=None, messages=({"role": "user", "content": "hi"},), input_sha256="f" * 64, route="chat"
+    )
+    dataset, _ = freeze([spoken], [said(spoken, True)], prompt=None, route="chat")
+    assert sum(dataset.counts.values()) == 1
+
+
+def test_both_databases_give_the_same_dataset(database: Database, tmp_path):
+    rows = [inference(index) for index in range(5)]
+    inferences.insert_many(database, rows)
+    feedback.insert_many(database, [said(row, True) for row in rows])
+    request = DatasetRequest(name="d", splits={Split.TRAIN: 1.0})
+    dataset = build(database, Blobs(tmp_path / "b"), request, prompt=PROMPT, code_commit=None, now=1.0)
+    assert dataset.counts["train"] == 5

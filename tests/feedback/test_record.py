@@ -1,0 +1,63 @@
+"""Feedback as it arrives: its kind, its checks, committed at once, also for inferences still being written."""
+
+from pathlib import Path
+
+import pytest
+
+from bessemer.core.errors import InvalidRequest
+from bessemer.core.ids import new_id
+from bessemer.core.types import FeedbackKind, FeedbackSource, Principal, Role
+from bessemer.feedback.record import FeedbackRequest, parse, record
+from bessemer.store import feedback
+from bessemer.store.database import Database
+from bessemer.store.writer import Writer
+
+PRINCIPAL = Principal(key_id="key-test", name="test", role=Role.INFERENCE)
+
+
+def request(**fields: object) -> FeedbackRequest:
+    values = {"metric": "verdict", "value": True, "inference_id": new_id("inf"), **fields}
+    return FeedbackRequest(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "kind"),
+    [
+        ("verdict", False, FeedbackKind.BOOLEAN),
+        ("helpful", True, FeedbackKind.BOOLEAN),
+        ("stars", 4.5, FeedbackKind.FLOAT),
+        ("comment", "too long", FeedbackKind.COMMENT),
+        ("demonstration", "No", FeedbackKind.DEMONSTRATION),
+    ],
+)
+def test_metric_and_value_say_the_kind(metric, value, kind):
+    row = parse(request(metric=metric, value=value), PRINCIPAL, 5.0)
+    assert (row.kind, row.value, row.created_at, row.key_id) == (kind, value, 5.0, "key-test")
+    assert row.source is FeedbackSource.HUMAN
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"inference_id": None}, "inference_id"),
+        ({"episode_id": "ep-1"}, "inference_id"),
+        ({"inference_id": "chatcmpl-1"}, "inference_id"),
+        ({"metric": ""}, "metric"),
+        ({"metric": "verdict", "value": 1.0}, "value"),
+        ({"metric": "stars", "value": "five"}, "value"),
+        ({"metric": "stars", "value": float("nan")}, "value"),
+        ({"metric": "demonstration", "value": True}, "value"),
+        ({"trust": 1.5}, "trust"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_name(fields, param):
+    with pytest.raises(InvalidRequest) as refusal:
+        parse(request(**fields), PRINCIPAL, 0.0)
+    assert refusal.value.param == param
+
+
+async def test_feedback_is_in_the_database_when_it_is_answered(tmp_path: Path, sqlite_database: Database):
+    writer = Writer(sqlite_database, tmp_path / "spool")
+    row = await record(request(tags={"batch": "1"}), PRINCIPAL, writer)
+    assert feedback.get(sqlite_database, row.id) == row
+    writer.close()
