@@ -10,7 +10,7 @@ The labels of a test file are returned apart from its inputs, so that only the f
 
 import gzip
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -321,9 +321,16 @@ def _title(row: JSON) -> Labelled:
 # -- splits -----------------------------------------------------------------------------------------------------------
 
 
-def split_of(labelled: Labelled, salt: str, selection: float, calibration: float) -> Split:
-    """Put a training item into train, selection or calibration by the hash of its input: stable and without overlap."""
-    place = int(content_hash([salt, labelled.item.input])[:12], 16) / 16**12
-    if place < selection:
-        return Split.SELECTION
-    return Split.CALIBRATION if place < selection + calibration else Split.TRAIN
+def place(labelled: Labelled, salt: str) -> float:
+    """Return where in [0, 1) the hash of an item's input puts it."""
+    return float(int(content_hash([salt, labelled.item.input])[:12], 16)) / 2.0**48
+
+
+def split_of(labelled: Labelled, salt: str, shares: Mapping[Split, float]) -> Split:
+    """Put a training item into a split by the hash of its input: stable and without overlap; what is left is train."""
+    here, edge = place(labelled, salt), 0.0
+    for split, share in shares.items():
+        edge += share
+        if here < edge:
+            return split
+    return Split.TRAIN

@@ -62,6 +62,8 @@ class Plan(Frozen, frozen=True):
     finals: tuple[Final, ...]
     evaluated: tuple[str, ...]
     """Targets that the evaluation scores beside the tuned version."""
+    require_feedback: bool = True
+    """Train on judged requests alone; False: a grader judges the others too."""
 
 
 class Outcome(Frozen, frozen=True):
@@ -181,6 +183,7 @@ class Turn:
                 "route": self._plan.route,
                 "prompt": self._plan.prompt,
                 "supervised": supervised,
+                "require_feedback": self._plan.require_feedback or supervised,
             },
         )
 

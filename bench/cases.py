@@ -1,0 +1,213 @@
+"""Builds a plan and the means to score it from a labelled task: traffic, feedback, jobs, cascade, final questions."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from bessemer.cli.demo import measure, product_lines
+from bessemer.cli.demo.application import Answer, Question
+from bessemer.cli.demo.config import toml
+from bessemer.cli.demo.turn import Final, JobPlan, Plan
+from bessemer.core.types import JSON, Frozen, Split
+from bessemer.evals import graders
+from bessemer.evals.metrics import Terms
+from bessemer.evals.truth import parse_label
+from tasks import NO, YES, Kind, Labelled, Task, attribute_grammar, place, split_of
+
+SMALL, LARGE, ROUTE, PROMPT = "small", "recorded", "task", "task"
+LABELS = (YES, NO)
+_SHARES = {Split.SELECTION: 0.08, Split.CALIBRATION: 0.16, Split.HOLDOUT: 0.08}
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One task as a flag line or a TOML section gives it; unknown keys are refused."""
+
+    train: str | None = None
+    test: str | None = None
+    recorded: str | None = None
+    recorded_name: str = "recorded model"
+    recorded_price: str | None = None
+    recorded_tokens: float | None = None
+    """Published mean of tokens per request, in and out; None: counted with the small model's tokenizer."""
+    published: tuple[JSON, ...] = ()
+    """Rows to print beside: `{name, f1}`."""
+    generator: str | None = None
+    fields: str = "all"
+    """`all`, or `titles`: the first field alone, in the prompt that the recorded model saw."""
+    traffic: int = 4000
+    """Training requests at most."""
+    train_seconds: int = 600
+    """Training time in seconds at most, all jobs together."""
+    alpha: float = 0.03
+    """Largest share of wrong answers among those the small model keeps."""
+    score: str = "choice_margin"
+
+
+class Case(Frozen, frozen=True):
+    """A plan, what people would say, and what is right."""
+
+    plan: Plan
+    options: Options
+    kind: Kind
+    labelled: dict[str, Labelled]
+    """By question id; the test's are read by the final score alone."""
+    covered: frozenset[str]
+    """Test questions that the recorded model answered."""
+
+    def feedback(self, question: Question, answer: Answer) -> Sequence[JSON]:
+        """Verdicts (right or wrong only) for matching, corrections otherwise; from the training labels."""
+        labelled = self.labelled[question.id]
+        common = {"source": "human", "author": "training labels"}
+        if self.kind is Kind.MATCHING:
+            right = parse_label(answer.text, LABELS) == labelled.answer
+            return [{"metric": "verdict", "value": right, **common}]
+        return [{"metric": "demonstration", "value": labelled.answer, **common}] if labelled.answer else []
+
+    def scorer(self, answers: Sequence[Answer]) -> measure.Scorer:
+        """Return the metric of the task; a grader's rewards are computed here, once."""
+        if self.kind is Kind.MATCHING:
+            return measure.label_scorer({key: row.answer for key, row in self.labelled.items()}, LABELS, YES)
+        if self.kind is Kind.ATTRIBUTES:
+            return measure.attribute_scorer({key: row.target or {} for key, row in self.labelled.items()})
+        return _reward_scorer(answers, self.labelled)
+
+
+def _reward_scorer(answers: Sequence[Answer], labelled: Mapping[str, Labelled]) -> measure.Scorer:
+    pairs = {(answer.question, answer.text or "") for answer in answers}
+    order = sorted(pairs)
+    with graders.build(product_lines.grader()) as grader:
+        items = [(text, {"input": labelled[question].item.input}) for question, text in order]
+        rewards = dict(zip(order, graders.grade_batch(grader, items), strict=True))
+
+    def score(question: str, text: str | None) -> Terms | None:
+        reward = rewards[question, text or ""].reward
+        return None if reward is None else Terms(reward, 1.0)
+
+    return score
+
+
+def build(task: Task, options: Options, seed: int, limit: int | None) -> Case:
+    """Return the case of a task. `limit` bounds traffic and test questions, for a smoke run."""
+    salt = f"{task.name}-{seed}"
+    traffic = _traffic(task, options, salt, limit)
+    test = task.test[:limit]
+    labelled = {question.id: row for question, row in traffic}
+    finals = [(Question(id=f"test-{i}", input=row.item.input, split="test"), row) for i, row in enumerate(test)]
+    labelled |= {question.id: row for question, row in finals}
+    recorded = task.recorded
+    covered = frozenset(q.id for q, row in finals if recorded is not None and row.item.id in recorded.answers)
+    questions = tuple(question for question, _ in finals)
+    plan = Plan(
+        name=task.name,
+        seed=seed,
+        route=ROUTE,
+        model=SMALL,
+        prompt=PROMPT,
+        questions=tuple(question for question, _ in traffic),
+        jobs=_jobs(task, options),
+        metric=_metric(task),
+        gate_reference=SMALL,
+        gate_margin=0.0,
+        cascade=_cascade(options) if covered else None,
+        finals=_finals(task, questions, covered),
+        evaluated=(SMALL,),
+        require_feedback=task.kind is not Kind.WRITING,
+    )
+    return Case(plan=plan, options=options, kind=task.kind, labelled=labelled, covered=covered)
+
+
+def _traffic(task: Task, options: Options, salt: str, limit: int | None) -> list[tuple[Question, Labelled]]:
+    """Training items in an order of their own for each seed, each in the split that its hash gives."""
+    rows = sorted(task.train, key=lambda row: place(row, salt + "-order"))[: limit or options.traffic]
+    return [
+        (Question(id=f"train-{index}", input=row.item.input, split=split_of(row, salt, _SHARES).value), row)
+        for index, row in enumerate(rows)
+    ]
+
+
+def _metric(task: Task) -> JSON:
+    if task.kind is Kind.MATCHING:
+        return {"metric": "f1", "labels": list(LABELS), "positive": YES}
+    if task.kind is Kind.ATTRIBUTES:
+        return {"metric": "attributes"}
+    return {"metric": "reward", "grader": product_lines.grader()}
+
+
+def _jobs(task: Task, options: Options) -> tuple[JobPlan, ...]:
+    common = {"bessemer.prompt": PROMPT}
+    if task.kind is Kind.MATCHING:
+        grader = {"type": "feedback", "name": "verdicts", "labels": list(LABELS)}
+        choice = {"bessemer.metric": "f1", "bessemer.positive": YES, "bessemer.max_seconds": str(options.train_seconds)}
+        return (JobPlan(name="reinforcement", method=_reinforcement(grader), metadata=common | choice),)
+    if task.kind is Kind.ATTRIBUTES:
+        grader = {"type": "attributes", "name": "micro-f1", "reference": "{{item.demonstration}}"}
+        first = options.train_seconds * 2 // 3
+    else:
+        grader = product_lines.grader()
+        first = options.train_seconds // 3
+    times = ({"bessemer.max_seconds": str(seconds)} for seconds in (first, options.train_seconds - first))
+    supervised, reinforced = times
+    return (
+        JobPlan(name="supervised", method={"type": "supervised"}, metadata=common | supervised, supervised=True),
+        JobPlan(name="reinforcement", method=_reinforcement(grader), metadata=common | reinforced),
+    )
+
+
+def _reinforcement(grader: JSON) -> JSON:
+    return {"type": "reinforcement", "reinforcement": {"grader": grader}}
+
+
+def _cascade(options: Options) -> JSON:
+    return {"large": LARGE, "rule": "error", "alpha": options.alpha, "delta": 0.1, "score": options.score}
+
+
+def _finals(task: Task, questions: tuple[Question, ...], covered: frozenset[str]) -> tuple[Final, ...]:
+    finals = [Final(name="base", target=SMALL, questions=questions)]
+    if task.kind is not Kind.MATCHING:
+        finals.append(Final(name="supervised", target="{supervised}", questions=questions))
+    finals.append(Final(name="tuned", target="{tuned}", questions=questions))
+    if covered:
+        known = tuple(question for question in questions if question.id in covered)
+        finals.append(Final(name="incumbent", target=LARGE, questions=known))
+        finals.append(Final(name="cascade", target=ROUTE, questions=known))
+    return tuple(finals)
+
+
+def configuration(task: Task, options: Options, weights: Path, small_price: str) -> str:
+    """Return the registry's TOML: the small model, its prompt, and the recorded model with its own."""
+    prompt: dict[str, object] = {"user": task.prompt}
+    if options.fields == "titles" and task.recorded is not None:
+        prompt["user"] = task.recorded.prompt
+    if task.kind is Kind.MATCHING:
+        prompt["choices"] = LABELS
+    elif task.kind is Kind.ATTRIBUTES:
+        prompt |= {"grammar": attribute_grammar(task.attributes), "max_tokens": 200}
+    else:
+        prompt["max_tokens"] = 48
+    small: dict[str, object] = {
+        "provider": "local",
+        "path": str(weights.resolve()),
+        "price": small_price,
+        "prompt": PROMPT,
+    }
+    models: dict[str, dict[str, object]] = {SMALL: small}
+    prompts = {PROMPT: prompt}
+    if task.recorded is not None:
+        recorded = task.recorded
+        prompts["as-recorded"] = {"user": recorded.prompt}
+        models[LARGE] = {
+            "provider": "recorded",
+            "path": str(recorded.path.resolve()),
+            "price": options.recorded_price,
+            "prompt": "as-recorded",
+            "recorded": {
+                "prompt_field": recorded.prompt_field,
+                "answer_field": recorded.answer_field,
+                "key_field": recorded.key_field,
+                "key": "input.id" if recorded.key_field else None,
+                "tokenizer": SMALL,
+                "mean_total_tokens": options.recorded_tokens,
+            },
+        }
+    return toml({"models": models, "prompts": prompts, "routes": {ROUTE: {"targets": [SMALL]}}})

@@ -1,0 +1,271 @@
+"""Drives the product through its public interfaces on labelled data, and writes one results file for each data set.
+
+    python bench/flywheel.py --root ../shared/data                      # the ready presets, three seeds
+    python bench/flywheel.py --preset oa_mine --seeds 0 --limit 60      # a smoke run
+    python bench/flywheel.py --name mine --train a.jsonl --test b.jsonl [--recorded c.jsonl --recorded-price ID]
+
+A seed that is done is not run again, one that was interrupted continues; `--fresh` starts over. Labels of a test file
+are seen by the final score alone.
+"""
+
+import argparse
+import asyncio
+import datetime
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bessemer.cli.demo import measure, product_lines, summary
+from bessemer.cli.demo.application import Application, Server, TurnFailed
+from bessemer.cli.demo.progress import Progress
+from bessemer.cli.demo.turn import Outcome, Turn
+from bessemer.core.errors import BessemerError
+from bessemer.flywheel.report import SystemRow, render
+from bessemer.registry.config import load_config
+from bessemer.registry.weights import GEMMA3_270M, SMOLLM2, ensure
+from bessemer.server.compose import code_commit
+from cases import Case, Options, build, configuration
+from tasks import Item, Kind, Labelled, Task, load
+
+HERE = Path(__file__).resolve().parent
+WEIGHTS = {"smollm2-135m": SMOLLM2, "gemma3-270m": GEMMA3_270M}
+SMALL_PRICE = "aws-c7a-large"
+
+
+def main() -> int:
+    """Run the chosen tasks for every seed; the exit code is 1 when one of them failed."""
+    arguments = _arguments()
+    failed = 0
+    for name, options in _chosen(arguments).items():
+        try:
+            task = load_task(name, options, Path(arguments.root))
+        except BessemerError as error:
+            print(f"{name}: {error.message}", file=sys.stderr)
+            failed += 1
+            continue
+        print(f"{name}: {len(task.train):,} training items, {len(task.test):,} test items", flush=True)
+        for seed in arguments.seeds:
+            try:
+                run_seed(task, options, seed, arguments)
+            except TurnFailed as error:
+                print(f"{name}, seed {seed}: {error.message}", file=sys.stderr)
+                failed += 1
+    return 1 if failed else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", default="../shared/data", help="folder that relative paths start from")
+    parser.add_argument("--preset", action="append", help="a section of presets.toml or of --tasks; repeatable")
+    parser.add_argument("--tasks", type=Path, default=HERE / "presets.toml", help="TOML file of tasks")
+    parser.add_argument("--name", help="name of a task given by flags")
+    for field in msgspec.structs.fields(Options):
+        if field.name != "published":
+            parser.add_argument("--" + field.name.replace("_", "-"), help=f"default: {field.default}")
+    parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
+    parser.add_argument("--limit", type=int, help="bound on traffic and on test items, for a smoke run")
+    parser.add_argument("--model", choices=sorted(WEIGHTS), default="smollm2-135m")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of models and runs")
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument("--fresh", action="store_true", help="forget earlier runs of these seeds")
+    return parser.parse_args()
+
+
+def _chosen(arguments: argparse.Namespace) -> dict[str, Options]:
+    """Return the tasks to run: the one given by flags, or sections of the TOML file, flags winning."""
+    flags = {
+        field.name: getattr(arguments, field.name)
+        for field in msgspec.structs.fields(Options)
+        if getattr(arguments, field.name, None) is not None
+    }
+    if arguments.name:
+        return {arguments.name: msgspec.convert(flags, Options, strict=False)}
+    sections: dict[str, Any] = tomllib.loads(arguments.tasks.read_text())
+    names = arguments.preset or list(sections)
+    unknown = [name for name in names if name not in sections]
+    if unknown:
+        raise SystemExit(f"Unknown preset {unknown[0]!r}; known: {', '.join(sections)}.")
+    return {name: msgspec.convert({**sections[name], **flags}, Options, strict=False) for name in names}
+
+
+def load_task(name: str, options: Options, root: Path) -> Task:
+    """Load a task's files, or make the generated one."""
+    if options.generator is not None:
+        return _generated(name)
+    if options.train is None or options.test is None:
+        raise SystemExit(f"{name}: give --train and --test.")
+    recorded = root / options.recorded if options.recorded else None
+    return load(name, root / options.train, root / options.test, recorded, fields=options.fields)
+
+
+def _generated(name: str) -> Task:
+    """Make the writing task whose rules no demonstration covers."""
+    rows = [
+        Labelled(item=Item(id=str(index), input=brief.input), answer=brief.demonstration or "")
+        for index, brief in enumerate(product_lines.generate(2000, 0))
+    ]
+    return Task(
+        name=name,
+        kind=Kind.WRITING,
+        train=tuple(rows[:1600]),
+        test=tuple(row for row in rows[1600:] if not row.answer),
+        prompt=product_lines.PROMPT,
+        recorded=None,
+        attributes={},
+    )
+
+
+def run_seed(task: Task, options: Options, seed: int, arguments: argparse.Namespace) -> None:
+    """Run one seed of a task, unless its rows are there, and merge its rows into the results file."""
+    suffix = "" if options.fields == "all" else f"-{options.fields}"
+    suffix += f"-limit{arguments.limit}" if arguments.limit else ""
+    suffix += "" if arguments.model == "smollm2-135m" else f"-{arguments.model}"
+    folder = arguments.data / "bench" / f"{task.name}{suffix}" / f"seed-{seed}"
+    if arguments.fresh:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    result = folder / "result.json"
+    if result.exists():
+        print(f"{task.name}, seed {seed}: done before ({result})", flush=True)
+    else:
+        case = build(task, options, seed, arguments.limit)
+        rows = _measure(task, case, folder, arguments)
+        result.write_text(json.dumps(rows, indent=1))
+    if arguments.limit:
+        return
+    path = arguments.results / f"flywheel_{task.name}.json"
+    merge_results(path, task, options, json.loads(result.read_text()), folder)
+    print(f"{task.name}, seed {seed}: rows in {path}", flush=True)
+
+
+def _measure(task: Task, case: Case, folder: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    started = time.monotonic()
+    with Progress(live=False) as progress:
+        weights = ensure(WEIGHTS[arguments.model], arguments.data / "models", progress.say)
+        config = folder / "bessemer.toml"
+        config.write_text(configuration(task, case.options, weights, SMALL_PRICE), encoding="utf-8")
+        with Server(folder / "server", config) as server:
+            outcome, small = asyncio.run(_turn(case, server, folder, progress))
+    wall = sum(outcome.seconds.values())
+    systems = system_rows(case, outcome)
+    _write_page(task, case, outcome, systems, small)
+    shutil.rmtree(folder / "server" / "jobs", ignore_errors=True)
+    for row in systems:
+        value = "unscorable" if row.score is None else f"{row.score.value * 100:.2f}"
+        print(f"  {row.name}: {value}, ${row.cost_per_1k_usd} per 1,000, small share {row.small_share}", flush=True)
+    print(f"  wall {wall:.0f} s (this session {time.monotonic() - started:.0f} s)", flush=True)
+    suffix = "" if case.options.fields == "all" else f" ({case.options.fields} alone)"
+    suffix += "" if arguments.model == "smollm2-135m" else f" ({arguments.model})"
+    return [_result_row(row, case, suffix, wall) for row in systems]
+
+
+async def _turn(
+    case: Case, server: Server, folder: Path, progress: Progress
+) -> tuple[Outcome, dict[str, measure.Small]]:
+    application = Application(server.url, server.key)
+    try:
+        outcome = await Turn(case.plan, case.feedback, application, folder, progress).run()
+        small: dict[str, measure.Small] = {}
+        if outcome.cascade is not None and outcome.cascade["applied"]:
+            small = await measure.small_answers(application, case.plan.route, sorted(case.covered))
+        return outcome, small
+    finally:
+        await application.close()
+
+
+def system_rows(case: Case, outcome: Outcome) -> list[SystemRow]:
+    """Score every final system; where recorded answers cover a part of the test, the small ones on that part, too."""
+    every = [answer for answers in outcome.finals.values() for answer in answers]
+    score = case.scorer(every)
+    rows: list[SystemRow] = []
+    partly = case.covered and len(case.covered) < len(outcome.finals["tuned"])
+    for name, answers in outcome.finals.items():
+        label = case.options.recorded_name if name == "incumbent" else name
+        rows.append(measure.system_row(label, answers, score, seed=case.plan.seed))
+        if partly and name in ("base", "supervised", "tuned"):
+            part = [answer for answer in answers if answer.question in case.covered]
+            rows.append(measure.system_row(f"{name}, recorded part", part, score, seed=case.plan.seed))
+    return rows
+
+
+def _result_row(row: SystemRow, case: Case, suffix: str, wall: float) -> dict[str, Any]:
+    score = row.score
+    return {
+        "name": ("recorded " if row.label == "recorded" else "") + row.name + suffix,
+        "seed": case.plan.seed,
+        "f1": None if score is None else round(score.value * 100, 2),
+        "ci95": None if score is None else [round(score.low * 100, 2), round(score.high * 100, 2)],
+        "cost_per_1k_usd": row.cost_per_1k_usd,
+        "small_share": row.small_share,
+        "wall_s": round(wall, 1),
+        "n": row.n,
+        "unscorable": row.unscorable,
+    }
+
+
+def _write_page(
+    task: Task, case: Case, outcome: Outcome, systems: Sequence[SystemRow], small: Mapping[str, measure.Small]
+) -> None:
+    score = case.scorer([answer for answers in outcome.finals.values() for answer in answers])
+    large = {answer.question: answer.text for answer in outcome.finals.get("incumbent", [])}
+    quality = _curve(small, large, score, case) if small else None
+    before = case.options.recorded_name if large else "base"
+    texts = summary.Texts(
+        title=f"Flywheel benchmark: {task.name}",
+        summary=f"Seed {case.plan.seed}; {len(outcome.traffic):,} training requests, {len(task.test):,} test items.",
+        metric="mean reward" if task.kind is Kind.WRITING else "F1",
+        before=before,
+        after="cascade" if large else "tuned",
+        notes=("Feedback comes from the training file's labels; the test file's labels are used by this page alone.",),
+    )
+    page = Path("out") / "bench" / f"{task.name}-{case.options.fields}-{case.plan.seed}.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(render(summary.build_report(case.plan, outcome, texts, systems, quality)), encoding="utf-8")
+    print(f"  report: {page}", flush=True)
+
+
+def _curve(
+    small: Mapping[str, measure.Small], large: Mapping[str, str | None], score: measure.Scorer, case: Case
+) -> Any:
+    return measure.quality_curve(small, large, score, seed=case.plan.seed)
+
+
+def merge_results(path: Path, task: Task, options: Options, rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """Put a seed's rows into the results file, in place of earlier rows of the same name and seed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    old = json.loads(path.read_text())["rows"] if path.exists() else []
+    fresh = {(row["name"], row["seed"]) for row in rows}
+    kept = [row for row in old if (row["name"], row["seed"]) not in fresh]
+    prices = load_config(folder / "bessemer.toml", folder).prices
+    used = {price for price in (SMALL_PRICE, options.recorded_price) if price}
+    document = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {_processor()}",
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "commit": code_commit(),
+        "metric": "mean reward, in percent" if task.kind is Kind.WRITING else "F1, in percent",
+        "prices": [msgspec.to_builtins(prices[name]) for name in sorted(used)],
+        "published": list(options.published),
+        "rows": sorted([*kept, *rows], key=lambda row: (row["name"], row["seed"])),
+    }
+    path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown processor"
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""The demo's case: which of two shops' offers are the same article, answered so far by a ten-shot incumbent."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bessemer.cli.demo import offers
+from bessemer.cli.demo.application import Answer, Question
+from bessemer.cli.demo.config import toml
+from bessemer.cli.demo.turn import Final, JobPlan, Plan
+from bessemer.core.types import JSON, Frozen, Split
+from bessemer.evals.truth import parse_label
+
+ROUTE = "record-matching"
+MODEL = "smollm2-135m"
+INCUMBENT = "incumbent-ten-shot"
+PROMPT = "match"
+LABELS = (offers.YES, offers.NO)
+METRIC: JSON = {"metric": "f1", "labels": list(LABELS), "positive": offers.YES}
+_SHOTS_SEED = 1_000_003
+_FIELDS = ("title", "brand", "price")
+
+
+class Scale(Frozen, frozen=True):
+    """How much of everything: requests per split and the longest training time in seconds."""
+
+    train: int = 2400
+    selection: int = 200
+    calibration: int = 400
+    holdout: int = 500
+    train_seconds: int = 330
+
+    @property
+    def counts(self) -> tuple[tuple[Split, int], ...]:
+        """Requests per split."""
+        return (
+            (Split.TRAIN, self.train),
+            (Split.SELECTION, self.selection),
+            (Split.CALIBRATION, self.calibration),
+            (Split.HOLDOUT, self.holdout),
+        )
+
+
+class Case(Frozen, frozen=True):
+    """The plan and the labels that stand in for people."""
+
+    plan: Plan
+    truth: dict[str, str]
+
+    def feedback(self, question: Question, answer: Answer) -> Sequence[JSON]:
+        """A person's verdict: right or wrong, and nothing else."""
+        right = parse_label(answer.text, LABELS) == self.truth[question.id]
+        return [{"metric": "verdict", "value": right, "source": "human", "author": "demo (simulated)"}]
+
+
+def build(seed: int, scale: Scale) -> Case:
+    """Return the demo's plan for a seed."""
+    pairs = iter(offers.generate(sum(count for _, count in scale.counts), seed))
+    questions: list[Question] = []
+    truth: dict[str, str] = {}
+    for split, count in scale.counts:
+        for index in range(count):
+            pair = next(pairs)
+            question = Question(id=f"{split.value}-{index}", input=pair.input, split=split.value)
+            questions.append(question)
+            truth[question.id] = pair.answer
+    held_out = tuple(question for question in questions if question.split == Split.HOLDOUT)
+    plan = Plan(
+        name="offers",
+        seed=seed,
+        route=ROUTE,
+        model=MODEL,
+        prompt=PROMPT,
+        questions=tuple(questions),
+        jobs=(_job(scale),),
+        metric=METRIC,
+        gate_reference=INCUMBENT,
+        gate_margin=0.02,
+        cascade={"large": INCUMBENT, "rule": "loss", "alpha": 0.02, "delta": 0.1},
+        finals=(Final(name="new route", target=ROUTE, questions=held_out),),
+        evaluated=(MODEL, INCUMBENT),
+    )
+    return Case(plan=plan, truth=truth)
+
+
+def _job(scale: Scale) -> JobPlan:
+    grader = {"type": "feedback", "name": "verdicts", "labels": list(LABELS)}
+    return JobPlan(
+        name="reinforcement",
+        method={"type": "reinforcement", "reinforcement": {"grader": grader}},
+        metadata={
+            "bessemer.max_seconds": str(scale.train_seconds),
+            "bessemer.prompt": PROMPT,
+            "bessemer.metric": "f1",
+            "bessemer.positive": offers.YES,
+        },
+    )
+
+
+def configuration(weights: Path, seed: int) -> str:
+    """Return the registry's TOML for the demo: the small model, and itself with a long prompt as the incumbent."""
+    path = str(weights.resolve())
+    local = {"provider": "local", "path": path}
+    return toml(
+        {
+            "models": {
+                MODEL: {**local, "price": "aws-c7a-large", "prompt": PROMPT},
+                INCUMBENT: {**local, "price": "demo-per-token", "prompt": "match-ten-shot", "context_tokens": 4096},
+            },
+            "prompts": {
+                PROMPT: {"user": _question(), "choices": LABELS},
+                "match-ten-shot": {"user": ten_shot(seed), "choices": LABELS},
+            },
+            "prices": {
+                "demo-per-token": {
+                    "source": "assumed for the demo: the order of list prices of small hosted models",
+                    "date": "2026-06",
+                    "input_per_million": 0.15,
+                    "output_per_million": 0.6,
+                }
+            },
+            "routes": {ROUTE: {"targets": [INCUMBENT]}},
+        }
+    )
+
+
+def ten_shot(seed: int) -> str:
+    """Return the incumbent's prompt: the rules in words and ten solved examples of products that occur nowhere else."""
+    solved = offers.generate(200, _SHOTS_SEED + seed)
+    matches = [pair for pair in solved if pair.answer == offers.YES][:5]
+    others = [pair for pair in solved if pair.hard][:5]
+    shots = [shot for two in zip(matches, others, strict=True) for shot in two]
+    rules = (
+        "Two shops list one offer each. Decide whether both offers are the very same article. Model number, size, "
+        "generation, number of pieces and included accessories must agree; spelling, units and order may differ. "
+        "Answer Yes or No."
+    )
+    examples = "\n\n".join(f"{_solved(pair.input)} {pair.answer}" for pair in shots)
+    return f"{rules}\n\n{examples}\n\n{_question()}"
+
+
+def _question() -> str:
+    sides = ("left", "A"), ("right", "B")
+    lines = [f"{mark}: " + " | ".join(f"{{{{input.{side}.{field}}}}}" for field in _FIELDS) for side, mark in sides]
+    return "\n".join([*lines, "Same article?"])
+
+
+def _solved(record: JSON) -> str:
+    sides = ("left", "A"), ("right", "B")
+    lines = [f"{mark}: " + " | ".join(record[side][field] for field in _FIELDS) for side, mark in sides]
+    return "\n".join([*lines, "Same article?"])
