@@ -323,7 +323,7 @@ def _title(row: JSON) -> Labelled:
 
 def place(labelled: Labelled, salt: str) -> float:
     """Return where in [0, 1) the hash of an item's input puts it."""
-    return float(int(content_hash([salt, labelled.item.input])[:12], 16)) / 2.0**48
+    return float(int(content_hash([salt, labelled.item.input])[:12], 16)) / float(1 << 48)
 
 
 def split_of(labelled: Labelled, salt: str, shares: Mapping[Split, float]) -> Split:

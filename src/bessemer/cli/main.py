@@ -12,6 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from bessemer.cli import cascades, datasets, evaluations, feedback, files, jobs, keys, processes, registry
+from bessemer.cli.demo.command import demo
 from bessemer.cli.options import Data, Session
 from bessemer.cli.output import ErrorKind, kind_of, show_error
 from bessemer.core.errors import BessemerError
@@ -42,6 +43,7 @@ def root(
 
 
 processes.register(app)
+app.command()(demo)
 registry.register(app)
 for name, group in (
     ("files", files.app),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 from bessemer.cli.demo import offers
 from bessemer.cli.demo.application import Answer, Question
@@ -28,6 +29,13 @@ class Scale(Frozen, frozen=True):
     calibration: int = 400
     holdout: int = 500
     train_seconds: int = 330
+
+    @classmethod
+    def of(cls, train_seconds: int | None, *, smoke: bool) -> Self:
+        """Return the full scale, or a tenth of its requests, with another training time if one is given."""
+        full = cls()
+        counts = {split.value: count // 10 if smoke else count for split, count in full.counts}
+        return cls(**counts, train_seconds=train_seconds or full.train_seconds)
 
     @property
     def counts(self) -> tuple[tuple[Split, int], ...]:
