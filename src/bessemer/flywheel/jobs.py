@@ -11,14 +11,15 @@ from pathlib import Path
 import msgspec
 from dbos import DBOS
 
-from bessemer.core.errors import BessemerError, NotFound
-from bessemer.core.types import JSON, JobStatus, as_json
+from bessemer.core.errors import NotFound
+from bessemer.core.types import as_json
 from bessemer.evals import runs
 from bessemer.flywheel import cascade, evaluation
 from bessemer.flywheel.cascade import CascadeRequest
 from bessemer.flywheel.evaluation import EvaluationRequest
 from bessemer.flywheel.services import Services
 from bessemer.store import evaluations, job_rows
+from bessemer.store.job_lifecycle import begin, fail, finish, obey
 
 Workflow = Callable[[str], None]
 
@@ -40,22 +41,6 @@ def progress_events(services: Services, job_id: str, label: str) -> Callable[[in
     return report
 
 
-def fail(services: Services, job_id: str, error: Exception) -> None:
-    """Record a job's failure with its named cause; anything unexpected is named by its Python type."""
-    known = isinstance(error, BessemerError)
-    body = {
-        "code": (error.error_code if isinstance(error, BessemerError) else None) or type(error).__name__,
-        "message": str(error),
-        "param": error.param if isinstance(error, BessemerError) else None,
-    }
-    job_rows.append_event(
-        services.database, job_id, f"Failed: {error}", level="error", event_id=f"ftevent-{job_id}-failed"
-    )
-    job_rows.update(services.database, job_id, status=JobStatus.FAILED, finished_at=time.time(), error=body)
-    if not known:
-        raise error
-
-
 def install(services: Services) -> dict[job_rows.JobKind, Workflow]:
     """Declare the workflows; call once, before DBOS is launched."""
 
@@ -64,21 +49,19 @@ def install(services: Services) -> dict[job_rows.JobKind, Workflow]:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def start(job_id: str) -> JSON:
-        row = job_rows.update(services.database, job_id, status=JobStatus.RUNNING, started_at=time.time())
-        return row.request
-
-    def finish(job_id: str, result: JSON) -> None:
-        job_rows.update(services.database, job_id, status=JobStatus.SUCCEEDED, finished_at=time.time(), result=result)
-
     @DBOS.step(name="evaluation.start")
     def evaluation_start(job_id: str) -> list[str]:
-        request = msgspec.convert(start(job_id), EvaluationRequest)
+        row = begin(services.database, job_id)
+        if row is None:
+            return []
+        request = msgspec.convert(row.request, EvaluationRequest)
         evaluation.check(request, services)
         return list(request.systems)
 
     @DBOS.step(name="evaluation.target")
-    def evaluation_target(job_id: str, target: str) -> None:
+    def evaluation_target(job_id: str, target: str) -> bool:
+        if obey(services.database, job_id):
+            return True
         request = msgspec.convert(job_rows.get(services.database, job_id).request, EvaluationRequest)
         dataset = evaluation.check(request, services)
         run = evaluation.evaluate_target(
@@ -86,6 +69,7 @@ def install(services: Services) -> dict[job_rows.JobKind, Workflow]:
         )
         path = folder_of(job_id) / f"{evaluation.file_name(target)}.run.json"
         path.write_bytes(msgspec.json.encode(run))
+        return False
 
     @DBOS.step(name="evaluation.finish")
     def evaluation_finish(job_id: str) -> None:
@@ -101,31 +85,37 @@ def install(services: Services) -> dict[job_rows.JobKind, Workflow]:
             evaluations.get(services.database, job_id)
         except NotFound:
             evaluations.insert(services.database, summary)
-        finish(job_id, as_json(summary))
+        finish(services.database, job_id, as_json(summary))
 
     @DBOS.workflow(name="evaluation")
     def evaluation_workflow(job_id: str) -> None:
         try:
-            for target in evaluation_start(job_id):
-                evaluation_target(job_id, target)
-            evaluation_finish(job_id)
+            systems = evaluation_start(job_id)
+            for target in systems:
+                if evaluation_target(job_id, target):
+                    return
+            if systems:
+                evaluation_finish(job_id)
         except Exception as error:
-            fail(services, job_id, error)
+            fail(services.database, job_id, error)
 
     @DBOS.step(name="cascade.run")
     def cascade_run(job_id: str) -> None:
-        request = msgspec.convert(start(job_id), CascadeRequest)
+        row = begin(services.database, job_id)
+        if row is None:
+            return
+        request = msgspec.convert(row.request, CascadeRequest)
         result = cascade.build(
             services, request, folder_of(job_id), lambda label: progress_events(services, job_id, label)
         )
-        finish(job_id, as_json(result))
+        finish(services.database, job_id, as_json(result))
 
     @DBOS.workflow(name="cascade")
     def cascade_workflow(job_id: str) -> None:
         try:
             cascade_run(job_id)
         except Exception as error:
-            fail(services, job_id, error)
+            fail(services.database, job_id, error)
 
     return {
         job_rows.JobKind.EVALUATION: evaluation_workflow,

@@ -25,6 +25,7 @@ from bessemer.store import job_rows
 from bessemer.store.job_rows import JobKind, JobRow
 from bessemer.telemetry.logs import configure
 from bessemer.tuning import jobs as tuning_jobs
+from bessemer.tuning.run import Services as TuningServices
 
 QUEUE = "jobs"
 EXECUTOR = "worker-0"
@@ -81,7 +82,7 @@ def _launch(settings: Settings, services: Services) -> Mapping[JobKind, flywheel
     )
     workflows = {
         JobKind.FINE_TUNING: tuning_jobs.install(
-            tuning_jobs.Services(
+            TuningServices(
                 database=services.database,
                 blobs=services.blobs,
                 catalog=services.catalog,

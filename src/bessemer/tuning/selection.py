@@ -20,7 +20,7 @@ class Bias(NamedTuple):
 
 
 def mean_reward(logprobs: Array, rewards: Array) -> float:
-    """Return the mean reward of each row's most probable choice: arrays [items, choices]; NaN (unscorable) is left out."""
+    """Return the mean reward of each row's most probable choice: arrays [items, choices]; NaN rewards are left out."""
     picked = rewards[np.arange(len(rewards)), logprobs.argmax(axis=1)]
     return float(np.nanmean(picked)) if np.isfinite(picked).any() else float("nan")
 

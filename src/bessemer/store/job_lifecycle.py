@@ -1,0 +1,59 @@
+"""The life of a running job, shared by every kind: begin, stop on a wish, finish, fail with a named cause."""
+
+import time
+
+from bessemer.core.errors import BessemerError, Conflict
+from bessemer.core.types import JSON, JobStatus
+from bessemer.store import job_rows
+from bessemer.store.database import Database
+from bessemer.store.job_rows import Control, JobRow
+
+_CAN_RUN = (JobStatus.VALIDATING_FILES, JobStatus.QUEUED, JobStatus.RUNNING)
+
+
+def begin(database: Database, job_id: str) -> JobRow | None:
+    """Mark a job as running and return it; None when it may not run any more (cancelled, finished). Idempotent."""
+    try:
+        row = job_rows.transition(database, job_id, _CAN_RUN, JobStatus.RUNNING)
+    except Conflict:
+        return None
+    if row.started_at is None:
+        row = job_rows.update(database, job_id, started_at=time.time())
+    return row
+
+
+def obey(database: Database, job_id: str) -> JobStatus | None:
+    """Carry out a wish to cancel or pause; returns the new status, None without a wish."""
+    wish = job_rows.control(database, job_id)
+    if wish is None:
+        return None
+    status = JobStatus.CANCELLED if wish is Control.CANCEL else JobStatus.PAUSED
+    job_rows.request(database, job_id, None)
+    row = job_rows.get(database, job_id)
+    finished_at = time.time() if status is JobStatus.CANCELLED else None
+    # A resumed job runs as a new workflow, told apart by this count.
+    result = (row.result or {}) | {"resumed": (row.result or {}).get("resumed", 0) + 1}
+    job_rows.update(database, job_id, status=status, finished_at=finished_at, result=result)
+    job_rows.append_event(database, job_id, f"The job is {status.value}.", level="warn")
+    return status
+
+
+def finish(database: Database, job_id: str, result: JSON, *, trained_tokens: int | None = None) -> None:
+    """Mark a job as succeeded with its result."""
+    job_rows.update(
+        database,
+        job_id,
+        status=JobStatus.SUCCEEDED,
+        finished_at=time.time(),
+        result=result,
+        trained_tokens=trained_tokens,
+    )
+
+
+def fail(database: Database, job_id: str, error: Exception) -> None:
+    """Mark a job as failed and say why; what is not a named error is named by its Python type."""
+    code, param = (error.error_code, error.param) if isinstance(error, BessemerError) else (None, None)
+    body = {"code": code or type(error).__name__, "message": str(error), "param": param}
+    event_id = f"ftevent-{job_id}-failed"
+    job_rows.append_event(database, job_id, f"Failed: {error}", level="error", event_id=event_id)
+    job_rows.update(database, job_id, status=JobStatus.FAILED, finished_at=time.time(), error=body)

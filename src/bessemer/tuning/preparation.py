@@ -1,0 +1,166 @@
+"""From a job row to what the training core needs: parsed rows, the version to start from, the rules of its answers."""
+
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from bessemer.core.errors import InvalidRequest, NotFound
+from bessemer.core.openai import FineTuningJobRequest, Method, ReinforcementHyperparameters, SupervisedHyperparameters
+from bessemer.core.types import JSON, Frozen, Lineage, Model, ModelVersion, Prompt
+from bessemer.registry.catalog import Catalog
+from bessemer.registry.versions import make_version
+from bessemer.store import datasets, files
+from bessemer.store.blobs import Blobs
+from bessemer.store.database import Database
+from bessemer.store.job_rows import JobRow
+from bessemer.tuning.options import Options, parse_options
+from bessemer.tuning.rows import Row, parse_rows
+
+Algorithm = Literal["sft", "exact", "grpo"]
+
+
+class Preparation(Frozen, frozen=True):
+    """Everything that decides the outcome of a job, besides the rows."""
+
+    algorithm: Algorithm
+    model: str
+    """The base model's name."""
+    start: str
+    """The version to start from."""
+    adapter_sha256: str | None
+    """Its adapter, when it is a tuned one."""
+    prompt: str | None
+    choices: tuple[str, ...]
+    response_schema: JSON | None
+    grammar: str | None
+    max_tokens: int
+    grader: JSON | None
+    hyperparameters: SupervisedHyperparameters | ReinforcementHyperparameters
+    options: Options
+    seed: int
+    suffix: str | None
+    training_sha256: str
+    validation_sha256: str | None
+
+
+class Rows(NamedTuple):
+    """Parsed training and validation rows; without a validation file the latter is empty."""
+
+    training: tuple[Row, ...]
+    validation: tuple[Row, ...]
+
+
+def prepare(row: JobRow, catalog: Catalog, database: Database) -> Preparation:
+    """Resolve a job's names and files. Raises InvalidRequest or NotFound that name the field."""
+    request = job_request(row)
+    method = request.method
+    assert method is not None, "job rows hold the method with its defaults filled in"
+    options = parse_options(request.metadata)
+    resolved = catalog.resolve(request.model)
+    training = files.get(database, request.training_file)
+    prompt_name = options.prompt or _dataset_prompt(database, request.training_file) or resolved.version.prompt
+    prompt = None if prompt_name is None else catalog.prompt(prompt_name)
+    choices = _choices(resolved.version, prompt)
+    return Preparation(
+        algorithm=_algorithm(method, choices),
+        model=resolved.model.name,
+        start=resolved.version.id,
+        adapter_sha256=resolved.version.adapter_sha256,
+        prompt=prompt_name,
+        choices=choices,
+        response_schema=resolved.version.response_schema or (prompt.response_schema if prompt else None),
+        grammar=resolved.version.grammar or (prompt.grammar if prompt else None),
+        max_tokens=(prompt.max_tokens if prompt and prompt.max_tokens else resolved.version.max_tokens),
+        grader=method.reinforcement.grader if method.reinforcement else None,
+        hyperparameters=_hyperparameters(method),
+        options=options,
+        seed=request.seed or 0,
+        suffix=request.suffix,
+        training_sha256=training.sha256,
+        validation_sha256=None
+        if request.validation_file is None
+        else files.get(database, request.validation_file).sha256,
+    )
+
+
+def load_rows(plan: Preparation, blobs: Blobs) -> Rows:
+    """Parse the job's files. Raises InvalidRequest that names the line."""
+    supervised = plan.algorithm == "sft"
+    validation = plan.validation_sha256
+    return Rows(
+        parse_rows(blobs.read(plan.training_sha256), supervised=supervised),
+        () if validation is None else parse_rows(blobs.read(validation), supervised=supervised),
+    )
+
+
+def job_request(row: JobRow) -> FineTuningJobRequest:
+    """Return the job's request as it was accepted."""
+    return msgspec.convert(row.request, FineTuningJobRequest)
+
+
+def tuned_version(
+    plan: Preparation,
+    row: JobRow,
+    adapter_sha256: str,
+    *,
+    choice_bias: tuple[float, ...],
+    code_commit: str | None,
+) -> ModelVersion:
+    """Return the version that a job made, with everything needed to make it again."""
+    return make_version(
+        plan.suffix or f"{plan.model}-tuned",
+        prompt=plan.prompt,
+        adapter_sha256=adapter_sha256,
+        choices=plan.choices,
+        choice_bias=choice_bias if any(choice_bias) else (),
+        response_schema=plan.response_schema,
+        grammar=plan.grammar,
+        max_tokens=plan.max_tokens,
+        lineage=Lineage(
+            base=plan.model,
+            dataset_sha256=plan.training_sha256,
+            grader=plan.grader,
+            method=plan.algorithm,
+            hyperparameters=msgspec.to_builtins({"openai": plan.hyperparameters, "options": plan.options}),
+            seed=plan.seed,
+            code_commit=code_commit,
+            job_id=row.id,
+        ),
+    )
+
+
+def _dataset_prompt(database: Database, file_id: str) -> str | None:
+    """Return the prompt that rendered a dataset's file; None for a file that was uploaded."""
+    for dataset in datasets.find(database, limit=1000):
+        if file_id in dataset.files.values():
+            prompt = dataset.provenance.get("request", {}).get("prompt")
+            return prompt if isinstance(prompt, str) else None
+    return None
+
+
+def _choices(version: ModelVersion, prompt: Prompt | None) -> tuple[str, ...]:
+    return version.choices or (prompt.choices if prompt else ())
+
+
+def _algorithm(method: Method, choices: tuple[str, ...]) -> Algorithm:
+    """Supervised is SFT; reinforcement is exact where the answers can be enumerated, sampled groups elsewhere."""
+    if method.type == "supervised":
+        return "sft"
+    if method.type != "reinforcement":
+        raise InvalidRequest("The method 'dpo' is not offered; use supervised or reinforcement.", param="method.type")
+    return "exact" if choices else "grpo"
+
+
+def _hyperparameters(method: Method) -> SupervisedHyperparameters | ReinforcementHyperparameters:
+    body = method.supervised if method.type == "supervised" else method.reinforcement
+    if body is None:
+        raise InvalidRequest(f"'method.{method.type}' is missing.", param=f"method.{method.type}")
+    return body.hyperparameters
+
+
+def base_model(plan: Preparation, catalog: Catalog) -> Model:
+    """Return the base model's entry. Raises NotFound when it has left the configuration."""
+    model = catalog.model(plan.model)
+    if model.path is None:
+        raise NotFound(f"The model {plan.model!r} has no local path any more; restore it in the configuration.")
+    return model

@@ -1,0 +1,342 @@
+"""One fine-tuning job as it runs: the tuner and its grader, events and checkpoints for the API, the new version."""
+
+import csv
+import io
+import math
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import msgspec
+import numpy as np
+
+from bessemer.core.ids import new_id
+from bessemer.core.openai import ReinforcementHyperparameters, SupervisedHyperparameters
+from bessemer.core.types import JSON, ModelVersion
+from bessemer.evals import graders
+from bessemer.evals.grader import Grader
+from bessemer.evals.grader import Services as GraderServices
+from bessemer.gateway.providers.local import unpack_adapter
+from bessemer.registry.catalog import Catalog
+from bessemer.store import files, job_rows
+from bessemer.store.blobs import Blobs
+from bessemer.store.database import Database
+from bessemer.store.files import FileRow
+from bessemer.store.job_rows import JobCheckpoint
+from bessemer.tuning.preparation import Preparation, Rows, base_model, load_rows, prepare, tuned_version
+from bessemer.tuning.selection import choose_f1_bias
+from bessemer.tuning.spec import Reward, StepReport, TuneSpec, Validation
+from bessemer.tuning.tuner import Tuner
+
+CHUNK_SECONDS = 15.0
+"""Training between two durable steps: what a kill can cost at most."""
+RESULTS_PURPOSE = "fine-tune-results"
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts of a running installation that fine-tuning jobs use."""
+
+    database: Database
+    blobs: Blobs
+    catalog: Catalog
+    graders: GraderServices
+    jobs_dir: Path
+    threads: int | None
+    organization: str
+    code_commit: str | None
+
+
+class TuningRun:
+    """A job with its tuner in memory; everything that must survive is in the job's folder and the database."""
+
+    def __init__(
+        self, services: Services, job_id: str, plan: Preparation, tuner: Tuner, rows: Rows, grader: Grader | None
+    ) -> None:
+        self.job_id = job_id
+        self._services = services
+        self._plan = plan
+        self._tuner = tuner
+        self._rows = rows
+        self._grader = grader
+        self._reports = services.jobs_dir / job_id / "steps.jsonl"
+
+    @classmethod
+    def open(cls, services: Services, job_id: str) -> Self:
+        """Prepare a job, or continue it from its saved state. Raises InvalidRequest, NotFound, TuningError."""
+        folder = services.jobs_dir / job_id
+        folder.mkdir(parents=True, exist_ok=True)
+        plan = _plan(services, job_id, folder / "plan.json")
+        rows = load_rows(plan, services.blobs)
+        grader = None if plan.grader is None else graders.build(plan.grader, services.graders)
+        tuner = Tuner(
+            _spec(services, plan, len(rows.training)),
+            rows.training,
+            rows.validation,
+            None if grader is None else _reward(grader),
+            folder / "state",
+            select=_selector(plan),
+        )
+        return cls(services, job_id, plan, tuner, rows, grader)
+
+    def announce(self) -> None:
+        """Tell what is about to be done."""
+        plan, rows = self._plan, self._rows
+        self._event(
+            f"Fine-tuning {plan.start} by {plan.algorithm} on {len(rows.training)} rows "
+            f"({len(rows.validation)} for validation), {self._tuner.total_steps} steps",
+            "started",
+        )
+
+    def train_chunk(self) -> bool:
+        """Take optimizer steps for some seconds and save; True when the job is done."""
+        ends = time.monotonic() + CHUNK_SECONDS
+        while not self._tuner.done and time.monotonic() < ends:
+            report = self._tuner.step()
+            self._tell(report)
+            if job_rows.control(self._services.database, self.job_id) is not None:
+                break
+        self._tuner.save()
+        self._estimate()
+        done: bool = self._tuner.done
+        return done
+
+    def register(self) -> tuple[JSON, int]:
+        """Register the best checkpoint as a version; returns the job's result and the tokens trained on."""
+        version = self._version()
+        reports = self._read_reports()
+        trained = int(sum(report.metrics.get("tokens", 0.0) for report in reports))
+        result_file = self._result_file(reports)
+        best = self._tuner.best
+        result = {
+            "fine_tuned_model": openai_name(self._plan, version, self._services.organization),
+            "version": version.id,
+            "result_files": [result_file],
+            "choice_bias": list(version.choice_bias),
+            "best_step": best.step if best else None,
+            "best_score": best.score if best else None,
+        }
+        if self._grader is not None:
+            self._grader.close()
+        return result, trained
+
+    def _version(self) -> ModelVersion:
+        """Export the best adapter so far and register it; the same adapter gives the same version."""
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "adapter"
+            self._tuner.export(folder)
+            archive = Path(scratch) / "adapter.tar"
+            _pack(folder, archive)
+            adapter = self._services.blobs.put(archive)
+        row = job_rows.get(self._services.database, self.job_id)
+        version = tuned_version(
+            self._plan, row, adapter, choice_bias=self._choice_bias(), code_commit=self._services.code_commit
+        )
+        return self._services.catalog.register(version)
+
+    def _choice_bias(self) -> tuple[float, ...]:
+        best = self._tuner.best
+        if best is None or self._plan.options.metric != "f1":
+            return ()
+        return _f1_bias(self._plan, best)
+
+    def _tell(self, report: StepReport) -> None:
+        with self._reports.open("ab") as file:
+            file.write(msgspec.json.encode(report) + b"\n")
+        data: JSON = {"step": report.step, "total_steps": report.total_steps} | dict(report.metrics)
+        if report.validation is not None:
+            data |= {
+                "valid_score": report.validation.score,
+                "valid_loss": report.validation.loss,
+                "valid_reward": report.validation.mean_reward,
+            }
+        self._event(f"Step {report.step}/{report.total_steps}: training metrics", f"step-{report.step}", data)
+        best = self._tuner.best
+        if report.validation is not None and best is not None and best.step == report.validation.step:
+            self._checkpoint(report)
+
+    def _checkpoint(self, report: StepReport) -> None:
+        """Keep the best version so far where clients can see and use it."""
+        version = self._version()
+        name = openai_name(self._plan, version, self._services.organization)
+        job_rows.append_checkpoint(
+            self._services.database,
+            JobCheckpoint(
+                id=f"ftckpt-{self.job_id}-{report.step}",
+                job_id=self.job_id,
+                created_at=time.time(),
+                step=report.step,
+                version=name,
+                metrics={"step": report.step} | dict(report.metrics) | {"valid_score": report.validation.score}
+                if report.validation
+                else {"step": report.step},
+            ),
+        )
+        self._event(f"Checkpoint created at step {report.step}: {name}", f"checkpoint-{report.step}")
+
+    def _estimate(self) -> None:
+        """Say when the job will be done, at the pace so far."""
+        row = job_rows.get(self._services.database, self.job_id)
+        done, total = self._tuner.step_number, self._tuner.total_steps
+        if row.started_at is None or not done:
+            return
+        remaining = (time.time() - row.started_at) * (total - done) / done
+        result = (row.result or {}) | {"estimated_finish": int(time.time() + remaining)}
+        job_rows.update(self._services.database, self.job_id, result=result)
+
+    def _read_reports(self) -> list[StepReport]:
+        """Return the steps' reports once each, in order: steps repeated after a kill are told twice in the file."""
+        if not self._reports.exists():
+            return []
+        decode = msgspec.json.Decoder(StepReport).decode
+        lines = [line for line in self._reports.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+        reports = {report.step: report for report in map(decode, lines)}
+        return [reports[step] for step in sorted(reports)]
+
+    def _result_file(self, reports: Sequence[StepReport]) -> str:
+        """Write the metrics of every step as OpenAI's result file (CSV); returns the file id."""
+        columns = sorted({name for report in reports for name in report.metrics})
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(["step", *columns, "valid_score"])
+        for report in reports:
+            valid = "" if report.validation is None else report.validation.score
+            writer.writerow([report.step, *(report.metrics.get(name, "") for name in columns), valid])
+        content = text.getvalue().encode()
+        row = FileRow(
+            id=new_id("file"),
+            sha256=self._services.blobs.put(content),
+            bytes=len(content),
+            created_at=time.time(),
+            filename="step_metrics.csv",
+            purpose=RESULTS_PURPOSE,
+        )
+        files.insert(self._services.database, row)
+        return row.id
+
+    def _event(self, message: str, key: str, data: JSON | None = None) -> None:
+        job_rows.append_event(
+            self._services.database,
+            self.job_id,
+            message,
+            type="message" if data is None else "metrics",
+            data=data,
+            event_id=f"ftevent-{self.job_id}-{key}",
+        )
+
+
+def openai_name(plan: Preparation, version: ModelVersion, organization: str) -> str:
+    """Return OpenAI's form of a tuned model's name, `ft:base:org:suffix:id`; the id is the version's hash."""
+    return f"ft:{plan.model}:{organization}:{plan.suffix or ''}:{version.id.rpartition('@')[2]}"
+
+
+def _plan(services: Services, job_id: str, path: Path) -> Preparation:
+    """Return the job's plan: made once, then read, so that a changed configuration cannot change a running job."""
+    if path.exists():
+        return msgspec.json.decode(path.read_bytes(), type=Preparation)
+    row = job_rows.get(services.database, job_id)
+    plan = prepare(row, services.catalog, services.database)
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(msgspec.json.encode(plan))
+    partial.replace(path)
+    return plan
+
+
+def _spec(services: Services, plan: Preparation, rows: int) -> TuneSpec:
+    model = base_model(plan, services.catalog)
+    adapter = None
+    if plan.adapter_sha256 is not None:
+        adapter = str(unpack_adapter(services.blobs, plan.adapter_sha256, services.jobs_dir.parent / "adapters"))
+    hyper = plan.hyperparameters
+    defaults = TuneSpec(base=str(model.path), method="supervised")
+    multiplier = 1.0 if hyper.learning_rate_multiplier == "auto" else float(hyper.learning_rate_multiplier)
+    epochs = defaults.epochs if hyper.n_epochs == "auto" else float(hyper.n_epochs)
+    batch_size = min(rows, defaults.batch_size if hyper.batch_size == "auto" else int(hyper.batch_size))
+    return TuneSpec(
+        base=str(model.path),
+        method="supervised" if plan.algorithm == "sft" else plan.algorithm,
+        choices=plan.choices,
+        objective=plan.options.objective,
+        rank=plan.options.rank,
+        adapter=adapter,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate(plan.algorithm) * multiplier,
+        seed=plan.seed,
+        samples_per_prompt=_samples(plan.options.samples_per_prompt, hyper),
+        max_tokens=plan.max_tokens,
+        evaluations=_evaluations(hyper, math.ceil(rows * epochs / batch_size), defaults.evaluations),
+        max_seconds=plan.options.max_seconds,
+        threads=services.threads,
+    )
+
+
+def learning_rate(algorithm: str) -> float:
+    """Return the base rate that `learning_rate_multiplier` multiplies: LoRA at ten times the full rate."""
+    return 1e-4 if algorithm == "grpo" else 5e-4
+
+
+def _samples(samples: int, hyper: SupervisedHyperparameters | ReinforcementHyperparameters) -> int:
+    """Return the group size: OpenAI's compute_multiplier scales how much is explored per prompt."""
+    if isinstance(hyper, ReinforcementHyperparameters) and hyper.compute_multiplier != "auto":
+        return max(2, round(samples * float(hyper.compute_multiplier)))
+    return samples
+
+
+def _evaluations(hyper: SupervisedHyperparameters | ReinforcementHyperparameters, steps: int, default: int) -> int:
+    """Return how often to evaluate over the run; `eval_interval` counts steps."""
+    if isinstance(hyper, SupervisedHyperparameters) or hyper.eval_interval == "auto":
+        return default
+    return max(1, steps // int(hyper.eval_interval))
+
+
+def _reward(grader: Grader) -> Reward:
+    def reward(pairs: Sequence[tuple[JSON, str]]) -> list[float | None]:
+        results = graders.grade_batch(grader, [(text, item) for item, text in pairs])
+        return [result.reward for result in results]
+
+    return reward
+
+
+def _selector(plan: Preparation) -> Callable[[Validation], float] | None:
+    """Return how validations are compared; None: the tuner's own default."""
+    if plan.options.metric != "f1" or not plan.choices:
+        return None
+
+    def select(validation: Validation) -> float:
+        logprobs, rewards = _arrays(validation)
+        return choose_f1_bias(logprobs, rewards, _positive(plan)).score
+
+    return select
+
+
+def _f1_bias(plan: Preparation, validation: Validation) -> tuple[float, ...]:
+    logprobs, rewards = _arrays(validation)
+    return choose_f1_bias(logprobs, rewards, _positive(plan)).values
+
+
+def _positive(plan: Preparation) -> int:
+    positive = plan.options.positive
+    return plan.choices.index(positive) if positive in plan.choices else 0
+
+
+def _arrays(validation: Validation) -> tuple[np.ndarray, np.ndarray]:
+    logprobs = np.array(validation.logprobs, dtype=np.float64)
+    rewards = np.array(
+        [[np.nan if r is None else r for r in row] for row in validation.rewards or ()], dtype=np.float64
+    )
+    return logprobs, rewards
+
+
+def _pack(folder: Path, archive: Path) -> None:
+    """Pack a folder so that equal content gives equal bytes: sorted names, no dates, no owners."""
+    with tarfile.open(archive, "w") as tar:
+        for path in sorted(folder.iterdir()):
+            info = tarfile.TarInfo(path.name)
+            info.size = path.stat().st_size
+            with path.open("rb") as file:
+                tar.addfile(info, file)
