@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bessemer.core.errors import GraderError
-from bessemer.evals.grader import Embed, GradeResult, GraderErrors, JudgeCall, JudgeReply, Services
+from bessemer.evals.grader import Embed, GraderErrors, GradeResult, JudgeCall, JudgeReply, Services
 from bessemer.evals.graders import build, check, grade_batch
 from bessemer.evals.judge import parse_score
 

@@ -52,9 +52,9 @@ def positive_mean(z: Array, worst: float, delta: float) -> Array:
     return p_value(log_wealth(z, stakes(z, worst, delta), worst))
 
 
-def _mixture(z: Array, worst: float) -> float:
+def _mixture(z: Array, counts: Array, worst: float) -> float:
     """P-value of E[Z] <= 0 from a mixture of constant bettors: monotone in z, whatever the order of items."""
-    wealth = np.log1p(_checked(z, worst)[:, None] * (_FIXED_STAKES / worst)[None, :]).sum(axis=0)
+    wealth = counts @ np.log1p(_checked(z, worst)[:, None] * (_FIXED_STAKES / worst)[None, :])
     top = float(wealth.max())
     return min(1.0, math.exp(-(top + math.log(float(np.exp(wealth - top).mean())))))
 
@@ -66,13 +66,14 @@ def ratio_bounds(terms: Array, largest: float, delta: float) -> tuple[float, flo
     E[numerator − f·denominator] > 0 is shown at delta/2, from above likewise. The mixture's p-values are monotone in
     f, so that bisection finds the ends.
     """
-    numerator, denominator = terms[:, 0], terms[:, 1]
+    distinct, repeats = np.unique(terms, axis=0, return_counts=True)
+    numerator, denominator, counts = distinct[:, 0], distinct[:, 1], repeats.astype(np.float64)
 
     def too_low(f: float) -> bool:
-        return _mixture(numerator - f * denominator, f * largest) <= delta / 2
+        return _mixture(numerator - f * denominator, counts, f * largest) <= delta / 2
 
     def too_high(f: float) -> bool:
-        return _mixture(f * denominator - numerator, (1 - f) * largest) <= delta / 2
+        return _mixture(f * denominator - numerator, counts, (1 - f) * largest) <= delta / 2
 
     ruled_out, open_below = 0.0, 1.0
     open_above, ruled_out_above = 0.0, 1.0
