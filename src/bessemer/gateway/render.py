@@ -57,9 +57,8 @@ def answer_rules(
 ) -> AnswerRules:
     """Merge the answer rules of a version, of the prompt that was rendered, and of the client.
 
-    The version's own constraint wins over its prompt's, and its bias applies to either's choices. A client's constraint
-    is taken when there is no other; a different one is refused, because the version was measured with its own.
-    Raises InvalidRequest.
+    The version's own constraint wins over its prompt's. A client's is taken when there is no other; a different one is
+    refused, because the version was measured with its own. Raises InvalidRequest.
     """
     own = constraint_of(version, input)
     if own is None and prompt is not None:
@@ -72,19 +71,14 @@ def answer_rules(
         )
     limit = prompt.max_tokens if prompt is not None and prompt.max_tokens is not None else version.max_tokens
     return AnswerRules(
-        constraint=requested if own is None else _biased(own, version),
+        constraint=_biased(own, version) or requested,
         requested=requested is not None,
         max_tokens=limit,
         max_tokens_declared=limit != AnswerRules().max_tokens,
     )
 
 
-def _biased(own: Constraint, version: ModelVersion) -> Constraint:
-    if not isinstance(own, Choices) or not version.choice_bias:
-        return own
-    if len(version.choice_bias) != len(own.labels):
-        raise InvalidRequest(
-            f"{version.id!r} has {len(version.choice_bias)} biases for {len(own.labels)} choices; register it again.",
-            param="choice_bias",
-        )
-    return Choices(labels=own.labels, bias=version.choice_bias)
+def _biased(own: Constraint | None, version: ModelVersion) -> Constraint | None:
+    if isinstance(own, Choices) and version.choices and version.choice_bias:
+        return Choices(labels=own.labels, bias=version.choice_bias)
+    return own

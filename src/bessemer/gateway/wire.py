@@ -136,7 +136,8 @@ class EventStream:
         return ResponseExtension(inference_id=self._exchange.inference_id)
 
     def _piece(self, chunk: ProviderChunk) -> bytes | None:
-        logprobs = _logprobs(self._exchange, chunk.tokens) if chunk.tokens else None
+        shown = tuple(scored for scored in chunk.tokens if not scored.terminator)
+        logprobs = _logprobs(self._exchange, shown) if shown else None
         if not chunk.text and logprobs is None:
             return None
         return self._chunk({"content": chunk.text}, None, logprobs=logprobs)
