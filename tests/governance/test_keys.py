@@ -81,20 +81,17 @@ def test_the_first_admin_key_is_made_once(keys: Keys, database: Database) -> Non
 
 
 def test_known_keys_work_while_the_database_is_down(
-    postgres_url: str, postgres_admin: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    postgres_url: str, plug: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = Database.open_url(postgres_url)
     keys = Keys(database)
     header = f"Bearer {keys.create('app', Role.MEMBER).plaintext}"
     keys.authenticate(header)
-    name = postgres_url.rsplit("/", 1)[1].split("?", maxsplit=1)[0]
     monkeypatch.setattr(governance, "_REFRESH_S", 0.0)
-    postgres_admin(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-    postgres_admin(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+    plug(False)
     assert keys.authenticate(header).name == "app"
     with pytest.raises(StoreError):
         Keys(database).authenticate(header)
-    postgres_admin(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
     database.close()
 
 

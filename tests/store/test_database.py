@@ -38,46 +38,46 @@ def shape(url: str) -> dict[str, object]:
     return described
 
 
-def test_migrated_schema_equals_the_declared_one(database_url: str) -> None:
-    Database.open_url(database_url).close()
-    migrated = shape(database_url)
-    engine = create_engine(database_url)
+def test_migrated_schema_equals_the_declared_one(empty_database_url: str) -> None:
+    Database.open_url(empty_database_url).close()
+    migrated = shape(empty_database_url)
+    engine = create_engine(empty_database_url)
     reflected = MetaData()
     reflected.reflect(engine)
     reflected.drop_all(engine)
     metadata.create_all(engine)
     engine.dispose()
-    assert shape(database_url) == migrated
+    assert shape(empty_database_url) == migrated
     assert set(migrated) == set(metadata.tables)
 
 
 @pytest.mark.parametrize("older", [migration.version for migration in MIGRATIONS[:-1]])
-def test_an_older_schema_is_upgraded_and_keeps_its_rows(database_url: str, older: int) -> None:
-    engine = create_engine(database_url)
+def test_an_older_schema_is_upgraded_and_keeps_its_rows(empty_database_url: str, older: int) -> None:
+    engine = create_engine(empty_database_url)
     with engine.begin() as connection:
         assert migrate(connection, target=older) == older
         inferences.insert_rows(connection, [an_inference("inf-old")])
     engine.dispose()
-    with_newest = Database.open_url(database_url)
+    with_newest = Database.open_url(empty_database_url)
     assert inferences.get(with_newest, "inf-old") == an_inference("inf-old")
     assert with_newest.read(migrate) == MIGRATIONS[-1].version
     with_newest.close()
-    assert set(shape(database_url)) == set(metadata.tables)
+    assert set(shape(empty_database_url)) == set(metadata.tables)
 
 
-def test_opening_twice_changes_nothing(database_url: str) -> None:
-    Database.open_url(database_url).close()
-    before = shape(database_url)
-    Database.open_url(database_url).close()
-    assert shape(database_url) == before
+def test_opening_twice_changes_nothing(empty_database_url: str) -> None:
+    Database.open_url(empty_database_url).close()
+    before = shape(empty_database_url)
+    Database.open_url(empty_database_url).close()
+    assert shape(empty_database_url) == before
 
 
-def test_a_schema_of_the_future_is_refused(database_url: str) -> None:
-    opened = Database.open_url(database_url)
+def test_a_schema_of_the_future_is_refused(empty_database_url: str) -> None:
+    opened = Database.open_url(empty_database_url)
     opened.write(lambda c: c.execute(text("INSERT INTO schema_version (version) VALUES (999)")))
     opened.close()
     with pytest.raises(StoreError, match="newer Bessemer"):
-        Database.open_url(database_url)
+        Database.open_url(empty_database_url)
 
 
 def test_a_failing_write_leaves_nothing(database: Database) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy.engine import make_url
 from tests.store.samples import a_feedback, an_inference
 
 from bessemer.core.errors import InvalidRequest, StoreError
@@ -133,28 +132,17 @@ def test_the_journal_of_a_living_process_is_left_alone(sqlite_database: Database
 
 
 @pytest.fixture
-def unplugged(
-    postgres_url: str, postgres_admin: Callable[[str], None]
-) -> Iterator[tuple[Database, Callable[[bool], None]]]:
-    """A PostgreSQL database that can be taken away and brought back."""
-    database = Database.open_url(postgres_url)
-    name = make_url(postgres_url).database
-
-    def plug(connected: bool) -> None:
-        postgres_admin(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {str(connected).lower()}")
-        if not connected:
-            postgres_admin(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
-
-    yield database, plug
-    plug(True)
-    database.close()
+def postgres(postgres_url: str) -> Iterator[Database]:
+    """A PostgreSQL database, which `plug` can take away."""
+    opened = Database.open_url(postgres_url)
+    yield opened
+    opened.close()
 
 
 async def test_database_down_spools_and_replays_without_duplicates(
-    unplugged: tuple[Database, Callable[[bool], None]], spool: Path
+    postgres: Database, plug: Callable[[bool], None], spool: Path
 ) -> None:
-    database, plug = unplugged
-    writer = Writer(database, spool)
+    writer = Writer(postgres, spool)
     assert await writer.commit(a_feedback("fb-before")) is Durability.COMMITTED
     plug(False)
     assert await writer.commit(a_feedback("fb-down")) is Durability.SPOOLED
@@ -167,56 +155,53 @@ async def test_database_down_spools_and_replays_without_duplicates(
     stats = writer.stats()
     assert (stats.written, stats.rejected, stats.queued, stats.spooling) == (102, 0, 0, False)
     assert stats.spooled >= 1
-    assert len(inferences.find(database, limit=None)) == 100
-    assert {row.id for row in feedback.find(database)} == {"fb-before", "fb-down"}
+    assert len(inferences.find(postgres, limit=None)) == 100
+    assert {row.id for row in feedback.find(postgres)} == {"fb-before", "fb-down"}
     writer.close()
 
 
 def test_beyond_the_queue_rows_live_on_disk_alone(
-    unplugged: tuple[Database, Callable[[bool], None]], spool: Path
+    postgres: Database, plug: Callable[[bool], None], spool: Path
 ) -> None:
-    database, plug = unplugged
-    writer = Writer(database, spool, max_queue=10)
+    writer = Writer(postgres, spool, max_queue=10)
     plug(False)
     for number in range(300):
         writer.put(an_inference(f"inf-{number}"))
     assert writer.stats().queued <= 10
     plug(True)
     assert writer.flush(timeout=20)
-    assert len(inferences.find(database, limit=None)) == 300
+    assert len(inferences.find(postgres, limit=None)) == 300
     assert writer.stats().replayed >= 250
     writer.close()
     assert list(spool.iterdir()) == []
 
 
 def test_closing_while_the_database_is_down_keeps_the_rows(
-    unplugged: tuple[Database, Callable[[bool], None]], spool: Path
+    postgres: Database, plug: Callable[[bool], None], spool: Path
 ) -> None:
-    database, plug = unplugged
-    writer = Writer(database, spool, max_queue=5)
+    writer = Writer(postgres, spool, max_queue=5)
     plug(False)
     for number in range(20):
         writer.put(an_inference(f"inf-{number}"))
     writer.close(timeout=0.3)
     plug(True)
-    again = Writer(database, spool)
+    again = Writer(postgres, spool)
     assert again.flush(timeout=20)
     again.close()
-    assert len(inferences.find(database, limit=None)) == 20
+    assert len(inferences.find(postgres, limit=None)) == 20
 
 
 def test_a_row_that_the_database_refuses_is_kept_and_does_not_hold_up_others(
-    unplugged: tuple[Database, Callable[[bool], None]], spool: Path
+    postgres: Database, plug: Callable[[bool], None], spool: Path
 ) -> None:
-    database, _ = unplugged
-    writer = Writer(database, spool)
+    writer = Writer(postgres, spool)
     writer.put(a_feedback("fb-1"))
     writer.put(a_feedback("fb-nul", metric="a\0b"))
     writer.put(a_feedback("fb-2"))
     with pytest.raises(InvalidRequest, match="refused"):
         writer.commit_blocking(a_feedback("fb-nul-2", metric="a\0b"))
     assert writer.flush()
-    assert {row.id for row in feedback.find(database)} == {"fb-1", "fb-2"}
+    assert {row.id for row in feedback.find(postgres)} == {"fb-1", "fb-2"}
     assert writer.stats().rejected == 2
     writer.close()
     assert (spool / "rejected.jsonl").read_text().count("\n") == 2

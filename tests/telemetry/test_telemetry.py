@@ -61,7 +61,7 @@ class Engine(NamedTuple):
 
 def values(metrics: Metrics) -> dict[tuple[str, ...], float]:
     return {
-        (sample.name, *sample.labels.values()): sample.value
+        (sample.name, *sorted(sample.labels.values())): sample.value
         for family in text_string_to_metric_families(metrics.expose().decode())
         for sample in family.samples
     }
@@ -78,9 +78,9 @@ def test_metrics_count() -> None:
     metrics.watch_engine(lambda: Engine(3, 4))
     metrics.watch_writer(lambda: WriterStats(written=5, spooled=1, replayed=0, rejected=0, queued=2, spooling=True))
     found = values(metrics)
-    assert found["gen_ai_server_request_duration_seconds_count", "matching", "200"] == 1
-    assert found["gen_ai_client_token_usage_total", "matching", "small", "input"] == 10
-    assert found["gen_ai_client_token_usage_total", "matching", "small", "output"] == 2
+    assert found["gen_ai_server_request_duration_seconds_count", "200", "matching"] == 1
+    assert found["gen_ai_client_token_usage_total", "input", "matching", "small"] == 10
+    assert found["gen_ai_client_token_usage_total", "matching", "output", "small"] == 2
     assert found["bessemer_cost_usd_total", "matching", "small"] == 0.5
     assert found["bessemer_unpriced_calls_total", "matching", "small"] == 1
     assert found["bessemer_request_errors_total", "matching", "provider_error"] == 1

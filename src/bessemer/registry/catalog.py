@@ -6,6 +6,7 @@ they compare revisions (`refresh`, or `watch` in the background). A route in the
 
 import logging
 import threading
+import time
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -57,7 +58,7 @@ class Catalog:
         known = {version.id for version in versions.find(database)}
         for version in config.base_versions.values():
             if version.id not in known:
-                versions.insert(database, version)
+                versions.insert(database, msgspec.structs.replace(version, created_at=time.time()))
         self._view = self._load()
         self._stop = threading.Event()
         self._watcher: threading.Thread | None = None

@@ -24,6 +24,7 @@ from bessemer.core.types import (
     Price,
     Prompt,
     ProviderKind,
+    RecordedFormat,
     Route,
     Step,
     Target,
@@ -39,7 +40,7 @@ class Config(Frozen, frozen=True):
     prices: dict[str, Price]
     routes: dict[str, Route]
     base_versions: dict[str, ModelVersion]
-    """By model: the model itself, without an adapter."""
+    """By model: the model itself, without an adapter; dated when it is registered."""
     sha256: str
     """Of the parsed content; comments and order do not count."""
 
@@ -68,6 +69,10 @@ class _ModelSection(_Section, frozen=True):
 class _PromptSection(_Section, frozen=True):
     user: str
     system: str | None = None
+    choices: tuple[str, ...] = ()
+    response_schema: JSON | None = None
+    grammar: str | None = None
+    max_tokens: int | None = None
 
 
 class _PriceSection(_Section, frozen=True):
@@ -150,7 +155,7 @@ def _build(values: dict[str, Any], data: Path) -> Config:
             with _place(f"{section}.{name}"):
                 check_name(name, section)
     prices = {name: _price(name, section) for name, section in file.prices.items()}
-    prompts = {name: Prompt(name=name, user=s.user, system=s.system) for name, s in file.prompts.items()}
+    prompts = {name: _prompt(name, section) for name, section in file.prompts.items()}
     models = {name: _model(name, section, data) for name, section in file.models.items()}
     bases = {name: _base_version(name, section) for name, section in file.models.items()}
     routes = {name: _route(name, section) for name, section in file.routes.items()}
@@ -218,6 +223,18 @@ def _price(name: str, section: _PriceSection) -> Price:
     )
 
 
+def _prompt(name: str, section: _PromptSection) -> Prompt:
+    return Prompt(
+        name=name,
+        user=section.user,
+        system=section.system,
+        choices=section.choices,
+        response_schema=section.response_schema,
+        grammar=section.grammar,
+        max_tokens=section.max_tokens,
+    )
+
+
 def _model(name: str, section: _ModelSection, data: Path) -> Model:
     needed = "base_url" if section.provider is ProviderKind.OPENAI else "path"
     if getattr(section, needed) is None:
@@ -248,6 +265,7 @@ def _base_version(name: str, section: _ModelSection) -> ModelVersion:
     with _place(f"models.{name}"):
         return make_version(
             name,
+            created_at=0.0,
             prompt=section.prompt,
             choices=section.choices,
             choice_bias=section.choice_bias,
