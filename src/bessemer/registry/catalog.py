@@ -114,13 +114,16 @@ class Catalog:
         return versions.history(self._database, model, alias)
 
     def resolve(self, target: str) -> Resolved:
-        """Return what `model`, `model:alias` or `model@hash` means now.
+        """Return what `model`, `model:alias`, `model@hash` or OpenAI's `ft:base:org:suffix:hash` means now.
 
         A model alone is its base version; for a model that exists only as tuned versions, its champion, else its newest
         version. Raises NotFound that names what is known.
         """
         view = self._view
-        if "@" in target:
+        if target.startswith("ft:"):
+            digits = "@" + target.rpartition(":")[2]
+            version = next((row for name, row in view.versions.items() if name.endswith(digits)), None)
+        elif "@" in target:
             version = view.versions.get(target)
         elif ":" in target:
             alias = view.aliases.get(target)

@@ -1,0 +1,218 @@
+"""One turn of the flywheel through public interfaces, on a tiny random model: killed with kill -9 while it trains."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+from openai import OpenAI
+from tests.gateway.tiny import tiny_model
+
+CONFIG = """
+[models.tiny]
+provider = "local"
+path = "{path}"
+price = "hour"
+context_tokens = 512
+
+[prices.hour]
+source = "a test"
+date = "2026-01-01"
+per_hour = 0.09
+
+[prompts.same]
+user = "{{{{input.left}}}} {{{{input.right}}}}"
+choices = ["Yes", "No"]
+
+[routes.matching]
+targets = [{{ model = "tiny", prompt = "same" }}]
+"""
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+GRADER = {"type": "feedback", "name": "verdicts", "labels": ["Yes", "No"]}
+ITEMS = 90
+
+
+class Installation:
+    """A data folder with a server that can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data, self.log = folder / "data", folder / "server.log"
+        self.config = folder / "bessemer.toml"
+        self.config.write_text(CONFIG.format(path=tiny_model(folder / "tiny")))
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "bessemer", "up", "--port", "0"]
+        with self.log.open("a") as errors:
+            self.process = subprocess.Popen(
+                [*command, "--data", str(self.data), "--config", str(self.config)],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=os.environ | OFFLINE | {"OMP_NUM_THREADS": "1"},
+                start_new_session=True,
+            )
+        assert self.process.stdout is not None
+        found = re.search(r"http://\S+", self.process.stdout.readline())
+        assert found is not None, self.log.read_text()
+        key = (self.data / "admin.key").read_text().strip()
+        self.client = OpenAI(base_url=f"{found[0]}/v1", api_key=key, max_retries=2, timeout=60)
+
+    def kill(self) -> None:
+        """Kill -9 the server and its worker at once."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def cli(self, *arguments: str) -> dict:
+        done = subprocess.run(
+            [sys.executable, "-m", "bessemer", *arguments, "--data", str(self.data), "--json"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def post(self, path: str, body: dict) -> dict:
+        return self.client.post(path, body=body, cast_to=dict[str, object])
+
+    def get(self, path: str) -> dict:
+        return self.client.get(path, cast_to=dict[str, object])
+
+    def wait(self, path: str, seconds: float = 90) -> dict:
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            job = self.get(path)
+            if job["status"] in {"succeeded", "failed", "cancelled"}:
+                assert job["status"] == "succeeded", (job, self.log.read_text()[-3000:])
+                return job
+            time.sleep(0.2)
+        raise AssertionError(f"{path} did not end: {self.log.read_text()[-3000:]}")
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory):
+    running = Installation(tmp_path_factory.mktemp("turn"))
+    yield running
+    running.stop()
+
+
+def traffic(installation: Installation) -> None:
+    for index in range(ITEMS):
+        same = index % 3 == 0
+        left, right = f"m{index}", f"{'yy' if same else 'nn'}{index}"
+        answer = installation.client.chat.completions.create(
+            model="matching",
+            messages=[],
+            temperature=0,
+            extra_body={"bessemer": {"input": {"left": left, "right": right}}},
+        )
+        said = answer.choices[0].message.content
+        assert said in {"Yes", "No"}
+        inference = answer.model_extra["bessemer"]["inference_id"]
+        verdict = {"inference_id": inference, "metric": "verdict", "value": (said == "Yes") == same}
+        installation.post("/feedback", verdict)
+        if index == 0:
+            installation.post("/feedback", {"inference_id": inference, "metric": "comment", "value": "clear case"})
+            installation.post("/feedback", {"inference_id": inference, "metric": "seconds_saved", "value": 12.5})
+
+
+def test_one_turn(installation):
+    traffic(installation)
+    request = {"name": "matches", "route": "matching", "prompt": "same"}
+    request["splits"] = {"train": 0.5, "selection": 0.15, "calibration": 0.2, "holdout": 0.15}
+    dataset = installation.post("/datasets", request)
+    assert sum(dataset["counts"].values()) == ITEMS
+
+    job = installation.client.fine_tuning.jobs.create(
+        model="tiny",
+        training_file=dataset["files"]["train"],
+        validation_file=dataset["files"]["selection"],
+        suffix="matcher",
+        seed=7,
+        method={
+            "type": "reinforcement",
+            "reinforcement": {"grader": GRADER, "hyperparameters": {"n_epochs": 50, "batch_size": 2}},
+        },
+        metadata={"bessemer.metric": "f1", "bessemer.positive": "Yes"},
+    )
+    wait_for_steps(installation, job.id, 20)
+    installation.kill()
+    installation.start()
+    done = installation.wait(f"/fine_tuning/jobs/{job.id}")
+    check_job(installation, job.id, done)
+
+    tuned = next(version for version in installation.get("/versions")["rows"] if version["model"] == "matcher")
+    evaluation = evaluate(installation, dataset["id"], tuned["id"])
+    assert evaluation["result"]["gate"]["passed"]
+
+    for alias in ("challenger", "champion"):
+        promoted = installation.post(f"/versions/{tuned['id']}/promote", {"alias": alias})
+        assert promoted["version"] == tuned["id"]
+
+    cascade = {"route": "matching", "small": "matcher:champion", "large": "tiny", "dataset": dataset["id"]}
+    cascade |= {"metric": "accuracy", "labels": ["Yes", "No"], "rule": "loss", "alpha": 0.9, "delta": 0.4}
+    job_row = installation.post("/cascades", cascade)
+    result = installation.wait(f"/cascades/{job_row['id']}")["result"]
+    assert result["small"] == tuned["id"]
+    assert result["applied"] == (result["threshold"] is not None)
+
+    installation.post("/models/matcher/rollback", {"alias": "champion"})
+    assert not [row for row in installation.get("/aliases")["rows"] if row["name"] == "champion"]
+
+
+def wait_for_steps(installation: Installation, job_id: str, steps: int) -> None:
+    ends = time.monotonic() + 60
+    while time.monotonic() < ends:
+        events = installation.client.fine_tuning.jobs.list_events(job_id, limit=1).data
+        if events and events[0].type == "metrics" and events[0].data["step"] >= steps:
+            return
+        row = installation.client.fine_tuning.jobs.retrieve(job_id)
+        assert row.status in {"queued", "running"}, (row, installation.log.read_text()[-3000:])
+        time.sleep(0.05)
+    raise AssertionError(installation.log.read_text()[-3000:])
+
+
+def check_job(installation: Installation, job_id: str, done: dict) -> None:
+    """Every step is told once, in order; the model can be used; the metrics can be downloaded."""
+    events = list(installation.client.fine_tuning.jobs.list_events(job_id, limit=100))
+    steps = [event.data["step"] for event in reversed(events) if event.type == "metrics"]
+    assert steps == list(range(1, steps[-1] + 1))
+    assert done["trained_tokens"] > 0
+    assert re.fullmatch(r"ft:tiny:[\w-]+:matcher:[0-9a-f]{12}", done["fine_tuned_model"])
+    assert installation.client.fine_tuning.jobs.checkpoints.list(job_id).data
+    table = installation.client.files.content(done["result_files"][0]).text.splitlines()
+    assert len(table) == len(steps) + 1
+    answer = installation.client.chat.completions.create(
+        model=done["fine_tuned_model"],
+        messages=[],
+        extra_body={"bessemer": {"input": {"left": "m1", "right": "yy1"}}},
+    )
+    assert answer.choices[0].message.content in {"Yes", "No"}
+
+
+def evaluate(installation: Installation, dataset: str, version: str) -> dict:
+    request = {"dataset": dataset, "systems": ["matching", version], "metric": "accuracy", "labels": ["Yes", "No"]}
+    request |= {"candidate": version, "reference": "matching", "margin": 0.9, "split": "holdout"}
+    row = installation.post("/evaluations", request)
+    return installation.wait(f"/evaluations/{row['id']}")
+
+
+def test_nothing_accepted_is_lost(installation):
+    page = installation.get(f"/inferences?limit={ITEMS + 50}")
+    ids = {msgspec.convert(row["id"], str) for row in page["rows"] if not row["tags"].get("origin")}
+    assert len(ids) >= ITEMS
