@@ -13,6 +13,7 @@ import pytest
 from bessemer.core.errors import GraderError
 from bessemer.evals.grader import Grader, GradeResult, Limits, Services
 from bessemer.evals.graders import build, check, grade_batch
+from bessemer.evals.sandbox import Sandbox
 
 SOURCE = textwrap.dedent(
     """
@@ -52,6 +53,14 @@ SOURCE = textwrap.dedent(
         if mode == "network":
             socket.create_connection(("127.0.0.1", item["port"]), timeout=1)
             return 1.0
+        if mode == "read":
+            return float(len(open(item["path"]).read()))
+        if mode == "scratch":
+            with open("notes", "w") as file:
+                return float(file.write("abc"))
+        if mode == "numpy":
+            import numpy
+            return numpy.float32(0.5)
         if mode == "children":
             subprocess.Popen(["sleep", item["seconds"]], start_new_session=True)
             return 0.5
@@ -126,6 +135,18 @@ def test_no_network(grader: Grader) -> None:
         result = run(grader, "", mode="network", port=server.getsockname()[1])
     assert result.reward is None
     assert result.errors.python_grader_runtime_error
+
+
+def test_files_are_fenced_where_the_kernel_can(grader: Grader, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("key")
+    result = run(grader, "", mode="read", path=str(secret))
+    sandbox = Sandbox("def grade(sample, item): return 1", "grade", "python", LIMITS)
+    files = sandbox.isolation().files
+    sandbox.close()
+    assert result.reward == (3.0 if files == "open" else None)
+    assert run(grader, "", mode="scratch").reward == 3.0
+    assert run(grader, "", mode="numpy").reward == 0.5
 
 
 def _running(marker: str) -> list[str]:

@@ -2,10 +2,12 @@
 
 Three processes: a *keeper*, which kills everything when its parent lets go of the pipe; a *server*, which imports the
 grader's source once; and for each call a fork of the server, limited in processor time and memory and killed with all
-its descendants afterwards. Where the kernel allows it, they live in namespaces of their own (user, network, process,
-System V IPC): no network interface, no process of the host in reach. Elsewhere the socket module is switched off
-instead, which stops honest code only; the first message says which of the two holds. Files are not isolated beyond
-the rights of the account.
+its descendants afterwards.
+
+What keeps the code in depends on the kernel, and the first message says what holds. Namespaces (user, network, process,
+System V IPC): no network interface, no process of the host in reach; else Landlock refuses TCP; else the socket module
+is switched off, which stops honest code only. Landlock: files can be read where Python and the system's libraries
+are, and written in a scratch folder alone; else all that the account may do is open.
 
 Frames on both pipes: 4 bytes of length, big endian, then JSON.
 """
@@ -25,7 +27,10 @@ import traceback
 from typing import Any, BinaryIO
 
 CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x08000000, 0x10000000, 0x20000000, 0x40000000
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
+LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
+READ, READ_OF_FILE, WRITE_OF_FILE = 0b1101, 0b101, 0b110
+READABLE = (sys.prefix, sys.base_prefix, "/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/localtime")
 MAX_ANSWER = 1 << 20
 
 
@@ -59,6 +64,31 @@ def isolate() -> bool:
     return True
 
 
+def fence() -> tuple[bool, bool]:
+    """Restrict this process by Landlock; return whether files, and whether TCP, are fenced."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    version = libc.syscall(LANDLOCK_CREATE, None, 0, 1)
+    if version < 1:
+        return False, False
+    every = (1 << (16 if version >= 5 else 15 if version >= 3 else 14 if version >= 2 else 13)) - 1
+    network, scopes = (0b11 if version >= 4 else 0), (0b11 if version >= 6 else 0)
+    attributes = struct.pack("=QQQ", every, network, scopes)[: 24 if version >= 6 else 16 if version >= 4 else 8]
+    rules = libc.syscall(LANDLOCK_CREATE, attributes, len(attributes), 0)
+    if rules < 0:
+        return False, False
+    allowed = [(path, READ if os.path.isdir(path) else READ_OF_FILE) for path in READABLE]  # noqa: PTH112
+    allowed += [("/dev/null", WRITE_OF_FILE), ("/dev/urandom", READ_OF_FILE), (os.getcwd(), every)]  # noqa: PTH109
+    for path, access in allowed:
+        with contextlib.suppress(OSError):
+            place = os.open(path, os.O_PATH)
+            libc.syscall(LANDLOCK_ADD, rules, 1, struct.pack("=Qi", access & every, place), 0)
+            os.close(place)
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    fenced = libc.syscall(LANDLOCK_RESTRICT, rules, 0) == 0
+    os.close(rules)
+    return fenced, fenced and bool(network)
+
+
 def switch_off_sockets() -> None:
     """Make socket creation fail for ordinary code, where no network namespace is to be had."""
     import socket
@@ -71,21 +101,22 @@ def switch_off_sockets() -> None:
     socket.getaddrinfo = refuse
 
 
-def descendants() -> list[int]:
-    """Return the children of this process, orphans it adopted included."""
-    with open(f"/proc/self/task/{os.getpid()}/children") as file:  # noqa: PTH123
-        return [int(pid) for pid in file.read().split()]
+class Sweeper:
+    """Kills and reaps everything below this process; made before the fence, which hides /proc."""
 
+    def __init__(self, *, namespaced: bool) -> None:
+        self._namespaced = namespaced
+        self._children = -1 if namespaced else os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY)
 
-def sweep(*, namespaced: bool) -> None:
-    """Kill and reap everything that is left below this process."""
-    with contextlib.suppress(OSError):
-        if namespaced:
-            os.kill(-1, signal.SIGKILL)
-        for _ in range(1000):
-            for pid in [] if namespaced else descendants():
-                os.kill(pid, signal.SIGKILL)
-            os.waitpid(-1, 0)
+    def sweep(self) -> None:
+        """In a process namespace all others in it; elsewhere children, and the orphans adopted one after the other."""
+        with contextlib.suppress(OSError):
+            if self._namespaced:
+                os.kill(-1, signal.SIGKILL)
+            for _ in range(1000):
+                for pid in [] if self._namespaced else os.pread(self._children, 65536, 0).split():
+                    os.kill(int(pid), signal.SIGKILL)
+                os.waitpid(-1, 0)
 
 
 def limit(kind: int, value: int) -> None:
@@ -103,7 +134,7 @@ def keep(server: int, stdin: int) -> int:
     watched.poll()
     with contextlib.suppress(ProcessLookupError):
         os.kill(server, signal.SIGKILL)
-    sweep(namespaced=False)
+    Sweeper(namespaced=False).sweep()
     return 0
 
 
@@ -165,8 +196,11 @@ def serve(requests: BinaryIO, answers: BinaryIO, *, namespaced: bool) -> None:
     """Import the source, say so, then answer one call after the other until the pipe ends."""
     setup = read_frame(requests)
     limits = setup["limits"]
-    if not namespaced:
+    sweeper = Sweeper(namespaced=namespaced)
+    files, tcp = fence()
+    if not (namespaced or tcp):
         switch_off_sockets()
+    network = "namespace" if namespaced else "landlock" if tcp else "socket module off"
     limit(resource.RLIMIT_AS, limits["memory_mb"] << 20)
     limit(resource.RLIMIT_CORE, 0)
     limit(resource.RLIMIT_FSIZE, 16 << 20)
@@ -178,7 +212,7 @@ def serve(requests: BinaryIO, answers: BinaryIO, *, namespaced: bool) -> None:
     except BaseException as error:
         write_frame(answers, {"error": type(error).__name__, "details": str(error)[:2000]})
         return
-    write_frame(answers, {"ready": True, "network": "namespace" if namespaced else "socket module off"})
+    write_frame(answers, {"network": network, "files": "landlock" if files else "open"})
     while (arguments := read_frame(requests)) is not None:
         read_from, write_to = os.pipe()
         deadline = time.monotonic() + limits["wall_s"]
@@ -195,7 +229,7 @@ def serve(requests: BinaryIO, answers: BinaryIO, *, namespaced: bool) -> None:
         if late:
             os.kill(pid, signal.SIGKILL)
         status = os.waitpid(pid, 0)[1]
-        sweep(namespaced=namespaced)
+        sweeper.sweep()
         timeout = {"error": "WallLimit", "details": f"no answer within {limits['wall_s']} s"}
         write_frame(answers, timeout if late else answer_of(received, status))
 
@@ -211,6 +245,7 @@ def main() -> int:
     if pid == 0:
         os.dup2(null, 0)
         os.setsid()
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         serve(requests, answers, namespaced=namespaced)
         os._exit(0)
     answers.close()

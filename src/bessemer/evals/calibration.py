@@ -41,8 +41,10 @@ def fit_isotonic(
 ) -> Calibration:
     """Fit P(correct | score), non-decreasing, bound to the version it was measured on.
 
-    `correct` may be graded in [0, 1]. Equal scores are pooled first, so that they get one value. Fitted values are
-    kept within [clip, 1 − clip]: finitely many items never show certainty. Raises ValueError for no items, or for a
+    Centred isotonic regression (Oron & Flournoy 2017): each block of the isotonic fit holds at its mean score, linear
+    in between, so that scores stay ranked where the plain fit would make steps of ties. `correct` may be graded in
+    [0, 1]. Equal scores are pooled first, so that they get one value. Fitted values are kept within [clip, 1 − clip]:
+    finitely many items never show certainty. Raises ValueError for no items, or for a
     score that is not finite.
     """
     x, y = np.asarray(scores, dtype=np.float64), np.asarray(correct, dtype=np.float64)
@@ -55,17 +57,14 @@ def fit_isotonic(
     unique, mass = unique[keep], mass[keep]
     mean: Array = np.bincount(group, weights=w * y)[keep] / mass
     means, lengths = pool_adjacent_violators(mean, mass)
-    ends = np.cumsum(lengths)
-    starts = ends - lengths
-    # A block is flat from its first score to its last; between blocks the map is linear.
-    knots = sorted({*starts.tolist(), *(ends - 1).tolist()})
-    fitted = np.clip(np.repeat(means, lengths), clip, 1 - clip)
+    starts = np.cumsum(lengths) - lengths
+    centres = np.add.reduceat(unique * mass, starts) / np.add.reduceat(mass, starts)
     return Calibration(
         version=version,
         score=score,
         dataset_sha256=dataset_sha256,
-        x=tuple(float(unique[i]) for i in knots),
-        y=tuple(float(fitted[i]) for i in knots),
+        x=tuple(centres.tolist()),
+        y=tuple(np.clip(means, clip, 1 - clip).tolist()),
     )
 
 

@@ -1,8 +1,8 @@
 """A pool of killable processes that run a grader's own code.
 
 Each call is a fresh fork of a process that has imported the source once: no state leaks between grades, and a call
-that loops, eats memory or leaves children behind takes only itself down. `network` says honestly how the network is
-kept away on this machine. Safe to use from many threads; nothing here needs an event loop.
+that loops, eats memory or leaves children behind takes only itself down. `isolation` says honestly what keeps the code
+off the network and the files on this machine. Safe to use from many threads; nothing here needs an event loop.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from bessemer.core.types import JSON
+from bessemer.core.types import JSON, Frozen
 from bessemer.evals.grader import Limits
 
 _CHILD = Path(__file__).with_name("_sandbox_child.py")
@@ -38,6 +38,15 @@ class SandboxError(Exception):
         self.kind = kind
         self.details = details
         self.server = server
+
+
+class Isolation(Frozen, frozen=True):
+    """What keeps a grader's code in, as far as this machine's kernel allows."""
+
+    network: Literal["namespace", "landlock", "socket module off"]
+    """No interface at all; no TCP; or only honest code is stopped."""
+    files: Literal["landlock", "open"]
+    """Reads of Python and system libraries, writes of a scratch folder; or whatever the account may do."""
 
 
 class _Worker:
@@ -64,7 +73,7 @@ class _Worker:
             ready = self.ask(setup, limits.load_s)
             if "error" in ready:
                 raise SandboxError(ready["error"], ready["details"])
-            self.network = str(ready["network"])
+            self.isolation = Isolation(network=ready["network"], files=ready["files"])
         except BaseException:
             self.close()
             raise
@@ -145,12 +154,12 @@ class Sandbox:
             raise SandboxError(str(answer["error"]), str(answer.get("details", "")))
         return answer.get("value")
 
-    def network(self) -> str:
-        """Say what keeps graders off the network here: `namespace`, or `socket module off` (honest code only)."""
+    def isolation(self) -> Isolation:
+        """Say what keeps the code in on this machine."""
         with self._slots:
             worker = self._take()
             self._idle.put(worker)
-            return worker.network
+            return worker.isolation
 
     def _take(self) -> _Worker:
         if self._closed:
