@@ -17,6 +17,8 @@ from tasks import NO, YES, Kind, Labelled, Task, attribute_grammar, place, split
 
 SMALL, LARGE, ROUTE, PROMPT = "small", "recorded", "task", "task"
 LABELS = (YES, NO)
+BASE_ITEMS = 600
+"""Test questions that the base model is asked: enough to see where it stands."""
 _SHARES = {Split.SELECTION: 0.08, Split.CALIBRATION: 0.16, Split.HOLDOUT: 0.08}
 
 
@@ -163,14 +165,16 @@ def _cascade(options: Options) -> JSON:
 
 
 def _finals(task: Task, questions: tuple[Question, ...], covered: frozenset[str]) -> tuple[Final, ...]:
-    finals = [Final(name="base", target=SMALL, questions=questions)]
+    """The tuned model's answers on what the cascade is asked come from the cascade: its first call is recorded."""
+    known = tuple(question for question in questions if question.id in covered)
+    rest = tuple(question for question in questions if question.id not in covered)
+    finals = [Final(name="base", target=SMALL, questions=questions[:BASE_ITEMS])]
     if task.kind is not Kind.MATCHING:
         finals.append(Final(name="supervised", target="{supervised}", questions=questions))
-    finals.append(Final(name="tuned", target="{tuned}", questions=questions))
-    if covered:
-        known = tuple(question for question in questions if question.id in covered)
-        finals.append(Final(name="incumbent", target=LARGE, questions=known))
-        finals.append(Final(name="cascade", target=ROUTE, questions=known))
+    finals.append(Final(name="incumbent", target=LARGE, questions=known))
+    finals.append(Final(name="cascade", target=ROUTE, questions=known, cascade=True))
+    finals.append(Final(name="tuned", target="{tuned}", questions=rest, cascade=True))
+    finals.append(Final(name="tuned", target="{tuned}", questions=questions, cascade=False))
     return tuple(finals)
 
 

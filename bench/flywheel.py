@@ -25,10 +25,11 @@ from typing import Any
 import msgspec
 
 from bessemer.cli.demo import measure, product_lines, summary
-from bessemer.cli.demo.application import Application, Server, TurnFailed
+from bessemer.cli.demo.application import Answer, Application, Server, TurnFailed
 from bessemer.cli.demo.progress import Progress
 from bessemer.cli.demo.turn import Outcome, Turn
 from bessemer.core.errors import BessemerError
+from bessemer.flywheel.charts import Series
 from bessemer.flywheel.report import SystemRow, render
 from bessemer.registry.config import load_config
 from bessemer.registry.weights import GEMMA3_270M, SMOLLM2, ensure
@@ -156,8 +157,10 @@ def _measure(task: Task, case: Case, folder: Path, arguments: argparse.Namespace
         with Server(folder / "server", config) as server:
             outcome, small = asyncio.run(_turn(case, server, folder, progress))
     wall = sum(outcome.seconds.values())
-    systems = system_rows(case, outcome)
-    _write_page(task, case, outcome, systems, small)
+    finals = final_answers(outcome, small)
+    score = case.scorer([answer for answers in finals.values() for answer in answers])
+    systems = system_rows(case, finals, score)
+    _write_page(task, case, outcome, systems, _curve(case, finals, small, score))
     shutil.rmtree(folder / "server" / "jobs", ignore_errors=True)
     for row in systems:
         value = "unscorable" if row.score is None else f"{row.score.value * 100:.2f}"
@@ -182,13 +185,18 @@ async def _turn(
         await application.close()
 
 
-def system_rows(case: Case, outcome: Outcome) -> list[SystemRow]:
+def final_answers(outcome: Outcome, small: Mapping[str, measure.Small]) -> dict[str, list[Answer]]:
+    """Return each system's answers; the tuned model's are completed by its first calls in the cascade."""
+    finals = dict(outcome.finals)
+    finals["tuned"] = [*(one.answer for one in small.values()), *finals.get("tuned", [])]
+    return finals
+
+
+def system_rows(case: Case, finals: Mapping[str, list[Answer]], score: measure.Scorer) -> list[SystemRow]:
     """Score every final system; where recorded answers cover a part of the test, the small ones on that part, too."""
-    every = [answer for answers in outcome.finals.values() for answer in answers]
-    score = case.scorer(every)
     rows: list[SystemRow] = []
-    partly = case.covered and len(case.covered) < len(outcome.finals["tuned"])
-    for name, answers in outcome.finals.items():
+    partly = case.covered and len(case.covered) < len(finals["tuned"])
+    for name, answers in finals.items():
         label = case.options.recorded_name if name == "incumbent" else name
         rows.append(measure.system_row(label, answers, score, seed=case.plan.seed))
         if partly and name in ("base", "supervised", "tuned"):
@@ -212,19 +220,14 @@ def _result_row(row: SystemRow, case: Case, suffix: str, wall: float) -> dict[st
     }
 
 
-def _write_page(
-    task: Task, case: Case, outcome: Outcome, systems: Sequence[SystemRow], small: Mapping[str, measure.Small]
-) -> None:
-    score = case.scorer([answer for answers in outcome.finals.values() for answer in answers])
-    large = {answer.question: answer.text for answer in outcome.finals.get("incumbent", [])}
-    quality = _curve(small, large, score, case) if small else None
-    before = case.options.recorded_name if large else "base"
+def _write_page(task: Task, case: Case, outcome: Outcome, systems: Sequence[SystemRow], quality: Series | None) -> None:
+    before = case.options.recorded_name if case.covered else "base"
     texts = summary.Texts(
         title=f"Flywheel benchmark: {task.name}",
         summary=f"Seed {case.plan.seed}; {len(outcome.traffic):,} training requests, {len(task.test):,} test items.",
         metric="mean reward" if task.kind is Kind.WRITING else "F1",
         before=before,
-        after="cascade" if large else "tuned",
+        after="cascade" if quality else "tuned",
         notes=("Feedback comes from the training file's labels; the test file's labels are used by this page alone.",),
     )
     page = Path("out") / "bench" / f"{task.name}-{case.options.fields}-{case.plan.seed}.html"
@@ -234,8 +237,9 @@ def _write_page(
 
 
 def _curve(
-    small: Mapping[str, measure.Small], large: Mapping[str, str | None], score: measure.Scorer, case: Case
-) -> Any:
+    case: Case, finals: Mapping[str, list[Answer]], small: Mapping[str, measure.Small], score: measure.Scorer
+) -> Series | None:
+    large = {answer.question: answer.text for answer in finals.get("incumbent", [])}
     return measure.quality_curve(small, large, score, seed=case.plan.seed)
 
 

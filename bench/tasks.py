@@ -244,7 +244,7 @@ def _explained(template: str, field: str, examples: Sequence[tuple[JSON, str]]) 
     head, rest = template.split(f"{{{{input.left.{field}}}}}")
     middle, tail = rest.split(f"{{{{input.right.{field}}}}}")
     made = (head + r["left"][field] + middle + r["right"][field] + tail == prompt for r, prompt in examples)
-    return sum(made) / len(examples)
+    return float(sum(made)) / len(examples)
 
 
 # -- attributes -------------------------------------------------------------------------------------------------------

@@ -175,7 +175,11 @@ class Application:
         tags: Mapping[str, str],
         concurrency: int = 64,
     ) -> list[Answer]:
-        """Ask every question that the journal does not hold yet, and return all answers in the questions' order."""
+        """Ask every question that the journal does not hold yet, and return all answers in the questions' order.
+
+        Failed requests are not kept: a later try asks them again.
+        """
+        failed: dict[str, Answer] = {}
         waiting = [question for question in questions if question.id not in journal.answers]
         gate = asyncio.Semaphore(concurrency)
         done = len(questions) - len(waiting)
@@ -183,14 +187,18 @@ class Application:
         async def one(question: Question) -> None:
             nonlocal done
             async with gate:
-                journal.append(await self.ask(question, model, tags))
+                answer = await self.ask(question, model, tags)
+            if answer.error is None:
+                journal.append(answer)
+            else:
+                failed[question.id] = answer
             done += 1
             notice(done, len(questions), model)
 
         async with asyncio.TaskGroup() as group:
             for question in waiting:
                 group.create_task(one(question))
-        return [journal.answers[question.id] for question in questions]
+        return [failed.get(question.id) or journal.answers[question.id] for question in questions]
 
     async def feedback_all(self, verdicts: Sequence[JSON], notice: Notice, *, concurrency: int = 32) -> None:
         """Post every piece of feedback (bodies of POST /v1/feedback)."""

@@ -69,11 +69,15 @@ def _mean(values: Sequence[int | None]) -> float | None:
 
 
 class Small(Frozen, frozen=True):
-    """What the small model said in a cascade, and how sure it was."""
+    """What the small model said in a cascade, as if it had been asked alone, and how sure it was."""
 
-    text: str | None
+    answer: Answer
     confidence: float
-    cost_usd: float | None
+
+    @property
+    def text(self) -> str | None:
+        """Its answer."""
+        return self.answer.text
 
 
 async def small_answers(application: Application, route: str, questions: Sequence[str]) -> dict[str, Small]:
@@ -89,11 +93,26 @@ async def small_answers(application: Application, route: str, questions: Sequenc
                 continue
             call = row["calls"][0]
             if call["confidence"] is not None:
-                found[question] = Small(text=call["output"], confidence=call["confidence"], cost_usd=call["cost_usd"])
+                found[question] = Small(answer=_first_call(question, row["id"], call), confidence=call["confidence"])
         if not page["has_more"]:
             break
         after = f"&after={page['last_id']}"
     return found
+
+
+def _first_call(question: str, inference_id: str, call: JSON) -> Answer:
+    return Answer(
+        question=question,
+        inference_id=inference_id,
+        text=call["output"],
+        version=call["version"],
+        provider=call["provider"],
+        cost_usd=call["cost_usd"],
+        escalated=None,
+        input_tokens=call["input_tokens"],
+        output_tokens=call["output_tokens"],
+        latency_s=call["latency_s"],
+    )
 
 
 def quality_curve(

@@ -39,6 +39,8 @@ class Final(Frozen, frozen=True):
     target: str
     """A route, model or version; `{tuned}` is the last tuned version, `{JOB}` that of the job of this name."""
     questions: tuple[Question, ...]
+    cascade: bool | None = None
+    """Ask only when the cascade is in force (True) or not (False); None: always."""
 
 
 class Plan(Frozen, frozen=True):
@@ -109,7 +111,12 @@ class Turn:
         evaluation = await self._step("evaluation", lambda: self._evaluate(versions["tuned"], dataset["id"]))
         await self._step("promotion", lambda: self._promote(versions["tuned"], evaluation))
         cascade = await self._step("route", lambda: self._route(versions["tuned"], dataset["id"]))
-        finals = {final.name: await self._final(final, versions) for final in self._plan.finals}
+        applied = bool(cascade.get("applied"))
+        finals = {
+            final.name: await self._final(final, versions)
+            for final in self._plan.finals
+            if final.questions and final.cascade in (None, applied)
+        }
         events = {name: await self._app.events("/fine_tuning/jobs", job["id"]) for name, job in jobs.items()}
         return Outcome(
             versions=versions,
@@ -158,6 +165,8 @@ class Turn:
             failed = [answer for answer in answers if answer.error is not None]
             if len(failed) > len(answers) // 100:
                 raise TurnFailed(f"{len(failed)} of {len(answers)} requests to {target!r} failed: {failed[0].error}")
+            for answer in failed:
+                journal.append(answer)
             return {"answers": len(answers), "failed": len(failed)}
 
         await self._step(name, work)
