@@ -23,9 +23,10 @@ from bessemer.server.http import ClientGone, EventStream, decode, decoder, while
         (b'{"model": "m", "messages": [], "nope": 1}', "nope", "unknown_parameter"),
         (b'{"model": 1, "messages": []}', "model", "invalid_type"),
         (b'{"model": "m", "messages": [], "bessemer": {"x": 1}}', "bessemer.x", "unknown_parameter"),
-        (b'{"model": "m", "messages": [], "stream_options": {"include_usage": 3}}', "stream_options.include_usage", "invalid_type"),
+        (b'{"model": "m", "messages": [], "stream_options": {"x": 3}}', "stream_options.x", "unknown_parameter"),
+        (b'{"model": "m", "messages": [], "metadata": {"a": 3}}', "metadata.*", "invalid_type"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_body_names_its_field(body: bytes, param: str | None, code: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         decode(decoder(ChatRequest), body)

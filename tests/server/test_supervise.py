@@ -23,12 +23,15 @@ def alive(pid: int) -> bool:
     return not Path(f"/proc/{pid}/stat").read_text().split(") ")[1].startswith("Z")
 
 
+def read_pid(file: Path) -> int:
+    return int(file.read_text() or 0) if file.exists() else 0
+
+
 async def pid_in(file: Path, other_than: int = 0) -> int:
     async with asyncio.timeout(10):
-        while True:
-            if file.exists() and (text := file.read_text()) and int(text) != other_than:
-                return int(text)
+        while (pid := read_pid(file)) in {0, other_than}:
             await asyncio.sleep(0.02)
+        return pid
 
 
 def child(file: Path) -> list[str]:

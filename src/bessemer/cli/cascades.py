@@ -23,14 +23,16 @@ def run(
     small: Annotated[str, typer.Option("--small", help="Model, alias or version that answers first.")],
     large: Annotated[str, typer.Option("--large", help="Model, alias or version that helps.")],
     alpha: Annotated[float, typer.Option("--alpha", min=0, help="Most that may be lost, in the metric's unit.")],
-    metric: MetricType = "label_accuracy",
+    metric: MetricType = "accuracy",
     label: Label = None,
     positive: Positive = None,
     grader: Grader = None,
     rule: Annotated[str, typer.Option("--rule", help="loss, error, f1 or bootstrap.")] = "loss",
     delta: Annotated[float, typer.Option("--delta", help="The guarantee holds with probability 1 - delta.")] = 0.1,
-    score: Annotated[str | None, typer.Option("--score", help="Confidence score; default choice_margin.")] = None,
-    apply: Annotated[bool, typer.Option("--apply/--no-apply", help="Put the route into force.")] = True,
+    score: Annotated[
+        str | None, typer.Option("--score", help="choice_margin, mean_logprob, min_logprob or sum_logprob.")
+    ] = None,
+    activate: Annotated[bool, typer.Option("--activate/--no-activate", help="Put the route into force.")] = True,
     wait: Annotated[bool, typer.Option("--wait", help="Print events until it has finished.")] = False,
     as_json: AsJson = False,
     dry_run: DryRun = False,
@@ -41,12 +43,12 @@ def run(
         "dataset": dataset,
         "small": small,
         "large": large,
-        "metric": metric_of(metric, label, positive, grader),
+        **metric_of(metric, label, positive, grader),
         "alpha": alpha,
         "delta": delta,
         "rule": rule,
         "score": score,
-        "apply": apply,
+        "activate": activate,
     }
     if wait and not dry_run:
         client = client_of(context)

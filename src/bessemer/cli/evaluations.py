@@ -20,30 +20,31 @@ _PATH = "/v1/evaluations"
 def run(
     context: typer.Context,
     dataset: Annotated[str, typer.Option("--dataset", help="Dataset id.")],
-    target: Annotated[list[str], typer.Option("--target", help="Route, model, alias or version; repeat for more.")],
-    metric: MetricType = "label_accuracy",
+    system: Annotated[list[str], typer.Option("--system", help="Route, model, alias or version; repeat for more.")],
+    metric: MetricType = "accuracy",
     label: Label = None,
     positive: Positive = None,
     grader: Grader = None,
     split: Annotated[str, typer.Option("--split")] = "holdout",
-    candidate: Annotated[str | None, typer.Option("--candidate", help="A target that must not be worse ...")] = None,
+    candidate: Annotated[str | None, typer.Option("--candidate", help="A system that must not be worse ...")] = None,
     reference: Annotated[str | None, typer.Option("--reference", help="... than this one ...")] = None,
-    margin: Annotated[float, typer.Option("--margin", min=0, help="... by more than this.")] = 0.0,
+    margin: Annotated[float, typer.Option("--margin", min=0, help="... by more than this.")] = 0.01,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Examples at most.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Print events until it has finished.")] = False,
     as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Score targets on a split; with --candidate and --reference, apply the non-inferiority gate."""
+    """Score systems on a split; with --candidate and --reference, apply the non-inferiority gate."""
     if (candidate is None) != (reference is None):
         raise ConfigError("--candidate and --reference belong together.", param="candidate")
-    gate = None if candidate is None else {"candidate": candidate, "reference": reference, "margin": margin}
     body: dict[str, Any] = {
         "dataset": dataset,
-        "targets": target,
-        "metric": metric_of(metric, label, positive, grader),
+        "systems": system,
+        **metric_of(metric, label, positive, grader),
         "split": split,
-        "gate": gate,
+        "candidate": candidate,
+        "reference": reference,
+        "margin": margin,
         "limit": limit,
     }
     if wait and not dry_run:
@@ -57,7 +58,7 @@ def run(
 @app.command("list")
 def list_evaluations(context: typer.Context, limit: Limit = 20, as_json: AsJson = False) -> None:
     """List evaluations, newest first."""
-    columns = ("id", "status", "request.dataset", "request.targets", "result.gate.passed", "created_at")
+    columns = ("id", "status", "request.dataset", "request.systems", "result.gate.passed", "created_at")
     list_rows(context, _PATH, columns, {"limit": limit}, as_json=as_json)
 
 

@@ -14,6 +14,10 @@ from typing import Any
 from bessemer.core.errors import BessemerError
 
 
+_NO_TERMINAL_WIDTH = 10_000
+"""Columns when nobody looks: a program that reads the table wants whole names."""
+
+
 class ErrorKind(StrEnum):
     """Why a command failed."""
 
@@ -61,7 +65,7 @@ def show_rows(
         table.add_column(column.rpartition(".")[2], overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row, column) for column in columns))
-    console = Console(soft_wrap=not sys.stdout.isatty())
+    console = Console(width=None if sys.stdout.isatty() else _NO_TERMINAL_WIDTH)
     console.print(table)
     if truncated:
         console.print("There are more; raise --limit.", style="dim")

@@ -1,0 +1,142 @@
+"""Contracts of the whole HTTP surface: one error shape, one authorization matrix, request ids everywhere."""
+
+import http.client
+import json
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from tests.server.live import Server
+
+from bessemer.core.types import Role
+from bessemer.server.routing import Endpoint
+from bessemer.server.surface import LOCAL, PUBLIC, TABLE
+
+WITH_KEY = [line for line in TABLE if line.role is not None]
+RANK = [Role.INFERENCE, Role.MEMBER, Role.ADMIN]
+
+
+def name_of(line: Endpoint) -> str:
+    return f"{line.method} {line.path}"
+
+
+def ask(
+    server: Server, method: str, path: str, key: str | None, body: bytes | None = None, kind: str = "application/json"
+) -> tuple[int, Any, dict[str, str]]:
+    parts = urlsplit(server.url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=20)
+    headers = {"content-type": kind} | ({"authorization": f"Bearer {key}"} if key else {})
+    connection.request(method, path, body, headers)
+    response = connection.getresponse()
+    content = response.read()
+    connection.close()
+    value = json.loads(content) if response.headers["content-type"] == "application/json" else content
+    return response.status, value, dict(response.headers)
+
+
+def concrete(line: Endpoint) -> str:
+    return re.sub(r"{\w+}", "unknown-thing", line.path)
+
+
+def check_error(status: int, body: Any, headers: dict[str, str], expected: set[int]) -> None:
+    assert status in expected, body
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert isinstance(body["error"]["message"], str)
+    assert body["error"]["message"]
+    assert isinstance(body["error"]["type"], str)
+    assert headers["x-request-id"]
+
+
+@pytest.fixture(scope="module")
+def keys(server: Server) -> dict[Role, str]:
+    made = {
+        role: ask(server, "POST", "/v1/keys", server.key, json.dumps({"name": role.value, "role": role.value}).encode())
+        for role in RANK
+    }
+    return {role: answer[1]["key"] for role, answer in made.items()}
+
+
+@pytest.mark.parametrize("line", WITH_KEY, ids=name_of)
+def test_nothing_answers_without_a_key(server: Server, line: Endpoint) -> None:
+    check_error(*ask(server, line.method, concrete(line), None), expected={401})
+    check_error(*ask(server, line.method, concrete(line), "bsm-wrong"), expected={401})
+
+
+@pytest.mark.parametrize("line", WITH_KEY, ids=name_of)
+def test_each_role_may_do_what_the_table_says(server: Server, keys: dict[Role, str], line: Endpoint) -> None:
+    assert line.role is not None
+    for role, key in keys.items():
+        status, body, headers = ask(server, line.method, concrete(line), key, b"" if line.method != "GET" else None)
+        if RANK.index(role) < RANK.index(line.role):
+            check_error(status, body, headers, {403})
+        else:
+            assert status != 403, (role, body)
+
+
+@pytest.mark.parametrize("line", [line for line in WITH_KEY if line.method in {"POST", "PUT"}], ids=name_of)
+@pytest.mark.parametrize(
+    "body", [b"{", b"[1]", b'{"surprise": 1}', b"\xff\xfe"], ids=["half", "list", "unknown", "binary"]
+)
+def test_a_senseless_body_is_refused_in_one_shape(server: Server, line: Endpoint, body: bytes) -> None:
+    takes_no_body = line.path.endswith(("/cancel", "/pause", "/resume"))
+    check_error(*ask(server, line.method, concrete(line), server.key, body), expected={404} if takes_no_body else {400})
+
+
+@pytest.mark.parametrize("line", [line for line in WITH_KEY if "{" in line.path], ids=name_of)
+def test_an_unknown_thing_is_not_found(server: Server, line: Endpoint) -> None:
+    body = {"PUT": b'{"targets": ["nothing"]}', "POST": b"{}"}.get(line.method)
+    nothing_to_undo = {409} if line.path.endswith("/rollback") else set()
+    check_error(*ask(server, line.method, concrete(line), server.key, body), expected={404} | nothing_to_undo)
+
+
+@pytest.mark.parametrize("line", [line for line in TABLE if line.method == "GET" and "{" not in line.path], ids=name_of)
+def test_lists_have_one_envelope_and_refuse_unknown_parameters(server: Server, line: Endpoint) -> None:
+    status, body, headers = ask(server, "GET", line.path, server.key)
+    assert status == 200
+    assert headers["x-request-id"]
+    if line.path.startswith("/v1/"):
+        assert body["object"] == "list"
+        assert isinstance(body["data"], list)
+        assert isinstance(body["has_more"], bool)
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/files", "/v1/fine_tuning/jobs", "/v1/inferences", "/v1/versions", "/v1/evaluations"]
+)
+def test_an_unknown_or_wrong_query_parameter_is_refused(server: Server, path: str) -> None:
+    check_error(*ask(server, "GET", f"{path}?surprise=1", server.key), expected={400})
+    if path != "/v1/versions":
+        check_error(*ask(server, "GET", f"{path}?limit=many", server.key), expected={400})
+        check_error(*ask(server, "GET", f"{path}?limit=0", server.key), expected={400})
+
+
+def test_unknown_paths_and_methods_are_shaped(server: Server) -> None:
+    for path in ("/", "/v1", "/v1/", "/v1/nothing", "/v1/models/", "/v1/chat/completions/"):
+        check_error(*ask(server, "GET", path, server.key), expected={404})
+        check_error(*ask(server, "GET", path, None), expected={401})
+    check_error(*ask(server, "DELETE", "/v1/models", server.key), expected={405})
+    check_error(*ask(server, "GET", "/v1/chat/completions", server.key), expected={405})
+
+
+def test_health_needs_no_key_and_metrics_none_from_here(server: Server) -> None:
+    assert {line.path for line in TABLE if line.role is None} == PUBLIC | LOCAL
+    for path in PUBLIC:
+        assert ask(server, "GET", path, None)[0] == 200
+    status, text, _ = ask(server, "GET", "/metrics", None)
+    assert status == 200
+    assert b"http_server_request_duration_seconds" in text
+    assert b"bessemer_writer_queued" in text
+
+
+def test_a_large_body_is_refused_before_it_is_read(server: Server) -> None:
+    parts = urlsplit(server.url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=20)
+    connection.putrequest("POST", "/v1/chat/completions")
+    connection.putheader("authorization", f"Bearer {server.key}")
+    connection.putheader("content-length", str(17 * 1024 * 1024))
+    connection.endheaders()
+    response = connection.getresponse()
+    check_error(response.status, json.loads(response.read()), dict(response.headers), {413})
+    connection.close()
