@@ -176,6 +176,14 @@ def test_a_verdict_is_about_an_answer_and_a_demonstration_about_the_input(freeze
     ]
 
 
+def test_rows_of_their_own_keep_what_was_said_of_them(freeze):
+    rows = [inference(1, "Yes"), inference(1, "Yes"), inference(1, "Yes")]
+    words = [said(rows[0], True), said(rows[1], False)]
+    _, examples = freeze(rows, words, deduplicate=False)
+    assert [example.verdict for example in examples] == [True, False, False]
+    assert len({example.split for example in examples}) == 1
+
+
 def test_feedback_on_an_episode_counts_for_its_inferences(freeze):
     rows = [inference(index, episode_id="ep-1") for index in range(2)]
     word = said(rows[0], 0.5, "stars", inference_id=None, episode_id="ep-1")

@@ -66,7 +66,11 @@ async def make_world(tmp_path: Path, sqlite_database: Database):
     async with AsyncExitStack() as stack:
 
         async def make(
-            models: dict[str, list[Script]] | None = None, *, toml: str = "", timeouts: Timeouts | None = None
+            models: dict[str, list[Script]] | None = None,
+            *,
+            toml: str = "",
+            timeouts: Timeouts | None = None,
+            environ: dict[str, str] | None = None,
         ) -> World:
             fakes: dict[str, FakeOpenAI] = {}
             text = PRICES + toml
@@ -80,7 +84,7 @@ async def make_world(tmp_path: Path, sqlite_database: Database):
             writer = Writer(sqlite_database, tmp_path / "spool")
             stack.callback(writer.close)
             providers = {
-                ProviderKind.OPENAI: OpenAIProvider({}, timeouts),
+                ProviderKind.OPENAI: OpenAIProvider(environ or {}, timeouts),
                 ProviderKind.RECORDED: RecordedProvider(),
             }
             gateway = Gateway(catalog, providers, writer)

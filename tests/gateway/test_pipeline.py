@@ -10,7 +10,7 @@ from tests.gateway.conftest import PRINCIPAL, ask
 from bessemer.core.errors import InvalidRequest, NotFound, ProviderError, RateLimited
 from bessemer.core.openai import ChatRequest, RequestExtension, StreamOptions
 from bessemer.core.types import Calibration, ProviderKind, Route, Step, Target
-from bessemer.gateway.providers.fake import Script
+from bessemer.gateway.providers.fake import FakeOpenAI, Script
 from bessemer.gateway.providers.openai import Timeouts
 
 ALWAYS = (0.0, 1.0)
@@ -172,6 +172,15 @@ async def test_retryable_failures_go_on_and_others_do_not(make_world):
     assert failed.output is None
 
 
+async def test_a_prompt_too_long_for_the_small_model_goes_to_the_large_one(make_world):
+    world = await make_world(
+        {"small": [Script(status=400, code="context_length_exceeded")], "large": [Script(pieces=("big",))]}
+    )
+    world.put_route(cascade(world, 0.5))
+    result = await world.gateway.chat(ask("match"), PRINCIPAL)
+    assert result.completion.choices[0].message.content == "big"
+
+
 async def test_the_last_failure_is_the_clients_with_its_own_status(make_world):
     world = await make_world({"small": [Script(status=429), Script(status=500), Script(error_after=0)]})
     with pytest.raises(RateLimited):
@@ -270,11 +279,59 @@ async def test_a_stream_that_is_never_read_is_recorded_as_failed(make_world):
     assert row.error is not None
 
 
+async def test_connections_are_kept_and_used_again(make_world):
+    world = await make_world({"small": [Script(pieces=("a", "b"))] * 6})
+    for _ in range(3):
+        await world.gateway.chat(ask("small"), PRINCIPAL)
+        await read(await world.gateway.stream(ask("small", stream=True), PRINCIPAL))
+    assert len(world.fakes["small"].connections) == 1
+
+
+async def test_the_router_draws_by_weight_and_records_the_propensity(make_world):
+    world = await make_world({"small": [Script()] * 200, "large": [Script()] * 200})
+    both = (Target(model="small", weight=1.0), Target(model="large", weight=3.0))
+    world.put_route(Route(name="match", steps=(Step(targets=both),)))
+    for _ in range(200):
+        await world.gateway.chat(ask("match"), PRINCIPAL)
+    rows = world.recorded()
+    expected = {world.version("small"): 0.25, world.version("large"): 0.75}
+    assert all(row.propensity == expected[row.version] for row in rows)
+    assert 20 <= sum(row.version == world.version("small") for row in rows) <= 85
+
+
 async def test_a_slow_first_token_is_a_timeout(make_world):
     world = await make_world({"small": [Script(first_token_s=5)]}, timeouts=Timeouts(first_token=0.1))
     with pytest.raises(ProviderError, match="in time") as failure:
         await world.gateway.stream(ask("small", stream=True), PRINCIPAL)
     assert failure.value.retryable
+
+
+async def test_a_stream_that_stalls_is_a_terminal_error(make_world):
+    world = await make_world(
+        {"small": [Script(pieces=("a", "b"), between_s=5)]}, timeouts=Timeouts(idle=0.1, first_token=10)
+    )
+    raw = await read(await world.gateway.stream(ask("small", stream=True), PRINCIPAL))
+    assert events(raw)[-1]["error"]["code"] == "timeout"
+
+
+async def test_the_key_comes_from_the_environment_that_the_model_names(make_world):
+    async with FakeOpenAI([Script()], api_key="s3cret") as fake:
+        toml = f'[models.up]\nprovider = "openai"\nprice = "tokens"\nbase_url = "{fake.base_url}"\n'
+        toml += 'api_key_env = "UP_KEY"\n'
+        world = await make_world(toml=toml)
+        with pytest.raises(ProviderError, match="UP_KEY"):
+            await world.gateway.chat(ask("up"), PRINCIPAL)
+        world = await make_world(toml=toml, environ={"UP_KEY": "s3cret"})
+        await world.gateway.chat(ask("up"), PRINCIPAL)
+        assert fake.refused == []
+    assert "s3cret" not in repr(world.recorded())
+
+
+async def test_the_fake_refuses_what_it_does_not_expect(make_world):
+    world = await make_world({"small": []})
+    with pytest.raises(InvalidRequest, match="no script is left"):
+        await world.gateway.chat(ask("small"), PRINCIPAL)
+    assert world.fakes["small"].refused == ["no script is left for this request"]
 
 
 async def test_a_server_that_is_not_there_is_retryable(make_world):

@@ -43,33 +43,48 @@ def learn(
     """Reduce the inferences of one input: to one row, or (not `as_one`) to one per inference.
 
     `feedback` is by inference id, that of its episode included. A verdict or score is about an answer, so it counts for
-    all inferences that gave this answer; a demonstration is about the input and counts for all of them.
+    all inferences that gave this answer; a demonstration is about the input and counts for all of them. In rows of
+    their own, what was said of the inference itself counts first.
     """
-    demonstration = winner(
-        row for one in group for row in feedback.get(one.id, ()) if row.kind is FeedbackKind.DEMONSTRATION
-    )
     by_answer: dict[str | None, list[Feedback]] = {}
     for one in group:
         by_answer.setdefault(one.output, []).extend(feedback.get(one.id, ()))
-    rows = [_learned(one, by_answer[one.output], demonstration, metric) for one in group]
+    of_all = [row for one in group for row in feedback.get(one.id, ())]
+    rows = []
+    for one in group:
+        own = () if as_one else feedback.get(one.id, ())
+        rows.append(
+            _learned(one, _numbers(by_answer[one.output]) | _numbers(own), _shown(own) or _shown(of_all), metric)
+        )
     if not as_one:
         return rows
     # The row that says most stands for the input; of equal ones the latest.
     return [max(rows, key=lambda row: (row.verdict is not None, bool(row.scores), row.inference.id))]
 
 
-def _learned(one: Inference, about: Sequence[Feedback], demonstration: Feedback | None, metric: str) -> Learned:
-    numbers: dict[str, list[Feedback]] = {}
-    for row in about:
+def _shown(rows: Iterable[Feedback]) -> Feedback | None:
+    return winner(row for row in rows if row.kind is FeedbackKind.DEMONSTRATION)
+
+
+def _numbers(rows: Iterable[Feedback]) -> dict[str, Feedback]:
+    """The winning boolean or float of each metric."""
+    by_metric: dict[str, list[Feedback]] = {}
+    for row in rows:
         if row.kind in (FeedbackKind.BOOLEAN, FeedbackKind.FLOAT):
-            numbers.setdefault(row.metric, []).append(row)
-    verdict = winner(row for row in numbers.pop(metric, ()) if row.kind is FeedbackKind.BOOLEAN)
-    best = {name: winner(rows) for name, rows in sorted(numbers.items())}
-    decisive = demonstration or verdict
+            by_metric.setdefault(row.metric, []).append(row)
+    best = {name: winner(found) for name, found in sorted(by_metric.items())}
+    return {name: row for name, row in best.items() if row is not None}
+
+
+def _learned(one: Inference, numbers: dict[str, Feedback], shown: Feedback | None, metric: str) -> Learned:
+    verdict = numbers.pop(metric, None)
+    if verdict is not None and verdict.kind is not FeedbackKind.BOOLEAN:
+        verdict = None
+    decisive = shown or verdict
     return Learned(
         inference=one,
         verdict=None if verdict is None else bool(verdict.value),
-        demonstration=None if demonstration is None else str(demonstration.value),
-        scores={name: float(row.value) for name, row in best.items() if row is not None},
+        demonstration=None if shown is None else str(shown.value),
+        scores={name: float(row.value) for name, row in numbers.items()},
         weight=1.0 if decisive is None else decisive.trust,
     )

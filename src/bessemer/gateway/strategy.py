@@ -23,8 +23,13 @@ _log = get_logger("bessemer.gateway")
 
 
 def may_fall_back(error: BessemerError) -> bool:
-    """Say whether another target may do better: a retryable provider failure, a full queue, a broken engine."""
-    return error.retryable if isinstance(error, ProviderError) else isinstance(error, RateLimited | EngineError)
+    """Say whether another target may do better.
+
+    So it is for a retryable provider failure, a full queue, a broken engine, and a prompt too long for this model.
+    """
+    if isinstance(error, ProviderError):
+        return error.retryable
+    return isinstance(error, RateLimited | EngineError) or error.error_code == "context_length_exceeded"
 
 
 class Strategy:

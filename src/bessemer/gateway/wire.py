@@ -1,6 +1,5 @@
 """From chunks to OpenAI's objects: a chat.completion, or the server-sent events of a streamed one."""
 
-import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
@@ -113,8 +112,7 @@ class EventStream:
 
     async def aclose(self) -> None:
         """Stop the answer. Does nothing after its end."""
-        with contextlib.suppress(RuntimeError):
-            await self._events.aclose()
+        await self._events.aclose()
         await self._rest.aclose()
 
     async def _make(self, first: ProviderChunk) -> AsyncGenerator[bytes, None]:

@@ -28,6 +28,8 @@ class Script(Frozen, frozen=True):
     prompt_tokens: int = 10
     status: int = 200
     """Another status answers with an error body."""
+    code: str = "scripted"
+    """Of the error body."""
     first_token_s: float = 0.0
     between_s: float = 0.0
     break_after: int | None = None
@@ -53,6 +55,8 @@ class FakeOpenAI:
         self.bodies: list[bytes] = []
         """Raw bodies, in order of arrival."""
         self.headers: list[dict[str, str]] = []
+        self.connections: set[str] = set()
+        """The distinct connections that requests came over."""
         self.refused: list[str] = []
         """Why requests were refused; empty when all were expected."""
         self.disconnected = asyncio.Event()
@@ -91,6 +95,7 @@ class FakeOpenAI:
         raw = await request.read()
         self.bodies.append(raw)
         self.headers.append(dict(request.headers))
+        self.connections.add(str(request.transport and request.transport.get_extra_info("peername")))
         try:
             body = self._checked(request, raw)
             script = next(self._scripts, None)
@@ -103,7 +108,7 @@ class FakeOpenAI:
             return _error(400, f"fake: {error}")
         await asyncio.sleep(script.first_token_s)
         if script.status != 200:
-            return _error(script.status, "scripted failure")
+            return _error(script.status, "scripted failure", script.code)
         try:
             return await (self._stream(request, body, script) if body.get("stream") else _complete(body, script))
         except (asyncio.CancelledError, ConnectionResetError):
@@ -183,5 +188,5 @@ def _event(body: dict[str, Any], choices: list[dict[str, Any]], usage: dict[str,
     return b"data: " + _encode(chunk) + b"\n\n"
 
 
-def _error(status: int, message: str) -> web.Response:
-    return web.json_response({"error": {"message": message, "type": "fake", "code": "scripted"}}, status=status)
+def _error(status: int, message: str, code: str = "unexpected_request") -> web.Response:
+    return web.json_response({"error": {"message": message, "type": "fake", "code": code}}, status=status)

@@ -5,6 +5,7 @@ own fault and no other try helps.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
@@ -22,6 +23,7 @@ from bessemer.gateway.providers.events import server_sent_data
 _RETRYABLE = frozenset({408, 409, 425})
 _THE_REQUEST = frozenset({400, 413, 422})
 _MAX_ERROR_TEXT = 500
+_DRAIN_S = 0.05
 _encode = msgspec.json.Encoder().encode
 
 
@@ -132,6 +134,7 @@ class OpenAIProvider:
                 async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                     data = await anext(events, None)
                 if data is None or data == b"[DONE]":
+                    await self._drain(events)
                     break
                 chunk = _chunk(model, data)
                 finished = finished or chunk.finish_reason is not None
@@ -139,6 +142,13 @@ class OpenAIProvider:
                 yield chunk
         if not finished:
             raise ProviderError(f"{model.name!r}: the upstream's stream ended early.", code="stream_ended")
+
+    async def _drain(self, events: AsyncGenerator[bytes, None]) -> None:
+        """Read to the end that follows [DONE] at once, so that the connection can be used again."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_S):
+                while await anext(events, None) is not None:
+                    pass
 
     async def close(self) -> None:
         """Close the connections."""
