@@ -1,0 +1,96 @@
+"""What a tuning run is told and what it reports. No torch here."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from bessemer.core.types import JSON, Frozen
+
+Reward = Callable[[Sequence[tuple[JSON, str]]], Sequence[float | None]]
+"""(item, answer text) of many answers -> their rewards; None is unscorable."""
+
+
+class TuneSpec(Frozen, frozen=True):
+    """Everything that decides the outcome of a run besides its rows and rewards."""
+
+    base: str
+    """GGUF file or safetensors folder."""
+    method: Literal["supervised", "exact", "grpo"]
+    """supervised: demonstrations; exact: expected reward over enumerable answers; grpo: sampled groups."""
+    choices: tuple[str, ...] = ()
+    """exact: the possible answers."""
+    objective: Literal["reward", "log_reward"] = "log_reward"
+    """exact: maximise J, the expected reward, or log J, whose gradient stays when the model is confidently wrong."""
+    rank: int = 32
+    alpha: float | None = None
+    """None: twice the rank."""
+    first_layer: int = 0
+    """Layers below it stay without an adapter: no backward pass there."""
+    adapter: str | None = None
+    """peft folder to start from, for example the supervised adapter that is to be reinforced."""
+    epochs: float = 1.0
+    batch_size: int = 16
+    """Prompts per optimizer step."""
+    learning_rate: float | None = None
+    """Peak; None: 1e-3 for supervised and exact, 2e-4 for grpo (`peak_learning_rate`)."""
+    warmup: float = 0.05
+    """Share of the steps with a rising learning rate; afterwards it falls linearly to zero."""
+    weight_decay: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.98
+    clip_norm: float = 1.0
+    seed: int = 0
+    tokens_per_pass: int = 2048
+    """Upper bound of packed tokens in one forward and backward pass; bounds memory, changes no result."""
+    max_prompt_tokens: int | None = None
+    """Longer rows are refused by line; None: the model's context length."""
+    samples_per_prompt: int = 8
+    max_tokens: int = 128
+    """grpo: longest sampled answer; a truncated one carries no gradient."""
+    temperature: float = 1.0
+    response_schema: JSON | None = None
+    """grpo: JSON schema that sampled answers follow."""
+    clip_low: float = 0.2
+    clip_high: float = 0.28
+    evaluations: int = 4
+    """Evaluations on the validation rows over the run, the last one after the last step; 0: none."""
+    checkpoint_every_s: float = 30.0
+    max_seconds: float | None = None
+    """Cap on the time spent in steps, over all restarts."""
+    max_unscorable: float = 0.5
+    """A step with a larger share of unscorable answers stops the run."""
+    threads: int | None = None
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The learning rate after warm-up."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return 2e-4 if self.method == "grpo" else 1e-3
+
+
+class Validation(Frozen, frozen=True):
+    """One evaluation on the validation rows."""
+
+    step: int
+    score: float
+    """What checkpoints are chosen by; higher is better."""
+    loss: float | None = None
+    """supervised: mean negative log-likelihood of a completion token."""
+    mean_reward: float | None = None
+    """Mean reward of the answer the model would give (greedy), over scorable rows."""
+    token_accuracy: float | None = None
+    logprobs: tuple[tuple[float, ...], ...] | None = None
+    """exact: log-probability of each choice, terminator included, unnormalised: [rows][choices]."""
+    rewards: tuple[tuple[float | None, ...], ...] | None = None
+    """exact: the same shape."""
+
+
+class StepReport(Frozen, frozen=True):
+    """One optimizer step."""
+
+    step: int
+    total_steps: int
+    metrics: dict[str, float]
+    validation: Validation | None = None
+    saved: bool = False
+    """The state on disk includes this step."""

@@ -1,0 +1,166 @@
+"""The primitives every method is made of: forward, forward_backward, optim_step, state and its restoring, export.
+
+They know packed trees, log-probabilities and one adapter; nothing of rows, rewards or files of a job.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bessemer.engine.lora import Adapter, LoraConfig
+from bessemer.engine.network import Network, Route
+from bessemer.tuning.head import token_logprobs
+from bessemer.tuning.packing import Packed, Tree, pack, split_by_budget
+
+
+class Scored(NamedTuple):
+    """Log-probabilities of all branches of some trees. B branches in tree order, I their tokens in branch order."""
+
+    trees: list[int]
+    """Indices of the trees in the batch that was given."""
+    logprob_I: Tensor
+    branch_I: Tensor
+    """Which branch, counted over these trees."""
+    hit_I: Tensor
+    """Whether the token was the most probable one."""
+    n_branches: int
+
+    def branch_sums(self) -> Tensor:
+        """Return the log-probability of each whole branch [B]."""
+        return torch.zeros(self.n_branches).index_add(0, self.branch_I, self.logprob_I)
+
+
+Loss = Callable[[Scored], Tensor]
+"""Scored trees of one pass -> a scalar. Sums over passes: a loss divides by the batch's totals, not by the pass's."""
+
+
+class Adam(NamedTuple):
+    """Constants of one AdamW step (Loshchilov & Hutter 2019, arXiv 1711.05101)."""
+
+    learning_rate: float
+    beta1: float = 0.9
+    beta2: float = 0.98
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+
+
+class Trainer:
+    """One adapter of one frozen network, with its optimizer."""
+
+    def __init__(self, network: Network, adapter: Adapter, *, tokens_per_pass: int = 2048) -> None:
+        self.network = network
+        self.adapter = adapter
+        self._tokens_per_pass = tokens_per_pass
+        if not adapter.trainable:
+            adapter.require_gradients()
+        self._first = torch.zeros_like(adapter.flat)
+        self._second = torch.zeros_like(adapter.flat)
+        self.updates = 0
+        self.tokens = 0
+        """Packed tokens that went forward and backward."""
+
+    @classmethod
+    def create(cls, network: Network, lora: LoraConfig, *, seed: int = 0, tokens_per_pass: int = 2048) -> "Trainer":
+        """Start from a fresh adapter."""
+        adapter = Adapter(network.config, lora, network.dtype)
+        adapter.initialise(seed)
+        return cls(network, adapter, tokens_per_pass=tokens_per_pass)
+
+    def forward(self, trees: Sequence[Tree]) -> list[list[Tensor]]:
+        """Return the log-probabilities of each tree's branches: one tensor of token log-probabilities per branch."""
+        results: list[list[Tensor]] = [[] for _ in trees]
+        with torch.no_grad():
+            for group in split_by_budget(trees, self._tokens_per_pass):
+                scored = self._score([trees[i] for i in group], group)
+                counts = torch.bincount(scored.branch_I, minlength=scored.n_branches).tolist()
+                branches = iter(scored.logprob_I.split(counts))
+                for i in group:
+                    results[i] = [next(branches) for _ in trees[i].branches]
+        return results
+
+    def forward_backward(self, trees: Sequence[Tree], loss: Loss) -> float:
+        """Add the gradient of a loss over trees to the adapter's; returns the loss.
+
+        Passes run in order of falling length; gradients accumulate in that order, so equal input gives equal bits.
+        """
+        total = 0.0
+        for group in split_by_budget(trees, self._tokens_per_pass):
+            scored = self._score([trees[i] for i in group], group)
+            value = loss(scored)
+            if value.requires_grad:
+                value.backward()  # type: ignore[no-untyped-call]
+            total += float(value.detach())
+        return total
+
+    def gradient_norm(self) -> float:
+        """Return the Euclidean norm of the accumulated gradient; not finite when something overflowed."""
+        assert self.adapter.grad is not None
+        return float(torch.linalg.vector_norm(self.adapter.grad))
+
+    def zero_grad(self) -> None:
+        """Forget the accumulated gradient."""
+        assert self.adapter.grad is not None
+        self.adapter.grad.zero_()
+
+    def optim_step(self, adam: Adam) -> float:
+        """Update the adapter by AdamW with the accumulated gradient, clipped to a norm; returns the norm before."""
+        grad = self.adapter.grad
+        assert grad is not None
+        norm = self.gradient_norm()
+        if norm > adam.clip_norm:
+            grad.mul_(adam.clip_norm / norm)
+        self.updates += 1
+        self._first.lerp_(grad, 1 - adam.beta1)
+        self._second.mul_(adam.beta2).addcmul_(grad, grad, value=1 - adam.beta2)
+        rate = adam.learning_rate / (1 - adam.beta1**self.updates)
+        scale = (self._second / (1 - adam.beta2**self.updates)).sqrt_().add_(adam.eps)
+        if adam.weight_decay:
+            self.adapter.flat.mul_(1 - adam.learning_rate * adam.weight_decay)
+        self.adapter.flat.addcdiv_(self._first, scale, value=-rate)
+        self.adapter.changed()
+        grad.zero_()
+        return norm
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything an exact continuation needs, as named tensors (copies)."""
+        return {
+            "adapter": self.adapter.flat.clone(),
+            "first": self._first.clone(),
+            "second": self._second.clone(),
+            "counters": torch.tensor([self.updates, self.tokens], dtype=torch.int64),
+        }
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Continue from a state."""
+        self.adapter.flat.copy_(state["adapter"])
+        self._first.copy_(state["first"])
+        self._second.copy_(state["second"])
+        self.updates, self.tokens = (int(value) for value in state["counters"])
+        self.adapter.changed()
+        self.zero_grad()
+
+    def export(self, folder: Path, base_name: str) -> None:
+        """Write the adapter in peft's format."""
+        self.adapter.save(folder, base_name)
+
+    def _score(self, trees: Sequence[Tree], indices: list[int]) -> Scored:
+        packed = pack(trees, self.network.config)
+        hidden_TH = self.network.forward_hidden(
+            packed.token_T, packed.position_T, packed.attention, [Route(self.adapter, 0, packed.tokens)]
+        )
+        if torch.is_grad_enabled():
+            self.tokens += packed.tokens
+        return self._scored(packed, hidden_TH, indices)
+
+    def _scored(self, packed: Packed, hidden_TH: Tensor, indices: list[int]) -> Scored:
+        row_N, edge_row_E = torch.unique(packed.edge_row_E, return_inverse=True)
+        logprob_E, best_N = token_logprobs(
+            hidden_TH[row_N], self.network.weights.head, edge_row_E, packed.edge_token_E
+        )
+        hit_E = best_N[edge_row_E] == packed.edge_token_E
+        entry = packed.entry_edge_I
+        return Scored(indices, logprob_E[entry], packed.entry_branch_I, hit_E[entry], packed.n_branches)
