@@ -1,0 +1,68 @@
+"""Writes the table of measured results into README.md, between its two markers, from `bench/results/flywheel_*.json`.
+
+python bench/readme_table.py            # writes
+python bench/readme_table.py --check    # exit code 1 when README.md differs
+"""
+
+import json
+import statistics
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+README = HERE.parent / "README.md"
+START, END = "<!-- results -->\n", "<!-- /results -->"
+Row = Mapping[str, Any]
+
+
+def main() -> int:
+    """Write or check the table."""
+    text = README.read_text()
+    head, rest = text.split(START)
+    _, tail = rest.split(END)
+    fresh = head + START + table(sorted((HERE / "results").glob("flywheel_*.json"))) + END + tail
+    if "--check" in sys.argv:
+        return int(fresh != text)
+    README.write_text(fresh)
+    return 0
+
+
+def table(paths: Sequence[Path]) -> str:
+    """Return the Markdown table of results files; one line for each system, mean over seeds."""
+    if not paths:
+        return "No results are recorded in `bench/results` yet.\n"
+    lines = ["| data set | system | F1 (reward), % | 95 % interval | USD per 1,000 | small share | seeds |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    dates: set[str] = set()
+    for path in paths:
+        document = json.loads(path.read_text())
+        dates.add(f"{document['date']}, {document['machine']}")
+        name = path.stem.removeprefix("flywheel_").replace("_", " ")
+        lines += [_line(name, system, rows) for system, rows in _by_system(document["rows"])]
+        lines += [f"| {name} | {row['name']} | {row['f1']:.2f} | | | | |" for row in document["published"]]
+    return "\n".join(lines) + f"\n\nMeasured {'; '.join(sorted(dates))}.\n"
+
+
+def _by_system(rows: Sequence[Row]) -> Iterable[tuple[str, list[Row]]]:
+    names = dict.fromkeys(row["name"] for row in rows)
+    return ((name, [row for row in rows if row["name"] == name]) for name in names)
+
+
+def _line(data_set: str, system: str, rows: Sequence[Row]) -> str:
+    scores = [row["f1"] for row in rows if row["f1"] is not None]
+    score = "unscorable" if not scores else f"{statistics.fmean(scores):.2f}"
+    if len(scores) > 1:
+        score += f" ± {statistics.stdev(scores):.2f}"
+    bounds = [row["ci95"] for row in rows if row["ci95"] is not None]
+    span = f"{min(low for low, _ in bounds):.1f} to {max(high for _, high in bounds):.1f}" if bounds else ""
+    costs = [row["cost_per_1k_usd"] for row in rows if row["cost_per_1k_usd"] is not None]
+    cost = f"{statistics.fmean(costs):.4g}" if costs else ""
+    shares = [row["small_share"] for row in rows if row["small_share"] is not None]
+    share = f"{statistics.fmean(shares) * 100:.0f} %" if shares else ""
+    return f"| {data_set} | {system} | {score} | {span} | {cost} | {share} | {len(rows)} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

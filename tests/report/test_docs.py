@@ -1,0 +1,48 @@
+"""The documentation is true: the measured table is the results', links lead somewhere, verbs exist."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from typer.main import get_command
+
+from bessemer.cli.main import app
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_readme_table_is_that_of_the_results():
+    done = subprocess.run([sys.executable, ROOT / "bench" / "readme_table.py", "--check"], check=False)
+    assert done.returncode == 0, "run `python bench/readme_table.py`"
+
+
+def test_links_of_the_documentation_exist():
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_verbs_in_the_readme_exist():
+    verbs = set(get_command(app).commands)
+    named = set(re.findall(r"^(?:\.venv/bin/)?bessemer ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
+    assert named
+    assert named <= verbs
+
+
+def test_the_layers_in_the_architecture_are_the_enforced_ones():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    block = page.split("```")[1]
+    named = [re.split(r"\s{3,}", line)[0] for line in block.strip().splitlines()]
+    contract = (ROOT / "pyproject.toml").read_text().split("layers = [")[1].split("]")[0]
+    layers = [
+        re.findall(r"[a-z]+", re.sub(r"\([a-z]+\)", lambda m: "" if m[0] in ("(agents)", "(planner)") else m[0], text))
+        for text in re.findall(r'"([^"]+)"', contract)
+    ]
+    assert [re.findall(r"[a-z]+", line) for line in named] == layers
+
+
+def test_the_life_of_a_request_has_at_most_ten_lines():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    section = page.split("## The life of a request")[1].split("\n## ")[0]
+    assert len(re.findall(r"^\d+\. ", section, re.MULTILINE)) <= 10
