@@ -69,7 +69,7 @@ SOURCE = textwrap.dedent(
             return 0.25
     """
 )
-LIMITS = Limits(wall_s=1.0, cpu_s=1, memory_mb=512, workers=2)
+LIMITS = Limits(wall_s=1.5, cpu_s=1, memory_mb=512, workers=2)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_no_state_leaks_between_grades(grader: Grader) -> None:
         ("system exit", "SystemExit"),
         ("memory", "MemoryError"),
         ("json", "KeyError"),
-        ("loop", "Limit"),
+        ("loop", "CpuLimit"),
         ("sleep", "WallLimit"),
     ],
 )

@@ -9,12 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bessemer.evals.betting import positive_mean, ratio_bounds
+from bessemer.evals.calibration import apply, fit_isotonic
 from bessemer.evals.risk import (
     ThresholdChoice,
     choose_by_bootstrap,
     choose_by_error,
     choose_by_f1,
     choose_by_loss,
+    grid_for_error,
     grid_from,
     halves,
     least_accepted,
@@ -181,8 +183,37 @@ def test_grids_fall_from_the_strictest_share_to_all() -> None:
     assert grid_from([0.5] * 10) == (0.5,)
 
 
-def test_least_accepted() -> None:
+def test_a_grid_for_errors_starts_where_something_can_be_certified() -> None:
     assert least_accepted(0.05, 0.1) == 45
+    rng = np.random.default_rng(10)
+    items = graded(rng, 400)
+    perfect = np.ones(400)
+    strict = choose_by_error(items.scores, perfect, alpha=0.05, delta=DELTA, grid=grid_from(graded(rng, 400).scores))
+    suited = grid_for_error(graded(rng, 400).scores, 400, alpha=0.05, delta=DELTA)
+    assert strict.chosen is None
+    choice = choose_by_error(items.scores, perfect, alpha=0.05, delta=DELTA, grid=suited)
+    assert choice.chosen is not None
+    assert choice.chosen.accepted_share > 0.95
+
+
+def test_the_whole_way_from_raw_scores_keeps_the_promise() -> None:
+    """Map fitted and grid taken on one half, threshold chosen on the other, checked on a million fresh items."""
+    rng = np.random.default_rng(11)
+    alpha, world = 0.03, graded(rng, 1_000_000)
+    broken, shares = 0, []
+    for draw in range(100):
+        items = graded(rng, 1200)
+        fit = halves([f"{draw}-{i}" for i in range(1200)])
+        fitted = fit_isotonic(items.scores[fit], items.small[fit], version="v", score="s", dataset_sha256="d")
+        confidence = apply(fitted, items.scores)
+        rest = Items(confidence[~fit], items.small[~fit], items.incumbent[~fit])
+        choice = choose_by_loss(*rest, alpha=alpha, delta=DELTA, grid=grid_from(confidence[fit]))
+        shares.append(choice.chosen.accepted_share if choice.chosen else 0.0)
+        if choice.chosen:
+            accepted = apply(fitted, world.scores) >= choice.chosen.threshold
+            broken += bool((accepted * (world.incumbent - world.small)).mean() > alpha)
+    assert broken / 100 <= DELTA + 3 * (DELTA * (1 - DELTA) / 100) ** 0.5
+    assert np.mean(shares) > 0.3
 
 
 def test_halves_are_stable_and_even() -> None:

@@ -57,8 +57,7 @@ class _Rule(Frozen, frozen=True):
 def grid_from(scores: npt.ArrayLike, size: int = 100, strictest_share: float = 0.02) -> tuple[float, ...]:
     """Return thresholds from strict to loose: quantiles of scores of items that the choice itself does not see.
 
-    The first accepts `strictest_share` of them, the last all. Testing error rates of accepted answers needs a first
-    threshold that accepts `least_accepted` items, or nothing can be certified.
+    The first accepts `strictest_share` of them, the last all.
     """
     values = np.asarray(scores, dtype=np.float64)
     if len(values) == 0 or not np.isfinite(values).all():
@@ -71,6 +70,15 @@ def grid_from(scores: npt.ArrayLike, size: int = 100, strictest_share: float = 0
 def least_accepted(alpha: float, delta: float) -> int:
     """Return how many faultless accepted answers show an error rate below alpha at level delta: (1 − α)^n <= δ."""
     return math.ceil(math.log(delta) / math.log1p(-alpha))
+
+
+def grid_for_error(scores: npt.ArrayLike, n: int, *, alpha: float, delta: float, size: int = 100) -> tuple[float, ...]:
+    """Return a grid for `choose_by_error` on n items, from other items' scores as in `grid_from`.
+
+    A threshold that accepts fewer than `least_accepted` items can never be certified, and the first that is not ends
+    the test; so the first one here is expected to accept twice as many.
+    """
+    return grid_from(scores, size, strictest_share=min(1.0, 2 * least_accepted(alpha, delta) / max(n, 1)))
 
 
 def halves(ids: Sequence[str]) -> npt.NDArray[np.bool_]:
@@ -202,7 +210,8 @@ def choose_by_error(
 ) -> ThresholdChoice:
     """Keep the error of accepted answers at most alpha, where the incumbent's answers are not known.
 
-    `small` is the quality in [0, 1] of each answer; 0/1 values use the exact binomial tail, graded ones betting.
+    `small` is the quality in [0, 1] of each answer; 0/1 values use the exact binomial tail, graded ones betting. Take
+    the grid from `grid_for_error`.
     """
     _check_levels(alpha, delta)
     wrong = 1.0 - _bounded(small, "small")

@@ -137,6 +137,7 @@ class Sandbox:
         self._slots = threading.Semaphore(limits.workers)
         self._workers: set[_Worker] = set()
         self._closed = False
+        self._broken: SandboxError | None = None
         self._finalizer = weakref.finalize(self, _close_all, self._workers)
 
     def call(self, *arguments: Any) -> Any:
@@ -166,7 +167,14 @@ class Sandbox:
             raise SandboxError("Closed", "the grader was closed", server=True)
         with contextlib.suppress(queue.Empty):
             return self._idle.get_nowait()
-        worker = _Worker(self._source, self._function, self._kind, self._limits)
+        if self._broken is not None:
+            # A source that fails on import fails every time; trying again would cost a process for each grade.
+            raise self._broken
+        try:
+            worker = _Worker(self._source, self._function, self._kind, self._limits)
+        except SandboxError as error:
+            self._broken = None if error.server else error
+            raise
         self._workers.add(worker)
         return worker
 
