@@ -28,10 +28,11 @@ def read_pid(file: Path) -> int:
 
 
 async def pid_in(file: Path, other_than: int = 0) -> int:
-    async with asyncio.timeout(10):
-        while (pid := read_pid(file)) in {0, other_than}:
-            await asyncio.sleep(0.02)
-        return pid
+    for _ in range(500):
+        if (pid := read_pid(file)) not in {0, other_than}:
+            return pid
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"no process wrote {file}")
 
 
 def child(file: Path) -> list[str]:

@@ -13,7 +13,6 @@ from typing import Any
 
 from bessemer.core.errors import BessemerError
 
-
 _NO_TERMINAL_WIDTH = 10_000
 """Columns when nobody looks: a program that reads the table wants whole names."""
 

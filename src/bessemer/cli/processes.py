@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from bessemer.cli.demo.command import demo
 from bessemer.cli.options import Session
 from bessemer.core.errors import ConfigError
 from bessemer.core.settings import Settings, load_settings
@@ -23,6 +24,7 @@ def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     app.command()(up)
     app.command()(worker)
+    app.command()(demo)
 
 
 def up(

