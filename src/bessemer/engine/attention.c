@@ -1,5 +1,6 @@
 /* Attention of packed query rows over a paged key/value cache, in float32 whatever the storage type.
  *
+ * First the rows' own keys and values are stored in their slots of the cache. Then each row looks at its sequence.
  * A row sees the first `length` tokens of its sequence (minus those outside the layer's window) and a short list of
  * extra token positions (the ancestors of a node in a tree of labels). Every row is computed alone and in the same
  * order, so a result never depends on what else is in the batch. Compiled per model: HEAD_DIM, GROUP (query heads per
@@ -8,6 +9,7 @@
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #ifdef STORED_BF16
 typedef uint16_t stored;
@@ -27,15 +29,17 @@ static inline stored narrow(float x) { return x; }
 
 typedef struct {
     const stored *q;       /* [rows, kv_heads * GROUP, HEAD_DIM] */
-    const stored *keys;    /* one layer: [blocks * BLOCK, kv_heads, HEAD_DIM] */
-    const stored *values;  /* the same shape */
+    stored *keys;          /* one layer: [blocks * BLOCK, kv_heads, HEAD_DIM] */
+    stored *values;        /* the same shape */
+    const stored *new_keys, *new_values; /* [rows, kv_heads, HEAD_DIM], rows apart by new_*_stride elements */
     stored *out;           /* the shape of q */
+    const int64_t *slot_of_row;
     const int32_t *tables; /* [sequences, table_width]: block numbers of each sequence, in order */
     const int32_t *sequence_of_row;
     const int32_t *length_of_row;
     const int32_t *extra_start; /* per row: first entry in `extras`; entry rows holds the end */
     const int32_t *extras;      /* token positions within the row's sequence */
-    int64_t rows, kv_heads, table_width, window, threads;
+    int64_t rows, kv_heads, table_width, window, threads, new_keys_stride, new_values_stride;
     float scale;
 } Job;
 
@@ -118,6 +122,13 @@ int attend(const Job *job) {
         if (!scores) {
 #pragma omp atomic write
             failed = 1;
+        }
+        const int64_t width = job->kv_heads * HEAD_DIM;
+#pragma omp for schedule(static)
+        for (int64_t row = 0; row < job->rows; row++) {
+            const int64_t at = job->slot_of_row[row] * width;
+            memcpy(job->keys + at, job->new_keys + row * job->new_keys_stride, (size_t)width * sizeof(stored));
+            memcpy(job->values + at, job->new_values + row * job->new_values_stride, (size_t)width * sizeof(stored));
         }
 #pragma omp for schedule(dynamic, 4)
         for (int64_t task = 0; task < job->rows * job->kv_heads; task++)

@@ -56,31 +56,41 @@ class PagedAttention:
 
     def attend(self, layer: int, q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor) -> Tensor:
         """See `bessemer.engine.network.Attention`."""
+        if self._layout is not None and self._kernel is not None:
+            return self._native(layer, q_THD.contiguous(), k_TKD, v_TKD, self._layout, self._kernel)
         keys, values = self._cache.pool[layer]
         keys.index_copy_(0, self._slot_T, k_TKD)
         values.index_copy_(0, self._slot_T, v_TKD)
-        if self._layout is not None and self._kernel is not None:
-            return self._native(layer, q_THD.contiguous(), keys, values, self._layout, self._kernel)
         out = torch.zeros_like(q_THD)
         for group in self._groups:
             group.attend(q_THD, keys, values, out, self._config.windows[layer], self._config.attention_scale)
         return out
 
     def _native(
-        self, layer: int, q_THD: Tensor, keys: Tensor, values: Tensor, layout: "_KernelLayout", kernel: Kernel
+        self, layer: int, q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor, layout: "_KernelLayout", kernel: Kernel
     ) -> Tensor:
+        keys, values = self._cache.pool[layer]
         out = torch.empty_like(q_THD)
+        # Rows may lie apart (slices of the fused projection), but each row must be one piece.
+        k_TKD, v_TKD = (
+            part if part.stride()[1:] == (part.shape[2], 1) else part.contiguous() for part in (k_TKD, v_TKD)
+        )
         job = AttentionJob(
             q_THD.data_ptr(),
             keys.data_ptr(),
             values.data_ptr(),
+            k_TKD.data_ptr(),
+            v_TKD.data_ptr(),
             out.data_ptr(),
+            self._slot_T.data_ptr(),
             *layout.pointers,
             q_THD.shape[0],
             self._config.n_kv_heads,
             layout.tables.shape[1],
             self._config.windows[layer] or 0,
             torch.get_num_threads(),
+            k_TKD.stride(0),
+            v_TKD.stride(0),
             self._config.attention_scale,
         )
         if kernel(job):

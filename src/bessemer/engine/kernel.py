@@ -36,9 +36,10 @@ class AttentionJob(ctypes.Structure):
     """Arguments of the kernel: pointers, sizes and the scale, in the order of `Job` in attention.c."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("q", "keys", "values", "out")),
+        *((name, ctypes.c_void_p) for name in ("q", "keys", "values", "new_keys", "new_values", "out", "slot_of_row")),
         *((name, ctypes.c_void_p) for name in ("tables", "sequence_of_row", "length_of_row", "extra_start", "extras")),
         *((name, ctypes.c_int64) for name in ("rows", "kv_heads", "table_width", "window", "threads")),
+        *((name, ctypes.c_int64) for name in ("new_keys_stride", "new_values_stride")),
         ("scale", ctypes.c_float),
     )
 

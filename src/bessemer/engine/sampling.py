@@ -28,6 +28,8 @@ class Row:
     """In [0, 1): where in the distribution to draw. Not used at temperature 0."""
     top_logprobs: int = 0
     bias: Mapping[int, float] = field(default_factory=dict)
+    masked: bool = False
+    """A grammar rules tokens out."""
     known: int | None = None
     """Nothing is drawn: this token is scored."""
 
@@ -41,7 +43,7 @@ class Drawn(NamedTuple):
 
 
 def sample(logits_RV: Tensor, rows: Sequence[Row], allowed_RV: Tensor | None = None) -> list[Drawn]:
-    """Draw one token per row. `allowed_RV` (bool) rules tokens out. The logits are overwritten."""
+    """Draw one token per row. `allowed_RV` (bool) rules tokens out of masked rows. The logits are overwritten."""
     raw_RV = torch.log_softmax(logits_RV, dim=-1)
     for i, row in enumerate(rows):
         if row.bias:
@@ -49,7 +51,7 @@ def sample(logits_RV: Tensor, rows: Sequence[Row], allowed_RV: Tensor | None = N
             logits_RV[i, ids] += torch.tensor(list(row.bias.values()), device=logits_RV.device)
     if allowed_RV is not None:
         logits_RV.masked_fill_(~allowed_RV, -torch.inf)
-    tokens = _choose(logits_RV, rows)
+    tokens = _choose(logits_RV, raw_RV, rows)
     logprobs = raw_RV.gather(1, tokens[:, None])[:, 0].tolist()
     tops = [_alternatives(raw_RV[i], row.top_logprobs) if row.top_logprobs else () for i, row in enumerate(rows)]
     return [Drawn(*drawn) for drawn in zip(tokens.tolist(), logprobs, tops, strict=True)]
@@ -63,41 +65,45 @@ def score(logits_NV: Tensor, pairs: Sequence[tuple[int, int]]) -> list[float]:
     return values
 
 
-def _choose(logits_RV: Tensor, rows: Sequence[Row]) -> Tensor:
+def _choose(logits_RV: Tensor, raw_RV: Tensor, rows: Sequence[Row]) -> Tensor:
     """Return the token of each row [R]."""
     device = logits_RV.device
     tokens = torch.empty(len(rows), dtype=torch.int64, device=device)
-    known, greedy, plain, filtered = _by_method(rows)
-    if known:
-        tokens[known] = torch.tensor([rows[i].known for i in known], device=device)
-    if greedy:
-        tokens[greedy] = (logits_RV if len(greedy) == len(rows) else logits_RV[greedy]).argmax(dim=-1)
-    if plain:
-        scores = logits_RV if len(plain) == len(rows) else logits_RV[plain]
-        temperatures = torch.tensor([rows[i].temperature for i in plain], device=device)
-        uniforms = torch.tensor([rows[i].uniform for i in plain], dtype=torch.float64, device=device)
-        tokens[plain] = _invert(torch.softmax(scores / temperatures[:, None], dim=-1), uniforms)
-    for i in filtered:
-        tokens[i] = _draw_filtered(logits_RV[i] / rows[i].temperature, rows[i])
+    methods: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        methods.setdefault(_method(row), []).append(i)
+    for method, chosen in methods.items():
+        uniforms = torch.tensor([rows[i].uniform for i in chosen], dtype=torch.float64, device=device)
+        match method:
+            case "known":
+                tokens[chosen] = torch.tensor([rows[i].known for i in chosen], device=device)
+            case "greedy":
+                tokens[chosen] = _rows_of(logits_RV, chosen).argmax(dim=-1)
+            case "untouched":
+                tokens[chosen] = _invert(_rows_of(raw_RV, chosen).exp(), uniforms)
+            case "plain":
+                temperatures = torch.tensor([rows[i].temperature for i in chosen], device=device)
+                p_RV = torch.softmax(_rows_of(logits_RV, chosen) / temperatures[:, None], dim=-1)
+                tokens[chosen] = _invert(p_RV, uniforms)
+            case _:
+                for i in chosen:
+                    tokens[i] = _draw_filtered(logits_RV[i] / rows[i].temperature, rows[i])
     return tokens
 
 
-def _by_method(rows: Sequence[Row]) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Return the indexes of rows that are known, greedy, drawn from all tokens, drawn from a filtered set."""
-    known: list[int] = []
-    greedy: list[int] = []
-    plain: list[int] = []
-    filtered: list[int] = []
-    for i, row in enumerate(rows):
-        if row.known is not None:
-            known.append(i)
-        elif row.temperature == 0:
-            greedy.append(i)
-        elif row.top_p < 1 or row.top_k:
-            filtered.append(i)
-        else:
-            plain.append(i)
-    return known, greedy, plain, filtered
+def _method(row: Row) -> str:
+    """Name how a row's token is found; "untouched" spares the second softmax where the model's own one serves."""
+    if row.known is not None:
+        return "known"
+    if row.temperature == 0:
+        return "greedy"
+    if row.top_p < 1 or row.top_k:
+        return "filtered"
+    return "plain" if row.temperature != 1 or row.bias or row.masked else "untouched"
+
+
+def _rows_of(values_RV: Tensor, chosen: Sequence[int]) -> Tensor:
+    return values_RV if len(chosen) == values_RV.shape[0] else values_RV[list(chosen)]
 
 
 def _invert(p_RV: Tensor, uniform_R: Tensor) -> Tensor:
