@@ -161,6 +161,19 @@ async def test_versions_share_an_engine_and_adapters_change_the_answer(local, tm
     assert sorted(local.opened[0].adapters()) == sorted(shas)
 
 
+async def test_only_so_many_adapters_stay_in_memory(local, tmp_path, monkeypatch):
+    monkeypatch.setattr("bessemer.gateway.providers.local._MAX_ADAPTERS", 2)
+    await local.gateway.infer(local.register(prompt="match"), input={"x": "a"})
+    versions = []
+    for seed in (1, 2, 3):
+        sha256 = local.blobs.put(adapter_tar(local.opened[0], tmp_path / f"adapter{seed}", seed))
+        versions.append(local.register(prompt="match", adapter_sha256=sha256))
+    answers = [(await local.gateway.infer(version, input={"x": "a"})).calls[0].choice_logprobs for version in versions]
+    assert len(local.opened[0].adapters()) == 2
+    again = await local.gateway.infer(versions[0], input={"x": "a"})
+    assert again.calls[0].choice_logprobs == pytest.approx(answers[0])
+
+
 async def test_a_broken_adapter_is_an_error_and_no_other_try_helps(local):
     version = local.register(adapter_sha256=local.blobs.put(b"not a tar"))
     with pytest.raises(ProviderError, match="unpacked") as failure:

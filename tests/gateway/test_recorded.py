@@ -66,6 +66,14 @@ async def test_equal_texts_are_told_apart_by_the_key(make_world, tmp_path):
         assert not refusal.value.retryable
 
 
+async def test_without_a_prompt_field_the_key_alone_decides(make_world, tmp_path):
+    path = write(tmp_path / "rows.jsonl", ROWS)
+    world = await make_world(toml=model(path, prompt_field="", key_field="pair_id", key="tags.pair_id"))
+    assert (await world.gateway.chat(tagged("anything", "3"), PRINCIPAL)).inference.output == "No"
+    with pytest.raises(ProviderError):
+        await world.gateway.chat(ask("old", "same?"), PRINCIPAL)
+
+
 @pytest.mark.parametrize(
     "request_body",
     [

@@ -57,7 +57,7 @@ class RecordedFormat(Frozen, frozen=True):
     """Which fields of a JSON Lines file of recorded answers hold what. Dotted paths reach into objects."""
 
     prompt_field: str | None = "prompt"
-    """Field with the user text that the recorded model saw; None: answers are found by key alone."""
+    """Field with the user text that the recorded model saw; None or empty: answers are found by key alone."""
     answer_field: str = "recorded_answer"
     key_field: str | None = None
     """Field with an id that tells apart records of equal text."""

@@ -6,6 +6,7 @@ import math
 import shutil
 import tarfile
 import tempfile
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from bessemer.engine.tokens import Tokens
 
 
+_MAX_ADAPTERS = 64
+"""Per engine; one of rank 16 for a model of 135M parameters takes about 10 MB."""
+
+
 class LocalProvider:
     """Answers with engines of this process. `open_engine` makes one for a model path; engines start on first use."""
 
@@ -30,7 +35,8 @@ class LocalProvider:
         self._adapters = adapters
         self._open_engine = open_engine
         self._engines: dict[Path, asyncio.Task[Engine]] = {}
-        self._loaded: dict[tuple[Path, str], asyncio.Task[str]] = {}
+        self._loaded: dict[Path, OrderedDict[str, asyncio.Task[str]]] = {}
+        """Adapters in memory, by engine; the one used last stands last."""
 
     async def engine(self, model: Model) -> "Engine":
         """Return the running engine of a model, loading it the first time. Raises ConfigError, EngineError."""
@@ -76,12 +82,22 @@ class LocalProvider:
         sha256 = call.version.adapter_sha256
         if sha256 is None:
             return None
-        key = (_path(call.model), sha256)
-        task = self._loaded.get(key)
+        loaded = self._loaded.setdefault(_path(call.model), OrderedDict())
+        task = loaded.get(sha256)
         if task is None or (task.done() and task.exception() is not None):
             task = asyncio.create_task(asyncio.to_thread(self._load, engine, sha256))
-            self._loaded[key] = task
+            loaded[sha256] = task
         await asyncio.shield(task)
+        if loaded.get(sha256) is not task:
+            # Others pushed it out while this one waited its turn.
+            return await self._adapter(engine, call)
+        loaded.move_to_end(sha256)
+        oldest, of_oldest = next(iter(loaded.items()))
+        if len(loaded) > _MAX_ADAPTERS and of_oldest.done():
+            # Requests under way keep theirs, and those still to come load it again.
+            del loaded[oldest]
+            if of_oldest.exception() is None:
+                engine.remove_adapter(oldest)
         return sha256
 
     def _load(self, engine: "Engine", sha256: str) -> str:
@@ -89,7 +105,7 @@ class LocalProvider:
 
     async def close(self) -> None:
         """Stop all engines."""
-        tasks, self._engines = list(self._engines.values()), {}
+        tasks, self._engines, self._loaded = list(self._engines.values()), {}, {}
         for task in tasks:
             try:
                 engine = await task

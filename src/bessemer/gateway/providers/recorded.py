@@ -145,7 +145,7 @@ def _load(model: Model) -> _Recording:
     format = model.recorded or RecordedFormat()
     if model.path is None:
         raise ConfigError(f"The recorded model {model.name!r} has no path; set models.{model.name}.path.", param="path")
-    if format.prompt_field is None and (format.key is None or format.key_field is None):
+    if not format.prompt_field and (format.key is None or format.key_field is None):
         raise ConfigError(
             f"The recorded model {model.name!r} needs prompt_field, or key and key_field.", param="recorded"
         )
@@ -179,7 +179,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _answer(row: dict[str, Any], format: RecordedFormat, where: str) -> _Answer:
     text = _field(row, format.answer_field, where)
     return _Answer(
-        prompt=None if format.prompt_field is None else str(_field(row, format.prompt_field, where)),
+        prompt=str(_field(row, format.prompt_field, where)) if format.prompt_field else None,
         text=text if isinstance(text, str) else msgspec.json.encode(text).decode(),
         key=None if format.key_field is None else str(_field(row, format.key_field, where)),
         input_tokens=_count(row, format.input_tokens_field, where),
