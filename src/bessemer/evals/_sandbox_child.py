@@ -27,7 +27,7 @@ import traceback
 from typing import Any, BinaryIO
 
 CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x08000000, 0x10000000, 0x20000000, 0x40000000
-PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 36, 38
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
 READ, READ_OF_FILE, WRITE_OF_FILE = 0b1101, 0b101, 0b110
 READABLE = (sys.prefix, sys.base_prefix, "/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/localtime")
@@ -106,7 +106,10 @@ class Sweeper:
 
     def __init__(self, *, namespaced: bool) -> None:
         self._namespaced = namespaced
-        self._children = -1 if namespaced else os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY)
+        self._children = -1
+        if not namespaced:
+            with contextlib.suppress(OSError):
+                self._children = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY)
 
     def sweep(self) -> None:
         """In a process namespace all others in it; elsewhere children, and the orphans adopted one after the other."""
@@ -246,7 +249,9 @@ def main() -> int:
     if pid == 0:
         os.dup2(null, 0)
         os.setsid()
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        libc = ctypes.CDLL(None)
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         serve(requests, answers, namespaced=namespaced)
         os._exit(0)
     answers.close()
