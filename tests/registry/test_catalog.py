@@ -1,5 +1,6 @@
 """The catalog: names resolve, changes are seen, what was changed can be undone."""
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -184,3 +185,21 @@ def test_another_process_is_seen(catalog: Catalog, database: Database) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     other.close()
+
+
+def test_moves_at_the_same_time_are_all_remembered(catalog: Catalog, database: Database) -> None:
+    ids = [catalog.register(tuned(adapter=letter)).id for letter in "abcd"]
+    others = [Catalog(CONFIG, database) for _ in ids]
+    threads = [
+        threading.Thread(target=other.move_alias, args=("small", "champion", version_id))
+        for other, version_id in zip(others, ids, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    history = catalog.alias_history("small", "champion")
+    assert [move.seq for move in history] == [4, 3, 2, 1]
+    assert {move.version for move in history} == set(ids)
+    catalog.refresh()
+    assert catalog.resolve("small:champion").version.id == history[0].version

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.store.samples import a_call, a_feedback, an_inference
 
 from bessemer.core.errors import Conflict, InvalidRequest, NotFound, StoreError
-from bessemer.core.types import Dataset, Evaluation, JobStatus, Split
+from bessemer.core.types import Dataset, Evaluation, GateResult, Interval, JobStatus, Split, TokenLogprob
 from bessemer.store import datasets, evaluations, feedback, files, inferences, job_rows
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
@@ -66,6 +66,34 @@ def test_pages_joined_are_the_whole(sqlite_database: Database, times: list[int],
         after = pages[-1]
     assert pages == [row.id for row in whole]
     assert len(pages) == len(times)
+
+
+def test_a_logprob_of_minus_infinity_can_be_read_again(database: Database) -> None:
+    call = msgspec.structs.replace(
+        a_call("call-1", "inf-1"),
+        token_logprobs=(TokenLogprob(token="no", logprob=float("-inf")), TokenLogprob(token="yes", logprob=-0.5)),
+        choice_logprobs={"yes": 0.0, "no": float("-inf")},
+    )
+    inferences.insert_many(database, [an_inference("inf-1", calls=(call,))])
+    (found,) = inferences.get(database, "inf-1").calls
+    assert [token.logprob for token in found.token_logprobs] == [-9999.0, -0.5]
+    assert found.choice_logprobs == {"yes": 0.0, "no": -9999.0}
+
+
+def test_what_could_not_be_read_again_is_refused(database: Database) -> None:
+    broken = Interval(value=float("nan"), low=0.0, high=1.0)
+    gate = GateResult(passed=False, rule="r", difference=broken, margin=0.01)
+    evaluation = Evaluation(
+        id="eval-1", dataset="ds-1", split=Split.HOLDOUT, metric="f1", created_at=1.0, rows=(), gate=gate
+    )
+    with pytest.raises(InvalidRequest, match="finite"):
+        evaluations.insert(database, evaluation)
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+def test_text_that_no_database_holds_is_the_callers_mistake(database: Database, text: str) -> None:
+    with pytest.raises((NotFound, InvalidRequest)):
+        inferences.get(database, text)
 
 
 def test_an_unknown_mark_is_refused(database: Database) -> None:

@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
-from tests.store.samples import a_feedback, an_inference
+from tests.store.samples import a_call, a_feedback, an_inference
 
 from bessemer.core.errors import ConfigError, InvalidRequest, StoreError
 from bessemer.store import audit, feedback, inferences
@@ -40,14 +41,17 @@ def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 
 def test_rows_of_every_kind_arrive(database: Database, writer: Writer, spool: Path) -> None:
     event = AuditEvent(id="ev-1", created_at=1.0, actor="key-1", action="route.put", subject="matching")
+    impossible = msgspec.structs.replace(a_call("call-2", "inf-2"), choice_logprobs={"no": float("-inf")})
     writer.put(an_inference("inf-1"))
+    writer.put(an_inference("inf-2", calls=(impossible,)))
     writer.put(a_feedback("fb-1"))
     writer.put(event)
     assert writer.flush()
     assert inferences.get(database, "inf-1") == an_inference("inf-1")
     assert feedback.for_inferences(database, ["inf-1"]) == {"inf-1": [a_feedback("fb-1")]}
     assert audit.find(database) == [event]
-    assert writer.stats().written == 3
+    assert inferences.get(database, "inf-2").calls[0].choice_logprobs == {"no": -9999.0}
+    assert writer.stats().written == 4
     assert sum(path.stat().st_size for path in spool.iterdir()) == 0
 
 
@@ -84,7 +88,7 @@ import sys
 from pathlib import Path
 from bessemer.store.database import Database
 from bessemer.store.writer import Writer
-from tests.store.samples import a_feedback, an_inference
+from tests.store.samples import a_call, a_feedback, an_inference
 writer = Writer(Database.open_url(sys.argv[1]), Path(sys.argv[2]))
 number = 0
 while True:
@@ -208,7 +212,7 @@ def test_a_row_that_the_database_refuses_is_kept_and_does_not_hold_up_others(
     writer.put(a_feedback("fb-1"))
     writer.put(a_feedback("fb-nul", metric="a\0b"))
     writer.put(a_feedback("fb-2"))
-    with pytest.raises(InvalidRequest, match="refused"):
+    with pytest.raises(InvalidRequest, match=r"refused: .*NUL \(0x00\) bytes\.$"):
         writer.commit_blocking(a_feedback("fb-nul-2", metric="a\0b"))
     assert writer.flush()
     assert {row.id for row in feedback.find(postgres)} == {"fb-1", "fb-2"}

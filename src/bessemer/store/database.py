@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, Table, create_engine, event, exc, tex
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 
-from bessemer.core.errors import ConfigError, StoreError
+from bessemer.core.errors import ConfigError, InvalidRequest, StoreError
 from bessemer.core.settings import Settings
 from bessemer.store.migrations import migrate
 
@@ -163,11 +163,13 @@ def _begin_sqlite(connection: Connection) -> None:
 
 @contextmanager
 def _boundary() -> Iterator[None]:
-    """Turn failures of the database itself into StoreError; errors in the data pass."""
+    """Turn failures of the database itself into StoreError, and values that it cannot hold into InvalidRequest."""
     try:
         yield
     except (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError) as error:
         raise StoreError(f"The database is unavailable: {cause(error)}. Check that it runs.") from error
+    except (exc.DataError, UnicodeError) as error:
+        raise InvalidRequest(f"The database cannot hold such a value: {cause(error)}.") from error
     except exc.DBAPIError as error:
         if error.connection_invalidated:
             raise StoreError(f"The database connection was lost: {cause(error)}.") from error

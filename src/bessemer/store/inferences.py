@@ -1,5 +1,6 @@
 """Inferences with their model calls, and what they add up to."""
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -7,13 +8,17 @@ import msgspec
 from sqlalchemy import Connection, case, func, select
 
 from bessemer.core.errors import NotFound
-from bessemer.core.types import Frozen, Inference, ModelCall, ProviderKind
+from bessemer.core.types import Frozen, Inference, ModelCall, ProviderKind, TokenLogprob
 from bessemer.store import paging
 from bessemer.store.database import Database, insert_new
 from bessemer.store.schema import inferences, model_calls
 
 _IDS_PER_QUERY = 500
 """Well below the bound-parameter limits of both databases."""
+
+
+_LEAST_LOGPROB = -9999.0
+"""Stands for a log-probability of minus infinity, which JSON cannot write; OpenAI's API uses the same number."""
 
 
 class UsageRow(Frozen, frozen=True):
@@ -31,8 +36,16 @@ class UsageRow(Frozen, frozen=True):
     seconds: float
 
 
+def storable(row: Inference) -> Inference:
+    """Return the inference with every log-probability as a number that JSON can write; itself when they all are."""
+    if all(map(_is_finite, row.calls)):
+        return row
+    return msgspec.structs.replace(row, calls=tuple(map(_with_finite_logprobs, row.calls)))
+
+
 def insert_rows(connection: Connection, rows: Sequence[Inference]) -> None:
     """Append inferences and their calls within a transaction; known ids are left alone."""
+    rows = [storable(row) for row in rows]
     insert_new(
         connection,
         inferences,
@@ -45,7 +58,7 @@ def insert_rows(connection: Connection, rows: Sequence[Inference]) -> None:
                 "key_id": row.key_id,
                 "episode_id": row.episode_id,
                 "input_sha256": row.input_sha256,
-                "body": paging.encode(msgspec.structs.replace(row, calls=())),
+                "body": _encode(msgspec.structs.replace(row, calls=())),
             }
             for row in rows
         ],
@@ -66,7 +79,7 @@ def insert_rows(connection: Connection, rows: Sequence[Inference]) -> None:
                 "output_tokens": call.output_tokens,
                 "cost_usd": call.cost_usd,
                 "latency_s": call.latency_s,
-                "body": paging.encode(call),
+                "body": _encode(call),
             }
             for row in rows
             for position, call in enumerate(row.calls)
@@ -171,6 +184,31 @@ def usage(
         )
         for row in rows
     ]
+
+
+def _encode(noun: Inference | ModelCall) -> str:
+    return msgspec.json.encode(noun).decode()
+
+
+def _is_finite(call: ModelCall) -> bool:
+    return math.isfinite(sum(token.logprob for token in call.token_logprobs)) and math.isfinite(
+        sum((call.choice_logprobs or {}).values())
+    )
+
+
+def _with_finite_logprobs(call: ModelCall) -> ModelCall:
+    choices = call.choice_logprobs
+    return msgspec.structs.replace(
+        call,
+        token_logprobs=tuple(
+            TokenLogprob(token=token.token, logprob=_finite(token.logprob)) for token in call.token_logprobs
+        ),
+        choice_logprobs=None if choices is None else {choice: _finite(value) for choice, value in choices.items()},
+    )
+
+
+def _finite(logprob: float) -> float:
+    return logprob if math.isfinite(logprob) else _LEAST_LOGPROB
 
 
 def _with_calls(connection: Connection, bodies: Sequence[str]) -> list[Inference]:

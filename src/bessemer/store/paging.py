@@ -11,8 +11,16 @@ N = TypeVar("N", bound=msgspec.Struct)
 
 
 def encode(noun: msgspec.Struct) -> str:
-    """Return a noun as JSON text, the form of `body` columns."""
-    return msgspec.json.encode(noun).decode()
+    """Return a noun as JSON text, the form of `body` columns.
+
+    Raises InvalidRequest for one that would not come back: JSON has no infinity and no NaN.
+    """
+    body = msgspec.json.encode(noun)
+    try:
+        msgspec.json.decode(body, type=type(noun))
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"{type(noun).__name__} cannot be kept: {error}. Are its numbers finite?") from error
+    return body.decode()
 
 
 def decode(kind: type[N], body: str) -> N:

@@ -189,6 +189,8 @@ class Writer:
 
     def _accept(self, row: Record, done: "Future[Durability] | None") -> tuple[_Pending, bool]:
         """Journal and queue a row; the second value says that the database is known to keep it waiting."""
+        if isinstance(row, Inference):
+            row = inferences.storable(row)
         line = msgspec.json.encode(_Entry(_NAMES[type(row)], msgspec.Raw(msgspec.json.encode(row))))
         with self._change:
             if self._closing:
@@ -368,7 +370,7 @@ class Writer:
             except Exception as error:
                 rejected += 1
                 self._reject(msgspec.json.encode(pending.row), error)
-                _resolve(pending.done, InvalidRequest(f"The database refused the row: {cause(error)}."))
+                _resolve(pending.done, InvalidRequest(f"The row was refused: {cause(error)}"))
         self._finish(batch, rejected=rejected)
 
     def _replay_some(self) -> None:
