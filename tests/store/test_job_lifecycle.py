@@ -1,0 +1,55 @@
+"""The life of a job: it runs, obeys, ends once, and says why it failed."""
+
+import pytest
+
+from bessemer.core.errors import GraderError
+from bessemer.core.types import JobStatus
+from bessemer.store import job_rows
+from bessemer.store.database import Database
+from bessemer.store.job_lifecycle import begin, fail, finish, obey
+from bessemer.store.job_rows import Control, JobKind, JobRow
+
+
+@pytest.fixture
+def job_id(database: Database) -> str:
+    row = JobRow(id="ftjob-1", kind=JobKind.FINE_TUNING, request={}, status=JobStatus.QUEUED, created_at=1.0)
+    job_rows.insert(database, row)
+    return row.id
+
+
+def test_a_job_begins_once_however_often_it_is_begun(database: Database, job_id: str) -> None:
+    first = begin(database, job_id)
+    again = begin(database, job_id)
+    assert first is not None
+    assert first.started_at is not None
+    assert again == first
+
+
+def test_a_finished_job_does_not_begin_again(database: Database, job_id: str) -> None:
+    begin(database, job_id)
+    finish(database, job_id, {"version": "small@1"}, trained_tokens=5)
+    assert begin(database, job_id) is None
+    row = job_rows.get(database, job_id)
+    assert (row.status, row.result, row.trained_tokens) == (JobStatus.SUCCEEDED, {"version": "small@1"}, 5)
+
+
+@pytest.mark.parametrize(("wish", "status"), [(Control.CANCEL, JobStatus.CANCELLED), (Control.PAUSE, JobStatus.PAUSED)])
+def test_a_wish_is_obeyed_once(database: Database, job_id: str, wish: Control, status: JobStatus) -> None:
+    begin(database, job_id)
+    assert obey(database, job_id) is None
+    job_rows.request(database, job_id, wish)
+    assert obey(database, job_id) is status
+    assert obey(database, job_id) is None
+    row = job_rows.get(database, job_id)
+    assert row.status is status
+    assert (row.finished_at is not None) == (status is JobStatus.CANCELLED)
+
+
+def test_a_failure_is_named_once(database: Database, job_id: str) -> None:
+    begin(database, job_id)
+    for _ in range(2):
+        fail(database, job_id, GraderError("The grader has no name.", param="grader"))
+    row = job_rows.get(database, job_id)
+    assert row.status is JobStatus.FAILED
+    assert row.error == {"code": "invalid_grader", "message": "The grader has no name.", "param": "grader"}
+    assert len(job_rows.events(database, job_id)) == 1
