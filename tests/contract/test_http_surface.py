@@ -3,6 +3,7 @@
 import http.client
 import json
 import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -140,3 +141,9 @@ def test_a_large_body_is_refused_before_it_is_read(server: Server) -> None:
     response = connection.getresponse()
     check_error(response.status, json.loads(response.read()), dict(response.headers), {413})
     connection.close()
+
+
+def test_the_reference_lists_every_endpoint_with_its_role() -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "api.md").read_text()
+    documented = re.findall(r"^\| `(\S+ \S+)` \| (\S+) \|", page, flags=re.MULTILINE)
+    assert documented == [(name_of(line), line.role.value if line.role else "-") for line in TABLE]

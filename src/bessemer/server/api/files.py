@@ -14,7 +14,7 @@ from bessemer.core.errors import InvalidRequest
 from bessemer.core.ids import new_id
 from bessemer.core.openai import FileObject, StrictWire
 from bessemer.server.http import BytesResponse, Call, JSONResponse
-from bessemer.server.lists import envelope, page_limit
+from bessemer.server.lists import page, page_limit
 from bessemer.store import files
 from bessemer.store.files import FileRow
 
@@ -123,13 +123,18 @@ async def list_files(call: Call) -> ASGIApp:
     """GET /v1/files."""
     query = call.query(FilesQuery)
     limit = page_limit(query.limit, 10_000)
-    rows = await asyncio.to_thread(files.find, call.services.database, purpose=query.purpose, limit=None)
-    if query.order == "asc":
-        rows = rows[::-1]
-    start = next((i + 1 for i, row in enumerate(rows) if row.id == query.after), 0) if query.after else 0
-    page = rows[start : start + limit]
-    ids = [row.id for row in page]
-    return JSONResponse(envelope([_wire(row) for row in page], has_more=len(rows) > start + limit, ids=ids))
+    rows = await asyncio.to_thread(_find, call, query, limit)
+    return JSONResponse(page(rows, limit, _wire, lambda row: row.id))
+
+
+def _find(call: Call, query: FilesQuery, limit: int) -> list[FileRow]:
+    """Return up to `limit` + 1 rows after the cursor, in the order that was asked for."""
+    database = call.services.database
+    if query.order == "desc":
+        return files.find(database, purpose=query.purpose, limit=limit + 1, after=query.after)
+    rows = files.find(database, purpose=query.purpose, limit=None)[::-1]
+    start = next((index + 1 for index, row in enumerate(rows) if row.id == query.after), 0)
+    return rows[start : start + limit + 1]
 
 
 async def get_file(call: Call) -> ASGIApp:

@@ -9,6 +9,8 @@ from bessemer.server.http import Call, JSONResponse
 from bessemer.server.lists import ListQuery, envelope, page, page_limit
 from bessemer.store import inferences
 
+_FLUSH_S = 5.0
+
 
 class InferencesQuery(ListQuery):
     """Query of GET /v1/inferences. Times are Unix seconds."""
@@ -46,7 +48,7 @@ async def list_inferences(call: Call) -> ASGIApp:
 
 async def get(call: Call) -> ASGIApp:
     """GET /v1/inferences/{inference_id}: everything before this request is written first."""
-    await asyncio.to_thread(call.services.writer.flush)
+    await asyncio.to_thread(call.services.writer.flush, _FLUSH_S)
     return JSONResponse(await asyncio.to_thread(inferences.get, call.services.database, call.path("inference_id")))
 
 

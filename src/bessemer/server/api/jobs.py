@@ -117,5 +117,5 @@ def _wire(row: JobRow) -> JobObject:
         started_at=None if row.started_at is None else int(row.started_at),
         finished_at=None if row.finished_at is None else int(row.finished_at),
         error=row.error,
-        result=row.result,
+        result=row.result if row.status is JobStatus.SUCCEEDED else None,
     )

@@ -1,5 +1,7 @@
 """OpenAI's model list: routes, models, aliases and versions, everything a client may write in `model`."""
 
+import asyncio
+
 from starlette.types import ASGIApp
 
 from bessemer.core.errors import NotFound
@@ -11,14 +13,15 @@ from bessemer.server.lists import envelope
 
 async def list_models(call: Call) -> ASGIApp:
     """GET /v1/models."""
-    rows = list(known(call.services.catalog, call.services.settings.organization).values())
+    rows = list((await asyncio.to_thread(known, call.services.catalog, call.services.settings.organization)).values())
     return JSONResponse(envelope(rows, ids=[row.id for row in rows]))
 
 
 async def get_model(call: Call) -> ASGIApp:
     """GET /v1/models/{model}."""
     name = call.path("model")
-    row = known(call.services.catalog, call.services.settings.organization).get(name)
+    rows = await asyncio.to_thread(known, call.services.catalog, call.services.settings.organization)
+    row = rows.get(name)
     if row is None:
         raise NotFound(
             f"The model {name!r} does not exist; GET /v1/models lists those that do.", code="model_not_found"
@@ -27,7 +30,10 @@ async def get_model(call: Call) -> ASGIApp:
 
 
 def known(catalog: Catalog, organization: str) -> dict[str, ModelObject]:
-    """Return every servable name once; a route wins over a model of the same name. Configured ones are created at 0."""
+    """Return every servable name once; a route wins over a model of the same name. Reads the database.
+
+    What the configuration file names has no date: it is created at 0.
+    """
     rows: dict[str, ModelObject] = {}
 
     def add(name: str, created: float, owner: str) -> None:
