@@ -156,6 +156,13 @@ def test_files_are_fenced_where_the_kernel_can(grader: Grader, tmp_path: Path) -
     assert run(grader, "", mode="scratch").reward == 3.0
 
 
+@pytest.mark.parametrize("sample", ["\ud800", "[" * 100_000, "\x00"])
+def test_strange_samples_never_raise(grader: Grader, sample: str) -> None:
+    result = run(grader, sample, label="a")
+    assert (result.reward is None) == result.errors.any
+    assert run(grader, "a", label="a").reward == 1.0
+
+
 def _running(marker: str) -> list[str]:
     found = []
     for entry in Path("/proc").iterdir():

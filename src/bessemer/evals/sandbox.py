@@ -90,7 +90,7 @@ class _Worker:
             if length > _MAX_FRAME:
                 raise SandboxError("AnswerTooLarge", f"the answer has {length} bytes")
             answer = msgspec.json.decode(self._read(length, deadline))
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeEncodeError, TypeError) as error:
             raise SandboxError(type(error).__name__, str(error), server=True) from error
         assert isinstance(answer, dict)
         return answer
