@@ -34,7 +34,7 @@ def upload(client: OpenAI, rows: list[dict[str, object]]) -> str:
 def test_a_chat_is_answered_and_recorded(server: Server, client: OpenAI) -> None:
     server.upstream.scripts.waiting.append(Script(pieces=("Yes", "."), prompt_tokens=7))
     answer = client.chat.completions.create(model="assistant", messages=[{"role": "user", "content": "hi"}])
-    assert answer.choices[0].message.content == "Yes."
+    assert (answer.choices[0].message.role, answer.choices[0].message.content) == ("assistant", "Yes.")
     assert answer.usage is not None
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (7, 2)
     extension = answer.model_extra["bessemer"]

@@ -80,7 +80,7 @@ class Usage(Wire):
     prompt_tokens_details: JSON | None = None
 
 
-class ChatMessage(Wire):
+class ChatMessage(Wire, omit_defaults=False):
     """The assistant's message."""
 
     role: Literal["assistant"] = "assistant"
