@@ -60,10 +60,11 @@ static inline const stored *token(const Job *job, const stored *pool, const int3
 
 static void attend_row(const Job *job, int64_t row, int64_t head, float *restrict scores) {
     const int32_t *table = job->tables + (int64_t)job->sequence_of_row[row] * job->table_width;
-    const int32_t *extras = job->extras + job->extra_start[row];
-    const int64_t n_extra = job->extra_start[row + 1] - job->extra_start[row];
     const int64_t length = job->length_of_row[row];
-    const int64_t reach = length + n_extra;
+    const int64_t depth = job->extra_start[row + 1] - job->extra_start[row];
+    const int64_t reach = length + depth;
+    const int64_t n_extra = job->window > 0 && depth > job->window ? job->window : depth;
+    const int32_t *extras = job->extras + job->extra_start[row + 1] - n_extra;
     const int64_t first = job->window > 0 && reach > job->window ? reach - job->window : 0;
     const int64_t plain = first < length ? length - first : 0;
     const int64_t count = plain + n_extra;

@@ -180,7 +180,7 @@ def _span_mask(span: Span, width: int, window: int | None) -> Tensor:
         length = min(span.start + row + 1, span.trunk)
         first = max(0, length + len(path) - window) if window is not None else 0
         mask[row, first:length] = True
-        mask[row, path] = True
+        mask[row, path if window is None else path[-window:]] = True
     return mask
 
 

@@ -1,0 +1,85 @@
+"""Constrained answers always satisfy their constraint, and forced tokens are marked."""
+
+import re
+
+import msgspec
+import pytest
+from tests.engine.tiny_model import END, prompt_of, recompute_logprobs, tiny_engine, tiny_network
+
+from bessemer.core.errors import InvalidRequest
+from bessemer.engine.request import Constraint, GenerateRequest, JsonSchema, Lark, Regex
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "brand": {"type": "string", "maxLength": 6},
+        "size": {"type": "integer", "minimum": 0, "maximum": 999},
+        "kind": {"enum": ["nut", "tea", "té"]},
+        "tags": {"type": "array", "items": {"type": "boolean"}, "maxItems": 3},
+    },
+    "required": ["brand", "size", "kind", "tags"],
+    "additionalProperties": False,
+}
+
+
+class Item(msgspec.Struct, forbid_unknown_fields=True):
+    brand: str
+    size: int
+    kind: str
+    tags: list[bool]
+
+
+def ask(constraint: Constraint, count: int = 12, **fields: object) -> list[GenerateRequest]:
+    return [
+        GenerateRequest(prompt=prompt_of(f"Attributes {i}: "), max_tokens=200, seed=i, constraint=constraint, **fields)  # type: ignore[arg-type]
+        for i in range(count)
+    ]
+
+
+def test_json_is_always_valid() -> None:
+    network = tiny_network()
+    requests = ask(JsonSchema(schema=SCHEMA))
+    free = [GenerateRequest(prompt=prompt_of("beside them"), max_tokens=30, seed=i) for i in range(3)]
+    generations = tiny_engine(network).generate_many([*requests, *free])[: len(requests)]
+    for request, generation in zip(requests, generations, strict=True):
+        item = msgspec.json.decode(generation.text, type=Item)
+        assert 0 <= item.size <= 999
+        assert item.kind in {"nut", "tea", "té"}
+        assert generation.finish_reason == "stop"
+        assert sum(generation.forced) >= len('{"brand":"","size":,"kind":"","tags":[]}') - 6
+        assert len(generation.forced) == len(generation.tokens) == len(generation.logprobs)
+        expected = recompute_logprobs(network, request.prompt, generation.tokens)
+        assert generation.logprobs == pytest.approx(expected, abs=1e-4)
+    assert [g.text for g in generations] == [tiny_engine(network).generate_many([r])[0].text for r in requests]
+
+
+def test_regex_and_lark() -> None:
+    for generation in tiny_engine().generate_many(ask(Regex(pattern="[a-c]{3}-[0-9]{1,4}z"))):
+        assert re.fullmatch("[a-c]{3}-[0-9]{1,4}z", generation.text)
+    source = "canon eos mark ii camera body, 24 megapixels"
+    grammar = f'start: "<" SPAN ">"\nSPAN: %regex {{"substring_words": "{source}"}}'
+    for generation in tiny_engine().generate_many(ask(Lark(grammar=grammar))):
+        assert generation.text[0] == "<"
+        assert generation.text[-1] == ">"
+        assert generation.text[1:-1] in source
+
+
+def test_a_repeatable_end_is_left_to_the_model() -> None:
+    generations = tiny_engine().generate_many(ask(Regex(pattern="[ab]*"), temperature=0.5))
+    assert all(re.fullmatch("[ab]*", g.text) for g in generations)
+    assert all(g.tokens[-1] == END for g in generations if g.finish_reason == "stop")
+
+
+def test_an_answer_cut_by_its_limit_says_so() -> None:
+    request = GenerateRequest(prompt=(1, 2), max_tokens=7, constraint=JsonSchema(schema=SCHEMA), seed=1)
+    generation = tiny_engine().generate_many([request])[0]
+    assert (generation.finish_reason, generation.text, len(generation.tokens)) == ("length", '{"brand', 7)
+
+
+@pytest.mark.parametrize(
+    "constraint", [Regex(pattern="("), Lark(grammar="start: nothing"), JsonSchema(schema={"type": "x"})]
+)
+def test_malformed_constraints_are_refused(constraint: Constraint) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        tiny_engine().generate_many([GenerateRequest(prompt=(1,), constraint=constraint)])
+    assert caught.value.param == "constraint"
