@@ -1,8 +1,8 @@
-"""LoRA adapters: y = W x + (alpha / rank) B A x (Hu et al. 2021, arXiv 2106.09685) on all linear layers, peft's file format.
+"""LoRA adapters on all linear layers, in peft's file format: y = W x + (alpha / rank) B A x (arXiv 2106.09685).
 
-All parameters of an adapter live in one float32 vector, and so do their gradients: the optimizer, the gradient norm and a
-checkpoint each see one tensor. A fused projection (query, key, value; gate, up) keeps one A and one B per original
-projection, so that peft loads what is saved here; their products are computed together.
+All parameters of an adapter live in one float32 vector, and so do their gradients: the optimizer, the gradient norm
+and a checkpoint each see one tensor. A fused projection (query, key, value; gate, up) keeps one A and one B per
+original projection, so that peft loads what is saved here; their products are computed together.
 """
 
 import hashlib

@@ -1,9 +1,9 @@
 """The network: one packed forward pass shared by the sampler and the trainer.
 
-Tokens of all sequences stand in one flat dimension T, without padding; positions are given per token, and an `Attention`
-object decides who sees whom (a KV cache when sampling, a packed tree when training). The base weights are frozen: a backward
-pass computes gradients of activations and of the adapter alone. Shape suffixes: T tokens, H heads, K key-value heads,
-D head width, V vocabulary, N selected rows.
+Tokens of all sequences stand in one flat dimension T, without padding; positions are given per token, and an
+`Attention` object decides who sees whom (a KV cache when sampling, a packed tree when training). The base weights are
+frozen: a backward pass computes gradients of activations and of the adapter alone. Shape suffixes: T tokens, H heads,
+K key-value heads, D head width, V vocabulary, N selected rows.
 """
 
 from collections.abc import Sequence
@@ -163,7 +163,7 @@ def _linear(x_TI: Tensor, weight_OI: Tensor, layer: int, site: Site, routes: Seq
     if len(routes) == 1 and routes[0].stop - routes[0].start == x_TI.shape[0] and torch.is_grad_enabled():
         parameters = routes[0].adapter.site(layer, site)
         if parameters is not None and routes[0].adapter.trainable:
-            result: Tensor = LoraLinear.apply(x_TI, weight_OI, parameters)
+            result: Tensor = LoraLinear.apply(x_TI, weight_OI, parameters)  # type: ignore[no-untyped-call]
             return result
     y_TO = F.linear(x_TI, weight_OI)
     for adapter, start, stop in routes:
@@ -202,13 +202,13 @@ def _rotated(x_THD: Tensor, cos: Tensor, sin: Tensor, direction: float) -> Tenso
 
 
 def _rotate(x_THD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    result: Tensor = _Rotate.apply(x_THD, cos, sin)
+    result: Tensor = _Rotate.apply(x_THD, cos, sin)  # type: ignore[no-untyped-call]
     return result
 
 
 def _root_mean_square(x: Tensor, eps: float) -> Tensor:
     """1 / sqrt(mean(x^2) + eps) over the last dimension, float32."""
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
     return norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
 
 
@@ -257,14 +257,14 @@ class _AddNorm(torch.autograd.Function):
 
 
 def _norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    result: Tensor = _Norm.apply(x, weight, eps)
+    result: Tensor = _Norm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
     return result
 
 
 def _add_norm(x: Tensor, delta: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     if delta is None:
         return x, _norm(x, weight, eps)
-    total, normed = _AddNorm.apply(x, delta, weight, eps)
+    total, normed = _AddNorm.apply(x, delta, weight, eps)  # type: ignore[no-untyped-call]
     return total, normed
 
 
@@ -289,7 +289,7 @@ class _SiluGate(torch.autograd.Function):
 
 
 def _silu_gate(gate_up: Tensor) -> Tensor:
-    result: Tensor = _SiluGate.apply(gate_up)
+    result: Tensor = _SiluGate.apply(gate_up)  # type: ignore[no-untyped-call]
     return result
 
 

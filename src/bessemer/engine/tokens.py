@@ -37,7 +37,7 @@ class Tokens:
         add_bos: bool,
         spaced: bool,
     ) -> None:
-        """`spaced`: pieces spell a space as U+2581 and bytes as <0xNN>; otherwise pieces are in GPT-2's byte alphabet."""
+        """`spaced`: pieces spell a space as U+2581 and bytes as <0xNN>; otherwise in GPT-2's byte alphabet."""
         self._tokenizer = tokenizer
         self.template = template
         self.bos_id = bos_id
@@ -85,7 +85,7 @@ class Tokens:
             raise InvalidRequest(f"messages do not fit the model's chat template: {error}", param="messages") from error
 
     def encode_chat(self, messages: Sequence[JSON], *, add_generation_prompt: bool = True) -> list[int]:
-        """Return the ids of a rendered conversation, the beginning-of-sequence token included where the model has one."""
+        """Return the ids of a rendered conversation, the beginning-of-sequence token included where there is one."""
         ids = self.encode(self.render(messages, add_generation_prompt=add_generation_prompt))
         if self._add_bos and self.bos_id is not None and ids[:1] != [self.bos_id]:
             return [self.bos_id, *ids]
@@ -155,7 +155,7 @@ def _text_of(message: JSON) -> str:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """Map GPT-2's printable stand-ins back to bytes: printable Latin-1 stands for itself, the rest follow from U+0100."""
+    """Map GPT-2's printable stand-ins to bytes: printable Latin-1 stands for itself, the rest follow from U+0100."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}

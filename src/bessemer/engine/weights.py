@@ -1,7 +1,7 @@
 """Model files: a GGUF file or a safetensors folder becomes a frozen `ModelConfig` and fused tensors, nothing more.
 
-Families: Llama (SmolLM2 and others without biases) and Gemma 3 text models. Query, key and value projections are stored as
-one matrix, as are gate and up, because one wide product is faster than three narrow ones.
+Families: Llama (SmolLM2 and others without biases) and Gemma 3 text models. Query, key and value projections are
+stored as one matrix, as are gate and up, because one wide product is faster than three narrow ones.
 """
 
 import hashlib
@@ -75,7 +75,7 @@ class LayerWeights:
 
 @dataclass(frozen=True)
 class Weights:
-    """A whole network: embedding and head [vocab, hidden], blocks, final norm, and the hash of the files it came from."""
+    """A whole network: embedding and head [vocab, hidden], blocks, final norm, and the hash of its files."""
 
     config: ModelConfig
     embedding: Tensor

@@ -16,9 +16,7 @@ _CHUNK_ELEMENTS = 1 << 23
 
 class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, hidden_NH: Tensor, head_VH: Tensor, row_E: Tensor, token_E: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, hidden_NH: Tensor, head_VH: Tensor, row_E: Tensor, token_E: Tensor) -> tuple[Tensor, Tensor]:
         """Edges are sorted by row."""
         logprob_E = torch.empty(len(row_E))
         best_N = torch.empty(len(hidden_NH), dtype=torch.long)
@@ -48,9 +46,9 @@ class _TokenLogprobs(torch.autograd.Function):
 
 
 def token_logprobs(hidden_NH: Tensor, head_VH: Tensor, row_E: Tensor, token_E: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (log pi(token | row) per edge [E], most probable token per row [N]); differentiable in the hidden states."""
+    """Return (log pi(token | row) per edge [E], most probable token per row [N]); differentiable in hidden_NH."""
     order = torch.argsort(row_E, stable=True)
-    logprob, best = _TokenLogprobs.apply(hidden_NH, head_VH, row_E[order], token_E[order])
+    logprob, best = _TokenLogprobs.apply(hidden_NH, head_VH, row_E[order], token_E[order])  # type: ignore[no-untyped-call]
     return logprob[torch.argsort(order)], best
 
 

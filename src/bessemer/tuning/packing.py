@@ -1,14 +1,13 @@
 """Packing for training: prompts with several continuations become one flat batch in which nothing is computed twice.
 
-A `Tree` is a prompt and its branches (the labels of an enumerable answer, the samples of a group, or one demonstration).
-Branches share their common beginnings as a trie; the beginning that all prompts of a batch have in common (system text,
-instructions) is computed once as the batch's root. An edge is a (row, token) pair to be scored; an entry says which
-branch an edge belongs to: entries list each branch's tokens in order.
+A `Tree` is a prompt and its branches (the labels of an enumerable answer, the samples of a group, or one
+demonstration). Branches share their common beginnings as a trie; the beginning that all prompts of a batch have in
+common (system text, instructions) is computed once as the batch's root. An edge is a (row, token) pair to be scored; an
+entry says which branch an edge belongs to: entries list each branch's tokens in order.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
 from typing import Any, NamedTuple
 
 import torch
@@ -109,8 +108,7 @@ class _Builder:
 
 def pack(trees: Sequence[Tree], config: ModelConfig, *, share_prefix: bool = True) -> Packed:
     """Pack trees into one batch."""
-    common = commonprefix([tree.prompt for tree in trees]) if share_prefix and len(trees) > 1 else ()
-    root = tuple(common)[: min(len(tree.prompt) for tree in trees) - 1]
+    root = _common_prefix([tree.prompt[:-1] for tree in trees]) if share_prefix and len(trees) > 1 else ()
     builder = _Builder(root)
     for tree in trees:
         builder.add(tree, len(root))
@@ -126,6 +124,15 @@ def pack(trees: Sequence[Tree], config: ModelConfig, *, share_prefix: bool = Tru
         n_branches=builder.branches,
         attention=TreeAttention(config, len(root), builder.sizes, builder.parents, positions),
     )
+
+
+def _common_prefix(sequences: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    length = 0
+    for tokens in zip(*sequences, strict=False):
+        if any(token != tokens[0] for token in tokens):
+            break
+        length += 1
+    return sequences[0][:length]
 
 
 class _Shape(NamedTuple):
@@ -180,7 +187,7 @@ class TreeAttention:
 
     def attend(self, layer: int, q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor) -> Tensor:
         """See `bessemer.engine.network.Attention`."""
-        result: Tensor = _TreeAttend.apply(q_THD, k_TKD, v_TKD, self._shapes[self._windows[layer]])
+        result: Tensor = _TreeAttend.apply(q_THD, k_TKD, v_TKD, self._shapes[self._windows[layer]])  # type: ignore[no-untyped-call]
         return result
 
 

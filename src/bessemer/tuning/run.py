@@ -256,7 +256,7 @@ def _spec(services: Services, plan: Preparation, rows: int) -> TuneSpec:
     multiplier = 1.0 if hyper.learning_rate_multiplier == "auto" else float(hyper.learning_rate_multiplier)
     epochs = defaults.epochs if hyper.n_epochs == "auto" else float(hyper.n_epochs)
     batch_size = min(rows, defaults.batch_size if hyper.batch_size == "auto" else int(hyper.batch_size))
-    return TuneSpec(
+    spec = TuneSpec(
         base=str(model.path),
         method="supervised" if plan.algorithm == "sft" else plan.algorithm,
         choices=plan.choices,
@@ -265,19 +265,15 @@ def _spec(services: Services, plan: Preparation, rows: int) -> TuneSpec:
         adapter=adapter,
         epochs=epochs,
         batch_size=batch_size,
-        learning_rate=learning_rate(plan.algorithm) * multiplier,
         seed=plan.seed,
         samples_per_prompt=_samples(plan.options.samples_per_prompt, hyper),
         max_tokens=plan.max_tokens,
+        response_schema=plan.response_schema,
         evaluations=_evaluations(hyper, math.ceil(rows * epochs / batch_size), defaults.evaluations),
         max_seconds=plan.options.max_seconds,
         threads=services.threads,
     )
-
-
-def learning_rate(algorithm: str) -> float:
-    """Return the base rate that `learning_rate_multiplier` multiplies: LoRA at ten times the full rate."""
-    return 1e-4 if algorithm == "grpo" else 5e-4
+    return msgspec.structs.replace(spec, learning_rate=spec.peak_learning_rate * multiplier)
 
 
 def _samples(samples: int, hyper: SupervisedHyperparameters | ReinforcementHyperparameters) -> int:

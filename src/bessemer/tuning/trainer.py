@@ -92,7 +92,7 @@ class Trainer:
             scored = self._score([trees[i] for i in group], group)
             value = loss(scored)
             if value.requires_grad:
-                value.backward()  # type: ignore[no-untyped-call]
+                value.backward()
             total += float(value.detach())
         return total
 
@@ -158,9 +158,7 @@ class Trainer:
 
     def _scored(self, packed: Packed, hidden_TH: Tensor, indices: list[int]) -> Scored:
         row_N, edge_row_E = torch.unique(packed.edge_row_E, return_inverse=True)
-        logprob_E, best_N = token_logprobs(
-            hidden_TH[row_N], self.network.weights.head, edge_row_E, packed.edge_token_E
-        )
+        logprob_E, best_N = token_logprobs(hidden_TH[row_N], self.network.weights.head, edge_row_E, packed.edge_token_E)
         hit_E = best_N[edge_row_E] == packed.edge_token_E
         entry = packed.entry_edge_I
         return Scored(indices, logprob_E[entry], packed.entry_branch_I, hit_E[entry], packed.n_branches)

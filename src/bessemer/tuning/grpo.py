@@ -1,0 +1,190 @@
+"""Group-relative policy optimisation: samples of the model itself, centred rewards, one update per batch.
+
+Rollouts run in process on the adapter that is being trained, so the ratio of new to old policy is exactly 1 when the
+gradient is taken. Groups without variance are skipped before any forward pass. Truncated answers stay in the baseline
+but carry no gradient; tokens a grammar forced carry none either.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bessemer.core.errors import InvalidRequest, TuningError
+from bessemer.engine.engine import Engine, LoadedModel
+from bessemer.engine.request import GenerateRequest, Generation, JsonSchema
+from bessemer.tuning.losses import centred, clipped, k3
+from bessemer.tuning.methods import (
+    Outcome,
+    Task,
+    prompt_ids,
+    prompt_limit,
+    reward_metrics,
+    too_many_unscorable,
+    varying,
+)
+from bessemer.tuning.packing import Tree
+from bessemer.tuning.rows import Row
+from bessemer.tuning.spec import Reward, TuneSpec, Validation
+from bessemer.tuning.trainer import Scored, Trainer
+
+_ADAPTER = "live"
+_MISMATCH_LIMIT = 0.05
+"""Mean k3 divergence per token between sampler and trainer above which a run stops: they are not the same policy."""
+
+
+class Rollouts:
+    """Samples from the adapter that is being trained."""
+
+    def __init__(self, task: Task) -> None:
+        self._spec: TuneSpec = task.spec
+        self._engine = Engine(LoadedModel(task.trainer.network, task.tokens), threads=task.spec.threads)
+        self._engine.add_adapter(_ADAPTER, task.trainer.adapter)
+
+    def sample(self, prompts: Sequence[tuple[int, ...]], seeds: Sequence[int]) -> list[Generation]:
+        """Return one answer per prompt and seed at the training temperature."""
+        return self._run(prompts, seeds, self._spec.temperature)
+
+    def greedy(self, prompts: Sequence[tuple[int, ...]]) -> list[Generation]:
+        """Return the most likely answer, token by token."""
+        return self._run(prompts, [0] * len(prompts), 0.0)
+
+    def _run(self, prompts: Sequence[tuple[int, ...]], seeds: Sequence[int], temperature: float) -> list[Generation]:
+        schema = self._spec.response_schema
+        constraint = None if schema is None else JsonSchema(schema=schema)
+        return self._engine.generate_many(
+            [
+                GenerateRequest(
+                    prompt=prompt,
+                    max_tokens=self._spec.max_tokens,
+                    temperature=temperature,
+                    seed=seed,
+                    adapter=_ADAPTER,
+                    constraint=constraint,
+                )
+                for prompt, seed in zip(prompts, seeds, strict=True)
+            ]
+        )
+
+
+def sample_seed(seed: int, step: int, row: int, sample: int) -> int:
+    """Return the seed of one sample: a function of its place alone, so that a resumed run draws the same."""
+    digest = hashlib.sha256(f"{seed}/{step}/{row}/{sample}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def graded(reward: Reward, rows: Sequence[Row], answers: Sequence[Generation]) -> Tensor:
+    """Return the reward of each answer, NaN where unscorable."""
+    values = reward([(row.item, answer.text) for row, answer in zip(rows, answers, strict=True)])
+    return torch.tensor([float("nan") if value is None else float(value) for value in values])
+
+
+def greedy_validation(
+    rollouts: Rollouts, reward: Reward, rows: Sequence[Row], prompts: Sequence[tuple[int, ...]], step: int
+) -> Validation:
+    """Score the answers the model would give."""
+    rewards = graded(reward, rows, rollouts.greedy(prompts))
+    scorable = rewards[rewards.isfinite()]
+    mean = float(scorable.mean()) if len(scorable) else None
+    return Validation(step=step, score=float("-inf") if mean is None else mean, mean_reward=mean)
+
+
+class Grpo:
+    """See the module."""
+
+    def __init__(self, task: Task) -> None:
+        if task.reward is None:
+            raise InvalidRequest("The reinforcement method needs a grader.", param="method")
+        self._task = task
+        self._reward = task.reward
+        limit = prompt_limit(task, task.spec.max_tokens)
+        self._train = prompt_ids(task.tokens, task.train, limit)
+        self._validation = prompt_ids(task.tokens, task.validation, limit)
+        self._rollouts = Rollouts(task)
+
+    def accumulate(self, indices: Sequence[int], step: int) -> Outcome:
+        """See `Method`."""
+        spec, group = self._task.spec, self._task.spec.samples_per_prompt
+        flat = [i for i in indices for _ in range(group)]
+        seeds = [sample_seed(spec.seed, step, i, k) for i in indices for k in range(group)]
+        answers = self._rollouts.sample([self._train[i] for i in flat], seeds)
+        reward_RG = graded(self._reward, [self._task.train[i] for i in flat], answers).view(len(indices), group)
+        metrics = self._rollout_metrics(reward_RG, answers)
+        if metrics["unscorable"] > spec.max_unscorable:
+            raise too_many_unscorable(metrics["unscorable"])
+        advantage_RG = torch.stack([centred(row) for row in reward_RG])
+        weights = torch.tensor([self._task.train[i].weight for i in indices])
+        advantage_RG = advantage_RG * weights[:, None]
+        used = varying(reward_RG).nonzero().squeeze(1).tolist()
+        groups = [[answers[r * group + k] for k in range(group)] for r in used]
+        loss, mismatch = _policy_loss(
+            self._task.trainer, [self._train[indices[r]] for r in used], groups, advantage_RG[used], spec
+        )
+        if loss is None:
+            return Outcome({**metrics, "train_loss": 0.0}, signal=False)
+        if mismatch > _MISMATCH_LIMIT:
+            raise TuningError(
+                f"Sampler and trainer disagree: mean divergence {mismatch:.3g} per token, limit {_MISMATCH_LIMIT}.",
+                code="policy_mismatch",
+            )
+        return Outcome({**metrics, "train_loss": loss, "mismatch_kl": mismatch}, signal=True)
+
+    def validate(self, step: int) -> Validation:
+        """See `Method`."""
+        return greedy_validation(self._rollouts, self._reward, self._task.validation, self._validation, step)
+
+    def state(self) -> dict[str, Tensor]:
+        """See `Method`."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """See `Method`."""
+
+    def _rollout_metrics(self, reward_RG: Tensor, answers: Sequence[Generation]) -> dict[str, float]:
+        scorable = reward_RG[reward_RG.isfinite()]
+        return {
+            **reward_metrics(reward_RG),
+            **({"reward_mean": float(scorable.mean())} if len(scorable) else {}),
+            "completion_tokens_mean": sum(a.completion_tokens for a in answers) / len(answers),
+            "truncated_share": sum(a.finish_reason == "length" for a in answers) / len(answers),
+            "tokens_sampled": float(sum(a.completion_tokens for a in answers)),
+        }
+
+
+def _policy_loss(
+    trainer: Trainer,
+    prompts: Sequence[tuple[int, ...]],
+    groups: Sequence[Sequence[Generation]],
+    advantage_RG: Tensor,
+    spec: TuneSpec,
+) -> tuple[float | None, float]:
+    """Accumulate the gradient of the clipped surrogate, token mean over the batch.
+
+    Returns (loss or None when no token carries an advantage, mean k3 divergence of the sampler's log-probabilities).
+    """
+    trees, advantages, sampled = [], [], []
+    for prompt, answers, row in zip(prompts, groups, advantage_RG, strict=True):
+        trees.append(Tree(prompt, tuple(answer.tokens for answer in answers)))
+        parts = [
+            torch.where(torch.tensor(answer.forced), 0.0, value if answer.finish_reason != "length" else 0.0)
+            for answer, value in zip(answers, row.tolist(), strict=True)
+        ]
+        advantages.append(torch.cat(parts))
+        sampled.append(torch.cat([torch.tensor(answer.logprobs) for answer in answers]))
+    active = sum(int((advantage != 0).sum()) for advantage in advantages)
+    if not active:
+        return None, 0.0
+    divergence = [0.0]
+
+    def loss(scored: Scored) -> Tensor:
+        advantage_I = torch.cat([advantages[i] for i in scored.trees])
+        old = scored.logprob_I.detach()
+        log_ratio = scored.logprob_I - old
+        assert bool((log_ratio == 0).all()), "in-process policy ratio must be exactly 1"
+        divergence[0] += float(k3(torch.cat([sampled[i] for i in scored.trees]) - old).sum())
+        loss_I = clipped(log_ratio, advantage_I, spec.clip_low, spec.clip_high)
+        return loss_I.sum() / active
+
+    value = trainer.forward_backward(trees, loss)
+    return value, divergence[0] / sum(len(part) for part in sampled)

@@ -1,0 +1,277 @@
+"""What a method is to the loop, and the two that need no sampling: supervised and exact expected reward.
+
+A method turns row indices into an accumulated gradient and metrics, and the validation rows into a `Validation`. The
+loop (`tuner.Tuner`) knows nothing else about it.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from bessemer.core.errors import InvalidRequest, TuningError
+from bessemer.engine.tokens import Tokens
+from bessemer.tuning.losses import expected_reward_loss
+from bessemer.tuning.packing import Tree
+from bessemer.tuning.rows import Row
+from bessemer.tuning.spec import Reward, TuneSpec, Validation
+from bessemer.tuning.trainer import Scored, Trainer
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A step's metrics, and whether it left a gradient worth an update."""
+
+    metrics: dict[str, float]
+    signal: bool
+
+
+class Method(Protocol):
+    """A tuning method."""
+
+    def accumulate(self, indices: Sequence[int], step: int) -> Outcome:
+        """Add the gradient of some training rows to the trainer's."""
+        ...
+
+    def validate(self, step: int) -> Validation:
+        """Score the validation rows with the adapter as it is."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what an exact continuation needs beyond the trainer's state."""
+        ...
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Continue from a state."""
+        ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method works on."""
+
+    spec: TuneSpec
+    trainer: Trainer
+    tokens: Tokens
+    train: Sequence[Row]
+    validation: Sequence[Row]
+    reward: Reward | None
+
+
+def prompt_ids(tokens: Tokens, rows: Sequence[Row], limit: int) -> list[tuple[int, ...]]:
+    """Return each row's prompt as token ids. Raises InvalidRequest that lists the rows longer than the limit."""
+    prompts = [tuple(tokens.encode_chat(row.messages)) for row in rows]
+    long = [i + 1 for i, prompt in enumerate(prompts) if not 0 < len(prompt) <= limit]
+    if long:
+        shown = ", ".join(map(str, long[:20])) + (" …" if len(long) > 20 else "")
+        raise InvalidRequest(
+            f"{len(long)} rows have prompts longer than {limit} tokens (rows {shown}): shorten them.",
+            param="training_file",
+            code="no_rows_fit",
+        )
+    return prompts
+
+
+def prompt_limit(task: Task, reserve: int) -> int:
+    """Return the longest prompt that leaves room for `reserve` answer tokens in the context."""
+    room = task.trainer.network.config.context_length - reserve
+    return min(task.spec.max_prompt_tokens or room, room)
+
+
+class Supervised:
+    """Maximum likelihood of demonstrations: completion tokens only, the end of the turn included, token mean."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._train = self._trees(task.train)
+        self._validation = self._trees(task.validation)
+
+    def accumulate(self, indices: Sequence[int], step: int) -> Outcome:
+        """See `Method`."""
+        del step
+        trees = [self._train[i] for i in indices]
+        weights = torch.tensor([self._task.train[i].weight for i in indices])
+        sizes = torch.tensor([len(tree.branches[0]) for tree in trees])
+        total = float((weights * sizes).sum())
+        if total == 0:
+            return Outcome({"train_loss": 0.0}, signal=False)
+        hits = [0]
+
+        def loss(scored: Scored) -> Tensor:
+            hits[0] += int(scored.hit_I.sum())
+            weight_I = weights[torch.tensor(scored.trees)][scored.branch_I]
+            return -(scored.logprob_I * weight_I).sum() / total
+
+        value = self._task.trainer.forward_backward(trees, loss)
+        return Outcome({"train_loss": value, "train_mean_token_accuracy": hits[0] / int(sizes.sum())}, signal=True)
+
+    def validate(self, step: int) -> Validation:
+        """See `Method`."""
+        logprobs = [branches[0] for branches in self._task.trainer.forward(self._validation)]
+        count = sum(len(logprob) for logprob in logprobs)
+        loss = -sum(float(logprob.sum()) for logprob in logprobs) / max(count, 1)
+        return Validation(step=step, score=-loss, loss=loss)
+
+    def state(self) -> dict[str, Tensor]:
+        """See `Method`."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """See `Method`."""
+
+    def _trees(self, rows: Sequence[Row]) -> list[Tree]:
+        tokens = self._task.tokens
+        missing = [i + 1 for i, row in enumerate(rows) if row.completion is None]
+        if missing:
+            raise InvalidRequest(f"Row {missing[0]} has no demonstration.", param="training_file")
+        answers = [tuple(tokens.encode_completion(row.completion or "")) for row in rows]
+        longest = max((len(answer) for answer in answers), default=0)
+        prompts = prompt_ids(tokens, rows, prompt_limit(self._task, longest))
+        return [Tree(prompt, (answer,)) for prompt, answer in zip(prompts, answers, strict=True)]
+
+
+@dataclass
+class _Rewards:
+    """Rewards of every choice of every row, asked for once. NaN: unscorable."""
+
+    values: Tensor
+    known: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.known = torch.zeros(len(self.values), dtype=torch.bool)
+
+    def of(self, indices: Sequence[int], rows: Sequence[Row], choices: Sequence[str], reward: Reward) -> Tensor:
+        """Return [len(indices), choices]."""
+        new = [i for i in dict.fromkeys(indices) if not self.known[i]]
+        if new:
+            asked = reward([(rows[i].item, choice) for i in new for choice in choices])
+            numbers = torch.tensor([float("nan") if r is None else float(r) for r in asked], dtype=torch.float32)
+            self.values[new] = numbers.view(len(new), len(choices))
+            self.known[new] = True
+        return self.values[list(indices)]
+
+
+class ExactReward:
+    """Expected reward of an enumerable answer and its exact gradient: all choices scored in one pass, none sampled.
+
+    p = softmax over the choices of their log-probabilities, terminator included; J = sum p r.
+    """
+
+    def __init__(self, task: Task) -> None:
+        if task.reward is None or len(task.spec.choices) < 2:
+            raise InvalidRequest("The exact method needs a grader and at least two choices.", param="method")
+        self._task = task
+        self._reward = task.reward
+        self._train, self._validation = self._trees(task.train), self._trees(task.validation)
+        shape = len(task.spec.choices)
+        self._train_rewards = _Rewards(torch.full((len(task.train), shape), float("nan")))
+        self._validation_rewards = _Rewards(torch.full((len(task.validation), shape), float("nan")))
+
+    def accumulate(self, indices: Sequence[int], step: int) -> Outcome:
+        """See `Method`."""
+        del step
+        spec, rows = self._task.spec, self._task.train
+        reward_RK = self._train_rewards.of(indices, rows, spec.choices, self._reward)
+        metrics = reward_metrics(reward_RK)
+        if metrics["unscorable"] > spec.max_unscorable:
+            raise too_many_unscorable(metrics["unscorable"])
+        used = varying(reward_RK)
+        weights = torch.tensor([rows[i].weight for i in indices])[used]
+        total = float(weights.sum())
+        kept = [i for i, use in zip(indices, used.tolist(), strict=True) if use]
+        if not kept or total == 0:
+            return Outcome({**metrics, "train_loss": 0.0}, signal=False)
+        rewards = reward_RK[used]
+        expected = torch.zeros(len(kept))
+        right = torch.zeros(len(kept))
+
+        def loss(scored: Scored) -> Tensor:
+            at = torch.tensor(scored.trees)
+            logprob_RK = scored.branch_sums().view(len(at), -1)
+            loss_R, expected[at] = expected_reward_loss(
+                logprob_RK, rewards[at], logarithm=spec.objective == "log_reward"
+            )
+            best = logprob_RK.detach().argmax(-1, keepdim=True)
+            right[at] = (
+                (rewards[at].gather(1, best) >= rewards[at].nan_to_num(-torch.inf).amax(1, keepdim=True))
+                .float()
+                .squeeze(1)
+            )
+            return (loss_R * weights[at]).sum() / total
+
+        value = self._task.trainer.forward_backward([self._train[i] for i in kept], loss)
+        metrics |= {
+            "train_loss": value,
+            "reward_mean": float((expected * weights).sum() / total),
+            "train_mean_token_accuracy": float(right.mean()),
+        }
+        return Outcome(metrics, signal=True)
+
+    def validate(self, step: int) -> Validation:
+        """See `Method`."""
+        choices = self._task.spec.choices
+        branches = self._task.trainer.forward(self._validation)
+        logprobs = torch.tensor([[float(part.sum()) for part in row] for row in branches]).view(-1, len(choices))
+        rows = self._task.validation
+        rewards = self._validation_rewards.of(range(len(rows)), rows, choices, self._reward)
+        picked = rewards.gather(1, logprobs.argmax(1, keepdim=True)) if len(rows) else rewards
+        scorable = picked.isfinite()
+        mean = float(picked[scorable].mean()) if bool(scorable.any()) else None
+        return Validation(
+            step=step,
+            score=float("-inf") if mean is None else mean,
+            mean_reward=mean,
+            logprobs=tuple(map(tuple, logprobs.tolist())),
+            rewards=tuple(tuple(None if math.isnan(r) else r for r in row) for row in rewards.tolist()),
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        """See `Method`."""
+        return {"rewards": self._train_rewards.values.clone(), "rewards_known": self._train_rewards.known.clone()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """See `Method`."""
+        self._train_rewards.values.copy_(state["rewards"])
+        self._train_rewards.known.copy_(state["rewards_known"])
+
+    def _trees(self, rows: Sequence[Row]) -> list[Tree]:
+        tokens = self._task.tokens
+        branches = tuple(tuple(tokens.encode_completion(choice)) for choice in self._task.spec.choices)
+        limit = prompt_limit(self._task, max(map(len, branches)))
+        return [Tree(prompt, branches) for prompt in prompt_ids(tokens, rows, limit)]
+
+
+def varying(reward_RK: Tensor) -> Tensor:
+    """Return which groups carry a signal: at least two scorable rewards that are not exactly equal."""
+    valid = reward_RK.isfinite()
+    highest = reward_RK.masked_fill(~valid, -torch.inf).amax(-1)
+    lowest = reward_RK.masked_fill(~valid, torch.inf).amin(-1)
+    return (highest > lowest) & (valid.sum(-1) > 1)
+
+
+def reward_metrics(reward_RK: Tensor) -> dict[str, float]:
+    """Return shares (0 to 1) of groups whose rewards are all 0, all 1, mixed, and of unscorable rewards."""
+    valid = reward_RK.isfinite()
+    some = valid.any(-1)
+    groups = max(len(reward_RK), 1)
+
+    def share(value: float) -> float:
+        return float((((reward_RK == value) | ~valid).all(-1) & some).sum()) / groups
+
+    return {
+        "reward_all_zero_share": share(0.0),
+        "reward_all_one_share": share(1.0),
+        "reward_mixed_share": float(varying(reward_RK).sum()) / groups,
+        "unscorable": float((~valid).float().mean()) if valid.numel() else 0.0,
+    }
+
+
+def too_many_unscorable(share: float) -> TuningError:
+    """Return the error of a step with too many unscorable answers."""
+    return TuningError(
+        f"{share:.0%} of a step's answers could not be scored: run the grader on a few rows and mend it.",
+        code="max_unscorable",
+    )

@@ -1,0 +1,306 @@
+"""The one loop of all methods: batches, learning rate, checks, evaluation, state on disk.
+
+Every random choice is a function of (seed, place): the order of the rows of (seed, epoch), a sample of (seed, step,
+row, k). The state therefore needs no generators; a run that is killed and started again continues bit for bit
+(float32 on CPU) unless `max_seconds` ties its learning rate to the clock.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bessemer.core.errors import TuningError
+from bessemer.engine.engine import LoadedModel, load_model
+from bessemer.engine.lora import Adapter, LoraConfig
+from bessemer.tuning.grpo import Grpo, Rollouts, greedy_validation
+from bessemer.tuning.methods import ExactReward, Method, Outcome, Supervised, Task, prompt_ids, prompt_limit
+from bessemer.tuning.rows import Row
+from bessemer.tuning.spec import Reward, StepReport, TuneSpec, Validation
+from bessemer.tuning.trainer import Adam, Trainer
+
+_PATIENCE = 10
+"""Steps in a row without any gradient after which a run stops."""
+
+Select = Callable[[Validation], float]
+
+
+class _Progress(msgspec.Struct, kw_only=True):
+    """Where a run stands; saved with the tensors."""
+
+    step: int = 0
+    seconds: float = 0.0
+    evaluated: int = 0
+    """Evaluations that were due so far."""
+    rate_factor: float = 1.0
+    """Halved after a roll-back."""
+    rolled_back: bool = False
+    silent: int = 0
+    """Steps in a row without a signal."""
+    finished: bool = False
+
+
+class Tuner:
+    """A tuning run that can be left and taken up again after any step."""
+
+    def __init__(
+        self,
+        spec: TuneSpec,
+        train: Sequence[Row],
+        validation: Sequence[Row],
+        reward: Reward | None,
+        state_dir: Path,
+        select: Select | None = None,
+        model: LoadedModel | None = None,
+    ) -> None:
+        """Load the base model, or take one that is in memory, and continue from `state_dir` if it holds a state.
+
+        `select` turns an evaluation into the score that checkpoints are chosen by; default: its own.
+        """
+        if not train:
+            raise TuningError("There are no training rows.", code="no_rows_fit")
+        if spec.threads is not None:
+            torch.set_num_threads(spec.threads)
+        self.spec = spec
+        self._select = select or (lambda validation: validation.score)
+        network, tokens = model or load_model(Path(spec.base))
+        self.trainer = Trainer(
+            network, _adapter(spec, LoadedModel(network, tokens)), tokens_per_pass=spec.tokens_per_pass
+        )
+        self._task = Task(spec, self.trainer, tokens, train, validation, reward)
+        self._method = _method(self._task)
+        self._dir = state_dir
+        self._dir.mkdir(parents=True, exist_ok=True)
+        self._progress = _Progress()
+        self._saved_at = time.monotonic()
+        self.best: Validation | None = None
+        self.total_steps = max(1, -(-round(spec.epochs * len(train)) // spec.batch_size))
+        self._good = self._state()
+        if self._state_path.exists():
+            self._resume()
+
+    # -- the run ------------------------------------------------------------------------------------------------------
+
+    @property
+    def step_number(self) -> int:
+        """Optimizer steps done."""
+        return self._progress.step
+
+    @property
+    def done(self) -> bool:
+        """All steps are done, or the time is used up, and the last evaluation is made."""
+        return self._progress.finished
+
+    @property
+    def share_done(self) -> float:
+        """Share of the run behind it, by steps or by time, whichever is further."""
+        by_time = self._progress.seconds / self.spec.max_seconds if self.spec.max_seconds else 0.0
+        return min(1.0, max(self._progress.step / self.total_steps, by_time))
+
+    def run(self) -> Iterator[StepReport]:
+        """Yield a report per step until the run is done."""
+        while not self.done:
+            yield self.step()
+
+    def step(self) -> StepReport:
+        """Do one optimizer step; evaluate when due; save when due.
+
+        Raises TuningError with the codes nan_loss, no_signal, max_unscorable, policy_mismatch.
+        """
+        if self.done:
+            raise TuningError("The run is done.", code="done")
+        started, tokens = time.monotonic(), self.trainer.tokens
+        rate = self._learning_rate()
+        outcome = self._method.accumulate(self._batch(self._progress.step), self._progress.step)
+        norm = self._update(outcome, rate)
+        seconds = time.monotonic() - started
+        self._progress.step += 1
+        self._progress.seconds += seconds
+        metrics = {
+            **outcome.metrics,
+            "grad_norm": norm,
+            "learning_rate": rate,
+            "tokens": float(self.trainer.tokens - tokens),
+            "tokens_per_s": (self.trainer.tokens - tokens) / seconds,
+            "step_seconds": seconds,
+        }
+        validation = self._evaluate_if_due()
+        self._progress.finished = self.share_done >= 1.0
+        saved = self.done or validation is not None or time.monotonic() - self._saved_at >= self.spec.checkpoint_every_s
+        if saved:
+            self.save()
+        return StepReport(
+            step=self._progress.step, total_steps=self.total_steps, metrics=metrics, validation=validation, saved=saved
+        )
+
+    def evaluate(self) -> Validation:
+        """Score the validation rows with the adapter as it is, by the selection score."""
+        started = time.monotonic()
+        validation = self._method.validate(self._progress.step)
+        self._progress.seconds += time.monotonic() - started
+        return msgspec.structs.replace(validation, score=self._select(validation))
+
+    def export(self, folder: Path) -> None:
+        """Write the best adapter that was evaluated, or the current one when none was, in peft's format."""
+        current = self.trainer.adapter.flat.clone()
+        if self.best is not None:
+            with safe_open(str(self._best_path), "pt") as file:
+                self.trainer.adapter.flat.copy_(file.get_tensor("adapter"))
+        self.trainer.export(folder, Path(self.spec.base).name)
+        self.trainer.adapter.flat.copy_(current)
+
+    def save(self) -> None:
+        """Write the state; a process killed meanwhile leaves the previous one."""
+        self._good = self._state()
+        _write(self._state_path, self._good, msgspec.json.encode(self._progress).decode())
+        self._saved_at = time.monotonic()
+
+    # -- parts --------------------------------------------------------------------------------------------------------
+
+    def _batch(self, step: int) -> list[int]:
+        """Rows of a step: shuffled epochs follow each other without a gap."""
+        count, size = len(self._task.train), self.spec.batch_size
+        places = range(step * size, min((step + 1) * size, max(1, round(self.spec.epochs * count))))
+        orders: dict[int, list[int]] = {}
+        rows = []
+        for place in places:
+            epoch = place // count
+            if epoch not in orders:
+                generator = torch.Generator().manual_seed(self.spec.seed * 1_000_003 + epoch)
+                orders[epoch] = torch.randperm(count, generator=generator).tolist()
+            rows.append(orders[epoch][place % count])
+        return rows
+
+    def _learning_rate(self) -> float:
+        """Linear warm-up by steps, then linear decay to zero."""
+        spec = self.spec
+        rising = max(1, round(spec.warmup * self.total_steps))
+        warm = min(1.0, (self._progress.step + 1) / rising)
+        left = (1.0 - self.share_done) / max(1e-9, 1.0 - spec.warmup)
+        return spec.peak_learning_rate * self._progress.rate_factor * min(warm, left)
+
+    def _update(self, outcome: Outcome, rate: float) -> float:
+        progress = self._progress
+        progress.silent = 0 if outcome.signal else progress.silent + 1
+        if progress.silent >= _PATIENCE:
+            raise TuningError(
+                f"{_PATIENCE} steps in a row had nothing to learn from: within each group all rewards are equal or "
+                "unscorable. Check the grader, or use easier or harder rows.",
+                code="no_signal",
+            )
+        if not outcome.signal:
+            self.trainer.zero_grad()
+            return 0.0
+        norm = self.trainer.gradient_norm()
+        if not (torch.isfinite(torch.tensor([norm, outcome.metrics["train_loss"]])).all()):
+            self._roll_back()
+            return 0.0
+        spec = self.spec
+        return self.trainer.optim_step(
+            Adam(rate, beta1=spec.beta1, beta2=spec.beta2, weight_decay=spec.weight_decay, clip_norm=spec.clip_norm)
+        )
+
+    def _roll_back(self) -> None:
+        if self._progress.rolled_back:
+            raise TuningError(
+                "Loss or gradient was not finite twice, the second time at half the learning rate: lower "
+                "learning_rate_multiplier.",
+                code="nan_loss",
+            )
+        self.trainer.load_state(self._good)
+        self._progress.rolled_back = True
+        self._progress.rate_factor /= 2
+
+    def _evaluate_if_due(self) -> Validation | None:
+        due = int(self.share_done * self.spec.evaluations + 1e-9)
+        if due <= self._progress.evaluated or not self._task.validation:
+            return None
+        self._progress.evaluated = due
+        validation = self.evaluate()
+        if self.best is None or validation.score > self.best.score:
+            self.best = validation
+            adapter = {"adapter": self.trainer.adapter.flat.clone()}
+            _write(self._best_path, adapter, msgspec.json.encode(validation).decode())
+        return validation
+
+    # -- state --------------------------------------------------------------------------------------------------------
+
+    @property
+    def _state_path(self) -> Path:
+        return self._dir / "state.safetensors"
+
+    @property
+    def _best_path(self) -> Path:
+        return self._dir / "best.safetensors"
+
+    def _state(self) -> dict[str, Tensor]:
+        method = {f"method.{name}": tensor for name, tensor in self._method.state().items()}
+        return self.trainer.state() | method
+
+    def _resume(self) -> None:
+        tensors, note = _read(self._state_path)
+        self._progress = msgspec.json.decode(note, type=_Progress)
+        self.trainer.load_state(tensors)
+        method = {n.removeprefix("method."): t for n, t in tensors.items() if n.startswith("method.")}
+        self._method.load_state(method)
+        self._good = tensors
+        if self._best_path.exists():
+            best = msgspec.json.decode(_read(self._best_path)[1], type=Validation)
+            # One that a killed process found after its last saved step will be found again.
+            self.best = best if best.step <= self._progress.step else None
+
+
+def _adapter(spec: TuneSpec, model: LoadedModel) -> Adapter:
+    config = model.network.config
+    if spec.adapter is not None:
+        return Adapter.load(Path(spec.adapter), config, model.network.dtype)
+    lora = LoraConfig(rank=spec.rank, alpha=spec.alpha or 2.0 * spec.rank, first_layer=spec.first_layer)
+    adapter = Adapter(config, lora, model.network.dtype)
+    adapter.initialise(spec.seed)
+    return adapter
+
+
+def _method(task: Task) -> Method:
+    match task.spec.method:
+        case "supervised":
+            return Supervised(task) if task.reward is None else _GradedSupervised(task, task.reward)
+        case "exact":
+            return ExactReward(task)
+        case "grpo":
+            return Grpo(task)
+
+
+class _GradedSupervised(Supervised):
+    """Supervised, evaluated by the reward of what the model then writes, not by its likelihood of demonstrations."""
+
+    def __init__(self, task: Task, reward: Reward) -> None:
+        super().__init__(task)
+        self._reward = reward
+        self._prompts = prompt_ids(task.tokens, task.validation, prompt_limit(task, task.spec.max_tokens))
+        self._rollouts = Rollouts(task)
+
+    def validate(self, step: int) -> Validation:
+        """See `Method`."""
+        likelihood = super().validate(step)
+        graded = greedy_validation(self._rollouts, self._reward, self._task.validation, self._prompts, step)
+        return msgspec.structs.replace(graded, loss=likelihood.loss)
+
+
+def _write(path: Path, tensors: dict[str, Tensor], note: str) -> None:
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata={"note": note})
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], str]:
+    with safe_open(str(path), "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 a handle, not a dict
+        return tensors, file.metadata()["note"]

@@ -1,0 +1,122 @@
+"""Golden vectors of advantages and losses, and their invariants."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import tensor
+
+from bessemer.tuning import losses
+
+L1, L2 = tensor([0.1, 0.25, -0.3]), tensor([0.5, -0.5])
+LOG_RATIO = torch.cat([L1, L2])
+ADVANTAGE = tensor([1.0, 1.0, 1.0, -1.0, -1.0])
+SEQUENCE = tensor([0, 0, 0, 1, 1])
+NAN = float("nan")
+
+
+def close(actual: torch.Tensor, expected: list[float] | float) -> None:
+    torch.testing.assert_close(actual, tensor(expected), atol=2e-6, rtol=1e-5)
+
+
+def test_advantages() -> None:
+    balanced, rare = tensor([1.0, 0, 0, 1]), tensor([1.0, 0, 0, 0])
+    close(losses.centred(balanced), [0.5, -0.5, -0.5, 0.5])
+    close(losses.standardised(balanced, eps=1e-4), [0.865875, -0.865875, -0.865875, 0.865875])
+    close(losses.standardised(balanced, eps=1e-6), [0.866024, -0.866024, -0.866024, 0.866024])
+    close(losses.centred(rare), [0.75, -0.25, -0.25, -0.25])
+    close(losses.rloo(rare), [1.0, -1 / 3, -1 / 3, -1 / 3])
+    close(losses.max_rl(rare), [3.0, -1.0, -1.0, -1.0])
+
+
+def test_unscorable_samples_leave_the_baseline() -> None:
+    close(losses.centred(tensor([1.0, NAN, 0.0])), [0.5, 0.0, -0.5])
+    close(losses.rloo(tensor([1.0, NAN, 0.0])), [1.0, 0.0, -1.0])
+    close(losses.centred(tensor([NAN, NAN])), [0.0, 0.0])
+
+
+@given(st.floats(-10, 10, allow_subnormal=False), st.integers(1, 16))
+def test_equal_rewards_have_exactly_zero_advantage(reward: float, count: int) -> None:
+    group = torch.full((count,), reward)
+    for advantage in (losses.centred, losses.rloo, losses.standardised, losses.max_rl):
+        assert torch.equal(advantage(group), torch.zeros(count))
+
+
+def test_token_losses_and_aggregations() -> None:
+    loss = losses.clipped(LOG_RATIO, ADVANTAGE)
+    close(loss, [-1.105171, -1.2, -0.740818, 1.648721, 0.8])
+    close(losses.sequence_mean(loss, SEQUENCE, 2), 0.104515)
+    close(losses.token_mean(loss), -0.119454)
+    close(losses.constant_mean(loss, 2, 8), -0.037329)
+    higher = losses.clipped(LOG_RATIO, ADVANTAGE, high=0.28)
+    close(losses.token_mean(higher), -0.135454)
+    close(losses.sequence_mean(higher, SEQUENCE, 2), 0.091182)
+    close(losses.token_mean(losses.clipped(LOG_RATIO, ADVANTAGE, cap=1.5)), -0.149198)
+
+
+def test_gspo() -> None:
+    log_ratio = losses.sequence_log_ratio(LOG_RATIO, SEQUENCE, 2)
+    close(log_ratio.exp()[[0, 3]], [1.016806, 1.0])
+    close(losses.sequence_mean(losses.clipped(log_ratio, ADVANTAGE), SEQUENCE, 2), -0.008403)
+    close(losses.sequence_mean(losses.clipped(log_ratio, ADVANTAGE, 3e-4, 4e-4), SEQUENCE, 2), -0.0002)
+
+
+def test_divergences_and_corrections() -> None:
+    close(losses.k1(tensor(0.5)), 0.5)
+    close(losses.k2(tensor(0.5)), 0.125)
+    close(losses.k3(tensor([0.5, -0.5])), [0.106531, 0.148721])
+    log_ratio = tensor([0.05, -0.1, 0.7, 1.5])
+    close(losses.truncated_importance(log_ratio), [1.051271, 0.904837, 2.0, 2.0])
+    close(losses.dpo(tensor(3.0)), 0.554355)
+
+
+def test_cispo_caps_the_weight_and_keeps_the_gradient() -> None:
+    logprob = tensor([-1.0, -1.0], requires_grad=True)
+    losses.cispo(tensor([0.0, 5.0]), logprob, tensor([1.0, 1.0])).sum().backward()
+    close(logprob.grad, [-1.0, -5.0])
+
+
+@given(st.lists(st.tuples(st.floats(-8, 0), st.floats(0, 1)), min_size=2, max_size=6))
+def test_exact_gradient_is_the_policy_gradient(pairs: list[tuple[float, float]]) -> None:
+    """d J / d s_y = p_y (r_y - J)."""
+    logprob = tensor([s for s, _ in pairs], requires_grad=True)
+    reward = tensor([r for _, r in pairs])
+    loss, expected = losses.expected_reward_loss(logprob, reward, logarithm=False)
+    loss.backward()
+    p = torch.softmax(logprob.detach(), -1)
+    if len(set(reward.tolist())) == 1:
+        assert torch.equal(logprob.grad, torch.zeros_like(p))
+    else:
+        torch.testing.assert_close(logprob.grad, -p * (reward - (p * reward).sum()), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(expected, (p * reward).sum())
+
+
+def test_log_reward_is_cross_entropy_for_one_right_answer_and_does_not_vanish() -> None:
+    logprob = tensor([-20.0, -1e-6], requires_grad=True)
+    reward = tensor([1.0, 0.0])
+    loss, _ = losses.expected_reward_loss(logprob, reward, logarithm=True)
+    loss.backward()
+    assert loss.item() == pytest.approx(-torch.log_softmax(logprob.detach(), -1)[0].item())
+    assert float(logprob.grad[0]) == pytest.approx(-1.0, abs=1e-3)
+    flat, _ = losses.expected_reward_loss(logprob, reward, logarithm=False)
+    logprob.grad = None
+    flat.backward()
+    assert abs(float(logprob.grad[0])) < 1e-6
+
+
+@given(st.floats(-5, 5), st.floats(0.1, 10))
+def test_log_reward_ignores_shift_and_scale_of_rewards(shift: float, scale: float) -> None:
+    logprob, reward = tensor([-1.0, -2.0, -0.5]), tensor([0.0, 1.0, 0.25])
+    one, _ = losses.expected_reward_loss(logprob, reward, logarithm=True)
+    two, _ = losses.expected_reward_loss(logprob, reward * scale + shift, logarithm=True)
+    assert math.isclose(one.item(), two.item(), rel_tol=1e-3)
+
+
+def test_an_unscorable_choice_is_left_out() -> None:
+    logprob = tensor([-1.0, -2.0, -0.5])
+    with_it, expected = losses.expected_reward_loss(logprob, tensor([1.0, 0.0, NAN]), logarithm=True)
+    without, reference = losses.expected_reward_loss(logprob[:2], tensor([1.0, 0.0]), logarithm=True)
+    torch.testing.assert_close(with_it, without)
+    torch.testing.assert_close(expected, reference)
