@@ -47,6 +47,8 @@ class CascadeRequest(StrictWire):
     """loss: mean quality lost against the large model is at most alpha. error: of the answers that the small model
     keeps, at most alpha are wrong (the large model's quality need not be known). f1: F1 is at least the large model's
     minus alpha. bootstrap: the same as f1, but not distribution-free."""
+    attributes: int = 20
+    """attributes: how many an item can have at most; bounds the metric's terms before any is seen."""
     score: str = "choice_margin"
     """Raw confidence: choice_margin, mean_logprob, min_logprob or sum_logprob."""
     alpha: float = 0.02
@@ -96,7 +98,7 @@ def check(request: CascadeRequest, services: Services) -> Dataset:
         raise InvalidRequest("`alpha` must not be negative.", param="alpha")
     services.catalog.resolve(request.small)
     services.catalog.resolve(request.large)
-    _metric(request)
+    _metric(request, services)
     return dataset_rows.get(services.database, request.dataset)
 
 
@@ -155,15 +157,15 @@ def _route(request: CascadeRequest, result: CascadeResult) -> Route:
     return Route(name=request.route, steps=(first, last), guarantee=result.guarantee)
 
 
-def _metric(request: CascadeRequest) -> Metric:
-    return build_metric(request.metric, request.labels, request.positive, request.grader)
+def _metric(request: CascadeRequest, services: Services) -> Metric:
+    return build_metric(request.metric, request.labels, request.positive, request.grader, services.graders)
 
 
-def _quality_metric(request: CascadeRequest) -> Metric:
+def _quality_metric(request: CascadeRequest, services: Services) -> Metric:
     """Per-item quality in [0, 1]: for F1 of a label, whether the label is right."""
     if request.metric == "f1":
-        return build_metric("accuracy", request.labels, None, None)
-    return _metric(request)
+        return build_metric("accuracy", request.labels, None, None, services.graders)
+    return _metric(request, services)
 
 
 class _Asked(Frozen, frozen=True):
@@ -219,8 +221,8 @@ class _Scored(NamedTuple):
         large: dict[str, _Asked] | None,
     ) -> Self:
         """Score the answers; items without score or confidence are left out. InvalidRequest if none remain."""
-        small_scores = services.wait(_grade(request, examples, small))
-        large_scores = None if large is None else services.wait(_grade(request, examples, large))
+        small_scores = services.wait(_grade(services, request, examples, small))
+        large_scores = None if large is None else services.wait(_grade(services, request, examples, large))
         keep = [
             example
             for example in examples
@@ -249,11 +251,15 @@ class _Grades(NamedTuple):
     terms: Terms
 
 
-async def _grade(request: CascadeRequest, examples: Sequence[Example], asked: dict[str, _Asked]) -> dict[str, _Grades]:
-    quality_metric, metric = _quality_metric(request), _metric(request)
+async def _grade(
+    services: Services, request: CascadeRequest, examples: Sequence[Example], asked: dict[str, _Asked]
+) -> dict[str, _Grades]:
+    quality_metric, metric = _quality_metric(request, services), _metric(request, services)
     graded: dict[str, _Grades] = {}
     for example in examples:
-        text = asked[example.id].text or ""
+        text = asked[example.id].text
+        if text is None:
+            continue
         quality = await quality_metric.score(text, example)
         terms = await metric.score(text, example)
         if quality is not None and terms is not None:
@@ -270,6 +276,7 @@ def _choose(
     grid = risk.grid_from(confidence[fit_half])
     sha = dataset.sha256
     if request.rule == "error":
+        grid = risk.grid_for_error(confidence[fit_half], int(rest.sum()), alpha=alpha, delta=delta)
         return risk.choose_by_error(
             scores, scored.small_quality[rest], alpha=alpha, delta=delta, grid=grid, dataset_sha256=sha
         )
@@ -282,8 +289,7 @@ def _choose(
     small, large = scored.small_terms[rest], scored.large_terms[rest]
     if request.rule == "bootstrap":
         return risk.choose_by_bootstrap(scores, small, large, alpha=alpha, delta=delta, grid=grid, dataset_sha256=sha)
-    # An item's denominator is predicted plus actual: 2 for a label; attributes are bounded by the largest item seen.
-    largest = 2.0 if request.metric == "f1" else float(max(2.0, small[:, 1].max(), large[:, 1].max()))
+    largest = 2.0 if request.metric == "f1" else 2.0 * request.attributes
     return risk.choose_by_f1(
         scores, small, large, alpha=alpha, delta=delta, grid=grid, largest=largest, dataset_sha256=sha
     )

@@ -15,6 +15,7 @@ from bessemer.core.openai import StrictWire
 from bessemer.core.types import JSON, Dataset, Evaluation, EvaluationRow, Example, GateResult, Inference, Split
 from bessemer.evals import graders, measures, runs
 from bessemer.evals.gate import non_inferiority
+from bessemer.evals.grader import Services as GraderServices
 from bessemer.feedback import datasets
 from bessemer.flywheel.services import Services
 from bessemer.store import datasets as dataset_rows
@@ -58,7 +59,9 @@ class EvaluationRequest(StrictWire):
     seed: int = 0
 
 
-def build_metric(name: MetricName, labels: Sequence[str], positive: str | None, grader: JSON | None) -> measures.Metric:
+def build_metric(
+    name: MetricName, labels: Sequence[str], positive: str | None, grader: JSON | None, services: GraderServices
+) -> measures.Metric:
     """Return the metric a request describes. Raises InvalidRequest that names the missing field."""
     if name in ("accuracy", "f1") and not labels:
         raise InvalidRequest(f"The metric {name!r} needs `labels`: the answers it may meet.", param="labels")
@@ -74,12 +77,12 @@ def build_metric(name: MetricName, labels: Sequence[str], positive: str | None, 
         case "reward":
             if grader is None:
                 raise InvalidRequest("The metric 'reward' needs `grader`.", param="grader")
-            return measures.GraderReward(graders.build(grader))
+            return measures.GraderReward(graders.build(grader, services))
 
 
-def request_metric(request: EvaluationRequest) -> measures.Metric:
+def request_metric(request: EvaluationRequest, services: Services) -> measures.Metric:
     """Return the metric of a request. Raises InvalidRequest."""
-    return build_metric(request.metric, request.labels, request.positive, request.grader)
+    return build_metric(request.metric, request.labels, request.positive, request.grader, services.graders)
 
 
 def check(request: EvaluationRequest, services: Services) -> Dataset:
@@ -94,7 +97,7 @@ def check(request: EvaluationRequest, services: Services) -> Dataset:
     for field, name in (("candidate", request.candidate), ("reference", request.reference)):
         if name is not None and name not in request.systems:
             raise InvalidRequest(f"The gate's {field} {name!r} is not one of `systems`.", param=field)
-    request_metric(request)
+    request_metric(request, services)
     return dataset
 
 
@@ -160,7 +163,7 @@ def evaluate_target(
             runs.evaluate(
                 infer,
                 examples,
-                request_metric(request),
+                request_metric(request, services),
                 name=target,
                 concurrency=CONCURRENCY,
                 done=done,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bessemer.evals.grader import Services as GraderServices
 from bessemer.gateway.pipeline import Gateway
 from bessemer.registry.catalog import Catalog
 from bessemer.store.blobs import Blobs
@@ -21,6 +22,7 @@ class Services:
     catalog: Catalog
     gateway: Gateway
     writer: Writer
+    graders: GraderServices
     jobs_dir: Path
     """A folder per job for what it has done so far."""
     wait: Callable[[Coroutine[Any, Any, Any]], Any]

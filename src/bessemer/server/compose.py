@@ -49,6 +49,7 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop | None = N
     providers = build_providers(catalog, blobs, settings.data, os.environ, engines.open)
     gateway = Gateway(catalog, providers, writer, metrics=metrics)
     catalog.watch()
+    graders = GraderServices(judge=_judge(gateway))
     keys = Keys(database)
     return Services(
         settings=settings,
@@ -60,13 +61,14 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop | None = N
         authenticator=Authenticator(keys),
         writer=writer,
         metrics=metrics,
-        graders=GraderServices(judge=_judge(gateway)),
+        graders=graders,
         flywheel=FlywheelServices(
             database=database,
             blobs=blobs,
             catalog=catalog,
             gateway=gateway,
             writer=writer,
+            graders=graders,
             jobs_dir=settings.data / "jobs",
             wait=_waiter(loop),
         ),

@@ -30,6 +30,8 @@ URL_FILE = "server.url"
 """In the data folder: where the running server listens."""
 OFFLINE: Mapping[str, str] = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
 """Set in every process of Bessemer: libraries must not call home."""
+SHARING: Mapping[str, str] = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+"""Server and worker share the cores: threads that wait must sleep, or each slows the other down many times."""
 
 
 class Started(NamedTuple):
@@ -43,7 +45,7 @@ class Started(NamedTuple):
 def serve(settings: Settings, announce: Callable[[Started], None], *, worker: bool = True) -> None:
     """Serve until SIGINT or SIGTERM. Raises ConfigError, StoreError before anything listens."""
     configure(settings.log_level)
-    os.environ.update(OFFLINE)
+    os.environ.update({**OFFLINE, **SHARING})
     with only_one(settings.data / "server.lock"), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         _bring_weights(settings)
         runner.run(_serve(settings, announce, worker=worker))

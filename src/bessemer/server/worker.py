@@ -18,7 +18,7 @@ from bessemer.core.types import JobStatus
 from bessemer.flywheel import jobs as flywheel_jobs
 from bessemer.server.compose import close_services, open_services
 from bessemer.server.locks import only_one
-from bessemer.server.serve import OFFLINE
+from bessemer.server.serve import OFFLINE, SHARING
 from bessemer.server.services import Services
 from bessemer.server.supervise import exit_with_parent
 from bessemer.store import job_rows
@@ -39,7 +39,7 @@ log = structlog.get_logger("bessemer.worker")
 def work(settings: Settings, *, supervised: bool = False) -> None:
     """Run jobs until SIGINT or SIGTERM. Raises ConfigError, StoreError before the first job."""
     configure(settings.log_level)
-    os.environ.update(OFFLINE)
+    os.environ.update({**OFFLINE, **SHARING})
     if supervised:
         exit_with_parent()
     with only_one(settings.data / "worker.lock"):

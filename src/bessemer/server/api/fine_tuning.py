@@ -6,6 +6,7 @@ import time
 import msgspec
 from starlette.types import ASGIApp
 
+from bessemer.core.content import canonical_json
 from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.openai import FineTuningCheckpoint, FineTuningEvent, FineTuningJob, FineTuningJobRequest, StrictWire
 from bessemer.core.types import JobStatus, as_json
@@ -70,7 +71,7 @@ def insert_once(database: Database, row: JobRow) -> JobRow:
     """Insert a job and return it, or the one that the same Idempotency-Key made before. Raises InvalidRequest."""
     job_rows.insert(database, row)
     stored = job_rows.get(database, row.id)
-    if stored.request != row.request:
+    if canonical_json(stored.request) != canonical_json(row.request):
         raise InvalidRequest(
             f"This Idempotency-Key already made {row.id} from another request; use a new key.",
             code="idempotency_key_reused",
