@@ -131,14 +131,18 @@ def load(
 
 
 def matching_prompt(names: Sequence[str]) -> str:
-    """Return the small model's prompt for records with these fields: labels short, one record after the other."""
-    if len(names) == 1:
-        left, right = (f"{{{{input.{side}.{names[0]}}}}}" for side in ("left", "right"))
-        return f"A: {left}\nB: {right}\nSame?"
-    sides = []
-    for label, side in (("A", "left"), ("B", "right")):
-        sides.append(f"{label}: " + " | ".join(f"{{{{input.{side}.{field}}}}}" for field in names))
-    return "\n".join(sides) + "\nSame?"
+    """Return the small model's prompt for records with these fields.
+
+    For each field, the words that both records share, then those of one record alone: a causal model need not remember
+    the first record while it reads the second, and shared words are read once.
+    """
+    parts = []
+    for field in names:
+        left, right = f"input.left.{field}", f"input.right.{field}"
+        parts.append(
+            f"{{{{common({left}, {right})}}}}\n- {{{{only({left}, {right})}}}}\n+ {{{{only({right}, {left})}}}}"
+        )
+    return "\n".join(parts) + "\nSame?"
 
 
 def _pairs(rows: list[JSON], path: Path) -> list[Labelled]:

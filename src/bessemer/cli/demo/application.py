@@ -243,7 +243,7 @@ class Application:
             job = await self.client.fine_tuning.jobs.retrieve(job.id)
             latest = await self.client.fine_tuning.jobs.list_events(job.id, limit=1)
             notice(0, 0, latest.data[0].message if latest.data else job.status)
-        return _succeeded(job.to_dict())
+        return _succeeded(job.to_dict(warnings=False))
 
     async def run_job(self, path: str, body: JSON, key: str, notice: Notice) -> JSON:
         """Create an evaluation or cascade job and wait for its end. Raises TurnFailed unless it succeeds."""

@@ -94,7 +94,7 @@ def write_offer(product: Product, focus: Aspect, random_: random.Random) -> JSON
     if random_.random() < 0.5:
         random_.shuffle(parts)
     title = " ".join(head + parts)
-    title = title.lower() if random_.random() < 0.3 else title
+    title = title.lower() if random_.random() < 0.1 else title
     brand = product.brand if not in_title or random_.random() < 0.5 else ""
     price = f"{product.price * random_.uniform(0.85, 1.15):.2f}" if random_.random() < 0.6 else ""
     return {"title": title, "brand": brand.lower() if title.islower() else brand, "price": price}

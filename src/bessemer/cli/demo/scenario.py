@@ -19,7 +19,12 @@ LABELS = (offers.YES, offers.NO)
 METRIC: JSON = {"metric": "f1", "labels": list(LABELS), "positive": offers.YES}
 _SHOTS_SEED = 1_000_003
 _FIELDS = ("title", "brand")
-"""What the prompts show; the price tells nothing about identity."""
+"""What the incumbent's prompt shows; the price tells nothing about identity."""
+DIFFERENCE = (
+    "{{common(input.left.title, input.right.title)}}\n- {{only(input.left.title, input.right.title)}}\n"
+    "+ {{only(input.right.title, input.left.title)}}\nSame?"
+)
+"""The small model's prompt: what the titles share, then what each has alone."""
 
 
 class Scale(Frozen, frozen=True):
@@ -116,8 +121,8 @@ def configuration(weights: Path, seed: int) -> str:
                 INCUMBENT: {**local, "price": "demo-per-token", "prompt": "match-ten-shot", "context_tokens": 4096},
             },
             "prompts": {
-                PROMPT: {"user": _question(), "choices": LABELS},
-                "match-ten-shot": {"user": ten_shot(seed), "choices": LABELS},
+                PROMPT: {"user": DIFFERENCE, "system": "", "choices": LABELS},
+                "match-ten-shot": {"user": ten_shot(seed), "system": "", "choices": LABELS},
             },
             "prices": {
                 "demo-per-token": {
