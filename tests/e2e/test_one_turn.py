@@ -98,7 +98,7 @@ class Installation:
         while time.monotonic() < ends:
             job = self.get(path)
             if job["status"] in {"succeeded", "failed", "cancelled"}:
-                assert job["status"] == "succeeded", (job, self.log.read_text()[-3000:])
+                assert job["status"] == "succeeded", (job.get("error"), self.log.read_text()[-2000:])
                 return job
             time.sleep(0.2)
         raise AssertionError(f"{path} did not end: {self.log.read_text()[-3000:]}")
@@ -156,7 +156,7 @@ def test_one_turn(installation):
     done = installation.wait(f"/fine_tuning/jobs/{job.id}")
     check_job(installation, job.id, done)
 
-    tuned = next(version for version in installation.get("/versions")["rows"] if version["model"] == "matcher")
+    tuned = next(version for version in installation.get("/versions")["data"] if version["model"] == "matcher")
     evaluation = evaluate(installation, dataset["id"], tuned["id"])
     assert evaluation["result"]["gate"]["passed"]
 
@@ -172,7 +172,7 @@ def test_one_turn(installation):
     assert result["applied"] == (result["threshold"] is not None)
 
     installation.post("/models/matcher/rollback", {"alias": "champion"})
-    assert not [row for row in installation.get("/aliases")["rows"] if row["name"] == "champion"]
+    assert not [row for row in installation.get("/aliases")["data"] if row["name"] == "champion"]
 
 
 def wait_for_steps(installation: Installation, job_id: str, steps: int) -> None:
@@ -214,5 +214,5 @@ def evaluate(installation: Installation, dataset: str, version: str) -> dict:
 
 def test_nothing_accepted_is_lost(installation):
     page = installation.get(f"/inferences?limit={ITEMS + 50}")
-    ids = {msgspec.convert(row["id"], str) for row in page["rows"] if not row["tags"].get("origin")}
+    ids = {msgspec.convert(row["id"], str) for row in page["data"] if not row["tags"].get("origin")}
     assert len(ids) >= ITEMS

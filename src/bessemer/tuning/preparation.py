@@ -35,7 +35,8 @@ class Preparation(Frozen, frozen=True):
     grammar: str | None
     max_tokens: int
     grader: JSON | None
-    hyperparameters: SupervisedHyperparameters | ReinforcementHyperparameters
+    hyperparameters: ReinforcementHyperparameters
+    """A supervised job leaves the fields that it does not have at auto."""
     options: Options
     seed: int
     suffix: str | None
@@ -151,11 +152,15 @@ def _algorithm(method: Method, choices: tuple[str, ...]) -> Algorithm:
     return "exact" if choices else "grpo"
 
 
-def _hyperparameters(method: Method) -> SupervisedHyperparameters | ReinforcementHyperparameters:
-    body = method.supervised if method.type == "supervised" else method.reinforcement
-    if body is None:
-        raise InvalidRequest(f"'method.{method.type}' is missing.", param=f"method.{method.type}")
-    return body.hyperparameters
+def _hyperparameters(method: Method) -> ReinforcementHyperparameters:
+    if method.reinforcement is not None:
+        return method.reinforcement.hyperparameters
+    given = method.supervised.hyperparameters if method.supervised else SupervisedHyperparameters()
+    return ReinforcementHyperparameters(
+        n_epochs=given.n_epochs,
+        batch_size=given.batch_size,
+        learning_rate_multiplier=given.learning_rate_multiplier,
+    )
 
 
 def base_model(plan: Preparation, catalog: Catalog) -> Model:

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from bessemer.core.ids import new_id
-from bessemer.core.openai import ReinforcementHyperparameters, SupervisedHyperparameters
+from bessemer.core.openai import ReinforcementHyperparameters
 from bessemer.core.types import JSON, ModelVersion
 from bessemer.evals import graders
 from bessemer.evals.grader import Grader
@@ -276,16 +276,16 @@ def _spec(services: Services, plan: Preparation, rows: int) -> TuneSpec:
     return msgspec.structs.replace(spec, learning_rate=spec.peak_learning_rate * multiplier)
 
 
-def _samples(samples: int, hyper: SupervisedHyperparameters | ReinforcementHyperparameters) -> int:
+def _samples(samples: int, hyper: ReinforcementHyperparameters) -> int:
     """Return the group size: OpenAI's compute_multiplier scales how much is explored per prompt."""
-    if isinstance(hyper, ReinforcementHyperparameters) and hyper.compute_multiplier != "auto":
+    if hyper.compute_multiplier != "auto":
         return max(2, round(samples * float(hyper.compute_multiplier)))
     return samples
 
 
-def _evaluations(hyper: SupervisedHyperparameters | ReinforcementHyperparameters, steps: int, default: int) -> int:
+def _evaluations(hyper: ReinforcementHyperparameters, steps: int, default: int) -> int:
     """Return how often to evaluate over the run; `eval_interval` counts steps."""
-    if isinstance(hyper, SupervisedHyperparameters) or hyper.eval_interval == "auto":
+    if hyper.eval_interval == "auto":
         return default
     return max(1, steps // int(hyper.eval_interval))
 
