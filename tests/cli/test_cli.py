@@ -2,14 +2,19 @@
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 from tests.server.live import OFFLINE, Server, start_server, stop_server
+
+from bessemer.cli.main import app
 
 GRADER = {"type": "string_check", "name": "g", "input": "{{sample.output_text}}", "reference": "y", "operation": "eq"}
 Done = subprocess.CompletedProcess[str]
@@ -151,3 +156,17 @@ def test_one_server_runs_on_a_data_folder_and_restarts_with_its_key(server: Serv
     assert again.key == first.key
     assert command("--data", str(again.data), "models", "list").returncode == 0
     stop_server(again)
+
+
+def verbs(command: Any, name: str) -> Iterator[str]:
+    for key, sub in command.commands.items():
+        if hasattr(sub, "commands"):
+            yield from verbs(sub, f"{name} {key}")
+        else:
+            yield f"{name} {key}"
+
+
+def test_the_reference_lists_every_verb() -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "cli.md").read_text()
+    documented = re.findall(r"^\| `(bessemer [^`]+)` \|", page, flags=re.MULTILINE)
+    assert documented == list(verbs(typer.main.get_command(app), "bessemer"))

@@ -129,6 +129,7 @@ def test_health_needs_no_key_and_metrics_none_from_here(server: Server) -> None:
     assert status == 200
     assert b"http_server_request_duration_seconds" in text
     assert b"bessemer_writer_queued" in text
+    assert b"bessemer_engine_running" in text
 
 
 def test_a_large_body_is_refused_before_it_is_read(server: Server) -> None:

@@ -95,9 +95,17 @@ class Server(msgspec.Struct):
     log: Path
     upstream: Upstream
     process: subprocess.Popen[str]
+    clients: list[OpenAI] = msgspec.field(default_factory=list)
 
     def openai(self, key: str | None = None) -> OpenAI:
-        return OpenAI(base_url=f"{self.url}/v1", api_key=key or self.key, max_retries=0, timeout=20)
+        client = OpenAI(base_url=f"{self.url}/v1", api_key=key or self.key, max_retries=0, timeout=20)
+        self.clients.append(client)
+        return client
+
+    def hang_up(self) -> None:
+        """Close the clients that were made."""
+        while self.clients:
+            self.clients.pop().close()
 
 
 def start_server(folder: Path, upstream: Upstream, *flags: str, env: Mapping[str, str] = OFFLINE) -> Server:
@@ -123,6 +131,7 @@ def start_server(folder: Path, upstream: Upstream, *flags: str, env: Mapping[str
 
 def stop_server(server: Server) -> None:
     """Stop it as a terminal would, and insist on a clean end."""
+    server.hang_up()
     server.process.terminate()
     assert server.process.wait(20) == 0
     assert server.process.stdout is not None

@@ -35,6 +35,7 @@ def test_a_killed_server_has_every_acknowledged_row_when_it_is_back(tmp_path: Pa
     server.process.wait(10)
     for talker in talkers:
         talker.join(20)
+    server.hang_up()
     assert server.process.stdout is not None
     server.process.stdout.close()
 

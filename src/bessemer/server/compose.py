@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bessemer.core.openai import ChatRequest, RequestExtension
 from bessemer.core.settings import Settings
@@ -46,6 +46,7 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop | None = N
     metrics = Metrics()
     metrics.watch_writer(writer.stats)
     engines = _Engines(settings)
+    metrics.watch_engine(engines.state)
     providers = build_providers(catalog, blobs, settings.data, os.environ, engines.open)
     gateway = Gateway(catalog, providers, writer, metrics=metrics)
     catalog.watch()
@@ -85,16 +86,28 @@ async def close_services(services: Services) -> None:
     services.database.close()
 
 
+class _EngineState(NamedTuple):
+    running: int
+    waiting: int
+
+
 class _Engines:
-    """Opens engines for the local provider; torch is imported with the first one."""
+    """Opens engines for the local provider and sums up their state; torch is imported with the first one."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._opened: list[Engine] = []
 
     def open(self, path: Path) -> "Engine":
         from bessemer.engine.engine import Engine
 
-        return Engine(path, threads=self._settings.torch_threads, max_waiting=self._settings.engine_max_queue)
+        engine = Engine(path, threads=self._settings.torch_threads, max_waiting=self._settings.engine_max_queue)
+        self._opened.append(engine)
+        return engine
+
+    def state(self) -> _EngineState:
+        stats = [engine.stats() for engine in tuple(self._opened)]
+        return _EngineState(sum(one.running for one in stats), sum(one.waiting for one in stats))
 
 
 def _waiter(loop: asyncio.AbstractEventLoop | None) -> Any:
