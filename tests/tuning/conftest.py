@@ -1,5 +1,6 @@
 """A tiny random model: the same network and tokenizer code, small enough for property tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,15 @@ def tiny_network(config: ModelConfig, dtype: torch.dtype = torch.float32, seed: 
         config=config, embedding=embedding, head=embedding, layers=layers, norm=norm(config.hidden), fingerprint="tiny"
     )
     return Network(weights)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny products are slower on several threads, and a busy machine makes the threads wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=["llama", "gemma3"])

@@ -1,0 +1,191 @@
+"""The loop: exact resume, silent groups, unscorable answers, collapse, and that rewards move the model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from bessemer.core.errors import InvalidRequest, TuningError
+from bessemer.core.types import JSON
+from bessemer.engine.engine import Engine, LoadedModel
+from bessemer.engine.request import GenerateRequest
+from bessemer.tuning.rows import Row
+from bessemer.tuning.spec import TuneSpec
+from bessemer.tuning.tuner import Tuner
+
+BASE = TuneSpec(
+    base="tiny", method="exact", choices=("Yes", "No"), rank=4, epochs=2, batch_size=4, learning_rate=2e-2, warmup=0.0
+)
+
+
+def rows(count: int = 12) -> list[Row]:
+    return [
+        Row(
+            messages=({"role": "user", "content": f"{'ab'[i % 2] * 3} {i}"},),
+            completion="Yes" if i % 2 else "No",
+            item={"label": "Yes" if i % 2 else "No"},
+        )
+        for i in range(count)
+    ]
+
+
+def label_reward(answers: Sequence[tuple[JSON, str]]) -> list[float | None]:
+    return [float(text == item["label"]) for item, text in answers]
+
+
+def length_reward(answers: Sequence[tuple[JSON, str]]) -> list[float | None]:
+    return [1.0 - len(text.encode()) / 24 for _, text in answers]
+
+
+def spec_of(method: str) -> TuneSpec:
+    if method == "grpo":
+        return msgspec.structs.replace(BASE, method="grpo", choices=(), samples_per_prompt=3, max_tokens=6)
+    return msgspec.structs.replace(BASE, method=method)
+
+
+def tuner(spec: TuneSpec, folder: Path, model: LoadedModel, reward=label_reward, data=None) -> Tuner:
+    data = data or rows()
+    return Tuner(spec, data, data[:4], reward, folder, model=model)
+
+
+@pytest.mark.parametrize("method", ["supervised", "exact", "grpo"])
+def test_a_run_stopped_after_any_step_continues_bit_for_bit(method: str, tmp_path: Path, model: LoadedModel) -> None:
+    spec = spec_of(method)
+    reward = length_reward if method == "grpo" else label_reward
+    whole = tuner(spec, tmp_path / "whole", model, reward)
+    reports = list(whole.run())
+    assert len(reports) == whole.total_steps == 6
+    for stop in (1, 4):
+        folder = tmp_path / f"stopped-{stop}"
+        first = tuner(spec, folder, model, reward)
+        for _ in range(stop):
+            first.step()
+        first.save()
+        second = tuner(spec, folder, model, reward)
+        assert second.step_number == stop
+        rest = list(second.run())
+        assert [r.metrics["train_loss"] for r in rest] == [r.metrics["train_loss"] for r in reports[stop:]]
+        assert torch.equal(second.trainer.adapter.flat, whole.trainer.adapter.flat)
+        assert second.best == whole.best
+
+
+@pytest.mark.parametrize("method", ["supervised", "exact"])
+def test_tuning_teaches_the_labels(method: str, tmp_path: Path, model: LoadedModel) -> None:
+    spec = msgspec.structs.replace(spec_of(method), epochs=12)
+    run = tuner(spec, tmp_path, model, reward=label_reward if method == "exact" else None)
+    reports = list(run.run())
+    assert reports[-1].metrics["train_loss"] < 0.5 * reports[0].metrics["train_loss"]
+    if method == "exact":
+        assert run.best is not None and run.best.mean_reward == 1.0
+        assert len(run.best.logprobs) == 4 and run.best.rewards[0] == (0.0, 1.0)
+
+
+def test_a_length_reward_shortens_what_is_sampled(tmp_path: Path, model: LoadedModel) -> None:
+    spec = msgspec.structs.replace(spec_of("grpo"), epochs=10, max_tokens=24, samples_per_prompt=6, evaluations=0)
+    prompt = tuple(model.tokens.encode_chat(rows()[0].messages))
+
+    def sampled_length(run: Tuner) -> float:
+        engine = Engine(model)
+        engine.add_adapter("x", run.trainer.adapter)
+        answers = engine.generate_many(
+            [GenerateRequest(prompt=prompt, max_tokens=24, seed=seed, adapter="x") for seed in range(32)]
+        )
+        return sum(answer.completion_tokens for answer in answers) / len(answers)
+
+    run = tuner(spec, tmp_path, model, length_reward)
+    before = sampled_length(run)
+    for report in run.run():
+        assert report.metrics.get("mismatch_kl", 0.0) < 1e-3
+    assert sampled_length(run) < 0.6 * before
+
+
+@pytest.mark.parametrize("method", ["exact", "grpo"])
+def test_equal_rewards_change_nothing_and_stop_the_run_with_a_named_cause(
+    method: str, tmp_path: Path, model: LoadedModel
+) -> None:
+    spec = msgspec.structs.replace(spec_of(method), epochs=20, evaluations=0)
+    run = tuner(spec, tmp_path, model, lambda answers: [1.0] * len(answers))
+    start = run.trainer.adapter.flat.clone()
+    with pytest.raises(TuningError) as raised:
+        list(run.run())
+    assert raised.value.error_code == "no_signal"
+    assert torch.equal(run.trainer.adapter.flat, start)
+
+
+@pytest.mark.parametrize("method", ["exact", "grpo"])
+def test_unscorable_answers_take_no_part_and_too_many_stop_the_run(
+    method: str, tmp_path: Path, model: LoadedModel
+) -> None:
+    spec = spec_of(method)
+    data = rows()
+
+    def partly(answers: Sequence[tuple[JSON, str]]) -> list[float | None]:
+        return [None if i % 3 == 2 else float(i % 2) for i in range(len(answers))]
+
+    run = tuner(spec, tmp_path / "partly", model, partly, data)
+    report = run.step()
+    assert 0 < report.metrics["unscorable"] < 0.5
+    assert torch.isfinite(run.trainer.adapter.flat).all()
+    with pytest.raises(TuningError) as raised:
+        tuner(spec, tmp_path / "none", model, lambda answers: [None] * len(answers), data).step()
+    assert raised.value.error_code == "max_unscorable"
+
+
+def test_a_broken_gradient_rolls_back_once_then_fails(tmp_path: Path, model: LoadedModel) -> None:
+    run = tuner(msgspec.structs.replace(spec_of("supervised"), evaluations=0), tmp_path, model, None)
+    run.step()
+    run.save()
+    good = run.trainer.adapter.flat.clone()
+    rate = run.step().metrics["learning_rate"]
+    run.trainer.adapter.flat.fill_(float("nan"))
+    run.trainer.adapter.changed()
+    run.step()
+    assert torch.equal(run.trainer.adapter.flat, good)
+    assert run.step().metrics["learning_rate"] < 0.6 * rate
+    run.trainer.adapter.flat.fill_(float("nan"))
+    run.trainer.adapter.changed()
+    with pytest.raises(TuningError) as raised:
+        run.step()
+    assert raised.value.error_code == "nan_loss"
+
+
+def test_weights_scale_the_share_of_a_row(tmp_path: Path, model: LoadedModel) -> None:
+    """A row of weight 0 is as good as absent; weights of a batch count relative to each other."""
+    data = rows(4)
+    silent = [msgspec.structs.replace(row, weight=0.0 if i % 2 else 3.0) for i, row in enumerate(data)]
+    for method in ("supervised", "exact"):
+        spec = spec_of(method)
+        one = Tuner(spec, silent, (), label_reward, tmp_path / f"{method}1", model=model)
+        two = Tuner(spec, data[::2], (), label_reward, tmp_path / f"{method}2", model=model)
+        losses = (one.step().metrics["train_loss"], two.step().metrics["train_loss"])
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_a_time_cap_ends_the_run_with_a_final_evaluation(tmp_path: Path, model: LoadedModel) -> None:
+    spec = msgspec.structs.replace(spec_of("supervised"), epochs=10_000, max_seconds=0.5)
+    reports = list(tuner(spec, tmp_path, model, None).run())
+    assert len(reports) < 30_000
+    assert reports[-1].saved and reports[-1].validation is not None
+
+
+def test_long_rows_are_listed(tmp_path: Path, model: LoadedModel) -> None:
+    data = [*rows(2), Row(messages=({"role": "user", "content": "x" * 500},), completion="No", item={})]
+    with pytest.raises(InvalidRequest, match=r"rows 3"):
+        tuner(spec_of("supervised"), tmp_path, model, None, data)
+
+
+def test_export_holds_the_best_adapter(tmp_path: Path, model: LoadedModel) -> None:
+    run = tuner(spec_of("exact"), tmp_path / "state", model)
+    list(run.run())
+    run.export(tmp_path / "adapter")
+    again = Tuner(
+        msgspec.structs.replace(spec_of("exact"), adapter=str(tmp_path / "adapter")),
+        rows(),
+        rows()[:4],
+        label_reward,
+        tmp_path / "again",
+        model=model,
+    )
+    assert again.evaluate().logprobs == run.best.logprobs
