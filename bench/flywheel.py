@@ -159,7 +159,7 @@ def _measure(task: Task, case: Case, folder: Path, arguments: argparse.Namespace
     wall = sum(outcome.seconds.values())
     finals = final_answers(outcome, small)
     score = case.scorer([answer for answers in finals.values() for answer in answers])
-    systems = system_rows(case, finals, score)
+    systems = system_rows(case, finals, score, outcome.versions["tuned"])
     _write_page(task, case, outcome, systems, _curve(case, finals, small, score))
     shutil.rmtree(folder / "server" / "jobs", ignore_errors=True)
     for row in systems:
@@ -192,13 +192,14 @@ def final_answers(outcome: Outcome, small: Mapping[str, measure.Small]) -> dict[
     return finals
 
 
-def system_rows(case: Case, finals: Mapping[str, list[Answer]], score: measure.Scorer) -> list[SystemRow]:
+def system_rows(case: Case, finals: Mapping[str, list[Answer]], score: measure.Scorer, tuned: str) -> list[SystemRow]:
     """Score every final system; where recorded answers cover a part of the test, the small ones on that part, too."""
     rows: list[SystemRow] = []
     partly = case.covered and len(case.covered) < len(finals["tuned"])
     for name, answers in finals.items():
         label = case.options.recorded_name if name == "incumbent" else name
-        rows.append(measure.system_row(label, answers, score, seed=case.plan.seed))
+        small = tuned if name == "cascade" else None
+        rows.append(measure.system_row(label, answers, score, seed=case.plan.seed, small=small))
         if partly and name in ("base", "supervised", "tuned"):
             part = [answer for answer in answers if answer.question in case.covered]
             rows.append(measure.system_row(f"{name}, recorded part", part, score, seed=case.plan.seed))

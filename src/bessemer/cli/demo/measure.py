@@ -34,13 +34,17 @@ def attribute_scorer(targets: Mapping[str, JSON]) -> Scorer:
     return score
 
 
-def system_row(name: str, answers: Sequence[Answer], score: Scorer, *, seed: int, label: str = "") -> SystemRow:
-    """Measure one system on its answers; a failed request is scored like an empty answer."""
+def system_row(
+    name: str, answers: Sequence[Answer], score: Scorer, *, seed: int, label: str = "", small: str | None = None
+) -> SystemRow:
+    """Measure one system on its answers; a failed request is scored like an empty answer.
+
+    `small`: version of the small model, for a route that may answer by it or hand over.
+    """
     terms = [score(answer.question, answer.text) for answer in answers]
     known = [term for term in terms if term is not None]
     costs = [answer.cost_usd for answer in answers if answer.error is None]
-    escalated = [answer.escalated for answer in answers if answer.escalated is not None]
-    versions = {answer.version for answer in answers if not answer.escalated and answer.version}
+    versions = {answer.version for answer in answers if answer.version}
     return SystemRow(
         name=name,
         n=len(answers),
@@ -48,7 +52,7 @@ def system_row(name: str, answers: Sequence[Answer], score: Scorer, *, seed: int
         cost_per_1k_usd=None if not costs or None in costs else sum(c for c in costs if c) / len(costs) * 1000,
         label=label or ("recorded" if any(answer.provider == "recorded" for answer in answers) else ""),
         version=versions.pop() if len(versions) == 1 else None,
-        small_share=1 - sum(escalated) / len(escalated) if escalated else None,
+        small_share=None if small is None else sum(answer.version == small for answer in answers) / len(answers),
         input_tokens=_mean([answer.input_tokens for answer in answers]),
         output_tokens=_mean([answer.output_tokens for answer in answers]),
         latency_p50_s=float(np.median([answer.latency_s for answer in answers])),

@@ -17,7 +17,7 @@ from bessemer.core.types import Interval, Split
 from bessemer.flywheel.report import Report, SystemRow, percent, render, usd
 
 _FINISHED = "finished"
-_BEFORE, _AFTER = "incumbent (ten-shot)", "cascade (new route)"
+_BEFORE, _AFTER = "incumbent (ten-shot)", "new route (cascade)"
 _NAMES = {scenario.MODEL: "base small model", scenario.INCUMBENT: _BEFORE}
 
 
@@ -35,6 +35,9 @@ def run(root: Path, out: Path, seed: int, scale: scenario.Scale) -> int:
     (out / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
     _print_table(report)
     sys.stdout.write(f"Report: {page}\n")
+    if report.gate is None or not report.gate.passed or report.guarantee is None:
+        sys.stdout.write("The new version did not take over the route; the report says why.\n")
+        return 1
     return 0
 
 
@@ -83,10 +86,10 @@ async def _turn(case: scenario.Case, server: Server, folder: Path, progress: Pro
 def _report(case: scenario.Case, outcome: Outcome, small: dict[str, measure.Small]) -> Report:
     score = measure.label_scorer(case.truth, scenario.LABELS, scenario.METRIC["positive"])
     systems = [_evaluated(row, outcome) for row in outcome.evaluation["rows"]]
-    after = measure.system_row(_AFTER, outcome.finals["new route"], score, seed=case.plan.seed)
+    version = outcome.versions["reinforcement"]
+    after = measure.system_row(_AFTER, outcome.finals["new route"], score, seed=case.plan.seed, small=version)
     large = {answer.question: answer.text for answer in outcome.traffic if answer.question.startswith(Split.HOLDOUT)}
     quality = measure.quality_curve(small, large, score, seed=case.plan.seed)
-    version = outcome.versions["reinforcement"]
     texts = summary.Texts(
         title="One turn of the flywheel: record matching",
         summary=(
@@ -96,7 +99,11 @@ def _report(case: scenario.Case, outcome: Outcome, small: dict[str, measure.Smal
         metric="F1",
         before=_BEFORE,
         after=_AFTER,
-        gate_note=f"{version} became challenger, then champion. `bessemer rollback` undoes both.",
+        gate_note=(
+            f"{version} became challenger, then champion. `bessemer rollback` undoes both."
+            if outcome.evaluation["gate"]["passed"]
+            else "The version was not promoted; the route stays with the incumbent."
+        ),
         notes=(
             "Verdicts are simulated: the generator's own labels stand in for people.",
             "The incumbent is the base small model with a long ten-shot prompt; no other vendor's model is involved. "

@@ -132,7 +132,7 @@ def _calibration_note(cascade: JSON | None) -> str:
 
 def _guarantee_note(cascade: JSON | None) -> str:
     if cascade is None:
-        return "No incumbent to hand over to: the tuned version answers every request of the route."
+        return "There is no cascade: no incumbent to hand over to, or no version that passed its gate."
     if cascade["threshold"] is None:
         return "No threshold could be certified, so the route stays as it was."
     share = percent(cascade["accepted_share"])

@@ -78,6 +78,7 @@ class Outcome(Frozen, frozen=True):
     dataset: JSON
     evaluation: JSON
     cascade: JSON | None
+    """Result of the cascade job; None when there was none."""
     route: JSON
     traffic: list[Answer]
     finals: dict[str, list[Answer]]
@@ -93,6 +94,7 @@ class Turn:
         self._plan, self._feedback, self._app, self._progress = plan, feedback, application, progress
         self._folder = folder
         self._path = folder / "turn.json"
+        self._failures = folder / "failures.log"
         folder.mkdir(parents=True, exist_ok=True)
         self._state: dict[str, JSON] = msgspec.json.decode(self._path.read_bytes()) if self._path.exists() else {}
 
@@ -107,11 +109,16 @@ class Turn:
         jobs: dict[str, JSON] = {}
         for job in self._plan.jobs:
             jobs[job.name] = await self._step(f"tuning ({job.name})", self._tuner(job, versions))
-            versions[job.name] = versions["tuned"] = jobs[job.name]["fine_tuned_model"]
+            versions[job.name] = versions["tuned"] = jobs[job.name]["version"]
         evaluation = await self._step("evaluation", lambda: self._evaluate(versions["tuned"], dataset["id"]))
-        await self._step("promotion", lambda: self._promote(versions["tuned"], evaluation))
-        cascade = await self._step("route", lambda: self._route(versions["tuned"], dataset["id"]))
-        applied = bool(cascade.get("applied"))
+        cascade: JSON | None = None
+        if evaluation["gate"]["passed"]:
+            await self._step("promotion", lambda: self._promote(versions["tuned"], evaluation))
+            made = await self._step("route", lambda: self._route(versions["tuned"], dataset["id"]))
+            cascade = made if self._plan.cascade is not None else None
+        else:
+            self._progress.say(f"not promoted: {evaluation['gate']['rule']}")
+        applied = bool(cascade and cascade["applied"])
         finals = {
             final.name: await self._final(final, versions)
             for final in self._plan.finals
@@ -124,7 +131,7 @@ class Turn:
             events=events,
             dataset=dataset,
             evaluation=evaluation,
-            cascade=cascade if self._plan.cascade is not None else None,
+            cascade=cascade,
             route=await self._app.get(f"/routes/{self._plan.route}"),
             traffic=traffic,
             finals=finals,
@@ -136,7 +143,12 @@ class Turn:
         if name not in self._state:
             self._progress.step(name)
             started = time.monotonic()
-            result = await work()
+            try:
+                result = await work()
+            except TurnFailed as error:
+                with self._failures.open("a") as file:
+                    file.write(f"{name}: {error.message}".replace("\n", " ") + "\n")
+                raise
             self._keep(name, result, time.monotonic() - started)
         result = self._state[name]["result"]
         assert isinstance(result, dict)
@@ -149,8 +161,10 @@ class Turn:
         fresh.replace(self._path)
         self._progress.say(f"{name}: done in {seconds:.1f} s")
 
-    def _key(self, step: str) -> str:
-        return content_hash([self._plan.name, self._plan.seed, str(self._folder.resolve()), step])[:32]
+    def _key(self, body: JSON) -> str:
+        """The same job is not created twice, unless a step has failed since."""
+        failed = len(self._failures.read_text().splitlines()) if self._failures.exists() else 0
+        return content_hash([str(self._folder.resolve()), body, failed])[:32]
 
     async def _traffic(self) -> list[Answer]:
         return await self._ask("traffic", self._plan.questions, self._plan.route, {})
@@ -209,9 +223,17 @@ class Turn:
             }
             if "selection" in files:
                 body["validation_file"] = files["selection"]
-            return await self._app.fine_tune(body, self._key(job.name), self._progress.notice)
+            made = await self._app.fine_tune(body, self._key(body), self._progress.notice)
+            return {**made, "version": await self._version_of(made["id"])}
 
         return work
+
+    async def _version_of(self, job_id: str) -> str:
+        """Return the id (`model@hash`) of the version that a job registered."""
+        for version in (await self._app.get("/versions"))["data"]:
+            if (version.get("lineage") or {}).get("job_id") == job_id:
+                return str(version["id"])
+        raise TurnFailed(f"Job {job_id} succeeded, but no version names it.")
 
     async def _evaluate(self, version: str, dataset: str) -> JSON:
         body: JSON = {
@@ -223,12 +245,9 @@ class Turn:
             "seed": self._plan.seed,
             **self._plan.metric,
         }
-        job = await self._app.run_job("/evaluations", body, self._key("evaluation"), self._progress.notice)
+        job = await self._app.run_job("/evaluations", body, self._key(body), self._progress.notice)
         result = job["result"]
         assert isinstance(result, dict)
-        gate = result["gate"]
-        if not gate["passed"]:
-            raise TurnFailed(f"The gate holds the new version back: {gate['rule']}")
         return result
 
     async def _promote(self, version: str, evaluation: JSON) -> JSON:
@@ -246,7 +265,7 @@ class Turn:
             return await self._app.post("/routes", body)
         common = {"route": self._plan.route, "dataset": dataset, "small": version}
         body = {**common, **self._plan.metric, **self._plan.cascade}
-        job = await self._app.run_job("/cascades", body, self._key("cascade"), self._progress.notice)
+        job = await self._app.run_job("/cascades", body, self._key(body), self._progress.notice)
         result = job["result"]
         assert isinstance(result, dict)
         return result
