@@ -30,7 +30,7 @@ th{color:var(--muted);font-size:14px;font-weight:600;white-space:nowrap}
 th:first-child,td:first-child,.text td,.text th{text-align:left}
 td small{color:var(--muted);display:block;font-size:13px;white-space:nowrap}
 .badge{border:1px solid var(--line);border-radius:4px;color:var(--muted);font-size:12px;margin-left:6px;padding:1px 6px}
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr));gap:24px}
+.charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,460px),1fr));gap:24px}
 figure{background:var(--panel);border:1px solid var(--line);border-radius:8px;margin:0;padding:14px 16px}
 figcaption{font-weight:600;margin-bottom:6px}svg{display:block;height:auto;width:100%;overflow:visible}
 svg text{fill:var(--ink);font:13px system-ui,-apple-system,"Segoe UI",sans-serif;font-variant-numeric:tabular-nums}
@@ -132,6 +132,11 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None else f"{value * 100:.{digits}f} %"
 
 
+def points(value: float) -> str:
+    """Write a difference of fractions in percentage points, with its sign."""
+    return f"{value * 100:+.1f}"
+
+
 def systems_table(report: Report) -> str:
     """Return the table of systems."""
     head = ("System", report.metric, "Cost per 1,000", "Small share", "Tokens in / out", "Median latency", "n")
@@ -185,9 +190,9 @@ def _gate(report: Report) -> str:
     gate = report.gate
     verdict = '<span class="pass">Passed.</span>' if gate.passed else '<span class="fail">Not passed.</span>'
     measured = (
-        f"Measured difference {percent(gate.difference.value)} ({percent(gate.difference.low)} to "
-        f"{percent(gate.difference.high)}, {gate.difference.level:.0%} {gate.difference.method}), "
-        f"margin {percent(gate.margin)}."
+        f"Measured difference {points(gate.difference.value)} points ({points(gate.difference.low)} to "
+        f"{points(gate.difference.high)}, {gate.difference.level:.0%} {gate.difference.method}); "
+        f"margin {gate.margin * 100:.1f} points."
     )
     note = f"<p>{escape(report.gate_note)}</p>" if report.gate_note else ""
     return f"<blockquote>{escape(gate.rule)}</blockquote><p>{verdict} {escape(measured)}</p>{note}"

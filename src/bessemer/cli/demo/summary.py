@@ -88,7 +88,7 @@ def training_curves(events: Mapping[str, Sequence[JSON]]) -> Iterable[LineChart]
             lines = tuple(
                 Series(name=name.replace("_", " "), points=tuple(points), marks="valid" in name)
                 for name, points in series.items()
-                if any(word in name for word in words)
+                if any(word in name for word in words) and "share" not in name
             )
             if lines:
                 yield LineChart(title=f"{job}: {label}", x_label="step", y_label=label, series=lines)
@@ -164,4 +164,11 @@ def _outcome_of(name: str, outcome: Outcome) -> str:
     if name.startswith("final"):
         label = name.removeprefix("final (").removesuffix(")")
         return f"{len(outcome.finals.get(label, [])):,} held-out requests"
+    if name.startswith("tuning"):
+        made = outcome.jobs[name.removeprefix("tuning (").removesuffix(")")]
+        return f"{made.get('trained_tokens') or 0:,} trained tokens, version {made['version']}"
+    if name == "evaluation":
+        return "gate passed" if outcome.evaluation["gate"]["passed"] else "gate not passed"
+    if name == "route" and outcome.cascade is not None:
+        return "cascade in force" if outcome.cascade["applied"] else "no threshold certified"
     return ""
