@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import msgspec
 import pytest
 from openai import OpenAI
 from tests.gateway.tiny import tiny_model
@@ -20,6 +19,13 @@ provider = "local"
 path = "{path}"
 price = "hour"
 context_tokens = 512
+
+[models.large]
+provider = "local"
+path = "{path}"
+price = "hour"
+context_tokens = 512
+prompt = "same"
 
 [prices.hour]
 source = "a test"
@@ -164,7 +170,7 @@ def test_one_turn(installation):
         promoted = installation.post(f"/versions/{tuned['id']}/promote", {"alias": alias})
         assert promoted["version"] == tuned["id"]
 
-    cascade = {"route": "matching", "small": "matcher:champion", "large": "tiny", "dataset": dataset["id"]}
+    cascade = {"route": "matching", "small": "matcher:champion", "large": "large", "dataset": dataset["id"]}
     cascade |= {"metric": "accuracy", "labels": ["Yes", "No"], "rule": "loss", "alpha": 0.9, "delta": 0.4}
     job_row = installation.post("/cascades", cascade)
     result = installation.wait(f"/cascades/{job_row['id']}")["result"]
@@ -213,6 +219,15 @@ def evaluate(installation: Installation, dataset: str, version: str) -> dict:
 
 
 def test_nothing_accepted_is_lost(installation):
-    page = installation.get(f"/inferences?limit={ITEMS + 50}")
-    ids = {msgspec.convert(row["id"], str) for row in page["data"] if not row["tags"].get("origin")}
-    assert len(ids) >= ITEMS
+    rows, after = [], ""
+    while True:
+        page = installation.get(f"/inferences?limit=100{after}")
+        rows += page["data"]
+        if not page["has_more"]:
+            break
+        after = f"&after={page['last_id']}"
+    assert (
+        len({row["id"] for row in rows if not row["tags"].get("origin")}) == ITEMS + 1
+    )  # and one with the tuned model
+    verdicts = installation.get("/feedback?metric=verdict&limit=100")
+    assert len(verdicts["data"]) == ITEMS

@@ -54,6 +54,7 @@ def install(services: Services) -> dict[job_rows.JobKind, Workflow]:
         row = begin(services.database, job_id)
         if row is None:
             return []
+        services.catalog.refresh()  # what the API process changed before it queued the job
         request = msgspec.convert(row.request, EvaluationRequest)
         evaluation.check(request, services)
         return list(request.systems)
@@ -104,6 +105,7 @@ def install(services: Services) -> dict[job_rows.JobKind, Workflow]:
         row = begin(services.database, job_id)
         if row is None:
             return
+        services.catalog.refresh()
         request = msgspec.convert(row.request, CascadeRequest)
         result = cascade.build(
             services, request, folder_of(job_id), lambda label: progress_events(services, job_id, label)

@@ -239,6 +239,7 @@ def _plan(services: Services, job_id: str, path: Path) -> Preparation:
     if path.exists():
         return msgspec.json.decode(path.read_bytes(), type=Preparation)
     row = job_rows.get(services.database, job_id)
+    services.catalog.refresh()  # what the API process changed before it queued the job
     plan = prepare(row, services.catalog, services.database)
     partial = path.with_suffix(".partial")
     partial.write_bytes(msgspec.json.encode(plan))
