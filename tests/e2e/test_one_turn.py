@@ -228,6 +228,6 @@ def test_nothing_accepted_is_lost(installation):
         after = f"&after={page['last_id']}"
     assert (
         len({row["id"] for row in rows if not row["tags"].get("origin")}) == ITEMS + 1
-    )  # and one with the tuned model
+    )  # one more: the tuned model
     verdicts = installation.get("/feedback?metric=verdict&limit=100")
     assert len(verdicts["data"]) == ITEMS
