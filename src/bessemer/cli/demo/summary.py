@@ -157,18 +157,17 @@ def _lineage(plan: Plan, outcome: Outcome) -> Iterable[tuple[str, str]]:
 
 
 def _outcome_of(name: str, outcome: Outcome) -> str:
-    if name == "traffic":
-        return f"{len(outcome.traffic):,} requests answered and recorded"
-    if name == "dataset":
-        return f"{sum(outcome.dataset['counts'].values()):,} rows frozen"
-    if name.startswith("final"):
-        label = name.removeprefix("final (").removesuffix(")")
-        return f"{len(outcome.finals.get(label, [])):,} held-out requests"
     if name.startswith("tuning"):
         made = outcome.jobs[name.removeprefix("tuning (").removesuffix(")")]
         return f"{made.get('trained_tokens') or 0:,} trained tokens, version {made['version']}"
-    if name == "evaluation":
-        return "gate passed" if outcome.evaluation["gate"]["passed"] else "gate not passed"
-    if name == "route" and outcome.cascade is not None:
-        return "cascade in force" if outcome.cascade["applied"] else "no threshold certified"
-    return ""
+    if name.startswith("final"):
+        label = name.removeprefix("final (").removesuffix(")")
+        return f"{len(outcome.finals.get(label, [])):,} held-out requests"
+    cascade = outcome.cascade
+    said = {
+        "traffic": f"{len(outcome.traffic):,} requests answered and recorded",
+        "dataset": f"{sum(outcome.dataset['counts'].values()):,} rows frozen",
+        "evaluation": "gate passed" if outcome.evaluation["gate"]["passed"] else "gate not passed",
+        "route": "no threshold certified" if cascade and not cascade["applied"] else "new route in force",
+    }
+    return said.get(name, "")
