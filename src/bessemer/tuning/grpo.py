@@ -134,6 +134,10 @@ class Grpo:
         """See `Method`."""
         return greedy_validation(self._rollouts, self._reward, self._task.validation, self._validation, step)
 
+    def solved(self) -> Tensor:
+        """See `Method`."""
+        return torch.zeros(len(self._task.train), dtype=torch.bool)
+
     def state(self) -> dict[str, Tensor]:
         """See `Method`."""
         return {}

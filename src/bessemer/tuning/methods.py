@@ -40,6 +40,10 @@ class Method(Protocol):
         """Score the validation rows with the adapter as it is."""
         ...
 
+    def solved(self) -> Tensor:
+        """Return which training rows [rows] have nothing more to teach, as far as they were seen."""
+        ...
+
     def state(self) -> dict[str, Tensor]:
         """Return what an exact continuation needs beyond the trainer's state."""
         ...
@@ -115,6 +119,10 @@ class Supervised:
         loss = -sum(float(logprob.sum()) for logprob in logprobs) / max(count, 1)
         return Validation(step=step, score=-loss, loss=loss)
 
+    def solved(self) -> Tensor:
+        """See `Method`."""
+        return torch.zeros(len(self._train), dtype=torch.bool)
+
     def state(self) -> dict[str, Tensor]:
         """See `Method`."""
         return {}
@@ -167,6 +175,7 @@ class ExactReward:
         self._reward = task.reward
         self._train, self._validation = self._trees(task.train), self._trees(task.validation)
         shape = len(task.spec.choices)
+        self._solved = torch.zeros(len(task.train), dtype=torch.bool)
         self._train_rewards = _Rewards(torch.full((len(task.train), shape), float("nan")))
         self._validation_rewards = _Rewards(torch.full((len(task.validation), shape), float("nan")))
 
@@ -203,7 +212,10 @@ class ExactReward:
             return (loss_R * weights[at]).sum() / total
 
         value = self._task.trainer.forward_backward([self._train[i] for i in kept], loss)
+        highest, lowest = rewards.nan_to_num(-torch.inf).amax(1), rewards.nan_to_num(torch.inf).amin(1)
+        self._solved[kept] = expected - lowest >= spec.solved_at * (highest - lowest)
         metrics |= {
+            "solved_share": float(self._solved.float().mean()),
             "train_loss": value,
             "reward_mean": float((expected * weights).sum() / total),
             "train_mean_token_accuracy": float(right.mean()),
@@ -230,12 +242,22 @@ class ExactReward:
 
     def state(self) -> dict[str, Tensor]:
         """See `Method`."""
-        return {"rewards": self._train_rewards.values.clone(), "rewards_known": self._train_rewards.known.clone()}
+        rewards = self._train_rewards
+        return {
+            "rewards": rewards.values.clone(),
+            "rewards_known": rewards.known.clone(),
+            "solved": self._solved.clone(),
+        }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """See `Method`."""
         self._train_rewards.values.copy_(state["rewards"])
         self._train_rewards.known.copy_(state["rewards_known"])
+        self._solved.copy_(state["solved"])
+
+    def solved(self) -> Tensor:
+        """See `Method`."""
+        return self._solved
 
     def _trees(self, rows: Sequence[Row]) -> list[Tree]:
         tokens = self._task.tokens

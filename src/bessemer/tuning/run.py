@@ -88,7 +88,7 @@ class TuningRun:
         plan, rows = self._plan, self._rows
         self._event(
             f"Fine-tuning {plan.start} by {plan.algorithm} on {len(rows.training)} rows "
-            f"({len(rows.validation)} for validation), {self._tuner.total_steps} steps",
+            f"({len(rows.validation)} for validation), at most {self._tuner.total_steps} steps",
             "started",
         )
 
@@ -255,7 +255,7 @@ def _spec(services: Services, plan: Preparation, rows: int) -> TuneSpec:
     hyper = plan.hyperparameters
     defaults = TuneSpec(base=str(model.path), method="supervised")
     multiplier = 1.0 if hyper.learning_rate_multiplier == "auto" else float(hyper.learning_rate_multiplier)
-    epochs = defaults.epochs if hyper.n_epochs == "auto" else float(hyper.n_epochs)
+    epochs = _epochs(plan) if hyper.n_epochs == "auto" else float(hyper.n_epochs)
     batch_size = min(rows, defaults.batch_size if hyper.batch_size == "auto" else int(hyper.batch_size))
     spec = TuneSpec(
         base=str(model.path),
@@ -275,6 +275,12 @@ def _spec(services: Services, plan: Preparation, rows: int) -> TuneSpec:
         threads=services.threads,
     )
     return msgspec.structs.replace(spec, learning_rate=spec.peak_learning_rate * multiplier)
+
+
+def _epochs(plan: Preparation) -> float:
+    """Return what `auto` means: as many passes as a time limit leaves room for (the learning rate then follows the
+    clock), three without one."""
+    return 10.0 if plan.options.max_seconds else 3.0
 
 
 def _samples(samples: int, hyper: ReinforcementHyperparameters) -> int:

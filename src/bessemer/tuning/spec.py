@@ -28,6 +28,10 @@ class TuneSpec(Frozen, frozen=True):
     adapter: str | None = None
     """peft folder to start from, for example the supervised adapter that is to be reinforced."""
     epochs: float = 1.0
+    revisit: float = 0.05
+    """Share of the solved rows that an epoch takes up again; 1: all. A row is solved when its best answer had at least
+    `solved_at` of the probability the last time it was seen."""
+    solved_at: float = 0.98
     batch_size: int = 16
     """Prompts per optimizer step."""
     learning_rate: float | None = None

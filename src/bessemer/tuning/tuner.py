@@ -35,6 +35,9 @@ class _Progress(msgspec.Struct, kw_only=True):
     """Where a run stands; saved with the tensors."""
 
     step: int = 0
+    epoch: int = 0
+    cursor: int = 0
+    """Rows of the epoch's order that are behind."""
     seconds: float = 0.0
     evaluated: int = 0
     """Evaluations that were due so far."""
@@ -81,6 +84,7 @@ class Tuner:
         self._saved_at = time.monotonic()
         self.best: Validation | None = None
         self.total_steps = max(1, -(-round(spec.epochs * len(train)) // spec.batch_size))
+        self._order = self._shuffled()
         self._good = self._state()
         if self._state_path.exists():
             self._resume()
@@ -99,9 +103,11 @@ class Tuner:
 
     @property
     def share_done(self) -> float:
-        """Share of the run behind it, by steps or by time, whichever is further."""
-        by_time = self._progress.seconds / self.spec.max_seconds if self.spec.max_seconds else 0.0
-        return min(1.0, max(self._progress.step / self.total_steps, by_time))
+        """Share of the run behind it, by epochs or by time, whichever is further."""
+        progress = self._progress
+        by_time = progress.seconds / self.spec.max_seconds if self.spec.max_seconds else 0.0
+        inside = progress.cursor / self._epoch_end() * min(1.0, self.spec.epochs - progress.epoch)
+        return min(1.0, max((progress.epoch + inside) / self.spec.epochs, by_time))
 
     def run(self) -> Iterator[StepReport]:
         """Yield a report per step until the run is done."""
@@ -117,7 +123,7 @@ class Tuner:
             raise TuningError("The run is done.", code="done")
         started, tokens = time.monotonic(), self.trainer.tokens
         rate = self._learning_rate()
-        outcome = self._method.accumulate(self._batch(self._progress.step), self._progress.step)
+        outcome = self._method.accumulate(self._batch(), self._progress.step)
         norm = self._update(outcome, rate)
         seconds = time.monotonic() - started
         self._progress.step += 1
@@ -163,19 +169,36 @@ class Tuner:
 
     # -- parts --------------------------------------------------------------------------------------------------------
 
-    def _batch(self, step: int) -> list[int]:
-        """Rows of a step: shuffled epochs follow each other without a gap."""
-        count, size = len(self._task.train), self.spec.batch_size
-        places = range(step * size, min((step + 1) * size, max(1, round(self.spec.epochs * count))))
-        orders: dict[int, list[int]] = {}
-        rows = []
-        for place in places:
-            epoch = place // count
-            if epoch not in orders:
-                generator = torch.Generator().manual_seed(self.spec.seed * 1_000_003 + epoch)
-                orders[epoch] = torch.randperm(count, generator=generator).tolist()
-            rows.append(orders[epoch][place % count])
+    def _batch(self) -> list[int]:
+        """Rows of the next step. Epochs follow each other without a gap; each leaves out most of what is solved."""
+        progress = self._progress
+        rows: list[int] = []
+        while len(rows) < self.spec.batch_size and progress.epoch < self.spec.epochs:
+            stop = self._epoch_end()
+            taken = self._order[
+                progress.cursor : min(stop, progress.cursor + self.spec.batch_size - len(rows))
+            ].tolist()
+            rows += taken
+            progress.cursor += len(taken)
+            if progress.cursor >= stop:
+                progress.epoch += 1
+                progress.cursor = 0
+                self._order = self._shuffled()
         return rows
+
+    def _epoch_end(self) -> int:
+        """Return how many rows of the epoch's order are used: all, or a part of a last fractional epoch."""
+        share = min(1.0, self.spec.epochs - self._progress.epoch)
+        return max(1, round(share * len(self._order)))
+
+    def _shuffled(self) -> Tensor:
+        """Return an epoch's rows in random order; solved ones come back with a probability of `revisit`."""
+        count, epoch = len(self._task.train), self._progress.epoch
+        generator = torch.Generator().manual_seed(self.spec.seed * 1_000_003 + epoch)
+        order = torch.randperm(count, generator=generator)
+        again = torch.rand(count, generator=generator) < self.spec.revisit
+        kept = order[(again | ~self._method.solved())[order]]
+        return kept if len(kept) else order
 
     def _learning_rate(self) -> float:
         """Linear warm-up by steps, then linear decay to zero."""
@@ -241,7 +264,7 @@ class Tuner:
 
     def _state(self) -> dict[str, Tensor]:
         method = {f"method.{name}": tensor for name, tensor in self._method.state().items()}
-        return self.trainer.state() | method
+        return self.trainer.state() | method | {"order": self._order.clone()}
 
     def _resume(self) -> None:
         tensors, note = _read(self._state_path)
@@ -249,6 +272,7 @@ class Tuner:
         self.trainer.load_state(tensors)
         method = {n.removeprefix("method."): t for n, t in tensors.items() if n.startswith("method.")}
         self._method.load_state(method)
+        self._order = tensors["order"]
         self._good = tensors
         if self._best_path.exists():
             best = msgspec.json.decode(_read(self._best_path)[1], type=Validation)
