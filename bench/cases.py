@@ -19,7 +19,7 @@ SMALL, LARGE, ROUTE, PROMPT = "small", "recorded", "task", "task"
 LABELS = (YES, NO)
 BASE_ITEMS = 600
 """Test questions that the base model is asked: enough to see where it stands."""
-_SHARES = {Split.SELECTION: 0.08, Split.CALIBRATION: 0.16, Split.HOLDOUT: 0.08}
+_SHARES = {Split.SELECTION: 0.08, Split.CALIBRATION: 0.1, Split.HOLDOUT: 0.02}
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
