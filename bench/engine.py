@@ -39,9 +39,9 @@ from bessemer.tuning.packing import Tree
 from bessemer.tuning.trainer import Adam, Scored, Trainer
 
 WORDS = (
-    "steel furnace price offer kettle model year 500 ml black wireless edition pack of two bundle adapter 12 V the a with "
-    "and for new used original case screen inch litre paper journal database query learning system proceedings of on "
-    "efficient large scale index join record match same brand size colour flavour roasted salted organic"
+    "steel furnace price offer kettle model year 500 ml black wireless edition pack of two bundle adapter 12 V the a "
+    "with and for new used original case screen inch litre paper journal database query learning system proceedings of "
+    "on efficient large scale index join record match same brand size colour flavour roasted salted organic"
 )
 RANK = 32
 Row = dict[str, Any]
