@@ -114,7 +114,7 @@ def _cell(row: Mapping[str, Any], column: str) -> str:
 def _text(value: Any, name: str) -> str:
     if value is None:
         return "-"
-    if name.endswith("_at") and isinstance(value, int | float):
+    if (name.endswith("_at") or name == "created") and isinstance(value, int | float):
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value)) if value else "-"
     if isinstance(value, float):
         return f"{value:.6g}"

@@ -100,6 +100,7 @@ async def _serve(settings: Settings, announce: Callable[[Started], None], *, wor
             supervisor = asyncio.ensure_future(keep_running(command, os.environ | environment(settings)))
         announce(Started(url, admin_key))
     await serving
+    (settings.data / URL_FILE).unlink(missing_ok=True)
     if supervisor is not None:
         supervisor.cancel()
         with contextlib.suppress(asyncio.CancelledError):
