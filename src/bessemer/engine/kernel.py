@@ -10,7 +10,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -52,19 +52,16 @@ def load_kernel(config: ModelConfig, dtype: torch.dtype, device: torch.device) -
 
     None: not a CPU, not bfloat16 or float32, no C compiler, or the compiler failed.
     """
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if device.type != "cpu" or dtype not in (torch.bfloat16, torch.float32) or compiler is None:
+    if device.type != "cpu" or dtype not in (torch.bfloat16, torch.float32):
         return None
-    source = Path(__file__).with_name("attention.c")
     defines = [
         f"-DHEAD_DIM={config.head_dim}",
         f"-DGROUP={config.n_heads // config.n_kv_heads}",
         f"-DBLOCK={BLOCK}",
         *(["-DSTORED_BF16"] if dtype is torch.bfloat16 else []),
     ]
-    key = hashlib.sha256(repr((source.read_bytes(), _FLAGS, defines, compiler, _processor())).encode()).hexdigest()[:16]
-    library = _cache_folder() / f"attention-{key}.so"
-    if not library.exists() and not _compile([compiler, *_FLAGS, *defines, str(source), "-lm"], library):
+    library = compiled_library("attention.c", defines)
+    if library is None:
         return None
     function = ctypes.CDLL(str(library)).attend
     function.argtypes = [ctypes.POINTER(AttentionJob)]
@@ -74,6 +71,19 @@ def load_kernel(config: ModelConfig, dtype: torch.dtype, device: torch.device) -
         return int(function(ctypes.byref(job)))
 
     return call
+
+
+def compiled_library(name: str, defines: Sequence[str]) -> Path | None:
+    """Return a source file of this folder compiled for this machine; None without a compiler, or when it failed."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        return None
+    source = Path(__file__).with_name(name)
+    key = hashlib.sha256(repr((source.read_bytes(), _FLAGS, defines, compiler, _processor())).encode()).hexdigest()[:16]
+    library = _cache_folder() / f"{source.stem}-{key}.so"
+    if not library.exists() and not _compile([compiler, *_FLAGS, *defines, str(source), "-lm"], library):
+        return None
+    return library
 
 
 def _cache_folder() -> Path:

@@ -7,12 +7,13 @@ K key-value heads, D head width, V vocabulary, N selected rows.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bessemer.engine.fused import add_norm, gate, norm, rotate
 from bessemer.engine.lora import Adapter, LoraLinear, Site
 from bessemer.engine.weights import LayerWeights, ModelConfig, Weights
 
@@ -81,7 +82,7 @@ class Network:
         for layer in range(first_layer, config.n_layers):
             x, delta = self._block(layer, x, delta, attention, routes, local if config.windows[layer] else rotary)
         assert delta is not None
-        return _add_norm(x, delta, weights.norm, config.norm_eps)[1]
+        return add_norm(x, delta, weights.norm, config.norm_eps)[1]
 
     def logits(self, hidden_NH: Tensor) -> Tensor:
         """Return float32 logits [N, vocab] of selected hidden states."""
@@ -99,25 +100,24 @@ class Network:
         """Run one block: returns the residual stream and what is still to be added to it."""
         config, weights = self.config, self.weights.layers[layer]
         eps = config.norm_eps
-        x_TH, normed = _add_norm(x_TH, delta_TH, weights.attention_norm, eps)
+        x_TH, normed = add_norm(x_TH, delta_TH, weights.attention_norm, eps)
         qkv = _linear(normed, weights.qkv, layer, "qkv", routes)
         q, k, v = (part.unflatten(-1, (-1, config.head_dim)) for part in qkv.split(config.qkv_sizes, dim=-1))
         if weights.q_norm is not None and weights.k_norm is not None:
-            q, k = _norm(q, weights.q_norm, eps), _norm(k, weights.k_norm, eps)
+            q, k = norm(q, weights.q_norm, eps), norm(k, weights.k_norm, eps)
         cos, sin = rotary
-        mixed = attention.attend(layer, _rotate(q, cos, sin), _rotate(k, cos, sin), v)
+        mixed = attention.attend(layer, rotate(q, cos, sin), rotate(k, cos, sin), v)
         delta_TH = _linear(mixed.flatten(1), weights.o, layer, "o", routes)
         if weights.post_attention_norm is not None:
-            delta_TH = _norm(delta_TH, weights.post_attention_norm, eps)
-        x_TH, normed = _add_norm(x_TH, delta_TH, weights.ffn_norm, eps)
+            delta_TH = norm(delta_TH, weights.post_attention_norm, eps)
+        x_TH, normed = add_norm(x_TH, delta_TH, weights.ffn_norm, eps)
         return x_TH, self._feed_forward(layer, normed, weights, routes)
 
     def _feed_forward(self, layer: int, x_TH: Tensor, weights: LayerWeights, routes: Sequence[Route]) -> Tensor:
         gate_up = _linear(x_TH, weights.gate_up, layer, "gate_up", routes)
-        active = _silu_gate(gate_up) if self.config.activation == "silu" else _gelu_gate(gate_up)
-        delta = _linear(active, weights.down, layer, "down", routes)
+        delta = _linear(gate(gate_up, self.config.activation), weights.down, layer, "down", routes)
         if weights.post_ffn_norm is not None:
-            delta = _norm(delta, weights.post_ffn_norm, self.config.norm_eps)
+            delta = norm(delta, weights.post_ffn_norm, self.config.norm_eps)
         return delta
 
 
@@ -179,120 +179,3 @@ def _rotary_table(config: ModelConfig, theta: float, factor: float, dtype: torch
     half = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
     angle = torch.arange(config.context_length, dtype=torch.float32)[:, None] / factor * theta**-half
     return angle.cos().to(dtype), angle.sin().to(dtype)
-
-
-class _Rotate(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x_THD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        ctx.cos, ctx.sin = cos, sin
-        return _rotated(x_THD, cos, sin, 1.0)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return _rotated(grads[0], ctx.cos, ctx.sin, -1.0), None, None
-
-
-def _rotated(x_THD: Tensor, cos: Tensor, sin: Tensor, direction: float) -> Tensor:
-    first, second = x_THD.chunk(2, dim=-1)
-    out = torch.empty(x_THD.shape, dtype=x_THD.dtype)
-    out_first, out_second = out.chunk(2, dim=-1)
-    torch.mul(first, cos, out=out_first).addcmul_(second, sin, value=-direction)
-    torch.mul(second, cos, out=out_second).addcmul_(first, sin, value=direction)
-    return out
-
-
-def _rotate(x_THD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    result: Tensor = _Rotate.apply(x_THD, cos, sin)  # type: ignore[no-untyped-call]
-    return result
-
-
-def _root_mean_square(x: Tensor, eps: float) -> Tensor:
-    """1 / sqrt(mean(x^2) + eps) over the last dimension, float32."""
-    norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-    return norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
-
-
-def _norm_forward(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    inverse = _root_mean_square(x, eps)
-    return (x * inverse).mul_(weight).to(x.dtype), inverse
-
-
-def _norm_backward(dy: Tensor, x: Tensor, inverse: Tensor, weight: Tensor) -> Tensor:
-    """Gradient of weight * x * inverse with respect to x, float32."""
-    unit = x * inverse
-    scaled = dy * weight
-    mean = (scaled * unit).mean(dim=-1, keepdim=True)
-    return scaled.addcmul_(unit, mean, value=-1.0).mul_(inverse)
-
-
-class _Norm(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        normed, inverse = _norm_forward(x, weight, eps)
-        ctx.save_for_backward(x, inverse, weight)
-        return normed
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        x, inverse, weight = ctx.saved_tensors
-        return _norm_backward(grads[0], x, inverse, weight).to(x.dtype), None, None
-
-
-class _AddNorm(torch.autograd.Function):
-    """(x, delta) -> (x + delta, norm(x + delta)): one node instead of two, and one rounding of the summed gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, delta: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-        total = x + delta
-        normed, inverse = _norm_forward(total, weight, eps)
-        ctx.save_for_backward(total, inverse, weight)
-        return total, normed
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        d_total, d_normed = grads
-        total, inverse, weight = ctx.saved_tensors
-        dx = _norm_backward(d_normed, total, inverse, weight).add_(d_total).to(total.dtype)
-        return dx, dx, None, None
-
-
-def _norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    result: Tensor = _Norm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
-    return result
-
-
-def _add_norm(x: Tensor, delta: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    if delta is None:
-        return x, _norm(x, weight, eps)
-    total, normed = _AddNorm.apply(x, delta, weight, eps)  # type: ignore[no-untyped-call]
-    return total, normed
-
-
-class _SiluGate(torch.autograd.Function):
-    """silu(gate) * up of a fused [T, 2 * intermediate]."""
-
-    @staticmethod
-    def forward(ctx: Any, gate_up: Tensor) -> Tensor:
-        ctx.save_for_backward(gate_up)
-        gate, up = gate_up.chunk(2, dim=-1)
-        return F.silu(gate).mul_(up)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (gate_up,) = ctx.saved_tensors
-        gate, up = gate_up.chunk(2, dim=-1)
-        out = torch.empty_like(gate_up)
-        d_gate, d_up = out.chunk(2, dim=-1)
-        torch.mul(grads[0], F.silu(gate), out=d_up)
-        d_gate.copy_(torch.ops.aten.silu_backward(grads[0] * up, gate))
-        return out
-
-
-def _silu_gate(gate_up: Tensor) -> Tensor:
-    result: Tensor = _SiluGate.apply(gate_up)  # type: ignore[no-untyped-call]
-    return result
-
-
-def _gelu_gate(gate_up: Tensor) -> Tensor:
-    gate, up = gate_up.chunk(2, dim=-1)
-    return F.gelu(gate, approximate="tanh") * up
