@@ -133,16 +133,20 @@ def load(
 def matching_prompt(names: Sequence[str]) -> str:
     """Return the small model's prompt for records with these fields.
 
-    For each field, the words that both records share, then those of one record alone: a causal model need not remember
-    the first record while it reads the second, and shared words are read once.
+    First the words that both records share, then those of one record alone, field after field: a causal model need not
+    remember the first record while it reads the second, and shared words are read once.
     """
-    parts = []
-    for field in names:
-        left, right = f"input.left.{field}", f"input.right.{field}"
-        parts.append(
-            f"{{{{common({left}, {right})}}}}\n- {{{{only({left}, {right})}}}}\n+ {{{{only({right}, {left})}}}}"
-        )
-    return "\n".join(parts) + "\nSame?"
+    common, left, right = (" ".join(_compared(side, names)) for side in ("common", "left", "right"))
+    return f"{common}\n- {left}\n+ {right}\nSame?"
+
+
+def _compared(what: str, names: Sequence[str]) -> list[str]:
+    call = {
+        "common": "common(input.left.{0}, input.right.{0})",
+        "left": "only(input.left.{0}, input.right.{0})",
+        "right": "only(input.right.{0}, input.left.{0})",
+    }[what]
+    return ["{{" + call.format(name) + "}}" for name in names]
 
 
 def _pairs(rows: list[JSON], path: Path) -> list[Labelled]:
@@ -307,7 +311,7 @@ def attribute_grammar(known: dict[str, tuple[str, ...]]) -> str:
     return (
         'start: "{" (pair ("," pair)*)? "}"\n'
         f'pair: name ":" "\\"" value "\\""\nname: {alternatives}\n'
-        'value: %regex {"substring_chars": "{{input.escaped}}"}\n'
+        'value: %regex {"substring_words": "{{input.escaped}}"}\n'
     )
 
 

@@ -5,6 +5,7 @@ A turn knows nothing of its task: questions, feedback and requests come in a `Pl
 moment, continues where it stopped.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from bessemer.cli.demo.progress import Progress
 from bessemer.core.content import content_hash
 from bessemer.core.types import JSON, Frozen
 
+_PATIENCE_S = 10
 Feedback = Callable[[Question, Answer], Sequence[JSON]]
 """What people say about an answer: bodies of POST /v1/feedback without the inference id."""
 
@@ -229,10 +231,12 @@ class Turn:
         return work
 
     async def _version_of(self, job_id: str) -> str:
-        """Return the id (`model@hash`) of the version that a job registered."""
-        for version in (await self._app.get("/versions"))["data"]:
-            if (version.get("lineage") or {}).get("job_id") == job_id:
-                return str(version["id"])
+        """Return the id (`model@hash`) of the version that a job registered; the API sees it a moment later."""
+        for _ in range(_PATIENCE_S):
+            for version in (await self._app.get("/versions"))["data"]:
+                if (version.get("lineage") or {}).get("job_id") == job_id:
+                    return str(version["id"])
+            await asyncio.sleep(1.0)
         raise TurnFailed(f"Job {job_id} succeeded, but no version names it.")
 
     async def _evaluate(self, version: str, dataset: str) -> JSON:
