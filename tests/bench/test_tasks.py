@@ -64,7 +64,7 @@ def test_record_pairs_keep_every_shared_field_and_drop_ids(files):
         "left": {"title": "alpha 0", "year": "1990"},
         "right": {"title": "beta 0", "year": "1990"},
     }
-    assert "{{input.left.year}}" in task.prompt
+    assert "{{common(input.left.year, input.right.year)}}" in task.prompt
 
 
 def test_the_recorded_prompt_is_found_from_the_files(files):
