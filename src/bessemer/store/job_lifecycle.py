@@ -29,11 +29,8 @@ def obey(database: Database, job_id: str) -> JobStatus | None:
         return None
     status = JobStatus.CANCELLED if wish is Control.CANCEL else JobStatus.PAUSED
     job_rows.request(database, job_id, None)
-    row = job_rows.get(database, job_id)
     finished_at = time.time() if status is JobStatus.CANCELLED else None
-    # A resumed job runs as a new workflow, told apart by this count.
-    result = (row.result or {}) | {"resumed": (row.result or {}).get("resumed", 0) + 1}
-    job_rows.update(database, job_id, status=status, finished_at=finished_at, result=result)
+    job_rows.update(database, job_id, status=status, finished_at=finished_at)
     job_rows.append_event(database, job_id, f"The job is {status.value}.", level="warn")
     return status
 
