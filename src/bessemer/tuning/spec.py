@@ -22,7 +22,7 @@ class TuneSpec(Frozen, frozen=True):
     """exact: maximise J, the expected reward, or log J, whose gradient stays when the model is confidently wrong."""
     rank: int = 32
     alpha: float | None = None
-    """None: twice the rank."""
+    """None: the rank, a scale of one."""
     first_layer: int = 0
     """Layers below it stay without an adapter: no backward pass there."""
     adapter: str | None = None

@@ -284,7 +284,7 @@ def _adapter(spec: TuneSpec, model: LoadedModel) -> Adapter:
     config = model.network.config
     if spec.adapter is not None:
         return Adapter.load(Path(spec.adapter), config, model.network.dtype)
-    lora = LoraConfig(rank=spec.rank, alpha=spec.alpha or 2.0 * spec.rank, first_layer=spec.first_layer)
+    lora = LoraConfig(rank=spec.rank, alpha=spec.alpha or float(spec.rank), first_layer=spec.first_layer)
     adapter = Adapter(config, lora, model.network.dtype)
     adapter.initialise(spec.seed)
     return adapter
