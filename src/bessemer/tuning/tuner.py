@@ -201,10 +201,9 @@ class Tuner:
         return kept if len(kept) else order
 
     def _learning_rate(self) -> float:
-        """Linear warm-up by steps, then linear decay to zero."""
+        """Linear warm-up, then linear decay to zero, both by the share of the run: a time limit shortens both."""
         spec = self.spec
-        rising = max(1, round(spec.warmup * self.total_steps))
-        warm = min(1.0, (self._progress.step + 1) / rising)
+        warm = min(1.0, max(self.share_done, 1.0 / self.total_steps) / spec.warmup) if spec.warmup else 1.0
         left = (1.0 - self.share_done) / max(1e-9, 1.0 - spec.warmup)
         return spec.peak_learning_rate * self._progress.rate_factor * min(warm, left)
 
