@@ -31,10 +31,12 @@ class ByteTokens:
         return bytes([token]) if token < END else b""
 
 
-def tiny_network(seed: int = 0, *, window: int | None = None, dtype: torch.dtype = torch.float32) -> Network:
+def tiny_network(
+    seed: int = 0, *, window: int | None = None, dtype: torch.dtype = torch.float32, hidden: int = 48
+) -> Network:
     """A network with random weights; with `window` its middle layer attends locally."""
     generator = torch.Generator().manual_seed(seed)
-    layers, hidden, heads, kv_heads, width, intermediate, vocabulary = 3, 48, 6, 2, 8, 64, 260
+    layers, heads, kv_heads, width, intermediate, vocabulary = 3, 6, 2, 8, 64, 260
     config = ModelConfig(
         family="llama",
         n_layers=layers,

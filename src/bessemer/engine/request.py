@@ -96,6 +96,8 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds from submission to the first token."""
     duration_s: float
     """Seconds from submission to the end."""
+    engine_seconds: float
+    """Share of the engine's busy time: each step is split over its requests by the tokens computed. What it costs."""
     version: str
     """Hash of the weights that answered: base and adapter."""
     choice_logprobs: dict[str, float] | None = None

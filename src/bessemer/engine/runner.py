@@ -1,5 +1,7 @@
 """One step of the engine: forward pass over the planned tokens, then sampling, scoring of labels, and delivery."""
 
+import itertools
+import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -44,6 +46,7 @@ class Runner:
         self._scheduler, self._grammars = scheduler, grammars
         self._kernel = load_kernel(network.config, network.dtype, cache.pool.device)
         self._slice = max(_MIN_ROWS, _LOGIT_ELEMENTS // network.config.vocab_size)
+        self._uncharged = 0.0
         self.sampled = 0
         self.prefilled = 0
         self.reused = 0
@@ -55,16 +58,22 @@ class Runner:
 
     def step(self, works: list[Work]) -> None:
         """Run the planned work to the end: afterwards tokens are delivered and finished sequences removed."""
+        started = time.perf_counter()
         base_first = sorted(works, key=lambda work: id(work.sequence.adapter) if work.sequence.adapter else 0)
         with torch.inference_mode():
             hidden_TH = self._forward(base_first)
             picks, trees = _picks(base_first)
             self._count(base_first)
             self._scheduler.finish_step(base_first)
-            self._score_trees(hidden_TH, trees)
-            for start in range(0, len(picks), self._slice):
-                part = picks[start : start + self._slice]
-                self._deliver(part, self._draw(hidden_TH, part))
+            scores = self._score_trees(hidden_TH, trees)
+            slices = [picks[start : start + self._slice] for start in range(0, len(picks), self._slice)]
+            drawn = [token for part in slices for token in self._draw(hidden_TH, part)]
+        charged = time.perf_counter()
+        _charge(base_first, self._uncharged + charged - started)
+        for (sequence, _), values in zip(trees, scores, strict=True):
+            self._answer(sequence, values)
+        self._deliver(picks, drawn)
+        self._uncharged = time.perf_counter() - charged
 
     def _forward(self, works: list[Work]) -> Tensor:
         tokens: list[int] = []
@@ -157,34 +166,31 @@ class Runner:
             return True
         return False
 
-    def _score_trees(self, hidden_TH: Tensor, trees: list[tuple[Sequence, list[int]]]) -> None:
-        """Answer the requests whose labels were computed in this step; each comes with its packed rows."""
+    def _score_trees(self, hidden_TH: Tensor, trees: list[tuple[Sequence, list[int]]]) -> list[list[float]]:
+        """Return per tree the log-probabilities of `tree_pairs`; each tree comes with its packed rows."""
         rows: list[int] = []
         pairs: list[tuple[int, int]] = []
+        sizes: list[int] = []
         for sequence, packed in trees:
             assert sequence.tree is not None
-            pairs += [(len(rows) + row, token) for row, token in tree_pairs(sequence.tree)]
+            found = tree_pairs(sequence.tree)
+            pairs += [(len(rows) + row, token) for row, token in found]
+            sizes.append(len(found))
             rows += packed
-        values: list[float] = []
-        at = 0
+        flat = [0.0] * len(pairs)
         order = sorted(range(len(pairs)), key=lambda i: pairs[i][0])
-        by_row = [pairs[i] for i in order]
+        at = 0
         for start in range(0, len(rows), self._slice):
             stop = at
-            while stop < len(by_row) and by_row[stop][0] < start + self._slice:
+            while stop < len(order) and pairs[order[stop]][0] < start + self._slice:
                 stop += 1
             logits_NV = self._logits(hidden_TH, rows[start : start + self._slice])
-            values += score(logits_NV, [(row - start, token) for row, token in by_row[at:stop]])
+            wanted = [(pairs[i][0] - start, pairs[i][1]) for i in order[at:stop]]
+            for i, value in zip(order[at:stop], score(logits_NV, wanted), strict=True):
+                flat[i] = value
             at = stop
-        flat = [0.0] * len(pairs)
-        for i, value in zip(order, values, strict=True):
-            flat[i] = value
-        at = 0
-        for sequence, _ in trees:
-            assert sequence.tree is not None
-            size = sum(len(path) for path in sequence.tree.paths)
-            self._answer(sequence, flat[at : at + size])
-            at += size
+        ends = list(itertools.accumulate(sizes))
+        return [flat[end - size : end] for end, size in zip(ends, sizes, strict=True)]
 
     def _answer(self, sequence: Sequence, flat: list[float]) -> None:
         constraint, tree = sequence.request.constraint, sequence.tree
@@ -213,6 +219,15 @@ def extend_forced(sequence: Sequence) -> None:
     if forced:
         grammar.consume(forced)
         sequence.tokens += forced
+
+
+def _charge(works: list[Work], seconds: float) -> None:
+    """Split the time of a step over its sequences by the tokens computed; a follower counts as one token."""
+    total = sum(work.rows + len(work.followers) for work in works)
+    for work in works:
+        work.sequence.engine_seconds += seconds * work.rows / total
+        for follower in work.followers:
+            follower.engine_seconds += seconds / total
 
 
 def _picks(works: list[Work]) -> tuple[list[_Pick], list[tuple[Sequence, list[int]]]]:

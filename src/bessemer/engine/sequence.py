@@ -66,6 +66,7 @@ class Sequence:
         self.blocks: list[int] = []
         self.table: Ints = np.zeros(0, np.int32)
         self.first_token: float | None = None
+        self.engine_seconds = 0.0
         self.text = TextStream(request.stop)
         self.logprobs: list[float] = []
         self.forced: list[bool] = []
@@ -173,6 +174,7 @@ class Sequence:
             completion_tokens=len(answered),
             ttft_s=(self.first_token or now) - self._ticket.submitted,
             duration_s=now - self._ticket.submitted,
+            engine_seconds=self.engine_seconds,
             version=self.version,
             choice_logprobs=choice_logprobs,
         )
