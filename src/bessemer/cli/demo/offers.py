@@ -7,6 +7,7 @@ price tells the label. Words get abbreviations and typos; model numbers and quan
 """
 
 import random
+from collections.abc import Sequence
 
 from bessemer.cli.demo.catalogue import Aspect, Product, make_product, twin
 from bessemer.core.content import content_hash
@@ -20,6 +21,8 @@ ABBREVIATIONS = {
     "portable": "port.", "vacuum": "vac", "running": "run.", "internal": "int.", "bottle": "btl",
 }  # fmt: skip
 POSITIVE_SHARE = 0.4
+USUAL_SPELLING = 0.8
+"""Chance that a shop spells a quantity or model number in the usual way."""
 HARD_SHARE = 0.85
 """Share of the negatives that are near twins; the others are unrelated products of one brand."""
 
@@ -80,11 +83,11 @@ def write_offer(product: Product, focus: Aspect, random_: random.Random) -> JSON
     parts = [_noun(product, random_)]
     optional: list[tuple[Aspect | None, float, str]] = [
         (Aspect.MODEL, 0.85, model_text(product, random_)),
-        (Aspect.SIZE, 0.75, size_text(product, random_)),
-        (Aspect.EDITION, 0.55, edition_text(product, random_)),
-        (Aspect.PACK, 0.5 if product.pack > 1 else 0.15, pack_text(product, random_)),
-        (Aspect.BUNDLE, 0.4, bundle_text(product, random_)),
-        (None, 0.5, _shorten(product.colour, random_)),
+        (Aspect.SIZE, 0.5, size_text(product, random_)),
+        (Aspect.EDITION, 0.3, edition_text(product, random_)),
+        (Aspect.PACK, 0.2, pack_text(product, random_)),
+        (Aspect.BUNDLE, 0.2, bundle_text(product, random_)),
+        (None, 0.3, _shorten(product.colour, random_)),
     ]
     parts += [text for aspect, chance, text in optional if aspect is focus or random_.random() < chance]
     head = [product.line] if random_.random() < 0.9 else []
@@ -94,7 +97,7 @@ def write_offer(product: Product, focus: Aspect, random_: random.Random) -> JSON
     if random_.random() < 0.5:
         random_.shuffle(parts)
     title = " ".join(head + parts)
-    title = title.lower() if random_.random() < 0.1 else title
+    title = title.lower() if random_.random() < 0.08 else title
     brand = product.brand if not in_title or random_.random() < 0.5 else ""
     price = f"{product.price * random_.uniform(0.85, 1.15):.2f}" if random_.random() < 0.6 else ""
     return {"title": title, "brand": brand.lower() if title.islower() else brand, "price": price}
@@ -103,15 +106,21 @@ def write_offer(product: Product, focus: Aspect, random_: random.Random) -> JSON
 def model_text(product: Product, random_: random.Random) -> str:
     """Spell the model number: `KX-482B`, `KX482B`, `KX 482 B`, `kx482b`."""
     letters, digits, suffix = product.letters, product.digits, product.suffix
-    return random_.choice(
+    return _spell(
         (
             f"{letters}-{digits}{suffix}",
             f"{letters}{digits}{suffix}",
             f"{letters} {digits}{suffix}",
             f"{letters}-{digits}{'-' if suffix else ''}{suffix}",
             f"{letters}{digits}{suffix}".lower(),
-        )
+        ),
+        random_,
     )
+
+
+def _spell(forms: Sequence[str], random_: random.Random) -> str:
+    """Choose a spelling: the first is the usual one."""
+    return forms[0] if random_.random() < USUAL_SPELLING else random_.choice(forms)
 
 
 _LARGER = {"g": ("kg", 1000.0), "ml": ("l", 1000.0), "GB": ("TB", 1000.0), "m": ("cm", 0.01), "mAh": ("Ah", 1000.0)}
@@ -121,14 +130,14 @@ def size_text(product: Product, random_: random.Random) -> str:
     """Spell the size in one of the units it may come in: `500 g`, `500g`, `0.5 kg`, `27"`."""
     unit, size = product.category.unit, product.size
     if unit == "EU":
-        return random_.choice((f"EU {size:g}", f"size {size:g}", f"sz. {size:g}", f"EUR{size:g}"))
-    forms = [f"{size:g} {unit}", f"{size:g}{unit}", f"{size:g}{unit.lower()}"]
+        return _spell((f"EU{size:g}", f"EU {size:g}", f"size {size:g}", f"sz. {size:g}"), random_)
+    forms = [f"{size:g}{unit}", f"{size:g} {unit}", f"{size:g}{unit.lower()}"]
     if unit == "in":
         forms += [f'{size:g}"', f"{size:g}-inch", f"{size:g} inch"]
     if unit in _LARGER:
         larger, factor = _LARGER[unit]
         forms += [f"{size / factor:g} {larger}", f"{size / factor:g}{larger}"]
-    return random_.choice(forms)
+    return _spell(forms, random_)
 
 
 def edition_text(product: Product, random_: random.Random) -> str:
@@ -136,23 +145,23 @@ def edition_text(product: Product, random_: random.Random) -> str:
     number = product.edition
     ordinal = ("1st", "2nd", "3rd", "4th")[number - 1]
     roman = ("I", "II", "III", "IV")[number - 1]
-    return random_.choice((f"Gen {number}", f"{ordinal} gen", f"Mk {roman}", f"V{number}", f"{ordinal} generation"))
+    return _spell((f"V{number}", f"Gen {number}", f"{ordinal} gen", f"Mk {roman}", f"{ordinal} generation"), random_)
 
 
 def pack_text(product: Product, random_: random.Random) -> str:
     """Spell the number of pieces: `pack of 4`, `4-pack`, `4 pcs`, `x4`; one piece is `single` or `1 pc`."""
     count = product.pack
     if count == 1:
-        return random_.choice(("single", "1 pc", "1-pack", "x1"))
-    return random_.choice((f"pack of {count}", f"{count}-pack", f"{count} pcs", f"x{count}", f"set of {count}"))
+        return _spell(("1-pack", "single", "1 pc", "x1"), random_)
+    return _spell((f"{count}-pack", f"pack of {count}", f"{count} pcs", f"x{count}", f"set of {count}"), random_)
 
 
 def bundle_text(product: Product, random_: random.Random) -> str:
     """Say whether the accessory is included: `incl. charger`, `w/ charger` or `without charger`, `w/o charger`."""
     accessory = product.category.accessory
     if product.bundle:
-        return random_.choice((f"with {accessory}", f"incl. {accessory}", f"w/ {accessory}", f"+ {accessory}"))
-    return random_.choice((f"without {accessory}", f"w/o {accessory}", f"no {accessory}", f"excl. {accessory}"))
+        return _spell((f"with {accessory}", f"incl. {accessory}", f"w/ {accessory}", f"+ {accessory}"), random_)
+    return _spell((f"without {accessory}", f"w/o {accessory}", f"no {accessory}", f"excl. {accessory}"), random_)
 
 
 def _noun(product: Product, random_: random.Random) -> str:
@@ -162,9 +171,9 @@ def _noun(product: Product, random_: random.Random) -> str:
 def _shorten(text: str, random_: random.Random) -> str:
     """Abbreviate or mistype a noun or colour now and then; quantities and model numbers never come through here."""
     chance = random_.random()
-    if chance < 0.25:
+    if chance < 0.2:
         return ABBREVIATIONS.get(text) or " ".join(ABBREVIATIONS.get(word, word) for word in text.split(" "))
-    if chance < 0.4 and len(text) >= 5:
+    if chance < 0.3 and len(text) >= 5:
         return _mistype(text, random_)
     return text
 
