@@ -145,3 +145,10 @@ def test_budget_splits_longest_first() -> None:
     assert sorted(i for group in groups for i in group) == list(range(len(trees)))
     assert all(len(group) == 1 or sum(trees[i].cost for i in group) <= 60 for group in groups)
     assert trees[groups[0][0]].cost == max(tree.cost for tree in trees)
+
+
+def test_training_without_a_compiler_gives_the_same(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    trees = random_trees(6)
+    compiled = gradient(trainer_of(network), trees)
+    monkeypatch.setattr("bessemer.tuning.packing.tree_kernel", lambda config, dtype: None)
+    torch.testing.assert_close(gradient(trainer_of(network), trees), compiled, atol=1e-4, rtol=1e-3)

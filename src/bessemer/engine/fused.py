@@ -7,6 +7,7 @@ tensors are not on the CPU. Norm weights are float32 and frozen.
 import ctypes
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -61,7 +62,7 @@ _SIGNATURES: dict[str, list[Any]] = {
 def _library(dtype: torch.dtype) -> dict[str, _Native] | None:
     if dtype not in (torch.bfloat16, torch.float32):
         return None
-    path = compiled_library("fused.c", ["-DSTORED_BF16"] if dtype is torch.bfloat16 else [])
+    path = compiled_library(Path(__file__).with_name("fused.c"), ["-DSTORED_BF16"] if dtype is torch.bfloat16 else [])
     if path is None:
         return None
     library = ctypes.CDLL(str(path))

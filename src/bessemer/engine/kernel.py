@@ -60,7 +60,7 @@ def load_kernel(config: ModelConfig, dtype: torch.dtype, device: torch.device) -
         f"-DBLOCK={BLOCK}",
         *(["-DSTORED_BF16"] if dtype is torch.bfloat16 else []),
     ]
-    library = compiled_library("attention.c", defines)
+    library = compiled_library(Path(__file__).with_name("attention.c"), defines)
     if library is None:
         return None
     function = ctypes.CDLL(str(library)).attend
@@ -73,12 +73,11 @@ def load_kernel(config: ModelConfig, dtype: torch.dtype, device: torch.device) -
     return call
 
 
-def compiled_library(name: str, defines: Sequence[str]) -> Path | None:
-    """Return a source file of this folder compiled for this machine; None without a compiler, or when it failed."""
+def compiled_library(source: Path, defines: Sequence[str]) -> Path | None:
+    """Return a C source file compiled for this machine; None without a compiler, or when it failed."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         return None
-    source = Path(__file__).with_name(name)
     key = hashlib.sha256(repr((source.read_bytes(), _FLAGS, defines, compiler, _processor())).encode()).hexdigest()[:16]
     library = _cache_folder() / f"{source.stem}-{key}.so"
     if not library.exists() and not _compile([compiler, *_FLAGS, *defines, str(source), "-lm"], library):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bessemer.engine.weights import ModelConfig
+from bessemer.tuning.tree_kernel import CompiledTreeAttend, TreeLayout, tree_kernel
 
 
 class Tree(NamedTuple):
@@ -172,6 +173,8 @@ class TreeAttention:
         root_distance = torch.arange(root)[:, None] - torch.arange(root)[None, :]
         own = real.flatten().nonzero().squeeze(1)
         self._windows = config.windows
+        self._config = config
+        self._start_N, self._size_N = torch.tensor(starts), torch.tensor(list(sizes))
         self._shapes = {
             window: _Shape(
                 root=root,
@@ -187,8 +190,23 @@ class TreeAttention:
 
     def attend(self, layer: int, q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor) -> Tensor:
         """See `bessemer.engine.network.Attention`."""
-        result: Tensor = _TreeAttend.apply(q_THD, k_TKD, v_TKD, self._shapes[self._windows[layer]])  # type: ignore[no-untyped-call]
+        shape = self._shapes[self._windows[layer]]
+        kernel = tree_kernel(self._config, q_THD.dtype) if q_THD.device.type == "cpu" else None
+        if kernel is not None:
+            compiled: Tensor = CompiledTreeAttend.apply(  # type: ignore[no-untyped-call]
+                q_THD, k_TKD, v_TKD, kernel, self._layouts(shape)
+            )
+            return compiled
+        result: Tensor = _TreeAttend.apply(q_THD, k_TKD, v_TKD, shape)  # type: ignore[no-untyped-call]
         return result
+
+    def _layouts(self, shape: _Shape) -> list[TreeLayout]:
+        """The trees, and the root as a tree of its own."""
+        root, scale = shape.root, shape.scale
+        layouts = [TreeLayout(root, self._start_N, self._size_N, shape.mask_NLS, scale)]
+        if root:
+            layouts.append(TreeLayout(0, torch.tensor([0]), torch.tensor([root]), shape.root_mask, scale))
+        return layouts
 
 
 def _paths(parents: Sequence[int]) -> Tensor:
