@@ -9,6 +9,7 @@ The labels of a test file are returned apart from its inputs, so that only the f
 """
 
 import gzip
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -58,8 +59,9 @@ class Recorded(Frozen, frozen=True):
 
     path: Path
     prompt: str
-    """Template that renders an item's input to exactly the prompt that was recorded."""
-    prompt_field: str
+    """Template that renders an item's input to exactly the prompt that was recorded, when `prompt_field` is set."""
+    prompt_field: str | None
+    """None: how the recorded prompts were made is not known; answers are found by their key alone."""
     answer_field: str
     key_field: str | None
     answers: dict[str, str]
@@ -98,8 +100,11 @@ def read_rows(path: Path) -> list[JSON]:
 
 def _decode(line: str, path: Path, number: int) -> JSON:
     try:
-        return msgspec.json.decode(line, type=dict)
-    except msgspec.DecodeError as error:
+        row = json.loads(line)  # unlike strict JSON, such files may hold NaN
+        if isinstance(row, dict):
+            return row
+        raise ValueError("it is something else")
+    except ValueError as error:
         raise InvalidRequest(f"{path.name} line {number} is not a JSON object: {error}.", param="path") from error
 
 
@@ -215,20 +220,21 @@ def _recorded_pairs(path: Path, test: list[Labelled]) -> Recorded:
     keyed = [(by_id[row["pair_id"]], row["prompt"]) for row in rows if row.get("pair_id") in by_id]
     if not keyed:
         raise InvalidRequest(f"{path.name} shares no pair_id with the test file.", param="recorded")
+    template = infer_template(keyed)
     return Recorded(
         path=path,
-        prompt=infer_template(keyed),
-        prompt_field="prompt",
+        prompt=template or matching_prompt(list(keyed[0][0]["left"])),
+        prompt_field="prompt" if template else None,
         answer_field="recorded_answer",
         key_field="pair_id",
         answers={row["pair_id"]: row["recorded_answer"] for row in rows if row.get("pair_id") in by_id},
     )
 
 
-def infer_template(examples: Sequence[tuple[JSON, str]]) -> str:
+def infer_template(examples: Sequence[tuple[JSON, str]]) -> str | None:
     """Find the template that renders each record pair to its prompt, by trying one field after the other.
 
-    Raises InvalidRequest when no template explains at least 99 in 100 of the examples.
+    None when no template explains at least 99 in 100 of the examples.
     """
     record, _ = examples[0]
     for field in record["left"]:
@@ -236,7 +242,7 @@ def infer_template(examples: Sequence[tuple[JSON, str]]) -> str:
             template = _template_of(sample, prompt, field)
             if template and _explained(template, field, examples) >= 0.99:
                 return template
-    raise InvalidRequest("The recorded prompts do not follow from the test file's fields.", param="recorded")
+    return None
 
 
 def _template_of(record: JSON, prompt: str, field: str) -> str | None:
@@ -263,9 +269,12 @@ def _attributes_task(name: str, train_rows: list[JSON], test_rows: list[JSON], r
     recorded = None
     if recorded_path:
         rows = read_rows(recorded_path)
-        field = next((key for key in rows[0] if key.endswith("_output")), None)
+        field = next((key for key in rows[0] if key == "recorded_answer" or key.endswith("_output")), None)
         if field is None:
-            raise InvalidRequest(f"{recorded_path.name} has no field that ends in '_output'.", param="recorded")
+            raise InvalidRequest(
+                f"{recorded_path.name} has neither 'recorded_answer' nor a field that ends in '_output'.",
+                param="recorded",
+            )
         recorded = Recorded(
             path=recorded_path,
             prompt="{{input.title}}",

@@ -75,6 +75,20 @@ def test_the_recorded_prompt_is_found_from_the_files(files):
     assert case.covered == {f"test-{i}" for i in range(6)}
 
 
+def test_recorded_prompts_of_unknown_make_are_found_by_key(files, tmp_path):
+    train, test, _ = files
+    rows = [{"prompt": f"text {i}", "recorded_answer": "No", "pair_id": f"a{i}#b{i}", "label": 1} for i in (101, 102)]
+    task = tasks.load("any", train, test, write(tmp_path / "odd.jsonl", rows))
+    assert task.recorded.prompt_field is None
+    assert task.recorded.answers == {"a101#b101": "No", "a102#b102": "No"}
+
+
+def test_missing_numbers_are_empty(files, tmp_path):
+    train, _, _ = files
+    task = tasks.load("any", train, write(tmp_path / "nan.jsonl", [record(1, 1, year=float("nan"))]))
+    assert task.test[0].item.input["right"]["year"] == ""
+
+
 def test_titles_alone_use_the_very_recorded_prompt(files, tmp_path):
     task = tasks.load("any", *files, fields="titles")
     options = Options(fields="titles", recorded_price="p")
