@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bessemer.engine.fused import add_norm, gate, norm, rotate
+from bessemer.engine.logits import float32_logits
 from bessemer.engine.lora import Adapter, LoraLinear, Site
 from bessemer.engine.weights import LayerWeights, ModelConfig, Weights
 
@@ -85,8 +86,8 @@ class Network:
         return add_norm(x, delta, weights.norm, config.norm_eps)[1]
 
     def logits(self, hidden_NH: Tensor) -> Tensor:
-        """Return float32 logits [N, vocab] of selected hidden states."""
-        return F.linear(hidden_NH, self.weights.head).float()
+        """Return float32 logits [N, vocab] of selected hidden states; see `float32_logits`."""
+        return float32_logits(hidden_NH, self.weights.head)
 
     def _block(
         self,

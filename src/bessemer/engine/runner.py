@@ -14,6 +14,7 @@ from bessemer.engine.cache import BlockCache
 from bessemer.engine.choices import choose, label_scores, tree_pairs
 from bessemer.engine.constraint import Grammars
 from bessemer.engine.kernel import load_kernel
+from bessemer.engine.logits import exact_logits
 from bessemer.engine.network import Network, Route
 from bessemer.engine.request import Choices
 from bessemer.engine.sampling import Drawn, Row, sample, score
@@ -186,11 +187,18 @@ class Runner:
                 stop += 1
             logits_NV = self._logits(hidden_TH, rows[start : start + self._slice])
             wanted = [(pairs[i][0] - start, pairs[i][1]) for i in order[at:stop]]
+            self._make_exact(logits_NV, hidden_TH, rows[start : start + self._slice], wanted)
             for i, value in zip(order[at:stop], score(logits_NV, wanted), strict=True):
                 flat[i] = value
             at = stop
         ends = list(itertools.accumulate(sizes))
         return [flat[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+
+    def _make_exact(self, logits_NV: Tensor, hidden_TH: Tensor, rows: list[int], wanted: list[tuple[int, int]]) -> None:
+        """Free the logits of labels, however unlikely, from the rounding of the weights' type."""
+        row_P, token_P = torch.tensor(wanted, device=hidden_TH.device).unbind(1)
+        packed_P = torch.tensor(rows, device=hidden_TH.device)[row_P]
+        logits_NV[row_P, token_P] = exact_logits(hidden_TH, self._network.weights.head, packed_P, token_P)
 
     def _answer(self, sequence: Sequence, flat: list[float]) -> None:
         constraint, tree = sequence.request.constraint, sequence.tree
