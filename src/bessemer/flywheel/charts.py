@@ -165,7 +165,7 @@ def _band(series: Series, axes: _Axes, index: int) -> str:
 def bar_chart(chart: BarChart) -> str:
     """Draw horizontal bars. With `log`, the axis is logarithmic over the positive values."""
     known = [bar.value for bar in chart.bars if bar.value is not None and bar.value > 0]
-    row, name_width, text_width = 34, 140, 150
+    row, name_width, text_width = 34, 160, 150
     room = WIDTH - name_width - text_width
     low = min(known) / 3 if chart.log and known else 0.0
     high = max(known, default=1.0)

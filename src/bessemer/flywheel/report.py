@@ -30,7 +30,7 @@ th{color:var(--muted);font-size:14px;font-weight:600;white-space:nowrap}
 th:first-child,td:first-child,.text td,.text th{text-align:left}
 td small{color:var(--muted);display:block;font-size:13px;white-space:nowrap}
 .badge{border:1px solid var(--line);border-radius:4px;color:var(--muted);font-size:12px;margin-left:6px;padding:1px 6px}
-.charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,460px),1fr));gap:24px}
+.charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,400px),1fr));gap:24px}
 figure{background:var(--panel);border:1px solid var(--line);border-radius:8px;margin:0;padding:14px 16px}
 figcaption{font-weight:600;margin-bottom:6px}svg{display:block;height:auto;width:100%;overflow:visible}
 svg text{fill:var(--ink);font:13px system-ui,-apple-system,"Segoe UI",sans-serif;font-variant-numeric:tabular-nums}
