@@ -21,7 +21,7 @@ ABBREVIATIONS = {
     "portable": "port.", "vacuum": "vac", "running": "run.", "internal": "int.", "bottle": "btl",
 }  # fmt: skip
 POSITIVE_SHARE = 0.4
-USUAL_SPELLING = 0.95
+USUAL_SPELLING = 0.85
 """Chance that a shop spells a quantity or model number in the usual way."""
 HARD_SHARE = 0.6
 """Share of the negatives that are near twins; the others are unrelated products of one brand."""
@@ -83,11 +83,11 @@ def write_offer(product: Product, focus: Aspect, random_: random.Random) -> JSON
     parts = [_noun(product, random_)]
     optional: list[tuple[Aspect | None, float, str]] = [
         (Aspect.MODEL, 0.85, model_text(product, random_)),
-        (Aspect.SIZE, 0.25, size_text(product, random_)),
-        (Aspect.EDITION, 0.1, edition_text(product, random_)),
+        (Aspect.SIZE, 0.35, size_text(product, random_)),
+        (Aspect.EDITION, 0.15, edition_text(product, random_)),
         (Aspect.PACK, 0.1, pack_text(product, random_)),
         (Aspect.BUNDLE, 0.1, bundle_text(product, random_)),
-        (None, 0.15, _shorten(product.colour, random_)),
+        (None, 0.25, _shorten(product.colour, random_)),
     ]
     parts += [text for aspect, chance, text in optional if aspect is focus or random_.random() < chance]
     head = [product.line] if random_.random() < 0.9 else []
