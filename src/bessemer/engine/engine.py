@@ -66,6 +66,7 @@ class Engine:
         running requests and of prefixes kept for reuse.
         """
         network, tokens = model if isinstance(model, LoadedModel) else load_model(model)
+        network.pack()
         config = network.config
         self.network = network
         self.tokenizer = tokens

@@ -18,6 +18,9 @@ from bessemer.engine.logits import float32_logits
 from bessemer.engine.lora import Adapter, LoraLinear, Site
 from bessemer.engine.weights import LayerWeights, ModelConfig, Weights
 
+_PACKED_ROWS = 64
+"""Rows of a product that the packed layout is chosen for."""
+
 
 class Attention(Protocol):
     """Who attends to whom."""
@@ -43,6 +46,7 @@ class Network:
         self.weights = weights
         self.dtype: torch.dtype = weights.embedding.dtype
         self.fingerprint = weights.fingerprint
+        self._packed: dict[int, Tensor] = {}
         config = weights.config
         self._rotary = _rotary_table(config, config.rope_theta, config.rope_factor, self.dtype)
         self._rotary_local = (
@@ -89,6 +93,41 @@ class Network:
         """Return float32 logits [N, vocab] of selected hidden states; see `float32_logits`."""
         return float32_logits(hidden_NH, self.weights.head)
 
+    def pack(self) -> None:
+        """Keep the blocks' matrices a second time, in the processor's layout for bfloat16 products without gradients.
+
+        Results stay equal to the bit; a product of few rows is a quarter faster. Call it again after changing weights.
+        """
+        if self.dtype is not torch.bfloat16 or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            return
+        for layer in self.weights.layers:
+            for weight in (layer.qkv, layer.o, layer.gate_up, layer.down):
+                if weight.device.type == "cpu":
+                    self._packed[weight.data_ptr()] = torch.ops.mkldnn._reorder_linear_weight(weight, _PACKED_ROWS)
+
+    def _product(self, x_TI: Tensor, weight_OI: Tensor) -> Tensor:
+        packed = None if torch.is_grad_enabled() else self._packed.get(weight_OI.data_ptr())
+        if packed is None:
+            return F.linear(x_TI, weight_OI)
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(x_TI, packed, None, "none", [], "")
+        return result
+
+    def _linear(self, x_TI: Tensor, weight_OI: Tensor, layer: int, site: Site, routes: Sequence[Route]) -> Tensor:
+        if not routes:
+            return self._product(x_TI, weight_OI)
+        if len(routes) == 1 and routes[0].stop - routes[0].start == x_TI.shape[0] and torch.is_grad_enabled():
+            parameters = routes[0].adapter.site(layer, site)
+            if parameters is not None and routes[0].adapter.trainable:
+                result: Tensor = LoraLinear.apply(x_TI, weight_OI, parameters)  # type: ignore[no-untyped-call]
+                return result
+        y_TO = self._product(x_TI, weight_OI)
+        for adapter, start, stop in routes:
+            parameters = adapter.site(layer, site)
+            if parameters is not None:
+                hidden = F.linear(x_TI[start:stop], parameters.compute_a)
+                y_TO[start:stop].addmm_(hidden, parameters.compute_b.t())
+        return y_TO
+
     def _block(
         self,
         layer: int,
@@ -102,21 +141,21 @@ class Network:
         config, weights = self.config, self.weights.layers[layer]
         eps = config.norm_eps
         x_TH, normed = add_norm(x_TH, delta_TH, weights.attention_norm, eps)
-        qkv = _linear(normed, weights.qkv, layer, "qkv", routes)
+        qkv = self._linear(normed, weights.qkv, layer, "qkv", routes)
         q, k, v = (part.unflatten(-1, (-1, config.head_dim)) for part in qkv.split(config.qkv_sizes, dim=-1))
         if weights.q_norm is not None and weights.k_norm is not None:
             q, k = norm(q, weights.q_norm, eps), norm(k, weights.k_norm, eps)
         cos, sin = rotary
         mixed = attention.attend(layer, rotate(q, cos, sin), rotate(k, cos, sin), v)
-        delta_TH = _linear(mixed.flatten(1), weights.o, layer, "o", routes)
+        delta_TH = self._linear(mixed.flatten(1), weights.o, layer, "o", routes)
         if weights.post_attention_norm is not None:
             delta_TH = norm(delta_TH, weights.post_attention_norm, eps)
         x_TH, normed = add_norm(x_TH, delta_TH, weights.ffn_norm, eps)
         return x_TH, self._feed_forward(layer, normed, weights, routes)
 
     def _feed_forward(self, layer: int, x_TH: Tensor, weights: LayerWeights, routes: Sequence[Route]) -> Tensor:
-        gate_up = _linear(x_TH, weights.gate_up, layer, "gate_up", routes)
-        delta = _linear(gate(gate_up, self.config.activation), weights.down, layer, "down", routes)
+        gate_up = self._linear(x_TH, weights.gate_up, layer, "gate_up", routes)
+        delta = self._linear(gate(gate_up, self.config.activation), weights.down, layer, "down", routes)
         if weights.post_ffn_norm is not None:
             delta = norm(delta, weights.post_ffn_norm, self.config.norm_eps)
         return delta
@@ -156,23 +195,6 @@ def _causal_mask(length: int, window: int | None) -> Tensor:
 
 
 # -- parts ------------------------------------------------------------------------------------------------------------
-
-
-def _linear(x_TI: Tensor, weight_OI: Tensor, layer: int, site: Site, routes: Sequence[Route]) -> Tensor:
-    if not routes:
-        return F.linear(x_TI, weight_OI)
-    if len(routes) == 1 and routes[0].stop - routes[0].start == x_TI.shape[0] and torch.is_grad_enabled():
-        parameters = routes[0].adapter.site(layer, site)
-        if parameters is not None and routes[0].adapter.trainable:
-            result: Tensor = LoraLinear.apply(x_TI, weight_OI, parameters)  # type: ignore[no-untyped-call]
-            return result
-    y_TO = F.linear(x_TI, weight_OI)
-    for adapter, start, stop in routes:
-        parameters = adapter.site(layer, site)
-        if parameters is not None:
-            hidden = F.linear(x_TI[start:stop], parameters.compute_a)
-            y_TO[start:stop].addmm_(hidden, parameters.compute_b.t())
-    return y_TO
 
 
 def _rotary_table(config: ModelConfig, theta: float, factor: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
