@@ -5,6 +5,7 @@ Answers are appended to a journal as they come, so that an interrupted applicati
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from bessemer.core.types import JSON, Frozen
 _START_S = 120.0
 _STOP_S = 30.0
 _POLL_S = 1.0
+_PID_FILE = "server.pid"
 FINISHED = ("succeeded", "failed", "cancelled")
 Notice = Callable[[int, int, str], None]
 """Called with (done, total, what): total 0 when it is not known."""
@@ -88,11 +90,13 @@ class Server:
 
     def __enter__(self) -> "Server":
         self._data.mkdir(parents=True, exist_ok=True)
+        stop_orphan(self._data)
         (self._data / "server.url").unlink(missing_ok=True)
         command = [sys.executable, "-m", "bessemer", "up", "--port", "0"]
         command += ["--data", str(self._data), "--config", str(self._config)]
         with (self._data / "server.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)  # noqa: S603
+        (self._data / _PID_FILE).write_text(str(self._process.pid))
         deadline = time.monotonic() + _START_S
         while not (self._data / "server.url").exists():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -128,6 +132,20 @@ class Server:
     def log_tail(self, lines: int = 15) -> str:
         """Return the end of the server's log."""
         return "\n".join((self._data / "server.log").read_text(errors="replace").splitlines()[-lines:])
+
+
+def stop_orphan(data: Path) -> None:
+    """Stop the server that an application which was killed left behind on this data folder."""
+    pid = (data / _PID_FILE).read_text() if (data / _PID_FILE).exists() else ""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") if pid else []
+    except OSError:
+        return
+    deadline = time.monotonic() + _STOP_S
+    if str(data).encode() in command:
+        os.kill(int(pid), signal.SIGTERM)
+        while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
 
 
 class Application:
