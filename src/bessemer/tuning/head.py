@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bessemer.engine.logits import exact_logits, float32_logits
+
 _CHUNK_ELEMENTS = 1 << 23
 """Logits per chunk: 32 MB in float32."""
 
@@ -22,11 +24,12 @@ class _TokenLogprobs(torch.autograd.Function):
         best_N = torch.empty(len(hidden_NH), dtype=torch.long)
         normaliser_N = torch.empty(len(hidden_NH))
         for start, stop, edges in _chunks(len(hidden_NH), head_VH, row_E):
-            logits = _logits(hidden_NH[start:stop], head_VH)
+            # As the sampler computes them: rounded logits would make margins between labels coarse.
+            logits = float32_logits(hidden_NH[start:stop], head_VH)
             torch.logsumexp(logits, dim=-1, out=normaliser_N[start:stop])
             best_N[start:stop] = logits.argmax(-1)
             rows = row_E[edges]
-            logprob_E[edges] = logits[rows - start, token_E[edges]] - normaliser_N[rows]
+            logprob_E[edges] = exact_logits(hidden_NH, head_VH, rows, token_E[edges]) - normaliser_N[rows]
         ctx.save_for_backward(hidden_NH, head_VH, row_E, token_E, normaliser_N)
         ctx.mark_non_differentiable(best_N)
         return logprob_E, best_N
@@ -38,7 +41,7 @@ class _TokenLogprobs(torch.autograd.Function):
         total_N = torch.zeros(len(hidden_NH)).index_add(0, row_E, grad_E)
         d_hidden = torch.empty_like(hidden_NH)
         for start, stop, edges in _chunks(len(hidden_NH), head_VH, row_E):
-            logits = _logits(hidden_NH[start:stop], head_VH)
+            logits = F.linear(hidden_NH[start:stop], head_VH).float()
             d_logits = logits.sub_(normaliser_N[start:stop, None]).exp_().mul_(-total_N[start:stop, None])
             d_logits.index_put_((row_E[edges] - start, token_E[edges]), grad_E[edges], accumulate=True)
             d_hidden[start:stop] = d_logits.to(head_VH.dtype) @ head_VH
@@ -50,10 +53,6 @@ def token_logprobs(hidden_NH: Tensor, head_VH: Tensor, row_E: Tensor, token_E: T
     order = torch.argsort(row_E, stable=True)
     logprob, best = _TokenLogprobs.apply(hidden_NH, head_VH, row_E[order], token_E[order])  # type: ignore[no-untyped-call]
     return logprob[torch.argsort(order)], best
-
-
-def _logits(hidden_NH: Tensor, head_VH: Tensor) -> Tensor:
-    return F.linear(hidden_NH, head_VH).float()
 
 
 def _chunks(rows: int, head_VH: Tensor, row_E: Tensor) -> list[tuple[int, int, slice]]:
