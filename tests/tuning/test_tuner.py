@@ -16,7 +16,15 @@ from bessemer.tuning.spec import TuneSpec
 from bessemer.tuning.tuner import Tuner
 
 BASE = TuneSpec(
-    base="tiny", method="exact", choices=("Yes", "No"), rank=4, epochs=2, batch_size=4, learning_rate=2e-2, warmup=0.0
+    base="tiny",
+    method="exact",
+    choices=("Yes", "No"),
+    rank=4,
+    alpha=8.0,
+    epochs=2,
+    batch_size=4,
+    learning_rate=2e-2,
+    warmup=0.0,
 )
 
 
