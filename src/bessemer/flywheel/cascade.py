@@ -283,8 +283,10 @@ def _choose(
     assert scored.large_quality is not None and scored.large_terms is not None
     if request.rule == "loss":
         small, large = scored.small_quality[rest], scored.large_quality[rest]
+        # The mean loss of an F1 task is one of right answers; rule `f1` bounds F1 itself.
+        metric = "accuracy" if request.metric == "f1" else request.metric
         return risk.choose_by_loss(
-            scores, small, large, alpha=alpha, delta=delta, grid=grid, metric=request.metric, dataset_sha256=sha
+            scores, small, large, alpha=alpha, delta=delta, grid=grid, metric=metric, dataset_sha256=sha
         )
     small, large = scored.small_terms[rest], scored.large_terms[rest]
     if request.rule == "bootstrap":
