@@ -16,7 +16,7 @@ class Wire(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class StrictWire(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Base of request bodies: an unknown or unsupported option is refused, never ignored (gateway.md G24)."""
+    """Base of request bodies: an unknown or unsupported option is refused, never ignored."""
 
 
 # -- chat completions -------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ class SupervisedHyperparameters(StrictWire):
 
 
 class ReinforcementHyperparameters(StrictWire):
-    """OpenAI's reinforcement hyperparameters (tuning.md §2.1)."""
+    """OpenAI's reinforcement hyperparameters."""
 
     n_epochs: AutoInt = "auto"
     batch_size: AutoInt = "auto"

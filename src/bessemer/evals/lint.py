@@ -1,4 +1,4 @@
-"""Adversarial lint: answers that deserve nothing, graded before training starts (tuning.md T18).
+"""Adversarial lint: answers that deserve nothing, graded before training starts.
 
 A grader that pays for an empty answer, an echo or every label at once will be paid for exactly that by reinforcement.
 Each probe is graded on the same items as the honest reference answers, and reported when it earns a large part of what

@@ -1,6 +1,6 @@
 """Durable workflows of evaluations and cascades: the only place of the flywheel that knows DBOS.
 
-Each workflow is a few idempotent steps (style.md D1-D9): what a step has done so far lies in the job's folder, so a
+Each workflow is a few idempotent steps: what a step has done so far lies in the job's folder, so a
 killed process repeats at most the item it was at.
 """
 

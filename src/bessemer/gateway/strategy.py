@@ -109,7 +109,7 @@ class Strategy:
                 yield chunk
 
     def _trusted(self, exchange: Exchange, step: Step, leg: Leg) -> bool:
-        # A threshold means something only for the version whose confidence was calibrated (gateway.md G23).
+        # A threshold means something only for the version whose confidence was calibrated.
         if step.calibration is None or step.threshold is None or step.calibration.version == leg.call.version.id:
             return True
         _log.warning(

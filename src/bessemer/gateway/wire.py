@@ -124,7 +124,7 @@ class EventStream:
                 if (event := self._piece(chunk)) is not None:
                     yield event
         except BessemerError as error:
-            # Too late for a status and for another target: one terminal error event, never [DONE] (gateway.md G14).
+            # Too late for a status and for another target: one terminal error event, never [DONE].
             yield _event(error.body())
             return
         for event in self._closing():

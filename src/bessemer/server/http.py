@@ -81,7 +81,7 @@ class BytesResponse(JSONResponse):
 class EventStream:
     """Server-sent events, given as ready bytes by a generator that has already produced its first one inside.
 
-    When the client leaves, the generator is closed at once, which cancels the provider behind it (gateway.md G16).
+    When the client leaves, the generator is closed at once, which cancels the provider behind it.
     """
 
     __slots__ = ("events", "headers")

@@ -1,4 +1,4 @@
-"""Advantages and token losses as pure functions (formulas and golden vectors: docs/tuning.md).
+"""Advantages and token losses as pure functions.
 
 Shape suffixes: G one group of samples of the same prompt, T tokens. Rewards of unscorable samples are NaN: they take no
 part in the baseline and get advantage 0.

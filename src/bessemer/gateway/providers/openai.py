@@ -229,7 +229,7 @@ def _parse(model: Model, data: bytes) -> _Answer:
     except msgspec.DecodeError as error:
         raise ProviderError(f"{model.name!r}: the upstream's answer is not OpenAI's: {error}.") from error
     if answer.error is not None:
-        # An error inside a 200 is an error (gateway.md G14).
+        # An error inside a 200 is an error.
         raise ProviderError(f"{model.name!r}: the upstream failed: {_error_text(data)[0]}", code="upstream_error")
     return answer
 

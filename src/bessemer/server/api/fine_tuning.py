@@ -1,4 +1,4 @@
-"""OpenAI's fine-tuning jobs (tuning.md §2.1). Handlers write job rows; the worker process runs them."""
+"""OpenAI's fine-tuning jobs. Handlers write job rows; the worker process runs them."""
 
 import asyncio
 import time

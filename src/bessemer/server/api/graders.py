@@ -1,4 +1,4 @@
-"""OpenAI's grader endpoints (tuning.md §2.3)."""
+"""OpenAI's grader endpoints."""
 
 import asyncio
 

@@ -9,7 +9,7 @@ from bessemer.server.http import BytesResponse, Call, JSONResponse
 
 
 async def live(_call: Call) -> ASGIApp:
-    """GET /healthz: the process answers. A database that is down does not change it (gateway.md G5)."""
+    """GET /healthz: the process answers. A database that is down does not change it."""
     return JSONResponse({"status": "ok"})
 
 
