@@ -3,6 +3,7 @@
 BessemerError
 ├── InvalidRequest (400)      the caller's input; names the field and the remedy
 │   ├── ConfigError           settings, TOML files, command lines: one line, exit code 2
+│   ├── Infeasible             what is planned cannot be; says why and names the nearest thing that can
 │   ├── MethodNotAllowed (405)
 │   └── PayloadTooLarge (413)
 ├── Unauthorized (401)        no key, or a key that is not valid
@@ -58,6 +59,12 @@ class ConfigError(InvalidRequest):
     """A setting, configuration file or command line is wrong."""
 
     code = "invalid_configuration"
+
+
+class Infeasible(InvalidRequest):
+    """What is planned cannot be; the message says why and names the nearest thing that can."""
+
+    code = "infeasible"
 
 
 class MethodNotAllowed(InvalidRequest):
