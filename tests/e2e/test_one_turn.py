@@ -162,7 +162,8 @@ def test_one_turn(installation):
     done = installation.wait(f"/fine_tuning/jobs/{job.id}")
     check_job(installation, job.id, done)
 
-    tuned = next(version for version in installation.get("/versions")["data"] if version["model"] == "matcher")
+    digits = done["fine_tuned_model"].rpartition(":")[2]
+    tuned = next(row for row in installation.get("/versions")["data"] if row["id"].endswith(f"@{digits}"))
     evaluation = evaluate(installation, dataset["id"], tuned["id"])
     assert evaluation["result"]["gate"]["passed"]
 

@@ -226,18 +226,22 @@ class Turn:
             if "selection" in files:
                 body["validation_file"] = files["selection"]
             made = await self._app.fine_tune(body, self._key(body), self._progress.notice)
-            return {**made, "version": await self._version_of(made["id"])}
+            return {**made, "version": await self._version_of(str(made["fine_tuned_model"]))}
 
         return work
 
-    async def _version_of(self, job_id: str) -> str:
-        """Return the id (`model@hash`) of the version that a job registered; the API sees it a moment later."""
+    async def _version_of(self, tuned: str) -> str:
+        """Return the id (`model@hash`) of a job's `fine_tuned_model`; the API sees it a moment later.
+
+        A job's checkpoints are versions, too: its lineage alone does not tell the final one.
+        """
+        digits = tuned.rpartition(":")[2]
         for _ in range(_PATIENCE_S):
             for version in (await self._app.get("/versions"))["data"]:
-                if (version.get("lineage") or {}).get("job_id") == job_id:
+                if version["id"].rpartition("@")[2] == digits:
                     return str(version["id"])
             await asyncio.sleep(1.0)
-        raise TurnFailed(f"Job {job_id} succeeded, but no version names it.")
+        raise TurnFailed(f"The tuned model {tuned!r} is not among the versions.")
 
     async def _evaluate(self, version: str, dataset: str) -> JSON:
         body: JSON = {
