@@ -1,0 +1,36 @@
+"""Workloads: what is to be served, declared in a file or measured from traffic."""
+
+from bessemer.planner.workload.read import check_workload, convert_workload, parse_workload, read_workload
+from bessemer.planner.workload.types import (
+    Cascade,
+    FleetLimits,
+    Lengths,
+    Limits,
+    ModelUse,
+    Money,
+    Ownership,
+    Sovereignty,
+    Time,
+    Traffic,
+    Tuning,
+    Workload,
+)
+
+__all__ = [
+    "Cascade",
+    "FleetLimits",
+    "Lengths",
+    "Limits",
+    "ModelUse",
+    "Money",
+    "Ownership",
+    "Sovereignty",
+    "Time",
+    "Traffic",
+    "Tuning",
+    "Workload",
+    "check_workload",
+    "convert_workload",
+    "parse_workload",
+    "read_workload",
+]
