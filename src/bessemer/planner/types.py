@@ -51,6 +51,10 @@ class Accelerator(msgspec.Struct, frozen=True):
     blank: PCIe alone."""
     power_w: float | None
     source: Source
+    nominal_gb: float | None = None
+    """Memory that the vendor prints, GB; what software can use is `memory_gb`."""
+    note: str = ""
+    """What a reader must know before trusting the figures."""
 
 
 class Price(msgspec.Struct, frozen=True):
@@ -59,7 +63,7 @@ class Price(msgspec.Struct, frozen=True):
     instance: str
     usd_per_hour: float
     term: str
-    """`on_demand`, `capacity_block`, `1yr`, `3yr`, `spot`."""
+    """`on_demand`, `capacity_block`, `1yr`, `3yr`, `savings_1yr`, `savings_3yr`, `spot`."""
     region: str
     date: str
     source: str
@@ -78,6 +82,10 @@ class Instance(msgspec.Struct, frozen=True):
     domain: int
     """Accelerators that share a fast link (8 in a node, 36 or 72 in an UltraServer, 1 over PCIe)."""
     source: str
+    operator: str = ""
+    """Who runs the machine and can be compelled to open it; blank when the customer does."""
+    vcpu: int | None = None
+    ram_gib: float | None = None
 
 
 class Attention(StrEnum):
