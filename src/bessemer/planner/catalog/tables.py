@@ -126,8 +126,9 @@ def append_prices(history: Iterable[Price], rows: Iterable[Price]) -> tuple[Pric
     prices = list(history)
     known = {_key(price): price for price in prices}
     for row in rows:
-        found = known.setdefault(_key(row), row)
-        if found is row:
+        found = known.get(_key(row))
+        if found is None:
+            known[_key(row)] = row
             prices.append(row)
         elif found.usd_per_hour != row.usd_per_hour:
             raise ConfigError(
