@@ -21,6 +21,11 @@ def test_what_two_records_share_and_what_only_one_has():
     assert placeholders(template) == ("input.left", "input.right") * 2 + ("input.right", "input.left")
 
 
+def test_marks_are_no_words():
+    assert shared_words("z xie , j han", "j han & z xie", keep=True) == "z xie j han"
+    assert shared_words("a - b", "b", keep=False) == "a"
+
+
 @given(WORDS, WORDS)
 def test_shared_and_own_words_make_up_the_whole(first, second):
     shared, own = shared_words(first, second, keep=True), shared_words(first, second, keep=False)

@@ -51,10 +51,15 @@ def _text(value: Any) -> str:
 
 
 def shared_words(first: str, second: str, *, keep: bool) -> str:
-    """Return the words of `first`, in order, that `second` has too (`keep`) or has not; repetitions are counted."""
+    """Return the words of `first`, in order, that `second` has too (`keep`) or has not; repetitions are counted.
+
+    Words without a letter or digit are left out: "a , b" and "a b" have the same words, and marks cost tokens.
+    """
     left = Counter(second.split())
     chosen = []
     for word in first.split():
+        if not any(character.isalnum() for character in word):
+            continue
         present = left[word] > 0
         left[word] -= present
         if present == keep:

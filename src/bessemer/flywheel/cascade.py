@@ -1,7 +1,9 @@
 """Cascade: a small version answers and hands over to a large one when it is not sure enough.
 
-The calibration split is cut in two halves by hash: on one the raw confidence is mapped to P(correct) (isotonic), on the
-other the threshold is chosen by distribution-free risk control. Neither half was seen by training or selection.
+The raw confidence is mapped to P(correct) (isotonic) on the selection split, the threshold is chosen by
+distribution-free risk control on the whole calibration split, which neither training nor selection has seen. The map
+may be optimistic, because checkpoint and bias were chosen on its items: it only ranks, and the guarantee does not rest
+on it. Where there is no selection split, the calibration split is cut in two by hash, one half for each.
 """
 
 import asyncio
@@ -60,7 +62,7 @@ class CascadeRequest(StrictWire):
 
 
 class CurvePoint(Frozen, frozen=True):
-    """One threshold of the quality-cost curve on the threshold half."""
+    """One threshold of the quality-cost curve on the items that it was chosen on."""
 
     threshold: float
     accepted_share: float
@@ -81,7 +83,7 @@ class CascadeResult(Frozen, frozen=True):
     curve: tuple[CurvePoint, ...]
     expected_calibration_error: float
     reliability: tuple[ReliabilityBin, ...]
-    """Confidence against correctness on the threshold half."""
+    """Confidence against correctness on the items that the map has not seen."""
     applied: bool
 
 
@@ -107,24 +109,25 @@ def build(
 ) -> CascadeResult:
     """Calibrate, choose the threshold, and put the cascade into force if one is certified and `activate` is set."""
     dataset = check(request, services)
-    examples = split_examples(services, dataset, request.split)
+    parts = _parts(services, request, dataset)
+    examples = (*parts.fit, *parts.choose)
     small = _ask_all(services, request.small, request.score, examples, folder / "small.jsonl", progress("small"))
     large = None
     if request.rule != "error":
-        large = _ask_all(services, request.large, request.score, examples, folder / "large.jsonl", progress("large"))
-    scored = _Scored.of(services, request, examples, small, large)
+        path = folder / "large.jsonl"
+        large = _ask_all(services, request.large, request.score, parts.choose, path, progress("large"))
+    scored = _Scored.of(services, request, parts, small, large)
     version = services.catalog.resolve(request.small).version.id
-    fit_half = risk.halves([example.id for example in scored.examples])
+    rest = scored.chooses
     fitted = calibration.fit_isotonic(
-        scored.raw[fit_half],
-        scored.small_quality[fit_half],
+        scored.raw[~rest],
+        scored.small_quality[~rest],
         version=version,
         score=request.score,
         dataset_sha256=dataset.sha256,
     )
     confidence = calibration.apply(fitted, scored.raw)
-    choice = _choose(request, dataset, scored, confidence, fit_half)
-    rest = ~fit_half
+    choice = _choose(request, dataset, scored, confidence)
     result = CascadeResult(
         route=request.route,
         small=version,
@@ -149,6 +152,22 @@ def build(
     if result.applied:
         services.catalog.put_route(_route(request, result), reason=f"cascade with threshold {result.threshold:.4f}")
     return result
+
+
+class _Parts(NamedTuple):
+    """What the confidence map is fitted on, and what the threshold is chosen on."""
+
+    fit: tuple[Example, ...]
+    choose: tuple[Example, ...]
+
+
+def _parts(services: Services, request: CascadeRequest, dataset: Dataset) -> _Parts:
+    examples = split_examples(services, dataset, request.split)
+    if request.split is not Split.SELECTION and dataset.counts.get(Split.SELECTION, 0):
+        return _Parts(split_examples(services, dataset, Split.SELECTION), examples)
+    halves = risk.halves([example.id for example in examples])
+    marked = list(zip(examples, halves.tolist(), strict=True))
+    return _Parts(tuple(e for e, fit in marked if fit), tuple(e for e, fit in marked if not fit))
 
 
 def _route(request: CascadeRequest, result: CascadeResult) -> Route:
@@ -202,9 +221,11 @@ def _ask_all(
 
 
 class _Scored(NamedTuple):
-    """The scorable calibration items as arrays: raw confidence [n], quality [n], metric terms [n, 2]."""
+    """The scorable items as arrays: raw confidence [n], quality [n], metric terms [n, 2]. Items of the map have NaN for
+    the large model: it is not asked about them."""
 
-    examples: Sequence[Example]
+    chooses: npt.NDArray[np.bool_]
+    """[n]: items that the threshold is chosen on; the others fit the map."""
     raw: Array
     small_quality: Array
     large_quality: Array | None
@@ -216,28 +237,37 @@ class _Scored(NamedTuple):
         cls,
         services: Services,
         request: CascadeRequest,
-        examples: Sequence[Example],
+        parts: _Parts,
         small: dict[str, _Asked],
         large: dict[str, _Asked] | None,
     ) -> Self:
         """Score the answers; items without score or confidence are left out. InvalidRequest if none remain."""
+        examples = (*parts.fit, *parts.choose)
+        choosing = {example.id for example in parts.choose}
         small_scores = services.wait(_grade(services, request, examples, small))
-        large_scores = None if large is None else services.wait(_grade(services, request, examples, large))
+        large_scores = None if large is None else services.wait(_grade(services, request, parts.choose, large))
         keep = [
             example
             for example in examples
             if example.id in small_scores
             and small[example.id].score is not None
-            and (large_scores is None or example.id in large_scores)
+            and (large_scores is None or example.id in large_scores or example.id not in choosing)
         ]
-        if not keep:
-            raise InvalidRequest("No calibration item can be scored with this metric.", param="metric")
+        chooses = np.array([example.id in choosing for example in keep], dtype=np.bool_)
+        if not chooses.any() or chooses.all():
+            raise InvalidRequest(
+                "Too few items of the selection and calibration splits can be scored with this metric: build a larger "
+                "dataset.",
+                param="dataset",
+            )
 
         def column(scores: dict[str, _Grades], name: str) -> Array:
-            return np.array([getattr(scores[example.id], name) for example in keep], dtype=np.float64)
+            unknown = Terms(np.nan, np.nan) if name == "terms" else np.nan
+            values = (scores.get(example.id) for example in keep)
+            return np.array([unknown if value is None else getattr(value, name) for value in values], dtype=np.float64)
 
         return cls(
-            keep,
+            chooses,
             np.array([small[example.id].score for example in keep], dtype=np.float64),
             column(small_scores, "quality"),
             None if large_scores is None else column(large_scores, "quality"),
@@ -267,16 +297,14 @@ async def _grade(
     return graded
 
 
-def _choose(
-    request: CascadeRequest, dataset: Dataset, scored: _Scored, confidence: Array, fit_half: npt.NDArray[np.bool_]
-) -> risk.ThresholdChoice:
-    """Apply the request's rule on the half that the calibration map has not seen."""
-    rest = ~fit_half
+def _choose(request: CascadeRequest, dataset: Dataset, scored: _Scored, confidence: Array) -> risk.ThresholdChoice:
+    """Apply the request's rule on the items that the calibration map has not seen."""
+    rest = scored.chooses
     scores, alpha, delta = confidence[rest], request.alpha, request.delta
-    grid = risk.grid_from(confidence[fit_half])
+    grid = risk.grid_from(confidence[~rest])
     sha = dataset.sha256
     if request.rule == "error":
-        grid = risk.grid_for_error(confidence[fit_half], int(rest.sum()), alpha=alpha, delta=delta)
+        grid = risk.grid_for_error(confidence[~rest], int(rest.sum()), alpha=alpha, delta=delta)
         return risk.choose_by_error(
             scores, scored.small_quality[rest], alpha=alpha, delta=delta, grid=grid, dataset_sha256=sha
         )
