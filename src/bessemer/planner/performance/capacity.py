@@ -13,6 +13,9 @@ WEIGHT_BYTES = {Precision.BF16: 2.0, Precision.FP8: 1.0, Precision.FP4: 0.5625, 
 _FRACTION = {Engine.VLLM: 0.90, Engine.SGLANG: 0.88, Engine.TRTLLM: 0.95}
 """Share of the memory that weights, activations and KV may use: vLLM `gpu_memory_utilization`, SGLang
 `mem_fraction_static` with its usual automatic value, TensorRT-LLM 0.9 of what is free after loading."""
+_LARGEST_OUTSIDE = 11.0e9
+"""SGLang and TensorRT-LLM size what they leave outside by buffers, not by the accelerator; users of large ones raise
+vLLM's share likewise."""
 _OTHER_BYTES = 2.0e9
 """Context, graphs and communication buffers on one accelerator."""
 
@@ -128,7 +131,7 @@ def _reserve(deployment: Deployment, shape: ModelShape, accelerator: Accelerator
     """Memory an engine keeps for itself: its fraction, graphs, and activations of one chunk in 16 bits."""
     widest = max(shape.dense_hidden / deployment.tp, 4.0 * shape.hidden)
     activations = 2.0 * chunk_tokens * (widest + 2.0 * shape.hidden)
-    outside = (1.0 - _FRACTION[deployment.engine]) * accelerator.memory_gb * 1e9
+    outside = min((1.0 - _FRACTION[deployment.engine]) * accelerator.memory_gb * 1e9, _LARGEST_OUTSIDE)
     return outside + _OTHER_BYTES + activations
 
 

@@ -1,0 +1,170 @@
+"""Measured time to first token and per output token: reading the file format, and which rows cannot be believed.
+
+The format is `silicon_sample.csv` of ai-dynamo/aiconfigurator (Apache-2.0). Two things are put right on reading:
+dumps of public benchmark runs write `tp x ep` (or `dp x ep`) as one size, and dynamo runs write the concurrency of
+several replicas; what is kept is one replica and its own concurrency.
+"""
+
+import csv
+import math
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from bessemer.core.errors import ConfigError, Infeasible
+from bessemer.planner.models import model_shape
+from bessemer.planner.types import Accelerator, Deployment, Engine, ModelShape, Precision
+
+_COLUMNS = ("id", "backend", "model_path", "system", "mode", "isl", "osl", "silicon_ttft_ms", "silicon_tpot_ms")
+_DUMP = re.compile(r"^(source_file=20\d\d-\d\d-\d\d\.csv|db-dump)")
+_CONCURRENCY = re.compile(r"silicon_concurrency=(\d+)")
+_DATE = re.compile(r"measured=(\d{4}-\d{2}-\d{2})")
+_LARGEST_TP = 8
+_LARGEST_MFU = 0.6
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One measured point of one replica. Times in seconds."""
+
+    id: str
+    mode: str
+    model: str
+    deployment: Deployment
+    isl: int
+    osl: int
+    concurrency: int
+    ttft_s: float
+    tpot_s: float
+    version: str
+    date: str
+    source: str
+
+    @property
+    def group(self) -> tuple[str, str]:
+        """What evaluation splits by: rows of one (model, GPU) are never on both sides."""
+        return (self.model, self.deployment.accelerator)
+
+
+class BadRow(msgspec.Struct, frozen=True):
+    """A row that is kept out, and the rule that it breaks."""
+
+    id: str
+    reason: str
+
+
+def read_measured(path: Path) -> tuple[tuple[Row, ...], tuple[BadRow, ...]]:
+    """Read a file of measurements; rows that cannot be read are returned with the reason, never dropped silently."""
+    rows: list[Row] = []
+    bad: list[BadRow] = []
+    with path.open(newline="", encoding="utf-8") as stream:
+        reader = csv.DictReader(stream)
+        missing = [c for c in _COLUMNS if c not in (reader.fieldnames or ())]
+        if missing:
+            raise ConfigError(f"{path}: columns missing: {', '.join(missing)}. Give a file in the measured format.")
+        for raw in reader:
+            try:
+                rows.append(_row(raw))
+            except (ValueError, Infeasible) as error:
+                bad.append(BadRow(raw["id"], f"unreadable: {error}"))
+    return tuple(rows), tuple(bad)
+
+
+def screen(rows: Iterable[Row], accelerators: dict[str, Accelerator]) -> tuple[tuple[Row, ...], tuple[BadRow, ...]]:
+    """Split rows into believable ones and bad ones, by rules that look at the row alone.
+
+    1. A time that is not a positive number.
+    2. Aggregated, with a tensor-parallel size above 8 or one that does not divide the attention heads: the sum over
+       the workers of a disaggregated deployment, recorded as one.
+    3. An implied model-flops utilisation above 0.6: `B / (TTFT + TPOT (OSL - 1)) (ISL + OSL) 2 P / (n peak)`; no
+       engine reaches it, a warm prefix cache does.
+    """
+    good: list[Row] = []
+    bad: list[BadRow] = []
+    for row in rows:
+        reason = _fault(row, accelerators)
+        if reason is None:
+            good.append(row)
+        else:
+            bad.append(BadRow(row.id, reason))
+    return tuple(good), tuple(bad)
+
+
+def _fault(row: Row, accelerators: dict[str, Accelerator]) -> str | None:
+    times = (row.ttft_s, row.tpot_s)
+    if not all(math.isfinite(t) and t > 0 for t in times):
+        return "time is not a positive number"
+    if row.mode != "agg":
+        return None
+    deployment, shape = row.deployment, model_shape(row.model)
+    if deployment.tp > _LARGEST_TP or any(g.heads % deployment.tp for g in shape.groups):
+        return f"aggregated with tensor-parallel size {deployment.tp}: a disaggregated deployment recorded as one"
+    if row.deployment.accelerator not in accelerators:
+        return f"accelerator {row.deployment.accelerator} is not in the catalogue"
+    utilisation = implied_mfu(row, shape, accelerators[deployment.accelerator])
+    if utilisation > _LARGEST_MFU:
+        return f"implied utilisation {utilisation:.2f} of peak: faster than the hardware, a warm prefix cache"
+    return None
+
+
+def implied_mfu(row: Row, shape: ModelShape, accelerator: Accelerator) -> float:
+    """Model-flops utilisation that a row implies if every prompt token was computed."""
+    peak = {
+        Precision.BF16: accelerator.bf16_tflops,
+        Precision.INT4: accelerator.bf16_tflops,
+        Precision.FP8: accelerator.fp8_tflops or accelerator.bf16_tflops,
+        Precision.FP4: accelerator.fp4_tflops or accelerator.fp8_tflops or accelerator.bf16_tflops,
+    }[row.deployment.precision]
+    rate = row.concurrency / (row.ttft_s + row.tpot_s * (row.osl - 1)) * (row.isl + row.osl)
+    return rate * 2.0 * shape.active_b * 1e9 / (row.deployment.accelerators * peak * 1e12)
+
+
+def _row(raw: dict[str, str]) -> Row:
+    shape = model_shape(raw["model_path"])
+    dump = bool(_DUMP.match(raw["silicon_data_source"]))
+    tp, dp, ep = _sizes(raw, dump=dump)
+    named = _CONCURRENCY.search(raw["silicon_data_source"])
+    concurrency = int(named[1]) if named and (dump or raw["mode"] != "agg") else _int(raw["batch_size"]) * dp
+    date = _DATE.search(raw["silicon_data_source"])
+    precision = raw["precision"] or "bf16"
+    return Row(
+        id=raw["id"],
+        mode=raw["mode"],
+        model=shape.name,
+        deployment=Deployment(
+            model=shape.name,
+            accelerator=raw["system"],
+            engine=Engine(raw["backend"]),
+            engine_version=raw["backend_version"] or None,
+            precision=Precision(precision),
+            tp=tp,
+            dp=dp,
+            ep=ep,
+        ),
+        isl=_int(raw["isl"]),
+        osl=_int(raw["osl"]),
+        concurrency=max(1, concurrency),
+        ttft_s=float(raw["silicon_ttft_ms"]) / 1e3,
+        tpot_s=float(raw["silicon_tpot_ms"]) / 1e3,
+        version=raw["backend_version"],
+        date=date[1] if date else "",
+        source=raw["silicon_data_source"].split(";")[0],
+    )
+
+
+def _sizes(raw: dict[str, str], *, dump: bool) -> tuple[int, int, int]:
+    """Tensor, attention-data and expert parallel sizes of one replica."""
+    tp, dp = max(1, _int(raw["tp_size"])), max(1, _int(raw["attention_dp_size"]))
+    moe_tp, ep = max(1, _int(raw["moe_tp_size"])), max(1, _int(raw["moe_ep_size"]))
+    if dump and ep > 1 and tp == dp == math.isqrt(ep):
+        return 1, dp, dp
+    if dump and ep > 1 and ep == moe_tp:
+        return (tp, max(1, dp // ep), ep) if dp > 1 else (max(1, tp // ep), 1, ep)
+    if tp * dp < moe_tp * ep and moe_tp * ep % tp == 0:
+        dp = moe_tp * ep // tp
+    return tp, dp, ep
+
+
+def _int(text: str) -> int:
+    return int(float(text)) if text else 0
