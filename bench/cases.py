@@ -13,7 +13,7 @@ from bessemer.core.types import JSON, Frozen, Split
 from bessemer.evals import graders
 from bessemer.evals.metrics import Terms
 from bessemer.evals.truth import parse_label
-from tasks import NO, YES, Kind, Labelled, Task, attribute_grammar, place, split_of
+from tasks import GRAMMAR, NO, YES, Kind, Labelled, Task, place, split_of
 
 SMALL, LARGE, ROUTE, PROMPT = "small", "recorded", "task", "task"
 LABELS = (YES, NO)
@@ -186,7 +186,7 @@ def configuration(task: Task, options: Options, weights: Path, small_price: str)
     if task.kind is Kind.MATCHING:
         prompt["choices"] = LABELS
     elif task.kind is Kind.ATTRIBUTES:
-        prompt |= {"grammar": attribute_grammar(task.attributes), "max_tokens": 200}
+        prompt |= {"grammar": GRAMMAR, "max_tokens": 200}
     else:
         prompt["max_tokens"] = 48
     small: dict[str, object] = {

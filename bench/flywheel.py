@@ -121,7 +121,6 @@ def _generated(name: str) -> Task:
         test=tuple(row for row in rows[1600:] if not row.answer),
         prompt=product_lines.PROMPT,
         recorded=None,
-        attributes={},
     )
 
 

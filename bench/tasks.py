@@ -78,8 +78,6 @@ class Task(Frozen, frozen=True):
     prompt: str
     """User prompt of the small model."""
     recorded: Recorded | None
-    attributes: dict[str, tuple[str, ...]]
-    """attributes: the known attributes of each category."""
 
 
 def read_rows(path: Path) -> list[JSON]:
@@ -131,7 +129,6 @@ def load(
         test=tuple(test) if recorded else tuple(_project(pair, names) for pair in test),
         prompt=matching_prompt(names),
         recorded=recorded,
-        attributes={},
     )
 
 
@@ -286,11 +283,10 @@ def _attributes_task(name: str, train_rows: list[JSON], test_rows: list[JSON], r
     return Task(
         name=name,
         kind=Kind.ATTRIBUTES,
-        train=tuple(_unique(_title(row) for row in train_rows)),
-        test=tuple(_title(row) for row in test_rows),
+        train=tuple(_unique(_title(row, known) for row in train_rows)),
+        test=tuple(_title(row, known) for row in test_rows),
         prompt="{{input.category}}: {{input.title}}\nJSON:",
         recorded=recorded,
-        attributes=known,
     )
 
 
@@ -313,24 +309,31 @@ def json_escape(text: str) -> str:
     return msgspec.json.encode(text).decode()[1:-1]
 
 
-def attribute_grammar(known: dict[str, tuple[str, ...]]) -> str:
-    """Return a Lark grammar (llguidance) of a JSON object: known attribute names, values that are spans of a title."""
-    names = sorted({attribute for attributes in known.values() for attribute in attributes})
-    alternatives = " | ".join(msgspec.json.encode(msgspec.json.encode(name).decode()).decode() for name in names)
-    return (
-        'start: "{" (pair ("," pair)*)? "}"\n'
-        f'pair: name ":" "\\"" value "\\""\nname: {alternatives}\n'
-        'value: %regex {"substring_words": "{{input.escaped}}"}\n'
-    )
+GRAMMAR = (
+    'start: "{" (pair ("," pair)*)? "}"\n'
+    'pair: name ":" "\\"" value "\\""\n'
+    'name: %json {"enum": {{input.attributes}}}\n'
+    'value: %regex {"substring_words": "{{input.escaped}}"}\n'
+)
+"""Lark grammar (llguidance) of a JSON object: the category's attributes, values that are spans of the title."""
 
 
-def _title(row: JSON) -> Labelled:
-    """Return a title with its answer: the annotated values as JSON, in the order in which the title has them."""
+def _title(row: JSON, known: Mapping[str, Sequence[str]]) -> Labelled:
+    """Return a title with its answer: the annotated values as JSON, in the order in which the title has them.
+
+    The input names the attributes that its category has; of an unknown category, all.
+    """
     category = str(row.get("category", ""))
     target = {attribute: [v for v in values if v != NONE] for attribute, values in row["target_scores"].items()}
     values = {attribute: found[0] for attribute, found in target.items() if found}
     ordered = dict(sorted(values.items(), key=lambda pair: row["input"].find(pair[1])))
-    record: JSON = {"title": row["input"], "category": category, "escaped": json_escape(row["input"])}
+    attributes = known.get(category) or sorted({name for names in known.values() for name in names})
+    record: JSON = {
+        "title": row["input"],
+        "category": category,
+        "attributes": list(attributes),
+        "escaped": json_escape(row["input"]),
+    }
     answer = msgspec.json.encode(ordered).decode()
     return Labelled(item=Item(id=_title_id(row), input=record), answer=answer, target=target)
 

@@ -122,7 +122,7 @@ def test_attributes_are_answered_in_the_order_of_the_title(tmp_path):
     assert task.kind is Kind.ATTRIBUTES
     assert [row.answer for row in task.train] == ['{"Brand":"Acme","Size":"3 cm"}', '{"Brand":"Zeta"}']
     assert task.train[1].target == {"Brand": ["Zeta"], "Size": []}
-    assert task.attributes == {"Lid": ("Brand", "Size")}
+    assert task.train[1].item.input["attributes"] == ["Brand", "Size"]
     assert task.recorded.answer_field == "big_output"
     assert len(task.recorded.answers) == 1
 

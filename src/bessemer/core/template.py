@@ -36,14 +36,30 @@ def look_up(path: str, scope: Mapping[str, Any]) -> Any:
 
 def render(template: str, scope: Mapping[str, Any]) -> str:
     """Fill every placeholder: strings as they are, other values as JSON. Raises InvalidRequest for an unknown name."""
+    return _PLACEHOLDER.sub(lambda match: _filled(match, scope), template)
+
+
+def render_grammar(template: str, input: JSON) -> str:
+    """Fill a Lark grammar template; strings are inserted JSON-escaped, so write the placeholder inside quotes.
+
+    Escaping keeps input from closing the grammar's string and rewriting its rules. Other values are JSON as they stand:
+    `%json {"enum": {{input.names}}}` takes a list.
+    """
+    scope = {"input": input}
 
     def fill(match: re.Match[str]) -> str:
-        if match["function"] is None:
-            return _text(look_up(match["path"], scope))
-        first, second = (_text(look_up(match[name], scope)) for name in ("first", "second"))
-        return shared_words(first, second, keep=match["function"] == "common")
+        if match["function"] is None and not isinstance(look_up(match["path"], scope), str):
+            return _filled(match, scope)
+        return msgspec.json.encode(_filled(match, scope)).decode()[1:-1]
 
     return _PLACEHOLDER.sub(fill, template)
+
+
+def _filled(match: re.Match[str], scope: Mapping[str, Any]) -> str:
+    if match["function"] is None:
+        return _text(look_up(match["path"], scope))
+    first, second = (_text(look_up(match[name], scope)) for name in ("first", "second"))
+    return shared_words(first, second, keep=match["function"] == "common")
 
 
 def _text(value: Any) -> str:

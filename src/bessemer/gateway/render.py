@@ -1,36 +1,12 @@
 """From structured input to what a model sees: chat messages through a prompt, answer rules of version and prompt."""
 
-from typing import Any
-
-import msgspec
-
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.template import placeholders, render, render_messages
+from bessemer.core.template import placeholders, render_grammar, render_messages
 from bessemer.core.types import JSON, ModelVersion, Prompt
 from bessemer.engine.request import Choices, Constraint, JsonSchema, Lark
 from bessemer.gateway.providers.base import AnswerRules
 
-__all__ = ["answer_rules", "constraint_of", "render_grammar", "render_messages"]
-
-_encode = msgspec.json.Encoder(order="deterministic").encode
-
-
-def render_grammar(template: str, input: JSON) -> str:
-    """Fill a Lark grammar template; strings are inserted JSON-escaped, so write the placeholder inside quotes.
-
-    Escaping keeps input from closing the grammar's string and rewriting its rules.
-    """
-    return render(template, {"input": _escaped(input)})
-
-
-def _escaped(value: Any) -> Any:
-    if isinstance(value, str):
-        return _encode(value).decode()[1:-1]
-    if isinstance(value, dict):
-        return {key: _escaped(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_escaped(item) for item in value]
-    return value
+__all__ = ["answer_rules", "constraint_of", "render_messages"]
 
 
 def constraint_of(rules: ModelVersion | Prompt, input: JSON | None) -> Constraint | None:

@@ -7,13 +7,15 @@ but carry no gradient; tokens a grammar forced carry none either.
 
 import hashlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from bessemer.core.errors import InvalidRequest, TuningError
+from bessemer.core.template import render_grammar
 from bessemer.engine.engine import Engine, LoadedModel
-from bessemer.engine.request import GenerateRequest, Generation, JsonSchema
+from bessemer.engine.request import Constraint, GenerateRequest, Generation, JsonSchema, Lark
 from bessemer.tuning.losses import centred, clipped, k3
 from bessemer.tuning.methods import (
     Outcome,
@@ -34,36 +36,55 @@ _MISMATCH_LIMIT = 0.05
 """Mean k3 divergence per token between sampler and trainer above which a run stops: they are not the same policy."""
 
 
+class Ask(NamedTuple):
+    """A row as the sampler is asked about it."""
+
+    prompt: tuple[int, ...]
+    constraint: Constraint | None
+
+
+def asks(task: Task, rows: Sequence[Row]) -> list[Ask]:
+    """Return what to ask about each row. Raises InvalidRequest that names the rows that are too long."""
+    prompts = prompt_ids(task.tokens, rows, prompt_limit(task, task.spec.max_tokens))
+    return [Ask(prompt, _constraint(task.spec, row)) for prompt, row in zip(prompts, rows, strict=True)]
+
+
+def _constraint(spec: TuneSpec, row: Row) -> Constraint | None:
+    if spec.response_schema is not None:
+        return JsonSchema(schema=spec.response_schema)
+    if spec.grammar is not None:
+        return Lark(grammar=render_grammar(spec.grammar, row.item.get("input") or {}))
+    return None
+
+
 class Rollouts:
-    """Samples from the adapter that is being trained."""
+    """Samples from the adapter that is being trained, under the rules that its answers will follow in use."""
 
     def __init__(self, task: Task) -> None:
         self._spec: TuneSpec = task.spec
         self._engine = Engine(LoadedModel(task.trainer.network, task.tokens), threads=task.spec.threads)
         self._engine.add_adapter(_ADAPTER, task.trainer.adapter)
 
-    def sample(self, prompts: Sequence[tuple[int, ...]], seeds: Sequence[int]) -> list[Generation]:
-        """Return one answer per prompt and seed at the training temperature."""
-        return self._run(prompts, seeds, self._spec.temperature)
+    def sample(self, asked: Sequence[Ask], seeds: Sequence[int]) -> list[Generation]:
+        """Return one answer per ask and seed at the training temperature."""
+        return self._run(asked, seeds, self._spec.temperature)
 
-    def greedy(self, prompts: Sequence[tuple[int, ...]]) -> list[Generation]:
+    def greedy(self, asked: Sequence[Ask]) -> list[Generation]:
         """Return the most likely answer, token by token."""
-        return self._run(prompts, [0] * len(prompts), 0.0)
+        return self._run(asked, [0] * len(asked), 0.0)
 
-    def _run(self, prompts: Sequence[tuple[int, ...]], seeds: Sequence[int], temperature: float) -> list[Generation]:
-        schema = self._spec.response_schema
-        constraint = None if schema is None else JsonSchema(schema=schema)
+    def _run(self, asked: Sequence[Ask], seeds: Sequence[int], temperature: float) -> list[Generation]:
         return self._engine.generate_many(
             [
                 GenerateRequest(
-                    prompt=prompt,
+                    prompt=ask.prompt,
                     max_tokens=self._spec.max_tokens,
                     temperature=temperature,
                     seed=seed,
                     adapter=_ADAPTER,
-                    constraint=constraint,
+                    constraint=ask.constraint,
                 )
-                for prompt, seed in zip(prompts, seeds, strict=True)
+                for ask, seed in zip(asked, seeds, strict=True)
             ]
         )
 
@@ -81,10 +102,10 @@ def graded(reward: Reward, rows: Sequence[Row], answers: Sequence[Generation]) -
 
 
 def greedy_validation(
-    rollouts: Rollouts, reward: Reward, rows: Sequence[Row], prompts: Sequence[tuple[int, ...]], step: int
+    rollouts: Rollouts, reward: Reward, rows: Sequence[Row], asked: Sequence[Ask], step: int
 ) -> Validation:
     """Score the answers the model would give."""
-    rewards = graded(reward, rows, rollouts.greedy(prompts))
+    rewards = graded(reward, rows, rollouts.greedy(asked))
     scorable = rewards[rewards.isfinite()]
     mean = float(scorable.mean()) if len(scorable) else None
     return Validation(step=step, score=float("-inf") if mean is None else mean, mean_reward=mean)
@@ -98,9 +119,8 @@ class Grpo:
             raise InvalidRequest("The reinforcement method needs a grader.", param="method")
         self._task = task
         self._reward = task.reward
-        limit = prompt_limit(task, task.spec.max_tokens)
-        self._train = prompt_ids(task.tokens, task.train, limit)
-        self._validation = prompt_ids(task.tokens, task.validation, limit)
+        self._train = asks(task, task.train)
+        self._validation = asks(task, task.validation)
         self._rollouts = Rollouts(task)
 
     def accumulate(self, indices: Sequence[int], step: int) -> Outcome:
@@ -119,7 +139,7 @@ class Grpo:
         used = varying(reward_RG).nonzero().squeeze(1).tolist()
         groups = [[answers[r * group + k] for k in range(group)] for r in used]
         loss, mismatch = _policy_loss(
-            self._task.trainer, [self._train[indices[r]] for r in used], groups, advantage_RG[used], spec
+            self._task.trainer, [self._train[indices[r]].prompt for r in used], groups, advantage_RG[used], spec
         )
         if loss is None:
             return Outcome({**metrics, "train_loss": 0.0}, signal=False)

@@ -270,6 +270,7 @@ def _spec(services: Services, plan: Preparation, rows: int) -> TuneSpec:
         samples_per_prompt=_samples(plan.options.samples_per_prompt, hyper),
         max_tokens=plan.max_tokens,
         response_schema=plan.response_schema,
+        grammar=plan.grammar,
         evaluations=_evaluations(hyper, math.ceil(rows * epochs / batch_size), defaults.evaluations),
         max_seconds=plan.options.max_seconds,
         threads=services.threads,

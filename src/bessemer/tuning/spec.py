@@ -52,7 +52,9 @@ class TuneSpec(Frozen, frozen=True):
     """grpo: longest sampled answer; a truncated one carries no gradient."""
     temperature: float = 1.0
     response_schema: JSON | None = None
-    """grpo: JSON schema that sampled answers follow."""
+    """JSON schema that sampled answers follow."""
+    grammar: str | None = None
+    """Lark grammar that sampled answers follow, a template that is filled with each row's `input`."""
     clip_low: float = 0.2
     clip_high: float = 0.28
     evaluations: int = 4

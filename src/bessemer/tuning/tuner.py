@@ -19,8 +19,8 @@ from torch import Tensor
 from bessemer.core.errors import TuningError
 from bessemer.engine.engine import LoadedModel, load_model
 from bessemer.engine.lora import Adapter, LoraConfig
-from bessemer.tuning.grpo import Grpo, Rollouts, greedy_validation
-from bessemer.tuning.methods import ExactReward, Method, Outcome, Supervised, Task, prompt_ids, prompt_limit
+from bessemer.tuning.grpo import Grpo, Rollouts, asks, greedy_validation
+from bessemer.tuning.methods import ExactReward, Method, Outcome, Supervised, Task
 from bessemer.tuning.rows import Row
 from bessemer.tuning.spec import Reward, StepReport, TuneSpec, Validation
 from bessemer.tuning.trainer import Adam, Trainer
@@ -305,13 +305,13 @@ class _GradedSupervised(Supervised):
     def __init__(self, task: Task, reward: Reward) -> None:
         super().__init__(task)
         self._reward = reward
-        self._prompts = prompt_ids(task.tokens, task.validation, prompt_limit(task, task.spec.max_tokens))
+        self._asks = asks(task, task.validation)
         self._rollouts = Rollouts(task)
 
     def validate(self, step: int) -> Validation:
         """See `Method`."""
         likelihood = super().validate(step)
-        graded = greedy_validation(self._rollouts, self._reward, self._task.validation, self._prompts, step)
+        graded = greedy_validation(self._rollouts, self._reward, self._task.validation, self._asks, step)
         return msgspec.structs.replace(graded, loss=likelihood.loss)
 
 

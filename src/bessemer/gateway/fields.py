@@ -1,0 +1,55 @@
+"""How sure a model is of each value in a JSON answer, from the log-probabilities of the value's tokens."""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from bessemer.core.types import TokenLogprob
+
+_PAIR = re.compile(r'"(?P<name>(?:[^"\\]|\\.)*)"\s*:\s*(?P<value>"(?:[^"\\]|\\.)*"|[^\s,\[\]{}"]+)')
+
+
+class Field(NamedTuple):
+    """A name and its value in an answer."""
+
+    name: str
+    value: str
+    """As it stands in the JSON text, quotes included."""
+    probability: float
+    """exp of the summed log-probabilities of the tokens that spell the value and its end; forced ones count as 1."""
+
+
+def fields(tokens: Sequence[TokenLogprob]) -> list[Field]:
+    """Return the pairs of text, number or literal values of a JSON answer, in order; none for other text.
+
+    A token belongs to a value when one of its characters, the closing quote included, does. The opening quote stands
+    before the value is decided and does not count.
+    """
+    text = "".join(token.token for token in tokens)
+    ends: list[int] = []
+    reached = 0
+    for token in tokens:
+        reached += len(token.token)
+        ends.append(reached)
+    found = []
+    for match in _PAIR.finditer(text):
+        start, stop = match.span("value")
+        start += match["value"].startswith('"')
+        inside = (
+            token.logprob
+            for token, end in zip(tokens, ends, strict=True)
+            if not token.forced and token.token and end > start and end - len(token.token) < stop
+        )
+        found.append(Field(match["name"], match["value"], math.exp(math.fsum(inside))))
+    return found
+
+
+def mean_probability(tokens: Sequence[TokenLogprob]) -> float | None:
+    """Return the mean probability of an answer's values: the share that is expected to be right. None without values.
+
+    A mean of log-probabilities over all tokens is diluted by names and marks that are never in doubt, and a minimum
+    follows the one value that is.
+    """
+    found = fields(tokens)
+    return math.fsum(field.probability for field in found) / len(found) if found else None
