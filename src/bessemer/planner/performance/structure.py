@@ -84,25 +84,27 @@ def fit_structure(
     `peaks` [n, terms] are the seconds at peak rates; `structure` gives terms, groups, levels and the starting base,
     which is also its prior. Errors beyond two `noise` count linearly (Huber), so single bad rows do not steer.
     """
-    keys, designs = _design(structure, values)
-    terms = len(structure.terms)
+    keys, member = _design(structure, values)
+    terms, groups = len(structure.terms), sorted(set(structure.groups.values()))
+    of_term = np.array([[structure.groups[t] == g for t in structure.terms] for g in groups], dtype=np.float64)
+    of_key = np.array([[key[2] in (g, "all") for key in keys] for g in groups], dtype=np.float64)
     start = np.concatenate([structure.base, np.zeros(len(keys))])
     widths = {level.kind: level.width for level in structure.levels}
     penalty = np.concatenate([np.ones(terms), [widths[kind] ** -2 for kind, _, _ in keys]])
     target, theta = np.log(seconds), start.copy()
     for _ in range(iterations):
-        logs = np.stack([theta[t] + designs[t] @ theta[terms:] for t in range(terms)], axis=1)
+        logs = theta[:terms] + (member * theta[terms:]) @ of_key.T @ of_term
         parts = np.exp(logs) * peaks
         total = parts.sum(axis=1)
         shares = parts / total[:, None]
         residual = target - np.log(total)
         weight = weights / np.maximum(1.0, np.abs(residual) / (2.0 * noise)) / noise**2
-        jacobian = np.concatenate([shares, sum(shares[:, [t]] * designs[t] for t in range(terms))], axis=1)
+        jacobian = np.concatenate([shares, member * (shares @ of_term.T @ of_key)], axis=1)
         hessian = (jacobian * weight[:, None]).T @ jacobian + np.diag(penalty)
         gradient = jacobian.T @ (weight * residual) - penalty * (theta - start)
         step = np.clip(np.linalg.solve(hessian, gradient), -0.7, 0.7)
         theta = theta + step
-        if np.abs(step).max() < 1e-3:
+        if np.abs(step).max() < 2e-3:
             break
     deviations = {"|".join(key): round(float(v), 5) for key, v in zip(keys, theta[terms:], strict=True)}
     return msgspec.structs.replace(
@@ -110,18 +112,16 @@ def fit_structure(
     )
 
 
-def _design(structure: Structure, values: list[dict[str, str]]) -> tuple[list[Key], list[Array]]:
-    """Index the levels that occur, and build one 0/1 matrix [rows, levels] per term."""
+def _design(structure: Structure, values: list[dict[str, str]]) -> tuple[list[Key], Array]:
+    """Index the levels that occur; return their keys and the 0/1 matrix [rows, keys] of membership."""
     groups = sorted(set(structure.groups.values()))
     index: dict[Key, int] = {}
-    cells: list[tuple[int, int, str]] = []
+    cells: list[tuple[int, int]] = []
     for row, at in enumerate(values):
         for level in structure.levels:
             for group in ("all",) if level.whole else groups:
-                key = (level.kind, at[level.kind], group)
-                cells.append((row, index.setdefault(key, len(index)), group))
-    by_group = {group: np.zeros((len(values), len(index))) for group in (*groups, "all")}
-    for row, column, group in cells:
-        by_group[group][row, column] = 1.0
-    designs = [by_group[structure.groups[term]] + by_group["all"] for term in structure.terms]
-    return list(index), designs
+                cells.append((row, index.setdefault((level.kind, at[level.kind], group), len(index))))
+    member = np.zeros((len(values), len(index)))
+    rows, columns = zip(*cells, strict=True)
+    member[list(rows), list(columns)] = 1.0
+    return list(index), member
