@@ -52,7 +52,8 @@ class Lengths(Frozen, frozen=True):
         else:
             sigma = self.sigma
             values = np.exp(random.normal(math.log(self.mean) - sigma**2 / 2, sigma, count))
-        return np.maximum(np.rint(values), 1).astype(np.int64)
+        whole: np.ndarray = np.maximum(np.rint(values), 1).astype(np.int64)
+        return whole
 
 
 class Traffic(Frozen, frozen=True):
