@@ -10,6 +10,7 @@ import torch
 from bessemer.core.errors import InvalidRequest, TuningError
 from bessemer.core.types import JSON
 from bessemer.engine.engine import Engine, LoadedModel
+from bessemer.engine.lora import Adapter
 from bessemer.engine.request import GenerateRequest
 from bessemer.tuning.rows import Row
 from bessemer.tuning.spec import TuneSpec
@@ -197,3 +198,19 @@ def test_export_holds_the_best_adapter(tmp_path: Path, model: LoadedModel) -> No
         model=model,
     )
     assert again.evaluate().logprobs == run.best.logprobs
+
+
+def test_a_run_from_an_adapter_that_only_makes_it_worse_gives_it_back(tmp_path: Path, model: LoadedModel) -> None:
+    first = tuner(spec_of("exact"), tmp_path / "state", model)
+    list(first.run())
+    first.export(tmp_path / "adapter")
+    harmful = msgspec.structs.replace(spec_of("exact"), adapter=str(tmp_path / "adapter"), learning_rate=3.0)
+    second = tuner(harmful, tmp_path / "worse", model)
+    for report in second.run():
+        if report.validation is not None:
+            assert report.validation.score <= first.best.score
+    assert second.best.step == 0
+    second.export(tmp_path / "same")
+    assert Adapter.load(tmp_path / "same", model.network.config, model.network.dtype).fingerprint() == (
+        Adapter.load(tmp_path / "adapter", model.network.config, model.network.dtype).fingerprint()
+    )

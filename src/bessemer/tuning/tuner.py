@@ -121,6 +121,7 @@ class Tuner:
         """
         if self.done:
             raise TuningError("The run is done.", code="done")
+        self._evaluate_start()
         started, tokens = time.monotonic(), self.trainer.tokens
         rate = self._learning_rate()
         outcome = self._method.accumulate(self._batch(), self._progress.step)
@@ -245,11 +246,19 @@ class Tuner:
             return None
         self._progress.evaluated = due
         validation = self.evaluate()
+        self._keep_best(validation)
+        return validation
+
+    def _evaluate_start(self) -> None:
+        """A run that goes on from an adapter must beat it on the validation rows, or gives it back as it was."""
+        if self.spec.adapter is not None and self._progress.step == 0 and self.best is None and self._task.validation:
+            self._keep_best(self.evaluate())
+
+    def _keep_best(self, validation: Validation) -> None:
         if self.best is None or validation.score > self.best.score:
             self.best = validation
             adapter = {"adapter": self.trainer.adapter.flat.clone()}
             _write(self._best_path, adapter, msgspec.json.encode(validation).decode())
-        return validation
 
     # -- state --------------------------------------------------------------------------------------------------------
 
