@@ -73,11 +73,23 @@ def test_a_key_made_elsewhere_is_known_soon(keys: Keys, database: Database) -> N
 
 
 def test_the_first_admin_key_is_made_once(keys: Keys, database: Database) -> None:
-    plaintext = keys.ensure_admin()
-    assert plaintext is not None
+    kept: list[str] = []
+    plaintext = keys.ensure_admin(kept.append)
+    assert kept == [plaintext]
     assert keys.authenticate(f"Bearer {plaintext}").role is Role.ADMIN
-    assert keys.ensure_admin() is None
-    assert Keys(database).ensure_admin() is None
+    assert keys.ensure_admin(kept.append) is None
+    assert Keys(database).ensure_admin(kept.append) is None
+    assert len(kept) == 1
+
+
+def test_an_admin_key_that_cannot_be_kept_is_not_made(keys: Keys, database: Database) -> None:
+    def killed(_: str) -> None:
+        raise OSError("killed while writing")
+
+    with pytest.raises(OSError, match="killed"):
+        keys.ensure_admin(killed)
+    kept: list[str] = []
+    assert Keys(database).ensure_admin(kept.append) == kept[0]
 
 
 def test_known_keys_work_while_the_database_is_down(

@@ -5,6 +5,7 @@ import hmac
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from bessemer.core.errors import Forbidden, InvalidRequest, StoreError, Unauthorized
@@ -57,9 +58,16 @@ class Keys:
         self._expire()
         return CreatedKey(plaintext, _info(row))
 
-    def ensure_admin(self) -> str | None:
-        """Make the first admin key of an installation without keys and return it; None when there are keys."""
+    def ensure_admin(self, keep: Callable[[str], None]) -> str | None:
+        """Make the first admin key of an installation without keys and return it; None when there are keys.
+
+        `keep` stores the key before it becomes valid: a process killed in between leaves a key that the next start
+        replaces, never a valid one that nobody knows.
+        """
+        if keys.find(self._database):
+            return None
         plaintext, row = _new_key("admin", Role.ADMIN)
+        keep(plaintext)
         if not keys.insert_first(self._database, row):
             return None
         self._expire()

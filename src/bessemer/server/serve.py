@@ -65,9 +65,7 @@ async def _serve(settings: Settings, announce: Callable[[Started], None], *, wor
     loop = asyncio.get_running_loop()
     listener = _bind(settings.host, settings.port)
     services = open_services(settings, loop)
-    admin_key = services.keys.ensure_admin()
-    if admin_key is not None:
-        write_secret(settings.data / ADMIN_KEY_FILE, admin_key)
+    admin_key = services.keys.ensure_admin(lambda key: write_secret(settings.data / ADMIN_KEY_FILE, key))
     server = _Server(
         uvicorn.Config(
             build(services),
@@ -155,6 +153,8 @@ def write_secret(path: Path, secret: str) -> None:
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(secret + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def environment(settings: Settings) -> dict[str, str]:
