@@ -148,11 +148,12 @@ def _jobs(task: Task, options: Options) -> tuple[JobPlan, ...]:
     else:
         grader = product_lines.grader()
         first = options.train_seconds // 3
+    extra = {"bessemer.field_threshold": "auto"} if task.kind is Kind.ATTRIBUTES else {}
     times = ({"bessemer.max_seconds": str(seconds)} for seconds in (first, options.train_seconds - first))
     supervised, reinforced = times
     return (
         JobPlan(name="supervised", method={"type": "supervised"}, metadata=common | supervised, supervised=True),
-        JobPlan(name="reinforcement", method=_reinforcement(grader), metadata=common | reinforced),
+        JobPlan(name="reinforcement", method=_reinforcement(grader), metadata=common | reinforced | extra),
     )
 
 

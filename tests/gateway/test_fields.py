@@ -3,7 +3,7 @@ import math
 import pytest
 
 from bessemer.core.types import TokenLogprob
-from bessemer.gateway.fields import fields, mean_probability
+from bessemer.gateway.fields import confident, fields, mean_probability
 
 
 def tokens(*pairs):
@@ -35,3 +35,11 @@ def test_quotes_inside_a_value_and_other_types():
 def test_text_that_is_no_object_has_no_fields():
     assert mean_probability(tokens(("Yes", 0.9, False))) is None
     assert mean_probability([]) is None
+
+
+def test_values_in_doubt_are_left_out():
+    text = '{"Brand":"Kroger","Size":"12"}'
+    assert confident(text, ANSWER, 0.0) == text
+    assert confident(text, ANSWER, 0.4) == '{"Size":"12"}'
+    assert confident(text, ANSWER, 0.9) == "{}"
+    assert confident("no JSON", ANSWER, 0.9) == "no JSON"

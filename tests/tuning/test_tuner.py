@@ -214,3 +214,19 @@ def test_a_run_from_an_adapter_that_only_makes_it_worse_gives_it_back(tmp_path: 
     assert Adapter.load(tmp_path / "same", model.network.config, model.network.dtype).fingerprint() == (
         Adapter.load(tmp_path / "adapter", model.network.config, model.network.dtype).fingerprint()
     )
+
+
+def test_the_field_threshold_is_what_the_grader_likes_best(tmp_path: Path, model: LoadedModel) -> None:
+    schema = {"type": "object", "properties": {"a": {"enum": ["x", "y"]}}, "required": ["a"]}
+    spec = msgspec.structs.replace(spec_of("grpo"), response_schema=schema, max_tokens=24, field_threshold=None)
+
+    def doubtful_values_are_wrong(answers: Sequence[tuple[JSON, str]]) -> list[float | None]:
+        return [1.0 if text == "{}" else 0.0 for _, text in answers]
+
+    def every_value_counts(answers: Sequence[tuple[JSON, str]]) -> list[float | None]:
+        return [float('"a"' in text) for _, text in answers]
+
+    dropped = tuner(spec, tmp_path / "dropped", model, doubtful_values_are_wrong).evaluate()
+    assert (dropped.score, dropped.field_threshold) == (1.0, 0.1)
+    kept = tuner(spec, tmp_path / "kept", model, every_value_counts).evaluate()
+    assert (kept.score, kept.field_threshold) == (1.0, 0.0)

@@ -125,6 +125,8 @@ class ModelVersion(Frozen, frozen=True):
     response_schema: JSON | None = None
     grammar: str | None = None
     """A Lark grammar template (`{{input.x}}` filled per request) that constrains the answer."""
+    field_threshold: float = 0.0
+    """JSON answers: values whose probability is below are left out; chosen on a selection split."""
     max_tokens: int = 256
     lineage: Lineage | None = None
 

@@ -5,6 +5,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from bessemer.core.types import TokenLogprob
 
 _PAIR = re.compile(r'"(?P<name>(?:[^"\\]|\\.)*)"\s*:\s*(?P<value>"(?:[^"\\]|\\.)*"|[^\s,\[\]{}"]+)')
@@ -53,3 +55,31 @@ def mean_probability(tokens: Sequence[TokenLogprob]) -> float | None:
     """
     found = fields(tokens)
     return math.fsum(field.probability for field in found) / len(found) if found else None
+
+
+def confident(text: str, tokens: Sequence[TokenLogprob], threshold: float) -> str:
+    """Return a JSON object's text without the values whose probability is below the threshold.
+
+    A wrong value costs F1 twice, in precision and recall, a missing one once: leaving out what is less likely than half
+    of the reachable F1 raises it. Text that is no JSON object, and values that are objects or lists, stay as they are.
+    """
+    try:
+        answer = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return text
+    if not isinstance(answer, dict):
+        return text
+    known = {_decoded(field.name): field.probability for field in fields(tokens)}
+    kept = {
+        name: value
+        for name, value in answer.items()
+        if isinstance(value, dict | list) or known.get(name, 1.0) >= threshold
+    }
+    return text if len(kept) == len(answer) else msgspec.json.encode(kept).decode()
+
+
+def _decoded(name: str) -> str:
+    try:
+        return msgspec.json.decode(f'"{name}"', type=str)
+    except msgspec.DecodeError:
+        return name

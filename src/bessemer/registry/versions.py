@@ -38,6 +38,7 @@ def make_version(
     choice_bias: tuple[float, ...] = (),
     response_schema: JSON | None = None,
     grammar: str | None = None,
+    field_threshold: float = 0.0,
     max_tokens: int = 256,
     lineage: Lineage | None = None,
 ) -> ModelVersion:
@@ -50,6 +51,10 @@ def make_version(
         )
     if len(set(choices)) != len(choices):
         raise InvalidRequest("choices holds the same answer twice: remove one.", param="choices")
+    if not 0 <= field_threshold < 1:
+        raise InvalidRequest(
+            f"field_threshold is {field_threshold}: give a probability from 0 to below 1.", param="field_threshold"
+        )
     if max_tokens < 1:
         raise InvalidRequest(f"max_tokens is {max_tokens}: give a number from 1 up.", param="max_tokens")
     version = ModelVersion(
@@ -62,6 +67,7 @@ def make_version(
         choice_bias=choice_bias,
         response_schema=response_schema,
         grammar=grammar,
+        field_threshold=field_threshold,
         max_tokens=max_tokens,
         lineage=lineage,
     )

@@ -6,6 +6,7 @@ but carry no gradient; tokens a grammar forced carry none either.
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,8 +15,11 @@ from torch import Tensor
 
 from bessemer.core.errors import InvalidRequest, TuningError
 from bessemer.core.template import render_grammar
+from bessemer.core.types import TokenLogprob
 from bessemer.engine.engine import Engine, LoadedModel
 from bessemer.engine.request import Constraint, GenerateRequest, Generation, JsonSchema, Lark
+from bessemer.engine.tokens import Tokens
+from bessemer.gateway.fields import confident
 from bessemer.tuning.losses import centred, clipped, k3
 from bessemer.tuning.methods import (
     Outcome,
@@ -32,6 +36,8 @@ from bessemer.tuning.spec import Reward, TuneSpec, Validation
 from bessemer.tuning.trainer import Scored, Trainer
 
 _ADAPTER = "live"
+_THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+"""Field thresholds that an evaluation tries; the best lies near half of the reachable F1."""
 _MISMATCH_LIMIT = 0.05
 """Mean k3 divergence per token between sampler and trainer above which a run stops: they are not the same policy."""
 
@@ -62,6 +68,8 @@ class Rollouts:
 
     def __init__(self, task: Task) -> None:
         self._spec: TuneSpec = task.spec
+        self.tokens = task.tokens
+        self.field_threshold = task.spec.field_threshold
         self._engine = Engine(LoadedModel(task.trainer.network, task.tokens), threads=task.spec.threads)
         self._engine.add_adapter(_ADAPTER, task.trainer.adapter)
 
@@ -104,11 +112,39 @@ def graded(reward: Reward, rows: Sequence[Row], answers: Sequence[Generation]) -
 def greedy_validation(
     rollouts: Rollouts, reward: Reward, rows: Sequence[Row], asked: Sequence[Ask], step: int
 ) -> Validation:
-    """Score the answers the model would give."""
-    rewards = graded(reward, rows, rollouts.greedy(asked))
-    scorable = rewards[rewards.isfinite()]
-    mean = float(scorable.mean()) if len(scorable) else None
-    return Validation(step=step, score=float("-inf") if mean is None else mean, mean_reward=mean)
+    """Score the answers the model would give, at the field threshold that is set or, of some, at the best."""
+    answers = [Answer.of(generation, rollouts.tokens) for generation in rollouts.greedy(asked)]
+    thresholds = _THRESHOLDS if rollouts.field_threshold is None else (rollouts.field_threshold,)
+    found = [(_mean_reward(reward, rows, answers, threshold), threshold) for threshold in thresholds]
+    known = [(mean, threshold) for mean, threshold in found if mean is not None]
+    if not known:
+        return Validation(step=step, score=float("-inf"))
+    mean, threshold = max(known, key=lambda pair: (pair[0], -pair[1]))
+    return Validation(step=step, score=mean, mean_reward=mean, field_threshold=threshold)
+
+
+class Answer(NamedTuple):
+    """A greedy answer and the tokens that it is made of."""
+
+    text: str
+    tokens: tuple[TokenLogprob, ...]
+
+    @classmethod
+    def of(cls, generation: Generation, tokens: Tokens) -> "Answer":
+        """Spell out a generation's tokens."""
+        parts = zip(generation.tokens, generation.logprobs, generation.forced, strict=True)
+        spelled = tuple(
+            TokenLogprob(token=tokens.token_bytes(token).decode("utf-8", "replace"), logprob=logprob, forced=forced)
+            for token, logprob, forced in parts
+        )
+        return cls(generation.text, spelled)
+
+
+def _mean_reward(reward: Reward, rows: Sequence[Row], answers: Sequence[Answer], threshold: float) -> float | None:
+    texts = [confident(answer.text, answer.tokens, threshold) if threshold else answer.text for answer in answers]
+    rewards = reward([(row.item, text) for row, text in zip(rows, texts, strict=True)])
+    known = [value for value in rewards if value is not None]
+    return math.fsum(known) / len(known) if known else None
 
 
 class Grpo:

@@ -29,6 +29,9 @@ class Options(Frozen, frozen=True):
     """LoRA rank."""
     samples_per_prompt: int = 8
     """Group size of sampled reinforcement."""
+    field_threshold: float | Literal["auto"] = 0.0
+    """Reinforcement with JSON answers: the version leaves out values that are less probable; `auto`: chosen on the
+    validation file by the grader, at every evaluation."""
 
 
 def parse_options(metadata: Mapping[str, str] | None) -> Options:

@@ -105,6 +105,7 @@ def tuned_version(
     adapter_sha256: str,
     *,
     choice_bias: tuple[float, ...],
+    field_threshold: float,
     code_commit: str | None,
 ) -> ModelVersion:
     """Return the version that a job made, with everything needed to make it again."""
@@ -116,6 +117,7 @@ def tuned_version(
         choice_bias=choice_bias if any(choice_bias) else (),
         response_schema=plan.response_schema,
         grammar=plan.grammar,
+        field_threshold=field_threshold,
         max_tokens=plan.max_tokens,
         lineage=Lineage(
             base=plan.model,

@@ -117,6 +117,7 @@ class TuningRun:
             "version": version.id,
             "result_files": [result_file],
             "choice_bias": list(version.choice_bias),
+            "field_threshold": version.field_threshold,
             "best_step": best.step if best else None,
             "best_score": best.score if best else None,
         }
@@ -134,7 +135,12 @@ class TuningRun:
             adapter = self._services.blobs.put(archive)
         row = job_rows.get(self._services.database, self.job_id)
         version = tuned_version(
-            self._plan, row, adapter, choice_bias=self._choice_bias(), code_commit=self._services.code_commit
+            self._plan,
+            row,
+            adapter,
+            choice_bias=self._choice_bias(),
+            field_threshold=0.0 if self._tuner.best is None else self._tuner.best.field_threshold,
+            code_commit=self._services.code_commit,
         )
         return self._services.catalog.register(version)
 
@@ -271,6 +277,7 @@ def _spec(services: Services, plan: Preparation, rows: int) -> TuneSpec:
         max_tokens=plan.max_tokens,
         response_schema=plan.response_schema,
         grammar=plan.grammar,
+        field_threshold=None if plan.options.field_threshold == "auto" else plan.options.field_threshold,
         evaluations=_evaluations(hyper, math.ceil(rows * epochs / batch_size), defaults.evaluations),
         max_seconds=plan.options.max_seconds,
         threads=services.threads,

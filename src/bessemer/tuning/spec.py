@@ -55,6 +55,8 @@ class TuneSpec(Frozen, frozen=True):
     """JSON schema that sampled answers follow."""
     grammar: str | None = None
     """Lark grammar that sampled answers follow, a template that is filled with each row's `input`."""
+    field_threshold: float | None = 0.0
+    """JSON answers: less probable values are left out of what is evaluated; None: chosen at each evaluation."""
     clip_low: float = 0.2
     clip_high: float = 0.28
     evaluations: int = 4
@@ -85,6 +87,8 @@ class Validation(Frozen, frozen=True):
     mean_reward: float | None = None
     """Mean reward of the answer the model would give (greedy), over scorable rows."""
     token_accuracy: float | None = None
+    field_threshold: float = 0.0
+    """The threshold of the values' probabilities at which the score was reached."""
     logprobs: tuple[tuple[float, ...], ...] | None = None
     """exact: log-probability of each choice, terminator included, unnormalised: [rows][choices]."""
     rewards: tuple[tuple[float | None, ...], ...] | None = None

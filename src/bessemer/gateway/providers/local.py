@@ -12,9 +12,12 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import msgspec
+
 from bessemer.core.errors import ConfigError, InvalidRequest, ProviderError
 from bessemer.core.types import Model, TokenLogprob
 from bessemer.engine.request import Choices, GenerateRequest, Generation, TokenEvent, TopLogprob
+from bessemer.gateway.fields import confident
 from bessemer.gateway.providers.base import ProviderCall, ProviderChunk, ProviderUsage, ScoredToken, text_of
 from bessemer.store.blobs import Blobs
 
@@ -67,12 +70,14 @@ class LocalProvider:
                 code="context_length_exceeded",
             )
         request = _request(call, prompt, adapter)
+        threshold = call.version.field_threshold
         if isinstance(request.constraint, Choices):
             yield _whole(await engine.generate(request), request.constraint, engine.tokenizer)
             return
         yield ProviderChunk(usage=ProviderUsage(input_tokens=len(prompt)))
-        if not call.stream:
-            yield _whole(await engine.generate(request), None, engine.tokenizer)
+        if threshold or not call.stream:  # a value is dropped or kept when the whole of it is known
+            chunk = _whole(await engine.generate(request), None, engine.tokenizer)
+            yield _confident(chunk, threshold) if threshold else chunk
             return
         async with aclosing(cast("AsyncGenerator[TokenEvent, None]", engine.stream(request))) as events:
             async for event in events:
@@ -194,6 +199,11 @@ def _whole(generation: Generation, choices: Choices | None, tokenizer: "Tokens")
         usage=_usage(generation),
         choice_logprobs=scores,
     )
+
+
+def _confident(chunk: ProviderChunk, threshold: float) -> ProviderChunk:
+    text = confident(chunk.text, [scored.token for scored in chunk.tokens], threshold)
+    return msgspec.structs.replace(chunk, text=text)
 
 
 def _piece(event: TokenEvent, tokenizer: "Tokens") -> ProviderChunk:
