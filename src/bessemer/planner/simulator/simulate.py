@@ -3,6 +3,7 @@
 import numpy as np
 
 from bessemer.planner.simulator.lowering import PICOSECONDS, Lowered, lower
+from bessemer.planner.simulator.native import load
 from bessemer.planner.simulator.outcome import Outcome
 from bessemer.planner.simulator.stepwise import run_stepwise
 from bessemer.planner.simulator.types import Cluster, Floats, Ints, Requests, ScalePoint, SimulationResult
@@ -15,7 +16,8 @@ def simulate(requests: Requests, cluster: Cluster, *, seed: int = 0) -> Simulati
     of its pool is not an error: it is marked as rejected.
     """
     lowered = lower(requests, cluster, seed)
-    return _result(lowered, run_stepwise(lowered))
+    run = (load() or run_stepwise) if len(requests) else run_stepwise
+    return _result(lowered, run(lowered))
 
 
 def _seconds(time: Ints) -> Floats:
