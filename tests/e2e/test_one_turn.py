@@ -230,3 +230,22 @@ def test_nothing_accepted_is_lost(installation):
     assert len({row["id"] for row in rows if not row["tags"].get("origin")}) == ITEMS + 1  # one more: the tuned model
     verdicts = installation.get("/feedback?metric=verdict&limit=100")
     assert len(verdicts["data"]) == ITEMS
+
+
+def test_a_grader_that_pays_for_anything_is_told_before_it_fails_the_job(installation):
+    rows = [{"messages": [{"role": "user", "content": f"n {i}"}], "demonstration": "Yes"} for i in range(8)]
+    content = "\n".join(json.dumps(row) for row in rows).encode()
+    file = installation.client.files.create(file=("rows.jsonl", content), purpose="fine-tune")
+    grader = {"type": "python", "name": "generous", "source": "def grade(sample, item):\n    return 1.0\n"}
+    job = installation.client.fine_tuning.jobs.create(
+        model="tiny",
+        training_file=file.id,
+        method={"type": "reinforcement", "reinforcement": {"grader": grader, "hyperparameters": {"n_epochs": 40}}},
+        metadata={"bessemer.prompt": "same"},
+    )
+    ends = time.monotonic() + 90
+    while (done := installation.get(f"/fine_tuning/jobs/{job.id}"))["status"] != "failed" and time.monotonic() < ends:
+        time.sleep(0.2)
+    assert done["error"]["code"] == "no_signal"
+    told = [event.message for event in installation.client.fine_tuning.jobs.list_events(job.id, limit=100)]
+    assert any("an empty answer is rewarded" in message for message in told)

@@ -1,5 +1,6 @@
 """One fine-tuning job as it runs: the tuner and its grader, events and checkpoints for the API, the new version."""
 
+import asyncio
 import csv
 import io
 import math
@@ -17,9 +18,11 @@ import numpy as np
 from bessemer.core.ids import new_id
 from bessemer.core.openai import ReinforcementHyperparameters
 from bessemer.core.types import JSON, ModelVersion
-from bessemer.evals import graders
+from bessemer.evals import graders, lint
 from bessemer.evals.grader import Grader
 from bessemer.evals.grader import Services as GraderServices
+from bessemer.evals.learned import Learned
+from bessemer.evals.truth import truth
 from bessemer.gateway.providers.local import unpack_adapter
 from bessemer.registry.catalog import Catalog
 from bessemer.store import files, job_rows
@@ -34,6 +37,8 @@ from bessemer.tuning.tuner import Tuner
 
 CHUNK_SECONDS = 15.0
 """Training between two durable steps: what a kill can cost at most."""
+_PROBED_ROWS = 5
+"""Rows on which a grader is probed before training; a judge model is asked six times for each."""
 RESULTS_PURPOSE = "fine-tune-results"
 
 
@@ -91,6 +96,9 @@ class TuningRun:
             f"({len(rows.validation)} for validation), at most {self._tuner.total_steps} steps",
             "started",
         )
+        for number, finding in enumerate(self._weaknesses()):
+            earned = f"'{finding.probe}' earns {finding.reward}, honest answers {finding.honest}"
+            self._event(f"Grader warning: {finding.message} ({earned})", f"grader-{number}")
 
     def train_chunk(self) -> bool:
         """Take optimizer steps for some seconds and save; True when the job is done."""
@@ -124,6 +132,29 @@ class TuningRun:
         if self._grader is not None:
             self._grader.close()
         return result, trained
+
+    def _weaknesses(self) -> tuple[lint.Finding, ...]:
+        """Find answers that deserve nothing but are paid for: reinforcement would find them, too."""
+        choices = self._plan.choices
+
+        def reference(item: JSON) -> str | None:
+            try:
+                learned = msgspec.convert(item, Learned)
+            except msgspec.ValidationError:  # a file of the client's own, with fields that mean something else
+                return None
+            return truth(learned.answer, learned.verdict, learned.demonstration, choices)
+
+        known = [row.item for row in self._rows.training if reference(row.item) is not None][:_PROBED_ROWS]
+        if self._grader is None or not known:
+            return ()
+        found = lint.adversarial(
+            self._grader,
+            known,
+            input_text=lambda item: str(item.get("input") or ""),
+            reference=lambda item: reference(item) or "",
+            labels=choices,
+        )
+        return asyncio.run(found)
 
     def _version(self) -> ModelVersion:
         """Export the best adapter so far and register it; the same adapter gives the same version."""
