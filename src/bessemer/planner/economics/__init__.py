@@ -1,0 +1,43 @@
+"""What a fleet costs, when, and who should own it: cash flows, present values, break-even, and what may go wrong."""
+
+from bessemer.planner.economics.assumptions import Assumptions, default_assumptions
+from bessemer.planner.economics.ownership import ownership
+from bessemer.planner.economics.rates import Quote, quotes
+from bessemer.planner.economics.types import (
+    BreakEven,
+    CashFlow,
+    Commitment,
+    Lot,
+    Management,
+    Money,
+    Need,
+    Owner,
+    Ownership,
+    Power,
+    Sovereignty,
+    Space,
+    SpeedToMarket,
+    Swing,
+)
+
+__all__ = [
+    "Assumptions",
+    "BreakEven",
+    "CashFlow",
+    "Commitment",
+    "Lot",
+    "Management",
+    "Money",
+    "Need",
+    "Owner",
+    "Ownership",
+    "Power",
+    "Quote",
+    "Sovereignty",
+    "Space",
+    "SpeedToMarket",
+    "Swing",
+    "default_assumptions",
+    "ownership",
+    "quotes",
+]

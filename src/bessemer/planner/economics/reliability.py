@@ -1,0 +1,58 @@
+"""Failures: availability, spares that keep k of n machines up, checkpoint intervals, and the goodput that is left."""
+
+import math
+
+from bessemer.core.errors import Infeasible
+
+
+def availability(failures_per_hour: float, repair_hours: float) -> float:
+    """Return the share of time that a machine is up: MTBF / (MTBF + MTTR)."""
+    return 1.0 / (1.0 + failures_per_hour * repair_hours)
+
+
+def k_of_n(k: int, n: int, up: float) -> float:
+    """Return the probability that at least k of n machines are up, each on its own with probability `up`."""
+    if k > n:
+        return 0.0
+    if up >= 1.0 or k == 0:
+        return 1.0
+    log_up, log_down = math.log(up), math.log1p(-up)
+    terms = (
+        math.exp(math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) + i * log_up + (n - i) * log_down)
+        for i in range(k, n + 1)
+    )
+    return min(math.fsum(terms), 1.0)
+
+
+def spares(needed: int, up: float, target: float = 0.999) -> int:
+    """Return the fewest machines beyond `needed` that keep the need met with probability `target`.
+
+    Raises:
+        Infeasible: machines fail so often that no number helps in practice.
+    """
+    for extra in range(needed + 100):
+        if k_of_n(needed, needed + extra, up) >= target:
+            return extra
+    raise Infeasible(f"machines that are up {up:.1%} of the time cannot keep {needed} running; shorten the repair")
+
+
+def young_daly_s(save_s: float, accelerators: float, failures_per_hour: float) -> float:
+    """Return the best time between checkpoints, seconds: sqrt(2 t_save / (N lambda)).
+
+    J. W. Young, CACM 17(9), 1974; J. T. Daly, Future Generation Computer Systems 22(3), 2006 (first order).
+    """
+    rate_per_s = accelerators * failures_per_hour / 3600.0
+    return math.sqrt(2.0 * save_s / rate_per_s)
+
+
+def goodput(
+    accelerators: float, failures_per_hour: float, restart_s: float, interval_s: float, save_s: float = 0.0
+) -> float:
+    """Return the share of a training job's time that advances it.
+
+    (1 - N lambda (t_restart + dt/2)) x (1 - t_save / dt): each failure loses the restart and half an interval. First
+    order: it falls to 0 where failures come faster than restarts.
+    """
+    rate_per_s = accelerators * failures_per_hour / 3600.0
+    kept = 1.0 - rate_per_s * (restart_s + interval_s / 2.0)
+    return max(kept, 0.0) * max(1.0 - save_s / interval_s, 0.0)
