@@ -1,0 +1,81 @@
+"""The most that one accelerator serves within latency limits, by the planner's own prediction."""
+
+import msgspec
+
+from bessemer.core.errors import Infeasible
+from bessemer.planner.catalog import Catalog
+from bessemer.planner.models import model_shape
+from bessemer.planner.performance import Performance
+from bessemer.planner.types import Deployment, Engine, Interval, Precision
+
+CONCURRENCIES = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Lengths in tokens and limits in seconds."""
+
+    isl: float
+    osl: float
+    ttft_s: float
+    tpot_s: float
+
+
+class Serving(msgspec.Struct, frozen=True):
+    """The best deployment of a model on an accelerator."""
+
+    model: str
+    accelerator: str
+    precision: Precision
+    tp: int
+    concurrency: int
+    replica_tokens_s: Interval
+    """Output tokens a second of one replica."""
+    engine_version: str
+
+    @property
+    def tokens_s(self) -> Interval:
+        """Output tokens a second per accelerator."""
+        one = self.replica_tokens_s
+        return Interval(one.value / self.tp, one.low / self.tp, one.high / self.tp)
+
+
+def best_serving(
+    catalog: Catalog,
+    performance: Performance,
+    model: str,
+    accelerator: str,
+    precision: Precision,
+    limits: Limits,
+    *,
+    engine: Engine = Engine.VLLM,
+    most: int = 8,
+) -> Serving:
+    """Return the deployment with the most output tokens per accelerator within the limits, fewest accelerators first.
+
+    Raises:
+        Infeasible: nothing fits, or nothing keeps the limits.
+    """
+    shape, hardware = model_shape(model), catalog.accelerator(accelerator)
+    best: Serving | None = None
+    refused = ""
+    for tp in (size for size in (1, 2, 4, 8) if size <= most):
+        deployment = Deployment(model, hardware.name, engine, None, precision, tp=tp)
+        try:
+            prediction = performance.replica(
+                deployment, shape, hardware, max_batch=max(CONCURRENCIES), isl=limits.isl, osl=limits.osl
+            )
+        except Infeasible as error:
+            refused = error.message
+            continue
+        for concurrency in CONCURRENCIES:
+            steady = performance.steady(prediction, limits.isl, limits.osl, concurrency)
+            if steady.tpot_s.value > limits.tpot_s or steady.ttft_s.value > limits.ttft_s:
+                continue
+            found = Serving(
+                model, hardware.name, precision, tp, concurrency, steady.output_tokens_s, prediction.engine_version
+            )
+            if best is None or found.tokens_s.value > best.tokens_s.value * 1.001:
+                best = found
+    if best is None:
+        raise Infeasible(refused or f"{model} on {hardware.name} keeps no limit of {limits}")
+    return best
