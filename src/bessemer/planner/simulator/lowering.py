@@ -189,7 +189,7 @@ def _pool_rows(pools: Sequence[Pool], requests: Requests) -> tuple[tuple[PoolRow
     first = offset = 0
     for index, pool in enumerate(pools):
         _check_pool(index, pool, len(pools), requests)
-        row = _pool_row(pool, first, offset)
+        row = _pool_row(pool, first, offset, caches=pool.prefix_cache and requests.prefix is not None)
         rows.append(row)
         tables.append(np.maximum(_picoseconds(pool.replica.step.decode_s[: row.max_batch + 1]), 1))
         first += row.slots
@@ -197,7 +197,7 @@ def _pool_rows(pools: Sequence[Pool], requests: Requests) -> tuple[tuple[PoolRow
     return tuple(rows), tables
 
 
-def _pool_row(pool: Pool, first: int, decode_offset: int) -> PoolRow:
+def _pool_row(pool: Pool, first: int, decode_offset: int, *, caches: bool) -> PoolRow:
     replica, step, scaler = pool.replica, pool.replica.step, pool.autoscaler
     handoff, cascade = pool.handoff, pool.cascade
     ticks = 0 if scaler is None else -int(-scaler.scrape_delay_s // scaler.interval_s)
@@ -217,7 +217,7 @@ def _pool_row(pool: Pool, first: int, decode_offset: int) -> PoolRow:
         request=_time(replica.request_s),
         prompt_token=_time(replica.prompt_token_s),
         router=ROUTERS.index(pool.router),
-        prefix_cache=int(pool.prefix_cache),
+        prefix_cache=int(caches),
         handoff_pool=NEVER if handoff is None else handoff.pool,
         handoff_latency=0 if handoff is None else _time(handoff.latency_s),
         handoff_token=0 if handoff is None else _time(handoff.token_s),
