@@ -1,20 +1,55 @@
-"""The calibration that is shipped: fitted coefficients, widths of intervals, and the measured points nearby."""
+"""The calibration that is shipped: fitted coefficients with their covariance, widths of intervals, measured points."""
 
+import io
 from functools import cache
 from importlib.resources import files
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from bessemer.planner.performance.structure import Structure
+from bessemer.planner.performance.recipes import TPOT, TTFT
+from bessemer.planner.performance.structure import Recipe, Structure
+
+Array = NDArray[np.float64]
 
 
-class Calibration(msgspec.Struct, frozen=True):
-    """Everything a prediction needs beyond the shape of the model and the peaks of the accelerator."""
+class Points(msgspec.Struct, frozen=True):
+    """Measured points that are shipped to name the nearest of them; columns of equal length."""
+
+    id: list[str]
+    model: list[str]
+    accelerator: list[str]
+    engine: list[str]
+    version: list[str]
+    precision: list[str]
+    sizes: list[tuple[int, int, int]]
+    """Tensor, attention-data and expert parallel sizes."""
+    load: list[tuple[int, int, int]]
+    """Input tokens, output tokens, concurrency."""
+    ttft_ms: list[float]
+    tpot_ms: list[float]
+
+
+class Notes(msgspec.Struct, frozen=True):
+    """Where a calibration comes from, and how wide its intervals must be."""
 
     fitted: str
     """Day of the fit (ISO date)."""
     source: str
     rows: int
+    tpot_quantile: float
+    """Standard deviations on either side that held 80 % of held-out rows."""
+    ttft_quantile: float
+    tpot_keys: tuple[str, ...]
+    ttft_keys: tuple[str, ...]
+    points: Points
+
+
+class Calibration(msgspec.Struct, frozen=True):
+    """Everything a prediction needs beyond the shape of the model and the peaks of the accelerator."""
+
+    notes: Notes
     tpot: Structure
     ttft: Structure
 
@@ -22,4 +57,35 @@ class Calibration(msgspec.Struct, frozen=True):
 @cache
 def load_calibration() -> Calibration:
     """Return the shipped calibration, parsed once."""
-    return msgspec.json.decode(files(__package__).joinpath("calibration.json").read_bytes(), type=Calibration)
+    folder = files(__package__)
+    notes = msgspec.json.decode(folder.joinpath("calibration.json").read_bytes(), type=Notes)
+    with np.load(io.BytesIO(folder.joinpath("calibration.npz").read_bytes())) as arrays:
+        tpot = _unpack(TPOT, notes.tpot_keys, arrays["tpot"], arrays["tpot_spread"], arrays["tpot_correlation"])
+        ttft = _unpack(TTFT, notes.ttft_keys, arrays["ttft"], arrays["ttft_spread"], arrays["ttft_correlation"])
+    return Calibration(notes, tpot, ttft)
+
+
+def dump_calibration(calibration: Calibration) -> tuple[bytes, bytes]:
+    """Return the two files of a calibration: notes as JSON, and arrays as a compressed npz (correlations in int8)."""
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for name, structure in (("tpot", calibration.tpot), ("ttft", calibration.ttft)):
+        spread = np.sqrt(np.diag(structure.covariance))
+        correlation = structure.covariance / spread[:, None] / spread[None, :]
+        arrays[name] = structure.theta.astype(np.float32)
+        arrays[f"{name}_spread"] = spread.astype(np.float32)
+        lower = correlation[np.tril_indices(len(spread), -1)]
+        arrays[f"{name}_correlation"] = np.round(lower * 2048.0).astype(np.int16)
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+    return msgspec.json.encode(calibration.notes), stream.getvalue()
+
+
+def _unpack(
+    recipe: Recipe, keys: tuple[str, ...], theta: Array, spread: Array, correlation: NDArray[np.int16]
+) -> Structure:
+    size = len(spread)
+    full = np.eye(size)
+    full[np.tril_indices(size, -1)] = correlation / 2048.0
+    full = full + np.tril(full, -1).T
+    wide = spread.astype(np.float64)
+    return Structure(recipe, keys, theta.astype(np.float64), full * wide[:, None] * wide[None, :])

@@ -40,6 +40,8 @@ class Row(msgspec.Struct, frozen=True):
     version: str
     date: str
     source: str
+    speculative: bool = False
+    """The run verified draft tokens (see `_drafts`)."""
 
     @property
     def group(self) -> tuple[str, str]:
@@ -150,7 +152,20 @@ def _row(raw: dict[str, str]) -> Row:
         version=raw["backend_version"],
         date=date[1] if date else "",
         source=raw["silicon_data_source"].split(";")[0],
+        speculative=_drafts(shape.name, raw["backend"], raw["backend_version"], date[1] if date else ""),
     )
+
+
+def _drafts(model: str, engine: str, version: str, date: str) -> bool:
+    """Whether a public benchmark run used multi-token prediction, which no column says.
+
+    SemiAnalysisAI/InferenceX `perf-changelog.yaml`: the TensorRT-LLM DeepSeek-R1 images with MTP are release
+    1.1.0rc2.post2 from January 2026 (configurations `dsr1-*-trt-mtp`) and 1.2.0rc6.post3 (pull request 642); those
+    without are 1.1.0rc2.post2 before, and 1.2.0rc6.post2 (594, 620).
+    """
+    if model != "DeepSeek-R1" or engine != "trtllm":
+        return False
+    return version == "1.2.0rc6.post3" or (version == "1.1.0rc2.post2" and date >= "2026-01")
 
 
 def _sizes(raw: dict[str, str], *, dump: bool) -> tuple[int, int, int]:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from bessemer.planner.performance.calibration import Calibration, load_calibration
 from bessemer.planner.performance.capacity import Capacity, capacity
-from bessemer.planner.performance.structure import level_values
+from bessemer.planner.performance.levels import level_values
 from bessemer.planner.performance.work import DECODE_TERMS, decode_terms, prefill_terms
 from bessemer.planner.types import Accelerator, Deployment, Interval, ModelShape, Replica, StepTime
 

@@ -2,126 +2,185 @@
 
 A time is `sum over terms of exp(base[term] + deviations) * peak_seconds[term]`. Deviations belong to levels (engine,
 version, architecture, model, precision, parallelism and some of their pairs); each is shrunk to zero by its own
-width, so a level never measured predicts with what its parents know. All coefficients are positive: predicted times
-are monotone in concurrency and length.
+width, so a level never measured predicts with what its parents know, and says how unsure that makes it. All
+coefficients are positive: predicted times are monotone in concurrency and length.
 """
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bessemer.planner.types import Accelerator, Deployment, ModelShape
-
 Array = NDArray[np.float64]
-Key = tuple[str, str, str]
+Values = dict[str, str]
 
 
 class Level(msgspec.Struct, frozen=True):
-    """One kind of level: what it is called, how far it may deviate, and whether it scales all terms alike."""
+    """One kind of level: how far it may deviate, and whether it scales all terms alike or each group on its own."""
 
     kind: str
     width: float
     whole: bool = False
 
 
-class Structure(msgspec.Struct, frozen=True):
-    """Fitted coefficients: the base of every term and the deviations of every level seen."""
+class Tilt(msgspec.Struct, frozen=True):
+    """A number known of every deployment that may scale one term: `exp(slope * number)`, the slope is learned."""
+
+    kind: str
+    term: str
+    width: float
+
+
+class Recipe(msgspec.Struct, frozen=True):
+    """What is fitted: terms, their groups, where the base starts, and the levels that may deviate."""
 
     terms: tuple[str, ...]
     groups: dict[str, str]
     """Term -> group; a level that is not whole has one deviation per group."""
+    start: tuple[float, ...]
     levels: tuple[Level, ...]
-    base: tuple[float, ...]
-    deviations: dict[str, float]
-    """`kind|value|group` -> deviation; the group of a whole level is `all`."""
+    noise: float
+    """Scatter of the logarithm of repeated measurements."""
+    base_width: float
+    tilts: tuple[Tilt, ...] = ()
 
-    def coefficients(self, values: dict[str, str]) -> Array:
+
+class Structure:
+    """A fitted recipe: base of every term, deviations of every level seen, and their posterior covariance."""
+
+    def __init__(self, recipe: Recipe, keys: tuple[str, ...], theta: Array, covariance: Array) -> None:
+        """`theta` is the base, then one deviation per key; `covariance` [len(theta), len(theta)] belongs to it."""
+        self.recipe = recipe
+        self.keys = keys
+        self.theta = theta
+        self.covariance = covariance
+        self._index = {key: number for number, key in enumerate(keys, start=len(recipe.terms))}
+        self._reach = _reach(recipe, keys)
+
+    def coefficients(self, values: Values, tilts: dict[str, float] | None = None) -> Array:
         """Return the coefficient of every term for one deployment's level values."""
-        logs = np.array(self.base, dtype=np.float64)
-        for level in self.levels:
-            value = values.get(level.kind)
-            for index, term in enumerate(self.terms):
-                group = "all" if level.whole else self.groups[term]
-                logs[index] += self.deviations.get(f"{level.kind}|{value}|{group}", 0.0)
+        count = len(self.recipe.terms)
+        logs = self.theta[:count].copy()
+        for number, amount in self._members(values, tilts)[0]:
+            logs += self.theta[number] * amount * self._reach[:, number - count]
         return np.exp(logs)
 
+    def seconds(self, values: Values, peaks: Array, tilts: dict[str, float] | None = None) -> tuple[Array, Array]:
+        """Return predicted seconds [n] of `peaks` [n, terms], and the standard deviation of their logarithm [n]."""
+        count = len(self.recipe.terms)
+        parts = peaks * self.coefficients(values, tilts)
+        total = parts.sum(axis=1)
+        shares = parts / total[:, None]
+        members, unseen = self._members(values, tilts)
+        numbers = [number for number, _ in members]
+        amounts = np.array([amount for _, amount in members])
+        reached = shares @ self._reach[:, [number - count for number in numbers]] * amounts
+        gradient = np.concatenate([shares, reached], axis=1)
+        at = np.array([*range(count), *numbers])
+        variance = np.einsum("ni,ij,nj->n", gradient, self.covariance[np.ix_(at, at)], gradient)
+        for width, terms in unseen:
+            variance = variance + width**2 * (shares @ terms) ** 2
+        return total, np.sqrt(np.maximum(variance, 0.0) + self.recipe.noise**2)
 
-def level_values(deployment: Deployment, shape: ModelShape, accelerator: Accelerator) -> dict[str, str]:
-    """Return the value of every kind of level for one deployment."""
-    engine, version = deployment.engine.value, deployment.engine_version or ""
-    architecture, precision = accelerator.architecture, deployment.precision.value
-    mixture = "moe" if shape.moe else "dense"
-    parallel = "dp" if deployment.dp > 1 else "ep" if deployment.ep > 1 else "tp"
-    return {
-        "engine": engine,
-        "gpu": accelerator.name,
-        "architecture": architecture,
-        "model": shape.name,
-        "precision": precision,
-        "version": f"{engine} {version}",
-        "engine_architecture": f"{engine} {architecture}",
-        "parallel": parallel,
-        "engine_model": f"{engine} {shape.name}",
-        "version_model": f"{engine} {version} {shape.name}",
-        "model_precision": f"{shape.name} {precision}",
-        "mixture": mixture,
-        "engine_mixture": f"{engine} {mixture}",
-    }
+    def _members(
+        self, values: Values, tilts: dict[str, float] | None
+    ) -> tuple[list[tuple[int, float]], list[tuple[float, Array]]]:
+        """Split one deployment's levels into those fitted (index, amount) and those never seen (width, terms)."""
+        known, unseen = [], []
+        for kind, value, group, width in _cells(self.recipe, values):
+            number = self._index.get(f"{kind}|{value}|{group}")
+            if number is None:
+                unseen.append((width, _reach(self.recipe, (f"{kind}|{value}|{group}",))[:, 0]))
+            else:
+                known.append((number, 1.0))
+        for tilt in self.recipe.tilts:
+            amount = (tilts or {}).get(tilt.kind, 0.0)
+            number = self._index.get(f"{tilt.kind}||{tilt.term}")
+            if number is not None and amount:
+                known.append((number, amount))
+        return known, unseen
 
 
 def fit_structure(
-    structure: Structure,
+    recipe: Recipe,
     peaks: Array,
-    values: list[dict[str, str]],
+    values: list[Values],
     seconds: Array,
     weights: Array,
     *,
-    noise: float = 0.12,
-    iterations: int = 30,
+    tilts: list[dict[str, float]] | None = None,
+    begin: Structure | None = None,
+    iterations: int = 20,
 ) -> Structure:
     """Fit base and deviations to measured `seconds` [n] by Gauss-Newton on their logarithm.
 
-    `peaks` [n, terms] are the seconds at peak rates; `structure` gives terms, groups, levels and the starting base,
-    which is also its prior. Errors beyond two `noise` count linearly (Huber), so single bad rows do not steer.
+    `peaks` [n, terms] are the seconds at peak rates; the recipe's starting base is also its prior. Errors beyond two
+    `noise` count linearly (Huber), so single bad rows do not steer. `begin` is a fit to start the search from.
     """
-    keys, member = _design(structure, values)
-    terms, groups = len(structure.terms), sorted(set(structure.groups.values()))
-    of_term = np.array([[structure.groups[t] == g for t in structure.terms] for g in groups], dtype=np.float64)
-    of_key = np.array([[key[2] in (g, "all") for key in keys] for g in groups], dtype=np.float64)
-    start = np.concatenate([structure.base, np.zeros(len(keys))])
-    widths = {level.kind: level.width for level in structure.levels}
-    penalty = np.concatenate([np.ones(terms), [widths[kind] ** -2 for kind, _, _ in keys]])
+    keys, member, widths = _design(recipe, values, tilts or [{}] * len(values))
+    reach, count, noise = _reach(recipe, keys), len(recipe.terms), recipe.noise
+    start = np.concatenate([recipe.start, np.zeros(len(keys))])
+    penalty = np.concatenate([np.full(count, recipe.base_width**-2), widths**-2])
     target, theta = np.log(seconds), start.copy()
+    if begin is not None:
+        known = dict(zip(begin.keys, begin.theta[count:], strict=True))
+        theta = np.concatenate([begin.theta[:count], [known.get(key, 0.0) for key in keys]])
     for _ in range(iterations):
-        logs = theta[:terms] + (member * theta[terms:]) @ of_key.T @ of_term
-        parts = np.exp(logs) * peaks
+        parts = np.exp(theta[:count] + (member * theta[count:]) @ reach.T) * peaks
         total = parts.sum(axis=1)
         shares = parts / total[:, None]
         residual = target - np.log(total)
         weight = weights / np.maximum(1.0, np.abs(residual) / (2.0 * noise)) / noise**2
-        jacobian = np.concatenate([shares, member * (shares @ of_term.T @ of_key)], axis=1)
+        jacobian = np.concatenate([shares, member * (shares @ reach)], axis=1)
         hessian = (jacobian * weight[:, None]).T @ jacobian + np.diag(penalty)
-        gradient = jacobian.T @ (weight * residual) - penalty * (theta - start)
-        step = np.clip(np.linalg.solve(hessian, gradient), -0.7, 0.7)
+        step = np.linalg.solve(hessian, jacobian.T @ (weight * residual) - penalty * (theta - start))
+        step = np.clip(step, -0.7, 0.7)
         theta = theta + step
         if np.abs(step).max() < 2e-3:
             break
-    deviations = {"|".join(key): round(float(v), 5) for key, v in zip(keys, theta[terms:], strict=True)}
-    return msgspec.structs.replace(
-        structure, base=tuple(round(float(b), 5) for b in theta[:terms]), deviations=deviations
-    )
+    return Structure(recipe, keys, theta, np.linalg.inv(hessian))
 
 
-def _design(structure: Structure, values: list[dict[str, str]]) -> tuple[list[Key], Array]:
-    """Index the levels that occur; return their keys and the 0/1 matrix [rows, keys] of membership."""
-    groups = sorted(set(structure.groups.values()))
-    index: dict[Key, int] = {}
-    cells: list[tuple[int, int]] = []
-    for row, at in enumerate(values):
-        for level in structure.levels:
-            for group in ("all",) if level.whole else groups:
-                cells.append((row, index.setdefault((level.kind, at[level.kind], group), len(index))))
+def _cells(recipe: Recipe, values: Values) -> list[tuple[str, str, str, float]]:
+    """Return (kind, value, group, width) of every level that one deployment belongs to."""
+    groups = sorted(set(recipe.groups.values()))
+    cells = []
+    for level in recipe.levels:
+        value = values.get(level.kind, "?")
+        for group in ("all",) if level.whole else groups:
+            cells.append((level.kind, value, group, level.width))
+    return cells
+
+
+def _reach(recipe: Recipe, keys: tuple[str, ...]) -> Array:
+    """Return the 0/1 matrix [terms, keys]: which terms a key's deviation scales."""
+    groups = [key.rsplit("|", 1)[1] for key in keys]
+    return np.array(
+        [[float(g in ("all", recipe.groups[term], term)) for g in groups] for term in recipe.terms], dtype=np.float64
+    ).reshape(len(recipe.terms), len(keys))
+
+
+def _design(
+    recipe: Recipe, values: list[Values], tilts: list[dict[str, float]]
+) -> tuple[tuple[str, ...], Array, Array]:
+    """Index the levels that occur; return keys, the matrix [rows, keys] of membership, and the keys' widths."""
+    index: dict[str, int] = {}
+    widths: list[float] = []
+    cells: list[tuple[int, int, float]] = []
+
+    def at(key: str, width: float) -> int:
+        if key not in index:
+            index[key] = len(index)
+            widths.append(width)
+        return index[key]
+
+    for row, (of_row, tilt_of_row) in enumerate(zip(values, tilts, strict=True)):
+        for kind, value, group, width in _cells(recipe, of_row):
+            if value != "?":
+                cells.append((row, at(f"{kind}|{value}|{group}", width), 1.0))
+        for tilt in recipe.tilts:
+            if amount := tilt_of_row.get(tilt.kind, 0.0):
+                cells.append((row, at(f"{tilt.kind}||{tilt.term}", tilt.width), amount))
     member = np.zeros((len(values), len(index)))
-    rows, columns = zip(*cells, strict=True)
-    member[list(rows), list(columns)] = 1.0
-    return list(index), member
+    for row, column, amount in cells:
+        member[row, column] = amount
+    return tuple(index), member, np.array(widths)

@@ -1,0 +1,119 @@
+"""Fitting the two recipes to measured rows, and how well they predict rows they never saw.
+
+Cross-validation leaves whole groups out, a (model, GPU) pair or a GPU: rows of one sweep never stand on both sides,
+and models of one shape under several names count as one model.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from bessemer.core.errors import Infeasible
+from bessemer.planner.models import model_shape
+from bessemer.planner.performance.capacity import capacity
+from bessemer.planner.performance.levels import Run, level_values
+from bessemer.planner.performance.measured import Row
+from bessemer.planner.performance.operators import operator_tilts
+from bessemer.planner.performance.recipes import TPOT, TTFT, first_terms, token_terms
+from bessemer.planner.performance.structure import Recipe, Structure, Values, fit_structure
+from bessemer.planner.types import Accelerator
+
+Array = NDArray[np.float64]
+
+_CRAMPED_TOKENS = 100_000
+"""KV tokens of a deployment that was measured although the capacity rules say it does not fit."""
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Rows as a recipe needs them; one entry per row."""
+
+    peaks: Array
+    values: list[Values]
+    tilts: list[dict[str, float]]
+    seconds: Array
+    weights: Array
+
+    def take(self, rows: NDArray[np.int64]) -> "Problem":
+        """Return the problem of some of the rows."""
+        return Problem(
+            self.peaks[rows],
+            [self.values[i] for i in rows],
+            [self.tilts[i] for i in rows],
+            self.seconds[rows],
+            self.weights[rows],
+        )
+
+
+def row_run(row: Row) -> Run:
+    """Return what a row's benchmark run says of it."""
+    return Run(date=row.date, kind="db" if row.source.startswith("db") else "file", speculative=row.speculative)
+
+
+def served_batch(row: Row, accelerator: Accelerator) -> float:
+    """Sequences in flight of a measured row: its concurrency, or what its KV holds."""
+    try:
+        room = capacity(row.deployment, model_shape(row.model), accelerator, max_batch=row.concurrency).kv_tokens
+    except Infeasible:
+        room = _CRAMPED_TOKENS
+    return min(float(row.concurrency), max(1.0, room / (row.isl + row.osl / 2.0)))
+
+
+def problems(rows: Sequence[Row], accelerators: dict[str, Accelerator]) -> tuple[Problem, Problem]:
+    """Return the time-per-output-token and the time-to-first-token problem of measured rows."""
+    tokens, firsts, values, tilts = [], [], [], []
+    for row in rows:
+        shape, accelerator = model_shape(row.model), accelerators[row.deployment.accelerator]
+        batch = np.array([served_batch(row, accelerator)])
+        asked = np.array([float(row.concurrency)])
+        tokens.append(token_terms(row.deployment, shape, accelerator, row.isl, row.osl, batch)[0])
+        firsts.append(first_terms(row.deployment, shape, accelerator, row.isl, row.osl, batch, asked)[0])
+        values.append(level_values(row.deployment, shape, accelerator, row_run(row)))
+        tilts.append(operator_tilts(row.deployment, shape, accelerator, batch[0], row.isl))
+    same = Counter((row.ttft_s, row.tpot_s) for row in rows)
+    weights = np.array([1.0 / same[row.ttft_s, row.tpot_s] for row in rows])
+    return (
+        Problem(np.array(tokens), values, tilts, np.array([row.tpot_s for row in rows]), weights),
+        Problem(np.array(firsts), values, tilts, np.array([row.ttft_s for row in rows]), weights),
+    )
+
+
+def fit(recipe: Recipe, problem: Problem, *, start: Structure | None = None, iterations: int = 20) -> Structure:
+    """Fit one recipe; `start` gives a fit of nearly the same rows to begin from."""
+    return fit_structure(
+        recipe,
+        problem.peaks,
+        problem.values,
+        problem.seconds,
+        problem.weights,
+        tilts=problem.tilts,
+        begin=start,
+        iterations=iterations,
+    )
+
+
+def predict(structure: Structure, problem: Problem) -> tuple[Array, Array]:
+    """Return predicted seconds and the standard deviation of their logarithm, per row."""
+    both = [
+        structure.seconds(values, problem.peaks[i : i + 1], tilts)
+        for i, (values, tilts) in enumerate(zip(problem.values, problem.tilts, strict=True))
+    ]
+    return np.array([seconds[0] for seconds, _ in both]), np.array([spread[0] for _, spread in both])
+
+
+def held_out(
+    recipe: Recipe, problem: Problem, groups: Sequence[Hashable], progress: Callable[[Hashable], None] | None = None
+) -> tuple[Array, Array]:
+    """Predict every row by a fit that saw none of its group: seconds, and standard deviation of their logarithm."""
+    seconds, spread = np.zeros(len(groups)), np.zeros(len(groups))
+    whole = fit(recipe, problem)
+    for group in sorted(set(groups), key=repr):
+        out = np.array([g == group for g in groups])
+        inside, outside = np.flatnonzero(out), np.flatnonzero(~out)
+        structure = fit(recipe, problem.take(outside), start=whole, iterations=5)
+        seconds[inside], spread[inside] = predict(structure, problem.take(inside))
+        if progress is not None:
+            progress(group)
+    return seconds, spread
