@@ -4,13 +4,12 @@ import math
 
 import msgspec
 
-from bessemer.core.errors import Infeasible
 from bessemer.planner.catalog import Catalog
 from bessemer.planner.claims.saving import CHAT, LARGE, SECONDS_PER_MONTH, SMALL
-from bessemer.planner.claims.serving import best_serving
+from bessemer.planner.claims.serving import Serving, best_serving
 from bessemer.planner.claims.types import Claim, Computed, Input, Verdict
 from bessemer.planner.performance import Performance
-from bessemer.planner.types import Instance, Precision, Price
+from bessemer.planner.types import Instance, Interval, Precision, Price
 
 SIMPLE = 0.8
 PEAK = 2.0
@@ -19,7 +18,7 @@ HOURS = 730.5
 TUNING_HOURS = 24.0
 TUNING_GPUS = 8
 """A run of one day on 8 B200 each quarter: an assumption. A P6e block is never shorter than a day."""
-VOLUMES = (10e6, 1e9)
+VOLUMES = (10e6, 100e6, 1e9)
 
 
 class Tier(msgspec.Struct, frozen=True):
@@ -29,44 +28,38 @@ class Tier(msgspec.Struct, frozen=True):
     price: Price
 
 
+Uses = tuple[tuple[str, float, Tier], ...]
+"""Model, its share of the requests, and where it runs."""
+
+
 class Option(msgspec.Struct, frozen=True):
-    """A fleet, by what it costs in a month at each volume."""
+    """A fleet, by what it costs in a month at each volume; bounds from the prediction's."""
 
     name: str
-    usd_per_month: tuple[float, ...]
+    usd: tuple[Interval, ...]
 
 
 def hybrid_fleet(catalog: Catalog, performance: Performance) -> Claim:
-    """Price the fleet of the claim and the alternatives at ten million and a billion requests a month."""
-    g7e = _tier(catalog, "g7e.48xlarge", "on_demand")
+    """Price the fleet of the claim and the alternatives at ten million, a hundred million and a billion requests."""
     card = _tier(catalog, "g7e.2xlarge", "on_demand")
     p6 = _tier(catalog, "p6-b200.48xlarge", "on_demand")
     p6e = _tier(catalog, "u-p6e-gb200x36", "capacity_block")
-    block = catalog.price("p6-b200.48xlarge", "capacity_block")
-    tuning = {
-        "P6e": p6e.price.usd_per_hour * TUNING_HOURS / 3,
-        "P6": block.usd_per_hour * TUNING_HOURS / 3,
-        "G7e": g7e.price.usd_per_hour * TUNING_HOURS * _slower(catalog) / 3,
-    }
+    tuning = _tuning(catalog)
     fleet = _Fleet(catalog, performance)
+    small, large, mixed = (SMALL, SIMPLE), (LARGE, 1 - SIMPLE), tuning["P6e"]
     options = (
-        Option("hybrid of the claim", fleet.price(((SMALL, SIMPLE, card), (LARGE, 1 - SIMPLE, p6)), tuning["P6e"])),
-        Option(
-            "hybrid, tuning on P6-B200", fleet.price(((SMALL, SIMPLE, card), (LARGE, 1 - SIMPLE, p6)), tuning["P6"])
-        ),
-        Option("70B for everything on P6-B200", fleet.price(((LARGE, 1.0, p6),), 0.0)),
-        Option("both models on P6-B200", fleet.price(((SMALL, SIMPLE, p6), (LARGE, 1 - SIMPLE, p6)), tuning["P6"])),
-        Option("both models on G7e", fleet.price(((SMALL, SIMPLE, card), (LARGE, 1 - SIMPLE, card)), tuning["G7e"])),
-        Option(
-            "both models on P6e-GB200", fleet.price(((SMALL, SIMPLE, p6e), (LARGE, 1 - SIMPLE, p6e)), tuning["P6e"])
-        ),
+        fleet.option("hybrid of the claim", ((*small, card), (*large, p6)), mixed),
+        fleet.option("hybrid, tuning on P6-B200", ((*small, card), (*large, p6)), tuning["P6"]),
+        fleet.option("70B for everything on P6-B200", ((LARGE, 1.0, p6),), 0.0),
+        fleet.option("both models on P6-B200", ((*small, p6), (*large, p6)), tuning["P6"]),
+        fleet.option("both models on G7e", ((*small, card), (*large, card)), tuning["G7e"]),
+        fleet.option("both models on P6e-GB200", ((*small, p6e), (*large, p6e)), mixed),
     )
-    ours = options[0].usd_per_month
-    cheapest = [min(options, key=lambda option, at=at: option.usd_per_month[at]) for at in range(len(VOLUMES))]
-    rank = [sorted(option.usd_per_month[at] for option in options).index(ours[at]) + 1 for at in range(len(VOLUMES))]
-    one_tier = [min(option.usd_per_month[at] for option in options[2:]) for at in range(len(VOLUMES))]
-    wins = [mine <= other for mine, other in zip(ours, one_tier, strict=True)]
-    verdict = Verdict.HOLDS if all(wins) else Verdict.HOLDS_IF if any(wins) else Verdict.FAILS
+    claimed, others = options[0], options[2:]
+    best = [_cheapest(others, at) for at in range(len(VOLUMES))]
+    wins = [mine.value <= other.usd[at].value for at, (mine, other) in enumerate(zip(claimed.usd, best, strict=True))]
+    open_ = [mine.low <= other.usd[at].high for at, (mine, other) in enumerate(zip(claimed.usd, best, strict=True))]
+    verdict = Verdict.HOLDS if all(wins) else Verdict.HOLDS_IF if any(open_) else Verdict.FAILS
     return Claim(
         number="C11",
         claim=(
@@ -85,33 +78,53 @@ def hybrid_fleet(catalog: Catalog, performance: Performance) -> Claim:
             *fleet.inputs(),
         ),
         computed=tuple(
-            Computed(f"{option.name}, {volume / 1e6:,.0f}M requests", usd, "USD a month")
+            Computed(f"{option.name}, {volume / 1e6:.0f}M requests", usd.value, "USD a month", usd.low, usd.high)
             for option in options
-            for volume, usd in zip(VOLUMES, option.usd_per_month, strict=True)
+            for volume, usd in zip(VOLUMES, option.usd, strict=True)
         ),
         verdict=verdict,
-        explanation=(
-            f"At 10 million requests a month it costs ${ours[0]:,.0f} and ranks {rank[0]} of {len(options)}; the "
-            f"cheapest "
-            f"is '{cheapest[0].name}' at ${cheapest[0].usd_per_month[0]:,.0f}: a P6-B200 node for the complex requests "
-            f"stands idle. At a billion it costs ${ours[1]:,.0f}, rank {rank[1]}, the cheapest is "
-            f"'{cheapest[1].name}' at "
-            f"${cheapest[1].usd_per_month[1]:,.0f}. Tuning costs ${tuning['P6e']:,.0f} a month on the smallest P6e "
-            f"block "
-            f"against ${tuning['P6']:,.0f} on a P6-B200 block: MLPerf tunes a 70B with LoRA on 8 GPUs in 9.0 min "
-            f"on GB200 "
-            "and 8.6 to 10.1 on B200, so an UltraServer pays only for jobs that need more than 8 GPUs at once."
+        explanation=" ".join(
+            (
+                *(
+                    _compared(volume, claimed.usd[at], best[at].name, best[at].usd[at])
+                    for at, volume in enumerate(VOLUMES)
+                ),
+                "It needs so many requests that no whole node idles.",
+                f"Tuning costs ${tuning['P6e']:,.0f} a month on the smallest P6e block against "
+                f"${tuning['P6']:,.0f} on a "
+                "P6-B200 block: MLPerf tunes a 70B with LoRA on 8 GPUs in 9.0 min on GB200 and 8.6 to 10.1 on "
+                "B200, so an "
+                "UltraServer pays only for jobs that need more than 8 GPUs at once.",
+            )
         ),
     )
 
 
+def _cheapest(options: tuple[Option, ...], at: int) -> Option:
+    return min(options, key=lambda option: option.usd[at].value)
+
+
+def _compared(volume: float, mine: Interval, name: str, other: Interval) -> str:
+    decided = "" if mine.low > other.high or mine.high < other.low else ", within the prediction's error"
+    return (
+        f"At {volume / 1e6:.0f}M requests a month it costs ${mine.value:,.0f}, the best of one tier ({name}) "
+        f"${other.value:,.0f}{decided}."
+    )
+
+
+def _tuning(catalog: Catalog) -> dict[str, float]:
+    """Return what a month's share of the quarterly run costs on each tier, USD: whole units, a block is a day."""
+    hours = TUNING_HOURS / 3
+    slower = catalog.accelerator("b200_sxm").bf16_tflops / catalog.accelerator("rtx_pro_6000_server").bf16_tflops
+    return {
+        "P6e": catalog.price("u-p6e-gb200x36", "capacity_block").usd_per_hour * hours,
+        "P6": catalog.price("p6-b200.48xlarge", "capacity_block").usd_per_hour * hours,
+        "G7e": catalog.price("g7e.48xlarge", "on_demand").usd_per_hour * hours * slower,
+    }
+
+
 def _tier(catalog: Catalog, instance: str, term: str) -> Tier:
     return Tier(catalog.instance(instance), catalog.price(instance, term))
-
-
-def _slower(catalog: Catalog) -> float:
-    """Return how much longer tuning takes on RTX PRO 6000 than on B200, by dense BF16 peaks."""
-    return catalog.accelerator("b200_sxm").bf16_tflops / catalog.accelerator("rtx_pro_6000_server").bf16_tflops
 
 
 class _Fleet:
@@ -120,50 +133,52 @@ class _Fleet:
     def __init__(self, catalog: Catalog, performance: Performance) -> None:
         self._catalog = catalog
         self._performance = performance
-        self._replicas: dict[tuple[str, str], tuple[float, int]] = {}
+        self._replicas: dict[tuple[str, str], Serving] = {}
 
-    def price(self, uses: tuple[tuple[str, float, Tier], ...], tuning_usd: float) -> tuple[float, ...]:
-        """Return USD a month at each volume; models on the same tier share its instances."""
-        return tuple(self._serve(uses, volume) + tuning_usd for volume in VOLUMES)
+    def option(self, name: str, uses: Uses, tuning_usd: float) -> Option:
+        """Return a fleet with its price at each volume; models on the same tier share its instances."""
+        return Option(name, tuple(self._price(uses, volume, tuning_usd) for volume in VOLUMES))
 
-    def _serve(self, uses: tuple[tuple[str, float, Tier], ...], volume: float) -> float:
-        needed: dict[str, int] = {}
-        tiers: dict[str, Tier] = {}
-        for model, share, tier in uses:
-            tokens_s, tp = self.replica(model, tier.instance)
-            replicas = math.ceil(volume * share * CHAT.osl * PEAK / SECONDS_PER_MONTH / tokens_s)
-            name = tier.instance.name
-            tiers[name] = tier
-            if tp > tier.instance.count:
-                units = replicas * math.ceil(tp / tier.instance.count)
-                needed[name] = needed.get(name, 0) + units * tier.instance.count
-            else:
-                needed[name] = needed.get(name, 0) + replicas * tp
-        units = {name: math.ceil(count / tiers[name].instance.count) for name, count in needed.items()}
-        return sum(units[name] * tiers[name].price.usd_per_hour * HOURS for name in units)
+    def _price(self, uses: Uses, volume: float, tuning_usd: float) -> Interval:
+        rates = {(model, tier.instance.name): self._replica(model, tier.instance) for model, _, tier in uses}
+        ends = []
+        for end in ("value", "low", "high"):
+            needed: dict[str, int] = {}
+            for model, share, tier in uses:
+                serving = rates[model, tier.instance.name]
+                tokens_s = volume * share * CHAT.osl * PEAK / SECONDS_PER_MONTH
+                replicas = math.ceil(tokens_s / getattr(serving.replica_tokens_s, end))
+                needed[tier.instance.name] = needed.get(tier.instance.name, 0) + replicas * serving.tp
+            tiers = {tier.instance.name: tier for _, _, tier in uses}
+            ends.append(sum(_rent(tiers[name], count) for name, count in needed.items()) + tuning_usd)
+        return Interval(ends[0], ends[2], ends[1])
 
-    def replica(self, model: str, instance: Instance) -> tuple[float, int]:
-        """Return the output tokens a second and the accelerators of the best replica that fits an instance."""
+    def _replica(self, model: str, instance: Instance) -> Serving:
         key = (model, instance.name)
         if key not in self._replicas:
-            try:
-                found = best_serving(
-                    self._catalog,
-                    self._performance,
-                    model,
-                    instance.accelerator,
-                    Precision.FP8,
-                    CHAT,
-                    most=min(instance.count, 8),
-                )
-            except Infeasible as error:
-                raise Infeasible(f"{model} on {instance.name}: {error.message}") from None
-            self._replicas[key] = (found.replica_tokens_s.value, found.tp)
+            self._replicas[key] = best_serving(
+                self._catalog,
+                self._performance,
+                model,
+                instance.accelerator,
+                Precision.FP8,
+                CHAT,
+                most=min(instance.count, 8),
+            )
         return self._replicas[key]
 
     def inputs(self) -> tuple[Input, ...]:
         """Return what the prediction says one replica serves."""
         return tuple(
-            Input(f"{model} on {instance}", rate, f"tokens/s on {tp} accelerators", "our prediction, FP8, vLLM")
-            for (model, instance), (rate, tp) in self._replicas.items()
+            Input(
+                f"{model} on {instance}",
+                found.replica_tokens_s.value,
+                f"tokens/s on {found.tp} accelerators",
+                "our prediction, FP8, vLLM",
+            )
+            for (model, instance), found in self._replicas.items()
         )
+
+
+def _rent(tier: Tier, accelerators: int) -> float:
+    return math.ceil(accelerators / tier.instance.count) * tier.price.usd_per_hour * HOURS

@@ -71,7 +71,7 @@ def lost_utilisation(catalog: Catalog) -> Claim:
             Computed("fleet that loses 2 million", several, "accelerators"),
             Computed("efficiency that loses 10 %", 1 - balanced.lost, "of the bandwidth, no overlap"),
         ),
-        verdict=Verdict.HOLDS_IF,
+        verdict=Verdict.HOLDS_IF if cost >= 2e6 else Verdict.FAILS,
         explanation=(
             f"{FACTORY:,} accelerators lose ${cost / 1e6:.1f}M a year. It takes {million:.0f} accelerators to lose one "
             f"million and {several:.0f} to lose two; a single 8-GPU node loses ${cost / FACTORY * 8:,.0f}. A "
