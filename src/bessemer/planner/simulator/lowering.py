@@ -244,6 +244,8 @@ def _check_pool(index: int, pool: Pool, pools: int, requests: Requests) -> None:
     onward = [part.pool for part in (pool.handoff, pool.cascade) if part is not None]
     if any(not index < target < pools for target in onward):
         raise InvalidRequest(f"{where}: handoff and cascade must name a later pool", param="pool")
+    if pool.failures is not None and (pool.failures.mean_between_s <= 0 or pool.failures.repair_s < 0):
+        raise InvalidRequest(f"{where}.failures needs a positive mean time between failures", param="failures")
     scaler = pool.autoscaler
     if scaler is not None and not (
         0 <= scaler.minimum <= scaler.maximum
@@ -278,18 +280,17 @@ def _check_replica(where: str, replica: Replica) -> None:
 
 
 def _timeline(pools: Sequence[Pool], rows: Sequence[PoolRow], requests: Requests, seed: int) -> Ints:
-    """Failures until a day after twice the workload's span, and the jobs' starts."""
-    horizon = 2 * float(requests.arrival_s[-1]) + 86400 if len(requests) else 0.0
+    """Failures until an hour after twice the workload's span, and the jobs' starts."""
+    horizon = 2 * float(requests.arrival_s[-1]) + 3600 if len(requests) else 0.0
     found: list[tuple[int, int, int, int, int]] = []
     for index, (pool, row) in enumerate(zip(pools, rows, strict=True)):
-        work = [(_time(job.start_s), 1, index, job.replicas, _time(job.seconds * job.replicas)) for job in pool.jobs]
-        found.extend(work)
+        found += [(_time(job.start_s), 1, index, job.replicas, _time(job.seconds * job.replicas)) for job in pool.jobs]
         if pool.failures is None:
             continue
+        mean, repair = pool.failures.mean_between_s, pool.failures.repair_s
         draws = np.random.default_rng([abs(seed), 2, index])
         for replica in range(row.first, row.first + row.slots):
-            time = draws.exponential(pool.failures.mean_between_s)
-            while time < horizon:
-                found.append((_time(time), 0, replica, _time(pool.failures.repair_s), 0))
-                time += pool.failures.repair_s + draws.exponential(pool.failures.mean_between_s)
+            count = int(1.5 * horizon / (mean + repair)) + 20
+            times = np.cumsum(draws.exponential(mean, count)) + repair * np.arange(count)
+            found += [(_time(time), 0, replica, _time(repair), 0) for time in times[times < horizon].tolist()]
     return np.array(sorted(found), np.int64).reshape(-1, 5)
