@@ -63,9 +63,8 @@ def hybrid_fleet(catalog: Catalog, performance: Performance) -> Claim:
     return Claim(
         number="C11",
         claim=(
-            "A hybrid fleet (quarterly tuning on P6e-GB200, complex requests on P6-B200, the simple 80 % on G7e) "
-            "is the "
-            "economical one."
+            "A hybrid fleet (quarterly tuning on P6e-GB200, complex requests on P6-B200, the simple 80 % on G7e) is "
+            "the economical one."
         ),
         inputs=(
             Input("simple requests", SIMPLE, "of all, on a tuned small model", "the claim"),
@@ -89,14 +88,12 @@ def hybrid_fleet(catalog: Catalog, performance: Performance) -> Claim:
                     _compared(volume, claimed.usd[at], best[at].name, best[at].usd[at])
                     for at, volume in enumerate(VOLUMES)
                 ),
-                "It needs so many requests that no whole node idles.",
-                f"Tuning costs ${tuning['P6e']:,.0f} a month on the smallest P6e block against "
-                f"${tuning['P6']:,.0f} on a "
-                "P6-B200 block: MLPerf tunes a 70B with LoRA on 8 GPUs in 9.0 min on GB200 and 8.6 to 10.1 on "
-                "B200, so an "
-                "UltraServer pays only for jobs that need more than 8 GPUs at once.",
+                f"Tuning costs ${tuning['P6e']:,.0f} a month on the smallest P6e block against ${tuning['P6']:,.0f} "
+                "on a P6-B200 block: MLPerf tunes a 70B with LoRA on 8 GPUs in 9.0 min on GB200 and 8.6 to 10.1 on "
+                "B200, so an UltraServer pays only for jobs that need more than 8 GPUs at once.",
             )
         ),
+        condition="there are so many requests that no whole node idles",
     )
 
 

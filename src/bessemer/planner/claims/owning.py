@@ -39,12 +39,12 @@ def time_to_build(catalog: Catalog) -> Claim:
         verdict=Verdict.HOLDS_IF if (lead.low, lead.high) == (18.0, 30.0) else Verdict.FAILS,
         explanation=(
             "It is the range of the sources for a new building with its power; machines in rented space need no "
-            "building "
-            f"({assumptions['lead.own_colocation_months'].low:g} to {assumptions['lead.own_colocation_months'].high:g} "
-            f"months, an assumption). For the example each half year costs: present value "
-            f"${npv[18].value / 1e6:,.0f}M at "
-            f"18 months, ${npv[24].value / 1e6:,.0f}M at 24, ${npv[30].value / 1e6:,.0f}M at 30."
+            f"building ({assumptions['lead.own_colocation_months'].low:g} to "
+            f"{assumptions['lead.own_colocation_months'].high:g} months, an assumption). For the example each half "
+            f"year costs: present value ${npv[18].value / 1e6:,.0f}M at 18 months, ${npv[24].value / 1e6:,.0f}M at "
+            f"24, ${npv[30].value / 1e6:,.0f}M at 30."
         ),
+        condition="a building and its power are built; rented space is faster",
     )
 
 
@@ -69,8 +69,8 @@ def three_ways(catalog: Catalog) -> Claim:
     return Claim(
         number="C10",
         claim=(
-            "An AI factory joins the cloud's speed and management with the sovereignty of one's own data centre, for a "
-            "commitment."
+            "An AI factory joins the cloud's speed and management with the sovereignty of one's own data centre, for "
+            "a commitment."
         ),
         inputs=(
             Input("example", "3,600 GB200, two thirds busy, 60 months", "", "assumption"),
@@ -87,6 +87,7 @@ def three_ways(catalog: Catalog) -> Claim:
                 "sovereignty is of place, not of operator.",
             )
         ),
+        condition="the plan needs about 3,000 accelerators and more",
     )
 
 

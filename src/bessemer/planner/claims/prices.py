@@ -35,8 +35,8 @@ def ultraserver_price(catalog: Catalog) -> Claim:
         ),
         verdict=verdict,
         explanation=(
-            f"The published Capacity Block is ${rate:.2f}: the claim is {30 / rate:.1f} to {50 / rate:.1f} times "
-            f"too high. "
+            f"The published Capacity Block is ${rate:.2f}: the claim is {30 / rate:.1f} to {50 / rate:.1f} times too "
+            "high. "
             + (
                 f"Only the dearest public price of the same GPU comes near, ${highest:.2f} pay-as-you-go elsewhere."
                 if near
@@ -73,11 +73,10 @@ def lost_utilisation(catalog: Catalog) -> Claim:
         ),
         verdict=Verdict.HOLDS_IF if cost >= 2e6 else Verdict.FAILS,
         explanation=(
-            f"{FACTORY:,} accelerators lose ${cost / 1e6:.1f}M a year. It takes {million:.0f} accelerators to lose one "
-            f"million and {several:.0f} to lose two; a single 8-GPU node loses ${cost / FACTORY * 8:,.0f}. A "
-            f"training step "
-            "that waits for its network loses 10 % when the fabric runs at 90 % of its bandwidth, as EFA falling "
-            "back to "
-            "TCP or missing GPUDirect does many times over."
+            f"{FACTORY:,} accelerators lose ${cost / 1e6:.1f}M a year. It takes {million:.0f} accelerators to lose "
+            f"one million and {several:.0f} to lose two; a single 8-GPU node loses ${cost / FACTORY * 8:,.0f}. A "
+            "training step that waits for its network loses 10 % when the fabric runs at 90 % of its bandwidth, as "
+            "EFA falling back to TCP or missing GPUDirect does many times over."
         ),
+        condition=f"the fleet has at least {several:.0f} accelerators of this price",
     )

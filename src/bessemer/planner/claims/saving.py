@@ -68,15 +68,15 @@ def tuned_small_model(catalog: Catalog, performance: Performance) -> Claim:
         ),
         verdict=Verdict.HOLDS if at_floor and at_load else Verdict.HOLDS_IF if at_floor or at_load else Verdict.FAILS,
         explanation=(
-            f"The saving is {floor[1]:.0%}, {floor[2]:.0%} and {floor[3]:.0%} against one, two and three P6-B200 nodes "
-            f"that stand there anyway. Ten million requests a month are {REQUESTS / SECONDS_PER_MONTH:.1f} a second: "
-            f"{tokens_s / (8 * large.server):.0%} of one P6-B200 node, {tokens_s / small.server:.0%} of one RTX "
-            f"PRO 6000. "
-            f"So it is the idle floor that is saved. A 70B on g7e.12xlarge would do too, and against that one the 7B "
-            f"saves {1 - single.usd_per_hour / pair.usd_per_hour:.0%}. At full load a token costs {measured:.0%} less "
-            f"(measured, FP4; ${usd_small:.2f} against ${usd_large:.2f} per million), {predicted:.0%} less by our "
-            "prediction at FP8. It counts only where the tuned model answers as well as the large one: that needs an "
-            f"evaluation. A cascade costs small + escalated x large: at full load nothing is left of the saving when "
-            f"{measured:.0%} of the requests must go on to the large model."
+            f"The saving is {floor[1]:.0%}, {floor[2]:.0%} and {floor[3]:.0%} against one, two and three P6-B200 "
+            f"nodes that stand there anyway. Ten million requests a month are {REQUESTS / SECONDS_PER_MONTH:.1f} a "
+            f"second: {tokens_s / (8 * large.server):.0%} of one P6-B200 node, {tokens_s / small.server:.0%} of one "
+            "RTX PRO 6000. So it is the idle floor that is saved. A 70B on g7e.12xlarge would do too, and against "
+            f"that one the 7B saves {1 - single.usd_per_hour / pair.usd_per_hour:.0%}. At full load a token costs "
+            f"{measured:.0%} less (measured, FP4; ${usd_small:.2f} against ${usd_large:.2f} per million), "
+            f"{predicted:.0%} less by our prediction at FP8. It counts only where the tuned model answers as well as "
+            "the large one: that needs an evaluation. A cascade costs small + escalated x large: at full load "
+            f"nothing is left of the saving when {measured:.0%} of the requests must go on to the large model."
         ),
+        condition="two or three P6-B200 nodes stand there whether or not requests come, and the 7B answers as well",
     )

@@ -43,6 +43,8 @@ class Claim(msgspec.Struct, frozen=True):
     computed: tuple[Computed, ...]
     verdict: Verdict
     explanation: str
+    condition: str = ""
+    """With `holds if`: under which condition."""
 
     def value(self, name: str) -> float:
         """Return a computed figure by its name."""
