@@ -1,6 +1,7 @@
 """What a fleet costs, when, and who should own it: cash flows, present values, break-even, and what may go wrong."""
 
 from bessemer.planner.economics.assumptions import Assumptions, default_assumptions
+from bessemer.planner.economics.curves import HourCurve, hour_curves
 from bessemer.planner.economics.ownership import ownership
 from bessemer.planner.economics.rates import Quote, quotes
 from bessemer.planner.economics.types import (
@@ -25,6 +26,7 @@ __all__ = [
     "BreakEven",
     "CashFlow",
     "Commitment",
+    "HourCurve",
     "Lot",
     "Management",
     "Money",
@@ -38,6 +40,7 @@ __all__ = [
     "SpeedToMarket",
     "Swing",
     "default_assumptions",
+    "hour_curves",
     "ownership",
     "quotes",
 ]

@@ -11,6 +11,7 @@ from bessemer.planner.economics.types import Space
 from bessemer.planner.types import Source
 
 DEMAND = "demand.factor"
+NETWORK_LOST = "network.lost"
 
 _DEMAND = Figure(
     DEMAND,
@@ -19,6 +20,20 @@ _DEMAND = Figure(
     1.0,
     1.5,
     Source("no public figure: forecasts of new services miss by about this much", "2026-09-19"),
+    assumption=True,
+)
+
+
+_LOST = Figure(
+    NETWORK_LOST,
+    "of the accelerators' time lost to the scale-out network",
+    0.0,
+    0.0,
+    0.10,
+    Source(
+        "no public figure: a badly configured fabric is said to cost 10 %",
+        "2026-09-19",
+    ),
     assumption=True,
 )
 
@@ -87,7 +102,7 @@ class Inputs(msgspec.Struct, frozen=True):
 
 def default_assumptions(catalog: Catalog, *, space: Space = Space.AUTO, **pinned: float) -> Assumptions:
     """Return the catalogue's figures as inputs; keywords pin some (`power__usd_per_kwh=0.2`)."""
-    figures = dict(catalog.figures) | {DEMAND: _DEMAND}
+    figures = dict(catalog.figures) | {DEMAND: _DEMAND, NETWORK_LOST: _LOST}
     for system in catalog.systems.values():
         for figure in (system.price_usd, system.rack_kw):
             if figure is not None:

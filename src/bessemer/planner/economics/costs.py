@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from bessemer.planner.catalog import System
-from bessemer.planner.economics.assumptions import DEMAND, Inputs
+from bessemer.planner.economics.assumptions import DEMAND, NETWORK_LOST, Inputs
 from bessemer.planner.economics.money import capital_recovery_array, residual
 from bessemer.planner.economics.rates import PREPAID, Quote
 from bessemer.planner.economics.types import HOURS_PER_MONTH, Lot, Need, Space
@@ -31,6 +31,8 @@ class Timeline(msgspec.Struct, frozen=True):
     """[1, months] demand over that of the first month, as planned."""
     real: np.ndarray
     """[rows, months] the same as it turns out."""
+    asked: np.ndarray
+    """[rows, months] accelerators that it takes, over those of the first month: losses in the network are made up."""
 
 
 class Owned(msgspec.Struct, frozen=True):
@@ -52,7 +54,8 @@ def timeline(need: Need, inputs: Inputs, lead: str) -> Timeline:
     delay = np.maximum(inputs.column(lead), 0.0)
     live = np.clip(month + 1.0 - delay, 0.0, 1.0)
     planned = (1.0 + need.growth_per_month) ** month
-    return Timeline(delay, month, live, planned, planned * inputs.column(DEMAND))
+    real = planned * inputs.column(DEMAND)
+    return Timeline(delay, month, live, planned, real, real / (1.0 - inputs.column(NETWORK_LOST)))
 
 
 def drifted(inputs: Inputs, months: int, term_months: int) -> np.ndarray:
@@ -70,13 +73,13 @@ def rent(lot: Lot, quote: Quote, inputs: Inputs, time: Timeline) -> np.ndarray:
     months = time.month.shape[1]
     price = quote.rate * HOURS_PER_MONTH * drifted(inputs, months, quote.months)
     if lot.cloud_usd_per_month is not None:
-        return np.asarray(lot.cloud_usd_per_month * drifted(inputs, months, 1) * time.real * time.live)
+        return np.asarray(lot.cloud_usd_per_month * drifted(inputs, months, 1) * time.asked * time.live)
     if quote.by_the_hour:
-        return np.asarray(np.maximum(lot.running * time.real, quote.instance.count) * price * time.live)
+        return np.asarray(np.maximum(lot.running * time.asked, quote.instance.count) * price * time.live)
     last = np.minimum((time.month // quote.months + 1) * quote.months - 1, months - 1)
     peak = lot.count * np.take_along_axis(time.planned, last, axis=1)
     held = np.maximum(np.ceil(peak / quote.instance.count - 1e-9), 1.0) * quote.instance.count
-    beyond = np.maximum(lot.count * time.real - held, 0.0)
+    beyond = np.maximum(lot.count * time.asked - held, 0.0)
     paid = (held + beyond) * price * time.live
     return _prepaid(paid, quote.months) if quote.price.term in PREPAID else paid
 

@@ -139,7 +139,7 @@ def own_way(
 
 
 def _served(need: Need, installed: np.ndarray, time: Timeline) -> np.ndarray:
-    return np.asarray(np.minimum(installed / (need.accelerators * time.real), 1.0) * (time.live > 0))
+    return np.asarray(np.minimum(installed / (need.accelerators * time.asked), 1.0) * (time.live > 0))
 
 
 def bridge(need: Need, spill: tuple[Quote, ...], inputs: Inputs, time: Timeline) -> np.ndarray:
