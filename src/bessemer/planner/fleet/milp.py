@@ -10,21 +10,43 @@ import msgspec
 import numpy as np
 
 from bessemer.core.errors import Infeasible
+from bessemer.planner.fleet.combinations import ranked
 from bessemer.planner.fleet.program import Fixed, Program
 from bessemer.planner.fleet.types import FleetProblem, FleetSolution
 
 _REPRESENTATIVES = 3
 _ACCEPTED_GAP = 0.01
+_SHORTLIST = 3
+"""Combinations that are solved exactly."""
 
 
 def solve_fleet(problem: FleetProblem, *, time_limit_s: float = 20.0) -> FleetSolution:
     """Return the cheapest fleet. Raises Infeasible with the reason and the nearest fleet that exists."""
     started = time.perf_counter()
     _check(problem)
-    solution = _solve(problem, time_limit_s)
+    solution = _cheapest(problem, time_limit_s)
     if solution is None:
         raise _reason(problem, time_limit_s)
     return msgspec.structs.replace(solution, seconds=time.perf_counter() - started)
+
+
+def _cheapest(problem: FleetProblem, time_limit_s: float) -> FleetSolution | None:
+    """Solve the best combinations of one column per model, or everything at once where more are allowed."""
+    if problem.configurations > 1:
+        return _solve(problem, time_limit_s)
+    best: FleetSolution | None = None
+    combinations = ranked(problem)
+    for chosen in combinations[:_SHORTLIST]:
+        held = {column.instance for column in chosen} | {
+            name for need in problem.tuning for name in need.hours_per_month
+        }
+        part = msgspec.structs.replace(
+            problem, columns=chosen, offers=tuple(offer for offer in problem.offers if offer.instance in held)
+        )
+        found = _solve(part, time_limit_s / _SHORTLIST)
+        if found is not None and (best is None or found.usd_per_year < best.usd_per_year):
+            best = found
+    return best
 
 
 def _solve(problem: FleetProblem, time_limit_s: float) -> FleetSolution | None:
@@ -84,6 +106,8 @@ def _slice(problem: FleetProblem, chosen: list[int], stands_for: list[list[int]]
 def _joined(problem: FleetProblem, fixed: Fixed, months: list[FleetSolution], gap: float) -> FleetSolution:
     shape = problem.hours.shape[1:]
 
+    weights = problem.hours.sum(axis=(1, 2)) / problem.hours.sum()
+
     def stack(field: str) -> dict[object, np.ndarray]:
         parts = [getattr(month, field) for month in months]
         names = {name: None for part in parts for name in part}
@@ -97,6 +121,12 @@ def _joined(problem: FleetProblem, fixed: Fixed, months: list[FleetSolution], ga
         served=stack("served"),  # type: ignore[arg-type]
         batch_served=stack("batch_served"),  # type: ignore[arg-type]
         tuning=stack("tuning"),  # type: ignore[arg-type]
+        booked={
+            need.name: float(
+                sum(month.booked.get(need.name, 0.0) * weight for month, weight in zip(months, weights, strict=True))
+            )
+            for need in problem.tuning
+        },
         gap=max([gap, *(month.gap for month in months)]),
         seconds=0.0,
     )
@@ -114,7 +144,7 @@ def _check(problem: FleetProblem) -> None:
 def _reason(problem: FleetProblem, time_limit_s: float) -> Infeasible:
     """Find out which limit makes a problem infeasible by solving it without that limit."""
     if problem.budget_per_year is not None:
-        free = _solve(msgspec.structs.replace(problem, budget_per_year=None), time_limit_s)
+        free = _cheapest(msgspec.structs.replace(problem, budget_per_year=None), time_limit_s)
         if free is not None:
             return Infeasible(
                 f"The budget of ${problem.budget_per_year / 12:,.0f} a month is not enough; the cheapest fleet costs "
@@ -122,7 +152,7 @@ def _reason(problem: FleetProblem, time_limit_s: float) -> Infeasible:
                 param="money.budget_per_month",
             )
     if problem.quota:
-        free = _solve(msgspec.structs.replace(problem, quota={}, budget_per_year=None), time_limit_s)
+        free = _cheapest(msgspec.structs.replace(problem, quota={}, budget_per_year=None), time_limit_s)
         if free is not None:
             needed = ", ".join(f"{name} {count}" for name, count in peak_units(free).items())
             return Infeasible(
@@ -130,7 +160,7 @@ def _reason(problem: FleetProblem, time_limit_s: float) -> Infeasible:
                 param="fleet.quota",
             )
     if problem.tuning:
-        free = _solve(msgspec.structs.replace(problem, tuning=(), budget_per_year=None), time_limit_s)
+        free = _cheapest(msgspec.structs.replace(problem, tuning=(), budget_per_year=None), time_limit_s)
         if free is not None:
             names = ", ".join(need.name for need in problem.tuning)
             return Infeasible(

@@ -3,9 +3,13 @@
 Variables: x interactive and b batch requests a second, backlog q, replicas u, on-demand units o, tuning accelerators k
 per bucket; committed units n, whether a commitment is taken z, and whether a column is used y. Commitments are paid all
 year. The batch backlog runs around each day, so nothing is left to a day that never comes.
+
+A model with one column needs neither x nor y: its whole replicas and units per bucket are known in advance, which makes
+the relaxation tight. A configuration in use runs in every bucket, spares included.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,7 +21,13 @@ from bessemer.planner.fleet.types import Column, FleetProblem, FleetSolution, Of
 _INTEGER_BELOW = 24.0
 """Replicas are whole numbers below this many at the peak; above it rounding up costs less than 4 %."""
 _GAP = 0.005
+_INFEASIBLE = 2
+"""scipy's status of a problem that has no solution."""
 _HOURS_PER_YEAR = 8766.0
+
+
+Term = tuple[np.ndarray | int, np.ndarray | float]
+"""Indices of variables (one per row, or the same in every row) and their coefficients."""
 
 
 class Fixed(msgspec.Struct, frozen=True):
@@ -25,6 +35,15 @@ class Fixed(msgspec.Struct, frozen=True):
 
     committed: Mapping[tuple[str, str], int]
     used: frozenset[str]
+
+
+def needed_alone(problem: FleetProblem, column: Column) -> np.ndarray:
+    """Return whole replicas per bucket [buckets] when a column serves its model alone, spares included."""
+    wanted = problem.interactive[column.model].ravel()
+    if not wanted.any():
+        return np.zeros(wanted.size)
+    needed: np.ndarray = np.maximum(np.ceil(wanted / column.rate - 1e-9), 1.0) + problem.spares
+    return needed
 
 
 class _Rows:
@@ -38,7 +57,7 @@ class _Rows:
         self.high: list[np.ndarray] = []
         self.count = 0
 
-    def add(self, terms: Sequence[tuple[np.ndarray | int, np.ndarray | float]], low: object, high: object) -> None:
+    def add(self, terms: Sequence[Term], low: object, high: object) -> None:
         """Add one row per element of the first term's indices; a scalar index or value is the same in every row."""
         length = max(np.size(index) for index, _ in terms)
         rows = np.arange(self.count, self.count + length)
@@ -88,6 +107,7 @@ class Program:
         self.units: dict[tuple[str, str], np.ndarray] = {}
         self.y: dict[str, int] = {}
         self.k: dict[str, list[np.ndarray]] = {}
+        self.booked: dict[str, np.ndarray] = {}
         for model in problem.interactive:
             self._serve(model, [column for column in problem.columns if column.model == model])
         for offer in problem.offers:
@@ -101,56 +121,68 @@ class Program:
             self.rows.add_sum([(everything, np.concatenate(self.cost))], -np.inf, problem.budget_per_year)
 
     def _new(
-        self, count: int, *, cost: object = 0.0, whole: bool = False, upper: object = np.inf, lower: float = 0.0
+        self, count: int, *, cost: object = 0.0, whole: bool = False, upper: object = np.inf, lower: object = 0.0
     ) -> np.ndarray:
         index = np.arange(self.variables, self.variables + count)
         self.variables += count
         self.cost.append(np.broadcast_to(np.asarray(cost, dtype=float), count))
         self.whole.append(np.full(count, int(whole)))
         self.upper.append(np.broadcast_to(np.asarray(upper, dtype=float), count))
-        self.lower.append(np.full(count, lower))
+        self.lower.append(np.broadcast_to(np.asarray(lower, dtype=float), count))
         return index
 
     def _serve(self, model: str, columns: list[Column]) -> None:
         """Every request is served; a column in use holds its spares in every bucket."""
         wanted = self.problem.interactive[model].ravel()
         waiting = self.problem.batch[model].ravel()
-        has_batch = bool(waiting.any())
-        used = []
         for column in columns:
             whole = wanted.max() / column.rate + waiting.max() / column.batch_rate < _INTEGER_BELOW
-            x = self.x[column.name] = self._new(self.size, upper=wanted)
-            u = self.u[column.name] = self._new(self.size, whole=whole)
-            y = self._use(column)
-            used.append(y)
-            spares = float(self.problem.spares) if wanted.any() else 0.0
-            self.rows.add([(u, 1.0), (x, -1 / column.rate), (int(y[0]), -spares)], 0.0, np.inf)
-            self.rows.add([(x, 1.0), (int(y[0]), -wanted)], -np.inf, 0.0)
-            if has_batch:
+            if len(columns) == 1:
+                self.u[column.name] = self._new(self.size, whole=whole, lower=needed_alone(self.problem, column))
+            else:
+                self.u[column.name] = self._new(self.size, whole=whole)
+                self._share(column, wanted)
+            if waiting.any():
                 b = self.b[column.name] = self._new(self.size)
-                self.rows.add([(u, 1.0), (x, -1 / column.rate), (b, -1 / column.batch_rate)], 0.0, np.inf)
-        self.rows.add([(self.x[column.name], 1.0) for column in columns], wanted, wanted)
-        self.rows.add_sum([(y, 1.0) for y in used], 0.0, float(self.problem.configurations))
-        if has_batch:
+                busy = wanted / column.rate if len(columns) == 1 else 0.0
+                terms: list[Term] = [(self.u[column.name], 1.0), (b, -1 / column.batch_rate)]
+                if len(columns) > 1:
+                    terms.append((self.x[column.name], -1 / column.rate))
+                self.rows.add(terms, busy, np.inf)
+        if len(columns) > 1:
+            used = np.array([self.y[column.name] for column in columns])
+            self.rows.add_sum([(used, 1.0)], 0.0, float(self.problem.configurations))
+            self.rows.add([(self.x[column.name], 1.0) for column in columns], wanted, wanted)
+        if waiting.any():
             self._batch([self.b[column.name] for column in columns], waiting)
 
-    def _use(self, column: Column) -> np.ndarray:
+    def _share(self, column: Column, wanted: np.ndarray) -> None:
+        """A column that may take a part of its model's requests, if it is used at all."""
+        u = self.u[column.name]
+        x = self.x[column.name] = self._new(self.size, upper=wanted)
         if self.fixed is None:
-            y = self._new(1, whole=True, upper=1.0)
+            y = int(self._new(1, whole=True, upper=1.0)[0])
         else:
             known = float(column.name in self.fixed.used)
-            y = self._new(1, lower=known, upper=known)
-        self.y[column.name] = int(y[0])
-        return y
+            y = int(self._new(1, lower=known, upper=known)[0])
+        self.y[column.name] = y
+        most = needed_alone(self.problem, column)
+        if self.problem.batch[column.model].any():
+            day = self.problem.batch[column.model].sum(axis=2, keepdims=True) / column.batch_rate
+            most = most + np.ceil(np.broadcast_to(day, self.shape).ravel())
+        spares = float(self.problem.spares) if wanted.any() else 0.0
+        self.rows.add([(u, 1.0), (x, -1 / column.rate), (y, -spares)], 0.0, np.inf)
+        self.rows.add([(u, 1.0), (y, -most)], -np.inf, 0.0)
+        self.rows.add([(x, 1.0), (y, -wanted)], -np.inf, 0.0)
 
     def _batch(self, served: list[np.ndarray], arriving: np.ndarray) -> None:
         """q_h = q_{h-1} + arriving_h - served_h around the day; what waits after h is served within the deadline."""
         hour = np.arange(self.size)
         before = hour - hour % 24 + (hour % 24 - 1) % 24
         backlog = self._new(self.size)
-        terms: list[tuple[np.ndarray | int, np.ndarray | float]] = [(backlog, 1.0), (backlog[before], -1.0)]
+        terms: list[Term] = [(backlog, 1.0), (backlog[before], -1.0)]
         self.rows.add([*terms, *((b, 1.0) for b in served)], arriving, arriving)
-        window: list[tuple[np.ndarray | int, np.ndarray | float]] = [(backlog, -1.0)]
+        window: list[Term] = [(backlog, -1.0)]
         for ahead in range(1, min(self.problem.deadline_hours, 23) + 1):
             later = hour - hour % 24 + (hour % 24 + ahead) % 24
             window += [(b[later], 1.0) for b in served]
@@ -191,25 +223,31 @@ class Program:
         blocks = []
         for instance, hours in need.hours_per_month.items():
             if not any(offer.instance == instance for offer in self.problem.offers):
-                continue
+                continue  # not for sale
             block = self._new(self.size)
             self.k.setdefault(instance, []).append(block)
             blocks.append((block, self.problem.hours.ravel() / hours))
+        booked = None
+        if need.booked_usd_per_month is not None:
+            cost = need.booked_usd_per_month * months * np.ones(groups)
+            self.booked[need.name] = booked = self._new(groups, cost=cost, upper=1.0)
         for group in range(groups):
             inside = slice(group * per_group, (group + 1) * per_group)
             terms = [(block[inside], value[inside]) for block, value in blocks]
-            if not terms:  # an empty row cannot be satisfied: no allowed instance runs it
+            if booked is not None:
+                terms.append((booked[group : group + 1], months[group : group + 1]))
+            if not terms:  # nothing can run it: a row that cannot be kept
                 terms = [(self._new(1, upper=0.0), np.array([1.0]))]
             self.rows.add_sum(terms, float(months[group]), np.inf)
 
     def _place(self, instance: str) -> None:
         """Replicas and tuning fit on the units that are paid."""
         offers = [offer for offer in self.problem.offers if offer.instance == instance]
-        terms: list[tuple[np.ndarray | int, np.ndarray | float]] = []
+        terms: list[Term] = []
         for offer in offers:
             index = self.units[instance, offer.term]
             terms.append((index if index.size > 1 else int(index[0]), float(offer.accelerators)))
-        taken: list[tuple[np.ndarray | int, np.ndarray | float]] = [
+        taken: list[Term] = [
             (self.u[column.name], -float(column.accelerators))
             for column in self.problem.columns
             if column.instance == instance
@@ -218,6 +256,7 @@ class Program:
         if not taken:
             return
         self.rows.add([*taken, *terms], 0.0, np.inf)
+        self._whole_units(instance, [(index, 1.0) for index, _ in terms], offers[0].accelerators)
         if instance in self.problem.quota:
             limit = float(self.problem.quota[instance])
             units = [(index, 1.0) for index, _ in terms]
@@ -226,18 +265,41 @@ class Program:
             else:
                 self.rows.add(units, 0.0, limit)
 
+    def _whole_units(self, instance: str, units: list[Term], size: int) -> None:
+        """Models with one column need at least so many whole units; the relaxation does not know it."""
+        alone = [column for column in self.problem.columns if column.name not in self.y and column.instance == instance]
+        if alone:
+            taken = sum(needed_alone(self.problem, column) * column.accelerators for column in alone)
+            least = np.ceil(taken / size - 1e-9)
+            if all(np.size(index) == 1 for index, _ in units):
+                self.rows.add(units, float(least.max()), np.inf)
+            else:
+                self.rows.add(units, least, np.inf)
+
     def solve(self, time_limit_s: float) -> tuple[np.ndarray, float] | None:
-        """Return the values of the variables and the gap, or None when there is no solution."""
-        result = milp(
+        """Return the values of the variables and the gap, or None when there is no solution.
+
+        When no solution with whole replicas is found in time, parts of replicas are allowed and rounded up later.
+        """
+        whole = np.concatenate(self.whole)
+        result = self._milp(whole, time_limit_s)
+        if result.x is None and result.status != _INFEASIBLE:
+            few = np.zeros_like(whole)
+            once = [index[0] for index in self.units.values() if index.size == 1] + list(self.y.values())
+            few[once] = whole[once]
+            result = self._milp(few, 2 * time_limit_s)
+        if result.x is None:
+            return None
+        return np.asarray(result.x), float(result.mip_gap or 0.0)
+
+    def _milp(self, whole: np.ndarray, time_limit_s: float) -> Any:
+        return milp(
             np.concatenate(self.cost),
-            integrality=np.concatenate(self.whole),
+            integrality=whole,
             bounds=Bounds(np.concatenate(self.lower), np.concatenate(self.upper)),
             constraints=[self.rows.constraint(self.variables)],
             options={"time_limit": time_limit_s, "mip_rel_gap": _GAP, "presolve": True},
         )
-        if result.x is None:
-            return None
-        return np.asarray(result.x), float(result.mip_gap or 0.0)
 
     def choices(self, values: np.ndarray) -> Fixed:
         """Return the commitments and the columns of a solution."""
@@ -255,25 +317,63 @@ class Program:
             block: np.ndarray = values[index].reshape(self.shape)
             return block
 
-        committed, on_demand, total = {}, {}, 0.0
+        replicas = {name: np.ceil(at(index) - 1e-6) for name, index in self.u.items() if at(index).max() > 1e-6}
+        tuning = {name: sum((at(block) for block in blocks), np.zeros(self.shape)) for name, blocks in self.k.items()}
+        committed, hourly = self._paid(values, replicas, tuning)
+        total = 0.0
+        for offer in self.problem.offers:
+            key = (offer.instance, offer.term)
+            hours = self.problem.hours * (hourly[key] if key in hourly else committed[key])
+            total += float(hours.sum()) * offer.usd_per_hour
+        months = self.problem.hours.sum(axis=(1, 2)) / (_HOURS_PER_YEAR / 12)
+        booked = {name: float(values[index] @ months / months.sum()) for name, index in self.booked.items()}
+        for need in self.problem.tuning:
+            total += booked.get(need.name, 0.0) * (need.booked_usd_per_month or 0.0) * float(months.sum())
+        return FleetSolution(
+            usd_per_year=total,
+            committed={key: count for key, count in committed.items() if count},
+            on_demand={key: count for key, count in hourly.items() if count.any()},
+            replicas=replicas,
+            served=self._served(values),
+            batch_served={name: at(index) for name, index in self.b.items() if at(index).max() > 1e-9},
+            tuning=tuning,
+            booked=booked,
+            gap=gap,
+            seconds=0.0,
+        )
+
+    def _served(self, values: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the interactive requests a second of the columns in use."""
+        served = {name: values[index].reshape(self.shape) for name, index in self.x.items()}
+        for column in self.problem.columns:
+            if column.name not in self.x:
+                served[column.name] = self.problem.interactive[column.model]
+        return {name: rate for name, rate in served.items() if rate.max() > 1e-9}
+
+    def _paid(
+        self, values: np.ndarray, replicas: Mapping[str, np.ndarray], tuning: Mapping[str, np.ndarray]
+    ) -> tuple[dict[tuple[str, str], int], dict[tuple[str, str], np.ndarray]]:
+        """Return committed and hourly units; where rounding up replicas needs more units, the cheapest are added."""
+        committed, hourly = {}, {}
         for offer in self.problem.offers:
             key = (offer.instance, offer.term)
             if offer.committed:
                 committed[key] = round(float(values[self.units[key][0]]))
-                total += committed[key] * offer.usd_per_hour * float(self.problem.hours.sum())
             else:
-                on_demand[key] = np.ceil(at(self.units[key]) - 1e-6)
-                total += float((on_demand[key] * self.problem.hours).sum()) * offer.usd_per_hour
-        return FleetSolution(
-            usd_per_year=total,
-            committed={key: count for key, count in committed.items() if count},
-            on_demand={key: count for key, count in on_demand.items() if count.any()},
-            replicas={name: np.ceil(at(index) - 1e-6) for name, index in self.u.items() if at(index).max() > 1e-6},
-            served={name: at(index) for name, index in self.x.items() if at(index).max() > 1e-9},
-            batch_served={name: at(index) for name, index in self.b.items() if at(index).max() > 1e-9},
-            tuning={
-                name: sum((at(block) for block in blocks), np.zeros(self.shape)) for name, blocks in self.k.items()
-            },
-            gap=gap,
-            seconds=0.0,
-        )
+                hourly[key] = np.ceil(values[self.units[key]].reshape(self.shape) - 1e-6)
+        for instance in {offer.instance: None for offer in self.problem.offers}:
+            taken = np.asarray(tuning.get(instance, np.zeros(self.shape)))
+            for column in self.problem.columns:
+                if column.instance == instance and column.name in replicas:
+                    taken = taken + replicas[column.name] * column.accelerators
+            offers = [offer for offer in self.problem.offers if offer.instance == instance]
+            paid = sum(committed.get((instance, offer.term), 0) for offer in offers)
+            paid = paid + sum((hourly.get((instance, offer.term), np.zeros(self.shape)) for offer in offers), 0)
+            missing = np.maximum(np.ceil(taken / offers[0].accelerators - 1e-6) - paid, 0)
+            if missing.any():
+                more = min(offers, key=lambda offer: (offer.committed, offer.usd_per_hour))
+                if more.committed:
+                    committed[instance, more.term] += int(missing.max())
+                else:
+                    hourly[instance, more.term] = hourly[instance, more.term] + missing
+        return committed, hourly

@@ -29,6 +29,7 @@ class Offer(msgspec.Struct, frozen=True):
     """A way to pay for an instance."""
 
     instance: str
+    accelerator: str
     accelerators: int
     """Accelerators in one unit."""
     term: str
@@ -47,6 +48,10 @@ class TuningNeed(msgspec.Struct, frozen=True):
     name: str
     hours_per_month: Mapping[str, float]
     """By instance; an instance that is not named cannot run it."""
+    booked_usd_per_month: float | None = None
+    """Cost when its runs are booked by themselves, outside the fleet; None: not sold that way."""
+    booked_on: tuple[str, str] | None = None
+    """Instance and term of that booking."""
 
 
 class FleetProblem(msgspec.Struct, frozen=True):
@@ -81,6 +86,8 @@ class FleetSolution(msgspec.Struct, frozen=True):
     batch_served: Mapping[str, np.ndarray]
     tuning: Mapping[str, np.ndarray]
     """Accelerators busy with tuning, by instance."""
+    booked: Mapping[str, float]
+    """Share of each tuning need that is booked by itself."""
     gap: float
     """Relative distance to the best cost that is not yet ruled out."""
     seconds: float

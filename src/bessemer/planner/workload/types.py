@@ -5,7 +5,7 @@ Knows neither hardware nor prices. Rates are requests a month, lengths tokens, m
 
 import math
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 import numpy as np
@@ -87,7 +87,10 @@ class ModelUse(Frozen, frozen=True):
     """None: all requests, or what the cascade says."""
     precision: tuple[Precision, ...] = ()
     """Formats that its quality was checked in; empty: any that the hardware has."""
+    config: dict[str, Any] | None = None
+    """Its Hugging Face `config.json`, for a model that the planner does not know by name."""
     prompt_tokens: Lengths | None = None
+    """Where they differ from the traffic's."""
     output_tokens: Lengths | None = None
 
 
@@ -123,7 +126,7 @@ class Tuning(Frozen, frozen=True):
     """Accelerators it may run on; empty: any that the fleet may use."""
 
 
-class Ownership(StrEnum):
+class Owner(StrEnum):
     """Whose hardware it is."""
 
     CLOUD = "cloud"
@@ -134,6 +137,18 @@ class Ownership(StrEnum):
     """Bought and run by the customer."""
 
 
+class Term(StrEnum):
+    """How an instance may be paid for."""
+
+    ON_DEMAND = "on_demand"
+    CAPACITY_BLOCK = "capacity_block"
+    YEAR = "1yr"
+    THREE_YEARS = "3yr"
+    SAVINGS_YEAR = "savings_1yr"
+    SAVINGS_THREE_YEARS = "savings_3yr"
+    SPOT = "spot"
+
+
 class Sovereignty(Frozen, frozen=True):
     """Where the data may be and who may operate the hardware; empty: no limit."""
 
@@ -141,7 +156,7 @@ class Sovereignty(Frozen, frozen=True):
     """Prefixes of allowed regions, e.g. `eu-`."""
     operators: tuple[str, ...] = ()
     """Allowed cloud providers, e.g. `aws`."""
-    ownership: tuple[Ownership, ...] = tuple(Ownership)
+    ownership: tuple[Owner, ...] = tuple(Owner)
     """Allowed forms of ownership."""
 
 
@@ -174,14 +189,18 @@ class FleetLimits(Frozen, frozen=True):
     instances: tuple[str, ...] = ()
     """Allowed instances; empty: every one with a price."""
     engines: tuple[Engine, ...] = (Engine.VLLM,)
-    terms: tuple[str, ...] = ("on_demand", "capacity_block", "1yr", "3yr")
+    terms: tuple[Term, ...] = tuple(term for term in Term if term is not Term.SPOT)
     """Purchase terms that may be used (`spot` must be asked for)."""
     spares: Annotated[int, Meta(ge=0, le=8)] = 1
     """Replicas of every interactive configuration beyond what the load needs."""
-    configurations: Annotated[int, Meta(ge=1, le=4)] = 2
-    """Different configurations of one model at most."""
+    configurations: Annotated[int, Meta(ge=1, le=4)] = 1
+    """Different configurations of one model at most; more than one takes the optimiser much longer."""
     quota: dict[str, Count] = msgspec.field(default_factory=dict)
     """Units at most, by instance name."""
+    cautious: bool = False
+    """Plan on the slow end of each prediction's interval instead of its middle."""
+    disaggregated: bool = True
+    """Consider prefill and decode on replicas of their own."""
     service_level: Annotated[float, Meta(ge=0, le=4)] = 1.28
     """Standard deviations of day-to-day variation that the fleet covers (1.28: nine days of ten)."""
 

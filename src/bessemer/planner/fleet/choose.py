@@ -1,0 +1,145 @@
+"""The loop: solve the fleet, simulate what it uses, lower the rate of what fails by a tenth, solve again."""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+import numpy as np
+
+from bessemer.core.errors import Infeasible
+from bessemer.planner.catalog import Catalog
+from bessemer.planner.fleet.configurations import Configuration, Refusal
+from bessemer.planner.fleet.demand import Demand
+from bessemer.planner.fleet.milp import solve_fleet
+from bessemer.planner.fleet.offers import columns
+from bessemer.planner.fleet.tuning import tuning_needs
+from bessemer.planner.fleet.types import Column, FleetProblem, FleetSolution, Offer
+from bessemer.planner.fleet.verify import Verdict, verify
+from bessemer.planner.workload import Workload
+
+_CUT = 0.9
+_MOST_CUTS = 12
+_MOST_ROUNDS = 10
+_MOST_SIMULATED = 8
+"""Replicas simulated at most: more of them only pool better."""
+Progress = Callable[[str], None]
+
+
+class Chosen(msgspec.Struct, frozen=True):
+    """A solved fleet whose configurations the simulator has confirmed."""
+
+    problem: FleetProblem
+    solution: FleetSolution
+    behind: dict[str, Configuration]
+    """Configuration by column name, at the rate that was confirmed."""
+    verdicts: dict[str, Verdict]
+    """By configuration name, at that rate."""
+    rounds: int
+    cuts: dict[str, int]
+    """How often a configuration's rate was lowered by a tenth."""
+    refused: tuple[Refusal, ...]
+    """Configurations that the simulator ruled out."""
+
+    def column(self, name: str) -> Column:
+        """Return a column by name."""
+        return next(column for column in self.problem.columns if column.name == name)
+
+
+def problem_of(
+    workload: Workload, catalog: Catalog, demand: Demand, found: Sequence[Configuration], offers: Sequence[Offer]
+) -> tuple[FleetProblem, dict[str, Configuration]]:
+    """Return the optimiser's problem over the configurations worth considering. Raises Infeasible."""
+    for use in workload.models:
+        if not any(one.model == use.name for one in found):
+            raise Infeasible(f"No allowed accelerator serves {use.name!r} within the limits.", param="models")
+    chosen, behind = columns(found, offers, workload.fleet.spares)
+    for use in workload.models:
+        if not any(column.model == use.name for column in chosen):
+            raise Infeasible(f"No allowed instance is large enough for {use.name!r}.", param="fleet.instances")
+    tuning = tuning_needs(workload, catalog, offers)
+    held = {column.instance for column in chosen}
+    held |= {need.booked_on[0] for need in tuning if need.booked_on is not None}
+    margin = 1 + workload.fleet.service_level * workload.traffic.variation
+    budget = workload.money.budget_per_month
+    problem = FleetProblem(
+        hours=demand.hours,
+        columns=chosen,
+        offers=tuple(offer for offer in offers if offer.instance in held),
+        interactive={name: rate * margin for name, rate in demand.interactive.items()},
+        batch=demand.batch,
+        deadline_hours=workload.traffic.batch_deadline_hours,
+        spares=workload.fleet.spares,
+        configurations=workload.fleet.configurations,
+        budget_per_year=None if budget is None else budget * 12,
+        tuning=tuning,
+        quota=workload.fleet.quota,
+    )
+    return problem, behind
+
+
+def choose(
+    workload: Workload,
+    catalog: Catalog,
+    demand: Demand,
+    found: Sequence[Configuration],
+    offers: Sequence[Offer],
+    *,
+    time_limit_s: float = 6.0,
+    seed: int = 0,
+    progress: Progress = lambda _: None,
+) -> Chosen:
+    """Return the cheapest fleet that the simulator confirms. Raises Infeasible."""
+    current = {one.name: one for one in found}
+    verdicts: dict[str, Verdict] = {}
+    cuts: dict[str, int] = {}
+    refused: list[Refusal] = []
+    for rounds in range(1, _MOST_ROUNDS + 1):
+        problem, behind = problem_of(workload, catalog, demand, list(current.values()), offers)
+        progress(f"solving for the cheapest fleet (round {rounds})")
+        solution = solve_fleet(problem, time_limit_s=time_limit_s)
+        changed = False
+        for column in solution.served:
+            one = behind[column]
+            replicas = _needed(solution.replicas[column], workload.fleet.spares)
+            known = verdicts.get(one.name)
+            if known is not None and known.replicas <= replicas:
+                continue
+            progress(f"simulating {one.name}")
+            rate, verdict, cut = _confirmed(one, workload, replicas, seed)
+            cuts[one.name] = cuts.get(one.name, 0) + cut
+            if verdict is None:
+                del current[one.name]
+                refused.append(_refusal(one, rate))
+                changed = True
+                continue
+            verdicts[one.name] = verdict
+            if cut:
+                current[one.name] = msgspec.structs.replace(one, rate=rate)
+                changed = True
+        if not changed:
+            return Chosen(problem, solution, behind, verdicts, rounds, cuts, tuple(refused))
+    raise Infeasible(
+        f"After {_MOST_ROUNDS} rounds the simulator still finds broken limits; relax them.", param="limits"
+    )
+
+
+def _needed(running: np.ndarray, spares: int) -> int:
+    """Return how many replicas to simulate: those of the peak without spares, at most a few."""
+    return int(np.clip(running.max() - spares, 1, _MOST_SIMULATED))
+
+
+def _confirmed(one: Configuration, workload: Workload, replicas: int, seed: int) -> tuple[float, Verdict | None, int]:
+    """Lower the rate until the simulated percentiles keep the limits. Returns rate, verdict (None: never), cuts."""
+    rate = one.rate
+    for cut in range(_MOST_CUTS + 1):
+        verdict = verify(one, workload, rate, replicas, seed=seed)
+        if verdict.keeps:
+            return rate, verdict, cut
+        rate *= _CUT
+    return rate, None, _MOST_CUTS
+
+
+def _refusal(one: Configuration, rate: float) -> Refusal:
+    deployment = one.deployment
+    what = f"TP{deployment.tp} {deployment.precision.value} {deployment.engine.value}"
+    reason = f"simulated, the limits are still broken at {rate:.3g} requests a second"
+    return Refusal(one.model, deployment.accelerator, what, reason)

@@ -1,0 +1,53 @@
+"""One configuration per model: which combination is cheapest, before batch work and tuning are placed exactly.
+
+For a given combination the units of every hour are known, and each unit is paid in the cheaper of two ways: committed
+for the whole year, or by the hour while it is needed. That is exact without batch work, tuning, quota and budget; with
+batch work the day's mean is taken to run beside the interactive load.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from bessemer.planner.fleet.program import needed_alone
+from bessemer.planner.fleet.types import Column, FleetProblem, Offer
+
+_MOST = 4096
+
+
+def ranked(problem: FleetProblem) -> list[tuple[Column, ...]]:
+    """Return combinations of one column per model, cheapest first."""
+    choices = [[column for column in problem.columns if column.model == model] for model in problem.interactive]
+    hours = problem.hours.ravel()
+    needs = {column.name: _replicas(problem, column) * column.accelerators for column in problem.columns}
+    priced = []
+    for chosen in itertools.islice(itertools.product(*choices), _MOST):
+        usd = 0.0
+        for instance in dict.fromkeys(column.instance for column in chosen):
+            offers = [offer for offer in problem.offers if offer.instance == instance]
+            taken = sum(needs[column.name] for column in chosen if column.instance == instance)
+            usd += cheapest_payment(np.ceil(taken / offers[0].accelerators - 1e-9), hours, offers)
+        priced.append((usd, chosen))
+    priced.sort(key=lambda pair: pair[0])
+    return [chosen for _, chosen in priced]
+
+
+def _replicas(problem: FleetProblem, column: Column) -> np.ndarray:
+    wanted = problem.interactive[column.model]
+    daily = np.broadcast_to(problem.batch[column.model].mean(axis=2, keepdims=True), wanted.shape)
+    together: np.ndarray = np.ceil(wanted / column.rate + daily / column.batch_rate - 1e-9).ravel()
+    return np.maximum(needed_alone(problem, column), together)
+
+
+def cheapest_payment(units: np.ndarray, hours: np.ndarray, offers: Sequence[Offer]) -> float:
+    """Return USD a year for units [buckets] of one instance: the k-th unit is committed, or paid while it runs."""
+    year = float(hours.sum())
+    committed = min((offer.usd_per_hour for offer in offers if offer.committed), default=np.inf) * year
+    hourly = min((offer.usd_per_hour for offer in offers if not offer.committed), default=np.inf)
+    levels = np.unique(units[units > 0])
+    running = np.array([hours[units >= level].sum() for level in levels])
+    count = np.diff(levels, prepend=0.0)
+    with np.errstate(invalid="ignore"):
+        each = np.minimum(committed, np.where(np.isinf(hourly), np.inf, hourly * running))
+    return float((count * each).sum())
