@@ -1,6 +1,18 @@
 """How fast a deployment is: capacity, step times with intervals, steady state, evaluation, training time."""
 
 from bessemer.planner.performance.capacity import Capacity, capacity
-from bessemer.planner.performance.predict import NearestPoint, Performance, Prediction, Steady
+from bessemer.planner.performance.evaluate import Evaluation, evaluate, evaluate_held_out
+from bessemer.planner.performance.nearest import NearestPoint
+from bessemer.planner.performance.predict import Performance, Prediction, Steady
 
-__all__ = ["Capacity", "NearestPoint", "Performance", "Prediction", "Steady", "capacity"]
+__all__ = [
+    "Capacity",
+    "Evaluation",
+    "NearestPoint",
+    "Performance",
+    "Prediction",
+    "Steady",
+    "capacity",
+    "evaluate",
+    "evaluate_held_out",
+]

@@ -8,27 +8,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from bessemer.planner.performance.nearest import Points
 from bessemer.planner.performance.recipes import TPOT, TTFT
 from bessemer.planner.performance.structure import Recipe, Structure
 
 Array = NDArray[np.float64]
-
-
-class Points(msgspec.Struct, frozen=True):
-    """Measured points that are shipped to name the nearest of them; columns of equal length."""
-
-    id: list[str]
-    model: list[str]
-    accelerator: list[str]
-    engine: list[str]
-    version: list[str]
-    precision: list[str]
-    sizes: list[tuple[int, int, int]]
-    """Tensor, attention-data and expert parallel sizes."""
-    load: list[tuple[int, int, int]]
-    """Input tokens, output tokens, concurrency."""
-    ttft_ms: list[float]
-    tpot_ms: list[float]
 
 
 class Notes(msgspec.Struct, frozen=True):

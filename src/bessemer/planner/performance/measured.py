@@ -8,25 +8,22 @@ several replicas; what is kept is one replica and its own concurrency.
 import csv
 import math
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
 from bessemer.core.errors import ConfigError, Infeasible
 from bessemer.planner.models import model_shape
-from bessemer.planner.types import Accelerator, Deployment, Engine, ModelShape, Precision
+from bessemer.planner.types import Deployment, Engine, Precision
 
 _COLUMNS = ("id", "backend", "model_path", "system", "mode", "isl", "osl", "silicon_ttft_ms", "silicon_tpot_ms")
 _DUMP = re.compile(r"^(source_file=20\d\d-\d\d-\d\d\.csv|db-dump)")
 _CONCURRENCY = re.compile(r"silicon_concurrency=(\d+)")
 _DATE = re.compile(r"measured=(\d{4}-\d{2}-\d{2})")
-_LARGEST_TP = 8
-_LARGEST_MFU = 0.6
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One measured point of one replica. Times in seconds."""
+    """One measured point of one replica; of a disaggregated one, its decode worker. Times in seconds."""
 
     id: str
     mode: str
@@ -47,6 +44,13 @@ class Row(msgspec.Struct, frozen=True):
     def group(self) -> tuple[str, str]:
         """What evaluation splits by: rows of one (model, GPU) are never on both sides."""
         return (self.model, self.deployment.accelerator)
+
+    @property
+    def sweep(self) -> tuple[object, ...]:
+        """Rows of one sweep differ in concurrency alone."""
+        at = self.deployment
+        sizes = (at.tp, at.dp, at.ep, self.isl, self.osl)
+        return (*self.group, at.engine, at.precision, *sizes, self.version, self.date, self.source)
 
 
 class BadRow(msgspec.Struct, frozen=True):
@@ -73,61 +77,18 @@ def read_measured(path: Path) -> tuple[tuple[Row, ...], tuple[BadRow, ...]]:
     return tuple(rows), tuple(bad)
 
 
-def screen(rows: Iterable[Row], accelerators: dict[str, Accelerator]) -> tuple[tuple[Row, ...], tuple[BadRow, ...]]:
-    """Split rows into believable ones and bad ones, by rules that look at the row alone.
-
-    1. A time that is not a positive number.
-    2. Aggregated, with a tensor-parallel size above 8 or one that does not divide the attention heads: the sum over
-       the workers of a disaggregated deployment, recorded as one.
-    3. An implied model-flops utilisation above 0.6: `B / (TTFT + TPOT (OSL - 1)) (ISL + OSL) 2 P / (n peak)`; no
-       engine reaches it, a warm prefix cache does.
-    """
-    good: list[Row] = []
-    bad: list[BadRow] = []
-    for row in rows:
-        reason = _fault(row, accelerators)
-        if reason is None:
-            good.append(row)
-        else:
-            bad.append(BadRow(row.id, reason))
-    return tuple(good), tuple(bad)
-
-
-def _fault(row: Row, accelerators: dict[str, Accelerator]) -> str | None:
-    times = (row.ttft_s, row.tpot_s)
-    if not all(math.isfinite(t) and t > 0 for t in times):
-        return "time is not a positive number"
-    if row.mode != "agg":
-        return None
-    deployment, shape = row.deployment, model_shape(row.model)
-    if deployment.tp > _LARGEST_TP or any(g.heads % deployment.tp for g in shape.groups):
-        return f"aggregated with tensor-parallel size {deployment.tp}: a disaggregated deployment recorded as one"
-    if row.deployment.accelerator not in accelerators:
-        return f"accelerator {row.deployment.accelerator} is not in the catalogue"
-    utilisation = implied_mfu(row, shape, accelerators[deployment.accelerator])
-    if utilisation > _LARGEST_MFU:
-        return f"implied utilisation {utilisation:.2f} of peak: faster than the hardware, a warm prefix cache"
-    return None
-
-
-def implied_mfu(row: Row, shape: ModelShape, accelerator: Accelerator) -> float:
-    """Model-flops utilisation that a row implies if every prompt token was computed."""
-    peak = {
-        Precision.BF16: accelerator.bf16_tflops,
-        Precision.INT4: accelerator.bf16_tflops,
-        Precision.FP8: accelerator.fp8_tflops or accelerator.bf16_tflops,
-        Precision.FP4: accelerator.fp4_tflops or accelerator.fp8_tflops or accelerator.bf16_tflops,
-    }[row.deployment.precision]
-    rate = row.concurrency / (row.ttft_s + row.tpot_s * (row.osl - 1)) * (row.isl + row.osl)
-    return rate * 2.0 * shape.active_b * 1e9 / (row.deployment.accelerators * peak * 1e12)
-
-
 def _row(raw: dict[str, str]) -> Row:
     shape = model_shape(raw["model_path"])
     dump = bool(_DUMP.match(raw["silicon_data_source"]))
-    tp, dp, ep = _sizes(raw, dump=dump)
+    together = raw["mode"] == "agg"
+    tp, dp, ep = _sizes(raw, "" if together else "decode_", dump=dump and together)
     named = _CONCURRENCY.search(raw["silicon_data_source"])
-    concurrency = int(named[1]) if named and (dump or raw["mode"] != "agg") else _int(raw["batch_size"]) * dp
+    if together:
+        concurrency = int(named[1]) if named and dump else _int(raw["batch_size"]) * dp
+    elif raw["decode_batch_size"]:
+        concurrency = _int(raw["decode_batch_size"])
+    else:
+        raise ValueError("disaggregated, without the number of decode workers: their batch is not known")
     date = _DATE.search(raw["silicon_data_source"])
     precision = raw["precision"] or "bf16"
     return Row(
@@ -168,10 +129,10 @@ def _drafts(model: str, engine: str, version: str, date: str) -> bool:
     return version == "1.2.0rc6.post3" or (version == "1.1.0rc2.post2" and date >= "2026-01")
 
 
-def _sizes(raw: dict[str, str], *, dump: bool) -> tuple[int, int, int]:
-    """Tensor, attention-data and expert parallel sizes of one replica."""
-    tp, dp = max(1, _int(raw["tp_size"])), max(1, _int(raw["attention_dp_size"]))
-    moe_tp, ep = max(1, _int(raw["moe_tp_size"])), max(1, _int(raw["moe_ep_size"]))
+def _sizes(raw: dict[str, str], worker: str, *, dump: bool) -> tuple[int, int, int]:
+    """Tensor, attention-data and expert parallel sizes of one replica (of the decode `worker` when disaggregated)."""
+    tp, dp = max(1, _int(raw[f"{worker}tp_size"])), max(1, _int(raw[f"{worker}attention_dp_size"]))
+    moe_tp, ep = max(1, _int(raw[f"{worker}moe_tp_size"])), max(1, _int(raw[f"{worker}moe_ep_size"]))
     if dump and ep > 1 and tp == dp == math.isqrt(ep):
         return 1, dp, dp
     if dump and ep > 1 and ep == moe_tp:

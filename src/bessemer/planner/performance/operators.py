@@ -1,2 +1,5 @@
 """stub"""
-def operator_tilts(deployment,shape,accelerator,batch,isl): return {}
+
+
+def operator_tilts(deployment, shape, accelerator, batch, isl):
+    return {}

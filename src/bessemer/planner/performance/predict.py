@@ -7,36 +7,25 @@ from numpy.typing import NDArray
 from bessemer.planner.performance.calibration import Calibration, load_calibration
 from bessemer.planner.performance.capacity import Capacity, capacity
 from bessemer.planner.performance.levels import level_values
+from bessemer.planner.performance.nearest import NearestPoint, missing, nearest_points, newest_run
+from bessemer.planner.performance.operators import operator_tilts
+from bessemer.planner.performance.recipes import first_terms, token_terms
 from bessemer.planner.performance.work import DECODE_TERMS, decode_terms, prefill_terms
 from bessemer.planner.types import Accelerator, Deployment, Interval, ModelShape, Replica, StepTime
 
 Array = NDArray[np.float64]
 
-_REQUEST_S = 0.0156
-_PROMPT_TOKEN_S = 46e-6
-"""API-server time per request and per prompt token, the starting point of BLIS's fit for vLLM on H100
-(inference-sim/BLIS, docs/guide/latency-models.md)."""
-
-
-class NearestPoint(msgspec.Struct, frozen=True):
-    """A measured point close to what was asked."""
-
-    id: str
-    model: str
-    accelerator: str
-    engine: str
-    engine_version: str
-    precision: str
-    tp: int
-    dp: int
-    ep: int
-    isl: int
-    osl: int
-    concurrency: int
-    ttft_s: float
-    tpot_s: float
-    distance: float
-    """In natural-log units of load and size, plus one for each of engine, GPU and model that differs."""
+_ARCHITECTURES = {
+    "h100_sxm": "hopper",
+    "h200_sxm": "hopper",
+    "b200_sxm": "blackwell",
+    "b300_sxm": "blackwell",
+    "gb200": "blackwell",
+    "gb300": "blackwell",
+}
+"""Architectures of the accelerators that have measured points."""
+_TYPICAL_BATCH = 32.0
+_LEAST_REQUEST_S = 0.002
 
 
 class Prediction(msgspec.Struct, frozen=True):
@@ -49,11 +38,14 @@ class Prediction(msgspec.Struct, frozen=True):
     extrapolated: str | None
     """What was never measured (GPU, model, engine, range); None inside the measured range."""
     engine_version: str
+    """Engine, version and day of the run that the prediction stands for."""
     warnings: tuple[str, ...]
     deployment: Deployment
     shape: ModelShape
     accelerator: Accelerator
     capacity: Capacity
+    levels: dict[str, str]
+    """Values at the levels of the calibration."""
 
 
 class Steady(msgspec.Struct, frozen=True):
@@ -67,7 +59,7 @@ class Steady(msgspec.Struct, frozen=True):
 
 
 class Performance:
-    """Predicts step times from the shipped calibration."""
+    """Predicts step times from a calibration."""
 
     def __init__(self, calibration: Calibration) -> None:
         self.calibration = calibration
@@ -90,67 +82,117 @@ class Performance:
     ) -> Prediction:
         """Predict one replica around the lengths `isl`, `osl`. Raises `Infeasible` when it does not fit."""
         room = capacity(deployment, shape, accelerator, max_batch=max_batch, chunk_tokens=chunk_tokens)
-        step = self._step(deployment, shape, accelerator, max_batch)
-        replica = Replica(
-            step=step,
-            max_batch=max_batch,
-            kv_tokens=room.kv_tokens,
-            chunk_tokens=chunk_tokens,
-            request_s=_REQUEST_S,
-            prompt_token_s=_PROMPT_TOKEN_S,
-        )
+        points, warnings = self.calibration.notes.points, []
+        found = newest_run(points, deployment, shape, _ARCHITECTURES, accelerator.architecture)
+        if found is None:
+            version, run = deployment.engine_version or "unknown version", None
+            warnings.append(f"{deployment.engine.value} {version} was never measured: predicted from its siblings.")
+        else:
+            version, run = found
+            deployment = msgspec.structs.replace(deployment, engine_version=version)
+        levels = level_values(deployment, shape, accelerator, run)
+        extrapolated = missing(points, deployment, shape, accelerator, isl, osl)
+        if extrapolated:
+            warnings.append(f"Extrapolated: {extrapolated}.")
+        step = self._step(deployment, shape, accelerator, levels, max_batch, isl)
+        terms = token_terms(deployment, shape, accelerator, isl, osl, np.array([min(_TYPICAL_BATCH, float(max_batch))]))
+        _, doubt = self.calibration.tpot.seconds(levels, terms)
+        wide = float(np.exp(self.calibration.notes.tpot_quantile * doubt[0]))
+        request_s, prompt_token_s = self._request(deployment, shape, accelerator, levels, step, isl)
         return Prediction(
-            replica=replica,
-            spread=Interval(1.0, 0.8, 1.25),
-            nearest=(),
-            extrapolated=None,
-            engine_version=deployment.engine_version or "",
-            warnings=(),
+            replica=Replica(
+                step=step,
+                max_batch=max_batch,
+                kv_tokens=room.kv_tokens,
+                chunk_tokens=chunk_tokens,
+                request_s=request_s,
+                prompt_token_s=prompt_token_s,
+            ),
+            spread=Interval(1.0, 1.0 / wide, wide),
+            nearest=nearest_points(points, deployment, isl, osl, _TYPICAL_BATCH),
+            extrapolated=extrapolated,
+            engine_version=f"{deployment.engine.value} {version}" + (f" ({run.date})" if run and run.date else ""),
+            warnings=tuple(warnings),
             deployment=deployment,
             shape=shape,
             accelerator=accelerator,
             capacity=room,
+            levels=levels,
         )
 
     def steady(self, prediction: Prediction, isl: float, osl: float, concurrency: float) -> Steady:
         """Mean-field steady state: `concurrency` clients in a closed loop, each `isl` tokens in and `osl` out."""
-        replica, step = prediction.replica, prediction.replica.step
-        fits = max(1.0, replica.kv_tokens / (isl + osl / 2.0))
-        batch = min(concurrency, float(replica.max_batch), fits)
-        own = step.prefill_token_s * isl + step.pair_s * isl**2 / 2.0 + step.prefill_step_s
-        decode = float(np.interp(batch, np.arange(len(step.decode_s)), step.decode_s))
-        decode += step.kv_token_s * batch * (isl + osl / 2.0)
-        tpot = decode + batch * own / osl
-        wait = max(0.0, concurrency - batch) / batch * tpot * osl
-        ttft = replica.request_s + replica.prompt_token_s * isl + own + tpot + wait
-        rate = batch / (tpot + own / osl)
-        low, high = prediction.spread.low, prediction.spread.high
+        at = (prediction.deployment, prediction.shape, prediction.accelerator)
+        fits = max(1.0, prediction.replica.kv_tokens / (isl + osl / 2.0))
+        batch = np.array([min(float(concurrency), float(prediction.replica.max_batch), fits)])
+        asked = np.array([float(concurrency)])
+        tilts = operator_tilts(*at, float(batch[0]), isl)
+        tpot, tpot_doubt = self.calibration.tpot.seconds(prediction.levels, token_terms(*at, isl, osl, batch), tilts)
+        ttft, ttft_doubt = self.calibration.ttft.seconds(
+            prediction.levels, first_terms(*at, isl, osl, batch, asked), tilts
+        )
+        notes = self.calibration.notes
+        rate = concurrency * osl / (ttft[0] + tpot[0] * max(osl - 1.0, 0.0))
         return Steady(
-            ttft_s=Interval(ttft, 0.6 * ttft, 1.6 * ttft),
-            tpot_s=Interval(tpot, low * tpot, high * tpot),
-            output_tokens_s=Interval(rate, rate / high, rate / low),
-            batch=batch,
+            ttft_s=_interval(ttft[0], notes.ttft_quantile * ttft_doubt[0]),
+            tpot_s=_interval(tpot[0], notes.tpot_quantile * tpot_doubt[0]),
+            output_tokens_s=_interval(rate, notes.tpot_quantile * tpot_doubt[0]),
+            batch=float(batch[0]),
         )
 
-    def _step(self, deployment: Deployment, shape: ModelShape, accelerator: Accelerator, max_batch: int) -> StepTime:
-        """Fold the fitted coefficients into the simulator's step time."""
-        scale = self.calibration.tpot.coefficients(level_values(deployment, shape, accelerator))
-        decode, prefill = scale[: len(DECODE_TERMS)], scale[len(DECODE_TERMS) :]
+    def _step(
+        self,
+        deployment: Deployment,
+        shape: ModelShape,
+        accelerator: Accelerator,
+        levels: dict[str, str],
+        max_batch: int,
+        isl: float,
+    ) -> StepTime:
+        """Fold the fitted coefficients into the simulator's step time; tilts follow the batch."""
+        at = (deployment, shape, accelerator)
         batch = np.arange(max_batch + 1, dtype=np.float64)
-        none = np.zeros_like(batch)
-        fixed = decode_terms(deployment, shape, accelerator, batch, none) @ decode
-        one, far = np.ones(1), np.full(1, 65536.0)
-        slope = decode_terms(deployment, shape, accelerator, one, 2.0 * far) - decode_terms(
-            deployment, shape, accelerator, one, far
-        )
-        near = decode_terms(deployment, shape, accelerator, batch, np.full_like(batch, 65536.0)) @ decode
-        per_token = float(slope[0] @ decode) / 65536.0
-        windows = near - fixed - per_token * 65536.0 * batch
-        token = prefill_terms(deployment, shape, accelerator, one, np.zeros(1))[0] @ prefill
-        pair = prefill_terms(deployment, shape, accelerator, np.zeros(1), one)[0] @ prefill
+        grid = np.unique(np.round(np.geomspace(1, max_batch, 9)))
+        logs = np.array([np.log(self.calibration.tpot.coefficients(levels, operator_tilts(*at, b, isl))) for b in grid])
+        scale = np.exp(np.stack([np.interp(batch, grid, column) for column in logs.T], axis=1))
+        count, one, far = len(DECODE_TERMS), np.ones(1), 65536.0
+        kv_scale, prefill_scale = scale[min(32, max_batch), :count], scale[min(32, max_batch), count:]
+        slope = decode_terms(*at, one, np.array([2.0 * far])) - decode_terms(*at, one, np.array([far]))
+        per_token = float(slope[0] @ kv_scale) / far
+        growing = decode_terms(*at, one, np.array([far]))[0] - decode_terms(*at, one, np.zeros(1))[0]
+        window = max(0.0, float(growing @ kv_scale) - per_token * far)
+        fixed = (decode_terms(*at, batch, np.zeros_like(batch)) * scale[:, :count]).sum(axis=1) + window * batch
+        token = prefill_terms(*at, one, np.zeros(1))[0] @ prefill_scale
+        pair = prefill_terms(*at, np.zeros(1), one)[0] @ prefill_scale
         return StepTime(
-            decode_s=np.maximum.accumulate(fixed + np.maximum(windows, 0.0)),
+            decode_s=np.maximum.accumulate(fixed),
             kv_token_s=per_token,
             prefill_token_s=float(token),
             pair_s=float(pair),
         )
+
+    def _request(
+        self,
+        deployment: Deployment,
+        shape: ModelShape,
+        accelerator: Accelerator,
+        levels: dict[str, str],
+        step: StepTime,
+        isl: float,
+    ) -> tuple[float, float]:
+        """Return API-server seconds per request and per prompt token: what of one lone client's time to first token
+        the engine's own step does not explain, at `isl` tokens and at a quarter of them."""
+        at = (deployment, shape, accelerator)
+        lone, lengths = np.ones(1), np.array([isl / 4.0, isl])
+        rest = []
+        for length in lengths:
+            ttft, _ = self.calibration.ttft.seconds(levels, first_terms(*at, length, 1024.0, lone, lone))
+            own = step.prefill_token_s * length + step.pair_s * length**2 / 2.0 + step.decode_s[0]
+            rest.append(max(_LEAST_REQUEST_S, float(ttft[0]) - own))
+        per_token = max(0.0, (rest[1] - rest[0]) / float(lengths[1] - lengths[0]))
+        return max(_LEAST_REQUEST_S, rest[1] - per_token * isl), per_token
+
+
+def _interval(value: float, log_half: float) -> Interval:
+    factor = float(np.exp(log_half))
+    return Interval(float(value), float(value) / factor, float(value) * factor)

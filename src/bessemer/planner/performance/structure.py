@@ -124,18 +124,32 @@ def fit_structure(
     if begin is not None:
         known = dict(zip(begin.keys, begin.theta[count:], strict=True))
         theta = np.concatenate([begin.theta[:count], [known.get(key, 0.0) for key in keys]])
-    for _ in range(iterations):
+
+    def at(theta: Array) -> tuple[Array, Array, float]:
+        """Return shares [n, terms], residuals [n], and the penalised Huber loss."""
         parts = np.exp(theta[:count] + (member * theta[count:]) @ reach.T) * peaks
         total = parts.sum(axis=1)
-        shares = parts / total[:, None]
         residual = target - np.log(total)
+        far = np.maximum(1.0, np.abs(residual) / (2.0 * noise))
+        loss = float((weights * (residual / noise) ** 2 * (2.0 * far - 1.0) / far**2).sum())
+        return parts / total[:, None], residual, loss + float((penalty * (theta - start) ** 2).sum())
+
+    shares, residual, loss = at(theta)
+    hessian = np.diag(penalty)
+    for _ in range(iterations):
         weight = weights / np.maximum(1.0, np.abs(residual) / (2.0 * noise)) / noise**2
         jacobian = np.concatenate([shares, member * (shares @ reach)], axis=1)
         hessian = (jacobian * weight[:, None]).T @ jacobian + np.diag(penalty)
         step = np.linalg.solve(hessian, jacobian.T @ (weight * residual) - penalty * (theta - start))
         step = np.clip(step, -0.7, 0.7)
+        before = loss
+        for _ in range(6):
+            shares, residual, loss = at(theta + step)
+            if loss < before:
+                break
+            step = step / 2.0
         theta = theta + step
-        if np.abs(step).max() < 2e-3:
+        if before - loss < 1e-4 * before:
             break
     return Structure(recipe, keys, theta, np.linalg.inv(hessian))
 
