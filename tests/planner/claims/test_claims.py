@@ -102,7 +102,7 @@ def test_the_three_ways_are_computed(claims: dict[str, Claim]) -> None:
 def test_the_hybrid_fleet_loses_where_a_node_idles(claims: dict[str, Claim]) -> None:
     claim = claims["C11"]
     hybrid, cheap = (claim.value(f"{name}, 10M requests") for name in ("hybrid of the claim", "both models on G7e"))
-    assert hybrid > 10 * cheap
+    assert hybrid > 5 * cheap
     assert hybrid == pytest.approx(113.9328 * 730.5 + 3.36312 * 730.5 + 380.952 * 8)
     for one in claim.computed:
         assert one.low is not None

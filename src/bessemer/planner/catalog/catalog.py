@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from datetime import date
 from importlib import resources
 
 import msgspec
@@ -18,6 +19,8 @@ from bessemer.planner.catalog.tables import (
 )
 from bessemer.planner.types import Accelerator, Instance, Price
 
+FRESH_DAYS = 60
+"""Prices of two regions that were read within so many days stand side by side."""
 _FOLDER = "bessemer.planner.catalog"
 
 
@@ -73,7 +76,12 @@ class Catalog(msgspec.Struct, frozen=True):
     def prices(
         self, instance: str, term: str | None = None, on: str | None = None, region: str | None = None
     ) -> tuple[Price, ...]:
-        """Return the prices of an instance that were known on a day (ISO), newest first, then cheapest first."""
+        """Return the prices of an instance that were known on a day (ISO), those that count today first.
+
+        For each term the newest price of each region comes first, cheapest first, unless another region has one that
+        is `FRESH_DAYS` newer: a file of one region that was read a week later must not hide the others, and a price of
+        last winter must not beat today's. The rest follows, newest first.
+        """
         name = self.instance(instance).name
         found = [
             price
@@ -83,11 +91,19 @@ class Catalog(msgspec.Struct, frozen=True):
             and region in (None, price.region)
             and (on is None or price.date <= on)
         ]
-        found.sort(key=lambda price: price.usd_per_hour)
-        return tuple(sorted(found, key=lambda price: price.date, reverse=True))
+        newest = {(price.term, price.region): price for price in sorted(found, key=lambda price: price.date)}
+        latest = {term: max(one.date for (of, _), one in newest.items() if of == term) for term, _ in newest}
+
+        def rank(price: Price) -> tuple[bool, int, float]:
+            day = date.fromisoformat(price.date).toordinal()
+            counts = newest[price.term, price.region] is price
+            counts &= date.fromisoformat(latest[price.term]).toordinal() - day <= FRESH_DAYS
+            return (not counts, 0 if counts else -day, price.usd_per_hour)
+
+        return tuple(sorted(found, key=rank))
 
     def price(self, instance: str, term: str, on: str | None = None, region: str | None = None) -> Price:
-        """Return the newest price; of several regions on that day the cheapest.
+        """Return the price that counts: of the regions' newest ones the cheapest (see `prices`).
 
         Raises:
             Infeasible: no price is known. The message names the terms that have one.

@@ -1,5 +1,7 @@
 """Claims about the machines: C1 to C4 and C7."""
 
+import math
+
 from bessemer.planner.catalog import Catalog
 from bessemer.planner.claims.anchors import ANCHORS, SOURCE
 from bessemer.planner.claims.serving import Limits, best_serving
@@ -20,7 +22,8 @@ def speed_of_g7e(catalog: Catalog, performance: Performance) -> Claim:
     four = best_serving(catalog, performance, "llama-3.1-8b", "rtx_pro_6000_server", Precision.FP4, CHAT_8B, most=1)
     ratio = new.tokens_s.value / old.tokens_s.value
     ratio4 = four.tokens_s.value / old.tokens_s.value
-    low, high = new.tokens_s.low / old.tokens_s.high, new.tokens_s.high / old.tokens_s.low
+    error = math.exp(math.hypot(*(math.log(one.tokens_s.high / one.tokens_s.value) for one in (old, new))))
+    low, high = ratio / error, ratio * error
     anchor = _anchor("rtx_pro_6000_server") / _anchor("l40s")
     prices = [catalog.price(name, "on_demand").usd_per_hour for name in ("g7e.2xlarge", "g6e.xlarge")]
     per_dollar = ratio * prices[1] / prices[0]

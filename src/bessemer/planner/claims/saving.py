@@ -34,7 +34,7 @@ def tuned_small_model(catalog: Catalog, performance: Performance) -> Claim:
     ]
     predicted = 1 - ours_usd[1] / ours_usd[0]
     at_floor = any(0.8 <= saving <= 0.905 for saving in floor.values())
-    at_load = measured >= 0.8 or predicted >= 0.8
+    at_load = measured >= 0.8
     return Claim(
         number="C6",
         claim="A tuned 7B on G7e saves 80 to 90 % against a 70B on several P6-B200 at 10 million requests a month.",
