@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from bessemer.core.errors import Infeasible, InvalidRequest, NotFound
 from bessemer.planner.catalog import Catalog, load_catalog
-from bessemer.planner.economics import Assumptions, Lot, Need, Owner, Ownership, Space, default_assumptions, ownership
+from bessemer.planner.economics import (
+    Assumptions,
+    Lot,
+    Need,
+    Owner,
+    Ownership,
+    Space,
+    default_assumptions,
+    hour_curves,
+    ownership,
+)
 from bessemer.planner.economics import costs as cost_functions
 from bessemer.planner.economics.costs import timeline
 from bessemer.planner.economics.rates import quotes
@@ -305,6 +315,52 @@ def test_an_owned_hour_costs_about_what_others_say(big: dict[Owner, Ownership]) 
     assert own.break_even.utilisation is not None
     hour = own.break_even.utilisation * 10.50 * 1.10
     assert 2.21 * 0.85 < hour < 2.75 * 1.20
+
+
+def test_a_lost_tenth_costs_a_ninth_more_to_rent(catalog: Catalog, assumptions: Assumptions) -> None:
+    """What a badly configured network loses must be rented on top: 1 / (1 - 0.1)."""
+    rents = []
+    for lost in (0.0, 0.1):
+        pinned = assumptions.pinned({"network.lost": lost})
+        side = by_owner(ownership(BIG, catalog, pinned, draws=5))[Owner.CLOUD]
+        assert side.money is not None
+        rents.append(sum(side.money.cash.by_cause["rent"]))
+    assert rents[1] / rents[0] == pytest.approx(1 / 0.9)
+
+
+def test_curves_fall_with_the_years_of_use(catalog: Catalog) -> None:
+    curves = {curve.owner: curve for curve in hour_curves(Need((Lot("gb200", 3600),)), catalog)}
+    own = curves[Owner.OWN]
+    assert own.years == (1, 2, 3, 4, 5, 6)
+    assert list(own.usd_per_hour[:5]) == sorted(own.usd_per_hour[:5], reverse=True)
+    assert own.break_even_utilisation[4] is not None
+    assert own.break_even_utilisation[4] < 0.5
+    cloud = curves[Owner.CLOUD]
+    assert cloud.usd_per_hour[0] / 10.50 == pytest.approx(1.10, abs=0.03)
+    assert Owner.AI_FACTORY in curves
+    assert Owner.OWN not in {curve.owner for curve in hour_curves(Need((Lot("mi300x", 8),)), catalog, years=(3,))}
+
+
+def test_an_owned_hour_equals_the_annuity(catalog: Catalog, assumptions: Assumptions) -> None:
+    """((P - PV(residual)) / n) crf / 8760 + kW x colocation x 12 / 8760 + upkeep, five years at 10 %."""
+    pinned = assumptions.pinned(
+        {
+            "finance.discount_rate": 0.10,
+            "finance.loan_share": 0.0,
+            "finance.depreciation_years": 5.0,
+            "finance.maintenance_share": 0.05,
+            "staff.own_per_1000": 0.0,
+        }
+    )
+    pinned = msgspec.structs.replace(pinned, space=Space.COLOCATION)
+    need = Need((Lot("gb200", 72_000),))
+    curves = {curve.owner: curve for curve in hour_curves(need, catalog, pinned, years=(5,))}
+    machine, shares = 3e6, 0.13 + 0.015 + 0.04
+    residual = machine * 0.2 ** (5 / 3) / 1.1**5
+    crf = 0.1 * 1.1**5 / (1.1**5 - 1)
+    hour = (machine * (1 + shares) - residual) / 72 * crf / 8766
+    hour += (132 * 180 * 12 + machine * 0.05) / 72 / 8766
+    assert curves[Owner.OWN].usd_per_hour[0] == pytest.approx(hour, rel=0.05)
 
 
 def test_break_even_month_is_where_the_sums_cross(big: dict[Owner, Ownership]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from bessemer.planner.catalog import System
 from bessemer.planner.economics.assumptions import DEMAND, NETWORK_LOST, Inputs
-from bessemer.planner.economics.money import capital_recovery_array, residual
+from bessemer.planner.economics.money import capital_recovery, residual
 from bessemer.planner.economics.rates import PREPAID, Quote
 from bessemer.planner.economics.types import HOURS_PER_MONTH, Lot, Need, Space
 
@@ -148,7 +148,7 @@ def _repayments(borrowed: np.ndarray, rate: np.ndarray, life: np.ndarray) -> np.
     """Level monthly payments over a machine's life, and what is still owed at the horizon."""
     months = borrowed.shape[1]
     monthly = (1.0 + rate) ** (1.0 / 12.0) - 1.0
-    level = capital_recovery_array(monthly, life.astype(np.float64))
+    level = capital_recovery(monthly, life.astype(np.float64))
     total = np.concatenate([np.zeros((len(borrowed), 1)), np.cumsum(borrowed, axis=1)], axis=1)
     month = np.arange(months)[None, :]
     first = np.maximum(month - life, 0)

@@ -1,41 +1,17 @@
 """Present value, annuities, residual value and the value of being early: closed forms on numpy arrays."""
 
-import math
-
 import numpy as np
 
 
-def discount(rate_per_year: np.ndarray, months: int) -> np.ndarray:
-    """Return discount factors [n, months] at the start of each month: (1 + r)^(-t/12)."""
-    return np.asarray((1.0 + rate_per_year[:, None]) ** (-np.arange(months) / 12.0))
-
-
 def npv(cash: np.ndarray, rate_per_year: np.ndarray) -> np.ndarray:
-    """Return the net present value [n] of monthly cash [n, months]."""
-    return np.asarray((cash * discount(rate_per_year, cash.shape[1])).sum(axis=1))
+    """Return the net present value [n] of monthly cash [n, months], each month's at its start: (1 + r)^(-t/12)."""
+    factors = (1.0 + rate_per_year[:, None]) ** (-np.arange(cash.shape[1]) / 12.0)
+    return np.asarray((cash * factors).sum(axis=1))
 
 
-def capital_recovery(rate: float, periods: float) -> float:
-    """Return the level payment per period that repays 1: r(1+r)^L / ((1+r)^L - 1); 1/L at r = 0."""
-    if rate == 0:
-        return 1.0 / periods
-    return rate / -math.expm1(-periods * math.log1p(rate))
-
-
-def capital_recovery_array(rate: np.ndarray, periods: np.ndarray) -> np.ndarray:
-    """Return `capital_recovery` of arrays with positive rates."""
+def capital_recovery(rate: np.ndarray, periods: np.ndarray) -> np.ndarray:
+    """Return the level payment per period that repays 1: r(1+r)^L / ((1+r)^L - 1), for positive rates."""
     return np.asarray(rate / -np.expm1(-periods * np.log1p(rate)))
-
-
-def capex_per_useful_hour(
-    price_usd: float, accelerators: int, residual_usd: float, rate: float, years: float, utilisation: float
-) -> float:
-    """Return the price of a machine per useful accelerator hour.
-
-    ((P - PV(residual)) / n) x crf / (8760 U): residual discounted over the machine's life, U the share of hours in use.
-    """
-    present = price_usd - residual_usd * math.exp(-years * math.log1p(rate))
-    return present / accelerators * capital_recovery(rate, years) / (8760.0 * utilisation)
 
 
 def residual(share_after_3_years: np.ndarray, age_months: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Failures: availability, spares that keep k of n machines up, checkpoint intervals, and the goodput that is left."""
+"""Failures: availability, and the spares that keep k of n machines up."""
 
 import math
 
@@ -34,25 +34,3 @@ def spares(needed: int, up: float, target: float = 0.999) -> int:
         if k_of_n(needed, needed + extra, up) >= target:
             return extra
     raise Infeasible(f"machines that are up {up:.1%} of the time cannot keep {needed} running; shorten the repair")
-
-
-def young_daly_s(save_s: float, accelerators: float, failures_per_hour: float) -> float:
-    """Return the best time between checkpoints, seconds: sqrt(2 t_save / (N lambda)).
-
-    J. W. Young, CACM 17(9), 1974; J. T. Daly, Future Generation Computer Systems 22(3), 2006 (first order).
-    """
-    rate_per_s = accelerators * failures_per_hour / 3600.0
-    return math.sqrt(2.0 * save_s / rate_per_s)
-
-
-def goodput(
-    accelerators: float, failures_per_hour: float, restart_s: float, interval_s: float, save_s: float = 0.0
-) -> float:
-    """Return the share of a training job's time that advances it.
-
-    (1 - N lambda (t_restart + dt/2)) x (1 - t_save / dt): each failure loses the restart and half an interval. First
-    order: it falls to 0 where failures come faster than restarts.
-    """
-    rate_per_s = accelerators * failures_per_hour / 3600.0
-    kept = 1.0 - rate_per_s * (restart_s + interval_s / 2.0)
-    return max(kept, 0.0) * max(1.0 - save_s / interval_s, 0.0)

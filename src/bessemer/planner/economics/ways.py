@@ -9,7 +9,7 @@ from bessemer.planner.catalog import System
 from bessemer.planner.economics import costs
 from bessemer.planner.economics.assumptions import Inputs
 from bessemer.planner.economics.costs import Costs, Timeline, timeline
-from bessemer.planner.economics.money import discount, value_of_launch
+from bessemer.planner.economics.money import npv, value_of_launch
 from bessemer.planner.economics.rates import Quote
 from bessemer.planner.economics.types import HOURS_PER_MONTH, Lot, Need, Owner, Space
 
@@ -36,7 +36,7 @@ class Picture(msgspec.Struct, frozen=True):
 
     def present_cost(self, inputs: Inputs) -> np.ndarray:
         """Return discounted costs [rows]."""
-        return np.asarray((self.spent * self._discount(inputs)).sum(axis=1))
+        return npv(self.spent, inputs["finance.discount_rate"])
 
     def value(self, need: Need, inputs: Inputs) -> np.ndarray:
         """Return the service's value month by month: less for each model generation that passes before it starts."""
@@ -47,16 +47,13 @@ class Picture(msgspec.Struct, frozen=True):
 
     def npv(self, need: Need, inputs: Inputs) -> np.ndarray:
         """Return net present value [rows]."""
-        return np.asarray(((self.value(need, inputs) - self.spent) * self._discount(inputs)).sum(axis=1))
+        return npv(self.value(need, inputs) - self.spent, inputs["finance.discount_rate"])
 
     def accelerator_hours(self, need: Need, inputs: Inputs) -> np.ndarray:
         """Return discounted accelerator hours that serve [rows]."""
         running = sum(lot.running for lot in need.lots)
         hours = running * HOURS_PER_MONTH * self.time.real * self.served * self.time.live
-        return np.asarray((hours * self._discount(inputs)).sum(axis=1))
-
-    def _discount(self, inputs: Inputs) -> np.ndarray:
-        return discount(inputs["finance.discount_rate"], self.served.shape[1])
+        return npv(hours, inputs["finance.discount_rate"])
 
 
 Way = Callable[[Inputs], Picture]
