@@ -7,8 +7,9 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
-# Waiting threads sleep: several processes share the cores.
+# Waiting threads sleep after a moment: several processes share the cores.
 export OMP_WAIT_POLICY := PASSIVE
+export GOMP_SPINCOUNT := 6000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test check format bench-flywheel bench-engine clean

@@ -6,7 +6,7 @@ line where the answer begins; its turns end with the tokenizer's end-of-sequence
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,7 @@ def _text_of(message: JSON) -> str:
     return content or ""
 
 
+@cache
 def _byte_alphabet() -> dict[str, int]:
     """Map GPT-2's printable stand-ins to bytes: printable Latin-1 stands for itself, the rest follow from U+0100."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}

@@ -1,0 +1,94 @@
+"""What the planner must show: prediction errors, the replayed record, and how fast simulator and planner are.
+
+    python bench/planner.py --out bench/results/planner.json            # everything, some minutes
+    python bench/planner.py --only simulator --out /tmp/planner.json    # one part: prediction, replay, simulator, plan
+    python bench/planner.py --vidur path/to/vidur-checkout --vidur-python path/to/its/python --out ...
+
+Errors and coverage are in percent, times in seconds, None is what was not measured. Measurements are read from the
+folder `--data` (default ../shared/data beside the repository); without it the parts that need them are None. Times are
+those of a process of its own on one core; compare them only between runs on an idle machine.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+from planner_parts import prediction, replay, simulator  # noqa: E402 threads are set first
+
+Section = dict[str, Any]
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> None:
+    """Run the parts and write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results" / "planner.json")
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--only", choices=("prediction", "replay", "simulator", "plan"), action="append")
+    parser.add_argument("--vidur", type=Path, default=None, help="a checkout of microsoft/vidur")
+    parser.add_argument("--vidur-python", type=Path, default=None, help="python of an environment with its packages")
+    arguments = parser.parse_args()
+    parts: dict[str, Callable[[], Section]] = {
+        "prediction": lambda: prediction.measure(arguments.data / "planner"),
+        "replay": lambda: {"rtxpro6000": replay.measure(arguments.data / "planner" / "rtxpro6000")},
+        "simulator": lambda: simulator.measure(arguments.vidur, arguments.vidur_python),
+        "plan": plan_seconds,
+    }
+    document: Section = {
+        "machine": processor(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "commit": commit(),
+    }
+    for name, part in parts.items():
+        if arguments.only and name not in arguments.only:
+            continue
+        begun = time.perf_counter()
+        document |= part()
+        print(f"{name}: {time.perf_counter() - begun:.0f} s", file=sys.stderr)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(document, indent=1) + "\n")
+    print(json.dumps(document, indent=1))
+
+
+def plan_seconds() -> Section:
+    """Time the whole command on the reference workload, interpreter and imports included."""
+    workload = ROOT / "plans" / "production.toml"
+    if not workload.exists():
+        return {"plan_seconds": None}
+    begun = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "bessemer", "plan", str(workload), "--json"], capture_output=True, check=False
+    )
+    seconds = time.perf_counter() - begun
+    return {"plan_seconds": round(seconds, 1) if done.returncode == 0 else None}
+
+
+def commit() -> str:
+    """Return the commit of the working tree, marked when it differs from it."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def processor() -> str:
+    """Return the processor's name and number of cores."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or 'unknown processor'}, {os.cpu_count()} cores"
+
+
+if __name__ == "__main__":
+    main()
