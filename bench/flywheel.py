@@ -138,8 +138,7 @@ def run_seed(task: Task, options: Options, seed: int, arguments: argparse.Namesp
         print(f"{task.name}, seed {seed}: done before ({result})", flush=True)
     else:
         case = build(task, options, seed, arguments.limit)
-        rows = _measure(task, case, folder, arguments)
-        result.write_text(json.dumps(rows, indent=1))
+        result.write_text(json.dumps(_measure(task, case, folder, arguments), indent=1))
     if arguments.limit:
         return
     path = arguments.results / f"flywheel_{task.name}.json"
@@ -147,7 +146,8 @@ def run_seed(task: Task, options: Options, seed: int, arguments: argparse.Namesp
     print(f"{task.name}, seed {seed}: rows in {path}", flush=True)
 
 
-def _measure(task: Task, case: Case, folder: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def _measure(task: Task, case: Case, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Run a seed; returns its rows, and quality over the share of requests that the recorded model answers."""
     started = time.monotonic()
     with Progress(live=False) as progress:
         weights = ensure(WEIGHTS[arguments.model], arguments.data / "models", progress.say)
@@ -159,7 +159,8 @@ def _measure(task: Task, case: Case, folder: Path, arguments: argparse.Namespace
     finals = final_answers(outcome, small)
     score = case.scorer([answer for answers in finals.values() for answer in answers])
     systems = system_rows(case, finals, score, outcome.versions["tuned"])
-    _write_page(task, case, outcome, systems, _curve(case, finals, small, score))
+    curve = _curve(case, finals, small, score)
+    _write_page(task, case, outcome, systems, curve)
     shutil.rmtree(folder / "server" / "jobs", ignore_errors=True)
     for row in systems:
         value = "unscorable" if row.score is None else f"{row.score.value * 100:.2f}"
@@ -167,7 +168,10 @@ def _measure(task: Task, case: Case, folder: Path, arguments: argparse.Namespace
     print(f"  wall {wall:.0f} s (this session {time.monotonic() - started:.0f} s)", flush=True)
     suffix = "" if case.options.fields == "all" else f" ({case.options.fields} alone)"
     suffix += "" if arguments.model == "smollm2-135m" else f" ({arguments.model})"
-    return [_result_row(row, case, suffix, wall) for row in systems]
+    return {
+        "rows": [_result_row(row, case, suffix, wall) for row in systems],
+        "curve": None if curve is None else _result_curve(curve, case, suffix),
+    }
 
 
 async def _turn(
@@ -176,10 +180,7 @@ async def _turn(
     application = Application(server.url, server.key)
     try:
         outcome = await Turn(case.plan, case.feedback, application, folder, progress).run()
-        small: dict[str, measure.Small] = {}
-        if outcome.cascade is not None and outcome.cascade["applied"]:
-            small = await measure.small_answers(application, case.plan.route, sorted(case.covered))
-        return outcome, small
+        return outcome, await measure.small_answers(application, outcome, case.plan.route, sorted(case.covered))
     finally:
         await application.close()
 
@@ -187,6 +188,8 @@ async def _turn(
 def final_answers(outcome: Outcome, small: Mapping[str, measure.Small]) -> dict[str, list[Answer]]:
     """Return each system's answers; the tuned model's are completed by its first calls in the cascade."""
     finals = dict(outcome.finals)
+    if outcome.cascade is None or not outcome.cascade["applied"]:
+        return finals
     finals["tuned"] = [*(one.answer for one in small.values()), *finals.get("tuned", [])]
     return finals
 
@@ -220,6 +223,15 @@ def _result_row(row: SystemRow, case: Case, suffix: str, wall: float) -> dict[st
     }
 
 
+def _result_curve(curve: Series, case: Case, suffix: str) -> dict[str, Any]:
+    points = zip(curve.points, curve.low, curve.high, strict=True)
+    return {
+        "name": "escalated share, F1, low, high" + suffix,
+        "seed": case.plan.seed,
+        "points": [[x, *(round(value * 100, 2) for value in (y, low, high))] for (x, y), low, high in points],
+    }
+
+
 def _write_page(task: Task, case: Case, outcome: Outcome, systems: Sequence[SystemRow], quality: Series | None) -> None:
     before = case.options.recorded_name if case.covered else "base"
     texts = summary.Texts(
@@ -243,12 +255,10 @@ def _curve(
     return measure.quality_curve(small, large, score, seed=case.plan.seed)
 
 
-def merge_results(path: Path, task: Task, options: Options, rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """Put a seed's rows into the results file, in place of earlier rows of the same name and seed."""
+def merge_results(path: Path, task: Task, options: Options, result: Mapping[str, Any], folder: Path) -> None:
+    """Put a seed's rows and curve into the results file, in place of earlier ones of the same name and seed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    old = json.loads(path.read_text())["rows"] if path.exists() else []
-    fresh = {(row["name"], row["seed"]) for row in rows}
-    kept = [row for row in old if (row["name"], row["seed"]) not in fresh]
+    old = json.loads(path.read_text()) if path.exists() else {}
     prices = load_config(folder / "bessemer.toml", folder).prices
     used = {price for price in (SMALL_PRICE, options.recorded_price) if price}
     document = {
@@ -258,9 +268,16 @@ def merge_results(path: Path, task: Task, options: Options, rows: Sequence[Mappi
         "metric": "mean reward, in percent" if task.kind is Kind.WRITING else "F1, in percent",
         "prices": [msgspec.to_builtins(prices[name]) for name in sorted(used)],
         "published": list(options.published),
-        "rows": sorted([*kept, *rows], key=lambda row: (row["name"], row["seed"])),
+        "rows": _merged(old.get("rows", []), result["rows"]),
+        "curves": _merged(old.get("curves", []), [result["curve"]] if result["curve"] else []),
     }
     path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def _merged(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    fresh = {(row["name"], row["seed"]) for row in new}
+    kept = [row for row in old if (row["name"], row["seed"]) not in fresh]
+    return sorted([*kept, *new], key=lambda row: (row["name"], row["seed"]))
 
 
 def _processor() -> str:

@@ -33,8 +33,8 @@ OFFLINE: Mapping[str, str] = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY":
 SHARING: Mapping[str, str] = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "6000"}
 """Server and worker share the cores: a thread that waits spins for about a tenth of a millisecond, then sleeps.
 
-Sleeping at once costs a training run that has the cores to itself a quarter of its speed, because each product waits for
-a thread to wake; spinning for long slows down both processes when both compute.
+Sleeping at once costs a training run that has the cores to itself a quarter of its speed, because each product waits
+for a thread to wake; spinning for long slows down both processes when both compute.
 """
 
 

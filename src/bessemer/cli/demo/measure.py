@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
 import numpy as np
 
 from bessemer.cli.demo.application import Answer, Application
-from bessemer.core.types import JSON, Frozen, Interval
+from bessemer.cli.demo.turn import Outcome
+from bessemer.core.types import JSON, Calibration, Frozen, Interval, ModelCall
 from bessemer.evals.metrics import Terms, attribute_counts, label_terms, parse_attributes
 from bessemer.evals.statistics import ratio_interval
 from bessemer.evals.truth import parse_label
 from bessemer.flywheel.charts import Series
 from bessemer.flywheel.report import SystemRow
+from bessemer.gateway.cascade import calibrated, raw_score
 
 Scorer = Callable[[str, str | None], Terms | None]
 """Terms of the metric for (question id, answer text); None is unscorable."""
@@ -84,8 +87,18 @@ class Small(Frozen, frozen=True):
         return self.answer.text
 
 
-async def small_answers(application: Application, route: str, questions: Sequence[str]) -> dict[str, Small]:
-    """Read the small model's own answers of the final pass from the recorded inferences, newest first."""
+async def small_answers(
+    application: Application, outcome: Outcome, route: str, questions: Sequence[str]
+) -> dict[str, Small]:
+    """Read the small model's own answers of the final pass from the recorded inferences, newest first.
+
+    They are the first calls of the cascade on `route`, or, where no cascade came into force, those of the tuned version
+    itself. None without a calibration.
+    """
+    if outcome.cascade is None:
+        return {}
+    calibration = msgspec.convert(outcome.cascade["calibration"], Calibration)
+    route = route if outcome.cascade["applied"] else outcome.versions["tuned"]
     wanted = set(questions)
     found: dict[str, Small] = {}
     after = ""
@@ -96,8 +109,10 @@ async def small_answers(application: Application, route: str, questions: Sequenc
             if row["tags"].get("origin") != "final" or question not in wanted or question in found or not row["calls"]:
                 continue
             call = row["calls"][0]
-            if call["confidence"] is not None:
-                found[question] = Small(answer=_first_call(question, row["id"], call), confidence=call["confidence"])
+            score = raw_score(calibration.score, msgspec.convert(call, ModelCall))
+            if score is not None:
+                sure = calibrated(calibration, score)
+                found[question] = Small(answer=_first_call(question, row["id"], call), confidence=sure)
         if not page["has_more"]:
             break
         after = f"&after={page['last_id']}"

@@ -73,7 +73,10 @@ class Quote(msgspec.Struct, frozen=True):
 
 
 def quotes(catalog: Catalog, lot: Lot, need: Need, on: str | None = None) -> tuple[Quote, ...]:
-    """Return the ways to rent a lot that the need allows, cheapest month first; empty when there are none."""
+    """Return the ways to rent a lot that the need allows, cheapest month first; empty when there are none.
+
+    When an optimiser has found the rent, the way that comes closest to it is first.
+    """
     instances = catalog.instances(lot.accelerator) if lot.instance is None else (catalog.instance(lot.instance),)
     found = []
     for instance in instances:
@@ -83,7 +86,8 @@ def quotes(catalog: Catalog, lot: Lot, need: Need, on: str | None = None) -> tup
             prices = [price for price in catalog.prices(instance.name, term, on) if _region_allowed(price, need)]
             if prices:
                 found.append(Quote(instance, prices[0]))
-    return tuple(sorted(found, key=lambda quote: quote.usd_per_month(lot)))
+    known = lot.cloud_usd_per_month or 0.0
+    return tuple(sorted(found, key=lambda quote: abs(quote.usd_per_month(lot) - known)))
 
 
 def operator_allowed(operator: str, need: Need) -> bool:

@@ -18,6 +18,16 @@ _MOST = 4096
 
 def ranked(problem: FleetProblem) -> list[tuple[Column, ...]]:
     """Return combinations of one column per model, cheapest first."""
+    return [chosen for _, chosen in sorted(_priced(problem), key=lambda pair: pair[0])]
+
+
+def cheapest(problem: FleetProblem) -> tuple[float, tuple[Column, ...]]:
+    """Return the USD a year of the cheapest combination, and the combination; tuning is counted as booked."""
+    usd, chosen = min(_priced(problem), key=lambda pair: pair[0])
+    return usd + sum(12 * (need.booked_usd_per_month or 0.0) for need in problem.tuning), chosen
+
+
+def _priced(problem: FleetProblem) -> list[tuple[float, tuple[Column, ...]]]:
     choices = [[column for column in problem.columns if column.model == model] for model in problem.interactive]
     hours = problem.hours.ravel()
     needs = {column.name: _replicas(problem, column) * column.accelerators for column in problem.columns}
@@ -26,11 +36,10 @@ def ranked(problem: FleetProblem) -> list[tuple[Column, ...]]:
         usd = 0.0
         for instance in dict.fromkeys(column.instance for column in chosen):
             offers = [offer for offer in problem.offers if offer.instance == instance]
-            taken = sum(needs[column.name] for column in chosen if column.instance == instance)
+            taken = np.sum([needs[column.name] for column in chosen if column.instance == instance], axis=0)
             usd += cheapest_payment(np.ceil(taken / offers[0].accelerators - 1e-9), hours, offers)
         priced.append((usd, chosen))
-    priced.sort(key=lambda pair: pair[0])
-    return [chosen for _, chosen in priced]
+    return priced
 
 
 def _replicas(problem: FleetProblem, column: Column) -> np.ndarray:

@@ -49,6 +49,8 @@ class Configuration(msgspec.Struct, frozen=True):
     at_rate: CurvePoint
     """The steady state at `rate`."""
     curve: tuple[CurvePoint, ...]
+    steady_rate: float
+    """Requests a second of the steady state in `at_rate`; the simulator may lower `rate`, never this."""
     prefill_replicas: int = 0
     """Disaggregated: replicas of `deployment` that compute prompts alone; 0: aggregated."""
     decode_replicas: int = 1
@@ -160,7 +162,8 @@ def _configured(
     name = f"{model} {accelerator.name} {_what(deployment)}"
     batch_rate = max(point.output_tokens_s.value for point in curve) / demand.osl
     rate = min(at_rate.output_tokens_s.value / demand.osl, _STABLE * batch_rate)
-    aggregated = Configuration(name, model, deployment, prediction, rate, batch_rate, at_rate, tuple(curve))
+    steady = at_rate.output_tokens_s.value / demand.osl
+    aggregated = Configuration(name, model, deployment, prediction, rate, batch_rate, at_rate, tuple(curve), steady)
     if not workload.fleet.disaggregated:
         return [aggregated]
     return [aggregated, *_disaggregated(aggregated, demand)]
@@ -254,6 +257,7 @@ def _disaggregated(aggregated: Configuration, demand: Demanded) -> list[Configur
                 batch_rate=aggregated.batch_rate * total,
                 at_rate=point,
                 curve=(point,),
+                steady_rate=rate,
                 prefill_replicas=prefill,
                 decode_replicas=total - prefill,
             )

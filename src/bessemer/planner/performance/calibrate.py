@@ -17,7 +17,7 @@ from bessemer.planner.performance.capacity import capacity
 from bessemer.planner.performance.levels import Run, level_values
 from bessemer.planner.performance.measured import Row
 from bessemer.planner.performance.operators import operator_tilts
-from bessemer.planner.performance.recipes import TPOT, TTFT, first_terms, token_terms
+from bessemer.planner.performance.recipes import first_terms, token_terms
 from bessemer.planner.performance.structure import Recipe, Structure, Values, fit_structure
 from bessemer.planner.types import Accelerator
 

@@ -120,8 +120,8 @@ def operator_tilts(
     peaks = decode_terms(*at, one, np.zeros(1))[0]
     tokens = np.array([min(_CHUNK, float(isl))])
     prompt = prefill_terms(*at, tokens, np.zeros(1))[0]
-    dense, routed = _forward(*at, float(batch))
-    long_dense, long_routed = _forward(*at, float(tokens[0]))
+    dense, routed = forward_s(*at, float(batch))
+    long_dense, long_routed = forward_s(*at, float(tokens[0]))
     tilts = {}
     if dense is not None:
         tilts["gemm"] = np.log(dense / (peaks[0] + 0.5 * peaks[3])) - _USUAL["gemm"]
@@ -150,13 +150,19 @@ def missing_operators(deployment: Deployment, shape: ModelShape, accelerator: Ac
     return tuple(name for kind, name in wanted.items() if kind not in tilts)
 
 
-def _forward(
+def head_dtypes(deployment: Deployment, shape: ModelShape) -> tuple[str, ...]:
+    """Return the formats of the dense products, best first: a mixture in four bits keeps them in sixteen."""
+    precision = deployment.precision
+    four_bit_mixture = shape.moe is not None and precision in (Precision.FP4, Precision.INT4)
+    return _GEMM[Precision.BF16] if four_bit_mixture else _GEMM[precision]
+
+
+def forward_s(
     deployment: Deployment, shape: ModelShape, accelerator: Accelerator, tokens: float
 ) -> tuple[float | None, float | None]:
     """Seconds of all dense products and of all experts in one pass over `tokens` of the replica."""
     tp, moe, precision = deployment.tp, shape.moe, deployment.precision
-    four_bit_mixture = moe is not None and precision in (Precision.FP4, Precision.INT4)
-    dtypes = _GEMM[Precision.BF16] if four_bit_mixture else _GEMM[precision]
+    dtypes = head_dtypes(deployment, shape)
     local = max(1.0, tokens / deployment.dp)
     total = 0.0
     for count, n, k in _products(shape, tp):

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from bessemer.planner.performance.calibration import Calibration, load_calibration
 from bessemer.planner.performance.capacity import Capacity, capacity
+from bessemer.planner.performance.from_operators import PROMPT_TOKEN_S, REQUEST_S, operator_step, step_steady
 from bessemer.planner.performance.levels import level_values
 from bessemer.planner.performance.nearest import NearestPoint, missing, nearest_points, newest_run
 from bessemer.planner.performance.operators import operator_tilts
@@ -94,11 +95,16 @@ class Performance:
         extrapolated = missing(points, deployment, shape, accelerator, isl, osl)
         if extrapolated:
             warnings.append(f"Extrapolated: {extrapolated}.")
-        step = self._step(deployment, shape, accelerator, levels, max_batch, isl)
+        step = self._from_operators(deployment, shape, accelerator, max_batch)
+        if step is None:
+            step = self._step(deployment, shape, accelerator, levels, max_batch, isl)
+            request_s, prompt_token_s = self._request(deployment, shape, accelerator, levels, step, isl)
+        else:
+            warnings.append(f"Step times on {accelerator.name} are sums of its measured operators.")
+            request_s, prompt_token_s = REQUEST_S, PROMPT_TOKEN_S
         terms = token_terms(deployment, shape, accelerator, isl, osl, np.array([min(_TYPICAL_BATCH, float(max_batch))]))
         _, doubt = self.calibration.tpot.seconds(levels, terms)
         wide = float(np.exp(self.calibration.notes.tpot_quantile * doubt[0]))
-        request_s, prompt_token_s = self._request(deployment, shape, accelerator, levels, step, isl)
         return Prediction(
             replica=Replica(
                 step=step,
@@ -131,6 +137,10 @@ class Performance:
         ttft, ttft_doubt = self.calibration.ttft.seconds(
             prediction.levels, first_terms(*at, isl, osl, batch, asked), tilts
         )
+        if self._from_operators(*at, 1) is not None:
+            waiting = float(concurrency) - float(batch[0])
+            first, each = step_steady(prediction.replica.step, isl, osl, float(batch[0]), waiting)
+            ttft, tpot = np.array([first]), np.array([each])
         notes = self.calibration.notes
         rate = concurrency * osl / (ttft[0] + tpot[0] * max(osl - 1.0, 0.0))
         return Steady(
@@ -139,6 +149,14 @@ class Performance:
             output_tokens_s=_interval(rate, notes.tpot_quantile * tpot_doubt[0]),
             batch=float(batch[0]),
         )
+
+    def _from_operators(
+        self, deployment: Deployment, shape: ModelShape, accelerator: Accelerator, max_batch: int
+    ) -> StepTime | None:
+        """Step times from measured operators, on an accelerator whose engines were never measured."""
+        if accelerator.name in self.calibration.notes.points.accelerator:
+            return None
+        return operator_step(deployment, shape, accelerator, max_batch)
 
     def _step(
         self,

@@ -1,0 +1,6 @@
+"""Plans: from a workload and a catalogue to a recommendation with intervals and sources."""
+
+from bessemer.planner.plan.make import make_plan
+from bessemer.planner.plan.types import Basis, ConfigurationRow, Fleet, Plan
+
+__all__ = ["Basis", "ConfigurationRow", "Fleet", "Plan", "make_plan"]

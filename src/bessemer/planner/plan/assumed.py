@@ -1,0 +1,95 @@
+"""What a plan rests on, with sources; and what its reader must be warned of."""
+
+from collections.abc import Sequence
+
+from bessemer.planner.catalog import Catalog
+from bessemer.planner.economics import Ownership
+from bessemer.planner.fleet.choose import Chosen
+from bessemer.planner.fleet.configurations import CHUNK_TOKENS, MAX_BATCH
+from bessemer.planner.models import model_shape
+from bessemer.planner.plan.types import Assumed, Basis, ConfigurationRow, Fleet
+from bessemer.planner.workload import Workload
+from bessemer.planner.workload.types import OFFICE_HOURS
+
+_HERE = "assumption of this project"
+_FIGURES = ("power.usd_per_kwh", "power.load_factor", "power.pue_air", "power.pue_liquid", "finance.discount_rate")
+
+
+def assumptions_of(
+    workload: Workload, catalog: Catalog, chosen: Chosen, owners: Sequence[Ownership]
+) -> tuple[Assumed, ...]:
+    """Return the inputs of the answer."""
+    traffic = workload.traffic
+    made = [
+        Assumed(
+            "service level",
+            f"the fleet covers {1 + workload.fleet.service_level * traffic.variation:.3g} times the mean of every hour",
+            "fleet.service_level x traffic.variation",
+        ),
+        Assumed("spares", f"{workload.fleet.spares} replicas of every configuration", "fleet.spares"),
+        Assumed("engine", f"batches of at most {MAX_BATCH}, {CHUNK_TOKENS} tokens a step", "vLLM's defaults"),
+        Assumed(
+            "arrivals",
+            "Poisson within an hour, lengths drawn independently",
+            _HERE if not traffic.prompt_tokens.quantiles else "lengths measured, arrivals assumed",
+        ),
+    ]
+    if traffic.hours == OFFICE_HOURS:
+        made.append(Assumed("load over the day", "business hours, peak 1.9 times the mean", _HERE))
+    for use in workload.models:
+        if use.config is None:
+            source = model_shape(use.name).source
+            made.append(Assumed(f"shape of {use.name}", "as published", source.where, source.date))
+    for accelerator in dict.fromkeys(one.deployment.accelerator for one in chosen.behind.values()):
+        one = catalog.accelerator(accelerator)
+        made.append(
+            Assumed(
+                accelerator,
+                f"{one.memory_gb:g} GB, {one.bandwidth_tbs:g} TB/s, {one.bf16_tflops:g} BF16 TFLOPS dense",
+                one.source.where,
+                one.source.date,
+            )
+        )
+    for name in _FIGURES:
+        figure = catalog.figure(name)
+        value = f"{figure.value:g} ({figure.low:g} to {figure.high:g}) {figure.unit}"
+        made.append(Assumed(name, value, figure.source.where, figure.source.date))
+    for text in dict.fromkeys(text for owner in owners for text in owner.assumed):
+        made.append(Assumed("not published", text, _HERE))
+    return tuple(made)
+
+
+def warnings_of(
+    workload: Workload,
+    catalog: Catalog,
+    rows: Sequence[ConfigurationRow],
+    fleet: Fleet,
+    owners: Sequence[Ownership],
+) -> tuple[str, ...]:
+    """Return what limits the answer."""
+    made = []
+    for row in rows:
+        if row.chosen:
+            made += [f"{row.name}: {text}" for text in row.warnings]
+            if row.basis is Basis.EXTRAPOLATED:
+                made.append(f"{row.name} is extrapolated: {row.basis_note}")
+            if row.verdict is None:
+                made.append(f"{row.name} carries batch work alone and was not simulated.")
+            if row.precision == "fp4":
+                made.append(f"{row.name}: check the quality of {row.model} in 4 bits before relying on it.")
+    if workload.cascade is not None:
+        made.append(
+            f"Latency limits hold for each model by itself: an escalated request waits for {workload.cascade.small}'s "
+            f"whole answer before {workload.cascade.large} starts."
+        )
+    dates = sorted(purchase.price_date for purchase in fleet.purchases if purchase.price_date)
+    if dates:
+        made.append(
+            f"Prices are of {dates[0]} and later; a p6-b200 Capacity Block rose by 32 % between January and September "
+            "2026. `bessemer plan refresh` reads the vendors' public price files."
+        )
+    if not any(owner.feasible for owner in owners):
+        made.append("No way of owning keeps all rules; the ownership table says which rule each one breaks.")
+    if fleet.gap > 0.02:
+        made.append(f"The optimiser stopped at {fleet.gap:.1%} from its bound; a cheaper fleet may exist.")
+    return tuple(made)

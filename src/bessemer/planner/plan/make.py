@@ -1,0 +1,142 @@
+"""Making a plan: configurations, the loop of optimiser and simulator, ownership, what-if, in this order.
+
+Pure: a workload and a catalogue in, a Plan out; nothing is read or written but the package's own tables.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from bessemer.core.errors import ConfigError, Infeasible
+from bessemer.planner.catalog import Catalog
+from bessemer.planner.fleet.choose import choose
+from bessemer.planner.fleet.configurations import Configuration, Refusal, configurations
+from bessemer.planner.fleet.demand import demand_of
+from bessemer.planner.fleet.offers import cloud_offers, owned_offers
+from bessemer.planner.fleet.types import Offer
+from bessemer.planner.performance import Performance
+from bessemer.planner.plan.assumed import assumptions_of, warnings_of
+from bessemer.planner.plan.fleet import fleet_of
+from bessemer.planner.plan.ownership import ownership_of
+from bessemer.planner.plan.rows import configuration_rows
+from bessemer.planner.plan.summary import recommendation
+from bessemer.planner.plan.types import Plan, Solving
+from bessemer.planner.plan.what_if import WhatIf
+from bessemer.planner.workload import Owner, Workload
+
+_UNMEASURED = ("trainium", "tpu", "mi")
+"""Accelerators without any measured table or end-to-end point: considered only when the workload names them."""
+_REFUSALS = 60
+"""Refusals listed in a plan; the rest is counted."""
+Progress = Callable[[str], None]
+
+
+def make_plan(
+    workload: Workload, catalog: Catalog, progress: Progress = lambda _: None, *, performance: Performance | None = None
+) -> Plan:
+    """Plan a workload. `progress` is told what is being done.
+
+    Raises:
+        Infeasible: nothing that is allowed carries the workload within its limits and budget; the message says why and
+            names the nearest that can.
+        ConfigError: a name in the workload is not known.
+    """
+    started = time.perf_counter()
+    performance = performance or Performance.load()
+    _check_names(workload, catalog)
+    progress("prices and machines")
+    offers = offers_of(workload, catalog)
+    accelerators = tuple(dict.fromkeys(offer.accelerator for offer in offers))
+    found, refused = configurations(workload, catalog, performance, accelerators, progress)
+    _check_served(workload, found, refused)
+    demand = demand_of(workload)
+    chosen = choose(workload, catalog, demand, found, offers, progress=progress)
+    fleet = fleet_of(workload, catalog, demand, chosen)
+    progress("what would change the answer")
+    what_if = WhatIf(workload, catalog, performance, offers, found, chosen)
+    volumes = what_if.volumes(sum(_answers(workload)))
+    progress("cloud, AI factory and own data centre")
+    owners = ownership_of(workload, catalog, demand, chosen, fleet)
+    rows = configuration_rows(catalog, chosen, found, offers)
+    spread = chosen.behind[next(iter(chosen.solution.served))].prediction.spread
+    return Plan(
+        made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        workload=workload,
+        recommendation=recommendation(workload, rows, fleet, owners),
+        configurations=rows,
+        refused=(*chosen.refused, *refused)[:_REFUSALS],
+        fleet=fleet,
+        ownership=owners,
+        steps=what_if.steps(),
+        volumes=volumes,
+        drivers=what_if.drivers((spread.low, spread.high)),
+        changes=what_if.changes(volumes),
+        assumptions=assumptions_of(workload, catalog, chosen, owners),
+        warnings=warnings_of(workload, catalog, rows, fleet, owners),
+        solving=Solving(
+            configurations=len(found),
+            refused=len(refused) + len(chosen.refused),
+            rounds=chosen.rounds,
+            cuts={name: count for name, count in chosen.cuts.items() if count},
+            seconds=time.perf_counter() - started,
+        ),
+    )
+
+
+def offers_of(workload: Workload, catalog: Catalog) -> tuple[Offer, ...]:
+    """Return what may be paid for: cloud prices, or where the cloud is not allowed the cost of owned machines."""
+    rented = Owner.CLOUD in workload.sovereignty.ownership
+    offers = cloud_offers(workload, catalog) if rented else owned_offers(workload, catalog)
+    if workload.fleet.accelerators:
+        return offers
+    measured = tuple(offer for offer in offers if not offer.accelerator.startswith(_UNMEASURED))
+    if not measured:
+        names = ", ".join(sorted({offer.accelerator for offer in offers}))
+        raise Infeasible(
+            f"Only accelerators that nobody has measured are left ({names}); name them in fleet.accelerators to plan "
+            "with extrapolated figures.",
+            param="fleet.accelerators",
+        )
+    return measured
+
+
+def _check_names(workload: Workload, catalog: Catalog) -> None:
+    for field, names in (
+        ("fleet.accelerators", workload.fleet.accelerators),
+        *((f"tuning.{index}.accelerators", one.accelerators) for index, one in enumerate(workload.tuning)),
+        *((f"tuning.{index}.accelerator", (one.accelerator,)) for index, one in enumerate(workload.tuning)),
+    ):
+        for name in names:
+            if name.lower() not in catalog.aliases:
+                raise ConfigError(
+                    f"{field} names {name!r}, which the catalogue does not have; "
+                    f"known: {', '.join(catalog.accelerators)}.",
+                    param=field,
+                )
+    for field, given in (("fleet.instances", workload.fleet.instances), ("fleet.quota", tuple(workload.fleet.quota))):
+        for name in given:
+            if name not in catalog.offers:
+                raise ConfigError(
+                    f"{field} names {name!r}, which the catalogue does not have; see `bessemer plan instances`.",
+                    param=field,
+                )
+
+
+def _check_served(workload: Workload, found: list[Configuration], refused: list[Refusal]) -> None:
+    """Refuse a model that nothing serves, with the nearest reason: the one about limits rather than about memory."""
+    for use in workload.models:
+        if any(one.model == use.name for one in found):
+            continue
+        reasons = [one for one in refused if one.model == use.name]
+        reasons.sort(key=lambda one: "even alone" not in one.reason)
+        nearest = f" Nearest: {reasons[0].what} on {reasons[0].accelerator}: {reasons[0].reason}" if reasons else ""
+        raise Infeasible(
+            f"No allowed accelerator serves {use.name!r} within the limits ({len(reasons)} configurations "
+            f"tried).{nearest}",
+            param="limits",
+        )
+
+
+def _answers(workload: Workload) -> list[float]:
+    """Return output tokens per request of every model."""
+    return [workload.share(use.name) * workload.output_tokens(use.name).mean for use in workload.models]

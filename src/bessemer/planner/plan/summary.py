@@ -1,0 +1,56 @@
+"""The recommendation in words: every number in it is elsewhere in the plan."""
+
+from collections.abc import Sequence
+
+from bessemer.planner.economics import Ownership
+from bessemer.planner.plan.types import ConfigurationRow, Fleet
+from bessemer.planner.workload import Workload
+
+
+def recommendation(
+    workload: Workload, rows: Sequence[ConfigurationRow], fleet: Fleet, owners: Sequence[Ownership]
+) -> str:
+    """Return one paragraph: what to run, what it costs, who should own it."""
+    deployed = "; ".join(_deployed(row, fleet) for row in rows if row.chosen)
+    bought = ", ".join(
+        f"{purchase.units} x {purchase.instance} ({purchase.term.replace('_', ' ')}"
+        f"{'' if purchase.committed else ', at the peak'})"
+        for purchase in fleet.purchases
+    )
+    cost = (
+        f"${fleet.usd_per_month:,.0f} a month on average in the first year "
+        f"(${fleet.usd_per_million_output_tokens:,.2f} per million output tokens, "
+        f"${fleet.usd_per_thousand_requests:,.3g} per thousand requests)"
+    )
+    return f"Run {deployed}. Pay for {bought}: {cost}. {_owner(workload, owners)}"
+
+
+def _deployed(row: ConfigurationRow, fleet: Fleet) -> str:
+    line = next((line for line in fleet.replicas if line.name.startswith(f"{row.name} @")), None)
+    counts = "" if line is None else f"{min(line.weekday + line.weekend):.0f} to {max(line.weekday):.0f} replicas of "
+    split = f" ({row.prefill_replicas} prefill, {row.decode_replicas} decode)" if row.prefill_replicas else ""
+    return (
+        f"{counts}{row.model} on {row.accelerator} with tensor parallel {row.tensor_parallel}, {row.precision}, "
+        f"{row.engine}{split}"
+    )
+
+
+def _owner(workload: Workload, owners: Sequence[Ownership]) -> str:
+    feasible = [owner for owner in owners if owner.feasible and owner.money is not None]
+    if not feasible:
+        return "No way of owning keeps all rules of the workload."
+
+    def worth(owner: Ownership) -> float:
+        assert owner.money is not None
+        value = owner.money.npv_usd.value
+        return value if workload.money.value_per_month else -owner.money.present_cost_usd.value
+
+    best = max(feasible, key=worth)
+    assert best.money is not None
+    cost = best.money.present_cost_usd
+    others = ", ".join(owner.name for owner in owners if not owner.feasible)
+    return (
+        f"Own it as {best.name}: present cost ${cost.value:,.0f} over {workload.time.horizon_months} months (P10 "
+        f"${cost.low:,.0f}, P90 ${cost.high:,.0f}), first token after {best.speed.months.value:.1f} months."
+        + (f" Not possible under the rules: {others}." if others else "")
+    )

@@ -1,0 +1,223 @@
+"""What the answer depends on: the same question with other inputs, priced without simulating again.
+
+Rates keep the cuts that the simulator made for the plan. Costs are those of the cheapest combination before batch work
+and tuning are placed exactly, scaled to agree with the plan for the plan's own inputs.
+"""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from bessemer.core.errors import BessemerError, Infeasible
+from bessemer.planner.catalog import Catalog
+from bessemer.planner.economics import Swing
+from bessemer.planner.fleet.choose import Chosen, problem_of
+from bessemer.planner.fleet.combinations import cheapest
+from bessemer.planner.fleet.configurations import Configuration, configurations
+from bessemer.planner.fleet.demand import demand_of
+from bessemer.planner.fleet.types import Column, Offer
+from bessemer.planner.performance import Performance
+from bessemer.planner.plan.types import Change, Step, VolumePoint
+from bessemer.planner.workload import Lengths, Workload
+
+_CUT = 0.9
+_STEPS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
+_VOLUMES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """The cheapest combination and its cost."""
+
+    usd_per_month: float
+    columns: tuple[Column, ...]
+
+    @property
+    def what(self) -> str:
+        """Return the configurations in words."""
+        return "; ".join(column.name for column in self.columns)
+
+
+class WhatIf:
+    """Prices variations of one plan."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        catalog: Catalog,
+        performance: Performance,
+        offers: Sequence[Offer],
+        found: Sequence[Configuration],
+        chosen: Chosen,
+    ) -> None:
+        self._workload = msgspec.structs.replace(
+            workload, money=msgspec.structs.replace(workload.money, budget_per_month=None)
+        )
+        self._catalog = catalog
+        self._performance = performance
+        self._offers = tuple(offers)
+        self._found = list(found)
+        self._cuts = chosen.cuts
+        self._ruled_out = {(one.model, one.accelerator, one.what) for one in chosen.refused}
+        self._scale = 1.0
+        self.base = self.estimate()
+        self._scale = chosen.solution.usd_per_year / 12 / self.base.usd_per_month
+        self.base = self.estimate()
+        self._used = {chosen.behind[name].deployment.accelerator for name in chosen.solution.served}
+
+    def estimate(
+        self,
+        workload: Workload | None = None,
+        *,
+        offers: Sequence[Offer] | None = None,
+        change: Callable[[Configuration], Configuration] = lambda one: one,
+    ) -> Estimate:
+        """Return the cost of a variation. Raises Infeasible."""
+        asked = workload or self._workload
+        found = self._found
+        if workload is not None and self._rates_differ(workload):
+            accelerators = tuple(dict.fromkeys(offer.accelerator for offer in self._offers))
+            found, _ = configurations(workload, self._catalog, self._performance, accelerators)
+        cut = [
+            change(msgspec.structs.replace(one, rate=one.rate * _CUT ** self._cuts.get(one.name, 0)))
+            for one in found
+            if not self._excluded(one)
+        ]
+        problem, _ = problem_of(asked, self._catalog, demand_of(asked), cut, offers or self._offers)
+        usd, columns = cheapest(problem)
+        return Estimate(usd / 12 * self._scale, columns)
+
+    def _rates_differ(self, workload: Workload) -> bool:
+        now = self._workload
+        same_traffic = msgspec.structs.replace(
+            workload.traffic,
+            requests_per_month=now.traffic.requests_per_month,
+            batch_share=now.traffic.batch_share,
+            variation=now.traffic.variation,
+        )
+        return (same_traffic, workload.limits, workload.models) != (now.traffic, now.limits, now.models)
+
+    def _excluded(self, one: Configuration) -> bool:
+        deployment = one.deployment
+        what = f"TP{deployment.tp} {deployment.precision.value} {deployment.engine.value}"
+        return (one.model, deployment.accelerator, what) in self._ruled_out
+
+    def steps(self) -> tuple[Step, ...]:
+        """Return the cost with both latency limits multiplied by a factor."""
+        made = []
+        for factor in _STEPS:
+            limits = msgspec.structs.replace(
+                self._workload.limits,
+                ttft_s=self._workload.limits.ttft_s * factor,
+                tpot_s=self._workload.limits.tpot_s * factor,
+            )
+            try:
+                found = self.estimate(msgspec.structs.replace(self._workload, limits=limits))
+                made.append(Step(factor, limits.ttft_s, limits.tpot_s, found.usd_per_month, found.what))
+            except Infeasible as error:
+                made.append(Step(factor, limits.ttft_s, limits.tpot_s, None, error.message))
+        return tuple(made)
+
+    def volumes(self, output_tokens_per_request: float) -> tuple[VolumePoint, ...]:
+        """Return the cost with other numbers of requests."""
+        made = []
+        for factor in _VOLUMES:
+            requests = self._workload.traffic.requests_per_month * factor
+            found = self.estimate(self._with_traffic(requests_per_month=requests))
+            per_million = found.usd_per_month / (requests * output_tokens_per_request) * 1e6
+            made.append(VolumePoint(requests, found.usd_per_month, per_million, found.what))
+        return tuple(made)
+
+    def _with_traffic(self, **changes: object) -> Workload:
+        traffic = msgspec.structs.replace(self._workload.traffic, **changes)
+        return msgspec.structs.replace(self._workload, traffic=traffic)
+
+    def drivers(self, spread: tuple[float, float]) -> tuple[Swing, ...]:
+        """Return the inputs that move the monthly cost, widest first. `spread`: range of the step time's factor."""
+        traffic, fleet = self._workload.traffic, self._workload.fleet
+        requests, answer, prompt = traffic.requests_per_month, traffic.output_tokens, traffic.prompt_tokens
+        swings = [
+            self._swing("requests a month", "requests", 0.7 * requests, 1.5 * requests, self._requests),
+            self._swing("answer length", "tokens", 0.7 * answer.mean, 1.4 * answer.mean, self._answers),
+            self._swing("prompt length", "tokens", 0.7 * prompt.mean, 1.4 * prompt.mean, self._prompts),
+            self._swing("prices of instances", "times today's", 0.8, 1.32, self._prices),
+            self._swing("step time (80 % interval)", "times predicted", *spread, self._step_time),
+            self._swing("spare replicas", "replicas", max(fleet.spares - 1, 0), fleet.spares + 1, self._spares),
+            self._swing("share that may wait", "of requests", 0.0, 0.5, self._waiting),
+        ]
+        if self._workload.cascade is not None:
+            share = self._workload.cascade.escalated
+            swings.append(
+                self._swing("escalated share", "of requests", share / 2, min(1.5 * share, 1.0), self._escalated)
+            )
+        known = [swing for swing in swings if swing is not None]
+        return tuple(sorted(known, key=lambda swing: -swing.width))
+
+    def _swing(self, name: str, unit: str, low: float, high: float, price: Callable[[float], Estimate]) -> Swing | None:
+        try:
+            return Swing(name, unit, low, high, price(low).usd_per_month, price(high).usd_per_month, assumption=False)
+        except BessemerError:  # one end cannot be served: no swing to show
+            return None
+
+    def _requests(self, value: float) -> Estimate:
+        return self.estimate(self._with_traffic(requests_per_month=value))
+
+    def _answers(self, value: float) -> Estimate:
+        return self.estimate(self._with_traffic(output_tokens=_scaled(self._workload.traffic.output_tokens, value)))
+
+    def _prompts(self, value: float) -> Estimate:
+        return self.estimate(self._with_traffic(prompt_tokens=_scaled(self._workload.traffic.prompt_tokens, value)))
+
+    def _prices(self, value: float) -> Estimate:
+        offers = [msgspec.structs.replace(offer, usd_per_hour=offer.usd_per_hour * value) for offer in self._offers]
+        return self.estimate(offers=offers)
+
+    def _step_time(self, value: float) -> Estimate:
+        return self.estimate(
+            change=lambda one: msgspec.structs.replace(one, rate=one.rate / value, batch_rate=one.batch_rate / value)
+        )
+
+    def _spares(self, value: float) -> Estimate:
+        fleet = msgspec.structs.replace(self._workload.fleet, spares=int(value))
+        return self.estimate(msgspec.structs.replace(self._workload, fleet=fleet))
+
+    def _waiting(self, value: float) -> Estimate:
+        return self.estimate(self._with_traffic(batch_share=value))
+
+    def _escalated(self, value: float) -> Estimate:
+        assert self._workload.cascade is not None
+        cascade = msgspec.structs.replace(self._workload.cascade, escalated=value)
+        return self.estimate(msgspec.structs.replace(self._workload, cascade=cascade))
+
+    def changes(self, volumes: Sequence[VolumePoint]) -> tuple[Change, ...]:
+        """Return what would have to happen for another fleet to be the cheapest."""
+        made = []
+        for accelerator in sorted(self._used):
+            others = [offer for offer in self._offers if offer.accelerator != accelerator]
+            try:
+                other = self.estimate(offers=others)
+            except BessemerError:
+                made.append(Change(f"{accelerator} cannot be had", "nothing else that is allowed keeps the limits"))
+                continue
+            more = other.usd_per_month / self.base.usd_per_month - 1
+            made.append(
+                Change(
+                    f"the fleet on {accelerator} became {more:.0%} dearer, or it cannot be had",
+                    f"{other.what} would be the cheapest at about ${other.usd_per_month:,.0f} a month",
+                )
+            )
+        before = self.base.what
+        for point in volumes:
+            if point.what != before and point.requests_per_month > self._workload.traffic.requests_per_month:
+                made.append(Change(f"traffic grew to {point.requests_per_month:,.0f} requests a month", point.what))
+                break
+        return tuple(made)
+
+
+def _scaled(lengths: Lengths, mean: float) -> Lengths:
+    factor = mean / lengths.mean
+    return msgspec.structs.replace(
+        lengths,
+        mean=mean,
+        p95=None if lengths.p95 is None else lengths.p95 * factor,
+        quantiles=tuple(value * factor for value in lengths.quantiles),
+    )
