@@ -297,6 +297,14 @@ def test_quotes_are_cheapest_first_and_spot_must_be_asked_for(catalog: Catalog) 
     assert any(quote.price.term == "spot" for quote in quotes(catalog, lot, Need((lot,), terms=("spot",))))
 
 
+def test_the_way_to_rent_follows_the_rent_that_was_found(catalog: Catalog) -> None:
+    block = Lot("b200_sxm", 8, instance="p6-b200.48xlarge", cloud_usd_per_month=98.84 * 730.5)
+    need = Need((block,), terms=("on_demand", "capacity_block"))
+    assert quotes(catalog, block, need)[0].price.term == "capacity_block"
+    hourly = msgspec.structs.replace(block, cloud_usd_per_month=113.9 * 730.5)
+    assert quotes(catalog, hourly, need)[0].price.term == "on_demand"
+
+
 def test_a_rack_costs_about_what_analysts_say(catalog: Catalog, assumptions: Assumptions) -> None:
     """Bernstein: 5.9 M USD for a GB200 rack with everything around it."""
     machine = assumptions["system.gb200.price_usd"].value
