@@ -1,4 +1,4 @@
-# make demo | test | check | bench-flywheel | bench-engine
+# make demo | test | check | bench-flywheel | bench-engine | bench-planner
 # Needs python3.11, make, gcc, git. Everything lands in .venv, data/ and out/.
 
 PYTHON ?= python3.11
@@ -12,7 +12,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 6000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check format bench-flywheel bench-engine clean
+.PHONY: demo test check format bench-flywheel bench-engine bench-planner clean
 
 demo: $(VENV)/.installed
 	$(BIN)/bessemer demo
@@ -36,6 +36,9 @@ bench-flywheel: $(VENV)/.installed
 
 bench-engine: $(VENV)/.installed
 	$(BIN)/python bench/engine.py
+
+bench-planner: $(VENV)/.installed
+	$(BIN)/python bench/planner.py
 
 clean:
 	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,90 @@
+"""The request-level record of a real server, replayed: vLLM on one RTX PRO 6000 under 300 ShareGPT requests.
+
+The record (casys-kaist/LLMServingSim, bench/examples/RTXPRO6000/Llama-3.1-8B) holds when each request arrived, was
+scheduled, got its first and its last token. The simulator gets the arrivals, lengths and the hashes of the prompts'
+blocks, and the replica as the planner predicts it, which has seen none of the record's times.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bessemer.planner.catalog import load_catalog
+from bessemer.planner.models import model_shape
+from bessemer.planner.performance import Performance
+from bessemer.planner.simulator import Cluster, Pool, PrefixBlocks, Requests, simulate
+from bessemer.planner.types import Deployment, Engine, Precision, Replica
+
+MODEL = "meta-llama/Llama-3.1-8B"
+ACCELERATOR = "rtx_pro_6000_server"
+BLOCK = 16
+
+
+def measure(folder: Path) -> dict[str, Any] | None:
+    """Return the errors in percent; None without the record."""
+    if not folder.exists():
+        return None
+    meta = json.loads((folder / "Llama-3.1-8B.meta.json").read_text())
+    record = [json.loads(line) for line in (folder / "Llama-3.1-8B.requests.jsonl").read_text().splitlines()]
+    prompts = [
+        json.loads(line)["input_tok_ids"]
+        for line in (folder / "sharegpt-llama-3.1-8b-300-sps10.jsonl").read_text().splitlines()
+    ]
+    columns = {name: np.array([row[name] for row in record], np.float64) for name in record[0] if name != "request_id"}
+    # The engine's clock is another one; a request is never queued before it arrives.
+    arrival = columns["arrival_time"] - (columns["arrival_time"] - columns["queued_ts"]).max()
+    ttft, latency = columns["first_token_ts"] - arrival, columns["last_token_ts"] - arrival
+    replica, version = predicted(meta["engine_kwargs"], columns)
+    requests = Requests(
+        arrival - arrival[0],
+        columns["input_toks"].astype(np.int64),
+        columns["output_toks"].astype(np.int64),
+        prefix=blocks(prompts),
+    )
+    result = simulate(requests, Cluster((Pool(replica, 1, prefix_cache=True),)))
+    tpot = (latency - ttft) / (columns["output_toks"] - 1)
+    return {
+        "latency_error": error(result.latency_s().mean(), latency.mean()),
+        "ttft_p90_error": error(np.percentile(result.ttft_s, 90), np.percentile(ttft, 90)),
+        "ttft_mean_error": error(result.ttft_s.mean(), ttft.mean()),
+        "latency_p90_error": error(np.percentile(result.latency_s(), 90), np.percentile(latency, 90)),
+        "tpot_mean_error": error(result.tpot_s.mean(), tpot.mean()),
+        "latency_error_per_request": round(float(np.abs(result.latency_s() / latency - 1).mean()) * 100, 1),
+        "predicted_by": version,
+        "fitted_on_the_record": False,
+    }
+
+
+def predicted(engine: dict[str, Any], columns: dict[str, np.ndarray]) -> tuple[Replica, str]:
+    """Return the replica with the record's engine settings, and what the prediction stands for."""
+    prediction = Performance.load().replica(
+        Deployment(MODEL, ACCELERATOR, Engine.VLLM, "0.19.0", Precision.BF16),
+        model_shape(MODEL),
+        load_catalog().accelerator(ACCELERATOR),
+        max_batch=engine["max_num_seqs"],
+        chunk_tokens=engine["max_num_batched_tokens"],
+        isl=float(columns["input_toks"].mean()),
+        osl=float(columns["output_toks"].mean()),
+    )
+    return prediction.replica, "; ".join((prediction.engine_version, *prediction.warnings))
+
+
+def blocks(prompts: list[list[int]]) -> PrefixBlocks:
+    """Number the prompts' full blocks, each with all that stands before it."""
+    numbers: dict[tuple[int, tuple[int, ...]], int] = {}
+    hashes: list[int] = []
+    offsets = [0]
+    for tokens in prompts:
+        before = 0
+        for start in range(0, len(tokens) - len(tokens) % BLOCK, BLOCK):
+            before = numbers.setdefault((before, tuple(tokens[start : start + BLOCK])), len(numbers) + 1)
+            hashes.append(before)
+        offsets.append(len(hashes))
+    return PrefixBlocks(np.array(offsets), np.array(hashes, np.int64), BLOCK)
+
+
+def error(predicted_value: float, measured: float) -> float:
+    """Signed, in percent of what was measured."""
+    return round((float(predicted_value) / float(measured) - 1) * 100, 1)
