@@ -7,7 +7,7 @@ import numpy as np
 
 from bessemer.core.errors import Infeasible
 from bessemer.planner.catalog import Catalog
-from bessemer.planner.fleet.configurations import Configuration, Refusal
+from bessemer.planner.fleet.configurations import Configuration, Refusal, what
 from bessemer.planner.fleet.demand import Demand
 from bessemer.planner.fleet.milp import solve_fleet
 from bessemer.planner.fleet.offers import columns
@@ -139,7 +139,5 @@ def _confirmed(one: Configuration, workload: Workload, replicas: int, seed: int)
 
 
 def _refusal(one: Configuration, rate: float) -> Refusal:
-    deployment = one.deployment
-    what = f"TP{deployment.tp} {deployment.precision.value} {deployment.engine.value}"
     reason = f"simulated, the limits are still broken at {rate:.3g} requests a second"
-    return Refusal(one.model, deployment.accelerator, what, reason)
+    return Refusal(one.model, one.deployment.accelerator, what(one.deployment), reason)

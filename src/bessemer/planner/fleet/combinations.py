@@ -46,7 +46,8 @@ def _replicas(problem: FleetProblem, column: Column) -> np.ndarray:
     wanted = problem.interactive[column.model]
     daily = np.broadcast_to(problem.batch[column.model].mean(axis=2, keepdims=True), wanted.shape)
     together: np.ndarray = np.ceil(wanted / column.rate + daily / column.batch_rate - 1e-9).ravel()
-    return np.maximum(needed_alone(problem, column), together)
+    most: np.ndarray = np.maximum(needed_alone(problem, column), together)
+    return most
 
 
 def cheapest_payment(units: np.ndarray, hours: np.ndarray, offers: Sequence[Offer]) -> float:

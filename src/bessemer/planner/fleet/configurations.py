@@ -4,15 +4,17 @@ The rate is a mean-field estimate: the largest load whose steady state keeps the
 word (`verify`). Memory comes first: what does not fit is refused before any speed is estimated.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
+from statistics import NormalDist
 
 import msgspec
+import numpy as np
 
 from bessemer.core.errors import BessemerError, Infeasible
 from bessemer.planner.catalog import Catalog
+from bessemer.planner.fleet.mean_field import Lengths, States, at_load, load_below, prompt_seconds, states
 from bessemer.planner.models import model_shape, shape_from_config
-from bessemer.planner.performance import Performance, Prediction, Steady
+from bessemer.planner.performance import Performance, Prediction
 from bessemer.planner.types import Accelerator, Deployment, Engine, Interval, ModelShape, Precision
 from bessemer.planner.workload import ModelUse, Workload
 
@@ -20,19 +22,12 @@ MAX_BATCH = 256
 CHUNK_TOKENS = 8192
 """Engine settings that a plan assumes: vLLM's max_num_seqs and max_num_batched_tokens on server accelerators."""
 _TP = (1, 2, 4, 8)
-_Z95 = 1.645
+_WIDEST = 4
+"""Tensor parallel sizes up to this many times the smallest one that fits."""
 _STABLE = 0.92
 """Share of its largest throughput that a replica is planned for at most: nearer to it waiting grows without bound."""
-
-
-class CurvePoint(msgspec.Struct, frozen=True):
-    """One load of a throughput-latency curve; predictions with their 80 % intervals."""
-
-    concurrency: float
-    ttft_s: Interval
-    tpot_s: Interval
-    output_tokens_s: Interval
-    """Of one replica."""
+_PREFILL_KEPT, _DECODE_KEPT = 0.9, 0.92
+"""Shares of the rates that remain when pools are matched (ai-dynamo/aiconfigurator, rate matching)."""
 
 
 class Configuration(msgspec.Struct, frozen=True):
@@ -46,11 +41,11 @@ class Configuration(msgspec.Struct, frozen=True):
     """Interactive requests a second within the limits."""
     batch_rate: float
     """Requests a second when nobody waits."""
-    at_rate: CurvePoint
-    """The steady state at `rate`."""
-    curve: tuple[CurvePoint, ...]
-    steady_rate: float
-    """Requests a second of the steady state in `at_rate`; the simulator may lower `rate`, never this."""
+    load: float
+    """Requests in flight at `rate`, in each replica that decodes."""
+    ttft_s: float
+    tpot_s: float
+    """Means at `rate`."""
     prefill_replicas: int = 0
     """Disaggregated: replicas of `deployment` that compute prompts alone; 0: aggregated."""
     decode_replicas: int = 1
@@ -73,27 +68,29 @@ class Refusal(msgspec.Struct, frozen=True):
 class Demanded(msgspec.Struct, frozen=True):
     """Mean lengths that a model computes, and the limits it must keep."""
 
-    isl: float
-    """Prompt tokens that are computed: those in the prefix cache do not count."""
-    osl: float
+    lengths: Lengths
     ttft_s: float
     tpot_s: float
+    quantile: float
+    """Standard normal quantile of the limits' percentile."""
     cautious: bool
+    disaggregated: bool
 
-    def pick(self, interval: Interval) -> float:
-        """Return the value that the plan relies on."""
-        return interval.high if self.cautious else interval.value
+    def factor(self, spread: Interval) -> float:
+        """Return the factor on predicted times that the plan relies on."""
+        return spread.high if self.cautious else spread.value
 
 
 def demanded(workload: Workload, model: str) -> Demanded:
     """Return what one request of a model asks of a replica."""
     prompt, output, limits = workload.prompt_tokens(model), workload.output_tokens(model), workload.limits
     return Demanded(
-        isl=max(prompt.mean * (1 - workload.traffic.prefix_share), 1.0),
-        osl=max(output.mean, 1.0),
+        lengths=Lengths(max(prompt.mean * (1 - workload.traffic.prefix_share), 1.0), max(output.mean, 1.0)),
         ttft_s=limits.ttft_s,
         tpot_s=limits.tpot_s,
+        quantile=NormalDist().inv_cdf(limits.percentile),
         cautious=workload.fleet.cautious,
+        disaggregated=workload.fleet.disaggregated,
     )
 
 
@@ -102,26 +99,41 @@ def shape_of(use: ModelUse) -> ModelShape:
     return shape_from_config(use.config, use.name) if use.config is not None else model_shape(use.name)
 
 
-def configurations(
+def predictions(
     workload: Workload,
     catalog: Catalog,
     performance: Performance,
     accelerators: Sequence[str],
     progress: Callable[[str], None] = lambda _: None,
-) -> tuple[list[Configuration], list[Refusal]]:
-    """Return every configuration that keeps the limits at some load, and why the others do not."""
-    found: list[Configuration] = []
+) -> tuple[list[tuple[str, Prediction]], list[Refusal]]:
+    """Return a prediction of every deployment that fits into memory, by model, and why the others do not."""
+    found: list[tuple[str, Prediction]] = []
     refused: list[Refusal] = []
     for use in workload.models:
-        shape, demand = shape_of(use), demanded(workload, use.name)
+        shape, lengths = shape_of(use), demanded(workload, use.name).lengths
         for name in accelerators:
             progress(f"{use.name} on {name}")
             accelerator = catalog.accelerator(name)
+            smallest: dict[tuple[Engine, Precision], int] = {}
             for deployment in _deployments(use, accelerator, workload.fleet.engines):
+                kind = (deployment.engine, deployment.precision)
+                if deployment.tp > _WIDEST * smallest.get(kind, deployment.tp):
+                    continue
                 try:
-                    found += _configured(workload, use.name, deployment, shape, accelerator, performance, demand)
+                    prediction = performance.replica(
+                        deployment,
+                        shape,
+                        accelerator,
+                        max_batch=MAX_BATCH,
+                        chunk_tokens=CHUNK_TOKENS,
+                        isl=lengths.isl,
+                        osl=lengths.osl,
+                    )
                 except BessemerError as error:
-                    refused.append(Refusal(use.name, name, _what(deployment), error.message))
+                    refused.append(Refusal(use.name, name, what(deployment), error.message))
+                    continue
+                smallest.setdefault(kind, deployment.tp)
+                found.append((use.name, prediction))
     return found, refused
 
 
@@ -131,151 +143,106 @@ def _deployments(use: ModelUse, accelerator: Accelerator, engines: Sequence[Engi
         Precision.FP8: accelerator.fp8_tflops,
         Precision.FP4: accelerator.fp4_tflops,
     }
+    usual = Precision.BF16 if accelerator.fp8_tflops is None else Precision.FP8
     for engine in engines:
-        for precision, peak in peaks.items():
-            if peak is None or (use.precision and precision not in use.precision):
+        for precision in use.precision or (usual,):
+            if peaks.get(precision) is None:
                 continue
             for tp in _TP:
                 yield Deployment(use.name, accelerator.name, engine, None, precision, tp=tp)
 
 
-def _what(deployment: Deployment) -> str:
+def what(deployment: Deployment) -> str:
+    """Return the parallelism, precision and engine in words."""
     return f"TP{deployment.tp} {deployment.precision.value} {deployment.engine.value}"
 
 
-def _configured(
-    workload: Workload,
-    model: str,
-    deployment: Deployment,
-    shape: ModelShape,
-    accelerator: Accelerator,
-    performance: Performance,
-    demand: Demanded,
-) -> list[Configuration]:
-    prediction = performance.replica(
-        deployment, shape, accelerator, max_batch=MAX_BATCH, chunk_tokens=CHUNK_TOKENS, isl=demand.isl, osl=demand.osl
+def configurations(
+    workload: Workload, predicted: Sequence[tuple[str, Prediction]]
+) -> tuple[list[Configuration], list[Refusal]]:
+    """Return what keeps a workload's limits at some load, and why the rest does not."""
+    found: list[Configuration] = []
+    refused: list[Refusal] = []
+    for model, prediction in predicted:
+        demand = demanded(workload, model)
+        try:
+            one = _aggregated(model, prediction, demand)
+        except Infeasible as error:
+            deployment = prediction.deployment
+            refused.append(Refusal(model, deployment.accelerator, what(deployment), error.message))
+            continue
+        found.append(one)
+        if demand.disaggregated and (split := _disaggregated(one, demand)) is not None:
+            found.append(split)
+    return found, refused
+
+
+def _aggregated(model: str, prediction: Prediction, demand: Demanded) -> Configuration:
+    steady = states(prediction.replica, demand.lengths)
+    if not len(steady.tpot_s):
+        raise Infeasible("the KV memory does not hold one request of mean length", param="traffic")
+    load = load_below(_most(steady, prediction, demand), demand.quantile)
+    largest = float(steady.requests_s.max())
+    idle_between = min(load, 1.0)  # below one request in flight on average
+    rate = min(at_load(steady.requests_s, load) * idle_between, _STABLE * largest)
+    deployment = prediction.deployment
+    return Configuration(
+        name=f"{model} on {deployment.accelerator} {what(deployment)}",
+        model=model,
+        deployment=deployment,
+        prediction=prediction,
+        rate=rate,
+        batch_rate=largest,
+        load=load,
+        ttft_s=at_load(steady.ttft_s, load),
+        tpot_s=at_load(steady.tpot_s, load),
     )
-    curve = _curve(performance, prediction, demand)
-    most = _most(performance, prediction, demand)
-    mean = _steady_load(most)
-    at_rate = _point(performance, prediction, demand, mean)
-    name = f"{model} {accelerator.name} {_what(deployment)}"
-    batch_rate = max(point.output_tokens_s.value for point in curve) / demand.osl
-    rate = min(at_rate.output_tokens_s.value / demand.osl, _STABLE * batch_rate)
-    steady = at_rate.output_tokens_s.value / demand.osl
-    aggregated = Configuration(name, model, deployment, prediction, rate, batch_rate, at_rate, tuple(curve), steady)
-    if not workload.fleet.disaggregated:
-        return [aggregated]
-    return [aggregated, *_disaggregated(aggregated, demand)]
 
 
-def _point(performance: Performance, prediction: Prediction, demand: Demanded, concurrency: float) -> CurvePoint:
-    steady: Steady = performance.steady(prediction, demand.isl, demand.osl, concurrency)
-    return CurvePoint(concurrency, steady.ttft_s, steady.tpot_s, steady.output_tokens_s)
-
-
-def _curve(performance: Performance, prediction: Prediction, demand: Demanded) -> list[CurvePoint]:
-    room = _room(prediction, demand)
-    loads = [2.0**step for step in range(int(math.log2(MAX_BATCH)) + 1)]
-    return [_point(performance, prediction, demand, load) for load in loads if load <= room] or [
-        _point(performance, prediction, demand, 1.0)
-    ]
-
-
-def _room(prediction: Prediction, demand: Demanded) -> float:
-    """Requests in flight that the KV memory holds with their whole answers, and the batch limit."""
-    return min(prediction.replica.kv_tokens / (demand.isl + demand.osl), float(prediction.replica.max_batch))
-
-
-def _most(performance: Performance, prediction: Prediction, demand: Demanded) -> float:
-    """Return the largest concurrency within the limits. Raises Infeasible with what the limits would have to be."""
-
-    def keeps(load: float) -> bool:
-        point = _point(performance, prediction, demand, load)
-        return demand.pick(point.ttft_s) <= demand.ttft_s and demand.pick(point.tpot_s) <= demand.tpot_s
-
-    low, high = 1.0, max(_room(prediction, demand), 1.0)
-    if not keeps(low):
-        point = _point(performance, prediction, demand, low)
+def _most(steady: States, prediction: Prediction, demand: Demanded) -> int:
+    """Return the most requests in flight within the limits. Raises Infeasible with what alone would take."""
+    factor = demand.factor(prediction.spread)
+    keeps = (steady.ttft_s * factor <= demand.ttft_s) & (steady.tpot_s * factor <= demand.tpot_s)
+    if not keeps[0]:
         raise Infeasible(
-            f"even alone a request takes TTFT {demand.pick(point.ttft_s):.3g} s and TPOT "
-            f"{demand.pick(point.tpot_s):.3g} s; limits {demand.ttft_s:g} and {demand.tpot_s:g} s",
+            f"even alone a request takes TTFT {steady.ttft_s[0] * factor:.3g} s and TPOT "
+            f"{steady.tpot_s[0] * factor:.3g} s; the limits are {demand.ttft_s:g} and {demand.tpot_s:g} s",
             param="limits",
         )
-    if keeps(high):
-        return high
-    for _ in range(20):
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if keeps(middle) else (low, middle)
-    return low
+    return len(keeps) if keeps.all() else int(np.argmin(keeps))
 
 
-def _steady_load(most: float) -> float:
-    """Return the mean load whose 95th percentile is `most`, for Poisson numbers in flight: n + 1.645 sqrt(n) = most."""
-    root = (-_Z95 + math.sqrt(_Z95**2 + 4 * most)) / 2
-    return max(root**2, 0.25)
+def _disaggregated(aggregated: Configuration, demand: Demanded) -> Configuration | None:
+    """Return pools for prefill and decode, matched in rate, within eight accelerators; None where that gains nothing.
 
-
-def _disaggregated(aggregated: Configuration, demand: Demanded) -> list[Configuration]:
-    """Pools for prefill and decode, matched in rate.
-
-    Rate matching keeps 0.9 of the prefill and 0.92 of the decode rate, as ai-dynamo/aiconfigurator does. Prompts must
-    find a free prefill replica, so that pool runs at no more than the share of time that its waiting (M/D/1) allows.
+    Prompts must find a free prefill replica: that pool is busy only as far as its waiting time (M/D/1) allows.
     """
-    step = aggregated.prediction.replica.step
-    prompt_s = step.prefill_token_s * demand.isl + step.pair_s * demand.isl**2 / 2 + step.prefill_step_s
-    slack = demand.ttft_s - aggregated.prediction.replica.request_s - prompt_s
-    if slack <= 0 or prompt_s <= 0:
-        return []
-    busy = min(0.9, slack / (slack + prompt_s / 2 * _Z95))
-    batch = _decode_batch(aggregated.prediction, demand)
-    if batch < 1:
-        return []
-    context = demand.isl + demand.osl / 2
-    spread = aggregated.prediction.spread
-    tpot = float(step.decode_s[int(batch)]) + step.kv_token_s * batch * context
-    decode_rate = 0.92 * _steady_load(batch) / (tpot * demand.osl)
-    prefill_rate = 0.9 * busy / prompt_s
-    most = max(8 // aggregated.deployment.accelerators, 0)
-    made = []
-    for total in range(2, most + 1):
-        prefill = min(max(round(total * decode_rate / (decode_rate + prefill_rate)), 1), total - 1)
-        rate = min(prefill * prefill_rate, (total - prefill) * decode_rate)
-        if rate <= aggregated.rate * total:
-            continue
-        point = CurvePoint(
-            concurrency=_steady_load(batch) * (total - prefill),
-            ttft_s=_scaled(prompt_s / (1 - busy / 2) + aggregated.prediction.replica.request_s, spread),
-            tpot_s=_scaled(tpot, spread),
-            output_tokens_s=_scaled(rate * demand.osl, Interval(1.0, 1 / spread.high, 1 / spread.low)),
-        )
-        made.append(
-            msgspec.structs.replace(
-                aggregated,
-                name=f"{aggregated.name} {prefill}P{total - prefill}D",
-                rate=rate,
-                batch_rate=aggregated.batch_rate * total,
-                at_rate=point,
-                curve=(point,),
-                steady_rate=rate,
-                prefill_replicas=prefill,
-                decode_replicas=total - prefill,
-            )
-        )
-    return made[-1:]
-
-
-def _scaled(value: float, spread: Interval) -> Interval:
-    return Interval(value, value * spread.low, value * spread.high)
-
-
-def _decode_batch(prediction: Prediction, demand: Demanded) -> int:
-    """Return the largest decode batch within the TPOT limit and the memory; 0: none."""
-    step, context = prediction.replica.step, demand.isl + demand.osl / 2
-    factor = demand.pick(prediction.spread)
-    most = int(min(_room(prediction, demand), len(step.decode_s) - 1))
-    fits = 0
-    for batch in range(1, most + 1):
-        if (float(step.decode_s[batch]) + step.kv_token_s * batch * context) * factor <= demand.tpot_s:
-            fits = batch
-    return fits
+    replica, isl, osl = aggregated.prediction.replica, demand.lengths.isl, demand.lengths.osl
+    prompt_s = prompt_seconds(replica, isl)
+    slack = demand.ttft_s - replica.request_s - replica.prompt_token_s * isl - prompt_s
+    room = int(min(replica.kv_tokens / (isl + osl), replica.max_batch))
+    batch = np.arange(1, room + 1)
+    tpot = replica.step.decode_s[1 : room + 1] + replica.step.kv_token_s * batch * (isl + osl / 2)
+    fits = int(np.sum(tpot * demand.factor(aggregated.prediction.spread) <= demand.tpot_s))
+    total = 8 // aggregated.deployment.accelerators
+    if slack <= 0 or fits < 1 or total < 2:
+        return None
+    busy = min(0.9, slack / (slack + prompt_s / 2 * demand.quantile))
+    load = load_below(fits, demand.quantile)
+    decode_rate = _DECODE_KEPT * load / (at_load(tpot, load) * osl)
+    prefill_rate = _PREFILL_KEPT * busy / prompt_s
+    prefill = int(np.clip(round(total * decode_rate / (decode_rate + prefill_rate)), 1, total - 1))
+    rate = min(prefill * prefill_rate, (total - prefill) * decode_rate)
+    if rate <= aggregated.rate * total:
+        return None
+    return msgspec.structs.replace(
+        aggregated,
+        name=f"{aggregated.name} {prefill}P{total - prefill}D",
+        rate=rate,
+        batch_rate=aggregated.batch_rate * total,
+        load=load,
+        ttft_s=replica.request_s + replica.prompt_token_s * isl + prompt_s * (1 + busy / (2 * (1 - busy))),
+        tpot_s=at_load(tpot, load),
+        prefill_replicas=prefill,
+        decode_replicas=total - prefill,
+    )

@@ -1,7 +1,7 @@
 """Solving the fleet: the whole year at once where HiGHS can, otherwise commitments first and then month by month.
 
-The second way is needed when months differ and batch work or tuning ties hours together: commitments and columns are
-chosen on representative months (each stands for months of no more load), and every month is then dispatched exactly.
+In the second way commitments and columns are chosen on representative months (each stands for months of no more load),
+and every month is then dispatched by itself.
 """
 
 import time
@@ -50,16 +50,14 @@ def _cheapest(problem: FleetProblem, time_limit_s: float) -> FleetSolution | Non
 
 
 def _solve(problem: FleetProblem, time_limit_s: float) -> FleetSolution | None:
-    groups = problem.hours.shape[0]
-    tied = bool(problem.tuning) or any(waiting.any() for waiting in problem.batch.values())
-    if groups <= _REPRESENTATIVES or not tied:
-        whole = _whole(problem, time_limit_s)
-        if whole is None or whole.gap <= _ACCEPTED_GAP or groups <= _REPRESENTATIVES:
-            return whole
+    """Solve the whole year; where that stays far from its bound, month by month as well, and keep the cheaper."""
+    whole = _whole(problem, time_limit_s)
+    if whole is None or whole.gap <= _ACCEPTED_GAP or problem.hours.shape[0] <= _REPRESENTATIVES:
+        return whole
     staged = _staged(problem, time_limit_s)
-    if staged is None or (problem.budget_per_year is not None and staged.usd_per_year > problem.budget_per_year):
-        return _whole(problem, time_limit_s)
-    return staged
+    if staged is None or staged.usd_per_year >= whole.usd_per_year:
+        return whole
+    return msgspec.structs.replace(staged, gap=1 - whole.usd_per_year * (1 - whole.gap) / staged.usd_per_year)
 
 
 def _whole(problem: FleetProblem, time_limit_s: float) -> FleetSolution | None:

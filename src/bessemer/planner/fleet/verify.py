@@ -69,9 +69,7 @@ def _requests(configuration: Configuration, workload: Workload, rate: float, see
     """Draw Poisson arrivals for long enough that the start does not matter: thirty answers, at least two minutes."""
     random = np.random.default_rng([seed, 17])
     model = configuration.model
-    answer_s = configuration.at_rate.ttft_s.value + configuration.at_rate.tpot_s.value * (
-        workload.output_tokens(model).mean
-    )
+    answer_s = configuration.ttft_s + configuration.tpot_s * workload.output_tokens(model).mean
     count = int(np.clip(rate * max(120.0, 30 * answer_s), _LEAST_REQUESTS, _MOST_REQUESTS))
     prompts = workload.prompt_tokens(model).sample(random, count)
     computed = np.maximum(np.rint(prompts * (1 - workload.traffic.prefix_share)), 1).astype(np.int64)

@@ -27,6 +27,11 @@ def assumptions_of(
             "fleet.service_level x traffic.variation",
         ),
         Assumed("spares", f"{workload.fleet.spares} replicas of every configuration", "fleet.spares"),
+        Assumed(
+            "precision",
+            "8-bit where the hardware has it, unless models.precision names others; 4-bit only when named",
+            _HERE,
+        ),
         Assumed("engine", f"batches of at most {MAX_BATCH}, {CHUNK_TOKENS} tokens a step", "vLLM's defaults"),
         Assumed(
             "arrivals",
@@ -54,14 +59,13 @@ def assumptions_of(
         figure = catalog.figure(name)
         value = f"{figure.value:g} ({figure.low:g} to {figure.high:g}) {figure.unit}"
         made.append(Assumed(name, value, figure.source.where, figure.source.date))
-    for text in dict.fromkeys(text for owner in owners for text in owner.assumed):
-        made.append(Assumed("not published", text, _HERE))
+    unpublished = dict.fromkeys(text for owner in owners for text in owner.assumed)
+    made += [Assumed("not published", text, _HERE) for text in unpublished]
     return tuple(made)
 
 
 def warnings_of(
     workload: Workload,
-    catalog: Catalog,
     rows: Sequence[ConfigurationRow],
     fleet: Fleet,
     owners: Sequence[Ownership],

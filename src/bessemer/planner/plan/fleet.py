@@ -26,12 +26,12 @@ def fleet_of(workload: Workload, catalog: Catalog, demand: Demand, chosen: Chose
         purchases=_purchases(chosen, demand),
         bookings=_bookings(chosen),
         replicas=tuple(_line(name, values[busiest]) for name, values in chosen.solution.replicas.items()),
-        units=tuple(_line(name, values[busiest]) for name, values in _units(chosen, demand).items()),
+        units=tuple(_line(name, values[busiest]) for name, values in _units(chosen).items()),
         demand=tuple(_line(name, (rate + demand.batch[name])[busiest]) for name, rate in demand.interactive.items()),
         usd_per_month=usd,
         usd_per_million_tokens=usd / (tokens_in + tokens_out) * 1e6,
         usd_per_million_output_tokens=usd / tokens_out * 1e6,
-        usd_per_thousand_requests=usd / (requests * _growth(demand, workload)) * 1e3,
+        usd_per_thousand_requests=usd / (requests * _growth(workload)) * 1e3,
         peak_accelerators=float(total.max()),
         mean_accelerators=float((total * hours).sum() / hours.sum()),
         load_share=_load_share(chosen, demand),
@@ -76,7 +76,7 @@ def _paid_units(chosen: Chosen, offer: Offer) -> np.ndarray:
     return np.full(shape, float(chosen.solution.committed.get(key, 0)))
 
 
-def _units(chosen: Chosen, demand: Demand) -> dict[str, np.ndarray]:
+def _units(chosen: Chosen) -> dict[str, np.ndarray]:
     named = {f"{offer.instance}, {offer.term}": _paid_units(chosen, offer) for offer in chosen.problem.offers}
     return {name: units for name, units in named.items() if units.any()}
 
@@ -157,7 +157,7 @@ def _load_share(chosen: Chosen, demand: Demand) -> float:
     return used / capacity if capacity else 0.0
 
 
-def _growth(demand: Demand, workload: Workload) -> float:
+def _growth(workload: Workload) -> float:
     """Return the mean load of the first year over that of its first month."""
     traffic = workload.traffic
     factors = (1 + traffic.growth_per_month) ** np.arange(12)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from bessemer.core.errors import ConfigError, Infeasible
 from bessemer.planner.catalog import Catalog
 from bessemer.planner.fleet.choose import choose
-from bessemer.planner.fleet.configurations import Configuration, Refusal, configurations
+from bessemer.planner.fleet.configurations import Configuration, Refusal, configurations, predictions
 from bessemer.planner.fleet.demand import demand_of
 from bessemer.planner.fleet.offers import cloud_offers, owned_offers
 from bessemer.planner.fleet.types import Offer
@@ -47,17 +47,19 @@ def make_plan(
     progress("prices and machines")
     offers = offers_of(workload, catalog)
     accelerators = tuple(dict.fromkeys(offer.accelerator for offer in offers))
-    found, refused = configurations(workload, catalog, performance, accelerators, progress)
+    predicted, refused = predictions(workload, catalog, performance, accelerators, progress)
+    found, limited = configurations(workload, predicted)
+    refused += limited
     _check_served(workload, found, refused)
     demand = demand_of(workload)
     chosen = choose(workload, catalog, demand, found, offers, progress=progress)
     fleet = fleet_of(workload, catalog, demand, chosen)
     progress("what would change the answer")
-    what_if = WhatIf(workload, catalog, performance, offers, found, chosen)
+    what_if = WhatIf(workload, catalog, predicted, offers, chosen)
     volumes = what_if.volumes(sum(_answers(workload)))
     progress("cloud, AI factory and own data centre")
     owners = ownership_of(workload, catalog, demand, chosen, fleet)
-    rows = configuration_rows(catalog, chosen, found, offers)
+    rows = configuration_rows(workload, catalog, performance, chosen, found, offers)
     spread = chosen.behind[next(iter(chosen.solution.served))].prediction.spread
     return Plan(
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -72,7 +74,7 @@ def make_plan(
         drivers=what_if.drivers((spread.low, spread.high)),
         changes=what_if.changes(volumes),
         assumptions=assumptions_of(workload, catalog, chosen, owners),
-        warnings=warnings_of(workload, catalog, rows, fleet, owners),
+        warnings=warnings_of(workload, rows, fleet, owners),
         solving=Solving(
             configurations=len(found),
             refused=len(refused) + len(chosen.refused),

@@ -1,87 +1,112 @@
 """The table of configurations: the chosen ones, and the cheapest others of every accelerator."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from bessemer.planner.catalog import Catalog
 from bessemer.planner.fleet.choose import Chosen
-from bessemer.planner.fleet.configurations import MAX_BATCH, Configuration
+from bessemer.planner.fleet.configurations import MAX_BATCH, Configuration, demanded
 from bessemer.planner.fleet.types import Offer
-from bessemer.planner.fleet.verify import Verdict
+from bessemer.planner.performance import Performance
 from bessemer.planner.plan.fleet import kilowatts_per_accelerator
-from bessemer.planner.plan.types import Basis, ConfigurationRow
+from bessemer.planner.plan.types import Basis, ConfigurationRow, CurvePoint
+from bessemer.planner.types import Interval
+from bessemer.planner.workload import Workload
 
 _PER_ACCELERATOR = 2
 """Configurations of a model listed for each accelerator."""
+_LOADS = (1.0, 4.0, 16.0, 64.0, 128.0, 256.0)
+"""Requests in flight at which curves are drawn."""
 
 
 def configuration_rows(
-    catalog: Catalog, chosen: Chosen, found: Sequence[Configuration], offers: Sequence[Offer]
+    workload: Workload,
+    catalog: Catalog,
+    performance: Performance,
+    chosen: Chosen,
+    found: Sequence[Configuration],
+    offers: Sequence[Offer],
 ) -> tuple[ConfigurationRow, ...]:
     """Return the rows: by model, the chosen first, then by price of a token."""
     final = {one.name: one for one in found} | {one.name: one for one in chosen.behind.values()}
-    used = {chosen.behind[name].name for name in chosen.solution.served}
-    used |= {chosen.behind[name].name for name in chosen.solution.batch_served}
-    rows = [_row(catalog, one, offers, chosen.verdicts.get(one.name), one.name in used) for one in final.values()]
-    rows.sort(key=_order)
-    kept: list[ConfigurationRow] = []
+    used = {chosen.behind[name].name for name in (*chosen.solution.served, *chosen.solution.batch_served)}
+    priced = [(one, *_price(workload, one, offers)) for one in final.values()]
+    priced.sort(key=lambda row: (row[0].name not in used, row[1]))
     counts: dict[tuple[str, str], int] = {}
-    for row in rows:
-        key = (row.model, row.accelerator)
+    kept = []
+    for one, usd, instance in priced:
+        key = (one.model, one.deployment.accelerator)
         counts[key] = counts.get(key, 0) + 1
-        if row.chosen or counts[key] <= _PER_ACCELERATOR:
-            kept.append(row)
-    models = list(dict.fromkeys(one.model for one in found))
+        if one.name in used or counts[key] <= _PER_ACCELERATOR:
+            kept.append(
+                ConfigurationRow(
+                    **_performance(workload, catalog, performance, one),
+                    instance=instance,
+                    usd_per_million_output_tokens=None if instance is None else usd,
+                    verdict=chosen.verdicts.get(one.name),
+                    chosen=one.name in used,
+                )
+            )
+    models = [use.name for use in workload.models]
     return tuple(sorted(kept, key=lambda row: models.index(row.model)))
 
 
-def _order(row: ConfigurationRow) -> tuple[bool, float]:
-    price = row.usd_per_million_output_tokens
-    return not row.chosen, float("inf") if price is None else price
-
-
-def _row(
-    catalog: Catalog, one: Configuration, offers: Sequence[Offer], verdict: Verdict | None, chosen: bool
-) -> ConfigurationRow:
-    prediction, deployment = one.prediction, one.deployment
-    tokens_s = one.at_rate.output_tokens_s.value * (one.rate / _steady_rate(one))
+def _price(workload: Workload, one: Configuration, offers: Sequence[Offer]) -> tuple[float, str | None]:
+    """Return USD per million output tokens at full load, infinite without a price, and the instance."""
     fits = [
         offer
         for offer in offers
-        if offer.accelerator == deployment.accelerator and offer.accelerators >= one.accelerators
+        if offer.accelerator == one.deployment.accelerator and offer.accelerators >= one.accelerators
     ]
-    best = min(fits, key=lambda offer: offer.usd_per_hour / offer.accelerators, default=None)
-    usd_hour = None if best is None else best.usd_per_hour / best.accelerators * one.accelerators
+    if not fits:
+        return float("inf"), None
+    best = min(fits, key=lambda offer: offer.usd_per_hour / offer.accelerators)
+    tokens = one.rate * workload.output_tokens(one.model).mean * 3600
+    return best.usd_per_hour / best.accelerators * one.accelerators / tokens * 1e6, best.instance
+
+
+def _performance(workload: Workload, catalog: Catalog, performance: Performance, one: Configuration) -> dict[str, Any]:
+    """Return the fields of a row that come from the prediction."""
+    prediction, deployment = one.prediction, one.deployment
+    spread = prediction.spread
+    tokens_s = one.rate * workload.output_tokens(one.model).mean
     kilowatts = kilowatts_per_accelerator(catalog, deployment.accelerator)
-    return ConfigurationRow(
-        name=one.name,
-        model=one.model,
-        accelerator=deployment.accelerator,
-        instance=None if best is None else best.instance,
-        engine=deployment.engine.value,
-        engine_version=prediction.engine_version,
-        precision=deployment.precision.value,
-        tensor_parallel=deployment.tp,
-        prefill_replicas=one.prefill_replicas,
-        decode_replicas=one.decode_replicas,
-        accelerators=one.accelerators,
-        max_batch=MAX_BATCH,
-        basis=Basis.PREDICTED if prediction.extrapolated is None else Basis.EXTRAPOLATED,
-        basis_note=prediction.extrapolated or "",
-        requests_s=one.rate,
-        concurrency=one.at_rate.concurrency,
-        ttft_s=one.at_rate.ttft_s,
-        tpot_s=one.at_rate.tpot_s,
-        output_tokens_s=one.at_rate.output_tokens_s,
-        usd_per_million_output_tokens=None if usd_hour is None else usd_hour / (tokens_s * 3600) * 1e6,
-        joules_per_output_token=None if kilowatts is None else kilowatts * 1e3 * one.accelerators / tokens_s,
-        verdict=verdict,
-        chosen=chosen,
-        curve=one.curve,
-        nearest=prediction.nearest[:3],
-        warnings=prediction.warnings,
-    )
+    return {
+        "name": one.name,
+        "model": one.model,
+        "accelerator": deployment.accelerator,
+        "engine": deployment.engine.value,
+        "engine_version": prediction.engine_version,
+        "precision": deployment.precision.value,
+        "tensor_parallel": deployment.tp,
+        "prefill_replicas": one.prefill_replicas,
+        "decode_replicas": one.decode_replicas,
+        "accelerators": one.accelerators,
+        "max_batch": MAX_BATCH,
+        "basis": Basis.PREDICTED if prediction.extrapolated is None else Basis.EXTRAPOLATED,
+        "basis_note": prediction.extrapolated or "",
+        "requests_s": one.rate,
+        "concurrency": one.load * one.decode_replicas,
+        "ttft_s": _scaled(one.ttft_s, spread),
+        "tpot_s": _scaled(one.tpot_s, spread),
+        "output_tokens_s": Interval(tokens_s, tokens_s / spread.high, tokens_s / spread.low),
+        "joules_per_output_token": None if kilowatts is None else kilowatts * 1e3 * one.accelerators / tokens_s,
+        "curve": () if one.prefill_replicas else _curve(workload, performance, one),
+        "nearest": prediction.nearest[:3],
+        "warnings": prediction.warnings,
+    }
 
 
-def _steady_rate(one: Configuration) -> float:
-    """Return the rate at which `at_rate` was computed; the simulator may have lowered `rate` since."""
-    return max(one.rate, one.steady_rate)
+def _scaled(value: float, spread: Interval) -> Interval:
+    return Interval(value, value * spread.low, value * spread.high)
+
+
+def _curve(workload: Workload, performance: Performance, one: Configuration) -> tuple[CurvePoint, ...]:
+    lengths = demanded(workload, one.model).lengths
+    room = min(one.prediction.replica.kv_tokens / (lengths.isl + lengths.osl), float(MAX_BATCH))
+    points = []
+    for load in _LOADS:
+        if load <= max(room, 1.0):
+            steady = performance.steady(one.prediction, lengths.isl, lengths.osl, load)
+            points.append(CurvePoint(load, steady.ttft_s, steady.tpot_s, steady.output_tokens_s))
+    return tuple(points)

@@ -8,7 +8,7 @@ from enum import StrEnum
 import msgspec
 
 from bessemer.planner.economics import Ownership, Swing
-from bessemer.planner.fleet.configurations import CurvePoint, Refusal
+from bessemer.planner.fleet.configurations import Refusal
 from bessemer.planner.fleet.verify import Verdict
 from bessemer.planner.performance import NearestPoint
 from bessemer.planner.types import Interval
@@ -23,6 +23,16 @@ class Basis(StrEnum):
     """By the calibrated model, within the range that it was measured in."""
     EXTRAPOLATED = "extrapolated"
     """By the calibrated model, outside that range."""
+
+
+class CurvePoint(msgspec.Struct, frozen=True):
+    """One load of a throughput-latency curve."""
+
+    concurrency: float
+    ttft_s: Interval
+    tpot_s: Interval
+    output_tokens_s: Interval
+    """Of one replica."""
 
 
 class ConfigurationRow(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ from bessemer.planner.fleet.combinations import cheapest
 from bessemer.planner.fleet.configurations import Configuration, configurations
 from bessemer.planner.fleet.demand import demand_of
 from bessemer.planner.fleet.types import Column, Offer
-from bessemer.planner.performance import Performance
+from bessemer.planner.performance import Prediction
 from bessemer.planner.plan.types import Change, Step, VolumePoint
 from bessemer.planner.workload import Lengths, Workload
 
@@ -44,20 +44,18 @@ class WhatIf:
         self,
         workload: Workload,
         catalog: Catalog,
-        performance: Performance,
+        predicted: Sequence[tuple[str, Prediction]],
         offers: Sequence[Offer],
-        found: Sequence[Configuration],
         chosen: Chosen,
     ) -> None:
         self._workload = msgspec.structs.replace(
             workload, money=msgspec.structs.replace(workload.money, budget_per_month=None)
         )
         self._catalog = catalog
-        self._performance = performance
+        self._predicted = predicted
         self._offers = tuple(offers)
-        self._found = list(found)
         self._cuts = chosen.cuts
-        self._ruled_out = {(one.model, one.accelerator, one.what) for one in chosen.refused}
+        self._ruled_out = {f"{one.model} on {one.accelerator} {one.what}" for one in chosen.refused}
         self._scale = 1.0
         self.base = self.estimate()
         self._scale = chosen.solution.usd_per_year / 12 / self.base.usd_per_month
@@ -73,33 +71,15 @@ class WhatIf:
     ) -> Estimate:
         """Return the cost of a variation. Raises Infeasible."""
         asked = workload or self._workload
-        found = self._found
-        if workload is not None and self._rates_differ(workload):
-            accelerators = tuple(dict.fromkeys(offer.accelerator for offer in self._offers))
-            found, _ = configurations(workload, self._catalog, self._performance, accelerators)
+        found, _ = configurations(asked, self._predicted)
         cut = [
             change(msgspec.structs.replace(one, rate=one.rate * _CUT ** self._cuts.get(one.name, 0)))
             for one in found
-            if not self._excluded(one)
+            if one.name not in self._ruled_out
         ]
         problem, _ = problem_of(asked, self._catalog, demand_of(asked), cut, offers or self._offers)
         usd, columns = cheapest(problem)
         return Estimate(usd / 12 * self._scale, columns)
-
-    def _rates_differ(self, workload: Workload) -> bool:
-        now = self._workload
-        same_traffic = msgspec.structs.replace(
-            workload.traffic,
-            requests_per_month=now.traffic.requests_per_month,
-            batch_share=now.traffic.batch_share,
-            variation=now.traffic.variation,
-        )
-        return (same_traffic, workload.limits, workload.models) != (now.traffic, now.limits, now.models)
-
-    def _excluded(self, one: Configuration) -> bool:
-        deployment = one.deployment
-        what = f"TP{deployment.tp} {deployment.precision.value} {deployment.engine.value}"
-        return (one.model, deployment.accelerator, what) in self._ruled_out
 
     def steps(self) -> tuple[Step, ...]:
         """Return the cost with both latency limits multiplied by a factor."""
