@@ -91,42 +91,48 @@ def _row(raw: dict[str, str]) -> Row:
         raise ValueError("disaggregated, without the number of decode workers: their batch is not known")
     date = _DATE.search(raw["silicon_data_source"])
     precision = raw["precision"] or "bf16"
+    day = date[1] if date else ""
+    deployment = Deployment(
+        model=shape.name,
+        accelerator=raw["system"],
+        engine=Engine(raw["backend"]),
+        engine_version=raw["backend_version"] or None,
+        precision=Precision(precision),
+        tp=tp,
+        dp=dp,
+        ep=ep,
+    )
     return Row(
         id=raw["id"],
         mode=raw["mode"],
         model=shape.name,
-        deployment=Deployment(
-            model=shape.name,
-            accelerator=raw["system"],
-            engine=Engine(raw["backend"]),
-            engine_version=raw["backend_version"] or None,
-            precision=Precision(precision),
-            tp=tp,
-            dp=dp,
-            ep=ep,
-        ),
+        deployment=deployment,
         isl=_int(raw["isl"]),
         osl=_int(raw["osl"]),
         concurrency=max(1, concurrency),
         ttft_s=float(raw["silicon_ttft_ms"]) / 1e3,
         tpot_s=float(raw["silicon_tpot_ms"]) / 1e3,
         version=raw["backend_version"],
-        date=date[1] if date else "",
+        date=day,
         source=raw["silicon_data_source"].split(";")[0],
-        speculative=_drafts(shape.name, raw["backend"], raw["backend_version"], date[1] if date else ""),
+        speculative=_drafts(deployment, day),
     )
 
 
-def _drafts(model: str, engine: str, version: str, date: str) -> bool:
+def _drafts(deployment: Deployment, date: str) -> bool:
     """Whether a public benchmark run used multi-token prediction, which no column says.
 
-    SemiAnalysisAI/InferenceX `perf-changelog.yaml`: the TensorRT-LLM DeepSeek-R1 images with MTP are release
-    1.1.0rc2.post2 from January 2026 (configurations `dsr1-*-trt-mtp`) and 1.2.0rc6.post3 (pull request 642); those
-    without are 1.1.0rc2.post2 before, and 1.2.0rc6.post2 (594, 620).
+    SemiAnalysisAI/InferenceX, `perf-changelog.yaml` and `nvidia-master.yaml` of 2026-04-05 (bddbf4031): TensorRT-LLM
+    images of DeepSeek-R1 with MTP (`dsr1-*-trt-mtp`) are 1.1.0rc2.post2 from January 2026 and 1.2.0rc6.post3, those
+    without are 1.1.0rc2.post2 before and 1.2.0rc6.post2; SGLang 0.5.9 ran Qwen3.5 in FP8 with tp 4 and ep 1 with MTP
+    alone (`qwen3.5-fp8-*-sglang-mtp`). SGLang 0.5.9 ran DeepSeek-R1 in FP8 on B200 both ways: those are not told apart.
     """
-    if model != "DeepSeek-R1" or engine != "trtllm":
-        return False
-    return version == "1.2.0rc6.post3" or (version == "1.1.0rc2.post2" and date >= "2026-01")
+    at = (deployment.model, deployment.engine, deployment.engine_version)
+    if at == ("DeepSeek-R1", Engine.TRTLLM, "1.1.0rc2.post2"):
+        return date >= "2026-01"
+    if at == ("Qwen3.5-397B-A17B", Engine.SGLANG, "0.5.9"):
+        return deployment.precision is Precision.FP8 and (deployment.tp, deployment.ep) == (4, 1)
+    return at == ("DeepSeek-R1", Engine.TRTLLM, "1.2.0rc6.post3")
 
 
 def _sizes(raw: dict[str, str], worker: str, *, dump: bool) -> tuple[int, int, int]:

@@ -80,6 +80,7 @@ TPOT = Recipe(
         Level("model_parallel", 0.08, whole=True),
         Level("month", 0.80),
         Level("speculative", 0.15),
+        Level("speculative", 0.50, whole=True),
         Level("version_model", 0.46, whole=True),
         Level("version_model", 0.30),
         Level("world", 0.14),

@@ -14,6 +14,7 @@ LARGEST_TP = 8
 LARGEST_MFU = 0.6
 SLOWER_THAN_LARGER = 1.3
 REPEATS_APART = 1.5
+BROKEN_SHARE = 0.25
 
 RULES = (
     "A time that is not a positive number.",
@@ -27,6 +28,7 @@ RULES = (
     f"Time per output token above {SLOWER_THAN_LARGER} times that of the same sweep at a larger concurrency: a larger "
     "batch is not faster.",
     f"Repeats of one point of one sweep that are more than {REPEATS_APART} times apart: none of them is believed.",
+    f"A sweep of which more than {BROKEN_SHARE:.0%} of the rows break the two rules before: all of it.",
 )
 
 
@@ -94,4 +96,7 @@ def _inconsistent(sweep: Sequence[Row]) -> dict[str, str]:
             if row.concurrency == other.concurrency and row.tpot_s > REPEATS_APART * other.tpot_s:
                 for one in (row, other):
                     faults.setdefault(one.id, "repeats of the same point disagree")
+    if len(faults) > BROKEN_SHARE * len(sweep):
+        for row in sweep:
+            faults.setdefault(row.id, "its sweep is inconsistent")
     return faults

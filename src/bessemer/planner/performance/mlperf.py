@@ -1,0 +1,171 @@
+"""MLPerf Server rows: would the predicted machine hold the submitted rate within the limits, and who is faster?
+
+Submissions are tuned by their vendors for one data set, the calibration is of public serving sweeps: what is compared
+is whether the p99 limits hold at the submitted rate, and the order of accelerators, not the last percent.
+"""
+
+import csv
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from scipy.stats import spearmanr
+
+from bessemer.core.errors import Infeasible, NotFound
+from bessemer.planner.models import model_shape
+from bessemer.planner.performance.predict import Performance, Prediction
+from bessemer.planner.simulator import Cluster, Pool, Requests, simulate
+from bessemer.planner.types import Accelerator, Deployment, Engine, Precision
+
+_INPUT_TOKENS = {
+    "Llama-2-70B": 294.0,
+    "Llama-3.1-8B": 778.0,
+    "Llama-3.1-405B": 9400.0,
+    "DeepSeek-R1": 800.0,
+    "Mixtral-8x7B": 340.0,
+}
+"""Mean prompt length of the data sets (OpenOrca, CNN/DailyMail, long-context mix, reasoning mix): the results do not
+say them, they are taken from MLCommons' benchmark descriptions and rounded."""
+_SIZES = (1, 2, 4, 8)
+_REQUESTS = 1500
+_LENGTH_SPREAD = 0.4
+
+
+class ServerRow(msgspec.Struct, frozen=True):
+    """One submission beside the simulation of its rate. Milliseconds."""
+
+    system: str
+    accelerator: str
+    model: str
+    precision: str
+    accelerators: int
+    rate_s: float
+    tp: int
+    p99_ttft: float
+    p99_tpot: float
+    ttft_limit: float
+    tpot_limit: float
+    measured_p99_ttft: float | None
+    measured_p99_tpot: float | None
+    within: bool
+    measured_tokens_s: float
+    predicted_tokens_s: float
+    """The most output tokens/s that mean-field steady state keeps within the token limit."""
+
+
+class ServerCheck(msgspec.Struct, frozen=True):
+    """All Server rows that can be predicted, and those that cannot with the reason."""
+
+    rows: tuple[ServerRow, ...]
+    within: int
+    rank_correlation: float | None
+    """Spearman's, of output tokens/s of machines with 8 accelerators: predicted against submitted."""
+    refused: tuple[tuple[str, str], ...]
+
+
+def check_server_rows(path: Path, accelerators: dict[str, Accelerator], aliases: dict[str, str]) -> ServerCheck:
+    """Simulate every MLPerf Server row of a file of published throughput; one of equal machines (accelerator, model,
+    precision) stands for all, the fastest. `aliases` gives the catalogue's name of an accelerator, lower case."""
+    performance = Performance.load()
+    best: dict[tuple[str, str, str], dict[str, str]] = {}
+    refused: list[tuple[str, str]] = []
+    with path.open(newline="", encoding="utf-8") as stream:
+        for raw in csv.DictReader(stream):
+            if raw["scenario"] != "Server" or not raw["request_rate_s"]:
+                continue
+            key = (raw["accelerator"], raw["model"].removesuffix(".9").removesuffix("-99"), raw["precision"])
+            if key not in best or _per_gpu(raw) > _per_gpu(best[key]):
+                best[key] = raw
+    rows = []
+    for (name, model, _), raw in sorted(best.items()):
+        try:
+            rows.append(_row(performance, accelerators[_known(name, aliases)], raw))
+        except (Infeasible, NotFound) as error:
+            refused.append((f"{model} on {name}", error.message))
+    eight = [row for row in rows if row.accelerators == 8]
+    order = None
+    if len(eight) > 2:
+        pairs = ([row.measured_tokens_s for row in eight], [row.predicted_tokens_s for row in eight])
+        order = round(float(spearmanr(*pairs).statistic), 4)
+    return ServerCheck(tuple(rows), sum(row.within for row in rows), order, tuple(refused))
+
+
+def _per_gpu(raw: dict[str, str]) -> float:
+    return float(raw["output_tok_s_per_gpu"] or 0.0)
+
+
+def _known(name: str, aliases: dict[str, str]) -> str:
+    found = aliases.get(name.lower())
+    if found is None:
+        raise NotFound(f"no accelerator named {name!r} in the catalogue")
+    return found
+
+
+def _row(performance: Performance, accelerator: Accelerator, raw: dict[str, str]) -> ServerRow:
+    shape = model_shape(raw["model"])
+    isl, osl = _INPUT_TOKENS.get(shape.name, 512.0), float(raw["osl"])
+    count, limit = int(raw["num_gpus"]), float(raw["tpot_limit_ms"]) / 1e3
+    prediction, most = _fastest(performance, accelerator, shape.name, raw, isl, osl, limit)
+    tp = prediction.deployment.tp
+    rate = float(raw["request_rate_s"])
+    ttft, tpot = _simulate(prediction, rate * tp / count, isl, osl)
+    limits = (float(raw["ttft_limit_ms"]), float(raw["tpot_limit_ms"]))
+    return ServerRow(
+        system=raw["system"],
+        accelerator=accelerator.name,
+        model=shape.name,
+        precision=raw["precision"],
+        accelerators=count,
+        rate_s=rate,
+        tp=tp,
+        p99_ttft=round(ttft, 1),
+        p99_tpot=round(tpot, 2),
+        ttft_limit=limits[0],
+        tpot_limit=limits[1],
+        measured_p99_ttft=float(raw["ttft_p99_ms"]) if raw["ttft_p99_ms"] else None,
+        measured_p99_tpot=float(raw["tpot_p99_ms"]) if raw["tpot_p99_ms"] else None,
+        within=ttft <= limits[0] and tpot <= limits[1],
+        measured_tokens_s=float(raw["total_output_tok_s"]),
+        predicted_tokens_s=round(most * count, 1),
+    )
+
+
+def _fastest(
+    performance: Performance,
+    accelerator: Accelerator,
+    model: str,
+    raw: dict[str, str],
+    isl: float,
+    osl: float,
+    limit: float,
+) -> tuple[Prediction, float]:
+    """Return the tensor-parallel size that gives most output tokens/s per accelerator within the token limit."""
+    engine = Engine.VLLM if raw["framework"].lower().startswith("vllm") else Engine.TRTLLM
+    best: tuple[float, Prediction] | None = None
+    reason: Infeasible | None = None
+    for tp in (size for size in _SIZES if int(raw["num_gpus"]) % size == 0):
+        deployment = Deployment(model, accelerator.name, engine, None, Precision(raw["precision"]), tp=tp)
+        try:
+            prediction = performance.replica(
+                deployment, model_shape(model), accelerator, max_batch=1024, isl=isl, osl=osl
+            )
+        except Infeasible as error:
+            reason = error
+            continue
+        steps = [performance.steady(prediction, isl, osl, b) for b in (8, 16, 32, 64, 128, 256, 512, 768, 1024)]
+        kept = [s.output_tokens_s.value / tp for s in steps if s.tpot_s.value <= limit]
+        if kept and (best is None or max(kept) > best[0]):
+            best = (max(kept), prediction)
+    if best is None:
+        raise reason or Infeasible(f"{model} on {accelerator.name}: no size keeps {1e3 * limit:.0f} ms per token")
+    return best[1], best[0]
+
+
+def _simulate(prediction: Prediction, rate_s: float, isl: float, osl: float) -> tuple[float, float]:
+    """Serve Poisson arrivals on one replica; return p99 TTFT and p99 TPOT in milliseconds."""
+    draw = np.random.default_rng(0)
+    arrivals = np.cumsum(draw.exponential(1.0 / rate_s, _REQUESTS))
+    scale = np.exp(_LENGTH_SPREAD * draw.standard_normal((2, _REQUESTS)) - _LENGTH_SPREAD**2 / 2.0)
+    prompts, outputs = np.maximum(2, np.array([[isl], [osl]]) * scale).astype(np.int64)
+    result = simulate(Requests(arrivals, prompts, outputs), Cluster((Pool(prediction.replica, 1),)))
+    return float(1e3 * np.nanpercentile(result.ttft_s, 99)), float(1e3 * np.nanpercentile(result.tpot_s, 99))
