@@ -32,7 +32,7 @@ class TuneSpec(Frozen, frozen=True):
     """Share of the solved rows that an epoch takes up again; 1: all. A row is solved when its best answer had at least
     `solved_at` of the probability the last time it was seen."""
     solved_at: float = 0.98
-    batch_size: int = 16
+    batch_size: int = 8
     """Prompts per optimizer step."""
     learning_rate: float | None = None
     """Peak; None: 1e-3 for supervised and exact, 2e-4 for grpo (`peak_learning_rate`)."""
