@@ -17,8 +17,10 @@ from tasks import GRAMMAR, NO, YES, Kind, Labelled, Task, place, split_of
 
 SMALL, LARGE, ROUTE, PROMPT = "small", "recorded", "task", "task"
 LABELS = (YES, NO)
-BASE_ITEMS = 600
-"""Test questions that the base model is asked: enough to see where it stands."""
+BASE_ITEMS = {Kind.MATCHING: 600, Kind.ATTRIBUTES: 150, Kind.WRITING: 150}
+"""Test questions that the base model is asked: enough to see where it stands. Free text takes it longer."""
+_CHARACTERS_PER_TOKEN = 3
+"""Fewer than answers have on average: a bound on their tokens that leaves room."""
 _SHARES = {Split.SELECTION: 0.08, Split.CALIBRATION: 0.1, Split.HOLDOUT: 0.02}
 
 
@@ -169,7 +171,7 @@ def _finals(task: Task, questions: tuple[Question, ...], covered: frozenset[str]
     """The tuned model's answers on what the cascade is asked come from the cascade: its first call is recorded."""
     known = tuple(question for question in questions if question.id in covered)
     rest = tuple(question for question in questions if question.id not in covered)
-    finals = [Final(name="base", target=SMALL, questions=questions[:BASE_ITEMS])]
+    finals = [Final(name="base", target=SMALL, questions=questions[: BASE_ITEMS[task.kind]])]
     if task.kind is not Kind.MATCHING:
         finals.append(Final(name="supervised", target="{supervised}", questions=questions))
     finals.append(Final(name="incumbent", target=LARGE, questions=known))
@@ -187,7 +189,8 @@ def configuration(task: Task, options: Options, weights: Path, small_price: str)
     if task.kind is Kind.MATCHING:
         prompt["choices"] = LABELS
     elif task.kind is Kind.ATTRIBUTES:
-        prompt |= {"grammar": GRAMMAR, "max_tokens": 200}
+        longest = max(len(row.answer) for row in task.train)
+        prompt |= {"grammar": GRAMMAR, "max_tokens": 32 + longest // _CHARACTERS_PER_TOKEN}
     else:
         prompt["max_tokens"] = 48
     small: dict[str, object] = {
