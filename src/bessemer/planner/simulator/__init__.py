@@ -15,8 +15,12 @@ from bessemer.planner.simulator.types import (
     SimulationResult,
     TuningJob,
 )
+from bessemer.planner.simulator.variants import EAGLE3, FP8_KV, MTP, Variant, with_variant
 
 __all__ = [
+    "EAGLE3",
+    "FP8_KV",
+    "MTP",
     "Autoscaler",
     "Cascade",
     "Cluster",
@@ -29,5 +33,7 @@ __all__ = [
     "ScalePoint",
     "SimulationResult",
     "TuningJob",
+    "Variant",
     "simulate",
+    "with_variant",
 ]
