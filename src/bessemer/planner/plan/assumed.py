@@ -75,7 +75,7 @@ def warnings_of(
     for row in rows:
         if row.chosen:
             made += [f"{row.name}: {text}" for text in row.warnings]
-            if row.basis is Basis.EXTRAPOLATED:
+            if row.basis is Basis.EXTRAPOLATED and not any("xtrapolated" in text for text in row.warnings):
                 made.append(f"{row.name} is extrapolated: {row.basis_note}")
             if row.verdict is None:
                 made.append(f"{row.name} carries batch work alone and was not simulated.")

@@ -17,7 +17,7 @@ from bessemer.planner.fleet.types import Offer
 from bessemer.planner.performance import Performance
 from bessemer.planner.plan.assumed import assumptions_of, warnings_of
 from bessemer.planner.plan.fleet import fleet_of
-from bessemer.planner.plan.ownership import ownership_of
+from bessemer.planner.plan.ownership import hours_of, owners_of
 from bessemer.planner.plan.rows import configuration_rows
 from bessemer.planner.plan.summary import recommendation
 from bessemer.planner.plan.types import Plan, Solving
@@ -58,7 +58,8 @@ def make_plan(
     what_if = WhatIf(workload, catalog, predicted, offers, chosen)
     volumes = what_if.volumes(sum(_answers(workload)))
     progress("cloud, AI factory and own data centre")
-    owners = ownership_of(workload, catalog, demand, chosen, fleet)
+    owned = owners_of(workload, catalog, demand, chosen, fleet, what_if)
+    owners = owned.ways
     rows = configuration_rows(workload, catalog, performance, chosen, found, offers)
     spread = chosen.behind[next(iter(chosen.solution.served))].prediction.spread
     return Plan(
@@ -69,6 +70,8 @@ def make_plan(
         refused=(*chosen.refused, *refused)[:_REFUSALS],
         fleet=fleet,
         ownership=owners,
+        owned_fleets=owned.fleets,
+        hours=hours_of(workload, catalog, owned),
         steps=what_if.steps(),
         volumes=volumes,
         drivers=what_if.drivers((spread.low, spread.high)),

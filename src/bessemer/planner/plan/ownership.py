@@ -1,22 +1,72 @@
 """Who should own the fleet: its lots handed to the economics, with the workload's rules and horizon."""
 
+import msgspec
 import numpy as np
 
+from bessemer.core.errors import BessemerError
 from bessemer.planner.catalog import Catalog
-from bessemer.planner.economics import Assumptions, Lot, Need, Ownership, default_assumptions, ownership
+from bessemer.planner.economics import (
+    Assumptions,
+    HourCurve,
+    Lot,
+    Need,
+    Ownership,
+    default_assumptions,
+    hour_curves,
+    ownership,
+)
 from bessemer.planner.economics import Owner as Way
+from bessemer.planner.economics.sides import FACTORY_ARCHITECTURES
 from bessemer.planner.fleet.choose import Chosen
 from bessemer.planner.fleet.demand import Demand
+from bessemer.planner.fleet.offers import owned_offers
 from bessemer.planner.plan.fleet import running_accelerators, tokens_per_month
 from bessemer.planner.plan.types import Fleet
-from bessemer.planner.workload import Owner, Workload
+from bessemer.planner.plan.what_if import WhatIf
+from bessemer.planner.workload import FleetLimits, Owner, Workload
 
 
-def ownership_of(
-    workload: Workload, catalog: Catalog, demand: Demand, chosen: Chosen, fleet: Fleet
-) -> tuple[Ownership, ...]:
-    """Compare cloud, AI factory and own data centre for what the fleet runs."""
-    return ownership(need_of(workload, demand, chosen, fleet), catalog, economics_of(workload, catalog))
+class Owners(msgspec.Struct, frozen=True):
+    """The three ways of owning, each with the fleet that is cheapest in it."""
+
+    ways: tuple[Ownership, ...]
+    fleets: dict[str, str]
+    """By way: the accelerators and configurations that were compared."""
+    need: Need
+    """Of the plan's own fleet."""
+
+
+def owners_of(
+    workload: Workload, catalog: Catalog, demand: Demand, chosen: Chosen, fleet: Fleet, what_if: WhatIf
+) -> Owners:
+    """Compare cloud, AI factory and own data centre, each with its own cheapest fleet where it has one."""
+    need = need_of(workload, demand, chosen, fleet)
+    assumptions = economics_of(workload, catalog)
+    fleets = {owner.value: _counted(need.lots, "; ".join(chosen.solution.served)) for owner in Way}
+    ways = {one.owner: one for one in ownership(need, catalog, assumptions)}
+    machines = owned_offers(msgspec.structs.replace(workload, fleet=FleetLimits()), catalog)
+    racks = [one for one in machines if catalog.accelerator(one.accelerator).architecture in FACTORY_ARCHITECTURES]
+    rented = Owner.CLOUD in workload.sovereignty.ownership
+    for owner, offers in ((Way.AI_FACTORY, racks), (Way.OWN, machines)):
+        if owner is Way.OWN and not rented:
+            continue  # the plan's own fleet is the one to be owned
+        try:
+            lots, what = what_if.lots(offers)
+        except BessemerError:
+            continue  # compared with the plan's own fleet, whose reasons say what is missing
+        other = ownership(msgspec.structs.replace(need, lots=lots), catalog, assumptions)
+        ways[owner] = next(one for one in other if one.owner is owner)
+        fleets[owner.value] = _counted(lots, what)
+    return Owners(tuple(ways[owner] for owner in Way), fleets, need)
+
+
+def _counted(lots: tuple[Lot, ...], what: str) -> str:
+    return f"{', '.join(f'{lot.count:,.0f} x {lot.accelerator}' for lot in lots)} ({what})"
+
+
+def hours_of(workload: Workload, catalog: Catalog, owners: Owners) -> tuple[HourCurve, ...]:
+    """Return what a held accelerator-hour costs in each way of owning."""
+    return hour_curves(owners.need, catalog, economics_of(workload, catalog))
 
 
 def economics_of(workload: Workload, catalog: Catalog) -> Assumptions:

@@ -42,15 +42,18 @@ def _owner(workload: Workload, owners: Sequence[Ownership]) -> str:
 
     def worth(owner: Ownership) -> float:
         assert owner.money is not None
-        value = owner.money.npv_usd.value
-        return value if workload.money.value_per_month else -owner.money.present_cost_usd.value
+        if workload.money.value_per_month:
+            return owner.money.npv_usd.value
+        tokens = owner.money.usd_per_million_tokens
+        return -(owner.money.present_cost_usd.value if tokens is None else tokens.value)
 
     best = max(feasible, key=worth)
     assert best.money is not None
     cost = best.money.present_cost_usd
-    others = ", ".join(owner.name for owner in owners if not owner.feasible)
+    others = ", ".join(owner.name.lower() for owner in owners if not owner.feasible)
+    by = "net present value" if workload.money.value_per_month else "cost per token served"
     return (
-        f"Own it as {best.name}: present cost ${cost.value:,.0f} over {workload.time.horizon_months} months (P10 "
+        f"By {by}, own it as {best.name.lower()}: present cost ${cost.value:,.0f} over {workload.time.horizon_months} months (P10 "
         f"${cost.low:,.0f}, P90 ${cost.high:,.0f}), first token after {best.speed.months.value:.1f} months."
         + (f" Not possible under the rules: {others}." if others else "")
     )

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from bessemer.planner.economics import Ownership, Swing
+from bessemer.planner.economics import HourCurve, Ownership, Swing
 from bessemer.planner.fleet.configurations import Refusal
 from bessemer.planner.fleet.verify import Verdict
 from bessemer.planner.performance import NearestPoint
@@ -200,6 +200,11 @@ class Plan(msgspec.Struct, frozen=True):
     refused: tuple[Refusal, ...]
     fleet: Fleet
     ownership: tuple[Ownership, ...]
+    """Public cloud, AI factory, own data centre."""
+    owned_fleets: dict[str, str]
+    """What was compared in each of them: every way has the fleet that is cheapest in it."""
+    hours: tuple[HourCurve, ...]
+    """What a held accelerator-hour costs in each of them, by years of use."""
     steps: tuple[Step, ...]
     volumes: tuple[VolumePoint, ...]
     drivers: tuple[Swing, ...]

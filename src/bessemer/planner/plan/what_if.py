@@ -7,14 +7,16 @@ and tuning are placed exactly, scaled to agree with the plan for the plan's own 
 from collections.abc import Callable, Sequence
 
 import msgspec
+import numpy as np
 
 from bessemer.core.errors import BessemerError, Infeasible
 from bessemer.planner.catalog import Catalog
-from bessemer.planner.economics import Swing
+from bessemer.planner.economics import Lot, Swing
 from bessemer.planner.fleet.choose import Chosen, problem_of
 from bessemer.planner.fleet.combinations import cheapest
 from bessemer.planner.fleet.configurations import Configuration, configurations
 from bessemer.planner.fleet.demand import demand_of
+from bessemer.planner.fleet.program import needed_alone
 from bessemer.planner.fleet.types import Column, Offer
 from bessemer.planner.performance import Prediction
 from bessemer.planner.plan.types import Change, Step, VolumePoint
@@ -72,11 +74,7 @@ class WhatIf:
         """Return the cost of a variation. Raises Infeasible."""
         asked = workload or self._workload
         found, _ = configurations(asked, self._predicted)
-        cut = [
-            change(msgspec.structs.replace(one, rate=one.rate * _CUT ** self._cuts.get(one.name, 0)))
-            for one in found
-            if one.name not in self._ruled_out
-        ]
+        cut = [change(self._cut(one)) for one in found if one.name not in self._ruled_out]
         problem, _ = problem_of(asked, self._catalog, demand_of(asked), cut, offers or self._offers)
         usd, columns = cheapest(problem)
         return Estimate(usd / 12 * self._scale, columns)
@@ -106,6 +104,35 @@ class WhatIf:
             per_million = found.usd_per_month / (requests * output_tokens_per_request) * 1e6
             made.append(VolumePoint(requests, found.usd_per_month, per_million, found.what))
         return tuple(made)
+
+    def lots(self, offers: Sequence[Offer]) -> tuple[tuple[Lot, ...], str]:
+        """Return the accelerators, and the configurations, of the cheapest fleet among other offers.
+
+        Raises Infeasible when nothing among them serves a model.
+        """
+        predicted = {prediction.deployment.accelerator for _, prediction in self._predicted}
+        known = [offer for offer in offers if offer.accelerator in predicted]
+        found, _ = configurations(self._workload, self._predicted)
+        cut = [self._cut(one) for one in found if one.name not in self._ruled_out]
+        problem, _ = problem_of(self._workload, self._catalog, demand_of(self._workload), cut, known)
+        _, columns = cheapest(problem)
+        size = {offer.instance: offer for offer in known}
+        running: dict[str, np.ndarray] = {}
+        for instance in dict.fromkeys(column.instance for column in columns):
+            here = [column for column in columns if column.instance == instance]
+            taken = np.sum([needed_alone(problem, column) * column.accelerators for column in here], axis=0)
+            offer = size[instance]
+            units = np.ceil(taken / offer.accelerators - 1e-9) * offer.accelerators
+            running[offer.accelerator] = running.get(offer.accelerator, 0.0) + units
+        hours = problem.hours.ravel()
+        lots = tuple(
+            Lot(accelerator, float(count.max()), mean=float((count * hours).sum() / hours.sum()))
+            for accelerator, count in running.items()
+        )
+        return lots, "; ".join(column.name for column in columns)
+
+    def _cut(self, one: Configuration) -> Configuration:
+        return msgspec.structs.replace(one, rate=one.rate * _CUT ** self._cuts.get(one.name, 0))
 
     def _with_traffic(self, **changes: object) -> Workload:
         traffic = msgspec.structs.replace(self._workload.traffic, **changes)

@@ -1,6 +1,7 @@
 """Workloads: what is to be served, declared in a file or measured from traffic."""
 
 from bessemer.planner.workload.read import check_workload, convert_workload, parse_workload, read_workload
+from bessemer.planner.workload.traces import Measured, Recorded, measure, read_trace, recorded
 from bessemer.planner.workload.types import (
     Cascade,
     FleetLimits,
@@ -21,9 +22,11 @@ __all__ = [
     "FleetLimits",
     "Lengths",
     "Limits",
+    "Measured",
     "ModelUse",
     "Money",
     "Owner",
+    "Recorded",
     "Sovereignty",
     "Time",
     "Traffic",
@@ -31,6 +34,9 @@ __all__ = [
     "Workload",
     "check_workload",
     "convert_workload",
+    "measure",
     "parse_workload",
+    "read_trace",
     "read_workload",
+    "recorded",
 ]
