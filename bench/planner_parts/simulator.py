@@ -34,7 +34,7 @@ def measure(vidur: Path | None, vidur_python: Path | None) -> dict[str, Any]:
     plain, full = _in_process("plain"), _in_process("full")
     ratio = None
     if vidur is not None and vidur_python is not None:
-        from planner_parts.vidur import ratio_to_vidur
+        from planner_parts.beside_vidur import ratio_to_vidur
 
         ratio = ratio_to_vidur(vidur, vidur_python)
     return {

@@ -1,8 +1,8 @@
 """Our simulator's CPU time beside Vidur's (microsoft/vidur) on the same trace at the same scale.
 
-Vidur's checkout must hold a compute profile for Meta-Llama-3-8B on A100. Where its attention profile is missing (the file
-is large and not in every copy), one is written from a formula: speed does not depend on its values, and nothing but speed
-is compared. Vidur fits its step-time model before it starts; that is not timed.
+Vidur's checkout must hold a compute profile for Meta-Llama-3-8B on A100. Where its attention profile is missing (the
+file is large and not in every copy), one is written from a formula: speed does not depend on its values, and
+nothing but speed is compared. Vidur fits its step-time model before it starts; that is not timed.
 """
 
 import csv
@@ -39,7 +39,7 @@ def ratio_to_vidur(checkout: Path, python: Path) -> dict[str, Any] | None:
         with trace.open("w", newline="") as stream:
             csv.writer(stream).writerows([("arrived_at", "num_prefill_tokens", "num_decode_tokens"), *rows])
         done = subprocess.run(
-            [python, Path(__file__).with_name("vidur_run.py"), str(trace), str(simulator.REPLICAS)],
+            [python, Path(__file__).with_name("run_vidur.py"), str(trace), str(simulator.REPLICAS)],
             cwd=checkout,
             env=os.environ | {"PYTHONPATH": str(checkout), "WANDB_MODE": "disabled"},
             capture_output=True,
