@@ -15,6 +15,7 @@ from bessemer.server.api import (
     jobs,
     keys,
     models,
+    plans,
     routes,
     versions,
 )
@@ -79,6 +80,9 @@ TABLE: Final = (
     Endpoint("GET", "/v1/cascades/{job_id}", jobs.getter(JobKind.CASCADE), _MEMBER),
     Endpoint("GET", "/v1/cascades/{job_id}/events", jobs.eventer(JobKind.CASCADE), _MEMBER),
     Endpoint("POST", "/v1/cascades/{job_id}/cancel", jobs.canceller(JobKind.CASCADE), _ADMIN),
+    Endpoint("POST", "/v1/plans", plans.create, _MEMBER),
+    Endpoint("GET", "/v1/plans", plans.list_plans, _MEMBER),
+    Endpoint("GET", "/v1/plans/{plan_id}", plans.get, _MEMBER),
     Endpoint("GET", "/v1/keys", keys.list_keys, _ADMIN),
     Endpoint("POST", "/v1/keys", keys.create, _ADMIN),
     Endpoint("DELETE", "/v1/keys/{key_id}", keys.revoke, _ADMIN),

@@ -123,7 +123,9 @@ def _named(error: msgspec.ValidationError) -> ConfigError:
     problem = text[: found.start()] if found else text
     quoted = _QUOTED.search(problem)
     if quoted is None:
-        return ConfigError(f"{path or 'the workload'}: {problem[:1].lower()}{problem[1:]}.", param=path or None)
+        what = problem[:1].lower() + problem[1:].replace("`", "")
+        remedy = f"; give one of: {', '.join(_members(path))}" if "enum value" in problem else "; correct it"
+        return ConfigError(f"{path or 'the workload'}: {what}{remedy}.", param=path or None)
     field = ".".join(part for part in (path, quoted["field"]) if part)
     if "missing required" in problem:
         return ConfigError(f"{field} is missing; add it.", param=field)
@@ -135,15 +137,23 @@ def _named(error: msgspec.ValidationError) -> ConfigError:
 
 def _fields(path: str) -> list[str]:
     """Return the field names of the struct at a dotted path of the schema."""
+    return [field.name for field in msgspec.structs.fields(_kind_at(path))]
+
+
+def _members(path: str) -> list[str]:
+    """Return the values of the enumeration at a dotted path of the schema."""
+    return [member.value for member in _kind_at(path)]
+
+
+def _kind_at(path: str) -> Any:
     kind: Any = Workload
     for part in filter(None, path.split(".")):
-        kind = kind if part.isdigit() else get_type_hints(kind)[part]
-        kind = _struct_in(kind)
-    return [field.name for field in msgspec.structs.fields(kind)]
+        kind = kind if part.isdigit() else _inside(get_type_hints(kind)[part])
+    return kind
 
 
-def _struct_in(kind: Any) -> Any:
-    """Return the struct type inside an optional or a tuple."""
+def _inside(kind: Any) -> Any:
+    """Return the type inside an optional or a tuple."""
     if get_origin(kind) in {Union, types.UnionType, tuple}:
-        return next(_struct_in(one) for one in get_args(kind) if one not in {type(None), Ellipsis})
+        return next(_inside(one) for one in get_args(kind) if one not in {type(None), Ellipsis})
     return kind
