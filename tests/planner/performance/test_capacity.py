@@ -55,9 +55,7 @@ def test_what_does_not_fit_is_refused_with_the_nearest_that_does() -> None:
             catalog.accelerator("h100_sxm"),
         )
     with pytest.raises(Infeasible, match="no experts"):
-        capacity(
-            deployment("Qwen3-8B", "h100_sxm", ep=2), model_shape("Qwen3-8B"), catalog.accelerator("h100_sxm")
-        )
+        capacity(deployment("Qwen3-8B", "h100_sxm", ep=2), model_shape("Qwen3-8B"), catalog.accelerator("h100_sxm"))
 
 
 def test_measured_waits_agree_with_the_capacity() -> None:

@@ -47,15 +47,13 @@ def test_more_accelerators_than_can_stay_up_are_refused() -> None:
 
 def test_lora_throughput_is_the_published_one() -> None:
     catalog = load_catalog()
-    job = training_time(
-        model_shape("Llama-2-70B"), catalog.accelerator("b200_sxm"), 8, 3500 * 8192, batch=8, lora=True
-    )
+    job = training_time(model_shape("Llama-2-70B"), catalog.accelerator("b200_sxm"), 8, 3500 * 8192, batch=8, lora=True)
     assert job.tokens_s / 8192 == pytest.approx(5.28, rel=0.1)
     assert 60 * job.hours.low < 11.1 < 60 * job.hours.high
 
 
 def test_training_that_does_not_fit_names_the_count_that_does() -> None:
     h100 = load_catalog().accelerator("h100_sxm")
-    with pytest.raises(Infeasible, match="nearest: (10|11)"):
+    with pytest.raises(Infeasible, match=r"nearest: 10\d"):
         training_time(model_shape("Llama-3.1-405B"), h100, 64, 1e9, batch=512)
     assert math.isfinite(training_time(model_shape("Llama-3.1-405B"), h100, 512, 1e9, batch=512).hours.value)

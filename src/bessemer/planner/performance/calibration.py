@@ -1,6 +1,7 @@
 """The calibration that is shipped: fitted coefficients with their covariance, widths of intervals, measured points."""
 
 import io
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
@@ -9,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bessemer.planner.performance.nearest import Points
-from bessemer.planner.performance.recipes import TPOT, TTFT
 from bessemer.planner.performance.structure import Recipe, Structure
 
 Array = NDArray[np.float64]
@@ -25,6 +25,8 @@ class Notes(msgspec.Struct, frozen=True):
     tpot_quantile: float
     """Standard deviations on either side that held 80 % of held-out rows."""
     ttft_quantile: float
+    tpot_recipe: Recipe
+    ttft_recipe: Recipe
     tpot_keys: tuple[str, ...]
     ttft_keys: tuple[str, ...]
     points: Points
@@ -44,8 +46,8 @@ def load_calibration() -> Calibration:
     folder = files(__package__)
     notes = msgspec.json.decode(folder.joinpath("calibration.json").read_bytes(), type=Notes)
     with np.load(io.BytesIO(folder.joinpath("calibration.npz").read_bytes())) as arrays:
-        tpot = _unpack(TPOT, notes.tpot_keys, arrays["tpot"], arrays["tpot_spread"], arrays["tpot_correlation"])
-        ttft = _unpack(TTFT, notes.ttft_keys, arrays["ttft"], arrays["ttft_spread"], arrays["ttft_correlation"])
+        tpot = _unpack(notes.tpot_recipe, notes.tpot_keys, arrays, "tpot")
+        ttft = _unpack(notes.ttft_recipe, notes.ttft_keys, arrays, "ttft")
     return Calibration(notes, tpot, ttft)
 
 
@@ -64,12 +66,9 @@ def dump_calibration(calibration: Calibration) -> tuple[bytes, bytes]:
     return msgspec.json.encode(calibration.notes), stream.getvalue()
 
 
-def _unpack(
-    recipe: Recipe, keys: tuple[str, ...], theta: Array, spread: Array, correlation: NDArray[np.int16]
-) -> Structure:
-    size = len(spread)
-    full = np.eye(size)
-    full[np.tril_indices(size, -1)] = correlation / 2048.0
+def _unpack(recipe: Recipe, keys: tuple[str, ...], arrays: Mapping[str, Array], name: str) -> Structure:
+    spread = arrays[f"{name}_spread"].astype(np.float64)
+    full = np.eye(len(spread))
+    full[np.tril_indices(len(spread), -1)] = arrays[f"{name}_correlation"] / 2048.0
     full = full + np.tril(full, -1).T
-    wide = spread.astype(np.float64)
-    return Structure(recipe, keys, theta.astype(np.float64), full * wide[:, None] * wide[None, :])
+    return Structure(recipe, keys, arrays[name].astype(np.float64), full * spread[:, None] * spread[None, :])

@@ -228,13 +228,13 @@ def _evaluation(
         disaggregated=beside,
         rules=RULES,
         bad_rows=bad,
-        results=tuple(_result(row, guess, i, seen=not held and not new[i]) for i, row in enumerate(rows)),
+        results=tuple(_result(row, guess, i, seen=not held and not bool(new[i])) for i, row in enumerate(rows)),
     )
 
 
 def _result(row: Row, guess: Guess, i: int, *, seen: bool) -> RowResult:
-    tpot, ttft = 1e3 * guess.tpot_s[i], 1e3 * guess.ttft_s[i]
-    wide, far = guess.tpot_factor[i], guess.ttft_factor[i]
+    tpot, ttft = 1e3 * float(guess.tpot_s[i]), 1e3 * float(guess.ttft_s[i])
+    wide, far = float(guess.tpot_factor[i]), float(guess.ttft_factor[i])
     return RowResult(
         id=row.id,
         seen=seen,

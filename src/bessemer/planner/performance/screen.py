@@ -60,16 +60,19 @@ def implied_mfu(row: Row, shape: ModelShape, accelerator: Accelerator) -> float:
 
 def _fault(row: Row, accelerators: dict[str, Accelerator]) -> str | None:
     """Apply the rules that look at one row."""
-    deployment, shape = row.deployment, model_shape(row.model)
+    name = row.deployment.accelerator
     if not all(math.isfinite(t) and t > 0 for t in (row.ttft_s, row.tpot_s)):
         return "time is not a positive number"
-    if deployment.accelerator not in accelerators:
-        return f"accelerator {deployment.accelerator} is not in the catalogue"
-    if row.mode != "agg":
-        return None
-    accelerator = accelerators[deployment.accelerator]
-    if deployment.tp > LARGEST_TP or any(g.heads % deployment.tp for g in shape.groups):
-        return f"aggregated with tensor-parallel size {deployment.tp}: a disaggregated deployment recorded as one"
+    if name not in accelerators:
+        return f"accelerator {name} is not in the catalogue"
+    return _unbelievable(row, accelerators[name]) if row.mode == "agg" else None
+
+
+def _unbelievable(row: Row, accelerator: Accelerator) -> str | None:
+    """Apply the rules that need the hardware, to an aggregated row."""
+    shape, tp = model_shape(row.model), row.deployment.tp
+    if tp > LARGEST_TP or any(g.heads % tp for g in shape.groups):
+        return f"aggregated with tensor-parallel size {tp}: a disaggregated deployment recorded as one"
     utilisation = implied_mfu(row, shape, accelerator)
     if utilisation > LARGEST_MFU:
         return f"implied utilisation {utilisation:.2f} of peak: faster than the hardware, a warm prefix cache"

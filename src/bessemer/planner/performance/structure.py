@@ -156,12 +156,12 @@ def fit_structure(
 
 def _cells(recipe: Recipe, values: Values) -> list[tuple[str, str, str, float]]:
     """Return (kind, value, group, width) of every level that one deployment belongs to."""
-    groups = sorted(set(recipe.groups.values()))
-    cells = []
+    groups = tuple(sorted(set(recipe.groups.values())))
+    cells: list[tuple[str, str, str, float]] = []
     for level in recipe.levels:
         value = values.get(level.kind, "?")
-        for group in ("all",) if level.whole else groups:
-            cells.append((level.kind, value, group, level.width))
+        of_level = ("all",) if level.whole else groups
+        cells.extend((level.kind, value, group, level.width) for group in of_level)
     return cells
 
 
@@ -191,9 +191,8 @@ def _design(
         for kind, value, group, width in _cells(recipe, of_row):
             if value != "?":
                 cells.append((row, at(f"{kind}|{value}|{group}", width), 1.0))
-        for tilt in recipe.tilts:
-            if amount := tilt_of_row.get(tilt.kind, 0.0):
-                cells.append((row, at(f"{tilt.kind}||{tilt.term}", tilt.width), amount))
+        tilted = ((tilt, tilt_of_row.get(tilt.kind, 0.0)) for tilt in recipe.tilts)
+        cells.extend((row, at(f"{t.kind}||{t.term}", t.width), amount) for t, amount in tilted if amount)
     member = np.zeros((len(values), len(index)))
     for row, column, amount in cells:
         member[row, column] = amount

@@ -172,8 +172,8 @@ def scaling_errors(path: Path, benchmark: str = "llama31_405b") -> tuple[Scaling
             if row["benchmark"] != benchmark or not row["median_throughput_samples_s"]:
                 continue
             count = int(row["nodes"]) * int(row["acc_per_node"])
-            measured = (count, int(row["gbs"]), float(row["median_throughput_samples_s"]))
-            sets.setdefault((row["round"], row["accelerator"]), []).append(measured)
+            found = (count, int(row["gbs"]), float(row["median_throughput_samples_s"]))
+            sets.setdefault((row["round"], row["accelerator"]), []).append(found)
     errors = []
     for (_, name), rows in sorted(sets.items()):
         first, batch, rate = min(rows)

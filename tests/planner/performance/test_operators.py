@@ -1,0 +1,65 @@
+"""The distilled tables answer in seconds, grow with size, and say what they lack."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bessemer.planner.catalog import Catalog
+from bessemer.planner.models import model_shape
+from bessemer.planner.performance.operators import (
+    experts_s,
+    gemm_s,
+    load_tables,
+    missing_operators,
+    operator_tilts,
+    reduce_s,
+)
+from bessemer.planner.types import Deployment, Engine, Precision
+
+
+def test_a_measured_product_is_given_back() -> None:
+    """B200, FP8, m 4096: a shape of the table itself, compared with its own entry."""
+    tables = load_tables()
+    shapes, logs = tables.gemm[tables.gpus.index("b200_sxm"), tables.dtypes.index("fp8")]
+    n, k = (round(float(v)) for v in np.exp(shapes[100]))
+    assert gemm_s("b200_sxm", ("fp8",), 4096, n, k) == pytest.approx(np.exp(logs[100][12]), rel=0.02)
+
+
+def test_large_products_come_near_the_peak_and_small_ones_do_not() -> None:
+    flops = 2 * 8192**3
+    time = gemm_s("h100_sxm", ("fp8",), 8192, 8192, 8192)
+    assert time is not None
+    assert 0.4 < flops / time / 1979e12 < 1.0
+    tiny = gemm_s("h100_sxm", ("fp8",), 1, 8192, 8192)
+    assert tiny is not None
+    assert 8192 * 8192 / tiny < 3.35e12
+
+
+@settings(deadline=None, max_examples=40)
+@given(m=st.floats(1, 16384), factor=st.floats(2, 16))
+def test_experts_take_longer_for_more_tokens(m: float, factor: float) -> None:
+    shape = model_shape("DeepSeek-R1")
+    few = experts_s("h200_sxm", Engine.SGLANG, ("fp8_block",), m, shape, 8, 1)
+    many = experts_s("h200_sxm", Engine.SGLANG, ("fp8_block",), m * factor, shape, 8, 1)
+    assert few is not None
+    assert many is not None
+    assert many > 0.7 * few > 0
+
+
+def test_an_all_reduce_has_a_latency_and_a_bandwidth() -> None:
+    small = reduce_s("h100_sxm", Engine.VLLM, 8, 4096)
+    large = reduce_s("h100_sxm", Engine.VLLM, 8, 2**26)
+    assert small is not None
+    assert large is not None
+    assert 1e-6 < small < 2e-5
+    assert 2**27 / large < 450e9
+
+
+def test_missing_operators_are_named_never_taken_for_nothing(catalog: Catalog) -> None:
+    shape = model_shape("Qwen3-8B")
+    there = Deployment("Qwen3-8B", "h100_sxm", Engine.VLLM, None, Precision.FP8, tp=2)
+    gone = Deployment("Qwen3-8B", "trainium2", Engine.VLLM, None, Precision.FP8, tp=2)
+    assert missing_operators(there, shape, catalog.accelerator("h100_sxm")) == ()
+    assert missing_operators(gone, shape, catalog.accelerator("trainium2")) == ("matrix products", "all-reduce")
+    assert operator_tilts(gone, shape, catalog.accelerator("trainium2"), 8.0, 1024.0) == {}
