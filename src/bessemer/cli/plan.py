@@ -272,7 +272,7 @@ def refresh(context: typer.Context, as_json: AsJson = False, dry_run: DryRun = F
         return
     with _progress() as progress:
         read, failed = fetch_prices(catalog, progress)
-    after = catalog.with_prices(read)
+    after = catalog.with_prices(catalog.unseen(read))
     new = after.history[len(catalog.history) :]
     if new:
         before = read_prices(path.read_text(), str(path)) if path.is_file() else ()

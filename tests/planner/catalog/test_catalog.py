@@ -129,6 +129,16 @@ def test_refreshed_prices_come_after_and_win(catalog: Catalog) -> None:
         catalog.with_prices([Price("g9.48xlarge", 30.0, "on_demand", "us-east-1", "2026-11-01", "page")])
 
 
+def test_a_second_reading_of_a_day_changes_nothing(catalog: Catalog) -> None:
+    first = Price("g7e.48xlarge", 20.0, "spot", "us-east-1", "2026-11-01", "page")
+    second = Price("g7e.48xlarge", 21.0, "spot", "us-east-1", "2026-11-01", "page")
+    other = Price("p5.48xlarge", 21.0, "spot", "us-east-1", "2026-11-01", "page")
+    assert catalog.unseen([first, second, other]) == (first, other)
+    fresh = catalog.with_prices([first])
+    assert fresh.unseen([second, other]) == (other,)
+    assert fresh.unseen(fresh.history) == ()
+
+
 def test_prices_round_trip(catalog: Catalog) -> None:
     assert read_prices(write_prices(catalog.history)) == catalog.history
 

@@ -136,6 +136,12 @@ class Catalog(msgspec.Struct, frozen=True):
             raise Infeasible(f"no purchase price of {name} is known; known: {priced}")
         return system
 
+    def unseen(self, rows: Iterable[Price]) -> tuple[Price, ...]:
+        """Return the rows of days that have none yet: a second reading of the same day changes nothing."""
+        known = {(price.instance, price.term, price.region, price.date) for price in self.history}
+        found = {(row.instance, row.term, row.region, row.date): row for row in reversed(tuple(rows))}
+        return tuple(row for key, row in reversed(found.items()) if key not in known)
+
     def with_prices(self, rows: Iterable[Price]) -> "Catalog":
         """Return a catalogue with prices appended; rows of instances that it does not know are refused."""
         rows = tuple(rows)
