@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 from bessemer.planner.models import known_models, model_shape
 
 GPUS = ("a100_sxm", "l40s", "rtx_pro_6000_server", "h100_sxm", "h200_sxm", "b200_sxm", "b300_sxm", "gb200", "gb300")
+NAMES = {"a100_sxm": "a100"}
+"""Names in the catalogue where they differ."""
 ENGINES = ("vllm", "sglang", "trtllm")
 TOKENS = 2 ** np.arange(15)
 BYTES = 2 ** np.arange(7, 29)
@@ -95,7 +97,11 @@ def reduces(systems: Path) -> tuple[list, list]:
 def main() -> None:
     """Write the distilled table."""
     systems, target = Path(sys.argv[1]), Path(sys.argv[2])
-    arrays: dict[str, np.ndarray] = {"gpus": np.array(GPUS), "engines": np.array(ENGINES), "dtypes": np.array(DTYPES)}
+    arrays: dict[str, np.ndarray] = {
+        "gpus": np.array([NAMES.get(g, g) for g in GPUS]),
+        "engines": np.array(ENGINES),
+        "dtypes": np.array(DTYPES),
+    }
     for name, build in (("gemm", gemm), ("experts", experts), ("reduce", reduces)):
         keys, curves = build(systems)
         arrays[f"{name}_keys"] = np.array(keys, dtype=np.int32)

@@ -1,12 +1,15 @@
 """The measured points that a prediction leans on: the nearest ones, the newest run of an engine, what is missing."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 
 import msgspec
 
 from bessemer.planner.performance.levels import Run
 from bessemer.planner.types import Accelerator, Deployment, ModelShape
+
+_KNOWN_RUN = 10
 
 
 class Points(msgspec.Struct, frozen=True):
@@ -71,17 +74,23 @@ def nearest_points(
 def newest_run(
     points: Points, deployment: Deployment, shape: ModelShape, architectures: dict[str, str], architecture: str
 ) -> tuple[str, Run] | None:
-    """Return version and run of the newest measurement that fits a deployment best: same engine, then same version,
-    model and architecture where there are any. Runs with draft tokens are left aside."""
-    best: tuple[tuple[bool, bool, bool, str], int] | None = None
+    """Return version and run of the measurement that stands for a deployment.
+
+    Same engine (and version, where one is asked for); then same model and architecture, same model, same
+    architecture, the newest. Runs of fewer than ten points stand for others only where there is nothing else; runs
+    with draft tokens are left aside.
+    """
+    runs = Counter(zip(points.engine, points.version, points.model, points.date, strict=True))
+    best: tuple[tuple[bool, bool, bool, bool, str], int] | None = None
     for i in range(len(points.id)):
-        if points.engine[i] != deployment.engine.value or points.speculative[i] or not points.version[i]:
+        if points.engine[i] != deployment.engine.value or points.speculative[i]:
+            continue
+        if deployment.engine_version is not None and points.version[i] != deployment.engine_version:
             continue
         same = architectures.get(points.accelerator[i]) == architecture
-        wanted = points.version[i] == deployment.engine_version
-        if deployment.engine_version is not None and not wanted:
-            continue
-        rank = (points.model[i] == shape.name and same, points.model[i] == shape.name, same, points.date[i])
+        model = points.model[i] == shape.name
+        known = runs[points.engine[i], points.version[i], points.model[i], points.date[i]] >= _KNOWN_RUN
+        rank = (known, model and same, model, same, points.date[i])
         if best is None or rank > best[0]:
             best = (rank, i)
     if best is None:

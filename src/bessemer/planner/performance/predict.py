@@ -90,7 +90,7 @@ class Performance:
             warnings.append(f"{deployment.engine.value} {version} was never measured: predicted from its siblings.")
         else:
             version, run = found
-            deployment = msgspec.structs.replace(deployment, engine_version=version)
+            deployment = msgspec.structs.replace(deployment, engine_version=version or None)
         levels = level_values(deployment, shape, accelerator, run)
         extrapolated = missing(points, deployment, shape, accelerator, isl, osl)
         if extrapolated:
@@ -117,7 +117,7 @@ class Performance:
             spread=Interval(1.0, 1.0 / wide, wide),
             nearest=nearest_points(points, deployment, isl, osl, _TYPICAL_BATCH),
             extrapolated=extrapolated,
-            engine_version=f"{deployment.engine.value} {version}" + (f" ({run.date})" if run and run.date else ""),
+            engine_version=" ".join(filter(None, (deployment.engine.value, version, run.date if run else ""))),
             warnings=tuple(warnings),
             deployment=deployment,
             shape=shape,

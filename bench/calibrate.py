@@ -1,0 +1,84 @@
+"""Fit the planner's calibration to a file of measurements and write the two files that are shipped.
+
+    python bench/calibrate.py ../shared/data/planner/measured_ttft_tpot.csv
+
+Rows are aiconfigurator's `systems/silicon_sample.csv` (Apache-2.0) or a part of it. Some minutes: the widths of the
+intervals come from refitting without each (model, GPU).
+"""
+
+import datetime
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from bessemer.planner.catalog import load_catalog
+from bessemer.planner.performance import calibration as shipped
+from bessemer.planner.performance.calibrate import Problem, fit, held_out, problems, row_run
+from bessemer.planner.performance.calibration import Calibration, Notes, dump_calibration
+from bessemer.planner.performance.measured import Row, read_measured
+from bessemer.planner.performance.nearest import Points
+from bessemer.planner.performance.recipes import TPOT, TTFT
+from bessemer.planner.performance.screen import screen
+from bessemer.planner.performance.structure import Recipe
+
+SOURCE = "ai-dynamo/aiconfigurator, aic-core systems/silicon_sample.csv (Apache-2.0)"
+
+
+def points(rows: list[Row]) -> Points:
+    """Return every distinct measurement once."""
+    seen = {(row.ttft_s, row.tpot_s): row for row in reversed(rows)}
+    kept = sorted(seen.values(), key=lambda row: row.id)
+    at = [row.deployment for row in kept]
+    return Points(
+        id=[row.id for row in kept],
+        model=[row.model for row in kept],
+        accelerator=[d.accelerator for d in at],
+        engine=[d.engine.value for d in at],
+        version=[row.version for row in kept],
+        date=[row.date for row in kept],
+        kind=[row_run(row).kind for row in kept],
+        speculative=[row.speculative for row in kept],
+        precision=[d.precision.value for d in at],
+        sizes=[(d.tp, d.dp, d.ep) for d in at],
+        load=[(row.isl, row.osl, row.concurrency) for row in kept],
+        ttft_ms=[round(1e3 * row.ttft_s, 2) for row in kept],
+        tpot_ms=[round(1e3 * row.tpot_s, 3) for row in kept],
+    )
+
+
+def quantile(recipe: Recipe, problem: Problem, rows: list[Row]) -> float:
+    """Return how many standard deviations held 80 % of the rows that a fit never saw."""
+    seconds, spread = held_out(recipe, problem, [row.group for row in rows])
+    ratio = np.abs(np.log(seconds / problem.seconds)) / spread
+    error = np.abs(seconds / problem.seconds - 1.0)
+    print(f"held out: mean error {100 * error.mean():.1f} %, median {100 * np.median(error):.1f} %")
+    return round(float(np.quantile(ratio, 0.8)), 4)
+
+
+def main() -> None:
+    """Fit, measure the intervals, write."""
+    accelerators = dict(load_catalog().accelerators)
+    rows = [row for row in screen(read_measured(Path(sys.argv[1]))[0], accelerators)[0] if row.mode == "agg"]
+    token, first = problems(rows, accelerators)
+    tpot, ttft = fit(TPOT, token), fit(TTFT, first)
+    notes = Notes(
+        fitted=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        source=SOURCE,
+        rows=len(rows),
+        tpot_quantile=quantile(TPOT, token, rows),
+        ttft_quantile=quantile(TTFT, first, rows),
+        tpot_recipe=TPOT,
+        ttft_recipe=TTFT,
+        tpot_keys=tpot.keys,
+        ttft_keys=ttft.keys,
+        points=points(rows),
+    )
+    folder = Path(shipped.__file__).parent
+    as_json, arrays = dump_calibration(Calibration(notes, tpot, ttft))
+    folder.joinpath("calibration.json").write_bytes(as_json)
+    folder.joinpath("calibration.npz").write_bytes(arrays)
+
+
+if __name__ == "__main__":
+    main()
