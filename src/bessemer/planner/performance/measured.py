@@ -91,6 +91,8 @@ def _row(raw: dict[str, str]) -> Row:
         raise ValueError("disaggregated, without the number of decode workers: their batch is not known")
     date = _DATE.search(raw["silicon_data_source"])
     precision = raw["precision"] or "bf16"
+    if min(_int(raw["isl"]), _int(raw["osl"])) < 1:
+        raise ValueError("no input or output length")
     day = date[1] if date else ""
     deployment = Deployment(
         model=shape.name,
