@@ -202,7 +202,7 @@ def _evaluation(
         raise ValueError(f"{path}: no aggregated row to evaluate")
     total = _score(rows, guess)
     notes = calibration.notes
-    known = set(notes.points.id)
+    known = set(zip(notes.points.ttft_ms, notes.points.tpot_ms, strict=True))
     groups = set(zip(notes.points.model, notes.points.accelerator, strict=True))
     new = np.array([row.group not in groups for row in rows])
     held = how.startswith("refitted")
@@ -211,7 +211,7 @@ def _evaluation(
         how=how,
         calibration=f"{notes.fitted}, {notes.rows} rows of {notes.source}",
         rows=len(rows),
-        rows_in_calibration=0 if held else sum(row.id in known for row in rows),
+        rows_in_calibration=0 if held else sum(_times(row) in known for row in rows),
         tpot_mape=total.tpot_mape,
         tpot_median=total.tpot_median,
         ttft_median_error=total.ttft_median,
@@ -230,6 +230,11 @@ def _evaluation(
         bad_rows=bad,
         results=tuple(_result(row, guess, i, seen=not held and not bool(new[i])) for i, row in enumerate(rows)),
     )
+
+
+def _times(row: Row) -> tuple[float, float]:
+    """Milliseconds as the calibration keeps them: the same run is in several files under several names."""
+    return round(1e3 * row.ttft_s, 2), round(1e3 * row.tpot_s, 3)
 
 
 def _result(row: Row, guess: Guess, i: int, *, seen: bool) -> RowResult:
