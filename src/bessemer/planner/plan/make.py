@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from bessemer.core.errors import ConfigError, Infeasible
 from bessemer.planner.catalog import Catalog
 from bessemer.planner.fleet.choose import choose
-from bessemer.planner.fleet.configurations import Configuration, Refusal, configurations, predictions
+from bessemer.planner.fleet.configurations import Configuration, Refusal, configurations, predictions, shape_of
 from bessemer.planner.fleet.demand import demand_of
 from bessemer.planner.fleet.offers import cloud_offers, owned_offers
 from bessemer.planner.fleet.types import Offer
@@ -42,8 +42,8 @@ def make_plan(
         ConfigError: a name in the workload is not known.
     """
     started = time.perf_counter()
-    performance = performance or Performance.load()
     _check_names(workload, catalog)
+    performance = performance or Performance.load()
     progress("prices and machines")
     offers = offers_of(workload, catalog)
     accelerators = tuple(dict.fromkeys(offer.accelerator for offer in offers))
@@ -106,6 +106,8 @@ def offers_of(workload: Workload, catalog: Catalog) -> tuple[Offer, ...]:
 
 
 def _check_names(workload: Workload, catalog: Catalog) -> None:
+    for use in workload.models:
+        shape_of(use)
     for field, names in (
         ("fleet.accelerators", workload.fleet.accelerators),
         *((f"tuning.{index}.accelerators", one.accelerators) for index, one in enumerate(workload.tuning)),
@@ -122,7 +124,8 @@ def _check_names(workload: Workload, catalog: Catalog) -> None:
         for name in given:
             if name not in catalog.offers:
                 raise ConfigError(
-                    f"{field} names {name!r}, which the catalogue does not have; see `bessemer plan instances`.",
+                    f"{field} names {name!r}, which the catalogue does not have; "
+                    f"known: {', '.join(one.name for one in catalog.instances())}.",
                     param=field,
                 )
 

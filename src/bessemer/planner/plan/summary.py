@@ -50,10 +50,15 @@ def _owner(workload: Workload, owners: Sequence[Ownership]) -> str:
     best = max(feasible, key=worth)
     assert best.money is not None
     cost = best.money.present_cost_usd
-    others = ", ".join(owner.name.lower() for owner in owners if not owner.feasible)
+    others = ", ".join(_lower(owner.name) for owner in owners if not owner.feasible)
     by = "net present value" if workload.money.value_per_month else "cost per token served"
     return (
-        f"By {by}, own it as {best.name.lower()}: present cost ${cost.value:,.0f} over {workload.time.horizon_months} months (P10 "
-        f"${cost.low:,.0f}, P90 ${cost.high:,.0f}), first token after {best.speed.months.value:.1f} months."
+        f"By {by}, own it as {_lower(best.name)}: present cost ${cost.value:,.0f} over "
+        f"{workload.time.horizon_months} months (P10 ${cost.low:,.0f}, P90 ${cost.high:,.0f}), "
+        f"first token after {best.speed.months.value:.1f} months."
         + (f" Not possible under the rules: {others}." if others else "")
     )
+
+
+def _lower(name: str) -> str:
+    return name[:1].lower() + name[1:]

@@ -12,12 +12,13 @@ import numpy as np
 from bessemer.core.errors import BessemerError, Infeasible
 from bessemer.planner.catalog import Catalog
 from bessemer.planner.economics import Lot, Swing
+from bessemer.planner.economics.types import HOURS_PER_MONTH
 from bessemer.planner.fleet.choose import Chosen, problem_of
 from bessemer.planner.fleet.combinations import cheapest
 from bessemer.planner.fleet.configurations import Configuration, configurations
 from bessemer.planner.fleet.demand import demand_of
 from bessemer.planner.fleet.program import needed_alone
-from bessemer.planner.fleet.types import Column, Offer
+from bessemer.planner.fleet.types import Column, Offer, TuningNeed
 from bessemer.planner.performance import Prediction
 from bessemer.planner.plan.types import Change, Step, VolumePoint
 from bessemer.planner.workload import Lengths, Workload
@@ -125,6 +126,9 @@ class WhatIf:
             units = np.ceil(taken / offer.accelerators - 1e-9) * offer.accelerators
             running[offer.accelerator] = running.get(offer.accelerator, 0.0) + units
         hours = problem.hours.ravel()
+        for need in problem.tuning:
+            accelerator, count = _tuned(need, known, tuple(running))
+            running[accelerator] = running.get(accelerator, np.zeros(hours.size)) + count
         lots = tuple(
             Lot(accelerator, float(count.max()), mean=float((count * hours).sum() / hours.sum()))
             for accelerator, count in running.items()
@@ -218,6 +222,24 @@ class WhatIf:
                 made.append(Change(f"traffic grew to {point.requests_per_month:,.0f} requests a month", point.what))
                 break
         return tuple(made)
+
+
+def _tuned(need: TuningNeed, offers: Sequence[Offer], present: Sequence[str]) -> tuple[str, float]:
+    """Return the accelerator that tuning runs on all month, and how many: one that serves already where it may.
+
+    Raises Infeasible when no machine among the offers may run it.
+    """
+    able = [offer for offer in offers if offer.instance in need.hours_per_month]
+    if not able:
+        raise Infeasible(f"No machine for sale may run {need.name!r}.", param="tuning")
+
+    def usd(offer: Offer) -> tuple[bool, float]:
+        price = offer.usd_per_hour / offer.accelerators * need.hours_per_month[offer.instance]
+        return offer.accelerator not in present, price
+
+    best = min(able, key=usd)
+    busy = need.hours_per_month[best.instance] / HOURS_PER_MONTH
+    return best.accelerator, float(np.ceil(busy / best.accelerators) * best.accelerators)
 
 
 def _scaled(lengths: Lengths, mean: float) -> Lengths:

@@ -1,0 +1,171 @@
+"""A whole plan: its numbers agree with each other, its limits hold, and what cannot be is refused."""
+
+import itertools
+import json
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from tests.planner.plan.conftest import SMALL
+
+from bessemer.core.errors import ConfigError, Infeasible
+from bessemer.planner.catalog import Catalog
+from bessemer.planner.fleet.configurations import configurations, predictions
+from bessemer.planner.fleet.demand import demand_of
+from bessemer.planner.fleet.verify import verify
+from bessemer.planner.performance import Performance
+from bessemer.planner.plan import Basis, Plan, make_plan, plan_json
+from bessemer.planner.workload import parse_workload, read_workload
+
+PLANS = Path(__file__).parents[3] / "plans"
+
+
+def test_the_fleet_costs_what_its_parts_cost(plan: Plan) -> None:
+    parts = sum(one.usd_per_month for one in (*plan.fleet.purchases, *plan.fleet.bookings))
+    assert plan.fleet.usd_per_month == pytest.approx(parts, rel=1e-6)
+    for one in plan.fleet.purchases:
+        assert one.usd_per_month == pytest.approx(one.usd_per_hour * one.unit_hours_per_month)
+        assert one.price_date
+        assert one.price_source
+
+
+def test_costs_per_token_follow_from_the_traffic(plan: Plan) -> None:
+    workload = plan.workload
+    requests = workload.traffic.requests_per_month
+    out = requests * 1.2 * workload.traffic.output_tokens.mean
+    assert plan.fleet.usd_per_million_output_tokens == pytest.approx(plan.fleet.usd_per_month / out * 1e6)
+    assert plan.fleet.usd_per_thousand_requests == pytest.approx(plan.fleet.usd_per_month / requests * 1e3)
+
+
+def test_every_chosen_configuration_was_simulated_within_the_limits(plan: Plan) -> None:
+    chosen = [row for row in plan.configurations if row.chosen]
+    assert {row.model for row in chosen} == {"llama-3.1-8b", "llama-3.1-70b"}
+    limits = plan.workload.limits
+    for row in chosen:
+        assert row.verdict is not None
+        assert row.verdict.ttft_s <= limits.ttft_s
+        assert row.verdict.tpot_s <= limits.tpot_s
+        assert row.verdict.rate == pytest.approx(row.requests_s)
+        assert row.basis in set(Basis)
+        assert (row.basis is Basis.EXTRAPOLATED) == bool(row.basis_note)
+        assert row.tpot_s.low <= row.tpot_s.value <= row.tpot_s.high
+
+
+def test_running_replicas_carry_the_busiest_hour(plan: Plan) -> None:
+    rates = {row.name: row.requests_s for row in plan.configurations if row.chosen}
+    demand = {line.name: np.array(line.weekday) for line in plan.fleet.demand}
+    for line in plan.fleet.replicas:
+        name = line.name.split(" @ ")[0]
+        model = name.split(" on ")[0]
+        interactive = demand[model] * (1 - plan.workload.traffic.batch_share)
+        assert np.all((np.array(line.weekday) - plan.workload.fleet.spares) * rates[name] >= interactive * 0.999)
+
+
+def test_ownership_is_compared_three_ways_with_intervals(plan: Plan) -> None:
+    assert [one.owner.value for one in plan.ownership] == ["cloud", "ai_factory", "own"]
+    assert set(plan.owned_fleets) == {"cloud", "ai_factory", "own"}
+    factory = plan.ownership[1]
+    assert not factory.feasible
+    assert any("3,000" in reason for reason in factory.reasons)
+    for one in plan.ownership:
+        assert one.sovereignty.text
+        assert one.speed.months.low <= one.speed.months.value <= one.speed.months.high
+        if one.money is not None:
+            cost = one.money.present_cost_usd
+            assert cost.low <= cost.value <= cost.high
+            assert len(one.money.cumulative_p50) == plan.workload.time.horizon_months
+
+
+def test_tighter_limits_never_cost_less(plan: Plan) -> None:
+    costs = [step.usd_per_month if step.usd_per_month is not None else np.inf for step in plan.steps]
+    assert all(left >= right * 0.999 for left, right in itertools.pairwise(costs))
+    asked = next(step for step in plan.steps if step.factor == 1.0)
+    assert asked.usd_per_month == pytest.approx(plan.fleet.usd_per_month, rel=1e-6)
+
+
+def test_more_traffic_costs_more_and_less_per_token(plan: Plan) -> None:
+    assert list(np.diff([one.usd_per_month for one in plan.volumes]) >= -1e-6) == [True] * (len(plan.volumes) - 1)
+    assert plan.volumes[0].usd_per_million_output_tokens > plan.volumes[-1].usd_per_million_output_tokens
+
+
+def test_drivers_changes_and_sources_are_there(plan: Plan, heard: list[str]) -> None:
+    widths = [one.width for one in plan.drivers]
+    assert widths == sorted(widths, reverse=True)
+    assert {"requests a month", "escalated share", "prices of instances"} <= {one.name for one in plan.drivers}
+    assert plan.changes
+    assert all(one.source for one in plan.assumptions)
+    assert any("solving" in text for text in heard)
+    assert any("simulating" in text for text in heard)
+
+
+def test_a_plan_is_json_that_other_tools_can_read(plan: Plan) -> None:
+    text = plan_json(plan)
+    value = json.loads(text)
+    assert value["schema"] == "bessemer.plan/1"
+    assert value["workload"]["name"] == "small"
+    assert b"NaN" not in text
+    assert b"Infinity" not in text
+
+
+def test_the_same_question_has_the_same_answer(plan: Plan, catalog: Catalog) -> None:
+    again = make_plan(plan.workload, catalog)
+    assert again.recommendation == plan.recommendation
+    assert again.fleet.usd_per_month == pytest.approx(plan.fleet.usd_per_month, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "words"),
+    [
+        (("tpot_s = 0.06", "tpot_s = 0.0001"), Infeasible, "even alone"),
+        (('accelerators = ["h100_sxm", "b200_sxm"]', "[money]\nbudget_per_month = 100"), Infeasible, "cheapest fleet"),
+        (('"h100_sxm", "b200_sxm"', '"h1000"'), ConfigError, "known: "),
+        (('"h100_sxm", "b200_sxm"', '"a100"\n]\ninstances = ["p5.48xlarge"'), Infeasible, "allow more"),
+        (("[fleet]", '[sovereignty]\nregions = ["mars-"]\n[fleet]'), Infeasible, "sovereignty.regions"),
+        (('"llama-3.1-8b"', '"llama-9-8b"'), Infeasible, "known models close"),
+        (("[fleet]", "[fleet]\nquota = { nothing = 1 }"), ConfigError, "catalogue"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_with_the_reason(
+    catalog: Catalog, change: tuple[str, str], kind: type[Exception], words: str
+) -> None:
+    with pytest.raises(kind, match=words):
+        make_plan(parse_workload(SMALL.replace(*change)), catalog)
+
+
+def test_data_that_may_not_leave_are_served_by_owned_machines(catalog: Catalog) -> None:
+    text = SMALL.replace("[fleet]", '[sovereignty]\nownership = ["own"]\n[fleet]')
+    plan = make_plan(parse_workload(text), catalog)
+    assert {one.term for one in plan.fleet.purchases} == {"own"}
+    assert [one.feasible for one in plan.ownership] == [False, False, True]
+
+
+def test_a_cautious_plan_runs_no_fewer_replicas(plan: Plan, catalog: Catalog) -> None:
+    fleet = msgspec.structs.replace(plan.workload.fleet, cautious=True)
+    limits = msgspec.structs.replace(plan.workload.limits, tpot_s=0.15)
+    loose = msgspec.structs.replace(plan.workload, limits=limits)
+    careful = make_plan(msgspec.structs.replace(loose, fleet=fleet), catalog)
+    assert careful.fleet.usd_per_month >= make_plan(loose, catalog).fleet.usd_per_month * 0.99
+
+
+def test_disaggregation_is_verified_by_the_simulator(catalog: Catalog) -> None:
+    workload = parse_workload(SMALL)
+    predicted, _ = predictions(workload, catalog, Performance.load(), ("h100_sxm",))
+    split = [one for one in configurations(workload, predicted)[0] if one.prefill_replicas]
+    for one in split:
+        assert one.accelerators <= 8
+        verdict = verify(one, workload, one.rate * 0.5, 1)
+        assert verdict.requests > 500
+        assert verdict.ttft_p50_s > 0
+
+
+@pytest.mark.parametrize("path", sorted(PLANS.glob("*.toml")), ids=lambda path: path.stem)
+def test_ready_plans_are_valid(path: Path, catalog: Catalog) -> None:
+    workload = read_workload(path)
+    assert workload.description
+    assert demand_of(workload).requests_per_year(workload.models[0].name) > 0
+
+
+def test_there_is_a_ready_plan_for_each_situation() -> None:
+    names = {path.stem for path in PLANS.glob("*.toml")}
+    assert names == {"pilots", "production", "differentiated", "regulated", "industrial"}

@@ -1,0 +1,84 @@
+"""The report page: self-contained, complete, and safe for any text."""
+
+import re
+from html.parser import HTMLParser
+
+import msgspec
+import pytest
+
+from bessemer.planner.plan import Plan
+from bessemer.planner.report import render
+from bessemer.planner.report.charts import Bar, Chart, Line, bar_chart, line_chart, number
+
+VOID = {"meta", "line", "circle", "rect", "path", "br"}
+
+
+class Nesting(HTMLParser):
+    """Checks that tags close in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def page(plan: Plan) -> str:
+    return render(plan)
+
+
+def test_the_page_needs_no_network(page: str) -> None:
+    assert not re.findall(r"<(?:script|link|img|iframe|object|embed)\b", page)
+    assert not re.findall(r"(?:src|href|url)\s*[=(]", page)
+    assert "@import" not in page
+
+
+def test_the_page_is_well_formed(page: str) -> None:
+    parser = Nesting()
+    parser.feed(page)
+    assert parser.open == []
+    assert "nan" not in re.sub(r"[a-z]*nan[a-z]+|[a-z]+nan[a-z]*", "", page.lower())
+
+
+@pytest.mark.parametrize(
+    "title",
+    ["throughput against latency", "Cost against the latency limit", "Break-even by utilisation", "Cumulative cash",
+     "The fleet over a weekday", "What drives the cost", "Energy per output token", "Cost per token against traffic"],
+)  # fmt: skip
+def test_every_view_is_drawn(page: str, title: str) -> None:
+    figure = re.search(rf"<figcaption>[^<]*{title}</figcaption>.*?</figure>", page, re.DOTALL)
+    assert figure is not None
+    assert "<path" in figure[0] or "<rect" in figure[0]
+
+
+def test_numbers_are_labelled(page: str, plan: Plan) -> None:
+    assert page.count(">chosen<") == sum(row.chosen for row in plan.configurations)
+    assert re.search(r'badge">(predicted|extrapolated)<', page)
+    if any(row.nearest for row in plan.configurations if row.chosen):
+        assert 'badge">measured<' in page
+
+
+def test_text_is_escaped(plan: Plan) -> None:
+    workload = msgspec.structs.replace(plan.workload, name="<script>alert(1)</script>")
+    assert "<script" not in render(msgspec.structs.replace(plan, workload=workload))
+
+
+def test_charts_survive_odd_values() -> None:
+    lines = (Line("a", ((0.0, 1.0), (float("nan"), 2.0), (3.0, float("inf")), (4.0, -1.0))), Line("b", ()))
+    assert "<svg" in line_chart(Chart("t", "x", "y", lines, x_log=True, y_log=False))
+    assert "nothing to show" in line_chart(Chart("t", "x", "y", (Line("b", ()),)))
+    assert "nothing to show" in bar_chart("t", "u", ())
+    assert "<svg" in bar_chart("t", "u", (Bar("a", 1.0, 1.0, "1"),))
+
+
+def test_numbers_are_short() -> None:
+    assert [number(value) for value in (0, 0.01234, 12.3456, 1234, 5.6e6, 7e9)] == [
+        "0", "0.0123", "12.3", "1.23k", "5.6M", "7G",
+    ]  # fmt: skip
