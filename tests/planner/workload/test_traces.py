@@ -16,8 +16,10 @@ SHARED = Path(__file__).parents[3].parent / "shared" / "data" / "traces"
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("a.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:00:00.0000000,8,2\n2023-11-16 18:00:02.5,4,6\n"),
-        ("b.csv", "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,GPT-4,8,2,10,x\n7.5,M,4,6,10,x\n"),
+        ("a.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:00:00.0000000,8,2\n"
+                  "2023-11-16 18:00:02.5,4,6\n"),
+        ("b.csv", "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,GPT-4,8,2,10,x\n"
+                  "7.5,M,4,6,10,x\n"),
         ("c.csv", "arrival_s,prompt_tokens,output_tokens\n0,8,2\n2.5,4,6\n"),
         ("d.jsonl", '{"timestamp": 0, "input_length": 8, "output_length": 2}\n'
                     '{"timestamp": 2500, "input_length": 4, "output_length": 6}\n'),
@@ -34,7 +36,8 @@ def test_four_formats_say_the_same(tmp_path: Path, name: str, text: str) -> None
 
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
-    [("a.csv", "x,y\n1,2\n", "unknown columns"), ("b.csv", "arrival_s,prompt_tokens,output_tokens\n0,many,2\n", "line 2"),
+    [("a.csv", "x,y\n1,2\n", "unknown columns"),
+     ("b.csv", "arrival_s,prompt_tokens,output_tokens\n0,many,2\n", "line 2"),
      ("c.jsonl", "{\n", "wrong line"), ("d.csv", "arrival_s,prompt_tokens,output_tokens\n0,1,1\n", "fewer than two")],
 )  # fmt: skip
 def test_a_wrong_trace_is_refused_in_one_line(tmp_path: Path, name: str, text: str, reason: str) -> None:
