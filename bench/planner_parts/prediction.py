@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bessemer.planner.catalog import load_catalog
 from bessemer.planner.performance.evaluate import Evaluation, evaluate, evaluate_held_out
+from bessemer.planner.performance.mlperf import ServerCheck, check_server_rows
 from bessemer.planner.performance.training import scaling_errors
-
-ACCELERATORS = ("h100_sxm", "h200_sxm", "b200_sxm", "b300_sxm", "gb200", "gb300")
 
 
 def measure(folder: Path) -> dict[str, Any]:
@@ -16,7 +17,7 @@ def measure(folder: Path) -> dict[str, Any]:
     if not (folder / "measured_ttft_tpot.csv").exists():
         return dict.fromkeys((*names, "throughput_rank_correlation", "training_scaling_error_points"))
     catalog = load_catalog()
-    accelerators = {name: catalog.accelerator(name) for name in ACCELERATORS}
+    accelerators = catalog.accelerators
     rows = folder / "measured_ttft_tpot.csv"
     configuration = evaluate_held_out(rows, accelerators, "group")
     gpu = evaluate_held_out(rows, accelerators, "gpu")
@@ -32,6 +33,21 @@ def measure(folder: Path) -> dict[str, Any]:
         "held_out": summary(configuration),
         "gpu_left_out": summary(gpu),
         "shipped_calibration": summary(shipped),
+        "training_scaling": [msgspec.to_builtins(row) for row in training],
+        "mlperf_server": server(
+            check_server_rows(folder / "measured_throughput.csv", accelerators, catalog.aliases),
+        ),
+    }
+
+
+def server(check: ServerCheck) -> dict[str, Any]:
+    """MLPerf Server submissions: does the predicted machine hold the submitted rate within the p99 limits?"""
+    return {
+        "rows": len(check.rows),
+        "within_p99_limits": check.within,
+        "rank_correlation_8_accelerators": check.rank_correlation,
+        "outside": [f"{row.model} {row.precision} on {row.accelerator}" for row in check.rows if not row.within],
+        "refused": [f"{what}: {why}" for what, why in check.refused],
     }
 
 
