@@ -66,12 +66,15 @@ def plan_seconds() -> Section:
     workload = ROOT / "plans" / "production.toml"
     if not workload.exists():
         return {"plan_seconds": None}
-    begun = time.perf_counter()
+    begun, used = time.perf_counter(), os.times()
     done = subprocess.run(
         [sys.executable, "-m", "bessemer", "plan", str(workload), "--json"], capture_output=True, check=False
     )
-    seconds = time.perf_counter() - begun
-    return {"plan_seconds": round(seconds, 1) if done.returncode == 0 else None}
+    seconds, after = time.perf_counter() - begun, os.times()
+    if done.returncode:
+        return {"plan_seconds": None}
+    own = after.children_user - used.children_user + after.children_system - used.children_system
+    return {"plan_seconds": round(seconds, 1), "plan_cpu_seconds": round(own, 1)}
 
 
 def commit() -> str:
