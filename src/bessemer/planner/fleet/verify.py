@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 
 from bessemer.planner.fleet.configurations import Configuration
-from bessemer.planner.simulator import Cluster, Handoff, Pool, Requests, simulate
+from bessemer.planner.simulator import Cascade, Cluster, Handoff, Pool, Requests, simulate
 from bessemer.planner.types import Replica
 from bessemer.planner.workload import Workload
 
@@ -12,6 +12,8 @@ _WARM = 0.15
 """Share of the requests that come first and are not judged: the cluster starts empty."""
 _LEAST_REQUESTS = 1_500
 _MOST_REQUESTS = 40_000
+_MOST_POOL = 64
+"""Replicas of a pool simulated at most in a whole cascade."""
 _HANDOFF_S = 0.005
 _NETWORK_BYTES_S = 50e9
 """400 Gb/s where accelerators share no link."""
@@ -62,6 +64,56 @@ def verify(configuration: Configuration, workload: Workload, rate: float, replic
         within=float(result.good(limits.ttft_s, limits.tpot_s)[warm].mean()),
         utilisation=result.utilisation(),
         keeps=at <= limits.ttft_s and slow <= limits.tpot_s,
+    )
+
+
+class EndToEnd(msgspec.Struct, frozen=True):
+    """What requests of a cascade met at the busiest hour, from sending to the end; seconds."""
+
+    requests: int
+    escalated: float
+    """Share of the requests that went on to the large model."""
+    ttft_p50_s: float
+    """To the first token of the model whose answer counts."""
+    ttft_p95_s: float
+    escalated_ttft_p50_s: float
+    latency_p50_s: float
+    latency_p95_s: float
+
+
+def cascade_end_to_end(
+    workload: Workload,
+    small: Configuration,
+    large: Configuration,
+    replicas: tuple[int, int],
+    rate: float,
+    seed: int = 0,
+) -> EndToEnd | None:
+    """Simulate the whole cascade at `rate` requests a second; None where pools or lengths differ in kind."""
+    cascade = workload.cascade
+    uses = [use for use in workload.models if use.prompt_tokens is not None or use.output_tokens is not None]
+    if cascade is None or uses or small.prefill_replicas or large.prefill_replicas:
+        return None
+    shrink = max(1.0, max(replicas) / _MOST_POOL)
+    counts = [max(round(count / shrink), 1) for count in replicas]
+    requests = _requests(small, workload, rate / shrink, seed)
+    slow = workload.fleet.cautious
+    first, second = (
+        _slower(one.prediction.replica, one.prediction.spread.high) if slow else one.prediction.replica
+        for one in (small, large)
+    )
+    pools = (Pool(first, counts[0], cascade=Cascade(1, cascade.escalated)), Pool(second, counts[1]))
+    result = simulate(requests, Cluster(pools), seed=seed)
+    warm = slice(int(len(requests) * _WARM), None)
+    ttft, latency, handed = result.ttft_s[warm], result.latency_s()[warm], result.escalated[warm]
+    return EndToEnd(
+        requests=len(ttft),
+        escalated=float(handed.mean()),
+        ttft_p50_s=float(np.nanmedian(ttft)),
+        ttft_p95_s=float(np.nanpercentile(ttft, 95)),
+        escalated_ttft_p50_s=float(np.nanmedian(ttft[handed])) if handed.any() else 0.0,
+        latency_p50_s=float(np.nanmedian(latency)),
+        latency_p95_s=float(np.nanpercentile(latency, 95)),
     )
 
 

@@ -6,6 +6,7 @@ from bessemer.planner.catalog import Catalog
 from bessemer.planner.economics import Ownership
 from bessemer.planner.fleet.choose import Chosen
 from bessemer.planner.fleet.configurations import CHUNK_TOKENS, MAX_BATCH
+from bessemer.planner.fleet.verify import EndToEnd
 from bessemer.planner.models import model_shape
 from bessemer.planner.plan.types import Assumed, Basis, ConfigurationRow, Fleet
 from bessemer.planner.workload import Workload
@@ -69,6 +70,7 @@ def warnings_of(
     rows: Sequence[ConfigurationRow],
     fleet: Fleet,
     owners: Sequence[Ownership],
+    whole: EndToEnd | None,
 ) -> tuple[str, ...]:
     """Return what limits the answer."""
     made = []
@@ -82,9 +84,16 @@ def warnings_of(
             if row.precision == "fp4":
                 made.append(f"{row.name}: check the quality of {row.model} in 4 bits before relying on it.")
     if workload.cascade is not None:
+        met = (
+            f" Simulated at the busiest hour: half of the requests see their first final token within "
+            f"{whole.ttft_p50_s:.2g} s, escalated ones within {whole.escalated_ttft_p50_s:.2g} s; 95 % are complete "
+            f"after {whole.latency_p95_s:.3g} s."
+            if whole is not None
+            else ""
+        )
         made.append(
             f"Latency limits hold for each model by itself: an escalated request waits for {workload.cascade.small}'s "
-            f"whole answer before {workload.cascade.large} starts."
+            f"whole answer before {workload.cascade.large} starts.{met}"
         )
     dates = sorted(purchase.price_date for purchase in fleet.purchases if purchase.price_date)
     if dates:

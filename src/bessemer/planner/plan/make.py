@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 
 from bessemer.core.errors import ConfigError, Infeasible
 from bessemer.planner.catalog import Catalog
-from bessemer.planner.fleet.choose import choose
+from bessemer.planner.fleet.choose import Chosen, choose
 from bessemer.planner.fleet.configurations import Configuration, Refusal, configurations, predictions, shape_of
 from bessemer.planner.fleet.demand import demand_of
 from bessemer.planner.fleet.offers import cloud_offers, owned_offers
 from bessemer.planner.fleet.types import Offer
+from bessemer.planner.fleet.verify import EndToEnd, cascade_end_to_end
 from bessemer.planner.performance import Performance
 from bessemer.planner.plan.assumed import assumptions_of, warnings_of
 from bessemer.planner.plan.fleet import fleet_of
@@ -60,6 +61,7 @@ def make_plan(
     progress("cloud, AI factory and own data centre")
     owned = owners_of(workload, catalog, demand, chosen, fleet, what_if)
     owners = owned.ways
+    whole = _end_to_end(workload, chosen)
     rows = configuration_rows(workload, catalog, performance, chosen, found, offers)
     spread = chosen.behind[next(iter(chosen.solution.served))].prediction.spread
     return Plan(
@@ -69,6 +71,7 @@ def make_plan(
         configurations=rows,
         refused=(*chosen.refused, *refused)[:_REFUSALS],
         fleet=fleet,
+        end_to_end=whole,
         ownership=owners,
         owned_fleets=owned.fleets,
         hours=hours_of(workload, catalog, owned),
@@ -77,7 +80,7 @@ def make_plan(
         drivers=what_if.drivers((spread.low, spread.high)),
         changes=what_if.changes(volumes),
         assumptions=assumptions_of(workload, catalog, chosen, owners),
-        warnings=warnings_of(workload, rows, fleet, owners),
+        warnings=warnings_of(workload, rows, fleet, owners, whole),
         solving=Solving(
             configurations=len(found),
             refused=len(refused) + len(chosen.refused),
@@ -143,6 +146,18 @@ def _check_served(workload: Workload, found: list[Configuration], refused: list[
             f"tried).{nearest}",
             param="limits",
         )
+
+
+def _end_to_end(workload: Workload, chosen: Chosen) -> EndToEnd | None:
+    """Simulate the cascade at the busiest hour with the running replicas; None unless each model has one column."""
+    cascade = workload.cascade
+    columns = {chosen.column(name).model: name for name in chosen.solution.served}
+    if cascade is None or len(columns) < len(chosen.solution.served) or len(columns) != 2:
+        return None
+    small, large = columns[cascade.small], columns[cascade.large]
+    replicas = tuple(int(chosen.solution.replicas[name].max()) for name in (small, large))
+    rate = float(chosen.solution.served[small].max())
+    return cascade_end_to_end(workload, chosen.behind[small], chosen.behind[large], (replicas[0], replicas[1]), rate)
 
 
 def _answers(workload: Workload) -> list[float]:

@@ -32,8 +32,7 @@ class Owners(msgspec.Struct, frozen=True):
     ways: tuple[Ownership, ...]
     fleets: dict[str, str]
     """By way: the accelerators and configurations that were compared."""
-    need: Need
-    """Of the plan's own fleet."""
+    needs: dict[Way, Need]
 
 
 def owners_of(
@@ -43,6 +42,7 @@ def owners_of(
     need = need_of(workload, demand, chosen, fleet)
     assumptions = economics_of(workload, catalog)
     fleets = {owner.value: _counted(need.lots, "; ".join(chosen.solution.served)) for owner in Way}
+    needs = dict.fromkeys(Way, need)
     ways = {one.owner: one for one in ownership(need, catalog, assumptions)}
     machines = owned_offers(msgspec.structs.replace(workload, fleet=FleetLimits()), catalog)
     racks = [one for one in machines if catalog.accelerator(one.accelerator).architecture in FACTORY_ARCHITECTURES]
@@ -54,10 +54,11 @@ def owners_of(
             lots, what = what_if.lots(offers)
         except BessemerError:
             continue  # compared with the plan's own fleet, whose reasons say what is missing
-        other = ownership(msgspec.structs.replace(need, lots=lots), catalog, assumptions)
+        needs[owner] = msgspec.structs.replace(need, lots=lots)
+        other = ownership(needs[owner], catalog, assumptions)
         ways[owner] = next(one for one in other if one.owner is owner)
         fleets[owner.value] = _counted(lots, what)
-    return Owners(tuple(ways[owner] for owner in Way), fleets, need)
+    return Owners(tuple(ways[owner] for owner in Way), fleets, needs)
 
 
 def _counted(lots: tuple[Lot, ...], what: str) -> str:
@@ -66,7 +67,12 @@ def _counted(lots: tuple[Lot, ...], what: str) -> str:
 
 def hours_of(workload: Workload, catalog: Catalog, owners: Owners) -> tuple[HourCurve, ...]:
     """Return what a held accelerator-hour costs in each way of owning."""
-    return hour_curves(owners.need, catalog, economics_of(workload, catalog))
+    assumptions = economics_of(workload, catalog)
+    curves = []
+    for way in owners.ways:
+        found = hour_curves(owners.needs[way.owner], catalog, assumptions)
+        curves += [curve for curve in found if curve.owner is way.owner]
+    return tuple(curves)
 
 
 def economics_of(workload: Workload, catalog: Catalog) -> Assumptions:

@@ -27,7 +27,7 @@ def recommendation(
 
 def _deployed(row: ConfigurationRow, fleet: Fleet) -> str:
     line = next((line for line in fleet.replicas if line.name.startswith(f"{row.name} @")), None)
-    counts = "" if line is None else f"{min(line.weekday + line.weekend):.0f} to {max(line.weekday):.0f} replicas of "
+    counts = "" if line is None else _replicas(min(line.weekday + line.weekend), max(line.weekday + line.weekend))
     split = f" ({row.prefill_replicas} prefill, {row.decode_replicas} decode)" if row.prefill_replicas else ""
     return (
         f"{counts}{row.model} on {row.accelerator} with tensor parallel {row.tensor_parallel}, {row.precision}, "
@@ -62,3 +62,7 @@ def _owner(workload: Workload, owners: Sequence[Ownership]) -> str:
 
 def _lower(name: str) -> str:
     return name[:1].lower() + name[1:]
+
+
+def _replicas(least: float, most: float) -> str:
+    return f"{most:.0f} replicas of " if least == most else f"{least:.0f} to {most:.0f} replicas of "

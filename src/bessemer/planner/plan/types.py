@@ -9,7 +9,7 @@ import msgspec
 
 from bessemer.planner.economics import HourCurve, Ownership, Swing
 from bessemer.planner.fleet.configurations import Refusal
-from bessemer.planner.fleet.verify import Verdict
+from bessemer.planner.fleet.verify import EndToEnd, Verdict
 from bessemer.planner.performance import NearestPoint
 from bessemer.planner.types import Interval
 from bessemer.planner.workload import Workload
@@ -199,6 +199,8 @@ class Plan(msgspec.Struct, frozen=True):
     configurations: tuple[ConfigurationRow, ...]
     refused: tuple[Refusal, ...]
     fleet: Fleet
+    end_to_end: EndToEnd | None
+    """The whole cascade at the busiest hour, simulated; None without one."""
     ownership: tuple[Ownership, ...]
     """Public cloud, AI factory, own data centre."""
     owned_fleets: dict[str, str]

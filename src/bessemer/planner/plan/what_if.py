@@ -119,15 +119,18 @@ class WhatIf:
         _, columns = cheapest(problem)
         size = {offer.instance: offer for offer in known}
         running: dict[str, np.ndarray] = {}
+        idle: dict[str, float] = {}
+        hours = problem.hours.ravel()
         for instance in dict.fromkeys(column.instance for column in columns):
             here = [column for column in columns if column.instance == instance]
             taken = np.sum([needed_alone(problem, column) * column.accelerators for column in here], axis=0)
             offer = size[instance]
             units = np.ceil(taken / offer.accelerators - 1e-9) * offer.accelerators
             running[offer.accelerator] = running.get(offer.accelerator, 0.0) + units
-        hours = problem.hours.ravel()
+            spare = float(((units - taken) * hours).sum()) / 12
+            idle[offer.accelerator] = idle.get(offer.accelerator, 0.0) + spare
         for need in problem.tuning:
-            accelerator, count = _tuned(need, known, tuple(running))
+            accelerator, count = _tuned(need, known, idle)
             running[accelerator] = running.get(accelerator, np.zeros(hours.size)) + count
         lots = tuple(
             Lot(accelerator, float(count.max()), mean=float((count * hours).sum() / hours.sum()))
@@ -224,10 +227,10 @@ class WhatIf:
         return tuple(made)
 
 
-def _tuned(need: TuningNeed, offers: Sequence[Offer], present: Sequence[str]) -> tuple[str, float]:
-    """Return the accelerator that tuning runs on all month, and how many: one that serves already where it may.
+def _tuned(need: TuningNeed, offers: Sequence[Offer], idle: dict[str, float]) -> tuple[str, float]:
+    """Return the accelerator that tuning runs on, and how many it needs beside the idle ones, which it uses up.
 
-    Raises Infeasible when no machine among the offers may run it.
+    `idle`: accelerator-hours a month of machines that serve. Raises Infeasible when no machine for sale may run it.
     """
     able = [offer for offer in offers if offer.instance in need.hours_per_month]
     if not able:
@@ -235,11 +238,13 @@ def _tuned(need: TuningNeed, offers: Sequence[Offer], present: Sequence[str]) ->
 
     def usd(offer: Offer) -> tuple[bool, float]:
         price = offer.usd_per_hour / offer.accelerators * need.hours_per_month[offer.instance]
-        return offer.accelerator not in present, price
+        return offer.accelerator not in idle, price
 
     best = min(able, key=usd)
-    busy = need.hours_per_month[best.instance] / HOURS_PER_MONTH
-    return best.accelerator, float(np.ceil(busy / best.accelerators) * best.accelerators)
+    hours, free = need.hours_per_month[best.instance], idle.get(best.accelerator, 0.0)
+    idle[best.accelerator] = max(free - hours, 0.0)
+    more = max(hours - free, 0.0) / HOURS_PER_MONTH
+    return best.accelerator, float(np.ceil(more / best.accelerators - 1e-9) * best.accelerators)
 
 
 def _scaled(lengths: Lengths, mean: float) -> Lengths:

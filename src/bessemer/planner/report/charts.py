@@ -181,11 +181,19 @@ def _band(line: Line, x: _Axis, y: _Axis, colour: int) -> str:
     return f'<path class="band" style="fill:var(--c{colour})" d="M{"L".join(over + under[::-1])}Z"/>'
 
 
-def bar_chart(title: str, unit: str, bars: Sequence[Bar], note: str = "", base: float | None = None) -> str:
+def bar_chart(
+    title: str,
+    unit: str,
+    bars: Sequence[Bar],
+    note: str = "",
+    base: float | None = None,
+    *,
+    one_colour: bool = False,
+) -> str:
     """Draw horizontal bars over a common axis; `base` is a vertical line, such as the central case of a tornado."""
     if not bars:
         return f'<p class="note">{escape(title)}: nothing to show.</p>'
-    names, texts, row = 190, 120, 28
+    names, texts, row = 226, 100, 28
     values = [value for bar in bars for value in (bar.start, bar.end)] + ([] if base is None else [base])
     axis = _Axis(
         min(values), max(values) if max(values) > min(values) else min(values) + 1, names, WIDTH - texts, log=False
@@ -196,7 +204,7 @@ def bar_chart(title: str, unit: str, bars: Sequence[Bar], note: str = "", base: 
         start, end = sorted((axis.at(bar.start), axis.at(bar.end)))
         parts.append(f'<text class="label" x="{names - 8}" y="{top + 15}" text-anchor="end">{escape(bar.name)}</text>')
         parts.append(f'<rect x="{start:.1f}" y="{top + 2}" width="{max(end - start, 1.5):.1f}" height="18" rx="3"')
-        parts.append(f' style="fill:var(--c{index % COLOURS if base is None else 0})"/>')
+        parts.append(f' style="fill:var(--c{0 if one_colour or base is not None else index % COLOURS})"/>')
         parts.append(f'<text class="value" x="{end + 6:.1f}" y="{top + 15}">{escape(bar.text)}</text>')
     height = TOP + row * len(bars) + 24
     if base is not None:

@@ -29,7 +29,11 @@ svg text{fill:var(--ink);font:13px system-ui,-apple-system,"Segoe UI",sans-serif
 svg .tick{fill:var(--muted);font-size:12px}svg .label{fill:var(--muted)}
 .grid{stroke:var(--line)}.axis{stroke:var(--muted)}.line{fill:none;stroke-width:2.2;stroke-linejoin:round}
 .dashed{stroke-dasharray:6 5}.band{opacity:.16}.mark{fill:var(--c)}.measured{fill:none;stroke:var(--c);stroke-width:2}
-.compare td{min-width:220px}.on{border-color:var(--good);color:var(--good)}h3{font-size:16px;margin:24px 0 4px}
+.compare td{overflow-wrap:anywhere}.compare{min-width:860px;table-layout:fixed}.compare th:first-child{width:150px}
+.wide td:first-child{min-width:230px}.wide td:last-child{min-width:190px}.wide td{white-space:nowrap}
+.wide td:first-child,.wide td:last-child{white-space:normal}.charts{margin:16px 0}
+.on{border-color:var(--good);color:var(--good)}
+h3{font-size:16px;margin:24px 0 4px}
 ul{margin:8px 0;padding-left:20px;max-width:90ch}li{margin:4px 0}
 .legend{display:flex;flex-wrap:wrap;gap:4px 16px;font-size:14px;color:var(--muted);margin-bottom:6px}
 .key{border-top:3px solid var(--key);display:inline-block;margin-right:6px;vertical-align:middle;width:18px}

@@ -80,8 +80,11 @@ def break_even(plan: Plan) -> str:
     """Draw what a useful accelerator-hour costs by utilisation, in each way of owning, for the plan's horizon."""
     shares = [0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
     years = plan.workload.time.horizon_months / 12
+    possible = {owner.owner for owner in plan.ownership if owner.feasible}
     lines = []
     for curve in plan.hours:
+        if possible and curve.owner not in possible:
+            continue
         nearest = min(range(len(curve.years)), key=lambda i: abs(curve.years[i] - years))
         hourly = curve.usd_per_hour[nearest]
         points = tuple((share * 100, hourly / share) for share in shares)
@@ -103,23 +106,29 @@ _OWNERS = {"cloud": "public cloud", "ai_factory": "AI factory", "own": "own data
 
 def cash(plan: Plan) -> str:
     """Draw the sum of all cash by month with its P10 to P90 band, delays included."""
+    possible = [owner for owner in plan.ownership if owner.feasible and owner.money is not None]
+    shown = possible or [owner for owner in plan.ownership if owner.money is not None]
     lines = []
-    for owner in plan.ownership:
-        money = owner.money
-        if money is None:
-            continue
-        points = tuple((float(month), value) for month, value in enumerate(money.cumulative_p50, 1))
+    for owner in shown:
+        assert owner.money is not None
+        points = tuple((float(month), value) for month, value in enumerate(owner.money.cumulative_p50, 1))
         name = owner.name if owner.feasible else f"{owner.name} (not possible under the rules)"
         lines.append(
-            Line(name, points, tuple(money.cumulative_p10), tuple(money.cumulative_p90), dashed=not owner.feasible)
+            Line(
+                name, points, tuple(owner.money.cumulative_p10), tuple(owner.money.cumulative_p90), dashed=not possible
+            )
         )
+    left_out = [owner.name for owner in plan.ownership if owner not in shown]
+    note = "P50 with P10 to P90 over demand, prices, delay and costs; the service's value comes in once it serves."
+    if left_out:
+        note += f" Not possible under the rules: {', '.join(left_out)}."
     return line_chart(
         Chart(
             "Cumulative cash",
             "months from the decision",
             "USD, sum of all cash so far",
             tuple(lines),
-            "P50 with P10 to P90 over demand, prices, delay and costs; the service's value comes in once it serves.",
+            note,
             from_zero=False,
         )
     )
@@ -174,17 +183,18 @@ def ownership_tornado(plan: Plan) -> str:
                 for one in owner.money.tornado[:8]
             ]
             title = f"What drives the present cost: {owner.name.lower()}"
-            return bar_chart(title, "USD, present cost", bars, "", owner.money.present_cost_usd.value)
+            return bar_chart(title, "USD, present cost", bars, one_colour=True)
     return ""
 
 
 def energy(plan: Plan) -> str:
-    """Draw energy per output token of the listed configurations."""
-    bars = [
-        Bar(f"{row.model} {label(row)}"[:32], 0.0, row.joules_per_output_token, f"{row.joules_per_output_token:.3g} J")
-        for row in plan.configurations
-        if row.joules_per_output_token is not None and row.tensor_parallel
-    ]
-    bars.sort(key=lambda bar: bar.end)
+    """Draw energy per output token: the thriftiest configuration of every model on every accelerator."""
+    best: dict[tuple[str, str], float] = {}
+    for row in plan.configurations:
+        if row.joules_per_output_token is not None:
+            key = (row.model, row.accelerator)
+            best[key] = min(best.get(key, row.joules_per_output_token), row.joules_per_output_token)
+    ordered = sorted(best.items(), key=lambda item: item[1])
+    bars = [Bar(f"{model}, {accelerator}", 0.0, joules, f"{joules:.3g} J") for (model, accelerator), joules in ordered]
     note = "At the meter, at full load: provisioned power x load factor x PUE."
-    return bar_chart("Energy per output token", "J per output token", bars[:12], note)
+    return bar_chart("Energy per output token", "J per output token", bars[:16], note, one_colour=True)
