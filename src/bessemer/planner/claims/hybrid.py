@@ -5,8 +5,8 @@ import math
 import msgspec
 
 from bessemer.planner.catalog import Catalog
-from bessemer.planner.claims.saving import CHAT, LARGE, SECONDS_PER_MONTH, SMALL
-from bessemer.planner.claims.serving import Serving, best_serving
+from bessemer.planner.claims.saving import LARGE, SECONDS_PER_MONTH, SMALL
+from bessemer.planner.claims.serving import CHAT, Serving, best_serving
 from bessemer.planner.claims.types import Claim, Computed, Input, Verdict
 from bessemer.planner.performance import Performance
 from bessemer.planner.types import Instance, Interval, Precision, Price

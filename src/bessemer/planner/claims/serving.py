@@ -1,5 +1,7 @@
 """The most that one accelerator serves within latency limits, by the planner's own prediction."""
 
+import math
+
 import msgspec
 
 from bessemer.core.errors import Infeasible
@@ -8,7 +10,7 @@ from bessemer.planner.models import model_shape
 from bessemer.planner.performance import Performance
 from bessemer.planner.types import Deployment, Engine, Interval, Precision
 
-CONCURRENCIES = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+CONCURRENCIES = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -18,6 +20,12 @@ class Limits(msgspec.Struct, frozen=True):
     osl: float
     ttft_s: float
     tpot_s: float
+
+
+CHAT = Limits(isl=294, osl=293, ttft_s=2.0, tpot_s=0.2)
+"""MLPerf's Llama-2-70B Server: OpenOrca questions, 2 s to the first token, 200 ms for each further one."""
+SUMMARIES = Limits(isl=778, osl=128, ttft_s=2.0, tpot_s=0.1)
+"""MLPerf's Llama-3.1-8B Server: news articles to summarise, 2 s to the first token, 100 ms for each further one."""
 
 
 class Serving(msgspec.Struct, frozen=True):
@@ -39,6 +47,11 @@ class Serving(msgspec.Struct, frozen=True):
         return Interval(one.value / self.tp, one.low / self.tp, one.high / self.tp)
 
 
+def error_of_ratio(first: Interval, second: Interval) -> float:
+    """Return the factor that bounds the ratio of two predictions whose errors are independent."""
+    return math.exp(math.hypot(*(math.log(one.high / one.value) for one in (first, second))))
+
+
 def best_serving(
     catalog: Catalog,
     performance: Performance,
@@ -51,6 +64,8 @@ def best_serving(
     most: int = 8,
 ) -> Serving:
     """Return the deployment with the most output tokens per accelerator within the limits, fewest accelerators first.
+
+    The limits bound means of a closed loop, not the 99th percentile: an upper bound, as MLPerf's tuned results are.
 
     Raises:
         Infeasible: nothing fits, or nothing keeps the limits.
