@@ -56,7 +56,7 @@ def speed_of_g7e(catalog: Catalog, performance: Performance) -> Claim:
             f"At equal engine and precision we predict {ratio:.1f} times ({low:.1f} to {high:.1f}), {ratio4:.1f} with "
             f"FP4 weights on G7e, which L40S cannot run, and {per_dollar:.1f} times the tokens per dollar at FP8. "
             f"Memory bandwidth alone gives {bandwidth:.2f}. MLPerf's {anchor:.1f} compares FP4 with FP8 and two "
-            "engines. MLPerf's runs are the only end-to-end measurements of either GPU: our prediction of G7e in FP4 is "
+            "engines. Its runs are the only end-to-end measurements of either GPU: our prediction of G7e in FP4 is "
             f"{off[1]:.1f} times the measured one, that of G6e {off[0]:.1f} times, so the ratio is rather "
             f"{'too low than too high' if off[0] > off[1] else 'too high than too low'}."
         ),
