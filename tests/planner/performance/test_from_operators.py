@@ -1,0 +1,62 @@
+"""Step times from measured operators: the accelerators on which no engine was ever measured."""
+
+import numpy as np
+import pytest
+
+from bessemer.planner.catalog import load_catalog
+from bessemer.planner.models import model_shape
+from bessemer.planner.performance import Performance
+from bessemer.planner.performance.from_operators import operator_step, step_steady
+from bessemer.planner.types import Deployment, Engine, Precision, StepTime
+
+MODEL = "meta-llama/Llama-3.1-8B"
+
+
+def step(accelerator: str, precision: Precision = Precision.BF16, tp: int = 1) -> StepTime | None:
+    """The step time of one replica of the 8B model."""
+    deployment = Deployment(MODEL, accelerator, Engine.VLLM, None, precision, tp=tp)
+    return operator_step(deployment, model_shape(MODEL), load_catalog().accelerator(accelerator), 128)
+
+
+def test_a_small_batch_reads_the_weights_at_the_bandwidth_that_gemms_reach() -> None:
+    found = step("rtx_pro_6000_server")
+    assert found is not None
+    weights = 15.0e9 / (0.92 * 1.597e12)
+    assert found.decode_s[1] == pytest.approx(weights + 32 * 24.6e-6 + 34e-6, rel=0.01)
+    # 32 layers of 4,096 bytes per token at 90 % of the bandwidth.
+    assert found.kv_token_s == pytest.approx(32 * 4096 / (0.9 * 1.597e12), rel=1e-6)
+    assert 25e-6 < found.prefill_token_s < 40e-6
+    assert (np.diff(found.decode_s) >= 0).all()
+
+
+def test_eight_bits_and_more_accelerators_are_faster() -> None:
+    plain, narrow, wide = step("rtx_pro_6000_server"), step("rtx_pro_6000_server", Precision.FP8), step("l40s")
+    assert plain is not None
+    assert narrow is not None
+    assert wide is not None
+    assert narrow.decode_s[1] < 0.65 * plain.decode_s[1]
+    assert wide.decode_s[1] > 1.5 * plain.decode_s[1]
+
+
+def test_without_tables_there_is_no_step() -> None:
+    assert step("trainium2") is None
+
+
+def test_the_predictor_uses_it_only_where_no_engine_was_measured() -> None:
+    performance, shape, catalog = Performance.load(), model_shape(MODEL), load_catalog()
+    said = {}
+    for name in ("rtx_pro_6000_server", "h100_sxm"):
+        deployment = Deployment(MODEL, name, Engine.VLLM, None, Precision.FP8)
+        prediction = performance.replica(deployment, shape, catalog.accelerator(name))
+        said[name] = any("measured operators" in warning for warning in prediction.warnings)
+    assert said == {"rtx_pro_6000_server": True, "h100_sxm": False}
+
+
+def test_a_lone_client_waits_for_one_prompt_and_a_queue_for_its_turn() -> None:
+    even = StepTime(np.full(9, 0.01), 0.0, 1e-5)
+    first, each = step_steady(even, 1000, 100, 1, 0)
+    assert each == pytest.approx(0.01 + 1000 * 1e-5 / 100)
+    assert first == pytest.approx(0.0156 + 46e-6 * 1000 + 0.01 + 0.01 + each / 2)
+    queued, _ = step_steady(even, 1000, 100, 8, 8)
+    alone, _ = step_steady(even, 1000, 100, 8, 0)
+    assert queued - alone == pytest.approx(100 * step_steady(even, 1000, 100, 8, 0)[1])
