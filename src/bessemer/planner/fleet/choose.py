@@ -83,7 +83,7 @@ def choose(
     found: Sequence[Configuration],
     offers: Sequence[Offer],
     *,
-    time_limit_s: float = 6.0,
+    time_limit_s: float = 4.0,
     seed: int = 0,
     progress: Progress = lambda _: None,
 ) -> Chosen:

@@ -113,16 +113,13 @@ def _purchases(chosen: Chosen, demand: Demand) -> tuple[Purchase, ...]:
 
 
 def _bookings(chosen: Chosen) -> tuple[Booking, ...]:
-    return tuple(
-        Booking(
-            name=need.name,
-            instance=None if need.booked_on is None else need.booked_on[0],
-            term=None if need.booked_on is None else need.booked_on[1],
-            booked_share=chosen.solution.booked.get(need.name, 0.0),
-            usd_per_month=chosen.solution.booked.get(need.name, 0.0) * (need.booked_usd_per_month or 0.0),
-        )
-        for need in chosen.problem.tuning
-    )
+    made = []
+    for need in chosen.problem.tuning:
+        share = chosen.solution.booked.get(need.name, 0.0)
+        instance, term = need.booked_on or (None, None)
+        hours = 0.0 if instance is None else need.hours_per_month[instance] * share
+        made.append(Booking(need.name, instance, term, share, hours, share * (need.booked_usd_per_month or 0.0)))
+    return tuple(made)
 
 
 def _kilowatts(catalog: Catalog, running: dict[str, np.ndarray]) -> np.ndarray | None:

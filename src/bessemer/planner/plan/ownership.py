@@ -17,6 +17,7 @@ from bessemer.planner.economics import (
 )
 from bessemer.planner.economics import Owner as Way
 from bessemer.planner.economics.sides import FACTORY_ARCHITECTURES
+from bessemer.planner.economics.types import HOURS_PER_MONTH
 from bessemer.planner.fleet.choose import Chosen
 from bessemer.planner.fleet.demand import Demand
 from bessemer.planner.fleet.offers import owned_offers
@@ -24,6 +25,9 @@ from bessemer.planner.plan.fleet import running_accelerators, tokens_per_month
 from bessemer.planner.plan.types import Fleet
 from bessemer.planner.plan.what_if import WhatIf
 from bessemer.planner.workload import FleetLimits, Owner, Workload
+
+_SOME = 1e-3
+"""Share of a tuning need below which it is not called booked."""
 
 
 class Owners(msgspec.Struct, frozen=True):
@@ -39,7 +43,7 @@ def owners_of(
     workload: Workload, catalog: Catalog, demand: Demand, chosen: Chosen, fleet: Fleet, what_if: WhatIf
 ) -> Owners:
     """Compare cloud, AI factory and own data centre, each with its own cheapest fleet where it has one."""
-    need = need_of(workload, demand, chosen, fleet)
+    need = need_of(workload, catalog, demand, chosen, fleet)
     assumptions = economics_of(workload, catalog)
     fleets = {owner.value: _counted(need.lots, "; ".join(chosen.solution.served)) for owner in Way}
     needs = dict.fromkeys(Way, need)
@@ -83,7 +87,7 @@ def economics_of(workload: Workload, catalog: Catalog) -> Assumptions:
     return default_assumptions(catalog).pinned(known)
 
 
-def need_of(workload: Workload, demand: Demand, chosen: Chosen, fleet: Fleet) -> Need:
+def need_of(workload: Workload, catalog: Catalog, demand: Demand, chosen: Chosen, fleet: Fleet) -> Need:
     """Return the fleet as lots: the peak and the mean of every accelerator, and what the optimiser pays for it."""
     rented = Owner.CLOUD in workload.sovereignty.ownership
     costs: dict[str, float] = {}
@@ -101,6 +105,8 @@ def need_of(workload: Workload, demand: Demand, chosen: Chosen, fleet: Fleet) ->
         )
         for accelerator, count in running_accelerators(chosen).items()
     )
+    if rented:
+        lots += _booked(catalog, fleet)
     rules = workload.sovereignty
     return Need(
         lots=lots,
@@ -114,6 +120,19 @@ def need_of(workload: Workload, demand: Demand, chosen: Chosen, fleet: Fleet) ->
         terms=tuple(term.value for term in workload.fleet.terms),
         lead_months=workload.time.lead_time_months,
     )
+
+
+def _booked(catalog: Catalog, fleet: Fleet) -> tuple[Lot, ...]:
+    """Return tuning runs that are booked by themselves: one unit for some hours a month."""
+    booked = []
+    for one in fleet.bookings:
+        if one.instance is not None and one.booked_share > _SOME:
+            instance = catalog.instance(one.instance)
+            hours = one.accelerator_hours_per_month
+            mean = hours / HOURS_PER_MONTH
+            count = max(float(instance.count), mean)
+            booked.append(Lot(instance.accelerator, count, mean, one.instance, one.usd_per_month))
+    return tuple(booked)
 
 
 def _growth_after(workload: Workload) -> float:

@@ -65,4 +65,5 @@ def _lower(name: str) -> str:
 
 
 def _replicas(least: float, most: float) -> str:
-    return f"{most:.0f} replicas of " if least == most else f"{least:.0f} to {most:.0f} replicas of "
+    many = "replica" if most == 1 else "replicas"
+    return f"{most:.0f} {many} of " if least == most else f"{least:.0f} to {most:.0f} {many} of "

@@ -102,6 +102,8 @@ class Booking(msgspec.Struct, frozen=True):
     term: str | None
     booked_share: float
     """Of its hours; the rest runs on idle accelerators of the fleet."""
+    accelerator_hours_per_month: float
+    """Booked, of the booked instance's accelerators."""
     usd_per_month: float
 
 
