@@ -16,9 +16,9 @@ from bessemer.planner.fleet.types import Column, FleetProblem, Offer
 _MOST = 4096
 
 
-def ranked(problem: FleetProblem) -> list[tuple[Column, ...]]:
-    """Return combinations of one column per model, cheapest first."""
-    return [chosen for _, chosen in sorted(_priced(problem), key=lambda pair: pair[0])]
+def ranked(problem: FleetProblem) -> list[tuple[float, tuple[Column, ...]]]:
+    """Return combinations of one column per model with their USD a year without tuning, cheapest first."""
+    return sorted(_priced(problem), key=lambda pair: pair[0])
 
 
 def cheapest(problem: FleetProblem) -> tuple[float, tuple[Column, ...]]:

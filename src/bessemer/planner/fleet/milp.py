@@ -18,6 +18,8 @@ _REPRESENTATIVES = 3
 _ACCEPTED_GAP = 0.01
 _SHORTLIST = 3
 """Combinations that are solved exactly."""
+_HOPELESS = 1.1
+"""A combination estimated so much above the best solution is not solved."""
 
 
 def solve_fleet(problem: FleetProblem, *, time_limit_s: float = 20.0) -> FleetSolution:
@@ -35,8 +37,9 @@ def _cheapest(problem: FleetProblem, time_limit_s: float) -> FleetSolution | Non
     if problem.configurations > 1:
         return _solve(problem, time_limit_s)
     best: FleetSolution | None = None
-    combinations = ranked(problem)
-    for chosen in combinations[:_SHORTLIST]:
+    for estimate, chosen in ranked(problem)[:_SHORTLIST]:
+        if best is not None and estimate > _HOPELESS * best.usd_per_year:
+            break
         held = {column.instance for column in chosen} | {
             name for need in problem.tuning for name in need.hours_per_month
         }
