@@ -169,7 +169,7 @@ class _Fleet:
         return tuple(
             Input(
                 f"{model} on {instance}",
-                found.replica_tokens_s.value,
+                round(found.replica_tokens_s.value),
                 f"tokens/s on {found.tp} accelerators",
                 "our prediction, FP8, vLLM",
             )

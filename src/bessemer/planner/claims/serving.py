@@ -7,7 +7,7 @@ import msgspec
 from bessemer.core.errors import Infeasible
 from bessemer.planner.catalog import Catalog
 from bessemer.planner.models import model_shape
-from bessemer.planner.performance import Performance
+from bessemer.planner.performance import Performance, Prediction
 from bessemer.planner.types import Deployment, Engine, Interval, Precision
 
 CONCURRENCIES = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
@@ -82,15 +82,28 @@ def best_serving(
         except Infeasible as error:
             refused = error.message
             continue
-        for concurrency in CONCURRENCIES:
-            steady = performance.steady(prediction, limits.isl, limits.osl, concurrency)
-            if steady.tpot_s.value > limits.tpot_s or steady.ttft_s.value > limits.ttft_s:
-                continue
-            found = Serving(
-                model, hardware.name, precision, tp, concurrency, steady.output_tokens_s, prediction.engine_version
-            )
-            if best is None or found.tokens_s.value > best.tokens_s.value * 1.001:
-                best = found
+        found = _busiest(performance, prediction, limits)
+        if found is not None and (best is None or found.tokens_s.value > best.tokens_s.value):
+            best = found
+        elif best is not None:
+            break  # splitting further only adds communication
     if best is None:
         raise Infeasible(refused or f"{model} on {hardware.name} keeps no limit of {limits}")
     return best
+
+
+def _busiest(performance: Performance, prediction: Prediction, limits: Limits) -> Serving | None:
+    """Return the highest concurrency that keeps the limits, by bisection: both times rise with it."""
+    found: tuple[int, Interval] | None = None
+    low, high = 0, len(CONCURRENCIES)
+    while low < high:
+        middle = (low + high) // 2
+        steady = performance.steady(prediction, limits.isl, limits.osl, CONCURRENCIES[middle])
+        if steady.tpot_s.value <= limits.tpot_s and steady.ttft_s.value <= limits.ttft_s:
+            found, low = (CONCURRENCIES[middle], steady.output_tokens_s), middle + 1
+        else:
+            high = middle
+    if found is None:
+        return None
+    of = prediction.deployment
+    return Serving(of.model, of.accelerator, of.precision, of.tp, *found, prediction.engine_version)
