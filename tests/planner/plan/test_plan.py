@@ -123,6 +123,7 @@ def test_the_same_question_has_the_same_answer(plan: Plan, catalog: Catalog) -> 
         (('"h100_sxm", "b200_sxm"', '"a100"\n]\ninstances = ["p5.48xlarge"'), Infeasible, "allow more"),
         (("[fleet]", '[sovereignty]\nregions = ["mars-"]\n[fleet]'), Infeasible, "sovereignty.regions"),
         (('"llama-3.1-8b"', '"llama-9-8b"'), Infeasible, "known models close"),
+        (("[cascade]", "config = { num_hidden_layers = 2 }\n[cascade]"), ConfigError, "hidden_size"),
         (("[fleet]", "[fleet]\nquota = { nothing = 1 }"), ConfigError, "catalogue"),
     ],
 )  # fmt: skip
@@ -138,6 +139,15 @@ def test_data_that_may_not_leave_are_served_by_owned_machines(catalog: Catalog) 
     plan = make_plan(parse_workload(text), catalog)
     assert {one.term for one in plan.fleet.purchases} == {"own"}
     assert [one.feasible for one in plan.ownership] == [False, False, True]
+
+
+def test_batch_work_alone_needs_no_spares(catalog: Catalog) -> None:
+    text = SMALL.split("[[models]]")[0].replace("batch_share = 0.2", "batch_share = 1.0")
+    text += '[[models]]\nname = "llama-3.1-8b"\n[fleet]\naccelerators = ["h100_sxm"]\n'
+    plan = make_plan(parse_workload(text), catalog)
+    line = plan.fleet.replicas[0]
+    assert max(line.weekday) >= 1
+    assert min(line.weekday) == 0
 
 
 def test_a_cautious_plan_runs_no_fewer_replicas(plan: Plan, catalog: Catalog) -> None:

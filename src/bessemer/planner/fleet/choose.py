@@ -58,7 +58,7 @@ def problem_of(
     tuning = tuning_needs(workload, catalog, offers)
     held = {column.instance for column in chosen}
     held |= {need.booked_on[0] for need in tuning if need.booked_on is not None}
-    margin = 1 + workload.fleet.service_level * workload.traffic.variation
+    margin = margin_of(workload)
     budget = workload.money.budget_per_month
     problem = FleetProblem(
         hours=demand.hours,
@@ -74,6 +74,11 @@ def problem_of(
         quota=workload.fleet.quota,
     )
     return problem, behind
+
+
+def margin_of(workload: Workload) -> float:
+    """Return the load that the fleet covers over the mean of the same hour."""
+    return 1 + workload.fleet.service_level * workload.traffic.variation
 
 
 def choose(

@@ -30,7 +30,7 @@ def cheapest(problem: FleetProblem) -> tuple[float, tuple[Column, ...]]:
 def _priced(problem: FleetProblem) -> list[tuple[float, tuple[Column, ...]]]:
     choices = [[column for column in problem.columns if column.model == model] for model in problem.interactive]
     hours = problem.hours.ravel()
-    needs = {column.name: _replicas(problem, column) * column.accelerators for column in problem.columns}
+    needs = {column.name: running_replicas(problem, column) * column.accelerators for column in problem.columns}
     priced = []
     for chosen in itertools.islice(itertools.product(*choices), _MOST):
         usd = 0.0
@@ -42,7 +42,8 @@ def _priced(problem: FleetProblem) -> list[tuple[float, tuple[Column, ...]]]:
     return priced
 
 
-def _replicas(problem: FleetProblem, column: Column) -> np.ndarray:
+def running_replicas(problem: FleetProblem, column: Column) -> np.ndarray:
+    """Return replicas per bucket [buckets] of a column alone, the day's mean batch work beside it."""
     wanted = problem.interactive[column.model]
     daily = np.broadcast_to(problem.batch[column.model].mean(axis=2, keepdims=True), wanted.shape)
     together: np.ndarray = np.ceil(wanted / column.rate + daily / column.batch_rate - 1e-9).ravel()

@@ -10,7 +10,7 @@ from statistics import NormalDist
 import msgspec
 import numpy as np
 
-from bessemer.core.errors import BessemerError, Infeasible
+from bessemer.core.errors import BessemerError, ConfigError, Infeasible
 from bessemer.planner.catalog import Catalog
 from bessemer.planner.fleet.mean_field import Lengths, States, at_load, load_below, prompt_seconds, states
 from bessemer.planner.models import model_shape, shape_from_config
@@ -95,8 +95,17 @@ def demanded(workload: Workload, model: str) -> Demanded:
 
 
 def shape_of(use: ModelUse) -> ModelShape:
-    """Return the shape of a workload's model. Raises Infeasible for an unknown name."""
-    return shape_from_config(use.config, use.name) if use.config is not None else model_shape(use.name)
+    """Return the shape of a workload's model. Raises Infeasible for an unknown name, ConfigError for a wrong config."""
+    if use.config is None:
+        return model_shape(use.name)
+    try:
+        return shape_from_config(use.config, use.name)
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        what = f"lacks {error}" if isinstance(error, KeyError) else f"is wrong ({error})"
+        raise ConfigError(
+            f"models: the config of {use.name!r} {what}; give the values of its Hugging Face config.json.",
+            param="models.config",
+        ) from None
 
 
 def predictions(

@@ -317,7 +317,7 @@ class Program:
             block: np.ndarray = values[index].reshape(self.shape)
             return block
 
-        replicas = {name: np.ceil(at(index) - 1e-6) for name, index in self.u.items() if at(index).max() > 1e-6}
+        replicas = {name: np.ceil(at(index) - 1e-6) + 0.0 for name, index in self.u.items() if at(index).max() > 1e-6}
         tuning = {name: sum((at(block) for block in blocks), np.zeros(self.shape)) for name, blocks in self.k.items()}
         committed, hourly = self._paid(values, replicas, tuning)
         total = 0.0
@@ -360,7 +360,7 @@ class Program:
             if offer.committed:
                 committed[key] = round(float(values[self.units[key][0]]))
             else:
-                hourly[key] = np.ceil(values[self.units[key]].reshape(self.shape) - 1e-6)
+                hourly[key] = np.ceil(values[self.units[key]].reshape(self.shape) - 1e-6) + 0.0
         for instance in {offer.instance: None for offer in self.problem.offers}:
             taken = np.asarray(tuning.get(instance, np.zeros(self.shape)))
             for column in self.problem.columns:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from bessemer.planner.catalog import Catalog
 from bessemer.planner.economics import Ownership
-from bessemer.planner.fleet.choose import Chosen
+from bessemer.planner.fleet.choose import Chosen, margin_of
 from bessemer.planner.fleet.configurations import CHUNK_TOKENS, MAX_BATCH
 from bessemer.planner.fleet.verify import EndToEnd
 from bessemer.planner.models import model_shape
@@ -24,7 +24,7 @@ def assumptions_of(
     made = [
         Assumed(
             "service level",
-            f"the fleet covers {1 + workload.fleet.service_level * traffic.variation:.3g} times the mean of every hour",
+            f"the fleet covers {margin_of(workload):.3g} times the mean of every hour",
             "fleet.service_level x traffic.variation",
         ),
         Assumed("spares", f"{workload.fleet.spares} replicas of every configuration", "fleet.spares"),

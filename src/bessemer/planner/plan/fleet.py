@@ -3,7 +3,7 @@
 import numpy as np
 
 from bessemer.planner.catalog import Catalog
-from bessemer.planner.fleet.choose import Chosen
+from bessemer.planner.fleet.choose import Chosen, margin_of
 from bessemer.planner.fleet.demand import Demand
 from bessemer.planner.fleet.offers import OWN_TERM
 from bessemer.planner.fleet.types import Offer
@@ -34,7 +34,7 @@ def fleet_of(workload: Workload, catalog: Catalog, demand: Demand, chosen: Chose
         usd_per_thousand_requests=usd / (requests * _growth(workload)) * 1e3,
         peak_accelerators=float(total.max()),
         mean_accelerators=float((total * hours).sum() / hours.sum()),
-        load_share=_load_share(chosen, demand),
+        load_share=_load_share(workload, chosen, demand),
         kwh_per_month=kwh,
         peak_kw=None if kilowatts is None else float(kilowatts.max()),
         joules_per_output_token=None if kwh is None else kwh * 3.6e6 / tokens_out,
@@ -142,14 +142,14 @@ def kilowatts_per_accelerator(catalog: Catalog, accelerator: str) -> float | Non
     return system.rack_kw.value / system.count * catalog.figure("power.load_factor").value * pue
 
 
-def _load_share(chosen: Chosen, demand: Demand) -> float:
+def _load_share(workload: Workload, chosen: Chosen, demand: Demand) -> float:
     """Return the share of the running replicas' planned capacity that requests use, over the year."""
     capacity = used = 0.0
-    margin_of = {column.name: column for column in chosen.problem.columns}
+    margin = margin_of(workload)
     for name, replicas in chosen.solution.replicas.items():
-        column = margin_of[name]
+        column = chosen.column(name)
         capacity += float((replicas * demand.hours).sum())
-        used += float((chosen.solution.served.get(name, np.zeros(1)) / column.rate * demand.hours).sum())
+        used += float((chosen.solution.served.get(name, np.zeros(1)) / margin / column.rate * demand.hours).sum())
         used += float((chosen.solution.batch_served.get(name, np.zeros(1)) / column.batch_rate * demand.hours).sum())
     return used / capacity if capacity else 0.0
 

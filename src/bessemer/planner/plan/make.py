@@ -63,7 +63,7 @@ def make_plan(
     owners = owned.ways
     whole = _end_to_end(workload, chosen)
     rows = configuration_rows(workload, catalog, performance, chosen, found, offers)
-    spread = chosen.behind[next(iter(chosen.solution.served))].prediction.spread
+    spread = chosen.behind[next(iter(chosen.solution.replicas))].prediction.spread
     return Plan(
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         workload=workload,

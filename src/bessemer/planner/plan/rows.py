@@ -29,7 +29,7 @@ def configuration_rows(
 ) -> tuple[ConfigurationRow, ...]:
     """Return the rows: by model, the chosen first, then by price of a token."""
     final = {one.name: one for one in found} | {one.name: one for one in chosen.behind.values()}
-    used = {chosen.behind[name].name for name in (*chosen.solution.served, *chosen.solution.batch_served)}
+    used = {chosen.behind[name].name for name in chosen.solution.replicas}
     priced = [(one, *_price(workload, one, offers)) for one in final.values()]
     priced.sort(key=lambda row: (row[0].name not in used, row[1]))
     counts: dict[tuple[str, str], int] = {}

@@ -14,10 +14,9 @@ from bessemer.planner.catalog import Catalog
 from bessemer.planner.economics import Lot, Swing
 from bessemer.planner.economics.types import HOURS_PER_MONTH
 from bessemer.planner.fleet.choose import Chosen, problem_of
-from bessemer.planner.fleet.combinations import cheapest
+from bessemer.planner.fleet.combinations import cheapest, running_replicas
 from bessemer.planner.fleet.configurations import Configuration, configurations
 from bessemer.planner.fleet.demand import demand_of
-from bessemer.planner.fleet.program import needed_alone
 from bessemer.planner.fleet.types import Column, Offer, TuningNeed
 from bessemer.planner.performance import Prediction
 from bessemer.planner.plan.types import Change, Step, VolumePoint
@@ -63,7 +62,7 @@ class WhatIf:
         self.base = self.estimate()
         self._scale = chosen.solution.usd_per_year / 12 / self.base.usd_per_month
         self.base = self.estimate()
-        self._used = {chosen.behind[name].deployment.accelerator for name in chosen.solution.served}
+        self._used = {chosen.behind[name].deployment.accelerator for name in chosen.solution.replicas}
 
     def estimate(
         self,
@@ -123,7 +122,7 @@ class WhatIf:
         hours = problem.hours.ravel()
         for instance in dict.fromkeys(column.instance for column in columns):
             here = [column for column in columns if column.instance == instance]
-            taken = np.sum([needed_alone(problem, column) * column.accelerators for column in here], axis=0)
+            taken = np.sum([running_replicas(problem, column) * column.accelerators for column in here], axis=0)
             offer = size[instance]
             units = np.ceil(taken / offer.accelerators - 1e-9) * offer.accelerators
             running[offer.accelerator] = running.get(offer.accelerator, 0.0) + units

@@ -14,7 +14,7 @@ from msgspec import Meta
 from bessemer.core.types import Frozen
 from bessemer.planner.types import Engine, Precision
 
-Positive = Annotated[float, Meta(gt=0)]
+Positive = Annotated[float, Meta(gt=0, le=1e15)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
 
@@ -59,7 +59,7 @@ class Lengths(Frozen, frozen=True):
 class Traffic(Frozen, frozen=True):
     """How many requests come when, and how long they are."""
 
-    requests_per_month: Positive
+    requests_per_month: Annotated[float, Meta(ge=1, le=1e13)]
     prompt_tokens: Lengths
     output_tokens: Lengths
     growth_per_month: Annotated[float, Meta(gt=-0.5, le=1)] = 0.0
