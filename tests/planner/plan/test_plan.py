@@ -16,7 +16,20 @@ from bessemer.planner.fleet.demand import demand_of
 from bessemer.planner.fleet.verify import verify
 from bessemer.planner.performance import Performance
 from bessemer.planner.plan import Basis, Plan, make_plan, plan_json
-from bessemer.planner.workload import parse_workload, read_workload
+from bessemer.planner.workload import (
+    Cascade,
+    FleetLimits,
+    Limits,
+    ModelUse,
+    Money,
+    Sovereignty,
+    Time,
+    Traffic,
+    Tuning,
+    Workload,
+    parse_workload,
+    read_workload,
+)
 
 PLANS = Path(__file__).parents[3] / "plans"
 
@@ -50,6 +63,14 @@ def test_every_chosen_configuration_was_simulated_within_the_limits(plan: Plan) 
         assert row.basis in set(Basis)
         assert (row.basis is Basis.EXTRAPOLATED) == bool(row.basis_note)
         assert row.tpot_s.low <= row.tpot_s.value <= row.tpot_s.high
+
+
+def test_the_whole_cascade_is_simulated_at_the_busiest_hour(plan: Plan) -> None:
+    whole = plan.end_to_end
+    assert whole is not None
+    assert whole.escalated == pytest.approx(0.2, abs=0.03)
+    assert whole.escalated_ttft_p50_s > whole.ttft_p50_s
+    assert whole.latency_p95_s >= whole.latency_p50_s
 
 
 def test_running_replicas_carry_the_busiest_hour(plan: Plan) -> None:
@@ -179,3 +200,24 @@ def test_ready_plans_are_valid(path: Path, catalog: Catalog) -> None:
 def test_there_is_a_ready_plan_for_each_situation() -> None:
     names = {path.stem for path in PLANS.glob("*.toml")}
     assert names == {"pilots", "production", "differentiated", "regulated", "industrial"}
+
+
+def test_the_lines_of_the_documentation_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = PLANS.parent
+    page = root.joinpath("docs", "planner.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(root)
+    exec(code, {})
+    assert capsys.readouterr().out.startswith("Run ")
+
+
+def test_the_documentation_names_every_field_of_a_workload() -> None:
+    page = PLANS.parent.joinpath("docs", "planner.md").read_text()
+    sections = msgspec.structs.fields(Workload)
+    names = [field.name for field in sections]
+    for kind in (Traffic, ModelUse, Cascade, Limits, Tuning, Sovereignty, Money, Time, FleetLimits):
+        names += [field.name for field in msgspec.structs.fields(kind)]
+    for name in names:
+        assert f"`{name}`" in page or f"[{name}]" in page, name

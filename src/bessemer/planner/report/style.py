@@ -9,7 +9,7 @@ STYLE: Final = """
 --good:#4cc38a;--bad:#ff8a80;--c0:#6ea8f0;--c1:#f39a5e;--c2:#54c594;--c3:#bf94ea;--c4:#e0bd4a;--c5:#a3abb8;--c6:#ff8a80}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
-main{max-width:1080px;margin:0 auto;padding:32px 24px 64px}
+main{max-width:1320px;margin:0 auto;padding:32px 24px 64px}
 h1{font-size:28px;line-height:1.25;margin:0 0 4px}h2{font-size:19px;margin:40px 0 12px}
 p{margin:8px 0;max-width:76ch}.muted,.note{color:var(--muted)}.note{font-size:14px;margin:4px 0 0}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:16px;margin:24px 0}
