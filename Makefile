@@ -37,8 +37,9 @@ bench-flywheel: $(VENV)/.installed
 bench-engine: $(VENV)/.installed
 	$(BIN)/python bench/engine.py
 
+# VIDUR=checkout VIDUR_PYTHON=its-python also times microsoft/vidur on the same trace.
 bench-planner: $(VENV)/.installed
-	$(BIN)/python bench/planner.py
+	$(BIN)/python bench/planner.py $(if $(VIDUR),--vidur $(VIDUR) --vidur-python $(VIDUR_PYTHON))
 
 clean:
 	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache .hypothesis
