@@ -129,7 +129,8 @@ def unpack_adapter(blobs: Blobs, sha256: str, folder: Path) -> Path:
     scratch = Path(tempfile.mkdtemp(prefix=".unpack-", dir=folder))
     try:
         with tarfile.open(archive) as tar:
-            tar.extractall(scratch, filter="data")
+            for member in tar:
+                _unpack_file(tar, member, scratch)
         with contextlib.suppress(FileExistsError, OSError):
             scratch.rename(target)
     except (tarfile.TarError, EOFError) as error:
@@ -139,6 +140,18 @@ def unpack_adapter(blobs: Blobs, sha256: str, folder: Path) -> Path:
     if not target.exists():
         raise ProviderError(f"The adapter {sha256[:12]} cannot be stored in {str(folder)!r}.", retryable=False)
     return target
+
+
+def _unpack_file(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """Write one member. Anything but a plain file directly in the archive is refused.
+
+    `extractall(filter="data")` would do, but Python 3.11 has it from 3.11.4 on only.
+    """
+    content = tar.extractfile(member) if member.isfile() and Path(member.name).name == member.name else None
+    if content is None:
+        raise tarfile.TarError(f"the member {member.name!r} is not a plain file")
+    with (folder / member.name).open("wb") as target:
+        shutil.copyfileobj(content, target)
 
 
 def _path(model: Model) -> Path:
