@@ -290,10 +290,8 @@ def _spec(services: Services, plan: Preparation, rows: int) -> TuneSpec:
     if plan.adapter_sha256 is not None:
         adapter = str(unpack_adapter(services.blobs, plan.adapter_sha256, services.jobs_dir.parent / "adapters"))
     hyper = plan.hyperparameters
-    defaults = TuneSpec(base=str(model.path), method="supervised")
     multiplier = 1.0 if hyper.learning_rate_multiplier == "auto" else float(hyper.learning_rate_multiplier)
     epochs = _epochs(plan) if hyper.n_epochs == "auto" else float(hyper.n_epochs)
-    batch_size = min(rows, defaults.batch_size if hyper.batch_size == "auto" else int(hyper.batch_size))
     spec = TuneSpec(
         base=str(model.path),
         method="supervised" if plan.algorithm == "sft" else plan.algorithm,
@@ -302,18 +300,23 @@ def _spec(services: Services, plan: Preparation, rows: int) -> TuneSpec:
         rank=plan.options.rank,
         adapter=adapter,
         epochs=epochs,
-        batch_size=batch_size,
+        batch_size=None if hyper.batch_size == "auto" else int(hyper.batch_size),
         seed=plan.seed,
         samples_per_prompt=_samples(plan.options.samples_per_prompt, hyper),
         max_tokens=plan.max_tokens,
         response_schema=plan.response_schema,
         grammar=plan.grammar,
         field_threshold=None if plan.options.field_threshold == "auto" else plan.options.field_threshold,
-        evaluations=_evaluations(hyper, math.ceil(rows * epochs / batch_size), defaults.evaluations),
         max_seconds=plan.options.max_seconds,
         threads=services.threads,
     )
-    return msgspec.structs.replace(spec, learning_rate=spec.peak_learning_rate * multiplier)
+    batch_size = min(rows, spec.prompts_per_step)
+    return msgspec.structs.replace(
+        spec,
+        batch_size=batch_size,
+        learning_rate=spec.peak_learning_rate * multiplier,
+        evaluations=_evaluations(hyper, math.ceil(rows * epochs / batch_size), spec.evaluations),
+    )
 
 
 def _epochs(plan: Preparation) -> float:

@@ -32,8 +32,9 @@ class TuneSpec(Frozen, frozen=True):
     """Share of the solved rows that an epoch takes up again; 1: all. A row is solved when its best answer had at least
     `solved_at` of the probability the last time it was seen."""
     solved_at: float = 0.98
-    batch_size: int = 8
-    """Prompts per optimizer step."""
+    batch_size: int | None = None
+    """Prompts per optimizer step; None: 16 for exact, which learns from one decision of each, 8 for supervised and
+    grpo, which learn from every token of an answer (`prompts_per_step`)."""
     learning_rate: float | None = None
     """Peak; None: 1e-3 for supervised and exact, 2e-4 for grpo (`peak_learning_rate`)."""
     warmup: float = 0.05
@@ -67,6 +68,11 @@ class TuneSpec(Frozen, frozen=True):
     max_unscorable: float = 0.5
     """A step with a larger share of unscorable answers stops the run."""
     threads: int | None = None
+
+    @property
+    def prompts_per_step(self) -> int:
+        """Prompts of an optimizer step."""
+        return self.batch_size or (16 if self.method == "exact" else 8)
 
     @property
     def peak_learning_rate(self) -> float:

@@ -83,7 +83,7 @@ class Tuner:
         self._progress = _Progress()
         self._saved_at = time.monotonic()
         self.best: Validation | None = None
-        self.total_steps = max(1, -(-round(spec.epochs * len(train)) // spec.batch_size))
+        self.total_steps = max(1, -(-round(spec.epochs * len(train)) // spec.prompts_per_step))
         self._order = self._shuffled()
         self._good = self._state()
         if self._state_path.exists():
@@ -174,10 +174,10 @@ class Tuner:
         """Rows of the next step. Epochs follow each other without a gap; each leaves out most of what is solved."""
         progress = self._progress
         rows: list[int] = []
-        while len(rows) < self.spec.batch_size and progress.epoch < self.spec.epochs:
+        while len(rows) < self.spec.prompts_per_step and progress.epoch < self.spec.epochs:
             stop = self._epoch_end()
             taken = self._order[
-                progress.cursor : min(stop, progress.cursor + self.spec.batch_size - len(rows))
+                progress.cursor : min(stop, progress.cursor + self.spec.prompts_per_step - len(rows))
             ].tolist()
             rows += taken
             progress.cursor += len(taken)
