@@ -1,7 +1,8 @@
 """The catalog: what may be asked for, in memory. The file gives models and prices, the database versions and routes.
 
-Reads never touch the database. Changes are written first, then seen here at once, and by other processes as soon as
-they compare revisions (`refresh`, or `watch` in the background). A route in the database wins over the file's.
+Reads do not touch the database, but for a name that is not known: it may be new. Changes are written first, then seen
+here at once, and by other processes as soon as they compare revisions (`refresh`, or `watch` in the background). A
+route in the database wins over the file's.
 """
 
 import logging
@@ -25,6 +26,8 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 CHAMPION = "champion"
+_MISS_REFRESH_S = 0.05
+"""How often unknown names may make the catalog compare revisions."""
 
 
 class Resolved(NamedTuple):
@@ -60,6 +63,7 @@ class Catalog:
             if version.id not in known:
                 versions.insert(database, msgspec.structs.replace(version, created_at=time.time()))
         self._view = self._load()
+        self._missed_at = float("-inf")
         self._stop = threading.Event()
         self._watcher: threading.Thread | None = None
 
@@ -101,6 +105,8 @@ class Catalog:
     def version(self, version_id: str) -> ModelVersion:
         """Return a version by id. Raises NotFound that names the model's known ones."""
         found = self._view.versions.get(version_id)
+        if found is None and self._looked_again():
+            found = self._view.versions.get(version_id)
         if found is None:
             raise self._unknown(version_id)
         return found
@@ -119,17 +125,9 @@ class Catalog:
         A model alone is its base version; for a model that exists only as tuned versions, its champion, else its newest
         version. Raises NotFound that names what is known.
         """
-        view = self._view
-        if target.startswith("ft:"):
-            digits = "@" + target.rpartition(":")[2]
-            version = next((row for name, row in view.versions.items() if name.endswith(digits)), None)
-        elif "@" in target:
-            version = view.versions.get(target)
-        elif ":" in target:
-            alias = view.aliases.get(target)
-            version = view.versions.get(alias.version) if alias else None
-        else:
-            version = self._named(view, target)
+        version = self._meant(target)
+        if version is None and self._looked_again():
+            version = self._meant(target)
         if version is None:
             raise self._unknown(target)
         model = self._base_model(version)
@@ -277,6 +275,33 @@ class Catalog:
         return _View(
             revision=revision, versions=found, aliases=aliases, routes=put, config_sha256=content_hash(deciding)
         )
+
+    def _looked_again(self) -> bool:
+        """Return whether the database holds something new: the worker may have made a version a moment ago.
+
+        Asked at most every `_MISS_REFRESH_S`, so that wrong names cost nothing. Nothing is new while the database is
+        down.
+        """
+        now = time.monotonic()
+        if now - self._missed_at < _MISS_REFRESH_S:
+            return False
+        self._missed_at = now
+        try:
+            return self.refresh()
+        except StoreError:
+            return False
+
+    def _meant(self, target: str) -> ModelVersion | None:
+        view = self._view
+        if target.startswith("ft:"):
+            digits = "@" + target.rpartition(":")[2]
+            return next((row for name, row in view.versions.items() if name.endswith(digits)), None)
+        if "@" in target:
+            return view.versions.get(target)
+        if ":" in target:
+            alias = view.aliases.get(target)
+            return view.versions.get(alias.version) if alias else None
+        return self._named(view, target)
 
     def _named(self, view: _View, model: str) -> ModelVersion | None:
         base = self._config.base_versions.get(model)
