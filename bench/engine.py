@@ -14,7 +14,6 @@ import argparse
 import datetime
 import json
 import os
-import platform
 import random
 import subprocess
 import sys
@@ -39,6 +38,7 @@ from bessemer.engine.weights import Weights
 from bessemer.registry.weights import SMOLLM2, ensure
 from bessemer.tuning.packing import Tree
 from bessemer.tuning.trainer import Adam, Scored, Trainer
+from provenance import commit, processor
 
 WORDS = (
     "steel furnace price offer kettle model year 500 ml black wireless edition pack of two bundle adapter 12 V the a "
@@ -382,22 +382,6 @@ def reference(weights: Weights) -> LlamaForCausalLM:
         state |= {f"model.layers.{i}.{name}.weight": tensor for name, tensor in parts.items()}
     made.load_state_dict(state, strict=False)
     return made.eval()
-
-
-def commit() -> str:
-    """Return the commit of the working tree, marked when it differs from it."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
-
-
-def processor() -> str:
-    """Return the processor's name and number of cores."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or 'unknown processor'}, {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":

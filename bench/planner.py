@@ -13,7 +13,6 @@ import argparse
 import datetime
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
 from planner_parts import prediction, replay, simulator  # noqa: E402 threads are set first
+from provenance import commit, processor  # noqa: E402
 
 Section = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,22 +75,6 @@ def plan_seconds() -> Section:
         return {"plan_seconds": None}
     own = after.children_user - used.children_user + after.children_system - used.children_system
     return {"plan_seconds": round(seconds, 1), "plan_cpu_seconds": round(own, 1)}
-
-
-def commit() -> str:
-    """Return the commit of the working tree, marked when it differs from it."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
-
-
-def processor() -> str:
-    """Return the processor's name and number of cores."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or 'unknown processor'}, {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":
