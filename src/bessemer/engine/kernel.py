@@ -4,17 +4,12 @@ Without a compiler, or on another device, `load_kernel` returns None and attenti
 """
 
 import ctypes
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
+from bessemer.core.native import compiled
 from bessemer.engine.cache import BLOCK
 from bessemer.engine.weights import ModelConfig
 
@@ -27,8 +22,6 @@ _FLAGS = (
     "-fassociative-math",
     "-ffinite-math-only",
     "-fopenmp",
-    "-shared",
-    "-fPIC",
 )
 
 
@@ -74,37 +67,5 @@ def load_kernel(config: ModelConfig, dtype: torch.dtype, device: torch.device) -
 
 
 def compiled_library(source: Path, defines: Sequence[str]) -> Path | None:
-    """Return a C source file compiled for this machine; None without a compiler, or when it failed."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        return None
-    key = hashlib.sha256(repr((source.read_bytes(), _FLAGS, defines, compiler, _processor())).encode()).hexdigest()[:16]
-    library = _cache_folder() / f"{source.stem}-{key}.so"
-    if not library.exists() and not _compile([compiler, *_FLAGS, *defines, str(source), "-lm"], library):
-        return None
-    return library
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bessemer"
-
-
-def _processor() -> str:
-    """Name what -march=native depends on: a cache folder may be shared by different machines."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        return next((line for line in info.read_text().splitlines() if line.startswith(("flags", "Features"))), "")
-    return platform.machine() + platform.processor()
-
-
-def _compile(command: list[str], library: Path) -> bool:
-    """Compile beside the target and move it there, so that processes that start together do not see half a file."""
-    try:
-        library.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-            made = Path(folder) / "attention.so"
-            subprocess.run([*command, "-o", str(made)], check=True, capture_output=True, timeout=120)  # noqa: S603 fixed arguments
-            made.replace(library)
-    except (OSError, subprocess.SubprocessError):
-        return False
-    return True
+    """Return a kernel's C source compiled for this machine; None without a compiler, or when it failed."""
+    return compiled(source, [*_FLAGS, *defines])

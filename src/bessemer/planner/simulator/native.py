@@ -4,11 +4,6 @@ Without a compiler `load` returns None and the caller goes step by step, with th
 """
 
 import ctypes
-import hashlib
-import os
-import shutil
-import subprocess
-import tempfile
 import threading
 from collections.abc import Callable
 from functools import cache
@@ -17,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from bessemer.core.native import compiled
 from bessemer.planner.simulator.lowering import Lowered
 from bessemer.planner.simulator.outcome import Outcome, ScaleRow
 from bessemer.planner.simulator.types import Ints
 
 _SOURCES = ("simulator.c", "cluster.h", "replica.h", "prefix_cache.h")
-_FLAGS = ("-O2", "-shared", "-fPIC")
+_FLAGS = ("-O2",)
 _ARRAYS = (
     *("pools", "decode", "arrival", "prompt", "output", "entry", "deadline", "escalate", "offsets", "hashes"),
     *("timeline", "sent", "first", "finish", "replica", "preempted", "reused", "retries", "escalated", "rejected"),
@@ -94,26 +90,5 @@ def _arguments(lowered: Lowered, outcome: Outcome, scaling: Ints) -> tuple[_Run,
 
 
 def _library() -> Path | None:
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        return None
-    folder = Path(__file__).parent
-    text = b"".join((folder / name).read_bytes() for name in _SOURCES)
-    key = hashlib.sha256(repr((text, _FLAGS, compiler)).encode() + os.uname().machine.encode()).hexdigest()[:16]
-    cached = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bessemer" / f"simulator-{key}.so"
-    if cached.exists() or _compile([compiler, *_FLAGS, str(folder / _SOURCES[0])], cached):
-        return cached
-    return None
-
-
-def _compile(command: list[str], library: Path) -> bool:
-    """Compile beside the target and move it there, so that processes that start together do not see half a file."""
-    try:
-        library.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-            made = Path(folder) / "simulator.so"
-            subprocess.run([*command, "-o", str(made)], check=True, capture_output=True, timeout=120)  # noqa: S603 fixed arguments
-            made.replace(library)
-    except (OSError, subprocess.SubprocessError):
-        return False
-    return True
+    source, *includes = (Path(__file__).with_name(name) for name in _SOURCES)
+    return compiled(source, _FLAGS, includes)
