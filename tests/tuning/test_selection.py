@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bessemer.tuning.selection import choose_f1_bias, mean_reward
+from bessemer.tuning.selection import choose_f1_bias
 
 
 def f1(margin, truth, bias):
@@ -60,8 +60,3 @@ def test_nothing_to_choose_without_positives():
     logprobs = np.log(np.array([[0.2, 0.8], [0.4, 0.6]]))
     rewards = np.array([[0.0, 1], [0, 1]])
     assert choose_f1_bias(logprobs, rewards, 0).values == (0.0, 0.0)
-
-
-def test_unscorable_rewards_do_not_count():
-    logprobs = np.log(np.array([[0.2, 0.8], [0.9, 0.1]]))
-    assert mean_reward(logprobs, np.array([[0.0, np.nan], [1.0, 0.0]])) == 1.0

@@ -21,12 +21,6 @@ class Bias(NamedTuple):
     score: float
 
 
-def mean_reward(logprobs: Array, rewards: Array) -> float:
-    """Return the mean reward of each row's most probable choice: arrays [items, choices]; NaN rewards are left out."""
-    picked = rewards[np.arange(len(rewards)), logprobs.argmax(axis=1)]
-    return float(np.nanmean(picked)) if np.isfinite(picked).any() else float("nan")
-
-
 def choose_f1_bias(logprobs: Array, rewards: Array, positive: int) -> Bias:
     """Return the bias of the positive choice that maximises the expected F1, and that F1.
 
