@@ -46,6 +46,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     alpha: float = 0.03
     """Largest share of wrong answers among those the small model keeps."""
     score: str = "choice_margin"
+    model: str = "smollm2-135m"
+    """The small model: a key of `flywheel.WEIGHTS`."""
 
 
 class Case(Frozen, frozen=True):
@@ -190,7 +192,7 @@ def configuration(task: Task, options: Options, weights: Path, small_price: str)
         prompt["choices"] = LABELS
     elif task.kind is Kind.ATTRIBUTES:
         longest = max(len(row.answer) for row in task.train)
-        prompt |= {"grammar": GRAMMAR, "max_tokens": 32 + longest // _CHARACTERS_PER_TOKEN}
+        prompt |= {"grammar": GRAMMAR, "max_tokens": longest // _CHARACTERS_PER_TOKEN}
     else:
         prompt["max_tokens"] = 48
     small: dict[str, object] = {

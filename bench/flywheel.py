@@ -38,7 +38,8 @@ from cases import Case, Options, build, configuration
 from tasks import Item, Kind, Labelled, Task, load
 
 HERE = Path(__file__).resolve().parent
-WEIGHTS = {"smollm2-135m": SMOLLM2, "gemma3-270m": GEMMA3_270M}
+SMALLEST = "smollm2-135m"
+WEIGHTS = {SMALLEST: SMOLLM2, "gemma3-270m": GEMMA3_270M}
 SMALL_PRICE = "aws-c7a-large"
 
 
@@ -74,7 +75,6 @@ def _arguments() -> argparse.Namespace:
             parser.add_argument("--" + field.name.replace("_", "-"), help=f"default: {field.default}")
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--limit", type=int, help="bound on traffic and on test items, for a smoke run")
-    parser.add_argument("--model", choices=sorted(WEIGHTS), default="smollm2-135m")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of models and runs")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     parser.add_argument("--fresh", action="store_true", help="forget earlier runs of these seeds")
@@ -89,13 +89,20 @@ def _chosen(arguments: argparse.Namespace) -> dict[str, Options]:
         if getattr(arguments, field.name, None) is not None
     }
     if arguments.name:
-        return {arguments.name: msgspec.convert(flags, Options, strict=False)}
+        return {arguments.name: _options(flags)}
     sections: dict[str, Any] = tomllib.loads(arguments.tasks.read_text())
     names = arguments.preset or list(sections)
     unknown = [name for name in names if name not in sections]
     if unknown:
         raise SystemExit(f"Unknown preset {unknown[0]!r}; known: {', '.join(sections)}.")
-    return {name: msgspec.convert({**sections[name], **flags}, Options, strict=False) for name in names}
+    return {name: _options({**sections[name], **flags}) for name in names}
+
+
+def _options(values: Mapping[str, Any]) -> Options:
+    options = msgspec.convert(values, Options, strict=False)
+    if options.model not in WEIGHTS:
+        raise SystemExit(f"Unknown model {options.model!r}; known: {', '.join(sorted(WEIGHTS))}.")
+    return options
 
 
 def load_task(name: str, options: Options, root: Path) -> Task:
@@ -128,7 +135,7 @@ def run_seed(task: Task, options: Options, seed: int, arguments: argparse.Namesp
     """Run one seed of a task, unless its rows are there, and merge its rows into the results file."""
     suffix = "" if options.fields == "all" else f"-{options.fields}"
     suffix += f"-limit{arguments.limit}" if arguments.limit else ""
-    suffix += "" if arguments.model == "smollm2-135m" else f"-{arguments.model}"
+    suffix += "" if options.model == SMALLEST else f"-{options.model}"
     folder = arguments.data / "bench" / f"{task.name}{suffix}" / f"seed-{seed}"
     if arguments.fresh:
         shutil.rmtree(folder, ignore_errors=True)
@@ -150,7 +157,7 @@ def _measure(task: Task, case: Case, folder: Path, arguments: argparse.Namespace
     """Run a seed; returns its rows, and quality over the share of requests that the recorded model answers."""
     started = time.monotonic()
     with Progress(live=False) as progress:
-        weights = ensure(WEIGHTS[arguments.model], arguments.data / "models", progress.say)
+        weights = ensure(WEIGHTS[case.options.model], arguments.data / "models", progress.say)
         config = folder / "bessemer.toml"
         config.write_text(configuration(task, case.options, weights, SMALL_PRICE), encoding="utf-8")
         with Server(folder / "server", config) as server:
@@ -167,7 +174,7 @@ def _measure(task: Task, case: Case, folder: Path, arguments: argparse.Namespace
         print(f"  {row.name}: {value}, ${row.cost_per_1k_usd} per 1,000, small share {row.small_share}", flush=True)
     print(f"  wall {wall:.0f} s (this session {time.monotonic() - started:.0f} s)", flush=True)
     suffix = "" if case.options.fields == "all" else f" ({case.options.fields} alone)"
-    suffix += "" if arguments.model == "smollm2-135m" else f" ({arguments.model})"
+    suffix += "" if case.options.model == SMALLEST else f" ({case.options.model})"
     return {
         "rows": [_result_row(row, case, suffix, wall) for row in systems],
         "curve": None if curve is None else _result_curve(curve, case, suffix),

@@ -13,7 +13,7 @@ LOGITS = torch.log(torch.tensor([0.5, 0.25, 0.125, 0.0625, 0.0625]))
 
 
 def draw(row: Row, logits: torch.Tensor = LOGITS, allowed: torch.Tensor | None = None) -> int:
-    return sample(logits[None].clone(), [row], None if allowed is None else allowed[None])[0].token
+    return sample(logits[None], [row], [allowed])[0].token
 
 
 def test_the_uniform_number_picks_by_cumulative_probability() -> None:
@@ -41,30 +41,34 @@ def test_a_token_is_never_impossible(seed: int, uniform: float, size: int) -> No
     logits = torch.randn(size, generator=generator) * 20
     allowed = torch.rand(size, generator=generator) < 0.05
     allowed[seed % size] = True
-    for row in (Row(uniform=uniform, masked=True), Row(top_p=0.5, uniform=uniform, masked=True), Row(temperature=0)):
-        assert allowed[draw(row, logits, allowed)]
+    for row in (Row(uniform=uniform), Row(top_p=0.5, uniform=uniform), Row(temperature=0), Row(bias={0: 100.0})):
+        assert allowed[draw(row, logits, allowed.nonzero()[:, 0])]
+
+
+@given(st.floats(0, 1, exclude_max=True), st.sampled_from([0.0, 0.7, 1.0]), st.sampled_from([1.0, 0.6]))
+def test_a_grammar_that_allows_all_changes_nothing(uniform: float, temperature: float, top_p: float) -> None:
+    row = Row(uniform=uniform, temperature=temperature, top_p=top_p)
+    assert draw(row) == draw(row, allowed=torch.arange(5))
 
 
 def test_frequencies_match_the_distribution() -> None:
     rows = [Row(uniform=(i + 0.5) / 4000) for i in range(4000)]
     logits = torch.randn(700, generator=torch.Generator().manual_seed(1)) * 2
-    drawn = sample(logits.expand(4000, -1).clone(), rows)
+    drawn = sample(logits.expand(4000, -1), rows)
     counts = torch.bincount(torch.tensor([d.token for d in drawn]), minlength=700) / 4000
     assert float((counts - torch.softmax(logits, -1)).abs().max()) < 0.001
 
 
 def test_logprobs_are_before_bias_mask_and_temperature() -> None:
-    allowed = torch.tensor([False, True, True, True, True])
     rows = [
         Row(temperature=0.3, uniform=0.5),
         Row(temperature=0, bias={3: 9.0}),
-        Row(temperature=0, masked=True),
+        Row(temperature=0),
         Row(known=4),
         Row(top_k=1, top_logprobs=2),
     ]
-    everything = torch.ones(5, dtype=torch.bool)
-    mask = torch.stack([everything, everything, allowed, everything, everything])
-    drawn = sample(LOGITS.expand(5, -1).clone(), rows, mask)
+    allowed = [None, None, torch.tensor([1, 2, 3, 4]), None, None]
+    drawn = sample(LOGITS.expand(5, -1), rows, allowed)
     assert [d.token for d in drawn] == [0, 3, 1, 4, 0]
     assert [d.logprob for d in drawn] == pytest.approx([math.log(p) for p in (0.5, 0.0625, 0.25, 0.0625, 0.5)])
     assert [(t.token, round(math.exp(t.logprob), 4)) for t in drawn[4].top] == [(0, 0.5), (1, 0.25)]

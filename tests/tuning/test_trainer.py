@@ -30,8 +30,8 @@ def gradient(trainer: Trainer, trees: list[Tree]) -> Tensor:
     return trainer.adapter.grad.clone()
 
 
-def reference_logprobs(trainer: Trainer, tree: Tree) -> list[Tensor]:
-    """Each branch as a sequence of its own, logits of the whole vocabulary."""
+def reference_logprobs(trainer: Trainer, tree: Tree, among: Tensor | None = None) -> list[Tensor]:
+    """Each branch as a sequence of its own, logits of the whole vocabulary, normalised over some of it or all."""
     network, results = trainer.network, []
     for branch in tree.branches:
         ids = torch.tensor([*tree.prompt, *branch])
@@ -42,7 +42,11 @@ def reference_logprobs(trainer: Trainer, tree: Tree) -> list[Tensor]:
                 CausalAttention(network.config, [len(ids) - 1]),
                 [Route(trainer.adapter, 0, len(ids) - 1)],
             )
-        logprob = torch.log_softmax(network.logits(hidden), -1)
+        logits = network.logits(hidden)
+        if among is not None:
+            outside = torch.ones(network.config.vocab_size, dtype=torch.bool).index_fill(0, among, value=False)
+            logits = logits.masked_fill(outside, -torch.inf)
+        logprob = torch.log_softmax(logits, -1)
         rows = torch.arange(len(tree.prompt) - 1, len(ids) - 1)
         results.append(logprob[rows, ids[rows + 1]])
     return results
@@ -152,3 +156,33 @@ def test_training_without_a_compiler_gives_the_same(network: Network, monkeypatc
     compiled = gradient(trainer_of(network), trees)
     monkeypatch.setattr("bessemer.tuning.packing.tree_kernel", lambda config, dtype: None)
     torch.testing.assert_close(gradient(trainer_of(network), trees), compiled, atol=1e-4, rtol=1e-3)
+
+
+def test_log_probabilities_among_some_tokens_are_those_of_a_softmax_over_them(network: Network) -> None:
+    trainer, trees = trainer_of(network), random_trees(5)
+    own = {token for tree in trees for branch in tree.branches for token in branch}
+    among = torch.tensor(sorted(own | {0, 7, 200}))
+    seen: dict[int, list[Tensor]] = {}
+
+    def loss(scored: Scored) -> Tensor:
+        parts = scored.logprob_I.detach().split(torch.bincount(scored.branch_I).tolist())
+        sizes = [len(trees[i].branches) for i in scored.trees]
+        starts = [sum(sizes[:at]) for at in range(len(sizes))]
+        seen.update({i: list(parts[a : a + n]) for i, a, n in zip(scored.trees, starts, sizes, strict=True)})
+        return nll(scored)
+
+    trainer.zero_grad()
+    trainer.forward_backward(trees, loss, among=among)
+    assert trainer.adapter.grad is not None and trainer.adapter.grad.norm() > 0
+    for i, tree in enumerate(trees):
+        for scored, expected in zip(seen[i], reference_logprobs(trainer, tree, among), strict=True):
+            torch.testing.assert_close(scored, expected, atol=2e-5, rtol=1e-5)
+
+
+def test_among_the_whole_vocabulary_nothing_changes(network: Network) -> None:
+    trees = random_trees(6)
+    whole = gradient(trainer_of(network), trees)
+    trainer = trainer_of(network)
+    trainer.zero_grad()
+    trainer.forward_backward(trees, nll, among=torch.arange(network.config.vocab_size))
+    torch.testing.assert_close(trainer.adapter.grad, whole)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bessemer.core.errors import EngineError, InvalidRequest
@@ -83,8 +84,11 @@ class Grammars:
             self._compiled.move_to_end(source)
         return Grammar(matcher.deep_copy())
 
-    def allowed(self, grammars: Sequence[Grammar | None]) -> Tensor | None:
-        """Return bool [R, vocabulary] of allowed tokens; rows without a grammar allow all. None when no row has one."""
+    def allowed(self, grammars: Sequence[Grammar | None]) -> list[Tensor | None] | None:
+        """Return each row's allowed tokens, sorted int64 ids; None for a row without a grammar, or when none has one.
+
+        Ids instead of a mask: most grammars leave few of a large vocabulary, and only those are then looked at.
+        """
         constrained = [i for i, grammar in enumerate(grammars) if grammar is not None]
         if not constrained:
             return None
@@ -93,13 +97,10 @@ class Grammars:
             grammar = grammars[i]
             assert grammar is not None
             grammar.write_mask(word_row)
-        bits = np.unpackbits(words.numpy().view(np.uint8), axis=1, bitorder="little")[:, : self._vocab_size]
-        allowed = torch.from_numpy(bits).bool()
-        if len(constrained) == len(grammars):
-            return allowed
-        everything = torch.ones(len(grammars), self._vocab_size, dtype=torch.bool)
-        everything[constrained] = allowed
-        return everything
+        allowed: list[Tensor | None] = [None] * len(grammars)
+        for i, ids in zip(constrained, _set_bits(words.numpy(), self._vocab_size), strict=True):
+            allowed[i] = torch.from_numpy(ids)
+        return allowed
 
     def _ll_tokenizer(self) -> Any:
         if self._tokenizer is None:
@@ -107,6 +108,17 @@ class Grammars:
 
             self._tokenizer = LLTokenizer(TokenizerWrapper(_Described(self._vocabulary)), n_vocab=self._vocab_size)
         return self._tokenizer
+
+
+def _set_bits(words_RW: NDArray[np.int32], limit: int) -> list[NDArray[np.int64]]:
+    """Return per row the places below `limit` of its set bits, in rising order."""
+    row_N, word_N = np.nonzero(words_RW)
+    bits_N32 = np.unpackbits(words_RW[row_N, word_N].view(np.uint8).reshape(-1, 4), axis=1, bitorder="little")
+    which_B, bit_B = np.nonzero(bits_N32)
+    place_B = word_N[which_B] * 32 + bit_B
+    inside_B = place_B < limit
+    starts = np.searchsorted(row_N[which_B][inside_B], np.arange(1, len(words_RW)))
+    return np.split(place_B[inside_B].astype(np.int64), starts)
 
 
 class _Described:

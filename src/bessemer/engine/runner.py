@@ -126,13 +126,14 @@ class Runner:
             else Row(known=pick.known, top_logprobs=pick.sequence.request.top_logprobs)
             for pick in picks
         ]
-        allowed_RV = self._grammars.allowed([pick.sequence.grammar if pick.known is None else None for pick in picks])
-        only = [False] * len(picks)
-        if allowed_RV is not None:
-            allowed_RV = allowed_RV.to(logits_RV.device)
-            only = (allowed_RV.sum(dim=-1) == 1).tolist()
-        forced = [pick.known is not None or alone for pick, alone in zip(picks, only, strict=True)]
-        return list(zip(sample(logits_RV, rows, allowed_RV), forced, strict=True))
+        grammars = [pick.sequence.grammar if pick.known is None else None for pick in picks]
+        allowed = self._grammars.allowed(grammars) or [None] * len(picks)
+        on_device = [None if ids is None else ids.to(logits_RV.device) for ids in allowed]
+        forced = [
+            pick.known is not None or (ids is not None and len(ids) == 1)
+            for pick, ids in zip(picks, allowed, strict=True)
+        ]
+        return list(zip(sample(logits_RV, rows, on_device), forced, strict=True))
 
     def _deliver(self, picks: list[_Pick], drawn: list[tuple[Drawn, bool]]) -> None:
         for (sequence, _, known), (token, forced) in zip(picks, drawn, strict=True):

@@ -1,4 +1,4 @@
-"""From logits to tokens: bias, grammar mask, temperature, top_k, top_p, one uniform number per row; all rows at once.
+"""From logits to tokens: bias, grammar, temperature, top_k, top_p, one uniform number per row; all rows at once.
 
 Reported log-probabilities are those of the model itself: float32, temperature 1, before anything changes the logits.
 Each row's result depends on that row alone. R rows, V vocabulary.
@@ -28,8 +28,6 @@ class Row:
     """In [0, 1): where in the distribution to draw. Not used at temperature 0."""
     top_logprobs: int = 0
     bias: Mapping[int, float] = field(default_factory=dict)
-    masked: bool = False
-    """A grammar rules tokens out."""
     known: int | None = None
     """Nothing is drawn: this token is scored."""
 
@@ -42,16 +40,10 @@ class Drawn(NamedTuple):
     top: tuple[TopLogprob, ...] = ()
 
 
-def sample(logits_RV: Tensor, rows: Sequence[Row], allowed_RV: Tensor | None = None) -> list[Drawn]:
-    """Draw one token per row. `allowed_RV` (bool) rules tokens out of masked rows. The logits are overwritten."""
+def sample(logits_RV: Tensor, rows: Sequence[Row], allowed: Sequence[Tensor | None] | None = None) -> list[Drawn]:
+    """Draw one token per row. `allowed`: the sorted ids a grammar leaves a row, None where there is no grammar."""
     raw_RV = torch.log_softmax(logits_RV, dim=-1)
-    for i, row in enumerate(rows):
-        if row.bias:
-            ids = torch.tensor(list(row.bias), device=logits_RV.device)
-            logits_RV[i, ids] += torch.tensor(list(row.bias.values()), device=logits_RV.device)
-    if allowed_RV is not None:
-        logits_RV.masked_fill_(~allowed_RV, -torch.inf)
-    tokens = _choose(logits_RV, raw_RV, rows)
+    tokens = _choose(logits_RV, raw_RV, rows, allowed or [None] * len(rows))
     logprobs = raw_RV.gather(1, tokens[:, None])[:, 0].tolist()
     tops = [_alternatives(raw_RV[i], row.top_logprobs) if row.top_logprobs else () for i, row in enumerate(rows)]
     return [Drawn(*drawn) for drawn in zip(tokens.tolist(), logprobs, tops, strict=True)]
@@ -65,13 +57,13 @@ def score(logits_NV: Tensor, pairs: Sequence[tuple[int, int]]) -> list[float]:
     return values
 
 
-def _choose(logits_RV: Tensor, raw_RV: Tensor, rows: Sequence[Row]) -> Tensor:
+def _choose(logits_RV: Tensor, raw_RV: Tensor, rows: Sequence[Row], allowed: Sequence[Tensor | None]) -> Tensor:
     """Return the token of each row [R]."""
     device = logits_RV.device
     tokens = torch.empty(len(rows), dtype=torch.int64, device=device)
     methods: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
-        methods.setdefault(_method(row), []).append(i)
+        methods.setdefault(_method(row, allowed[i]), []).append(i)
     for method, chosen in methods.items():
         uniforms = torch.tensor([rows[i].uniform for i in chosen], dtype=torch.float64, device=device)
         match method:
@@ -87,19 +79,39 @@ def _choose(logits_RV: Tensor, raw_RV: Tensor, rows: Sequence[Row]) -> Tensor:
                 tokens[chosen] = _invert(p_RV, uniforms)
             case _:
                 for i in chosen:
-                    tokens[i] = _draw_filtered(logits_RV[i] / rows[i].temperature, rows[i])
+                    tokens[i] = _draw_alone(logits_RV[i], rows[i], allowed[i])
     return tokens
 
 
-def _method(row: Row) -> str:
+def _method(row: Row, allowed: Tensor | None) -> str:
     """Name how a row's token is found; "untouched" spares the second softmax where the model's own one serves."""
     if row.known is not None:
         return "known"
+    if row.bias or allowed is not None:
+        return "alone"
     if row.temperature == 0:
         return "greedy"
     if row.top_p < 1 or row.top_k:
-        return "filtered"
-    return "plain" if row.temperature != 1 or row.bias or row.masked else "untouched"
+        return "alone"
+    return "plain" if row.temperature != 1 else "untouched"
+
+
+def _draw_alone(logits_V: Tensor, row: Row, allowed: Tensor | None) -> int:
+    """Draw one row's token: bias, grammar, temperature, top_k and top_p; what a grammar forbids is never looked at."""
+    scores = logits_V
+    if row.bias:
+        ids = torch.tensor(list(row.bias), device=scores.device)
+        scores = scores.index_add(0, ids, torch.tensor(list(row.bias.values()), device=scores.device))
+    if allowed is not None:
+        scores = scores[allowed]
+    if row.temperature == 0:
+        place = int(scores.argmax())
+    elif row.top_p < 1 or row.top_k:
+        place = _draw_filtered(scores / row.temperature, row)
+    else:
+        uniform = torch.tensor([row.uniform], dtype=torch.float64, device=scores.device)
+        place = int(_invert(torch.softmax(scores / row.temperature, dim=-1)[None], uniform))
+    return place if allowed is None else int(allowed[place])
 
 
 def _rows_of(values_RV: Tensor, chosen: Sequence[int]) -> Tensor:

@@ -102,7 +102,6 @@ class Sequence:
             uniform=self.uniform() if request.temperature > 0 else 0.0,
             top_logprobs=request.top_logprobs,
             bias=request.logit_bias,
-            masked=self.grammar is not None,
         )
 
     def place(self, blocks: list[int], shared: int) -> None:

@@ -27,6 +27,17 @@ class Precision(StrEnum):
     INT4 = "int4"
 
 
+class Owner(StrEnum):
+    """Whose machines they are."""
+
+    CLOUD = "cloud"
+    """Instances rented from a public cloud."""
+    AI_FACTORY = "ai_factory"
+    """A provider's machines, installed and run by it on the customer's site."""
+    OWN = "own"
+    """Bought and run by the customer."""
+
+
 class Source(msgspec.Struct, frozen=True):
     """Where a figure comes from: a page, file or paper, and the day it was read (ISO date)."""
 

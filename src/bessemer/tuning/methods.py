@@ -20,6 +20,9 @@ from bessemer.tuning.rows import Row
 from bessemer.tuning.spec import Reward, TuneSpec, Validation
 from bessemer.tuning.trainer import Scored, Trainer
 
+_RANDOM_CANDIDATES = 1024
+"""Random tokens beside a step's own that a loss under a grammar is normalised over."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -95,7 +98,6 @@ class Supervised:
 
     def accumulate(self, indices: Sequence[int], step: int) -> Outcome:
         """See `Method`."""
-        del step
         trees = [self._train[i] for i in indices]
         weights = torch.tensor([self._task.train[i].weight for i in indices])
         sizes = torch.tensor([len(tree.branches[0]) for tree in trees])
@@ -109,7 +111,7 @@ class Supervised:
             weight_I = weights[torch.tensor(scored.trees)][scored.branch_I]
             return -(scored.logprob_I * weight_I).sum() / total
 
-        value = self._task.trainer.forward_backward(trees, loss)
+        value = self._task.trainer.forward_backward(trees, loss, among=self._candidates(trees, step))
         return Outcome({"train_loss": value, "train_mean_token_accuracy": hits[0] / int(sizes.sum())}, signal=True)
 
     def validate(self, step: int) -> Validation:
@@ -129,6 +131,22 @@ class Supervised:
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """See `Method`."""
+
+    def _candidates(self, trees: Sequence[Tree], step: int) -> Tensor | None:
+        """Return the tokens that the loss of a step is normalised over; None: all.
+
+        Answers under a grammar are drawn from what it allows, mostly names it holds and spans of the prompt. Their loss
+        needs no whole vocabulary: the step's own tokens and some random ones, which hold down the rest (sampled
+        softmax, Jean et al. 2015, arXiv 1412.2007, without its correction, since the mask of the grammar follows).
+        """
+        spec, size = self._task.spec, self._task.trainer.network.config.vocab_size
+        if spec.grammar is None or size <= _RANDOM_CANDIDATES:
+            return None
+        own = {token for tree in trees for part in (tree.prompt, *tree.branches) for token in part}
+        generator = torch.Generator().manual_seed(spec.seed * 1_000_003 + step)
+        others = torch.randint(size, (_RANDOM_CANDIDATES,), generator=generator)
+        own_and_others: Tensor = torch.unique(torch.cat([torch.tensor(sorted(own)), others]))
+        return own_and_others
 
     def _trees(self, rows: Sequence[Row]) -> list[Tree]:
         tokens = self._task.tokens

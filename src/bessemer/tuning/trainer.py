@@ -82,14 +82,16 @@ class Trainer:
                     results[i] = [next(branches) for _ in trees[i].branches]
         return results
 
-    def forward_backward(self, trees: Sequence[Tree], loss: Loss) -> float:
+    def forward_backward(self, trees: Sequence[Tree], loss: Loss, *, among: Tensor | None = None) -> float:
         """Add the gradient of a loss over trees to the adapter's; returns the loss.
 
         Passes run in order of falling length; gradients accumulate in that order, so equal input gives equal bits.
+        `among`: sorted ids of the only tokens that the log-probabilities are normalised over, those of the branches
+        among them; None: the whole vocabulary.
         """
         total = 0.0
         for group in split_by_budget(trees, self._tokens_per_pass):
-            scored = self._score([trees[i] for i in group], group)
+            scored = self._score([trees[i] for i in group], group, among)
             value = loss(scored)
             if value.requires_grad:
                 value.backward()
@@ -147,18 +149,21 @@ class Trainer:
         """Write the adapter in peft's format."""
         self.adapter.save(folder, base_name)
 
-    def _score(self, trees: Sequence[Tree], indices: list[int]) -> Scored:
+    def _score(self, trees: Sequence[Tree], indices: list[int], among: Tensor | None = None) -> Scored:
         packed = pack(trees, self.network.config)
         hidden_TH = self.network.forward_hidden(
             packed.token_T, packed.position_T, packed.attention, [Route(self.adapter, 0, packed.tokens)]
         )
         if torch.is_grad_enabled():
             self.tokens += packed.tokens
-        return self._scored(packed, hidden_TH, indices)
+        return self._scored(packed, hidden_TH, indices, among)
 
-    def _scored(self, packed: Packed, hidden_TH: Tensor, indices: list[int]) -> Scored:
+    def _scored(self, packed: Packed, hidden_TH: Tensor, indices: list[int], among: Tensor | None) -> Scored:
         row_N, edge_row_E = torch.unique(packed.edge_row_E, return_inverse=True)
-        logprob_E, best_N = token_logprobs(hidden_TH[row_N], self.network.weights.head, edge_row_E, packed.edge_token_E)
-        hit_E = best_N[edge_row_E] == packed.edge_token_E
+        head_VH, token_E = self.network.weights.head, packed.edge_token_E
+        if among is not None:
+            head_VH, token_E = head_VH[among], torch.searchsorted(among, token_E.contiguous())
+        logprob_E, best_N = token_logprobs(hidden_TH[row_N], head_VH, edge_row_E, token_E)
+        hit_E = best_N[edge_row_E] == token_E
         entry = packed.entry_edge_I
         return Scored(indices, logprob_E[entry], packed.entry_branch_I, hit_E[entry], packed.n_branches)

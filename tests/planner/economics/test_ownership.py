@@ -15,7 +15,6 @@ from bessemer.planner.economics import (
     Assumptions,
     Lot,
     Need,
-    Owner,
     Ownership,
     Space,
     default_assumptions,
@@ -26,7 +25,7 @@ from bessemer.planner.economics import costs as cost_functions
 from bessemer.planner.economics.costs import timeline
 from bessemer.planner.economics.rates import quotes
 from bessemer.planner.economics.ways import own_way
-from bessemer.planner.types import Interval
+from bessemer.planner.types import Interval, Owner
 
 CATALOG = load_catalog()
 BIG = Need((Lot("gb200", 3600, mean=2400),), horizon_months=60, value_per_month=30e6, output_tokens_per_month=1e13)

@@ -2,7 +2,8 @@
 
 from bessemer.planner.catalog import Catalog
 from bessemer.planner.claims.types import Claim, Computed, Input, Verdict
-from bessemer.planner.economics import Assumptions, Lot, Need, Owner, Ownership, default_assumptions, ownership
+from bessemer.planner.economics import Assumptions, Lot, Need, Ownership, default_assumptions, ownership
+from bessemer.planner.types import Owner
 
 VALUE = 30e6
 """USD a month that the example service is worth: about twice what its machines cost to rent. An assumption."""

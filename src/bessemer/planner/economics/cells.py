@@ -14,11 +14,11 @@ from bessemer.planner.economics.types import (
     Lot,
     Management,
     Need,
-    Owner,
     Sovereignty,
     Space,
     SpeedToMarket,
 )
+from bessemer.planner.types import Owner
 
 NAMES = {
     Owner.CLOUD: "Public cloud",

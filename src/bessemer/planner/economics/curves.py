@@ -8,8 +8,9 @@ from bessemer.planner.catalog import Catalog
 from bessemer.planner.economics.assumptions import DEMAND, Assumptions, default_assumptions
 from bessemer.planner.economics.ownership import always_on, hourly_rate
 from bessemer.planner.economics.sides import cloud_side, factory_side, own_side, short_rents
-from bessemer.planner.economics.types import Need, Owner
+from bessemer.planner.economics.types import Need
 from bessemer.planner.economics.ways import LEAD, OWN_LEAD
+from bessemer.planner.types import Owner
 
 
 class HourCurve(msgspec.Struct, frozen=True):

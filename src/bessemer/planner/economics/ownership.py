@@ -19,12 +19,12 @@ from bessemer.planner.economics.types import (
     BreakEven,
     Money,
     Need,
-    Owner,
     Ownership,
     Power,
     Swing,
 )
 from bessemer.planner.economics.ways import LEAD, OWN_LEAD, Picture, Way, bridge
+from bessemer.planner.types import Owner
 
 DRAWS = 1000
 _SHOWN = 10

@@ -10,8 +10,9 @@ from bessemer.planner.economics.assumptions import Assumptions
 from bessemer.planner.economics.cells import Terms
 from bessemer.planner.economics.rates import Quote, operator_allowed, quotes
 from bessemer.planner.economics.reliability import availability, spares
-from bessemer.planner.economics.types import Lot, Need, Owner, Space
+from bessemer.planner.economics.types import Lot, Need, Space
 from bessemer.planner.economics.ways import Way, cloud_way, factory_way, own_way
+from bessemer.planner.types import Owner
 
 FACTORY_PROVIDER = "AWS"
 FACTORY_ARCHITECTURES = ("blackwell", "trainium")

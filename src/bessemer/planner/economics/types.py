@@ -8,20 +8,9 @@ from enum import StrEnum
 
 import msgspec
 
-from bessemer.planner.types import Interval
+from bessemer.planner.types import Interval, Owner
 
 HOURS_PER_MONTH = 730.5
-
-
-class Owner(StrEnum):
-    """Whose machines they are."""
-
-    CLOUD = "cloud"
-    """Instances rented from a public cloud."""
-    AI_FACTORY = "ai_factory"
-    """A provider's machines, installed and run by it on the customer's site."""
-    OWN = "own"
-    """Bought and run by the customer."""
 
 
 class Space(StrEnum):

@@ -11,7 +11,8 @@ from bessemer.planner.economics.assumptions import Inputs
 from bessemer.planner.economics.costs import Costs, Timeline, timeline
 from bessemer.planner.economics.money import npv, value_of_launch
 from bessemer.planner.economics.rates import Quote
-from bessemer.planner.economics.types import HOURS_PER_MONTH, Lot, Need, Owner, Space
+from bessemer.planner.economics.types import HOURS_PER_MONTH, Lot, Need, Space
+from bessemer.planner.types import Owner
 
 LEAD = {Owner.CLOUD: "lead.cloud_months", Owner.AI_FACTORY: "lead.factory_months"}
 OWN_LEAD = {Space.BUILD: "lead.own_build_months", Space.COLOCATION: "lead.own_colocation_months"}

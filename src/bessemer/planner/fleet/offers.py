@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from bessemer.core.errors import Infeasible
 from bessemer.planner.catalog import Catalog
-from bessemer.planner.economics import Lot, Need, Owner, ownership
+from bessemer.planner.economics import Lot, Need, ownership
 from bessemer.planner.economics.rates import BY_THE_HOUR, TERM_MONTHS
 from bessemer.planner.fleet.configurations import Configuration
 from bessemer.planner.fleet.types import Column, Offer
-from bessemer.planner.types import Instance, Price
+from bessemer.planner.types import Instance, Owner, Price
 from bessemer.planner.workload import Workload
 
 OWN_TERM = "own"

@@ -23,7 +23,8 @@ from bessemer.planner.plan.rows import configuration_rows
 from bessemer.planner.plan.summary import recommendation
 from bessemer.planner.plan.types import Plan, Solving
 from bessemer.planner.plan.what_if import WhatIf
-from bessemer.planner.workload import Owner, Workload
+from bessemer.planner.types import Owner
+from bessemer.planner.workload import Workload
 
 _UNMEASURED = ("trainium", "tpu", "mi")
 """Accelerators without any measured table or end-to-end point: considered only when the workload names them."""

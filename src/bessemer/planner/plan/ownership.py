@@ -15,7 +15,6 @@ from bessemer.planner.economics import (
     hour_curves,
     ownership,
 )
-from bessemer.planner.economics import Owner as Way
 from bessemer.planner.economics.sides import FACTORY_ARCHITECTURES
 from bessemer.planner.economics.types import HOURS_PER_MONTH
 from bessemer.planner.fleet.choose import Chosen
@@ -24,7 +23,8 @@ from bessemer.planner.fleet.offers import owned_offers
 from bessemer.planner.plan.fleet import running_accelerators, tokens_per_month
 from bessemer.planner.plan.types import Fleet
 from bessemer.planner.plan.what_if import WhatIf
-from bessemer.planner.workload import FleetLimits, Owner, Workload
+from bessemer.planner.types import Owner
+from bessemer.planner.workload import FleetLimits, Workload
 
 _SOME = 1e-3
 """Share of a tuning need below which it is not called booked."""
@@ -36,7 +36,7 @@ class Owners(msgspec.Struct, frozen=True):
     ways: tuple[Ownership, ...]
     fleets: dict[str, str]
     """By way: the accelerators and configurations that were compared."""
-    needs: dict[Way, Need]
+    needs: dict[Owner, Need]
 
 
 def owners_of(
@@ -45,14 +45,14 @@ def owners_of(
     """Compare cloud, AI factory and own data centre, each with its own cheapest fleet where it has one."""
     need = need_of(workload, catalog, demand, chosen, fleet)
     assumptions = economics_of(workload, catalog)
-    fleets = {owner.value: _counted(need.lots, "; ".join(chosen.solution.served)) for owner in Way}
-    needs = dict.fromkeys(Way, need)
+    fleets = {owner.value: _counted(need.lots, "; ".join(chosen.solution.served)) for owner in Owner}
+    needs = dict.fromkeys(Owner, need)
     ways = {one.owner: one for one in ownership(need, catalog, assumptions)}
     machines = owned_offers(msgspec.structs.replace(workload, fleet=FleetLimits()), catalog)
     racks = [one for one in machines if catalog.accelerator(one.accelerator).architecture in FACTORY_ARCHITECTURES]
     rented = Owner.CLOUD in workload.sovereignty.ownership
-    for owner, offers in ((Way.AI_FACTORY, racks), (Way.OWN, machines)):
-        if owner is Way.OWN and not rented:
+    for owner, offers in ((Owner.AI_FACTORY, racks), (Owner.OWN, machines)):
+        if owner is Owner.OWN and not rented:
             continue  # the plan's own fleet is the one to be owned
         try:
             lots, what = what_if.lots(offers)
@@ -62,7 +62,7 @@ def owners_of(
         other = ownership(needs[owner], catalog, assumptions)
         ways[owner] = next(one for one in other if one.owner is owner)
         fleets[owner.value] = _counted(lots, what)
-    return Owners(tuple(ways[owner] for owner in Way), fleets, needs)
+    return Owners(tuple(ways[owner] for owner in Owner), fleets, needs)
 
 
 def _counted(lots: tuple[Lot, ...], what: str) -> str:
@@ -116,7 +116,7 @@ def need_of(workload: Workload, catalog: Catalog, demand: Demand, chosen: Chosen
         output_tokens_per_month=tokens_per_month(workload, demand)[1],
         regions=rules.regions,
         operators=rules.operators,
-        owners=tuple(Way(owner.value) for owner in rules.ownership),
+        owners=rules.ownership,
         terms=tuple(term.value for term in workload.fleet.terms),
         lead_months=workload.time.lead_time_months,
     )

@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import Meta
 
 from bessemer.core.types import Frozen
-from bessemer.planner.types import Engine, Precision
+from bessemer.planner.types import Engine, Owner, Precision
 
 Positive = Annotated[float, Meta(gt=0, le=1e15)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -124,17 +124,6 @@ class Tuning(Frozen, frozen=True):
     every_months: Annotated[int, Meta(ge=1, le=12)] = 3
     accelerators: tuple[str, ...] = ()
     """Accelerators it may run on; empty: any that the fleet may use."""
-
-
-class Owner(StrEnum):
-    """Whose hardware it is."""
-
-    CLOUD = "cloud"
-    """Rented instances."""
-    AI_FACTORY = "ai_factory"
-    """A provider's hardware, installed and run by it in the customer's building."""
-    OWN = "own"
-    """Bought and run by the customer."""
 
 
 class Term(StrEnum):
