@@ -1,13 +1,16 @@
 """Constrained answers always satisfy their constraint, and forced tokens are marked."""
 
+import math
 import re
 
 import msgspec
 import pytest
-from tests.engine.tiny_model import END, prompt_of, recompute_logprobs, tiny_engine, tiny_network
+from tests.engine.tiny_model import END, all_logprobs, prompt_of, tiny_engine, tiny_network
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.engine.request import Constraint, GenerateRequest, JsonSchema, Lark, Regex
+from bessemer.engine import runner
+from bessemer.engine.network import Network
+from bessemer.engine.request import Constraint, GenerateRequest, Generation, JsonSchema, Lark, Regex
 
 SCHEMA = {
     "type": "object",
@@ -36,6 +39,15 @@ def ask(constraint: Constraint, count: int = 12, **fields: object) -> list[Gener
     ]
 
 
+def expected_logprobs(network: Network, request: GenerateRequest, generation: Generation) -> list[float]:
+    """The model's own log-probabilities, normalised over what the grammar left; a sequence of its own, no cache."""
+    assert request.constraint is not None
+    candidates = tiny_engine(network).grammars.candidates(request.constraint, generation.tokens, generation.forced)
+    logprob_LV = all_logprobs(network, request.prompt, generation.tokens)
+    rows = zip(logprob_LV, generation.tokens, candidates, strict=True)
+    return [float(row[token] - (0 if ids is None else row[ids].logsumexp(0))) for row, token, ids in rows]
+
+
 def test_json_is_always_valid() -> None:
     network = tiny_network()
     requests = ask(JsonSchema(schema=SCHEMA))
@@ -48,9 +60,29 @@ def test_json_is_always_valid() -> None:
         assert generation.finish_reason == "stop"
         assert sum(generation.forced) >= len('{"brand":"","size":,"kind":"","tags":[]}') - 6
         assert len(generation.forced) == len(generation.tokens) == len(generation.logprobs)
-        expected = recompute_logprobs(network, request.prompt, generation.tokens)
-        assert generation.logprobs == pytest.approx(expected, abs=1e-4)
+        assert generation.logprobs == pytest.approx(expected_logprobs(network, request, generation), abs=1e-4)
+        assert all(value == 0 for value, alone in zip(generation.logprobs, generation.forced, strict=True) if alone)
     assert [g.text for g in generations] == [tiny_engine(network).generate_many([r])[0].text for r in requests]
+
+
+def test_many_and_few_allowed_tokens_give_the_same_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, requests = tiny_network(), ask(JsonSchema(schema=SCHEMA), count=6, top_logprobs=2)
+    few = tiny_engine(network).generate_many(requests)
+    monkeypatch.setattr(runner, "LISTED", 0)
+    many = tiny_engine(network).generate_many(requests)
+    assert [g.tokens for g in few] == [g.tokens for g in many]
+    for request, generation in zip(requests, many, strict=True):
+        own = all_logprobs(network, request.prompt, generation.tokens)
+        drawn = [i for i, alone in enumerate(generation.forced) if not alone]
+        expected = [float(own[i, generation.tokens[i]]) for i in drawn]
+        assert [generation.logprobs[i] for i in drawn] == pytest.approx(expected, abs=1e-4)
+
+
+def test_alternatives_are_what_the_grammar_allows() -> None:
+    request = GenerateRequest(prompt=(1, 2), max_tokens=4, constraint=Regex(pattern="x[ab]y"), seed=1, top_logprobs=5)
+    generation = tiny_engine().generate_many([request])[0]
+    assert [sorted(chr(other.token) for other in top) for top in generation.top_logprobs] == [["x"], ["a", "b"], ["y"]]
+    assert sum(math.exp(other.logprob) for other in generation.top_logprobs[1]) == pytest.approx(1)
 
 
 def test_regex_and_lark() -> None:

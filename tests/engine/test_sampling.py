@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bessemer.engine.sampling import Row, sample, score
+from bessemer.engine.sampling import Row, sample, sample_listed, score
 
 LOGITS = torch.log(torch.tensor([0.5, 0.25, 0.125, 0.0625, 0.0625]))
 
@@ -64,12 +64,21 @@ def test_logprobs_are_before_bias_mask_and_temperature() -> None:
         Row(temperature=0.3, uniform=0.5),
         Row(temperature=0, bias={3: 9.0}),
         Row(temperature=0),
-        Row(known=4),
         Row(top_k=1, top_logprobs=2),
     ]
-    allowed = [None, None, torch.tensor([1, 2, 3, 4]), None, None]
-    drawn = sample(LOGITS.expand(5, -1), rows, allowed)
-    assert [d.token for d in drawn] == [0, 3, 1, 4, 0]
-    assert [d.logprob for d in drawn] == pytest.approx([math.log(p) for p in (0.5, 0.0625, 0.25, 0.0625, 0.5)])
-    assert [(t.token, round(math.exp(t.logprob), 4)) for t in drawn[4].top] == [(0, 0.5), (1, 0.25)]
+    allowed = [None, None, torch.tensor([1, 2, 3, 4]), None]
+    drawn = sample(LOGITS.expand(4, -1), rows, allowed)
+    assert [d.token for d in drawn] == [0, 3, 1, 0]
+    assert [d.logprob for d in drawn] == pytest.approx([math.log(p) for p in (0.5, 0.0625, 0.25, 0.5)])
+    assert [(t.token, round(math.exp(t.logprob), 4)) for t in drawn[3].top] == [(0, 0.5), (1, 0.25)]
     assert score(LOGITS[None], [(0, 2), (0, 0)]) == pytest.approx([math.log(0.125), math.log(0.5)])
+
+
+def test_listed_tokens_are_a_distribution_of_their_own() -> None:
+    ids = torch.tensor([1, 3, 4])  # 0.25, 0.0625, 0.0625: two thirds, a sixth, a sixth
+    drawn = [sample_listed(LOGITS[ids], ids, Row(uniform=u, top_logprobs=9)) for u in (0.6, 0.7, 0.9)]
+    assert [d.token for d in drawn] == [1, 3, 4]
+    assert [d.logprob for d in drawn] == pytest.approx([math.log(p) for p in (2 / 3, 1 / 6, 1 / 6)])
+    assert drawn[0].top[0].token == 1
+    assert len(drawn[0].top) == 3
+    assert sample_listed(LOGITS[ids], ids, Row(temperature=0, bias={0: 50.0, 3: 9.0})).token == 3

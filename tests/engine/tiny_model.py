@@ -102,13 +102,18 @@ def tiny_adapter(network: Network, seed: int) -> Adapter:
 
 def recompute_logprobs(network: Network, prompt: Sequence[int], answer: Sequence[int]) -> list[float]:
     """Log-probabilities of an answer by one plain forward pass over the whole text."""
+    return [float(row[token]) for row, token in zip(all_logprobs(network, prompt, answer), answer, strict=True)]
+
+
+def all_logprobs(network: Network, prompt: Sequence[int], answer: Sequence[int]) -> torch.Tensor:
+    """Log-probabilities [answer, vocabulary] of every token at each place of an answer."""
     ids = [*prompt, *answer]
     with torch.no_grad():
         hidden = network.forward_hidden(
             torch.tensor(ids), torch.arange(len(ids)), CausalAttention(network.config, [len(ids)])
         )
         logprobs = torch.log_softmax(network.logits(hidden), dim=-1)
-    return [float(logprobs[len(prompt) - 1 + i, token]) for i, token in enumerate(answer)]
+    return logprobs[len(prompt) - 1 : -1]
 
 
 def prompt_of(text: str) -> tuple[int, ...]:

@@ -179,6 +179,33 @@ def test_log_probabilities_among_some_tokens_are_those_of_a_softmax_over_them(ne
             torch.testing.assert_close(scored, expected, atol=2e-5, rtol=1e-5)
 
 
+def test_candidates_of_each_token_normalise_it_and_its_gradient(network: Network) -> None:
+    trees = random_trees(7)
+    own = {token for tree in trees for branch in tree.branches for token in branch}
+    among = torch.tensor(sorted(own | {1, 99}))
+    shared, own_lists = trainer_of(network), trainer_of(network)
+    for trainer in (shared, own_lists):
+        trainer.zero_grad()
+    value = shared.forward_backward(trees, nll, among=among)
+    lists = [[[among] * len(branch) for branch in tree.branches] for tree in trees]
+    assert own_lists.forward_backward(trees, nll, candidates=lists) == pytest.approx(value, rel=1e-5)
+    torch.testing.assert_close(own_lists.adapter.grad, shared.adapter.grad, atol=1e-4, rtol=1e-3)
+
+
+def test_tokens_without_candidates_are_normalised_over_the_vocabulary(network: Network) -> None:
+    trees = random_trees(8)
+    whole = gradient(trainer_of(network), trees)
+    trainer = trainer_of(network, budget=60)
+    trainer.zero_grad()
+    trainer.forward_backward(trees, nll, candidates=[[[None] * len(b) for b in tree.branches] for tree in trees])
+    torch.testing.assert_close(trainer.adapter.grad, whole, atol=1e-4, rtol=1e-3)
+    # A forced token has itself as its only candidate: certain, and without a gradient.
+    trainer.zero_grad()
+    forced = [[[torch.tensor([token]) for token in branch] for branch in tree.branches] for tree in trees]
+    assert trainer.forward_backward(trees, nll, candidates=forced) == 0
+    assert float(trainer.adapter.grad.abs().max()) == 0
+
+
 def test_among_the_whole_vocabulary_nothing_changes(network: Network) -> None:
     trees = random_trees(6)
     whole = gradient(trainer_of(network), trees)

@@ -217,7 +217,8 @@ def test_a_run_from_an_adapter_that_only_makes_it_worse_gives_it_back(tmp_path: 
 
 
 def test_the_field_threshold_is_what_the_grader_likes_best(tmp_path: Path, model: LoadedModel) -> None:
-    schema = {"type": "object", "properties": {"a": {"enum": ["x", "y"]}}, "required": ["a"]}
+    letters = list("abcdefghijklmnopqrstuvwxyz")
+    schema = {"type": "object", "properties": {"a": {"enum": letters}}, "required": ["a"]}
     spec = msgspec.structs.replace(spec_of("grpo"), response_schema=schema, max_tokens=24, field_threshold=None)
 
     def doubtful_values_are_wrong(answers: Sequence[tuple[JSON, str]]) -> list[float | None]:
@@ -227,6 +228,16 @@ def test_the_field_threshold_is_what_the_grader_likes_best(tmp_path: Path, model
         return [float('"a"' in text) for _, text in answers]
 
     dropped = tuner(spec, tmp_path / "dropped", model, doubtful_values_are_wrong).evaluate()
-    assert (dropped.score, dropped.field_threshold) == (1.0, 0.1)
+    assert dropped.score == 1.0
+    assert dropped.field_threshold > 0
     kept = tuner(spec, tmp_path / "kept", model, every_value_counts).evaluate()
     assert (kept.score, kept.field_threshold) == (1.0, 0.0)
+
+
+def test_sampler_and_trainer_agree_under_a_schema(tmp_path: Path, model: LoadedModel) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string", "maxLength": 3}}, "required": ["a"]}
+    spec = msgspec.structs.replace(spec_of("grpo"), response_schema=schema, max_tokens=24)
+    reports = list(tuner(spec, tmp_path, model, length_reward).run())
+    agreed = [report.metrics["mismatch_kl"] for report in reports if "mismatch_kl" in report.metrics]
+    assert agreed
+    assert max(map(abs, agreed)) < 1e-6

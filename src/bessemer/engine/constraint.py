@@ -13,6 +13,9 @@ from torch import Tensor
 from bessemer.core.errors import EngineError, InvalidRequest
 from bessemer.engine.request import Choices, Constraint, JsonSchema, Lark, Regex
 
+LISTED = 4096
+"""Up to this many tokens, what a grammar leaves is a distribution of its own: log-probabilities are normalised over it
+and no other logit is computed. Beyond, almost anything goes, and they are normalised over the whole vocabulary."""
 _KEPT = 256
 """Compiled grammars kept for reuse."""
 
@@ -101,6 +104,19 @@ class Grammars:
         for i, ids in zip(constrained, _set_bits(words.numpy(), self._vocab_size), strict=True):
             allowed[i] = torch.from_numpy(ids)
         return allowed
+
+    def candidates(
+        self, constraint: Constraint, tokens: Sequence[int], forced: Sequence[bool]
+    ) -> tuple[Tensor | None, ...]:
+        """Return what each token of an answer was drawn from: sorted ids, of a forced token itself; None: anything."""
+        grammar = self.start(constraint)
+        found: list[Tensor | None] = []
+        for token, alone in zip(tokens, forced, strict=True):
+            ids = torch.tensor([token]) if alone else (self.allowed([grammar]) or [None])[0]
+            found.append(ids if ids is not None and len(ids) <= LISTED else None)
+            if token not in self._vocabulary.eos_ids:
+                grammar.consume([token])
+        return tuple(found)
 
     def _ll_tokenizer(self) -> Any:
         if self._tokenizer is None:

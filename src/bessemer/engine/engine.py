@@ -75,9 +75,9 @@ class Engine:
         self._max_waiting = max_waiting
         self._cache = BlockCache(config, network.dtype, network.weights.embedding.device, cache_tokens)
         self._scheduler = Scheduler(self._cache, max_batch_tokens=max_batch_tokens, max_running=max_running)
-        grammars = Grammars(tokens, config.vocab_size)
-        self._runner = Runner(network, tokens, self._cache, self._scheduler, grammars)
-        self._admission = Admission(tokens, config.vocab_size, self.context_length, grammars)
+        self.grammars = Grammars(tokens, config.vocab_size)
+        self._runner = Runner(network, tokens, self._cache, self._scheduler, self.grammars)
+        self._admission = Admission(tokens, config.vocab_size, self.context_length, self.grammars)
         self._adapters: dict[str, Adapter] = {}
         self._fingerprints: dict[int, tuple[Adapter, int, str]] = {}
         self._base_version = _digest(network.fingerprint)

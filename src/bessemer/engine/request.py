@@ -83,7 +83,8 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     tokens: tuple[int, ...]
     """Everything that was sampled or forced, the terminator included when there is one."""
     logprobs: tuple[float, ...]
-    """Per token: natural log-probability under the model at temperature 1, before bias, mask, top_k and top_p."""
+    """Per token: natural log-probability under the model at temperature 1, before bias, top_k and top_p; where a
+    grammar leaves few tokens, among these, so 0 for a forced one."""
     forced: tuple[bool, ...]
     """Per token: a grammar left one possibility, so nothing was decided there."""
     top_logprobs: tuple[tuple[TopLogprob, ...], ...] = ()

@@ -12,12 +12,12 @@ from bessemer.core.errors import BessemerError
 from bessemer.engine.attention import PagedAttention, Span
 from bessemer.engine.cache import BlockCache
 from bessemer.engine.choices import choose, label_scores, tree_pairs
-from bessemer.engine.constraint import Grammars
+from bessemer.engine.constraint import LISTED, Grammars
 from bessemer.engine.kernel import load_kernel
 from bessemer.engine.logits import exact_logits
 from bessemer.engine.network import Network, Route
-from bessemer.engine.request import Choices
-from bessemer.engine.sampling import Drawn, Row, sample, score
+from bessemer.engine.request import Choices, TopLogprob
+from bessemer.engine.sampling import Drawn, sample, sample_listed, score
 from bessemer.engine.scheduler import Scheduler, Work
 from bessemer.engine.sequence import Sequence
 from bessemer.engine.tokens import Tokens
@@ -119,21 +119,31 @@ class Runner:
 
     def _draw(self, hidden_TH: Tensor, picks: list[_Pick]) -> list[tuple[Drawn, bool]]:
         """Return per pick its token and whether a grammar left no other."""
-        logits_RV = self._logits(hidden_TH, [pick.packed_row for pick in picks])
-        rows = [
-            pick.sequence.row()
-            if pick.known is None
-            else Row(known=pick.known, top_logprobs=pick.sequence.request.top_logprobs)
-            for pick in picks
-        ]
-        grammars = [pick.sequence.grammar if pick.known is None else None for pick in picks]
-        allowed = self._grammars.allowed(grammars) or [None] * len(picks)
-        on_device = [None if ids is None else ids.to(logits_RV.device) for ids in allowed]
-        forced = [
-            pick.known is not None or (ids is not None and len(ids) == 1)
-            for pick, ids in zip(picks, allowed, strict=True)
-        ]
-        return list(zip(sample(logits_RV, rows, on_device), forced, strict=True))
+        allowed = self._grammars.allowed([pick.sequence.grammar if pick.known is None else None for pick in picks])
+        ids = [None if of_row is None else of_row.to(hidden_TH.device) for of_row in allowed or [None] * len(picks)]
+        drawn = {i: _certain(pick) for i, pick in enumerate(picks) if pick.known is not None}
+        few = [(i, picks[i], of_row) for i, of_row in enumerate(ids) if of_row is not None and len(of_row) <= LISTED]
+        drawn |= self._draw_listed(hidden_TH, few)
+        rest = [i for i in range(len(picks)) if i not in drawn]
+        if rest:
+            logits_RV = self._logits(hidden_TH, [picks[i].packed_row for i in rest])
+            rows = [picks[i].sequence.row() for i in rest]
+            drawn |= zip(rest, sample(logits_RV, rows, [ids[i] for i in rest]), strict=True)
+        single = {i for i, _, of_row in few if len(of_row) == 1}
+        return [(drawn[i], pick.known is not None or i in single) for i, pick in enumerate(picks)]
+
+    def _draw_listed(self, hidden_TH: Tensor, picks: list[tuple[int, _Pick, Tensor]]) -> dict[int, Drawn]:
+        """Draw rows whose grammar leaves few tokens: only their logits are computed."""
+        if not picks:
+            return {}
+        sizes = [len(ids) for _, _, ids in picks]
+        packed_R = torch.tensor([pick.packed_row for _, pick, _ in picks], device=hidden_TH.device)
+        row_P = packed_R.repeat_interleave(torch.tensor(sizes, device=hidden_TH.device))
+        logit_P = exact_logits(hidden_TH, self._network.weights.head, row_P, torch.cat([ids for _, _, ids in picks]))
+        return {
+            i: sample_listed(logit_K, ids, pick.sequence.row())
+            for (i, pick, ids), logit_K in zip(picks, logit_P.split(sizes), strict=True)
+        }
 
     def _deliver(self, picks: list[_Pick], drawn: list[tuple[Drawn, bool]]) -> None:
         for (sequence, _, known), (token, forced) in zip(picks, drawn, strict=True):
@@ -217,6 +227,13 @@ class Runner:
         )
         self.sampled += 1
         self._scheduler.remove(sequence)
+
+
+def _certain(pick: _Pick) -> Drawn:
+    """Return a token that the grammar forced: nothing else was possible."""
+    assert pick.known is not None
+    top = (TopLogprob(pick.known, 0.0),) if pick.sequence.request.top_logprobs else ()
+    return Drawn(pick.known, 0.0, top)
 
 
 def extend_forced(sequence: Sequence) -> None:

@@ -1,11 +1,12 @@
 """From logits to tokens: bias, grammar, temperature, top_k, top_p, one uniform number per row; all rows at once.
 
 Reported log-probabilities are those of the model itself: float32, temperature 1, before anything changes the logits.
+Where a grammar leaves few tokens, they are normalised over these, the distribution that is sampled.
 Each row's result depends on that row alone. R rows, V vocabulary.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -28,8 +29,6 @@ class Row:
     """In [0, 1): where in the distribution to draw. Not used at temperature 0."""
     top_logprobs: int = 0
     bias: Mapping[int, float] = field(default_factory=dict)
-    known: int | None = None
-    """Nothing is drawn: this token is scored."""
 
 
 class Drawn(NamedTuple):
@@ -47,6 +46,17 @@ def sample(logits_RV: Tensor, rows: Sequence[Row], allowed: Sequence[Tensor | No
     logprobs = raw_RV.gather(1, tokens[:, None])[:, 0].tolist()
     tops = [_alternatives(raw_RV[i], row.top_logprobs) if row.top_logprobs else () for i, row in enumerate(rows)]
     return [Drawn(*drawn) for drawn in zip(tokens.tolist(), logprobs, tops, strict=True)]
+
+
+def sample_listed(logits_K: Tensor, ids_K: Tensor, row: Row) -> Drawn:
+    """Draw among listed tokens only, sorted by id; log-probabilities are normalised over them."""
+    raw_K = torch.log_softmax(logits_K, dim=-1)
+    places = {int(token): place for place, token in enumerate(ids_K.tolist())} if row.bias else {}
+    bias = {places[token]: value for token, value in row.bias.items() if token in places}
+    place = _draw_alone(logits_K, replace(row, bias=bias), None)
+    top = _alternatives(raw_K, min(row.top_logprobs, len(ids_K))) if row.top_logprobs else ()
+    named = tuple(TopLogprob(int(ids_K[other.token]), other.logprob) for other in top)
+    return Drawn(int(ids_K[place]), float(raw_K[place]), named)
 
 
 def score(logits_NV: Tensor, pairs: Sequence[tuple[int, int]]) -> list[float]:
@@ -67,8 +77,6 @@ def _choose(logits_RV: Tensor, raw_RV: Tensor, rows: Sequence[Row], allowed: Seq
     for method, chosen in methods.items():
         uniforms = torch.tensor([rows[i].uniform for i in chosen], dtype=torch.float64, device=device)
         match method:
-            case "known":
-                tokens[chosen] = torch.tensor([rows[i].known for i in chosen], device=device)
             case "greedy":
                 tokens[chosen] = _rows_of(logits_RV, chosen).argmax(dim=-1)
             case "untouched":
@@ -85,8 +93,6 @@ def _choose(logits_RV: Tensor, raw_RV: Tensor, rows: Sequence[Row], allowed: Seq
 
 def _method(row: Row, allowed: Tensor | None) -> str:
     """Name how a row's token is found; "untouched" spares the second softmax where the model's own one serves."""
-    if row.known is not None:
-        return "known"
     if row.bias or allowed is not None:
         return "alone"
     if row.temperature == 0:

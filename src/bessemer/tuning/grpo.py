@@ -81,6 +81,13 @@ class Rollouts:
         """Return the most likely answer, token by token."""
         return self._run(asked, [0] * len(asked), 0.0)
 
+    def candidates(self, ask: Ask, answers: Sequence[Generation]) -> list[tuple[Tensor | None, ...]]:
+        """Return what each token of some answers to an ask was drawn from, None: the whole vocabulary."""
+        if ask.constraint is None:
+            return [(None,) * len(answer.tokens) for answer in answers]
+        grammars = self._engine.grammars
+        return [grammars.candidates(ask.constraint, answer.tokens, answer.forced) for answer in answers]
+
     def _run(self, asked: Sequence[Ask], seeds: Sequence[int], temperature: float) -> list[Generation]:
         return self._engine.generate_many(
             [
@@ -174,9 +181,8 @@ class Grpo:
         advantage_RG = advantage_RG * weights[:, None]
         used = varying(reward_RG).nonzero().squeeze(1).tolist()
         groups = [[answers[r * group + k] for k in range(group)] for r in used]
-        loss, mismatch = _policy_loss(
-            self._task.trainer, [self._train[indices[r]].prompt for r in used], groups, advantage_RG[used], spec
-        )
+        asked = [self._train[indices[r]] for r in used]
+        loss, mismatch = _policy_loss(self._task.trainer, self._rollouts, asked, groups, advantage_RG[used], spec)
         if loss is None:
             return Outcome({**metrics, "train_loss": 0.0}, signal=False)
         if mismatch > _MISMATCH_LIMIT:
@@ -214,18 +220,20 @@ class Grpo:
 
 def _policy_loss(
     trainer: Trainer,
-    prompts: Sequence[tuple[int, ...]],
+    rollouts: Rollouts,
+    asked: Sequence[Ask],
     groups: Sequence[Sequence[Generation]],
     advantage_RG: Tensor,
     spec: TuneSpec,
 ) -> tuple[float | None, float]:
     """Accumulate the gradient of the clipped surrogate, token mean over the batch.
 
-    Returns (loss or None when no token carries an advantage, mean k3 divergence of the sampler's log-probabilities).
+    The policy is what was sampled: under a grammar, the model among the tokens that it left. Returns (loss or None when
+    no token carries an advantage, mean k3 divergence of the sampler's log-probabilities).
     """
     trees, advantages, sampled = [], [], []
-    for prompt, answers, row in zip(prompts, groups, advantage_RG, strict=True):
-        trees.append(Tree(prompt, tuple(answer.tokens for answer in answers)))
+    for ask, answers, row in zip(asked, groups, advantage_RG, strict=True):
+        trees.append(Tree(ask.prompt, tuple(answer.tokens for answer in answers)))
         parts = [
             torch.where(torch.tensor(answer.forced), 0.0, value if answer.finish_reason != "length" else 0.0)
             for answer, value in zip(answers, row.tolist(), strict=True)
@@ -246,5 +254,7 @@ def _policy_loss(
         loss_I = clipped(log_ratio, advantage_I, spec.clip_low, spec.clip_high)
         return loss_I.sum() / active
 
-    value = trainer.forward_backward(trees, loss)
+    constrained = any(ask.constraint is not None for ask in asked)
+    candidates = [rollouts.candidates(*pair) for pair in zip(asked, groups, strict=True)] if constrained else None
+    value = trainer.forward_backward(trees, loss, candidates=candidates)
     return value, divergence[0] / sum(len(part) for part in sampled)

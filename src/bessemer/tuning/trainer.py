@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bessemer.engine.lora import Adapter, LoraConfig
 from bessemer.engine.network import Network, Route
-from bessemer.tuning.head import token_logprobs
+from bessemer.tuning.head import listed_logprobs, token_logprobs
 from bessemer.tuning.packing import Packed, Tree, pack, split_by_budget
 
 
@@ -35,6 +35,10 @@ class Scored(NamedTuple):
 
 Loss = Callable[[Scored], Tensor]
 """Scored trees of one pass -> a scalar. Sums over passes: a loss divides by the batch's totals, not by the pass's."""
+
+
+Candidates = Sequence[Sequence[Sequence[Tensor | None]]]
+"""By tree, branch and token: the sorted ids that a grammar let it be drawn from; None: the whole vocabulary."""
 
 
 class Adam(NamedTuple):
@@ -82,16 +86,19 @@ class Trainer:
                     results[i] = [next(branches) for _ in trees[i].branches]
         return results
 
-    def forward_backward(self, trees: Sequence[Tree], loss: Loss, *, among: Tensor | None = None) -> float:
+    def forward_backward(
+        self, trees: Sequence[Tree], loss: Loss, *, among: Tensor | None = None, candidates: Candidates | None = None
+    ) -> float:
         """Add the gradient of a loss over trees to the adapter's; returns the loss.
 
         Passes run in order of falling length; gradients accumulate in that order, so equal input gives equal bits.
         `among`: sorted ids of the only tokens that the log-probabilities are normalised over, those of the branches
-        among them; None: the whole vocabulary.
+        among them; `candidates`: the same, for each token its own. Neither: the whole vocabulary.
         """
         total = 0.0
         for group in split_by_budget(trees, self._tokens_per_pass):
-            scored = self._score([trees[i] for i in group], group, among)
+            own = None if candidates is None else [ids for i in group for branch in candidates[i] for ids in branch]
+            scored = self._score([trees[i] for i in group], group, among, own)
             value = loss(scored)
             if value.requires_grad:
                 value.backward()
@@ -149,21 +156,50 @@ class Trainer:
         """Write the adapter in peft's format."""
         self.adapter.save(folder, base_name)
 
-    def _score(self, trees: Sequence[Tree], indices: list[int], among: Tensor | None = None) -> Scored:
+    def _score(
+        self,
+        trees: Sequence[Tree],
+        indices: list[int],
+        among: Tensor | None = None,
+        candidates: Sequence[Tensor | None] | None = None,
+    ) -> Scored:
         packed = pack(trees, self.network.config)
         hidden_TH = self.network.forward_hidden(
             packed.token_T, packed.position_T, packed.attention, [Route(self.adapter, 0, packed.tokens)]
         )
         if torch.is_grad_enabled():
             self.tokens += packed.tokens
-        return self._scored(packed, hidden_TH, indices, among)
+        if candidates is None:
+            logprob_E, hit_E = self._logprobs(hidden_TH, packed.edge_row_E, packed.edge_token_E, among)
+            logprob_I, hit_I = logprob_E[packed.entry_edge_I], hit_E[packed.entry_edge_I]
+        else:
+            logprob_I, hit_I = self._logprobs_of_candidates(hidden_TH, packed, candidates)
+        return Scored(indices, logprob_I, packed.entry_branch_I, hit_I, packed.n_branches)
 
-    def _scored(self, packed: Packed, hidden_TH: Tensor, indices: list[int], among: Tensor | None) -> Scored:
-        row_N, edge_row_E = torch.unique(packed.edge_row_E, return_inverse=True)
-        head_VH, token_E = self.network.weights.head, packed.edge_token_E
+    def _logprobs(
+        self, hidden_TH: Tensor, row_E: Tensor, token_E: Tensor, among: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return per (row, token) the log-probability and whether the token is the most probable one."""
+        row_N, own_E = torch.unique(row_E, return_inverse=True)
+        head_VH = self.network.weights.head
         if among is not None:
             head_VH, token_E = head_VH[among], torch.searchsorted(among, token_E.contiguous())
-        logprob_E, best_N = token_logprobs(hidden_TH[row_N], head_VH, edge_row_E, token_E)
-        hit_E = best_N[edge_row_E] == token_E
-        entry = packed.entry_edge_I
-        return Scored(indices, logprob_E[entry], packed.entry_branch_I, hit_E[entry], packed.n_branches)
+        logprob_E, best_N = token_logprobs(hidden_TH[row_N], head_VH, own_E, token_E)
+        return logprob_E, best_N[own_E] == token_E
+
+    def _logprobs_of_candidates(
+        self, hidden_TH: Tensor, packed: Packed, candidates: Sequence[Tensor | None]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the same per entry, of those with a list of candidates among these."""
+        row_I, token_I = packed.edge_row_E[packed.entry_edge_I], packed.edge_token_E[packed.entry_edge_I]
+        ids = [of_entry for of_entry in candidates if of_entry is not None]
+        is_listed = torch.tensor([of_entry is not None for of_entry in candidates])
+        listed, free = is_listed.nonzero()[:, 0], (~is_listed).nonzero()[:, 0]
+        parts = []
+        if len(listed):
+            head_VH = self.network.weights.head
+            parts.append(listed_logprobs(hidden_TH, head_VH, row_I[listed], token_I[listed], ids))
+        if len(free):
+            parts.append(self._logprobs(hidden_TH, row_I[free], token_I[free]))
+        order = torch.argsort(torch.cat([listed, free]))
+        return torch.cat([logprob for logprob, _ in parts])[order], torch.cat([hit for _, hit in parts])[order]
