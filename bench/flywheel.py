@@ -217,9 +217,10 @@ def system_rows(case: Case, finals: Mapping[str, list[Answer]], score: measure.S
 
 def _result_row(row: SystemRow, case: Case, suffix: str, wall: float) -> dict[str, Any]:
     score = row.score
+    # A cascade is served in part by recorded answers; its share of small answers says how much.
+    recorded = row.label == "recorded" and row.small_share is None
     return {
-        # A cascade is served in part by recorded answers; its share of small answers says how much.
-        "name": ("recorded " if row.label == "recorded" and row.small_share is None else "") + row.name + suffix,
+        "name": f"recorded {row.name}" if recorded else row.name + suffix,
         "seed": case.plan.seed,
         "f1": None if score is None else round(score.value * 100, 2),
         "ci95": None if score is None else [round(score.low * 100, 2), round(score.high * 100, 2)],

@@ -1,4 +1,4 @@
-"""Writes the table of measured results into README.md, between its two markers, from `bench/results/flywheel_*.json`.
+"""Writes the table of measured results into README.md, between its two markers, from `bench/results`.
 
 python bench/readme_table.py            # writes
 python bench/readme_table.py --check    # exit code 1 when README.md differs
@@ -22,7 +22,8 @@ def main() -> int:
     text = README.read_text()
     head, rest = text.split(START)
     _, tail = rest.split(END)
-    fresh = head + START + table(sorted((HERE / "results").glob("flywheel_*.json"))) + END + tail
+    results = HERE / "results"
+    fresh = head + START + table(sorted(results.glob("flywheel_*.json"))) + speed(results / "engine.json") + END + tail
     if "--check" in sys.argv:
         return int(fresh != text)
     README.write_text(fresh)
@@ -43,6 +44,22 @@ def table(paths: Sequence[Path]) -> str:
         lines += [_line(name, system, rows) for system, rows in _by_system(document["rows"])]
         lines += [f"| {name} | {row['name']} | {row['f1']:.2f} | | | | |" for row in document["published"]]
     return "\n".join(lines) + f"\n\nMeasured {'; '.join(sorted(dates))}.\n"
+
+
+def speed(path: Path) -> str:
+    """Return one sentence on the engine's speed: ratios to transformers, workloads that both did, from one run."""
+    if not path.exists():
+        return ""
+    rows = json.loads(path.read_text())["rows"]
+    rates = {(row["system"], row["phase"], row["batch"], row["workload"]): row["tokens_per_s"] for row in rows}
+    ratios: dict[str, list[str]] = {}
+    for (system, phase, batch, workload), rate in rates.items():
+        other = rates.get(("transformers", phase, batch, workload))
+        if system == "bessemer" and other:
+            ratios.setdefault(phase, []).append(f"{rate / other:.1f} (batch {batch}: {workload})")
+    named = {"sample": "Sampling", "train": "training"}
+    parts = [f"{named[phase]} {'; '.join(found)}" for phase, found in ratios.items()]
+    return f"\nTokens per second of the engine over those of transformers, same weights, one run: {', '.join(parts)}.\n"
 
 
 def _by_system(rows: Sequence[Row]) -> Iterable[tuple[str, list[Row]]]:

@@ -19,6 +19,7 @@ import msgspec
 
 from bessemer.core.content import content_hash
 from bessemer.core.errors import InvalidRequest
+from bessemer.core.template import MOST_MEMBERS
 from bessemer.core.types import JSON, Frozen, Split
 
 YES, NO = "Yes", "No"
@@ -291,12 +292,13 @@ def _attributes_task(name: str, train_rows: list[JSON], test_rows: list[JSON], r
 
 
 def known_attributes(rows: Sequence[JSON]) -> dict[str, tuple[str, ...]]:
-    """Return the attributes that each category's rows carry, the most frequent first."""
+    """Return the attributes that each category's rows carry, the most frequent first; under "" those of all."""
     counts: dict[str, dict[str, int]] = {}
     for row in rows:
-        of_category = counts.setdefault(str(row.get("category", "")), {})
-        for attribute in row["target_scores"]:
-            of_category[attribute] = of_category.get(attribute, 0) + 1
+        for category in {"", str(row.get("category", ""))}:
+            of_category = counts.setdefault(category, {})
+            for attribute in row["target_scores"]:
+                of_category[attribute] = of_category.get(attribute, 0) + 1
     return {category: tuple(sorted(seen, key=lambda a: (-seen[a], a))) for category, seen in counts.items()}
 
 
@@ -310,24 +312,25 @@ def json_escape(text: str) -> str:
 
 
 GRAMMAR = (
-    'start: "{" (pair ("," pair)*)? "}"\n'
-    'pair: name ":" "\\"" value "\\""\n'
-    'name: %json {"enum": {{input.attributes}}}\n'
-    'value: %regex {"substring_words": "{{input.escaped}}"}\n'
+    "start: object\n"
+    "{{object(input.attributes)}}"
+    'value: "\\"" span "\\""\n'
+    'span: %regex {"substring_words": "{{input.escaped}}"}\n'
 )
-"""Lark grammar (llguidance) of a JSON object: the category's attributes, values that are spans of the title."""
+"""Lark grammar (llguidance) of a JSON object: the attributes of the category, each once; values are spans of the title."""
 
 
 def _title(row: JSON, known: Mapping[str, Sequence[str]]) -> Labelled:
     """Return a title with its answer: the annotated values as JSON, in the order in which the title has them.
 
-    The input names the attributes that its category has; of an unknown category, all.
+    The input names the attributes that its category has; of an unknown category, all; the most frequent that a grammar
+    can count off.
     """
     category = str(row.get("category", ""))
     target = {attribute: [v for v in values if v != NONE] for attribute, values in row["target_scores"].items()}
     values = {attribute: found[0] for attribute, found in target.items() if found}
     ordered = dict(sorted(values.items(), key=lambda pair: row["input"].find(pair[1])))
-    attributes = known.get(category) or sorted({name for names in known.values() for name in names})
+    attributes = (known.get(category) or known[""])[:MOST_MEMBERS]
     record: JSON = {
         "title": row["input"],
         "category": category,

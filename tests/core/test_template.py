@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.template import placeholders, render, shared_words
+from bessemer.core.template import placeholders, render, render_grammar, shared_words
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "10", "x-1"])).map(" ".join)
 
@@ -37,3 +37,15 @@ def test_shared_and_own_words_make_up_the_whole(first, second):
 def test_a_missing_name_is_named(template):
     with pytest.raises(InvalidRequest, match="is not there"):
         render(template, {"input": {"left": "x"}})
+
+
+def test_an_object_rule_needs_a_list_of_different_names():
+    template = "start: object\n{{object(input.names)}}value: /x/"
+    assert placeholders(template) == ("input.names",)
+    rules = render_grammar(template, {"names": ['a "b"', "c"]})
+    assert r'"\"a \\\"b\\\"\":" value more::set_bit(0) %if bit_clear(0)' in rules
+    for names in ([], ["a", "a"], "ab", [1], [str(i) for i in range(65)]):
+        with pytest.raises(InvalidRequest, match=r"input\.names"):
+            render_grammar(template, {"names": names})
+    with pytest.raises(InvalidRequest, match="rules of a grammar"):
+        render(template, {"input": {"names": ["a"]}})

@@ -8,6 +8,7 @@ import pytest
 from tests.engine.tiny_model import END, all_logprobs, prompt_of, tiny_engine, tiny_network
 
 from bessemer.core.errors import InvalidRequest
+from bessemer.core.template import render_grammar
 from bessemer.engine import runner
 from bessemer.engine.network import Network
 from bessemer.engine.request import Constraint, GenerateRequest, Generation, JsonSchema, Lark, Regex
@@ -94,6 +95,19 @@ def test_regex_and_lark() -> None:
         assert generation.text[0] == "<"
         assert generation.text[-1] == ">"
         assert generation.text[1:-1] in source
+
+
+def test_an_object_has_each_of_its_names_once_at_most() -> None:
+    names = ["red", 'a "b"', "é"]
+    grammar = render_grammar("start: object\n{{object(input.names)}}value: /[0-9]/", {"names": names})
+    seen = set()
+    for generation in tiny_engine().generate_many(ask(Lark(grammar=grammar), count=40)):
+        pairs = msgspec.json.decode(generation.text, type=dict[str, int])
+        assert generation.text.count(":") == len(pairs)
+        assert set(pairs) <= set(names)
+        seen.add(tuple(pairs))
+    assert {1, 2, 3} <= {len(found) for found in seen}
+    assert len(seen) > 3, "names come in any order"
 
 
 def test_a_repeatable_end_is_left_to_the_model() -> None:

@@ -3,6 +3,9 @@
 Two pure functions of texts compare fields: `{{common(input.left, input.right)}}` gives the words of the first that are
 in the second as well, `{{only(input.left, input.right)}}` those that are not. A causal model reads the first record
 before it has seen the second; showing what differs spares it that comparison, and tokens.
+
+In grammars, `{{object(input.names)}}` writes the rules of a JSON object with these members, in any order, each once at
+most.
 """
 
 import re
@@ -17,8 +20,11 @@ from bessemer.core.types import JSON, Prompt
 
 _PATH = r"[A-Za-z_][\w-]*(?:\.[\w-]+)*"
 _PLACEHOLDER = re.compile(
-    rf"\{{\{{\s*(?:(?P<function>common|only)\(\s*(?P<first>{_PATH})\s*,\s*(?P<second>{_PATH})\s*\)|(?P<path>{_PATH}))\s*\}}\}}"
+    rf"\{{\{{\s*(?:(?P<function>common|only)\(\s*(?P<first>{_PATH})\s*,\s*(?P<second>{_PATH})\s*\)"
+    rf"|object\(\s*(?P<names>{_PATH})\s*\)|(?P<path>{_PATH}))\s*\}}\}}"
 )
+MOST_MEMBERS = 64
+"""Names that the parameter of a llguidance rule can count off, one bit each."""
 
 
 def look_up(path: str, scope: Mapping[str, Any]) -> Any:
@@ -48,6 +54,8 @@ def render_grammar(template: str, input: JSON) -> str:
     scope = {"input": input}
 
     def fill(match: re.Match[str]) -> str:
+        if match["names"] is not None:
+            return object_rules(look_up(match["names"], scope), match["names"])
         if match["function"] is None and not isinstance(look_up(match["path"], scope), str):
             return _filled(match, scope)
         return msgspec.json.encode(_filled(match, scope)).decode()[1:-1]
@@ -55,7 +63,37 @@ def render_grammar(template: str, input: JSON) -> str:
     return _PLACEHOLDER.sub(fill, template)
 
 
+def object_rules(names: Any, path: str) -> str:
+    """Return the Lark rules `object`, `member` and `more` of a JSON object, whose values are what a rule `value` says.
+
+    Each name may be used once: the rules carry a parameter that counts names off, one bit for each (llguidance,
+    docs/parametric.md). Raises InvalidRequest that names the path unless it holds 1 to 64 different strings.
+    """
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise InvalidRequest(f"{path!r} must be a list of names to make an object of.", param=path)
+    if not 1 <= len(names) <= MOST_MEMBERS or len(set(names)) < len(names):
+        raise InvalidRequest(f"{path!r} must hold 1 to {MOST_MEMBERS} different names.", param=path)
+
+    def quoted(text: str) -> str:
+        return msgspec.json.encode(text).decode()
+
+    members = (
+        f"{quoted(quoted(name) + ':')} value more::set_bit({bit}) %if bit_clear({bit})"
+        for bit, name in enumerate(names)
+    )
+    return (
+        'object: "{" member::0x0 | "{}"\n'
+        f"member::_: {' | '.join(members)}\n"
+        f'more::_: "}}" | "," member::_ %if not(is_ones([0:{len(names)}]))\n'
+    )
+
+
 def _filled(match: re.Match[str], scope: Mapping[str, Any]) -> str:
+    if match["names"] is not None:
+        raise InvalidRequest(
+            f"object({match['names']}) writes the rules of a grammar; in a text, use the path alone.",
+            param=match["names"],
+        )
     if match["function"] is None:
         return _text(look_up(match["path"], scope))
     first, second = (_text(look_up(match[name], scope)) for name in ("first", "second"))
@@ -88,7 +126,7 @@ def placeholders(template: str) -> tuple[str, ...]:
     return tuple(
         match[name]
         for match in _PLACEHOLDER.finditer(template)
-        for name in ("path", "first", "second")
+        for name in ("path", "names", "first", "second")
         if match[name] is not None
     )
 
