@@ -317,7 +317,7 @@ GRAMMAR = (
     'value: "\\"" span "\\""\n'
     'span: %regex {"substring_words": "{{input.escaped}}"}\n'
 )
-"""Lark grammar (llguidance) of a JSON object: the attributes of the category, each once; spans of the title as values."""
+"""Lark grammar (llguidance) of a JSON object: the attributes of the category, each once; values are title spans."""
 
 
 def _title(row: JSON, known: Mapping[str, Sequence[str]]) -> Labelled:
