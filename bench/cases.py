@@ -148,7 +148,7 @@ def _jobs(task: Task, options: Options) -> tuple[JobPlan, ...]:
         return (JobPlan(name="reinforcement", method=_reinforcement(grader), metadata=common | choice),)
     if task.kind is Kind.ATTRIBUTES:
         grader = {"type": "attributes", "name": "micro-f1", "reference": "{{item.demonstration}}"}
-        first = options.train_seconds * 2 // 3
+        first = options.train_seconds // 2
     else:
         grader = product_lines.grader()
         first = options.train_seconds // 3

@@ -37,6 +37,8 @@ from bessemer.tuning.tuner import Tuner
 
 CHUNK_SECONDS = 15.0
 """Training between two durable steps: what a kill can cost at most."""
+_DEMONSTRATIONS = 2400
+"""How many a supervised job sees by itself, repetitions included: 300 steps of 8."""
 _PROBED_ROWS = 5
 """Rows on which a grader is probed before training; a judge model is asked six times for each."""
 RESULTS_PURPOSE = "fine-tune-results"
@@ -291,7 +293,7 @@ def _spec(services: Services, plan: Preparation, rows: int) -> TuneSpec:
         adapter = str(unpack_adapter(services.blobs, plan.adapter_sha256, services.jobs_dir.parent / "adapters"))
     hyper = plan.hyperparameters
     multiplier = 1.0 if hyper.learning_rate_multiplier == "auto" else float(hyper.learning_rate_multiplier)
-    epochs = _epochs(plan) if hyper.n_epochs == "auto" else float(hyper.n_epochs)
+    epochs = _epochs(plan, rows) if hyper.n_epochs == "auto" else float(hyper.n_epochs)
     spec = TuneSpec(
         base=str(model.path),
         method="supervised" if plan.algorithm == "sft" else plan.algorithm,
@@ -319,9 +321,14 @@ def _spec(services: Services, plan: Preparation, rows: int) -> TuneSpec:
     )
 
 
-def _epochs(plan: Preparation) -> float:
-    """Return what `auto` means: as many passes as a time limit leaves room for (the learning rate then follows the
-    clock), three without one."""
+def _epochs(plan: Preparation, rows: int) -> float:
+    """Return what `auto` means.
+
+    Demonstrations: about 300 steps, two passes at least, ten at most; more passes learn them by heart. Rewards: as many
+    passes as a time limit leaves room for (the learning rate then follows the clock), three without one.
+    """
+    if plan.algorithm == "sft":
+        return min(10.0, max(2.0, _DEMONSTRATIONS / rows))
     return 10.0 if plan.options.max_seconds else 3.0
 
 
