@@ -192,7 +192,7 @@ def configuration(task: Task, options: Options, weights: Path, small_price: str)
         prompt["choices"] = LABELS
     elif task.kind is Kind.ATTRIBUTES:
         longest = max(len(row.answer) for row in task.train)
-        prompt |= {"grammar": GRAMMAR, "max_tokens": longest // _CHARACTERS_PER_TOKEN}
+        prompt |= {"grammar": GRAMMAR, "max_tokens": 32 + longest // _CHARACTERS_PER_TOKEN}
     else:
         prompt["max_tokens"] = 48
     small: dict[str, object] = {

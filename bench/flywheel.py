@@ -12,8 +12,6 @@ import argparse
 import asyncio
 import datetime
 import json
-import os
-import platform
 import shutil
 import sys
 import time
@@ -33,8 +31,8 @@ from bessemer.flywheel.charts import Series
 from bessemer.flywheel.report import SystemRow, render
 from bessemer.registry.config import load_config
 from bessemer.registry.weights import GEMMA3_270M, SMOLLM2, ensure
-from bessemer.server.compose import code_commit
 from cases import Case, Options, build, configuration
+from provenance import commit, processor
 from tasks import Item, Kind, Labelled, Task, load
 
 HERE = Path(__file__).resolve().parent
@@ -271,9 +269,9 @@ def merge_results(path: Path, task: Task, options: Options, result: Mapping[str,
     prices = load_config(folder / "bessemer.toml", folder).prices
     used = {price for price in (SMALL_PRICE, options.recorded_price) if price}
     document = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {_processor()}",
+        "machine": processor(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "commit": code_commit(),
+        "commit": commit(),
         "metric": "mean reward, in percent" if task.kind is Kind.WRITING else "F1, in percent",
         "prices": [msgspec.to_builtins(prices[name]) for name in sorted(used)],
         "published": list(options.published),
@@ -287,14 +285,6 @@ def _merged(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> lis
     fresh = {(row["name"], row["seed"]) for row in new}
     kept = [row for row in old if (row["name"], row["seed"]) not in fresh]
     return sorted([*kept, *new], key=lambda row: (row["name"], row["seed"]))
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or "unknown processor"
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
 
 
 if __name__ == "__main__":

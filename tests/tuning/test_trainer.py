@@ -206,6 +206,24 @@ def test_tokens_without_candidates_are_normalised_over_the_vocabulary(network: N
     assert float(trainer.adapter.grad.abs().max()) == 0
 
 
+def test_tokens_with_and_without_candidates_keep_their_places(network: Network) -> None:
+    trainer, tree = trainer_of(network), random_trees(9, count=1)[0]
+    among = torch.tensor(sorted({token for branch in tree.branches for token in branch} | {3, 120}))
+    lists = [[among if place % 2 else None for place in range(len(branch))] for branch in tree.branches]
+    seen: list[Tensor] = []
+
+    def loss(scored: Scored) -> Tensor:
+        seen.append(scored.logprob_I.detach())
+        return nll(scored)
+
+    trainer.forward_backward([tree], loss, candidates=[lists])
+    whole, few = reference_logprobs(trainer, tree), reference_logprobs(trainer, tree, among)
+    expected = [
+        torch.where(torch.arange(len(free)) % 2 == 1, listed, free) for free, listed in zip(whole, few, strict=True)
+    ]
+    torch.testing.assert_close(seen[0], torch.cat(expected), atol=2e-5, rtol=1e-5)
+
+
 def test_among_the_whole_vocabulary_nothing_changes(network: Network) -> None:
     trees = random_trees(6)
     whole = gradient(trainer_of(network), trees)

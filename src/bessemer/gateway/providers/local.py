@@ -111,12 +111,10 @@ class LocalProvider:
     async def close(self) -> None:
         """Stop all engines."""
         tasks, self._engines, self._loaded = list(self._engines.values()), {}, {}
-        for task in tasks:
-            try:
-                engine = await task
-            except Exception:  # noqa: S112 - an engine that never loaded has nothing to stop; the request had the error
-                continue
-            await asyncio.to_thread(engine.close)
+        for engine in await asyncio.gather(*tasks, return_exceptions=True):
+            # One that never loaded has nothing to stop; the requests that asked for it had the error.
+            if not isinstance(engine, BaseException):
+                await asyncio.to_thread(engine.close)
 
 
 def unpack_adapter(blobs: Blobs, sha256: str, folder: Path) -> Path:
