@@ -30,7 +30,7 @@ from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
 from bessemer.store.files import FileRow
 from bessemer.store.job_rows import JobCheckpoint
-from bessemer.tuning.preparation import Preparation, Rows, base_model, load_rows, prepare, tuned_version
+from bessemer.tuning.preparation import Algorithm, Preparation, Rows, base_model, load_rows, prepare, tuned_version
 from bessemer.tuning.selection import choose_f1_bias
 from bessemer.tuning.spec import Reward, StepReport, TuneSpec, Validation
 from bessemer.tuning.tuner import Tuner
@@ -293,7 +293,8 @@ def _spec(services: Services, plan: Preparation, rows: int) -> TuneSpec:
         adapter = str(unpack_adapter(services.blobs, plan.adapter_sha256, services.jobs_dir.parent / "adapters"))
     hyper = plan.hyperparameters
     multiplier = 1.0 if hyper.learning_rate_multiplier == "auto" else float(hyper.learning_rate_multiplier)
-    epochs = _epochs(plan, rows) if hyper.n_epochs == "auto" else float(hyper.n_epochs)
+    limited = plan.options.max_seconds is not None
+    epochs = auto_epochs(plan.algorithm, rows, limited=limited) if hyper.n_epochs == "auto" else float(hyper.n_epochs)
     spec = TuneSpec(
         base=str(model.path),
         method="supervised" if plan.algorithm == "sft" else plan.algorithm,
@@ -321,15 +322,15 @@ def _spec(services: Services, plan: Preparation, rows: int) -> TuneSpec:
     )
 
 
-def _epochs(plan: Preparation, rows: int) -> float:
-    """Return what `auto` means.
+def auto_epochs(algorithm: Algorithm, rows: int, *, limited: bool) -> float:
+    """Return what `auto` means for a job on this many training rows; `limited`: it has a time limit.
 
     Demonstrations: about 300 steps, two passes at least, ten at most; validation saw nothing in more (decision 009).
     Rewards: as many passes as a time limit leaves room for (the rate then follows the clock), three without one.
     """
-    if plan.algorithm == "sft":
+    if algorithm == "sft":
         return min(10.0, max(2.0, _DEMONSTRATIONS / rows))
-    return 10.0 if plan.options.max_seconds else 3.0
+    return 10.0 if limited else 3.0
 
 
 def _samples(samples: int, hyper: ReinforcementHyperparameters) -> int:
