@@ -172,7 +172,6 @@ def _measure(task: Task, case: Case, folder: Path, arguments: argparse.Namespace
         print(f"  {row.name}: {value}, ${row.cost_per_1k_usd} per 1,000, small share {row.small_share}", flush=True)
     print(f"  wall {wall:.0f} s (this session {time.monotonic() - started:.0f} s)", flush=True)
     suffix = "" if case.options.fields == "all" else f" ({case.options.fields} alone)"
-    suffix += "" if case.options.model == SMALLEST else f" ({case.options.model})"
     return {
         "rows": [_result_row(row, case, suffix, wall) for row in systems],
         "curve": None if curve is None else _result_curve(curve, case, suffix),
@@ -219,6 +218,7 @@ def _result_row(row: SystemRow, case: Case, suffix: str, wall: float) -> dict[st
     recorded = row.label == "recorded" and row.small_share is None
     return {
         "name": f"recorded {row.name}" if recorded else row.name + suffix,
+        "model": None if recorded else case.options.model,
         "seed": case.plan.seed,
         "f1": None if score is None else round(score.value * 100, 2),
         "ci95": None if score is None else [round(score.low * 100, 2), round(score.high * 100, 2)],

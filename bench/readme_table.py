@@ -34,15 +34,15 @@ def table(paths: Sequence[Path]) -> str:
     """Return the Markdown table of results files; one line for each system, mean over seeds."""
     if not paths:
         return "No results are recorded in `bench/results` yet.\n"
-    lines = ["| data set | system | F1 (reward), % | 95 % interval | USD per 1,000 | small share | seeds |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    lines = ["| data set | system | F1 (reward), % | 95 % interval | USD per 1,000 | small share | items | seeds |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
     dates: set[str] = set()
     for path in paths:
         document = json.loads(path.read_text())
         dates.add(f"{document['date']}, {document['machine']}")
         name = path.stem.removeprefix("flywheel_").replace("_", " ")
         lines += [_line(name, system, rows) for system, rows in _by_system(document["rows"])]
-        lines += [f"| {name} | {row['name']} | {row['f1']:.2f} | | | | |" for row in document["published"]]
+        lines += [f"| {name} | {row['name']} | {row['f1']:.2f} | | | | | |" for row in document["published"]]
     return "\n".join(lines) + f"\n\nMeasured {'; '.join(sorted(dates))}.\n"
 
 
@@ -78,7 +78,8 @@ def _line(data_set: str, system: str, rows: Sequence[Row]) -> str:
     cost = f"{statistics.fmean(costs):.4g}" if costs else ""
     shares = [row["small_share"] for row in rows if row["small_share"] is not None]
     share = f"{statistics.fmean(shares) * 100:.0f} %" if shares else ""
-    return f"| {data_set} | {system} | {score} | {span} | {cost} | {share} | {len(rows)} |"
+    items = f"{min(row['n'] for row in rows):,}"
+    return f"| {data_set} | {system} | {score} | {span} | {cost} | {share} | {items} | {len(rows)} |"
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ def test_a_chat_is_answered_and_recorded(server: Server, client: OpenAI) -> None
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (7, 2)
     extension = answer.model_extra["bessemer"]
     assert extension["cost_usd"] == pytest.approx((7 + 2 * 2) / 1e6)
+    newest = client.get("/inferences?limit=1", cast_to=object)["data"]
+    assert [row["id"] for row in newest] == [extension["inference_id"]]
     kept = client.get(f"/inferences/{extension['inference_id']}", cast_to=object)
     assert kept["output"] == "Yes."
     assert kept["calls"][0]["version"] == extension["version"]

@@ -1,9 +1,11 @@
 """The writer: nothing that was acknowledged is lost, nothing is written twice."""
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,6 +55,29 @@ def test_rows_of_every_kind_arrive(database: Database, writer: Writer, spool: Pa
     assert inferences.get(database, "inf-2").calls[0].choice_logprobs == {"no": -9999.0}
     assert writer.stats().written == 4
     assert sum(path.stat().st_size for path in spool.iterdir()) == 0
+
+
+def test_flush_waits_for_earlier_rows_alone(database: Database, writer: Writer) -> None:
+    stop = threading.Event()
+
+    def traffic(producer: int) -> None:
+        for number in itertools.count():
+            if stop.is_set():
+                return
+            writer.put(a_feedback(f"fb-{producer}-{number}"))
+
+    producers = [threading.Thread(target=traffic, args=(producer,)) for producer in range(2)]
+    for thread in producers:
+        thread.start()
+    try:
+        until(lambda: writer.stats().queued > 100)
+        writer.put(a_feedback("mine"))
+        assert writer.flush(timeout=20)
+        assert feedback.get(database, "mine") == a_feedback("mine")
+    finally:
+        stop.set()
+        for thread in producers:
+            thread.join()
 
 
 async def test_a_committed_row_is_in_the_database(database: Database, writer: Writer) -> None:

@@ -148,11 +148,15 @@ class Writer:
         return self._on_disk(pending)
 
     def flush(self, timeout: float = 30.0) -> bool:
-        """Wait until everything accepted so far is in the database; False when that takes longer than `timeout` s."""
+        """Wait until everything accepted so far is in the database; False when that takes longer than `timeout` s.
+
+        Rows that arrive meanwhile are not waited for, unless earlier ones are only in the journal.
+        """
         with self._change:
+            last, behind = self._queued_total, self._overflowing or bool(self._backlog)
             self._urgent = True
             self._change.notify_all()
-            return self._change.wait_for(self._is_idle, timeout)
+            return self._change.wait_for(lambda: self._is_idle() if behind else self._finished_total >= last, timeout)
 
     def stats(self) -> WriterStats:
         """Return the counters."""

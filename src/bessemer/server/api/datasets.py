@@ -5,6 +5,7 @@ import time
 
 from starlette.types import ASGIApp
 
+from bessemer.core.errors import StoreError
 from bessemer.core.types import Dataset
 from bessemer.feedback.datasets import DatasetRequest, build
 from bessemer.server.http import Call, JSONResponse, decoder
@@ -28,7 +29,8 @@ async def create(call: Call) -> ASGIApp:
 
 def _build(call: Call, request: DatasetRequest) -> Dataset:
     services = call.services
-    services.writer.flush()
+    if not services.writer.flush():
+        raise StoreError("The database is behind: feedback already taken is still on its way to it. Try again later.")
     prompt = services.catalog.prompt(request.prompt) if request.prompt is not None else None
     return build(
         services.database, services.blobs, request, prompt=prompt, code_commit=services.code_commit, now=time.time()

@@ -30,9 +30,10 @@ class UsageQuery(StrictWire):
 
 
 async def list_inferences(call: Call) -> ASGIApp:
-    """GET /v1/inferences: newest first, as far as they have reached the database."""
+    """GET /v1/inferences: newest first, what was answered before this request included."""
     query = call.query(InferencesQuery)
     limit = page_limit(query.limit)
+    await _written(call)
     rows = await asyncio.to_thread(
         inferences.find,
         call.services.database,
@@ -47,15 +48,21 @@ async def list_inferences(call: Call) -> ASGIApp:
 
 
 async def get(call: Call) -> ASGIApp:
-    """GET /v1/inferences/{inference_id}: everything before this request is written first."""
-    await asyncio.to_thread(call.services.writer.flush, _FLUSH_S)
+    """GET /v1/inferences/{inference_id}."""
+    await _written(call)
     return JSONResponse(await asyncio.to_thread(inferences.get, call.services.database, call.path("inference_id")))
 
 
 async def usage(call: Call) -> ASGIApp:
     """GET /v1/usage: calls, tokens, cost and seconds per route and version. Cost is null where a price is unknown."""
     query = call.query(UsageQuery)
+    await _written(call)
     rows = await asyncio.to_thread(
         inferences.usage, call.services.database, since=query.since, until=query.until, route=query.route
     )
     return JSONResponse(envelope(rows))
+
+
+async def _written(call: Call) -> None:
+    """Wait until what was answered before this request is in the database, or for five seconds."""
+    await asyncio.to_thread(call.services.writer.flush, _FLUSH_S)
