@@ -64,8 +64,8 @@ async def test_an_answer_is_returned_priced_and_recorded(make_world):
     assert result.completion.bessemer.inference_id == row.id
 
 
-async def test_nothing_is_added_to_what_the_client_sent(make_world):
-    world = await make_world({"small": [Script(), Script()]})
+async def test_nothing_but_a_streams_usage_is_added_to_what_the_client_sent(make_world):
+    world = await make_world({"small": [Script(), Script(), Script()]})
     await world.gateway.chat(ask("small", seed=7, stop="x"), PRINCIPAL)
     schema = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}
     await world.gateway.chat(ask("small", response_format=schema), PRINCIPAL)
@@ -73,6 +73,9 @@ async def test_nothing_is_added_to_what_the_client_sent(make_world):
     bodies = [json.loads(body) for body in world.fakes["small"].bodies]
     assert bodies[0] == {"model": "small", "messages": message, "seed": 7, "stop": ["x"]}
     assert bodies[1] == {"model": "small", "messages": message, "response_format": schema}
+    await read(await world.gateway.stream(ask("small", stream=True), PRINCIPAL))
+    sent = json.loads(world.fakes["small"].bodies[2])
+    assert sent == {"model": "small", "messages": message, "stream": True, "stream_options": {"include_usage": True}}
     assert "User-Agent" not in world.fakes["small"].headers[0]
 
 
@@ -92,13 +95,14 @@ async def test_structured_input_is_rendered_by_the_version_and_kept_as_it_is(mak
         (ask("small", n=2), "n"),
         (ask("small", temperature=3.0), "temperature"),
         (ask("small", top_logprobs=2), "top_logprobs"),
+        (ask("small", presence_penalty=0.5), "presence_penalty"),
         (ask("small", stream_options=StreamOptions(include_usage=True)), "stream_options"),
         (ask("small", max_tokens=1, max_completion_tokens=1), "max_tokens"),
         (ask("small", response_format={"type": "xml"}), "response_format"),
         (ask("small", stop=["a", ""]), "stop"),
         (ChatRequest(model="small", messages=[]), "messages"),
         (ChatRequest(model="small", messages=[{"role": "tool", "content": "x"}]), "messages[0].role"),
-        (ChatRequest(model="small", messages=[{"role": "user", "content": "x", "tool_calls": []}]), "messages[0]"),
+        (ChatRequest(model="small", messages=[{"role": "user", "content": "x", "tool_calls": [{}]}]), "messages[0]"),
         (
             ChatRequest(model="small", messages=[{"role": "user", "content": [{"type": "image_url"}]}]),
             "messages[0].content",
@@ -206,6 +210,23 @@ async def test_a_stream_carries_pieces_usage_and_done(make_world):
     [row] = world.recorded()
     assert row.output == "hello"
     assert [token.logprob for token in row.calls[0].token_logprobs] == [-0.1, -0.2]
+
+
+async def test_the_cost_of_a_stream_is_known_to_who_did_not_ask_for_usage(make_world):
+    world = await make_world({"small": [Script(pieces=("he", "llo"), prompt_tokens=7)]})
+    raw = await read(await world.gateway.stream(ask("small", stream=True), PRINCIPAL))
+    assert all(chunk.get("usage") is None for chunk in events(raw))
+    [row] = world.recorded()
+    assert (row.input_tokens, row.output_tokens) == (7, 2)
+    assert row.cost_usd is not None
+    assert row.cost_usd > 0
+
+
+async def test_what_a_broken_stream_took_is_unknown_not_nothing(make_world):
+    world = await make_world({"small": [Script(pieces=("he", "llo"), break_after=1)]})
+    await read(await world.gateway.stream(ask("small", stream=True), PRINCIPAL))
+    [row] = world.recorded()
+    assert (row.output, row.input_tokens, row.output_tokens, row.cost_usd) == ("he", None, None, None)
 
 
 async def test_a_cascade_streams_only_what_it_accepted(make_world):

@@ -3,6 +3,7 @@
 import io
 import json
 import time
+from typing import Any
 
 import openai
 import pytest
@@ -46,6 +47,17 @@ def test_a_chat_is_answered_and_recorded(server: Server, client: OpenAI) -> None
     assert kept["calls"][0]["version"] == extension["version"]
 
 
+def test_an_answer_goes_back_into_the_conversation_as_it_came(server: Server, client: OpenAI) -> None:
+    server.upstream.scripts.waiting.extend(Script(pieces=(text,)) for text in ("Yes.", "Because."))
+    messages: list[Any] = [{"role": "user", "content": "Is it?"}]
+    first = client.chat.completions.create(model="assistant", messages=messages, presence_penalty=0, logprobs=None)
+    messages += [first.choices[0].message, {"role": "user", "content": "Why?"}]
+    second = client.chat.completions.create(model="assistant", messages=messages)
+    kept = client.get(f"/inferences/{second.model_extra['bessemer']['inference_id']}", cast_to=object)
+    assert second.choices[0].message.content == "Because."
+    assert kept["messages"][1] == {"role": "assistant", "content": "Yes."}
+
+
 def test_a_stream_gives_the_same_text_and_its_usage(server: Server, client: OpenAI) -> None:
     server.upstream.scripts.waiting.append(Script(pieces=("a", "b", "c")))
     stream = client.chat.completions.create(
@@ -74,6 +86,9 @@ def test_log_probabilities_and_several_answers(server: Server, client: OpenAI) -
     assert answer.choices[0].logprobs.content[0].logprob == -0.25
     assert answer.usage is not None
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (5, 3)
+    extension = answer.model_extra["bessemer"]
+    assert len(set(extension["inference_ids"])) == 3
+    assert extension["cost_usd"] == pytest.approx(3 * (5 + 2 * 1) / 1e6)
 
 
 def test_an_upstream_failure_before_the_first_token_has_its_real_status(server: Server, client: OpenAI) -> None:

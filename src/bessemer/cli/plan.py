@@ -93,7 +93,8 @@ def _measured(context: typer.Context, workload: "Workload", trace: Path | None, 
     if trace is not None:
         recording = read_trace(trace)
     else:
-        rows = list(_inferences(context, route or ""))
+        found_rows = _inferences(context, route or "")
+        rows = [row for row in found_rows if None not in (row["input_tokens"], row["output_tokens"])]
         recording = recorded(
             [row["created_at"] for row in rows],
             [row["input_tokens"] for row in rows],

@@ -59,9 +59,11 @@ class ChatRequest(StrictWire):
     n: int | None = None
     seed: int | None = None
     stop: str | list[str] | None = None
-    stream: bool = False
+    stream: bool | None = None
     stream_options: StreamOptions | None = None
-    logprobs: bool = False
+    logprobs: bool | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
     top_logprobs: int | None = None
     response_format: JSON | None = None
     structured_outputs: StructuredOutputs | None = None
@@ -101,6 +103,8 @@ class ResponseExtension(Wire):
     """Bessemer's own response field: what answered and what it cost."""
 
     inference_id: str
+    inference_ids: list[str] | None = None
+    """One for each choice, where `n` asked for several."""
     version: str | None = None
     cost_usd: float | None = None
     provider: str | None = None

@@ -253,8 +253,9 @@ class Inference(Frozen, frozen=True):
     finish_reason: str | None
     version: str | None
     """The version whose answer was returned."""
-    input_tokens: int
-    output_tokens: int
+    input_tokens: int | None
+    """Of all calls; None when those of any are unknown, and so on for the output and the cost."""
+    output_tokens: int | None
     cost_usd: float | None
     latency_s: float
     propensity: float
@@ -379,8 +380,8 @@ class EvaluationRow(Frozen, frozen=True):
     unscorable: int
     score: Interval | None
     cost_usd: float | None
-    input_tokens: int
-    output_tokens: int
+    input_tokens: int | None
+    output_tokens: int | None
     latency_p50_s: float | None
     latency_p95_s: float | None
     provider: ProviderKind | None = None

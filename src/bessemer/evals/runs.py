@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import numpy as np
 
 from bessemer.core.errors import BessemerError
+from bessemer.core.totals import count, total
 from bessemer.core.types import EvaluationRow, Example, Frozen, Interval, ProviderKind
 from bessemer.evals.measures import Metric
 from bessemer.evals.metrics import Terms
@@ -22,8 +23,8 @@ class Answer(Frozen, frozen=True):
     text: str | None
     version: str | None
     cost_usd: float | None
-    input_tokens: int
-    output_tokens: int
+    input_tokens: int | None
+    output_tokens: int | None
     latency_s: float
     provider: ProviderKind | None = None
     score: float | None = None
@@ -78,8 +79,8 @@ async def _answer(infer: Infer, example: Example) -> Answer:
             text=None,
             version=None,
             cost_usd=None,
-            input_tokens=0,
-            output_tokens=0,
+            input_tokens=None,
+            output_tokens=None,
             latency_s=0.0,
             error=f"{type(error).__name__}: {error.message}",
         )
@@ -139,10 +140,9 @@ async def _bounded(one: Callable[[Example], Awaitable[None]], examples: Sequence
 
 
 def summarise(items: Sequence[ItemScore], *, name: str, seed: int = 0, resamples: int = 10_000) -> EvaluationRow:
-    """Return the summary row. The score is None when nothing counts; the cost is None when any item's is not known."""
+    """Return the summary row. The score is None when nothing counts; cost and tokens where any item's are not known."""
     terms = [term for item in items if (term := item.terms) is not None]
     latencies = [item.answer.latency_s for item in items if item.answer.error is None]
-    costs = [item.answer.cost_usd for item in items]
     versions = {item.answer.version for item in items if item.answer.version is not None}
     providers = {item.answer.provider for item in items if item.answer.provider is not None}
     p50, p95 = (float(q) for q in np.quantile(latencies, [0.5, 0.95])) if latencies else (None, None)
@@ -152,9 +152,9 @@ def summarise(items: Sequence[ItemScore], *, name: str, seed: int = 0, resamples
         n=len(items),
         unscorable=len(items) - len(terms),
         score=_score(terms, seed, resamples),
-        cost_usd=None if not costs or any(cost is None for cost in costs) else sum(cost or 0.0 for cost in costs),
-        input_tokens=sum(item.answer.input_tokens for item in items),
-        output_tokens=sum(item.answer.output_tokens for item in items),
+        cost_usd=total([item.answer.cost_usd for item in items]) if items else None,
+        input_tokens=count([item.answer.input_tokens for item in items]),
+        output_tokens=count([item.answer.output_tokens for item in items]),
         latency_p50_s=p50,
         latency_p95_s=p95,
         provider=providers.pop() if len(providers) == 1 else None,

@@ -48,7 +48,7 @@ def parse(request: ChatRequest) -> Asked:
         input_sha256=content_hash(structured if structured is not None else messages),
         sampling=_sampling(request),
         constraint=_constraint(request),
-        stream=request.stream,
+        stream=bool(request.stream),
         include_usage=request.stream_options is not None and request.stream_options.include_usage,
         episode_id=extension.episode_id if extension is not None else None,
         tags=_tags(request),
@@ -66,6 +66,8 @@ def _tags(request: ChatRequest) -> dict[str, str]:
 
 def _message(message: JSON, index: int) -> JSON:
     where = f"messages[{index}]"
+    # An answer that a client sends back has keys without a value: `"refusal": null`, `"annotations": []`.
+    message = {key: value for key, value in message.items() if key == "content" or value not in (None, [])}
     unknown = set(message) - {"role", "content", "name"}
     if unknown:
         raise InvalidRequest(
@@ -96,6 +98,9 @@ def _sampling(request: ChatRequest) -> Sampling:
     _in_range("temperature", request.temperature, 0, 2)
     _in_range("top_p", request.top_p, 0, 1)
     _in_range("top_k", request.top_k, 0, 1_000_000)
+    for name in ("presence_penalty", "frequency_penalty"):
+        if getattr(request, name):
+            raise InvalidRequest(f"{name} is not supported; leave it out or send 0.", param=name)
     _in_range("top_logprobs", request.top_logprobs, 0, 20)
     _in_range("max_tokens", request.max_tokens, 1, 1_000_000)
     _in_range("max_completion_tokens", request.max_completion_tokens, 1, 1_000_000)
@@ -119,7 +124,7 @@ def _sampling(request: ChatRequest) -> Sampling:
         seed=request.seed,
         stop=None if stop is None else tuple(stop),
         logit_bias=request.logit_bias,
-        logprobs=request.logprobs,
+        logprobs=bool(request.logprobs),
         top_logprobs=request.top_logprobs,
         response_format=request.response_format,
         structured_outputs=None if request.structured_outputs is None else as_json(request.structured_outputs),

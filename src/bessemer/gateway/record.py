@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import cast
 
+from bessemer.core.totals import count, total
 from bessemer.core.types import Inference
 from bessemer.gateway.attempt import account_error
 from bessemer.gateway.exchange import AsyncChunks, Exchange, Next
@@ -45,10 +46,9 @@ class Recorder:
 
 
 def inference_of(exchange: Exchange) -> Inference:
-    """Make the record. Tokens and cost are sums over all calls; the cost is None when that of any call is unknown."""
+    """Make the record. Tokens and cost are sums over all calls, None when those of any call are unknown."""
     calls = exchange.calls
     answer = exchange.answer or (calls[-1] if calls and exchange.output else None)
-    costs = [call.cost_usd for call in calls]
     finished = exchange.finished if exchange.finished is not None else exchange.started
     return Inference(
         id=exchange.inference_id,
@@ -61,9 +61,9 @@ def inference_of(exchange: Exchange) -> Inference:
         output="".join(exchange.output) if exchange.output else None,
         finish_reason=exchange.finish_reason,
         version=answer.version if answer is not None else None,
-        input_tokens=sum(call.input_tokens or 0 for call in calls),
-        output_tokens=sum(call.output_tokens or 0 for call in calls),
-        cost_usd=math.fsum(cost for cost in costs if cost is not None) if None not in costs else None,
+        input_tokens=count([call.input_tokens for call in calls]),
+        output_tokens=count([call.output_tokens for call in calls]),
+        cost_usd=total([call.cost_usd for call in calls]),
         latency_s=finished - exchange.started,
         propensity=math.prod(call.propensity for call in calls),
         config_sha256=exchange.config_sha256,

@@ -61,7 +61,6 @@ def provider_call(
         input=asked.input,
         tags=asked.tags,
         stream=asked.stream and direct,
-        include_usage=asked.include_usage,
         need_logprobs=need_logprobs,
     )
     return call, None if prompt is None else prompt.name

@@ -41,7 +41,7 @@ class _TokenLogprobs(torch.autograd.Function):
         total_N = torch.zeros(len(hidden_NH)).index_add(0, row_E, grad_E)
         d_hidden = torch.empty_like(hidden_NH)
         for start, stop, edges in _chunks(len(hidden_NH), head_VH, row_E):
-            # The normaliser's own logits: rounded ones would give a token of probability 0.99 a factor 1 - p of any sign.
+            # As in the normaliser: with rounded logits a sure token's factor 1 - p is noise of any sign.
             logits = float32_logits(hidden_NH[start:stop], head_VH)
             d_logits = logits.sub_(normaliser_N[start:stop, None]).exp_().mul_(-total_N[start:stop, None])
             d_logits.index_put_((row_E[edges] - start, token_E[edges]), grad_E[edges], accumulate=True)

@@ -125,11 +125,16 @@ def _evaluated(row: dict[str, object], outcome: Outcome) -> SystemRow:
         score=msgspec.convert(row["score"], Interval | None),
         cost_per_1k_usd=None if cost is None or not n else cost / n * 1000,
         version=name if tuned else None,
-        input_tokens=msgspec.convert(row["input_tokens"], int) / max(n, 1),
-        output_tokens=msgspec.convert(row["output_tokens"], int) / max(n, 1),
+        input_tokens=_each(row["input_tokens"], n),
+        output_tokens=_each(row["output_tokens"], n),
         latency_p50_s=msgspec.convert(row["latency_p50_s"], float | None),
         unscorable=msgspec.convert(row["unscorable"], int),
     )
+
+
+def _each(total: object, n: int) -> float | None:
+    known = msgspec.convert(total, int | None)
+    return None if known is None else known / max(n, 1)
 
 
 def _print_table(report: Report) -> None:

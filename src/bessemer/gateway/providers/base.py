@@ -59,8 +59,6 @@ class ProviderCall(Frozen, frozen=True):
     tags: dict[str, str] = msgspec.field(default_factory=dict)
     stream: bool = False
     """The client reads as it is generated; otherwise an upstream may answer in one piece."""
-    include_usage: bool = False
-    """The client asked for usage in its stream."""
     need_logprobs: bool = False
     """The route's confidence score is made of them."""
 

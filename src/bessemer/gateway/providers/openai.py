@@ -160,7 +160,8 @@ class OpenAIProvider:
 def upstream_body(call: ProviderCall) -> JSON:
     """Return the request body: the upstream's model name, the messages, what the client sent, what the version demands.
 
-    Nothing else is added; `logprobs` alone is asked for when the route's confidence is made of them.
+    Nothing else is added but a stream's usage, without which its cost would be unknown, and `logprobs`
+    when the route's confidence is made of them.
     """
     sampling, rules = call.sampling, call.rules
     body: JSON = {"model": call.model.upstream_model or call.model.name, "messages": list(call.messages)}
@@ -181,8 +182,7 @@ def upstream_body(call: ProviderCall) -> JSON:
         body["max_tokens"] = rules.max_tokens
     if call.stream:
         body["stream"] = True
-        if call.include_usage:
-            body["stream_options"] = {"include_usage": True}
+        body["stream_options"] = {"include_usage": True}
     return body
 
 

@@ -7,6 +7,7 @@ from starlette.types import ASGIApp
 
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.openai import ChatCompletion, ChatRequest, Usage
+from bessemer.core.totals import total
 from bessemer.gateway.pipeline import ChatResult
 from bessemer.server.http import Call, EventStream, JSONResponse, decoder, while_connected
 
@@ -55,11 +56,17 @@ def _answer(results: list[ChatResult]) -> ASGIApp:
 
 
 def _merged(parts: list[ChatCompletion]) -> ChatCompletion:
-    """Return one completion of several: the prompt is counted once, as OpenAI does."""
+    """Return one completion of several: the prompt is counted once, as OpenAI does, the cost is that of all."""
     choices = [msgspec.structs.replace(part.choices[0], index=index) for index, part in enumerate(parts)]
     usages = [part.usage for part in parts if part.usage is not None]
     usage = None
     if len(usages) == len(parts):
         prompt, completion = usages[0].prompt_tokens, sum(usage.completion_tokens for usage in usages)
         usage = Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
-    return msgspec.structs.replace(parts[0], choices=choices, usage=usage)
+    extensions = [part.bessemer for part in parts if part.bessemer is not None]
+    extension = msgspec.structs.replace(
+        extensions[0],
+        inference_ids=[one.inference_id for one in extensions],
+        cost_usd=total([one.cost_usd for one in extensions]),
+    )
+    return msgspec.structs.replace(parts[0], choices=choices, usage=usage, bessemer=extension)
