@@ -368,7 +368,6 @@ async def test_a_route_that_may_end_without_an_answer_is_refused(make_world, las
     world = await make_world({"small": []})
     with pytest.raises(InvalidRequest):
         world.put_route(Route(name="match", steps=(last,)))
-        await world.gateway.chat(ask("match"), PRINCIPAL)
 
 
 async def test_hourly_prices_charge_overlapping_calls_once(make_world):

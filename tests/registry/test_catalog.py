@@ -1,5 +1,6 @@
 """The catalog: names resolve, changes are seen, what was changed can be undone."""
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -11,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.registry.test_config import GOOD
 
-from bessemer.core.errors import Conflict, InvalidRequest, NotFound
-from bessemer.core.types import Calibration, Lineage, ModelVersion, Route, Step, Target
+from bessemer.core.content import content_hash
+from bessemer.core.errors import ConfigError, Conflict, InvalidRequest, NotFound
+from bessemer.core.types import Calibration, ConfidenceScore, Lineage, ModelVersion, Route, Step, Target
 from bessemer.registry.catalog import Catalog
-from bessemer.registry.config import parse_config
+from bessemer.registry.config import Config, parse_config
 from bessemer.registry.versions import make_version
 from bessemer.store.database import Database
 
@@ -144,11 +146,81 @@ def test_a_route_that_leads_nowhere_is_refused(catalog: Catalog) -> None:
     ]:
         with pytest.raises(error):
             catalog.put_route(route)
-    calibration = Calibration(version="small@000000000000", score="s", dataset_sha256="0" * 64, x=(0.0,), y=(0.0,))
-    with pytest.raises(NotFound):
-        catalog.put_route(
-            Route(name="x", steps=(Step(targets=(Target(model="small"),), threshold=0.5, calibration=calibration),))
-        )
+
+
+def cascade(calibration: Calibration | None, *, last: float | None = None) -> Route:
+    small = Step(targets=(Target(model="small"),), threshold=0.5, calibration=calibration)
+    return Route(name="x", steps=(small, Step(targets=(Target(model="large"),), threshold=last)))
+
+
+def a_calibration(version: str, x: tuple[float, ...] = (0.0,), y: tuple[float, ...] = (0.0,)) -> Calibration:
+    return Calibration(version=version, score=ConfidenceScore.CHOICE_MARGIN, dataset_sha256="0" * 64, x=x, y=y)
+
+
+def test_a_cascade_that_could_not_answer_is_refused(catalog: Catalog) -> None:
+    small = catalog.resolve("small").version.id
+    catalog.put_route(cascade(a_calibration(small)))
+    for route, error in [
+        (cascade(None), InvalidRequest),
+        (cascade(a_calibration(small), last=0.5), InvalidRequest),
+        (cascade(a_calibration(small, x=(0.0, 1.0))), InvalidRequest),
+        (cascade(a_calibration(small, x=(1.0, 0.0), y=(0.0, 1.0))), InvalidRequest),
+        (cascade(a_calibration(small, x=(math.nan,))), InvalidRequest),
+        (cascade(a_calibration("small@000000000000")), NotFound),
+    ]:
+        with pytest.raises(error):
+            catalog.put_route(route)
+
+
+def with_prompt(text: str) -> Config:
+    assert "Answer yes or no." in GOOD
+    return parse_config(GOOD.replace("Answer yes or no.", text), Path("/data"))
+
+
+def test_a_version_answers_with_the_prompt_it_was_made_with_or_not_at_all(database: Database) -> None:
+    before = Catalog(CONFIG, database)
+    prompt_sha256 = content_hash(before.prompt("match"))
+    made = before.register(
+        make_version("offers", prompt="match", prompt_sha256=prompt_sha256, lineage=Lineage(base="small"))
+    )
+    after = Catalog(with_prompt("Answer no or yes."), database)
+    with pytest.raises(Conflict, match=r"\[prompts.match\]"):
+        after.resolve(made.id)
+    assert after.resolve("small").version.id != before.resolve("small").version.id
+    before.move_alias("offers", "champion", made.id)
+    with pytest.raises(ConfigError, match="offers:champion"):
+        Catalog(with_prompt("Answer no or yes."), database)
+
+
+def test_an_adapter_does_not_run_on_other_weights(database: Database) -> None:
+    before = Catalog(CONFIG, database)
+    lineage = Lineage(base="small", weights=before.weights("small"))
+    made = before.register(make_version("offers", adapter_sha256="a" * 64, lineage=lineage))
+    after = Catalog(parse_config(GOOD.replace("small.gguf", "other.gguf"), Path("/data")), database)
+    with pytest.raises(Conflict, match=r"\[models.small\]"):
+        after.resolve(made.id)
+
+
+def test_openais_name_of_a_version_is_taken_as_a_whole(catalog: Catalog) -> None:
+    lineage = Lineage(base="small", method="sft")
+    made = catalog.register(make_version("offers", adapter_sha256="a" * 64, lineage=lineage))
+    digits = made.id.rpartition("@")[2]
+    name = f"ft:small:acme:offers:{digits}"
+    assert catalog.openai_name(made, "acme") == name
+    assert catalog.version(name) == made
+    assert catalog.route_or_target(name).name == made.id
+    for wrong in (f"ft:small:acme:other:{digits}", f"ft:{'x' * 4000}:{digits}", f"ft:large:acme:offers:{digits}"):
+        with pytest.raises(NotFound):
+            catalog.resolve(wrong)
+
+
+def test_a_tuned_version_runs_on_its_base_whatever_its_name(catalog: Catalog) -> None:
+    made = catalog.register(make_version("large", adapter_sha256="a" * 64, lineage=Lineage(base="small")))
+    assert catalog.resolve(made.id).model.name == "small"
+    assert catalog.taken("large", "small")
+    assert catalog.taken("matching", "small")
+    assert catalog.taken("small", "small") is None
+    assert catalog.taken("offers", "small") is None
 
 
 def test_a_name_may_be_a_route_or_a_target(catalog: Catalog) -> None:

@@ -43,7 +43,7 @@ targets = ["small", {model = "large", weight = 2.0, prompt = "match"}]
 fallbacks = ["large"]
 
 [routes.cascade]
-steps = [{targets = ["small:champion"], threshold = 0.9}, {targets = ["large"]}]
+steps = [{targets = ["small:champion"]}, {targets = ["large"]}]
 """
 
 
@@ -54,7 +54,7 @@ def test_a_good_file_becomes_nouns() -> None:
     assert config.base_versions["small"].choices == ("no", "yes")
     assert config.base_versions["small"].prompt == "match"
     assert config.routes["matching"].steps[0].targets[1] == Target(model="large", weight=2.0, prompt="match")
-    assert [step.threshold for step in config.routes["cascade"].steps] == [0.9, None]
+    assert [step.targets[0].model for step in config.routes["cascade"].steps] == ["small:champion", "large"]
 
 
 def test_identity_depends_on_content_alone() -> None:

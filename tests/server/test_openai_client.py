@@ -91,6 +91,18 @@ def test_log_probabilities_and_several_answers(server: Server, client: OpenAI) -
     assert extension["cost_usd"] == pytest.approx(3 * (5 + 2 * 1) / 1e6)
 
 
+def test_a_route_that_cannot_answer_is_refused_when_it_is_put(client: OpenAI) -> None:
+    calibration = {"version": "up@0", "score": "vibes", "dataset_sha256": "0", "x": [0.0], "y": [0.5]}
+    steps = [
+        {"targets": [{"model": "up"}], "threshold": 0.5, "calibration": calibration},
+        {"targets": [{"model": "up"}]},
+    ]
+    for body, param in (({"steps": steps}, "steps.0.calibration.score"), ({"steps": steps[1:] * 0}, "steps")):
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.put("/routes/new", body=body, cast_to=object)
+        assert refused.value.param == param
+
+
 def test_an_upstream_failure_before_the_first_token_has_its_real_status(server: Server, client: OpenAI) -> None:
     server.upstream.scripts.waiting.extend([Script(status=400)] * 2)
     for stream in (False, True):

@@ -1,7 +1,11 @@
 """Identifiers: a prefix that names the noun, then a UUIDv7 (RFC 9562) in hex, so ids sort by creation time."""
 
 import os
+import re
 import time
+
+EPISODE_ID = re.compile(r"[^\s\x00-\x1f]{1,128}")
+"""An episode is named by the client: short, so that every database can index it, and without spaces."""
 
 
 def uuid7_hex() -> str:

@@ -98,6 +98,9 @@ class Lineage(Frozen, frozen=True):
     """Where a version came from; everything needed to make it again."""
 
     base: str
+    """The version that it started from; for a model itself, `name:hash` of where it is served from."""
+    weights: str | None = None
+    """`base` of the model whose weights an adapter was trained on: on others it means nothing."""
     dataset_sha256: str | None = None
     grader: JSON | None = None
     method: str | None = None
@@ -116,6 +119,8 @@ class ModelVersion(Frozen, frozen=True):
     created_at: float
     prompt: str | None = None
     """Name of the Prompt that renders structured input for this version."""
+    prompt_sha256: str | None = None
+    """Content hash of that prompt: another text under its name would be another version."""
     adapter_sha256: str | None = None
     """Blob (a tar of the peft adapter folder) to apply to the base; None is the base itself."""
     choices: tuple[str, ...] = ()
@@ -150,12 +155,24 @@ class Target(Frozen, frozen=True):
     """Overrides the version's prompt."""
 
 
+class ConfidenceScore(StrEnum):
+    """What a confidence is made of; all but the last are natural logarithms."""
+
+    CHOICE_MARGIN = "choice_margin"
+    """log p(best) - log p(second) over the choices."""
+    MEAN_LOGPROB = "mean_logprob"
+    """Over the generated tokens that a grammar did not force; likewise the next two."""
+    MIN_LOGPROB = "min_logprob"
+    SUM_LOGPROB = "sum_logprob"
+    FIELD_PROBABILITY = "field_probability"
+    """Mean probability of the values of a JSON answer."""
+
+
 class Calibration(Frozen, frozen=True):
     """A monotone map from a raw confidence score to P(correct), bound to the version it was measured on."""
 
     version: str
-    score: str
-    """choice_margin | mean_logprob | min_logprob"""
+    score: ConfidenceScore
     dataset_sha256: str
     x: tuple[float, ...]
     y: tuple[float, ...]

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from bessemer.core.types import Calibration, Frozen
+from bessemer.core.types import Calibration, ConfidenceScore, Frozen
 
 Array = npt.NDArray[np.float64]
 
@@ -34,7 +34,7 @@ def fit_isotonic(
     correct: npt.ArrayLike,
     *,
     version: str,
-    score: str,
+    score: ConfidenceScore,
     dataset_sha256: str,
     weights: npt.ArrayLike | None = None,
     clip: float = 0.001,

@@ -10,7 +10,7 @@ import time
 import msgspec
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.ids import new_id
+from bessemer.core.ids import EPISODE_ID, new_id
 from bessemer.core.openai import StrictWire
 from bessemer.core.types import Feedback, FeedbackKind, FeedbackSource, Principal
 from bessemer.store.writer import Writer
@@ -18,7 +18,7 @@ from bessemer.store.writer import Writer
 VERDICT = "verdict"
 """The boolean metric that says whether an answer was right."""
 _METRIC = re.compile(r"[A-Za-z_][\w.-]{0,63}")
-_TARGETS = {"inference_id": re.compile(r"inf-[0-9a-f]{32}"), "episode_id": re.compile(r"\S{1,128}")}
+_TARGETS = {"inference_id": re.compile(r"inf-[0-9a-f]{32}"), "episode_id": EPISODE_ID}
 _TEXTS = {"comment": FeedbackKind.COMMENT, "demonstration": FeedbackKind.DEMONSTRATION}
 
 

@@ -17,14 +17,25 @@ import numpy.typing as npt
 
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.openai import JSON, StrictWire
-from bessemer.core.types import Calibration, Dataset, Example, Frozen, Guarantee, Route, Split, Step, Target
+from bessemer.core.types import (
+    Calibration,
+    ConfidenceScore,
+    Dataset,
+    Example,
+    Frozen,
+    Guarantee,
+    Route,
+    Split,
+    Step,
+    Target,
+)
 from bessemer.evals import calibration, risk
 from bessemer.evals.calibration import ReliabilityBin
 from bessemer.evals.measures import Metric
 from bessemer.evals.metrics import Terms
 from bessemer.flywheel.evaluation import CONCURRENCY, MetricName, ask, build_metric, read_journal, split_examples
 from bessemer.flywheel.services import Services
-from bessemer.gateway.cascade import SCORES, raw_score
+from bessemer.gateway.cascade import raw_score
 from bessemer.store import datasets as dataset_rows
 
 Array = npt.NDArray[np.float64]
@@ -51,8 +62,7 @@ class CascadeRequest(StrictWire):
     minus alpha. bootstrap: the same as f1, but not distribution-free."""
     attributes: int = 20
     """attributes: how many an item can have at most; bounds the metric's terms before any is seen."""
-    score: str = "choice_margin"
-    """Raw confidence: choice_margin, mean_logprob, min_logprob or sum_logprob."""
+    score: ConfidenceScore = ConfidenceScore.CHOICE_MARGIN
     alpha: float = 0.02
     """Bound on the risk, in the metric's unit."""
     delta: float = 0.1
@@ -92,8 +102,6 @@ Progress = Callable[[int, int], None]
 
 def check(request: CascadeRequest, services: Services) -> Dataset:
     """Refuse a request that cannot run, naming the field. Returns the dataset."""
-    if request.score not in SCORES:
-        raise InvalidRequest(f"Unknown score {request.score!r}; known: {', '.join(SCORES)}.", param="score")
     if not 0 < request.delta < 1:
         raise InvalidRequest("`delta` must lie between 0 and 1.", param="delta")
     if request.alpha < 0:
@@ -196,7 +204,7 @@ class _Asked(Frozen, frozen=True):
 
 
 def _ask_all(
-    services: Services, target: str, score: str, examples: Sequence[Example], path: Path, progress: Progress
+    services: Services, target: str, score: ConfidenceScore, examples: Sequence[Example], path: Path, progress: Progress
 ) -> dict[str, _Asked]:
     """Ask a target about every example, keeping answers in a file so that an interrupted job continues."""
     done = read_journal(path, _Asked)

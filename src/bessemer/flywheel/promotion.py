@@ -28,6 +28,7 @@ def promote(
     that says what is missing, NotFound for an unknown version or evaluation.
     """
     version = services.catalog.version(version_id)
+    version_id = version.id
     if alias == CHAMPION:
         passed = _passed_gate(services, version_id, evaluation_id)
         reason = reason or f"passed the gate of {passed.id}"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.types import Calibration, ModelCall, Target
+from bessemer.core.types import Calibration, ConfidenceScore, ModelCall, Target
 from bessemer.gateway.fields import mean_probability
 
 
@@ -65,25 +65,17 @@ def _fields(call: ModelCall) -> float | None:
     return mean_probability(call.token_logprobs)
 
 
-SCORES: Mapping[str, Callable[[ModelCall], float | None]] = {
-    "choice_margin": _choice_margin,
-    "mean_logprob": _mean,
-    "min_logprob": _minimum,
-    "sum_logprob": _sum,
-    "field_probability": _fields,
+SCORES: Mapping[ConfidenceScore, Callable[[ModelCall], float | None]] = {
+    ConfidenceScore.CHOICE_MARGIN: _choice_margin,
+    ConfidenceScore.MEAN_LOGPROB: _mean,
+    ConfidenceScore.MIN_LOGPROB: _minimum,
+    ConfidenceScore.SUM_LOGPROB: _sum,
+    ConfidenceScore.FIELD_PROBABILITY: _fields,
 }
-"""Confidence scores by name. Tokens that a grammar forced are left out: nothing was decided there."""
 
 
-def raw_score(name: str, call: ModelCall) -> float | None:
-    """Return a call's raw confidence score; None when the call lacks what the score is made of.
-
-    `choice_margin`: log p(best) - log p(second) over the choices; `mean_logprob`, `min_logprob`, `sum_logprob`: over
-    the generated tokens; all natural logarithms. `field_probability`: mean probability of the values of a JSON answer
-    (`fields`). Raises InvalidRequest for an unknown name.
-    """
-    if name not in SCORES:
-        raise InvalidRequest(f"Unknown confidence score {name!r}; known: {', '.join(sorted(SCORES))}.", param="score")
+def raw_score(name: ConfidenceScore, call: ModelCall) -> float | None:
+    """Return a call's raw confidence score; None when the call lacks what the score is made of."""
     value = SCORES[name](call)
     return value if value is not None and math.isfinite(value) else None
 

@@ -6,6 +6,7 @@ import msgspec
 
 from bessemer.core.content import content_hash
 from bessemer.core.errors import InvalidRequest
+from bessemer.core.ids import EPISODE_ID
 from bessemer.core.openai import ChatRequest
 from bessemer.core.types import JSON, Frozen, as_json
 from bessemer.engine.request import Choices, Constraint, JsonSchema, Lark, Regex
@@ -41,6 +42,9 @@ def parse(request: ChatRequest) -> Asked:
         raise InvalidRequest(f"n = {request.n} is not supported; send {request.n} requests.", param="n")
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest("stream_options is only for `stream: true`.", param="stream_options")
+    episode_id = extension.episode_id if extension is not None else None
+    if episode_id is not None and not EPISODE_ID.fullmatch(episode_id):
+        raise InvalidRequest("bessemer.episode_id must be 1 to 128 characters without spaces.", param="episode_id")
     return Asked(
         name=request.model,
         messages=messages,
@@ -50,7 +54,7 @@ def parse(request: ChatRequest) -> Asked:
         constraint=_constraint(request),
         stream=bool(request.stream),
         include_usage=request.stream_options is not None and request.stream_options.include_usage,
-        episode_id=extension.episode_id if extension is not None else None,
+        episode_id=episode_id,
         tags=_tags(request),
     )
 

@@ -17,7 +17,6 @@ from bessemer.gateway.exchange import AsyncChunks, Exchange, chain
 from bessemer.gateway.parse import parse
 from bessemer.gateway.providers.base import Provider
 from bessemer.gateway.record import Recorder
-from bessemer.gateway.resolve import resolve
 from bessemer.gateway.strategy import Strategy
 from bessemer.gateway.wire import EventStream, completion_of
 from bessemer.registry.catalog import Catalog
@@ -116,7 +115,7 @@ class Gateway:
         started, created_at = self._timer(), self._clock()
         try:
             asked = parse(request)
-            route = resolve(self._catalog, asked.name)
+            route = self._catalog.route_or_target(asked.name)
         except BessemerError as error:
             if self._metrics is not None:
                 self._metrics.error("unresolved", error.error_code or error.type)

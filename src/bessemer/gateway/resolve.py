@@ -1,34 +1,12 @@
-"""From the name a client wrote to a route whose targets exist: the names are looked up once per request, in memory."""
+"""From a route's target to a provider's call: the names are looked up once per request, in memory."""
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.types import Route, Target
+from bessemer.core.types import Target
 from bessemer.engine.request import Constraint
 from bessemer.gateway.parse import Asked
 from bessemer.gateway.providers.base import ProviderCall
 from bessemer.gateway.render import answer_rules, render_messages
 from bessemer.registry.catalog import Catalog
-
-
-def resolve(catalog: Catalog, name: str) -> Route:
-    """Return the route of that name, or a one-step route of a model, alias or version.
-
-    Raises NotFound, and InvalidRequest for a route that could end without an answer.
-    """
-    route = catalog.route_or_target(name)
-    if not route.steps or any(not step.targets for step in route.steps):
-        raise InvalidRequest(f"The route {name!r} has a step without targets; put the route again.", param="model")
-    if route.steps[-1].threshold is not None:
-        raise InvalidRequest(
-            f"The last step of the route {name!r} has a threshold, so nothing answers when it refuses; add a step "
-            "without one.",
-            param="model",
-        )
-    for step in route.steps:
-        if step.threshold is not None and step.calibration is None:
-            raise InvalidRequest(
-                f"A step of the route {name!r} has a threshold but no calibration; calibrate it.", param="model"
-            )
-    return route
 
 
 def provider_call(

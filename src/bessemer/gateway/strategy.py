@@ -109,8 +109,11 @@ class Strategy:
                 yield chunk
 
     def _trusted(self, exchange: Exchange, step: Step, leg: Leg) -> bool:
-        # A threshold means something only for the version whose confidence was calibrated.
-        if step.calibration is None or step.threshold is None or step.calibration.version == leg.call.version.id:
+        # A threshold means something only for the version whose confidence was calibrated, with its own prompt.
+        if step.calibration is None or step.threshold is None:
+            return True
+        own_prompt = leg.prompt in {None, leg.call.version.prompt}
+        if own_prompt and step.calibration.version == leg.call.version.id:
             return True
         _log.warning(
             "calibration_of_another_version",

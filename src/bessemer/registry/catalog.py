@@ -13,10 +13,11 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from bessemer.core.content import content_hash
-from bessemer.core.errors import Conflict, InvalidRequest, NotFound, StoreError
+from bessemer.core.errors import BessemerError, ConfigError, Conflict, InvalidRequest, NotFound, StoreError
 from bessemer.core.types import Alias, Frozen, Model, ModelVersion, Price, Prompt, Route, Step, Target, as_json
 from bessemer.registry.config import Config
-from bessemer.registry.versions import check_name, version_id
+from bessemer.registry.routes import check_steps
+from bessemer.registry.versions import check_name, default_name, version_id
 from bessemer.store import revisions, routes, versions
 from bessemer.store.database import Database
 from bessemer.store.routes import RouteChange
@@ -55,14 +56,19 @@ class Catalog:
     """Models, versions, aliases, routes, prompts and prices by name. Safe to share between threads."""
 
     def __init__(self, config: Config, database: Database) -> None:
-        """Register the configured models' base versions and load everything. Raises StoreError."""
+        """Register the configured models' base versions and load everything.
+
+        Raises StoreError, ConfigError for a file that has changed what a version in force was made with.
+        """
         self._config = config
+        self._prompt_sha256 = {name: content_hash(prompt) for name, prompt in config.prompts.items()}
         self._database = database
         known = {version.id for version in versions.find(database)}
         for version in config.base_versions.values():
             if version.id not in known:
                 versions.insert(database, msgspec.structs.replace(version, created_at=time.time()))
         self._view = self._load()
+        self._check_in_force()
         self._missed_at = float("-inf")
         self._stop = threading.Event()
         self._watcher: threading.Thread | None = None
@@ -103,13 +109,26 @@ class Catalog:
         return [version for version in self._view.versions.values() if model in {None, version.model}]
 
     def version(self, version_id: str) -> ModelVersion:
-        """Return a version by id. Raises NotFound that names the model's known ones."""
-        found = self._view.versions.get(version_id)
-        if found is None and self._looked_again():
-            found = self._view.versions.get(version_id)
+        """Return a version by its id or OpenAI's name. Raises NotFound that names the model's known ones."""
+        found = self._meant(version_id) if _is_version(version_id) else None
+        if found is None and _is_version(version_id) and self._looked_again():
+            found = self._meant(version_id)
         if found is None:
             raise self._unknown(version_id)
         return found
+
+    def weights(self, model: str) -> str | None:
+        """Return what identifies a configured model's weights: its name with a hash of where it is served from."""
+        lineage = self._config.base_versions[model].lineage
+        return lineage.base if lineage else None
+
+    def openai_name(self, version: ModelVersion, organization: str) -> str | None:
+        """Return OpenAI's form of a tuned model's name, `ft:base:org:suffix:hash`; None for a model itself."""
+        if version.lineage is None or version.lineage.method is None:
+            return None
+        base = self._base_model(version).name
+        suffix = "" if version.model == default_name(base) else version.model
+        return f"ft:{base}:{organization}:{suffix}:{version.id.rpartition('@')[2]}"
 
     def aliases(self, model: str | None = None) -> list[Alias]:
         """Return where the aliases point."""
@@ -123,7 +142,7 @@ class Catalog:
         """Return what `model`, `model:alias`, `model@hash` or OpenAI's `ft:base:org:suffix:hash` means now.
 
         A model alone is its base version; for a model that exists only as tuned versions, its champion, else its newest
-        version. Raises NotFound that names what is known.
+        version. Raises NotFound that names what is known, Conflict for a version whose prompt or weights have changed.
         """
         version = self._meant(target)
         if version is None and self._looked_again():
@@ -131,7 +150,14 @@ class Catalog:
         if version is None:
             raise self._unknown(target)
         model = self._base_model(version)
+        self._check_unchanged(version, model)
         return Resolved(model, version, self.price(model.price))
+
+    def taken(self, name: str, base: str) -> str | None:
+        """Return what has this name already, in words, so that nothing tuned from `base` may; None: it is free."""
+        if name in self._config.models and name != base:
+            return "a configured model"
+        return "a route" if self.has_route(name) else None
 
     def routes(self) -> list[Route]:
         """Return the routes in force, by name."""
@@ -158,11 +184,13 @@ class Catalog:
         if self.has_route(name):
             return self.route(name)
         try:
-            self.resolve(name)
+            version = self.resolve(name).version
         except NotFound as error:
             known = ", ".join(route.name for route in self.routes()) or "none"
             raise NotFound(f"{error.message} Known routes: {known}.", param="model", code="model_not_found") from error
-        return Route(name=name, steps=(Step(targets=(Target(model=name),)),))
+        # OpenAI's name of a version has parts that a client may write as it likes: the route has the version's own.
+        own = version.id if name.startswith("ft:") else name
+        return Route(name=own, steps=(Step(targets=(Target(model=own),)),))
 
     def cost(
         self, model: str, input_tokens: int | None, output_tokens: int | None, seconds: float | None
@@ -295,7 +323,9 @@ class Catalog:
         view = self._view
         if target.startswith("ft:"):
             digits = "@" + target.rpartition(":")[2]
-            return next((row for name, row in view.versions.items() if name.endswith(digits)), None)
+            found = (row for name, row in view.versions.items() if name.endswith(digits))
+            organization = target.split(":")[2] if target.count(":") == 4 else ""
+            return next((row for row in found if self.openai_name(row, organization) == target), None)
         if "@" in target:
             return view.versions.get(target)
         if ":" in target:
@@ -317,7 +347,7 @@ class Catalog:
         seen: set[str] = set()
         current: ModelVersion | None = version
         while current is not None and current.model not in seen:
-            if current.model in self._config.models:
+            if current.model in self._config.models and (current.adapter_sha256 is None or current.lineage is None):
                 return self._config.models[current.model]
             seen.add(current.model)
             base = current.lineage.base if current.lineage else ""
@@ -331,13 +361,40 @@ class Catalog:
             param="lineage.base",
         )
 
+    def _check_unchanged(self, version: ModelVersion, model: Model) -> None:
+        """A version answers with what it was made with, or not at all."""
+        if version.prompt_sha256 not in {None, self._prompt_sha256.get(version.prompt or "")}:
+            raise Conflict(
+                f"{version.id} was made with another text of [prompts.{version.prompt}]: restore that text, and give "
+                "the new one a name of its own.",
+                param="prompt",
+            )
+        weights = version.lineage.weights if version.lineage else None
+        if weights not in {None, self.weights(model.name)}:
+            raise Conflict(
+                f"{version.id} was tuned from other weights than [models.{model.name}] names now: restore them, and "
+                "give the new ones a name of their own.",
+                param="path",
+            )
+
+    def _check_in_force(self) -> None:
+        aliased = {alias.version: f"the alias {name}" for name, alias in self._view.aliases.items()}
+        targets = [(target.model, route.name) for route in self.routes() for target in _targets(route)]
+        routed = {name: f"the route {route!r}" for name, route in targets}
+        for name, where in {**aliased, **routed}.items():
+            version = self._meant(name)
+            if version is not None:
+                try:
+                    self._check_unchanged(version, self._base_model(version))
+                except BessemerError as error:
+                    raise ConfigError(f"{where}: {error.message}", param=error.param) from error
+
     def _check_route(self, route: Route) -> None:
         check_name(route.name, "route")
         if route.name in self._config.models:
             raise Conflict(f"A model is named {route.name!r}: name the route otherwise.", param="name")
-        if not route.steps or not all(step.targets for step in route.steps):
-            raise InvalidRequest(f"The route {route.name!r} needs a step, and each step a target.", param="steps")
-        for target in [*(t for step in route.steps for t in step.targets), *route.fallbacks]:
+        check_steps(route)
+        for target in _targets(route):
             self.resolve(target.model)
             if target.prompt is not None:
                 self.prompt(target.prompt)
@@ -358,6 +415,14 @@ class Catalog:
             param="model",
             code="model_not_found",
         )
+
+
+def _targets(route: Route) -> list[Target]:
+    return [*(target for step in route.steps for target in step.targets), *route.fallbacks]
+
+
+def _is_version(target: str) -> bool:
+    return "@" in target or target.startswith("ft:")
 
 
 def _look_up(table: dict[str, T], name: str, what: str) -> T:

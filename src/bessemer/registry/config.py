@@ -5,7 +5,7 @@ Sections: `[models.NAME]`, `[prompts.NAME]`, `[prices.ID]`, `[routes.NAME]`. `{d
 """
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -29,6 +29,7 @@ from bessemer.core.types import (
     Step,
     Target,
 )
+from bessemer.registry.routes import check_steps
 from bessemer.registry.versions import check_name, make_version
 
 
@@ -91,7 +92,6 @@ class _TargetSection(_Section, frozen=True):
 
 class _StepSection(_Section, frozen=True):
     targets: tuple[str | _TargetSection, ...]
-    threshold: float | None = None
 
 
 class _RouteSection(_Section, frozen=True):
@@ -157,7 +157,7 @@ def _build(values: dict[str, Any], data: Path) -> Config:
     prices = {name: _price(name, section) for name, section in file.prices.items()}
     prompts = {name: _prompt(name, section) for name, section in file.prompts.items()}
     models = {name: _model(name, section, data) for name, section in file.models.items()}
-    bases = {name: _base_version(name, section) for name, section in file.models.items()}
+    bases = {name: _base_version(name, section, prompts) for name, section in file.models.items()}
     routes = {name: _route(name, section) for name, section in file.routes.items()}
     config = Config(
         models=models,
@@ -254,19 +254,21 @@ def _model(name: str, section: _ModelSection, data: Path) -> Model:
     )
 
 
-def _base_version(name: str, section: _ModelSection) -> ModelVersion:
-    """The version that stands for the model itself; where it is served from is part of its identity."""
+def _base_version(name: str, section: _ModelSection, prompts: Mapping[str, Prompt]) -> ModelVersion:
+    """The version that stands for the model itself; where it is served from and its prompt's text are part of it."""
     identity = {
         "provider": section.provider.value,
         "path": section.path,
         "base_url": section.base_url,
         "upstream_model": section.upstream_model or name,
     }
+    prompt = prompts.get(section.prompt or "")
     with _place(f"models.{name}"):
         return make_version(
             name,
             created_at=0.0,
             prompt=section.prompt,
+            prompt_sha256=None if prompt is None else content_hash(prompt),
             choices=section.choices,
             choice_bias=section.choice_bias,
             response_schema=section.response_schema,
@@ -289,13 +291,14 @@ def _route(name: str, section: _RouteSection) -> Route:
     if bool(section.targets) == bool(section.steps):
         raise ConfigError(f"[{place}]: give either targets or steps.", param="targets")
     steps = section.steps or (_StepSection(targets=section.targets),)
-    return Route(
+    route = Route(
         name=name,
-        steps=tuple(
-            Step(targets=tuple(_target(t, place) for t in step.targets), threshold=step.threshold) for step in steps
-        ),
+        steps=tuple(Step(targets=tuple(_target(t, place) for t in step.targets)) for step in steps),
         fallbacks=tuple(_target(t, place) for t in section.fallbacks),
     )
+    with _place(place):
+        check_steps(route)
+    return route
 
 
 def _check_references(config: Config) -> None:

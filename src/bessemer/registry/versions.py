@@ -22,6 +22,11 @@ def check_name(name: str, what: str) -> str:
     return name
 
 
+def default_name(model: str) -> str:
+    """Return the name of a model tuned from another without a suffix."""
+    return f"{model}-tuned"
+
+
 def version_id(version: ModelVersion) -> str:
     """Return `model@hash`: 12 hex digits of the hash of the version without its id and date."""
     content = {name: value for name, value in as_json(version).items() if name not in {"id", "created_at"}}
@@ -33,6 +38,7 @@ def make_version(
     *,
     created_at: float | None = None,
     prompt: str | None = None,
+    prompt_sha256: str | None = None,
     adapter_sha256: str | None = None,
     choices: tuple[str, ...] = (),
     choice_bias: tuple[float, ...] = (),
@@ -62,6 +68,7 @@ def make_version(
         model=model,
         created_at=time.time() if created_at is None else created_at,
         prompt=prompt,
+        prompt_sha256=prompt_sha256,
         adapter_sha256=adapter_sha256,
         choices=choices,
         choice_bias=choice_bias,

@@ -27,7 +27,7 @@ _RANGES: Final[dict[str, tuple[float, float]]] = {
     "eval_interval": (1, float("inf")),
     "eval_samples": (1, float("inf")),
 }
-_SUFFIX = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SUFFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MAX_SEED: Final = 2_147_483_647
 _LAST_ROLE: Final = {"supervised": ("assistant",), "reinforcement": ("user", "system", "developer", "tool")}
 
@@ -49,6 +49,8 @@ def check_request(
             f"{request.model!r} is served by {resolved.model.provider.value}; only local models can be tuned.",
             param="model",
         )
+    if request.suffix is not None and (taken := catalog.taken(request.suffix, resolved.model.name)):
+        raise InvalidRequest(f"'suffix' {request.suffix!r} is the name of {taken}; choose another.", param="suffix")
     _check_file(request.training_file, "training_file", method.type, database, blobs)
     if request.validation_file is not None:
         _check_file(request.validation_file, "validation_file", method.type, database, blobs)
@@ -100,7 +102,9 @@ def _check_ranges(values: SupervisedHyperparameters | ReinforcementHyperparamete
 
 def _check_scalars(request: FineTuningJobRequest) -> None:
     if request.suffix is not None and not _SUFFIX.fullmatch(request.suffix):
-        raise InvalidRequest("'suffix' must be 1 to 64 letters, digits, '.', '_' or '-'.", param="suffix")
+        raise InvalidRequest(
+            "'suffix' must be 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit.", param="suffix"
+        )
     if request.seed is not None and not 0 <= request.seed <= _MAX_SEED:
         raise InvalidRequest(f"'seed' must be 0 to {_MAX_SEED}; got {request.seed}.", param="seed")
     if request.integrations:

@@ -1,5 +1,6 @@
 """From the table of endpoints to a router: each endpoint says its method, path, role and handler."""
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +18,8 @@ from bessemer.server.services import Services
 
 Handler = Callable[[Call], Awaitable[ASGIApp]]
 
+_SLASHED = re.compile(r"\{(model|name|version_id)\}")
+"""Parameters that are names: they may hold a `/`, as in `meta-llama/Llama-3.1-8B`."""
 _RANK = {Role.INFERENCE: 0, Role.MEMBER: 1, Role.ADMIN: 2}
 ANYONE = Principal(key_id="", name="", role=Role.INFERENCE)
 """Who asks where no key is needed."""
@@ -58,7 +61,10 @@ async def _unknown(_scope: Scope, _receive: Receive, _send: Send) -> None:
 
 def build_router(table: Sequence[Endpoint], services: Services, lifespan: Lifespan[Router]) -> Router:
     """Return the router of a table. Unknown paths and methods raise HTTPException for the front door to shape."""
-    routes = [PathRoute(line.path, _Serve(line, services), methods=[line.method]) for line in table]
+    routes = [
+        PathRoute(_SLASHED.sub(r"{\1:path}", line.path), _Serve(line, services), methods=[line.method])
+        for line in table
+    ]
     router = Router(routes, redirect_slashes=False, default=_unknown, lifespan=lifespan)
     router.routes.sort(key=lambda route: "{" in getattr(route, "path", ""))  # fixed paths before patterns
     return router

@@ -166,7 +166,12 @@ def _boundary() -> Iterator[None]:
     """Turn failures of the database itself into StoreError, and values that it cannot hold into InvalidRequest."""
     try:
         yield
-    except (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError) as error:
+    except exc.OperationalError as error:
+        # Class 54, limits of the program: an index entry that is too long says nothing about the server's health.
+        if str(getattr(error.orig, "sqlstate", None)).startswith("54"):
+            raise InvalidRequest(f"The database cannot hold such a value: {cause(error)}.") from error
+        raise StoreError(f"The database is unavailable: {cause(error)}. Check that it runs.") from error
+    except (exc.InterfaceError, exc.InternalError, exc.TimeoutError) as error:
         raise StoreError(f"The database is unavailable: {cause(error)}. Check that it runs.") from error
     except (exc.DataError, UnicodeError) as error:
         raise InvalidRequest(f"The database cannot hold such a value: {cause(error)}.") from error

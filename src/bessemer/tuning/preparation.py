@@ -4,11 +4,12 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from bessemer.core.content import content_hash
 from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.openai import FineTuningJobRequest, Method, ReinforcementHyperparameters, SupervisedHyperparameters
 from bessemer.core.types import JSON, Frozen, Lineage, Model, ModelVersion, Prompt
 from bessemer.registry.catalog import Catalog
-from bessemer.registry.versions import make_version
+from bessemer.registry.versions import default_name, make_version
 from bessemer.store import datasets, files
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
@@ -30,6 +31,9 @@ class Preparation(Frozen, frozen=True):
     adapter_sha256: str | None
     """Its adapter, when it is a tuned one."""
     prompt: str | None
+    prompt_sha256: str | None
+    weights: str | None
+    """What `Catalog.weights` said of the base model."""
     choices: tuple[str, ...]
     response_schema: JSON | None
     grammar: str | None
@@ -68,6 +72,8 @@ def prepare(row: JobRow, catalog: Catalog, database: Database) -> Preparation:
         start=resolved.version.id,
         adapter_sha256=resolved.version.adapter_sha256,
         prompt=prompt_name,
+        prompt_sha256=None if prompt is None else content_hash(prompt),
+        weights=catalog.weights(resolved.model.name),
         choices=choices,
         response_schema=resolved.version.response_schema or (prompt.response_schema if prompt else None),
         grammar=resolved.version.grammar or (prompt.grammar if prompt else None),
@@ -110,8 +116,9 @@ def tuned_version(
 ) -> ModelVersion:
     """Return the version that a job made, with everything needed to make it again."""
     return make_version(
-        plan.suffix or f"{plan.model}-tuned",
+        plan.suffix or default_name(plan.model),
         prompt=plan.prompt,
+        prompt_sha256=plan.prompt_sha256,
         adapter_sha256=adapter_sha256,
         choices=plan.choices,
         choice_bias=choice_bias if any(choice_bias) else (),
@@ -120,7 +127,8 @@ def tuned_version(
         field_threshold=field_threshold,
         max_tokens=plan.max_tokens,
         lineage=Lineage(
-            base=plan.model,
+            base=plan.start,
+            weights=plan.weights,
             dataset_sha256=plan.training_sha256,
             grader=plan.grader,
             method=plan.algorithm,

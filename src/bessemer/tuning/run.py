@@ -123,7 +123,7 @@ class TuningRun:
         result_file = self._result_file(reports)
         best = self._tuner.best
         result = {
-            "fine_tuned_model": openai_name(self._plan, version, self._services.organization),
+            "fine_tuned_model": self._services.catalog.openai_name(version, self._services.organization),
             "version": version.id,
             "result_files": [result_file],
             "choice_bias": list(version.choice_bias),
@@ -201,7 +201,7 @@ class TuningRun:
     def _checkpoint(self, report: StepReport) -> None:
         """Keep the best version so far where clients can see and use it."""
         version = self._version()
-        name = openai_name(self._plan, version, self._services.organization)
+        name = self._services.catalog.openai_name(version, self._services.organization) or version.id
         job_rows.append_checkpoint(
             self._services.database,
             JobCheckpoint(
@@ -266,11 +266,6 @@ class TuningRun:
             data=data,
             event_id=f"ftevent-{self.job_id}-{key}",
         )
-
-
-def openai_name(plan: Preparation, version: ModelVersion, organization: str) -> str:
-    """Return OpenAI's form of a tuned model's name, `ft:base:org:suffix:id`; the id is the version's hash."""
-    return f"ft:{plan.model}:{organization}:{plan.suffix or ''}:{version.id.rpartition('@')[2]}"
 
 
 def _plan(services: Services, job_id: str, path: Path) -> Preparation:

@@ -5,7 +5,6 @@ A turn knows nothing of its task: questions, feedback and requests come in a `Pl
 moment, continues where it stopped.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,6 @@ from bessemer.cli.demo.progress import Progress
 from bessemer.core.content import content_hash
 from bessemer.core.types import JSON, Frozen
 
-_PATIENCE_S = 10
 Feedback = Callable[[Question, Answer], Sequence[JSON]]
 """What people say about an answer: bodies of POST /v1/feedback without the inference id."""
 
@@ -226,22 +224,10 @@ class Turn:
             if "selection" in files:
                 body["validation_file"] = files["selection"]
             made = await self._app.fine_tune(body, self._key(body), self._progress.notice)
-            return {**made, "version": await self._version_of(str(made["fine_tuned_model"]))}
+            version = await self._app.get(f"/versions/{made['fine_tuned_model']}")
+            return {**made, "version": version["id"]}
 
         return work
-
-    async def _version_of(self, tuned: str) -> str:
-        """Return the id (`model@hash`) of a job's `fine_tuned_model`; the API sees it a moment later.
-
-        A job's checkpoints are versions, too: its lineage alone does not tell the final one.
-        """
-        digits = tuned.rpartition(":")[2]
-        for _ in range(_PATIENCE_S):
-            for version in (await self._app.get("/versions"))["data"]:
-                if version["id"].rpartition("@")[2] == digits:
-                    return str(version["id"])
-            await asyncio.sleep(1.0)
-        raise TurnFailed(f"The tuned model {tuned!r} is not among the versions.")
 
     async def _evaluate(self, version: str, dataset: str) -> JSON:
         body: JSON = {

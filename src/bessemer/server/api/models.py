@@ -48,5 +48,7 @@ def known(catalog: Catalog, organization: str) -> dict[str, ModelObject]:
         add(f"{alias.model}:{alias.name}", alias.moved_at, organization)
     for version in catalog.versions():
         add(version.id, version.created_at, organization)
+        if (tuned := catalog.openai_name(version, organization)) is not None:
+            add(tuned, version.created_at, organization)
         add(version.model, version.created_at, organization)
     return rows
