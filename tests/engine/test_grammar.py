@@ -2,12 +2,13 @@
 
 import math
 import re
+from typing import Any
 
 import msgspec
 import pytest
-from tests.engine.tiny_model import END, all_logprobs, prompt_of, tiny_engine, tiny_network
+from tests.engine.tiny_model import END, ByteTokens, all_logprobs, prompt_of, tiny_engine, tiny_network
 
-from bessemer.core.errors import InvalidRequest
+from bessemer.core.errors import EngineError, InvalidRequest
 from bessemer.core.template import render_grammar
 from bessemer.engine import runner
 from bessemer.engine.network import Network
@@ -24,6 +25,14 @@ SCHEMA = {
     "required": ["brand", "size", "kind", "tags"],
     "additionalProperties": False,
 }
+
+
+def nested(levels: int) -> dict[str, Any]:
+    """A schema of objects in objects, deeper than the grammar library reads."""
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(levels):
+        schema = {"type": "object", "properties": {"a": schema}}
+    return schema
 
 
 class Item(msgspec.Struct, forbid_unknown_fields=True):
@@ -116,6 +125,30 @@ def test_a_repeatable_end_is_left_to_the_model() -> None:
     assert all(g.tokens[-1] == END for g in generations if g.finish_reason == "stop")
 
 
+@pytest.mark.parametrize("vocabulary", [ByteTokens.vocab_size + 200, END + 1])
+def test_embeddings_need_not_be_as_many_as_the_tokenizers_tokens(vocabulary: int) -> None:
+    engine = tiny_engine(tiny_network(vocabulary=vocabulary))
+    for generation in engine.generate_many(ask(JsonSchema(schema=SCHEMA), count=3)):
+        msgspec.json.decode(generation.text, type=Item)
+
+
+def test_an_answer_that_ends_at_its_limit_is_complete() -> None:
+    for pattern in ("x[ab]y", "xy[ab]"):
+        request = GenerateRequest(prompt=(1, 2), max_tokens=3, constraint=Regex(pattern=pattern), seed=1)
+        generation = tiny_engine().generate_many([request])[0]
+        assert re.fullmatch(pattern, generation.text)
+        assert generation.finish_reason == "stop"
+
+
+def test_a_grammar_that_broke_is_no_complete_answer() -> None:
+    grammar = tiny_engine().grammars.start(Regex(pattern="ab"))
+    with pytest.raises(EngineError):
+        grammar.consume(list(b"x"))
+    assert grammar.complete, "as the library sees it"
+    with pytest.raises(EngineError):
+        grammar.check()
+
+
 def test_an_answer_cut_by_its_limit_says_so() -> None:
     request = GenerateRequest(prompt=(1, 2), max_tokens=7, constraint=JsonSchema(schema=SCHEMA), seed=1)
     generation = tiny_engine().generate_many([request])[0]
@@ -123,7 +156,13 @@ def test_an_answer_cut_by_its_limit_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    "constraint", [Regex(pattern="("), Lark(grammar="start: nothing"), JsonSchema(schema={"type": "x"})]
+    "constraint",
+    [
+        Regex(pattern="("),
+        Lark(grammar="start: nothing"),
+        JsonSchema(schema={"type": "x"}),
+        JsonSchema(schema=nested(200)),
+    ],
 )
 def test_malformed_constraints_are_refused(constraint: Constraint) -> None:
     with pytest.raises(InvalidRequest) as caught:

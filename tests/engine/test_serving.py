@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+import gc
+import threading
 import time
+import weakref
 from collections.abc import Iterator
 
 import pytest
-from tests.engine.tiny_model import prompt_of, tiny_engine
+from tests.engine.tiny_model import prompt_of, tiny_adapter, tiny_engine
 
 from bessemer.core.errors import EngineError, InvalidRequest, RateLimited
 from bessemer.engine.engine import Engine
-from bessemer.engine.request import Choices, GenerateRequest
+from bessemer.engine.request import Choices, GenerateRequest, Regex
 
 LONG = GenerateRequest(prompt=prompt_of("A long answer, please."), max_tokens=400, seed=1, logit_bias={256: -100.0})
 
@@ -115,6 +118,48 @@ async def test_bad_requests_fail_alone() -> None:
         assert not isinstance(good, BaseException)
         with pytest.raises(InvalidRequest):
             await anext(engine.stream(GenerateRequest(prompt=(1,), top_p=2.0)))
+
+
+async def test_what_a_library_throws_at_one_request_leaves_the_engine_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running() as engine:
+        with monkeypatch.context() as patch:
+
+            def break_down(*arguments: object) -> None:
+                raise ValueError("too deep")
+
+            patch.setattr(engine.grammars, "start", break_down)
+            with pytest.raises(EngineError, match="too deep"):
+                await engine.generate(GenerateRequest(prompt=(1,), constraint=Regex(pattern="a")))
+        assert (await engine.generate(GenerateRequest(prompt=(1,), max_tokens=3, seed=1))).completion_tokens
+
+
+async def test_an_engine_that_died_says_so_and_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running() as engine:
+        with monkeypatch.context() as patch:
+
+            def break_down() -> None:
+                raise MemoryError("no memory left")
+
+            patch.setattr(engine, "_turn", break_down)
+            patch.setattr(threading, "excepthook", lambda _: None)
+            with pytest.raises(EngineError, match="no memory left"):
+                await engine.generate(LONG)
+        with pytest.raises(EngineError, match="not running"):
+            await engine.generate(LONG)
+        engine.close()
+        engine.start()
+        assert (await engine.generate(GenerateRequest(prompt=(1,), max_tokens=3, seed=1))).completion_tokens
+
+
+def test_an_adapter_that_was_removed_is_not_kept() -> None:
+    engine = tiny_engine()
+    adapter = tiny_adapter(engine.network, 1)
+    engine.add_adapter("a", adapter)
+    kept = weakref.ref(adapter)
+    engine.remove_adapter("a")
+    del adapter
+    gc.collect()
+    assert kept() is None
 
 
 async def test_closing_ends_what_is_under_way() -> None:

@@ -32,11 +32,16 @@ class ByteTokens:
 
 
 def tiny_network(
-    seed: int = 0, *, window: int | None = None, dtype: torch.dtype = torch.float32, hidden: int = 48
+    seed: int = 0,
+    *,
+    window: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    hidden: int = 48,
+    vocabulary: int = ByteTokens.vocab_size,
 ) -> Network:
     """A network with random weights; with `window` its middle layer attends locally."""
     generator = torch.Generator().manual_seed(seed)
-    layers, heads, kv_heads, width, intermediate, vocabulary = 3, 6, 2, 8, 64, 260
+    layers, heads, kv_heads, width, intermediate = 3, 6, 2, 8, 64
     config = ModelConfig(
         family="llama",
         n_layers=layers,

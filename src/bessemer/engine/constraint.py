@@ -55,9 +55,15 @@ class Grammar:
         """Advance. Raises EngineError when a token was not allowed or a limit of the library was hit."""
         if not self._matcher.consume_tokens(list(tokens)):
             raise EngineError(f"the grammar stopped: {self._matcher.get_error()}", param="constraint")
+        self.check()
+
+    def check(self) -> None:
+        """Raise EngineError when a limit of the library was hit: it then calls the answer complete wherever it is."""
+        if self._matcher.is_error():
+            raise EngineError(f"the grammar stopped: {self._matcher.get_error()}", param="constraint")
 
     def write_mask(self, target: Tensor) -> None:
-        """Write the bits of the allowed tokens into int32 words [ceil(vocabulary / 32)]."""
+        """Write the bits of the allowed tokens into int32 words [ceil(tokenizer's vocabulary / 32)]."""
         self._matcher.unsafe_compute_mask_ptr(target.data_ptr(), target.numel() * 4)
 
 
@@ -65,6 +71,7 @@ class Grammars:
     """Compiles constraints for one tokenizer; the compiled form is reused by equal constraints."""
 
     def __init__(self, vocabulary: Vocabulary, vocab_size: int) -> None:
+        """`vocab_size` is the model's: embeddings may be padded beyond the tokenizer's, or end before its last ones."""
         self._vocabulary = vocabulary
         self._vocab_size = vocab_size
         self._tokenizer: Any = None
@@ -74,12 +81,15 @@ class Grammars:
         """Return a fresh grammar state. Raises InvalidRequest when the constraint is malformed."""
         from llguidance import LLMatcher
 
-        source = _source(constraint)
+        try:
+            source = _source(constraint)
+        except (ValueError, RecursionError) as error:  # a schema nested deeper than the library reads
+            raise InvalidRequest(f"constraint is not valid: {str(error).strip()[:500]}", param="constraint") from error
         matcher = self._compiled.get(source)
         if matcher is None:
             matcher = LLMatcher(self._ll_tokenizer(), source, log_level=0)
-            if error := matcher.get_error():
-                raise InvalidRequest(f"constraint is not valid: {error.strip()[:500]}", param="constraint")
+            if error_text := matcher.get_error():
+                raise InvalidRequest(f"constraint is not valid: {error_text.strip()[:500]}", param="constraint")
             self._compiled[source] = matcher
             if len(self._compiled) > _KEPT:
                 self._compiled.popitem(last=False)
@@ -95,7 +105,7 @@ class Grammars:
         constrained = [i for i, grammar in enumerate(grammars) if grammar is not None]
         if not constrained:
             return None
-        words = torch.zeros(len(constrained), -(-self._vocab_size // 32), dtype=torch.int32)
+        words = torch.zeros(len(constrained), -(-self._vocabulary.vocab_size // 32), dtype=torch.int32)
         for word_row, i in zip(words, constrained, strict=True):
             grammar = grammars[i]
             assert grammar is not None
@@ -122,7 +132,7 @@ class Grammars:
         if self._tokenizer is None:
             from llguidance import LLTokenizer, TokenizerWrapper
 
-            self._tokenizer = LLTokenizer(TokenizerWrapper(_Described(self._vocabulary)), n_vocab=self._vocab_size)
+            self._tokenizer = LLTokenizer(TokenizerWrapper(_Described(self._vocabulary)))
         return self._tokenizer
 
 

@@ -93,7 +93,7 @@ class Engine:
 
     def start(self) -> None:
         """Start the engine's thread, if it does not run yet."""
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             self._closing = False
             self._thread = threading.Thread(target=self._run, name="bessemer-engine", daemon=True)
             self._thread.start()
@@ -114,12 +114,14 @@ class Engine:
         adapter = (
             source if isinstance(source, Adapter) else Adapter.load(source, self.network.config, self.network.dtype)
         )
+        if id in self._adapters and self._adapters[id] is not adapter:
+            self._forget_version(self._adapters[id])
         self._adapters = {**self._adapters, id: adapter}
         return self.version(id)
 
     def remove_adapter(self, id: str) -> None:
         """Forget an adapter; requests under way finish with it."""
-        self._find_adapter(id)
+        self._forget_version(self._find_adapter(id))
         self._adapters = {name: adapter for name, adapter in self._adapters.items() if name != id}
 
     def adapters(self) -> tuple[str, ...]:
@@ -136,6 +138,9 @@ class Engine:
             known = (found, found.version, _digest(self._base_version + found.fingerprint()))
             self._fingerprints[id(found)] = known
         return known[2]
+
+    def _forget_version(self, adapter: Adapter) -> None:
+        self._fingerprints.pop(id(adapter), None)
 
     def _find_adapter(self, name: str) -> Adapter:
         if name not in self._adapters:
@@ -250,23 +255,33 @@ class Engine:
 
     def _post(self, tickets: list[Ticket]) -> None:
         with self._wake:
+            if self._closing:  # nobody would empty the inbox any more
+                raise EngineError("the engine is not running: call start() first")
             self._inbox.extend(tickets)
             self._wake.notify()
 
     def _run(self) -> None:
         if self._threads is not None:
             torch.set_num_threads(self._threads)
-        while True:
+        reason = "the engine was closed"
+        try:
+            while not self._closing:
+                with self._wake:
+                    while not (self._closing or self._inbox or self._scheduler.running or self._scheduler.waiting):
+                        self._wake.wait()
+                    arrived = [self._inbox.popleft() for _ in range(len(self._inbox))]
+                with self._turns:
+                    self._open(arrived)
+                    self._turn()
+        except Exception as error:
+            reason = f"the engine stopped: {type(error).__name__}: {error}"
+            raise
+        finally:
             with self._wake:
-                while not (self._closing or self._inbox or self._scheduler.running or self._scheduler.waiting):
-                    self._wake.wait()
-                arrived = [self._inbox.popleft() for _ in range(len(self._inbox))]
+                self._closing = True
+                left = [self._inbox.popleft() for _ in range(len(self._inbox))]
             with self._turns:
-                if self._closing:
-                    self._fail_all(arrived, EngineError("the engine was closed"))
-                    return
-                self._open(arrived)
-                self._turn()
+                self._fail_all(left, EngineError(reason))
 
     def _run_here(self, tickets: list[Ticket]) -> None:
         with self._turns:
@@ -285,6 +300,8 @@ class Engine:
                 self._requests += 1
             except BessemerError as error:
                 ticket.deliver(error)
+            except Exception as error:  # of a library, on what one request holds: the others go on
+                ticket.deliver(EngineError(f"the request cannot be prepared: {type(error).__name__}: {error}"))
 
     def _turn(self) -> None:
         before = self._runner.sampled

@@ -164,19 +164,15 @@ class Runner:
         ended = fresh and drawn.token in self._tokens.eos_ids
         if fresh:
             sequence.tokens.append(drawn.token)
-            if grammar is not None and not ended:
-                grammar.consume([drawn.token])
-        finish = sequence.accept(drawn, self._tokens.token_bytes(drawn.token), forced=forced, ended=ended)
-        if finish is not None:
-            return True
-        if grammar is None:
-            return False
-        if fresh:
+            if grammar is not None:
+                grammar.check()
+                if not ended:
+                    grammar.consume([drawn.token])
+        last = grammar is not None and grammar.complete and sequence.scored + 1 == len(sequence.tokens)
+        finish = sequence.accept(drawn, self._tokens.token_bytes(drawn.token), forced=forced, ended=ended, last=last)
+        if finish is None and fresh and grammar is not None:
             extend_forced(sequence)
-        if grammar.complete and sequence.scored == len(sequence.tokens):
-            sequence.complete()
-            return True
-        return False
+        return finish is not None
 
     def _score_trees(self, hidden_TH: Tensor, trees: list[tuple[Sequence, list[int]]]) -> list[list[float]]:
         """Return per tree the log-probabilities of `tree_pairs`; each tree comes with its packed rows."""

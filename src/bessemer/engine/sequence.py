@@ -110,8 +110,11 @@ class Sequence:
         self.table = np.array(blocks, np.int32)
         self.computed = self.cached = shared
 
-    def accept(self, drawn: Drawn, data: bytes, *, forced: bool, ended: bool) -> FinishReason | None:
-        """Record a token's log-probability and text and deliver its event; return why it is the last, if it is."""
+    def accept(self, drawn: Drawn, data: bytes, *, forced: bool, ended: bool, last: bool) -> FinishReason | None:
+        """Record a token's log-probability and text and deliver its event; return why nothing follows, if so.
+
+        ended: it is the model's own end. last: the grammar allows nothing more.
+        """
         if self.first_token is None:
             self.first_token = time.perf_counter()
         self.scored += 1
@@ -121,17 +124,12 @@ class Sequence:
             self.tops.append(drawn.top)
         text = "" if ended else self.text.push(data)
         full = len(self.logprobs) >= self.max_tokens
-        finish: FinishReason | None = "stop" if ended or self.text.stopped else "length" if full else None
+        finish: FinishReason | None = "stop" if ended or last or self.text.stopped else "length" if full else None
         if finish is None:
             self.deliver(TokenEvent(text=text, token=drawn.token, logprob=drawn.logprob, top_logprobs=drawn.top))
         else:
             self._finish(drawn, text, finish)
         return finish
-
-    def complete(self) -> None:
-        """End after the last delivered token: the grammar allows nothing more."""
-        rest = self.text.finish()
-        self.deliver(TokenEvent(text=rest, finish_reason="stop", generation=self._generation("stop", self.text.text)))
 
     def _finish(self, drawn: Drawn, text: str, finish: FinishReason) -> None:
         text += self.text.finish()
