@@ -35,6 +35,8 @@ def test_no_method_means_supervised_with_the_deprecated_hyperparameters() -> Non
         ("reinforcement", "compute_multiplier", 0.0),
         ("reinforcement", "eval_interval", 0),
         ("reinforcement", "eval_samples", 0),
+        ("reinforcement", "eval_samples", 4),
+        ("reinforcement", "reasoning_effort", "high"),
     ],
 )
 def test_a_hyperparameter_out_of_range_is_named(kind: str, name: str, value: float) -> None:

@@ -1,5 +1,7 @@
 """The loop: exact resume, silent groups, unscorable answers, collapse, and that rewards move the model."""
 
+import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from bessemer.engine.engine import Engine, LoadedModel
 from bessemer.engine.lora import Adapter
 from bessemer.engine.request import GenerateRequest
 from bessemer.tuning.rows import Row
-from bessemer.tuning.spec import TuneSpec
+from bessemer.tuning.spec import StepReport, TuneSpec
 from bessemer.tuning.tuner import Tuner
 
 BASE = TuneSpec(
@@ -142,15 +144,72 @@ def test_unscorable_answers_take_no_part_and_too_many_stop_the_run(
     assert raised.value.error_code == "max_unscorable"
 
 
-def test_a_broken_gradient_rolls_back_once_then_fails(tmp_path: Path, model: LoadedModel) -> None:
-    run = tuner(msgspec.structs.replace(spec_of("supervised"), evaluations=0), tmp_path, model, None)
+def test_what_a_grader_could_not_score_is_asked_again(tmp_path: Path, model: LoadedModel) -> None:
+    down = iter([True])
+
+    def flaky(answers: Sequence[tuple[JSON, str]]) -> list[float | None]:
+        lost = next(down, False)
+        return [None if lost and i % 3 == 2 else value for i, value in enumerate(label_reward(answers))]
+
+    spec = msgspec.structs.replace(spec_of("exact"), evaluations=0, revisit=1.0)
+    reports = list(tuner(spec, tmp_path, model, flaky).run())
+    assert reports[0].metrics["unscorable"] > 0
+    assert all(report.metrics["unscorable"] == 0 for report in reports[3:])
+
+
+def test_a_run_that_has_learned_all_there_is_ends_with_its_best(tmp_path: Path, model: LoadedModel) -> None:
+    calls = itertools.count()
+
+    def soon_content(answers: Sequence[tuple[JSON, str]]) -> list[float | None]:
+        return length_reward(answers) if next(calls) < 2 else [1.0] * len(answers)
+
+    spec = msgspec.structs.replace(spec_of("grpo"), epochs=50, evaluations=1, max_tokens=24, samples_per_prompt=6)
+    run = tuner(spec, tmp_path, model, soon_content)
+    reports = list(run.run())
+    assert len(reports) < run.total_steps / 5
+    assert "nothing left to learn" in (reports[-1].note or "")
+    assert reports[-1].saved
+    assert run.best is not None
+    assert run.best.step == reports[-1].step
+
+
+@pytest.mark.parametrize("method", ["exact", "grpo"])
+def test_a_validation_that_cannot_be_scored_chooses_nothing(method: str, tmp_path: Path, model: LoadedModel) -> None:
+    def labelled(answers: Sequence[tuple[JSON, str]]) -> list[float | None]:
+        return [None if "label" not in item else float(len(text) % 2) for item, text in answers]
+
+    unlabelled = [msgspec.structs.replace(row, item={}) for row in rows(4)]
+    run = Tuner(spec_of(method), rows(), unlabelled, labelled, tmp_path, model=model)
+    reports = list(run.run())
+    assert run.best is None
+    validated = [report for report in reports if report.validation is not None]
+    assert validated
+    for report in validated:
+        assert report.validation.score is None
+        assert "could be scored" in (report.note or "")
+        assert msgspec.json.decode(msgspec.json.encode(report), type=StepReport) == report
+
+
+def test_a_score_that_is_not_a_number_chooses_nothing(tmp_path: Path, model: LoadedModel) -> None:
+    data = rows()
+    run = Tuner(spec_of("exact"), data, data[:4], label_reward, tmp_path, select=lambda _: float("nan"), model=model)
+    list(run.run())
+    assert run.best is None
+
+
+@pytest.mark.parametrize("method", ["supervised", "exact", "grpo"])
+def test_a_broken_gradient_rolls_back_once_then_fails(method: str, tmp_path: Path, model: LoadedModel) -> None:
+    reward = length_reward if method == "grpo" else label_reward if method == "exact" else None
+    run = tuner(msgspec.structs.replace(spec_of(method), evaluations=0, epochs=20), tmp_path, model, reward)
     run.step()
     run.save()
     good = run.trainer.adapter.flat.clone()
     rate = run.step().metrics["learning_rate"]
     run.trainer.adapter.flat.fill_(float("nan"))
     run.trainer.adapter.changed()
-    run.step()
+    broken = run.step()
+    assert all(math.isfinite(value) for value in broken.metrics.values())
+    assert broken.metrics["tokens"] >= 0
     assert torch.equal(run.trainer.adapter.flat, good)
     assert run.step().metrics["learning_rate"] < 0.6 * rate
     run.trainer.adapter.flat.fill_(float("nan"))

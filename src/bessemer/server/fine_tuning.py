@@ -19,6 +19,7 @@ from bessemer.server.api.files import PURPOSE, check_rows
 from bessemer.store import files
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
+from bessemer.tuning.options import parse_options
 
 _RANGES: Final[dict[str, tuple[float, float]]] = {
     "n_epochs": (1, 50),
@@ -83,7 +84,23 @@ def method_of(request: FineTuningJobRequest) -> Method:
             code="missing_required_parameter",
         )
     _check_ranges(body_of_type.hyperparameters, f"method.{method.type}.hyperparameters")
+    if method.reinforcement is not None:
+        _check_offered(method.reinforcement.hyperparameters, "method.reinforcement.hyperparameters")
     return method
+
+
+def _check_offered(values: ReinforcementHyperparameters, where: str) -> None:
+    """Refuse what would be ignored."""
+    if values.eval_samples != "auto":
+        raise InvalidRequest(
+            "'eval_samples' is not offered: the answer that the model would give is evaluated once. Leave it out.",
+            param=f"{where}.eval_samples",
+        )
+    if values.reasoning_effort not in {None, "default"}:
+        raise InvalidRequest(
+            "'reasoning_effort' is not offered: local models do not reason apart. Leave it out.",
+            param=f"{where}.reasoning_effort",
+        )
 
 
 def _check_ranges(values: SupervisedHyperparameters | ReinforcementHyperparameters, where: str) -> None:
@@ -112,6 +129,7 @@ def _check_scalars(request: FineTuningJobRequest) -> None:
             "'integrations' are not offered: nothing leaves the boundary. Remove it.", param="integrations"
         )
     check_metadata(request.metadata or {})
+    parse_options(request.metadata)
 
 
 def check_metadata(metadata: dict[str, str]) -> None:

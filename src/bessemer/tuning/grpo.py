@@ -49,9 +49,9 @@ class Ask(NamedTuple):
     constraint: Constraint | None
 
 
-def asks(task: Task, rows: Sequence[Row]) -> list[Ask]:
-    """Return what to ask about each row. Raises InvalidRequest that names the rows that are too long."""
-    prompts = prompt_ids(task.tokens, rows, prompt_limit(task, task.spec.max_tokens))
+def asks(task: Task, rows: Sequence[Row], param: str) -> list[Ask]:
+    """Return what to ask about each row. Raises InvalidRequest that names the rows of `param` that are too long."""
+    prompts = prompt_ids(task.tokens, rows, prompt_limit(task, task.spec.max_tokens), param)
     return [Ask(prompt, _constraint(task.spec, row)) for prompt, row in zip(prompts, rows, strict=True)]
 
 
@@ -125,7 +125,7 @@ def greedy_validation(
     found = [(_mean_reward(reward, rows, answers, threshold), threshold) for threshold in thresholds]
     known = [(mean, threshold) for mean, threshold in found if mean is not None]
     if not known:
-        return Validation(step=step, score=float("-inf"))
+        return Validation(step=step, score=None)
     mean, threshold = max(known, key=lambda pair: (pair[0], -pair[1]))
     return Validation(step=step, score=mean, mean_reward=mean, field_threshold=threshold)
 
@@ -162,8 +162,8 @@ class Grpo:
             raise InvalidRequest("The reinforcement method needs a grader.", param="method")
         self._task = task
         self._reward = task.reward
-        self._train = asks(task, task.train)
-        self._validation = asks(task, task.validation)
+        self._train = asks(task, task.train, "training_file")
+        self._validation = asks(task, task.validation, "validation_file")
         self._rollouts = Rollouts(task)
 
     def accumulate(self, indices: Sequence[int], step: int) -> Outcome:
@@ -172,6 +172,8 @@ class Grpo:
         flat = [i for i in indices for _ in range(group)]
         seeds = [sample_seed(spec.seed, step, i, k) for i in indices for k in range(group)]
         answers = self._rollouts.sample([self._train[i] for i in flat], seeds)
+        if not all(math.isfinite(logprob) for answer in answers for logprob in answer.logprobs):
+            return Outcome({"train_loss": math.nan}, signal=True)  # the weights are broken: the run goes back
         reward_RG = graded(self._reward, [self._task.train[i] for i in flat], answers).view(len(indices), group)
         metrics = self._rollout_metrics(reward_RG, answers)
         if metrics["unscorable"] > spec.max_unscorable:
@@ -248,8 +250,7 @@ def _policy_loss(
     def loss(scored: Scored) -> Tensor:
         advantage_I = torch.cat([advantages[i] for i in scored.trees])
         old = scored.logprob_I.detach()
-        log_ratio = scored.logprob_I - old
-        assert bool((log_ratio == 0).all()), "in-process policy ratio must be exactly 1"
+        log_ratio = scored.logprob_I - old  # in process: a ratio of exactly 1, whose gradient is that of log pi
         divergence[0] += float(k3(torch.cat([sampled[i] for i in scored.trees]) - old).sum())
         loss_I = clipped(log_ratio, advantage_I, spec.clip_low, spec.clip_high)
         return loss_I.sum() / active

@@ -68,15 +68,15 @@ class Task:
     reward: Reward | None
 
 
-def prompt_ids(tokens: Tokens, rows: Sequence[Row], limit: int) -> list[tuple[int, ...]]:
-    """Return each row's prompt as token ids. Raises InvalidRequest that lists the rows longer than the limit."""
+def prompt_ids(tokens: Tokens, rows: Sequence[Row], limit: int, param: str) -> list[tuple[int, ...]]:
+    """Return each row's prompt as token ids. Raises InvalidRequest that lists the rows of `param` beyond the limit."""
     prompts = [tuple(tokens.encode_chat(row.messages)) for row in rows]
     long = [i + 1 for i, prompt in enumerate(prompts) if not 0 < len(prompt) <= limit]
     if long:
         shown = ", ".join(map(str, long[:20])) + (" …" if len(long) > 20 else "")
         raise InvalidRequest(
             f"{len(long)} rows have prompts longer than {limit} tokens (rows {shown}): shorten them.",
-            param="training_file",
+            param=param,
             code="no_rows_fit",
         )
     return prompts
@@ -84,8 +84,7 @@ def prompt_ids(tokens: Tokens, rows: Sequence[Row], limit: int) -> list[tuple[in
 
 def prompt_limit(task: Task, reserve: int) -> int:
     """Return the longest prompt that leaves room for `reserve` answer tokens in the context."""
-    room = task.trainer.network.config.context_length - reserve
-    return min(task.spec.max_prompt_tokens or room, room)
+    return int(task.trainer.network.config.context_length - reserve)
 
 
 class Supervised:
@@ -93,8 +92,8 @@ class Supervised:
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._train = self._trees(task.train)
-        self._validation = self._trees(task.validation)
+        self._train = self._trees(task.train, "training_file")
+        self._validation = self._trees(task.validation, "validation_file")
 
     def accumulate(self, indices: Sequence[int], step: int) -> Outcome:
         """See `Method`."""
@@ -148,20 +147,20 @@ class Supervised:
         own_and_others: Tensor = torch.unique(torch.cat([torch.tensor(sorted(own)), others]))
         return own_and_others
 
-    def _trees(self, rows: Sequence[Row]) -> list[Tree]:
+    def _trees(self, rows: Sequence[Row], param: str) -> list[Tree]:
         tokens = self._task.tokens
         missing = [i + 1 for i, row in enumerate(rows) if row.completion is None]
         if missing:
-            raise InvalidRequest(f"Row {missing[0]} has no demonstration.", param="training_file")
+            raise InvalidRequest(f"Row {missing[0]} of the {param} has no demonstration.", param=param)
         answers = [tuple(tokens.encode_completion(row.completion or "")) for row in rows]
         longest = max((len(answer) for answer in answers), default=0)
-        prompts = prompt_ids(tokens, rows, prompt_limit(self._task, longest))
+        prompts = prompt_ids(tokens, rows, prompt_limit(self._task, longest), param)
         return [Tree(prompt, (answer,)) for prompt, answer in zip(prompts, answers, strict=True)]
 
 
 @dataclass
 class _Rewards:
-    """Rewards of every choice of every row, asked for once. NaN: unscorable."""
+    """Rewards of every choice of every row, asked for until they are known. NaN: unscorable."""
 
     values: Tensor
     known: Tensor = field(init=False)
@@ -176,7 +175,8 @@ class _Rewards:
             asked = reward([(rows[i].item, choice) for i in new for choice in choices])
             numbers = torch.tensor([float("nan") if r is None else float(r) for r in asked], dtype=torch.float32)
             self.values[new] = numbers.view(len(new), len(choices))
-            self.known[new] = True
+            # What could not be scored is asked again the next time: a grader may have been down for a moment.
+            self.known[new] = self.values[new].isfinite().all(dim=-1)
         return self.values[list(indices)]
 
 
@@ -191,7 +191,8 @@ class ExactReward:
             raise InvalidRequest("The exact method needs a grader and at least two choices.", param="method")
         self._task = task
         self._reward = task.reward
-        self._train, self._validation = self._trees(task.train), self._trees(task.validation)
+        self._train = self._trees(task.train, "training_file")
+        self._validation = self._trees(task.validation, "validation_file")
         shape = len(task.spec.choices)
         self._solved = torch.zeros(len(task.train), dtype=torch.bool)
         self._train_rewards = _Rewards(torch.full((len(task.train), shape), float("nan")))
@@ -252,7 +253,7 @@ class ExactReward:
         mean = float(picked[scorable].mean()) if bool(scorable.any()) else None
         return Validation(
             step=step,
-            score=float("-inf") if mean is None else mean,
+            score=mean,
             mean_reward=mean,
             logprobs=tuple(map(tuple, logprobs.tolist())),
             rewards=tuple(tuple(None if math.isnan(r) else r for r in row) for row in rewards.tolist()),
@@ -277,11 +278,11 @@ class ExactReward:
         """See `Method`."""
         return self._solved
 
-    def _trees(self, rows: Sequence[Row]) -> list[Tree]:
+    def _trees(self, rows: Sequence[Row], param: str) -> list[Tree]:
         tokens = self._task.tokens
         branches = tuple(tuple(tokens.encode_completion(choice)) for choice in self._task.spec.choices)
         limit = prompt_limit(self._task, max(map(len, branches)))
-        return [Tree(prompt, branches) for prompt in prompt_ids(tokens, rows, limit)]
+        return [Tree(prompt, branches) for prompt in prompt_ids(tokens, rows, limit, param)]
 
 
 def varying(reward_RK: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Options of a job beyond OpenAI's fields: `metadata` keys that begin with `bessemer.`; unknown ones are refused."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -14,7 +14,7 @@ PREFIX = "bessemer."
 class Options(Frozen, frozen=True):
     """What an OpenAI client may set in a job's metadata, each as a string."""
 
-    max_seconds: float | None = None
+    max_seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
     """Hard cap on training time in seconds; the job ends with its best checkpoint."""
     prompt: str | None = None
     """Name of the prompt the tuned version renders structured input with; default: the one of the training dataset."""
@@ -25,11 +25,11 @@ class Options(Frozen, frozen=True):
     objective: Literal["reward", "log_reward"] = "log_reward"
     """Enumerable answers: the expected reward or its logarithm, whose gradient does not vanish where the model is
     confidently wrong."""
-    rank: int = 32
+    rank: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 32
     """LoRA rank."""
-    samples_per_prompt: int = 8
-    """Group size of sampled reinforcement."""
-    field_threshold: float | Literal["auto"] = 0.0
+    samples_per_prompt: Annotated[int, msgspec.Meta(ge=2, le=1024)] = 8
+    """Group size of sampled reinforcement; one sample has nothing to be compared with."""
+    field_threshold: Annotated[float, msgspec.Meta(ge=0, lt=1)] | Literal["auto"] = 0.0
     """Reinforcement with JSON answers: the version leaves out values that are less probable; `auto`: chosen on the
     validation file by the grader, at every evaluation."""
 

@@ -66,6 +66,11 @@ def prepare(row: JobRow, catalog: Catalog, database: Database) -> Preparation:
     prompt_name = options.prompt or _dataset_prompt(database, request.training_file) or resolved.version.prompt
     prompt = None if prompt_name is None else catalog.prompt(prompt_name)
     choices = _choices(resolved.version, prompt)
+    if options.positive is not None and options.positive not in choices:
+        raise InvalidRequest(
+            f"bessemer.positive is {options.positive!r}; the choices are {', '.join(map(repr, choices)) or 'not set'}.",
+            param="metadata",
+        )
     return Preparation(
         algorithm=_algorithm(method, choices),
         model=resolved.model.name,
@@ -95,8 +100,8 @@ def load_rows(plan: Preparation, blobs: Blobs) -> Rows:
     supervised = plan.algorithm == "sft"
     validation = plan.validation_sha256
     return Rows(
-        parse_rows(blobs.read(plan.training_sha256), supervised=supervised),
-        () if validation is None else parse_rows(blobs.read(validation), supervised=supervised),
+        parse_rows(blobs.read(plan.training_sha256), "training_file", supervised=supervised),
+        () if validation is None else parse_rows(blobs.read(validation), "validation_file", supervised=supervised),
     )
 
 

@@ -21,39 +21,39 @@ class Row(Frozen, frozen=True):
     weight: float = 1.0
 
 
-def parse_rows(content: bytes, *, supervised: bool) -> tuple[Row, ...]:
-    """Parse a training file. Raises InvalidRequest that names the line and the remedy; an empty file is refused."""
-    rows = tuple(_parse_lines(content, supervised=supervised))
+def parse_rows(content: bytes, param: str, *, supervised: bool) -> tuple[Row, ...]:
+    """Parse the file of a job's field `param`. Raises InvalidRequest that names the line; an empty file is refused."""
+    rows = tuple(_parse_lines(content, param, supervised=supervised))
     if not rows:
-        raise InvalidRequest("The training file has no rows.", param="training_file", code="empty_file")
+        raise InvalidRequest(f"The {param} has no rows.", param=param, code="empty_file")
     return rows
 
 
-def _parse_lines(content: bytes, *, supervised: bool) -> Iterator[Row]:
+def _parse_lines(content: bytes, param: str, *, supervised: bool) -> Iterator[Row]:
     for number, line in enumerate(content.splitlines(), 1):
         if not line.strip():
             continue
         try:
             record = msgspec.json.decode(line, type=dict[str, object])
         except msgspec.DecodeError as error:
-            raise InvalidRequest(f"Line {number} is not a JSON object: {error}.", param="training_file") from error
-        yield _parse_record(record, number, supervised=supervised)
+            raise InvalidRequest(f"Line {number} of the {param} is not a JSON object: {error}.", param=param) from error
+        yield _parse_record(record, f"Line {number} of the {param}", param, supervised=supervised)
 
 
-def _parse_record(record: dict[str, object], number: int, *, supervised: bool) -> Row:
+def _parse_record(record: dict[str, object], where: str, param: str, *, supervised: bool) -> Row:
     messages = record.pop("messages", None)
     if not isinstance(messages, list) or not messages or not all(isinstance(m, dict) for m in messages):
-        raise InvalidRequest(f"Line {number} needs `messages`, a list of chat messages.", param="training_file")
+        raise InvalidRequest(f"{where} needs `messages`, a list of chat messages.", param=param)
     weight = record.get("weight", 1.0)
     if not isinstance(weight, int | float) or weight < 0:
-        raise InvalidRequest(f"Line {number}: `weight` must be a number of at least 0.", param="training_file")
+        raise InvalidRequest(f"{where}: `weight` must be a number of at least 0.", param=param)
     ends_in_answer = messages[-1].get("role") == "assistant"
     if supervised != ends_in_answer:
         wanted = "an assistant message (the demonstration)" if supervised else "a user message"
-        raise InvalidRequest(f"Line {number} must end in {wanted}.", param="training_file")
+        raise InvalidRequest(f"{where} must end in {wanted}.", param=param)
     completion = messages[-1].get("content") if supervised else None
     if supervised and not isinstance(completion, str):
-        raise InvalidRequest(f"Line {number}: the assistant message needs text content.", param="training_file")
+        raise InvalidRequest(f"{where}: the assistant message needs text content.", param=param)
     return Row(
         messages=tuple(messages[:-1] if supervised else messages),
         completion=completion,

@@ -194,6 +194,8 @@ class TuningRun:
                 "valid_reward": report.validation.mean_reward,
             }
         self._event(f"Step {report.step}/{report.total_steps}: training metrics", f"step-{report.step}", data)
+        if report.note is not None:
+            self._event(report.note, f"note-{report.step}")
         best = self._tuner.best
         if report.validation is not None and best is not None and best.step == report.validation.step:
             self._checkpoint(report)
@@ -243,7 +245,8 @@ class TuningRun:
         writer = csv.writer(text)
         writer.writerow(["step", *columns, "valid_score"])
         for report in reports:
-            valid = "" if report.validation is None else report.validation.score
+            score = report.validation.score if report.validation else None
+            valid = "" if score is None else score
             writer.writerow([report.step, *(report.metrics.get(name, "") for name in columns), valid])
         content = text.getvalue().encode()
         row = FileRow(
@@ -369,7 +372,7 @@ def _f1_bias(plan: Preparation, validation: Validation) -> tuple[float, ...]:
 
 def _positive(plan: Preparation) -> int:
     positive = plan.options.positive
-    return plan.choices.index(positive) if positive in plan.choices else 0
+    return 0 if positive is None else plan.choices.index(positive)
 
 
 def _arrays(validation: Validation) -> tuple[np.ndarray, np.ndarray]:

@@ -46,8 +46,6 @@ class TuneSpec(Frozen, frozen=True):
     seed: int = 0
     tokens_per_pass: int = 2048
     """Upper bound of packed tokens in one forward and backward pass; bounds memory, changes no result."""
-    max_prompt_tokens: int | None = None
-    """Longer rows are refused by line; None: the model's context length."""
     samples_per_prompt: int = 8
     max_tokens: int = 128
     """grpo: longest sampled answer; a truncated one carries no gradient."""
@@ -86,8 +84,8 @@ class Validation(Frozen, frozen=True):
     """One evaluation on the validation rows."""
 
     step: int
-    score: float
-    """What checkpoints are chosen by; higher is better."""
+    score: float | None
+    """What checkpoints are chosen by; higher is better. None: nothing could be scored."""
     loss: float | None = None
     """supervised: mean negative log-likelihood of a completion token."""
     mean_reward: float | None = None
@@ -110,3 +108,5 @@ class StepReport(Frozen, frozen=True):
     validation: Validation | None = None
     saved: bool = False
     """The state on disk includes this step."""
+    note: str | None = None
+    """What a person should know about this step."""

@@ -5,6 +5,7 @@ row, k). The state therefore needs no generators; a run that is killed and start
 (float32 on CPU) unless `max_seconds` ties its learning rate to the clock.
 """
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,9 +27,11 @@ from bessemer.tuning.spec import Reward, StepReport, TuneSpec, Validation
 from bessemer.tuning.trainer import Adam, Trainer
 
 _PATIENCE = 10
+_SATURATED = f"{_PATIENCE} steps in a row had nothing left to learn from: the run ends early, with its best checkpoint."
+_UNSCORED = "No answer on the validation rows could be scored: this checkpoint cannot be chosen."
 """Steps in a row without any gradient after which a run stops."""
 
-Select = Callable[[Validation], float]
+Select = Callable[[Validation], float | None]
 
 
 class _Progress(msgspec.Struct, kw_only=True):
@@ -46,6 +49,8 @@ class _Progress(msgspec.Struct, kw_only=True):
     rolled_back: bool = False
     silent: int = 0
     """Steps in a row without a signal."""
+    learned: bool = False
+    """Some step had a signal."""
     finished: bool = False
 
 
@@ -137,13 +142,19 @@ class Tuner:
             "tokens_per_s": (self.trainer.tokens - tokens) / seconds,
             "step_seconds": seconds,
         }
-        validation = self._evaluate_if_due()
-        self._progress.finished = self.share_done >= 1.0
+        saturated = self._progress.silent >= _PATIENCE
+        validation = self._evaluate_if_due(ending=saturated)
+        self._progress.finished = saturated or self.share_done >= 1.0
         saved = self.done or validation is not None or time.monotonic() - self._saved_at >= self.spec.checkpoint_every_s
         if saved:
             self.save()
         return StepReport(
-            step=self._progress.step, total_steps=self.total_steps, metrics=metrics, validation=validation, saved=saved
+            step=self._progress.step,
+            total_steps=self.total_steps,
+            metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
+            validation=validation,
+            saved=saved,
+            note=_SATURATED if saturated else _UNSCORED if validation and validation.score is None else None,
         )
 
     def evaluate(self) -> Validation:
@@ -151,7 +162,8 @@ class Tuner:
         started = time.monotonic()
         validation = self._method.validate(self._progress.step)
         self._progress.seconds += time.monotonic() - started
-        return msgspec.structs.replace(validation, score=self._select(validation))
+        score = self._select(validation)
+        return msgspec.structs.replace(validation, score=score if score is not None and math.isfinite(score) else None)
 
     def export(self, folder: Path) -> None:
         """Write the best adapter that was evaluated, or the current one when none was, in peft's format."""
@@ -211,7 +223,8 @@ class Tuner:
     def _update(self, outcome: Outcome, rate: float) -> float:
         progress = self._progress
         progress.silent = 0 if outcome.signal else progress.silent + 1
-        if progress.silent >= _PATIENCE:
+        progress.learned = progress.learned or outcome.signal
+        if progress.silent >= _PATIENCE and not progress.learned:
             raise TuningError(
                 f"{_PATIENCE} steps in a row had nothing to learn from: within each group all rewards are equal or "
                 "unscorable. Check the grader, or use easier or harder rows.",
@@ -236,12 +249,14 @@ class Tuner:
                 "learning_rate_multiplier.",
                 code="nan_loss",
             )
+        tokens = self.trainer.tokens
         self.trainer.load_state(self._good)
+        self.trainer.tokens = tokens  # what was computed stays computed
         self._progress.rolled_back = True
         self._progress.rate_factor /= 2
 
-    def _evaluate_if_due(self) -> Validation | None:
-        due = int(self.share_done * self.spec.evaluations + 1e-9)
+    def _evaluate_if_due(self, *, ending: bool) -> Validation | None:
+        due = self.spec.evaluations if ending else int(self.share_done * self.spec.evaluations + 1e-9)
         if due <= self._progress.evaluated or not self._task.validation:
             return None
         self._progress.evaluated = due
@@ -255,7 +270,9 @@ class Tuner:
             self._keep_best(self.evaluate())
 
     def _keep_best(self, validation: Validation) -> None:
-        if self.best is None or validation.score > self.best.score:
+        if validation.score is None:
+            return
+        if self.best is None or self.best.score is None or validation.score > self.best.score:
             self.best = validation
             adapter = {"adapter": self.trainer.adapter.flat.clone()}
             _write(self._best_path, adapter, msgspec.json.encode(validation).decode())
@@ -314,7 +331,7 @@ class _GradedSupervised(Supervised):
     def __init__(self, task: Task, reward: Reward) -> None:
         super().__init__(task)
         self._reward = reward
-        self._asks = asks(task, task.validation)
+        self._asks = asks(task, task.validation, "validation_file")
         self._rollouts = Rollouts(task)
 
     def validate(self, step: int) -> Validation:

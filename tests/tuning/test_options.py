@@ -1,0 +1,29 @@
+"""Options in a job's metadata: what cannot be is refused before anything runs."""
+
+import pytest
+
+from bessemer.core.errors import InvalidRequest
+from bessemer.tuning.options import Options, parse_options
+
+
+def test_options_are_read_from_strings_and_other_metadata_is_the_clients() -> None:
+    metadata = {"team": "a", "bessemer.rank": "8", "bessemer.max_seconds": "1.5", "bessemer.field_threshold": "auto"}
+    assert parse_options(metadata) == Options(rank=8, max_seconds=1.5, field_threshold="auto")
+    assert parse_options(None) == Options()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("max_seconds", "0"),
+        ("rank", "0"),
+        ("samples_per_prompt", "1"),
+        ("field_threshold", "1"),
+        ("objective", "fame"),
+        ("ranks", "8"),
+    ],
+)
+def test_an_option_that_cannot_be_is_named(key: str, value: str) -> None:
+    with pytest.raises(InvalidRequest, match=key) as caught:
+        parse_options({f"bessemer.{key}": value})
+    assert caught.value.param == "metadata"
