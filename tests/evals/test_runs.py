@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from bessemer.core.errors import ProviderError
+from bessemer.core.errors import ProviderError, RateLimited
 from bessemer.core.types import Example, ProviderKind, Split
 from bessemer.evals.graders import build
 from bessemer.evals.measures import AttributeF1, GraderReward, LabelAccuracy, LabelF1, Metric
@@ -118,6 +118,19 @@ async def test_resuming_asks_only_what_is_missing_and_ends_the_same() -> None:
     assert seen[0] == (7, 20)
     assert seen[-1] == (20, 20)
     assert again == whole
+
+
+async def test_what_failed_before_is_asked_again() -> None:
+    async def limited(item: Example) -> Answer:
+        if item.id == "e1":
+            raise RateLimited("not now")
+        return said("Yes")
+
+    examples, metric = [example(0), example(1)], LabelAccuracy(LABELS)
+    first = await evaluate(limited, examples, metric, name="yes", resamples=200)
+    assert first.row.unscorable == 1
+    again = await run(metric, examples, done={item.id: item for item in first.items})
+    assert again == await run(metric, examples)
 
 
 async def test_concurrency_is_bounded_and_order_kept() -> None:

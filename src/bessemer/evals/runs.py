@@ -1,7 +1,8 @@
 """Evaluation runs: ask a system every example, score the answers, summarise with intervals.
 
-Resumable: items scored before are passed in and not asked again. An answer that failed or cannot be scored stays in the
-record with its error, is counted as unscorable, and never stands as zero.
+Resumable: items answered before are passed in and not asked again; where the answer failed, another try may help. An
+answer that failed or cannot be scored stays in the record with its error, is counted as unscorable, and never stands as
+zero.
 """
 
 import asyncio
@@ -100,10 +101,11 @@ async def evaluate(
 ) -> Run:
     """Evaluate one system on examples, at most `concurrency` at a time.
 
-    `done` holds items scored before, by example id; `on_item` is called with each new one (to save it), `progress` with
-    (finished, all). A BessemerError of `infer` becomes that item's error; anything else is a defect and is raised.
+    `done` holds items of an earlier start, by example id; those that failed are asked again. `on_item` is called with
+    each new one (to save it), `progress` with (finished, all). A BessemerError of `infer` becomes that item's error;
+    anything else is raised.
     """
-    found: dict[str, ItemScore] = dict((done or {}).items())
+    found = {id: item for id, item in (done or {}).items() if item.answer.error is None}
     waiting = [example for example in examples if example.id not in found]
     finished = len(examples) - len(waiting)
     progress(finished, len(examples))
