@@ -107,7 +107,7 @@ async def test_resuming_asks_only_what_is_missing_and_ends_the_same() -> None:
         if len(saved) == 7:
             raise ConnectionAbortedError
 
-    with pytest.raises(ExceptionGroup):
+    with pytest.raises(ConnectionAbortedError):
         await evaluate(counting, examples, metric, name="yes", on_item=save, concurrency=1, resamples=200)
     asked.clear()
     seen: list[tuple[int, int]] = []
@@ -154,9 +154,8 @@ async def test_defects_are_raised() -> None:
     async def broken(_: Example) -> Answer:
         raise ZeroDivisionError
 
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(ZeroDivisionError):
         await evaluate(broken, [example(0)], LabelAccuracy(LABELS), name="x")
-    assert isinstance(caught.value.exceptions[0], ZeroDivisionError)
 
 
 def test_the_positive_label_is_one_of_the_labels() -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,11 @@ provider = "openai"
 base_url = "{base_url}"
 price = "none"
 prompt = "same"
+
+[models.judge]
+provider = "openai"
+base_url = "{base_url}"
+price = "none"
 
 [models.small]
 provider = "local"
@@ -44,7 +50,11 @@ targets = ["large"]
 ITEMS = 10
 """In each split."""
 YES = Script(pieces=("Yes",))
-METRIC = {"metric": "accuracy", "labels": ["Yes", "No"]}
+JUDGE = {
+    "type": "score_model",
+    "model": "judge",
+    "input": [{"role": "user", "content": "How good is {{sample.output_text}}?"}],
+}
 
 
 class Site:
@@ -65,9 +75,9 @@ class Site:
             return subprocess.Popen(command, stderr=errors, env=os.environ | OFFLINE | {"OMP_NUM_THREADS": "1"})
 
     def collect(self) -> None:
+        self.scripts([YES] * 3 * ITEMS)
         for split in ("selection", "calibration", "holdout"):
             for number in range(ITEMS):
-                self.upstream.scripts.waiting.append(YES)
                 extension = {"input": {"item": f"{split} {number}"}, "tags": {"split": split}}
                 answer = self.client.chat.completions.create(
                     model="matching", messages=[], extra_body={"bessemer": extension}
@@ -76,20 +86,27 @@ class Site:
                 self.post("/feedback", {"inference_id": inference, "metric": "verdict", "value": number % 2 == 0})
         self.dataset = self.post("/datasets", {"name": "matches", "route": "matching", "prompt": "same"})["id"]
 
+    def scripts(self, answers: list[Script]) -> deque[Script]:
+        """Lay out what the upstream answers next, in place of what an earlier test has left."""
+        waiting = self.upstream.scripts.waiting
+        waiting.clear()
+        waiting.extend(answers)
+        return waiting
+
     def post(self, path: str, body: object = None) -> dict[str, Any]:
         return self.client.post(path, body=body, cast_to=dict[str, Any])
 
     def get(self, path: str) -> dict[str, Any]:
         return self.client.get(path, cast_to=dict[str, Any])
 
-    def start_job(self, kind: str) -> str:
+    def start_job(self, kind: str, **fields: object) -> str:
         """Post a job that asks the large model about ITEMS items; return its path."""
+        body: dict[str, object] = {"dataset": self.dataset, "metric": "accuracy", "labels": ["Yes", "No"]}
         if kind == "evaluations":
-            body = {"dataset": self.dataset, "systems": ["large"], "split": "holdout"} | METRIC
+            body |= {"systems": ["large"], "split": "holdout"}
         else:
-            body = {"dataset": self.dataset, "route": "matching", "small": "small", "large": "large"} | METRIC
-            body |= {"rule": "loss", "alpha": 0.9, "delta": 0.4}
-        return f"/{kind}/{self.post(f'/{kind}', body)['id']}"
+            body |= {"route": "matching", "small": "small", "large": "large", "alpha": 0.9, "delta": 0.4}
+        return f"/{kind}/{self.post(f'/{kind}', body | fields)['id']}"
 
     def answered(self, job: str) -> int:
         """Return of how many items the job has the large model's answer."""
@@ -109,7 +126,6 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterator[Site]:
-    upstream.scripts.waiting.clear()
     running = Site(tmp_path_factory.mktemp("stop"), upstream)
     try:
         running.collect()
@@ -123,8 +139,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterat
 @pytest.mark.parametrize(("kind", "number"), [("evaluations", signal.SIGTERM), ("cascades", signal.SIGINT)])
 def test_a_job_goes_on_where_it_was_when_the_worker_is_back(site: Site, kind: str, number: int) -> None:
     half, since = ITEMS // 2, time.time()
-    scripts = site.upstream.scripts.waiting
-    scripts.extend([YES] * half + [Script(first_token_s=600)] * half)
+    scripts = site.scripts([YES] * half + [Script(first_token_s=600)] * half)
     job = site.start_job(kind)
     site.wait(lambda: site.answered(job) == half and not scripts)
     site.worker.send_signal(number)
@@ -144,3 +159,24 @@ def test_a_job_goes_on_where_it_was_when_the_worker_is_back(site: Site, kind: st
     else:
         assert done["result"]["applied"]
         site.wait(lambda: len(site.get("/routes/matching")["steps"]) == 2)
+
+
+@pytest.mark.parametrize("kind", ["evaluations", "cascades"])
+def test_a_cancelled_job_ends_at_the_next_answer(site: Site, kind: str) -> None:
+    half = ITEMS // 2
+    site.scripts([YES] * half + [Script(pieces=("Yes",), first_token_s=2.0 * (n + 1)) for n in range(half)])
+    job = site.start_job(kind)
+    site.wait(lambda: site.answered(job) == half)
+    site.post(f"{job}/cancel")
+    assert site.end_of(job)["status"] == "cancelled"
+    assert site.answered(job) < ITEMS
+
+
+def test_a_cascade_that_is_cancelled_at_its_last_moment_does_not_go_live(site: Site) -> None:
+    certain = Script(pieces=("1",))
+    site.scripts([YES] * ITEMS + [Script(pieces=("1",), first_token_s=4)] + [certain] * 6 * ITEMS)
+    job = site.start_job("cascades", route="unwanted", metric="reward", grader=JUDGE)
+    site.wait(lambda: site.answered(job) == ITEMS)
+    site.post(f"{job}/cancel")  # while the answers are graded
+    assert site.end_of(job)["status"] == "cancelled"
+    assert "unwanted" not in [route["name"] for route in site.get("/routes")["data"]]

@@ -103,7 +103,7 @@ async def evaluate(
 
     `done` holds items of an earlier start, by example id; those that failed are asked again. `on_item` is called with
     each new one (to save it), `progress` with (finished, all). A BessemerError of `infer` becomes that item's error;
-    anything else is raised.
+    anything else is raised, what `progress` raises included.
     """
     found = {id: item for id, item in (done or {}).items() if item.answer.error is None}
     waiting = [example for example in examples if example.id not in found]
@@ -122,22 +122,25 @@ async def evaluate(
         finished += 1
         progress(finished, len(examples))
 
-    await _bounded(one, waiting, concurrency)
+    await for_each(one, waiting, concurrency)
     items = tuple(found[example.id] for example in examples)
     return Run(row=summarise(items, name=name, seed=seed, resamples=resamples), items=items)
 
 
-async def _bounded(one: Callable[[Example], Awaitable[None]], examples: Sequence[Example], concurrency: int) -> None:
-    """Run `one` over examples with a fixed number of workers; the first defect cancels the rest and is raised."""
+async def for_each(one: Callable[[Example], Awaitable[None]], examples: Sequence[Example], concurrency: int) -> None:
+    """Run `one` over examples, at most `concurrency` at a time; the first error cancels the rest and is raised."""
     queue = iter(examples)
 
     async def work() -> None:
         for example in queue:
             await one(example)
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(min(concurrency, len(examples))):
-            group.create_task(work())
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(concurrency, len(examples))):
+                group.create_task(work())
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None  # its name is what a job tells its client
 
 
 def summarise(items: Sequence[ItemScore], *, name: str, seed: int = 0, resamples: int = 10_000) -> EvaluationRow:
