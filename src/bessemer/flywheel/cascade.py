@@ -152,9 +152,13 @@ def build(
 
 
 def apply(services: Services, request: CascadeRequest, result: CascadeResult) -> None:
-    """Put the cascade into force if a threshold is certified and `activate` is set."""
-    if result.applied:
-        services.catalog.put_route(_route(request, result), reason=f"cascade with threshold {result.threshold:.4f}")
+    """Put the cascade into force if a threshold is certified and `activate` is set; a second time changes nothing."""
+    if not result.applied:
+        return
+    catalog, route = services.catalog, _route(request, result)
+    # A killed job comes here again; a route that is put twice is not rolled back in one step.
+    if not catalog.has_route(route.name) or catalog.route(route.name) != route:
+        catalog.put_route(route, reason=f"cascade with threshold {result.threshold:.4f}")
 
 
 class _Parts(NamedTuple):
