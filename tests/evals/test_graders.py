@@ -218,6 +218,17 @@ def test_a_judge_that_does_not_say_a_number_in_range_gives_no_reward(text: str |
     assert (result.reward, result.errors) == (None, GraderErrors(model_grader_parse_error=True))
 
 
+def test_what_a_judge_cannot_be_told_is_refused_by_name() -> None:
+    async def judge(_: JudgeCall) -> JudgeReply:
+        raise AssertionError("not asked")
+
+    spec = {**JUDGE, "sampling_params": {"reasoning_effort": "high"}}
+    with pytest.raises(GraderError, match="leave it out") as caught:
+        build(spec, Services(judge=judge))
+    assert caught.value.param == "grader.sampling_params.reasoning_effort"
+    build({**JUDGE, "sampling_params": {"reasoning_effort": None}}, Services(judge=judge)).close()
+
+
 def test_judge_refusal_and_failure() -> None:
     assert judged("7", refusal="no").errors == GraderErrors(model_grader_refusal_error=True)
 

@@ -108,11 +108,13 @@ class Server(msgspec.Struct):
             self.clients.pop().close()
 
 
-def start_server(folder: Path, upstream: Upstream, *flags: str, env: Mapping[str, str] = OFFLINE) -> Server:
+def start_server(
+    folder: Path, upstream: Upstream, *flags: str, env: Mapping[str, str] = OFFLINE, toml: str = CONFIG
+) -> Server:
     """Start `bessemer up` on a free port and wait for its first lines."""
     data, log = folder / "data", folder / "server.log"
     config = folder / "bessemer.toml"
-    config.write_text(CONFIG.format(base_url=upstream.fake.base_url))
+    config.write_text(toml.format(base_url=upstream.fake.base_url, folder=folder))
     command = [sys.executable, "-W", "error", "-m", "bessemer", "up", "--data", str(data), "--config", str(config)]
     with log.open("w") as errors:
         process = subprocess.Popen(

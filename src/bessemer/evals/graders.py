@@ -124,6 +124,12 @@ def _score_model(spec: _ScoreModel, services: Services, path: str) -> Grader:
     low, high = spec.range
     if not low < high:
         raise GraderError(f"{path}.range is [{low}, {high}]; the first must be the smaller.", param=f"{path}.range")
+    sampling = spec.sampling_params or _Sampling()
+    if sampling.reasoning_effort is not None:
+        raise GraderError(
+            f"{path}.sampling_params.reasoning_effort is not supported: judges are asked without it; leave it out.",
+            param=f"{path}.sampling_params.reasoning_effort",
+        )
     if services.judge is None:
         raise GraderError(
             f"{path}.type 'score_model' needs a judge and this place has none; use it where models can be called.",
@@ -133,7 +139,7 @@ def _score_model(spec: _ScoreModel, services: Services, path: str) -> Grader:
         spec.name,
         model=spec.model,
         messages=[{"role": message.role, "content": message.content} for message in spec.input],
-        sampling=msgspec.to_builtins(spec.sampling_params or _Sampling()),
+        sampling=msgspec.to_builtins(sampling),
         low=low,
         high=high,
         judge=services.judge,

@@ -1,7 +1,8 @@
 """Evaluation runs: ask a system every example, score the answers, summarise with intervals.
 
-Resumable: items scored before are passed in and not asked again. An answer that failed or cannot be scored stays in the
-record with its error, is counted as unscorable, and never stands as zero.
+Resumable: items answered before are passed in and not asked again; where the answer failed, another try may help. An
+answer that failed or cannot be scored stays in the record with its error, is counted as unscorable, and never stands as
+zero.
 """
 
 import asyncio
@@ -101,10 +102,11 @@ async def evaluate(
 ) -> Run:
     """Evaluate one system on examples, at most `concurrency` at a time.
 
-    `done` holds items scored before, by example id; `on_item` is called with each new one (to save it), `progress` with
-    (finished, all). A BessemerError of `infer` becomes that item's error; anything else is a defect and is raised.
+    `done` holds items of an earlier start, by example id; those that failed are asked again. `on_item` is called with
+    each new one (to save it), `progress` with (finished, all). A BessemerError of `infer` becomes that item's error;
+    anything else is raised, what `progress` raises included.
     """
-    found: dict[str, ItemScore] = dict((done or {}).items())
+    found = {id: item for id, item in (done or {}).items() if item.answer.error is None}
     waiting = [example for example in examples if example.id not in found]
     finished = len(examples) - len(waiting)
     progress(finished, len(examples))
@@ -121,22 +123,25 @@ async def evaluate(
         finished += 1
         progress(finished, len(examples))
 
-    await _bounded(one, waiting, concurrency)
+    await for_each(one, waiting, concurrency)
     items = tuple(found[example.id] for example in examples)
     return Run(row=summarise(items, name=name, seed=seed, resamples=resamples), items=items)
 
 
-async def _bounded(one: Callable[[Example], Awaitable[None]], examples: Sequence[Example], concurrency: int) -> None:
-    """Run `one` over examples with a fixed number of workers; the first defect cancels the rest and is raised."""
+async def for_each(one: Callable[[Example], Awaitable[None]], examples: Sequence[Example], concurrency: int) -> None:
+    """Run `one` over examples, at most `concurrency` at a time; the first error cancels the rest and is raised."""
     queue = iter(examples)
 
     async def work() -> None:
         for example in queue:
             await one(example)
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(min(concurrency, len(examples))):
-            group.create_task(work())
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(concurrency, len(examples))):
+                group.create_task(work())
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None  # its name is what a job tells its client
 
 
 def summarise(items: Sequence[ItemScore], *, name: str, seed: int = 0, resamples: int = 10_000) -> EvaluationRow:

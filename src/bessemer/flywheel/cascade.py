@@ -6,7 +6,6 @@ may be optimistic, because checkpoint and bias were chosen on its items: it only
 on it. Where there is no selection split, the calibration split is cut in two by hash, one half for each.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
@@ -33,6 +32,7 @@ from bessemer.evals import calibration, risk
 from bessemer.evals.calibration import ReliabilityBin
 from bessemer.evals.measures import Metric
 from bessemer.evals.metrics import Terms
+from bessemer.evals.runs import for_each
 from bessemer.flywheel.evaluation import CONCURRENCY, MetricName, ask, build_metric, read_journal, split_examples
 from bessemer.flywheel.services import Services
 from bessemer.gateway.cascade import raw_score
@@ -115,7 +115,7 @@ def check(request: CascadeRequest, services: Services) -> Dataset:
 def build(
     services: Services, request: CascadeRequest, folder: Path, progress: Callable[[str], Progress]
 ) -> CascadeResult:
-    """Calibrate, choose the threshold, and put the cascade into force if one is certified and `activate` is set."""
+    """Calibrate and choose the threshold; `apply` puts the cascade into force."""
     dataset = check(request, services)
     parts = _parts(services, request, dataset)
     examples = (*parts.fit, *parts.choose)
@@ -136,7 +136,7 @@ def build(
     )
     confidence = calibration.apply(fitted, scored.raw)
     choice = _choose(request, dataset, scored, confidence)
-    result = CascadeResult(
+    return CascadeResult(
         route=request.route,
         small=version,
         large=request.large,
@@ -157,9 +157,16 @@ def build(
         reliability=calibration.reliability(confidence[rest], scored.small_quality[rest]),
         applied=request.activate and choice.chosen is not None,
     )
-    if result.applied:
-        services.catalog.put_route(_route(request, result), reason=f"cascade with threshold {result.threshold:.4f}")
-    return result
+
+
+def apply(services: Services, request: CascadeRequest, result: CascadeResult) -> None:
+    """Put the cascade into force if a threshold is certified and `activate` is set; a second time changes nothing."""
+    if not result.applied:
+        return
+    catalog, route = services.catalog, _route(request, result)
+    # A killed job comes here again; a route that is put twice is not rolled back in one step.
+    if not catalog.has_route(route.name) or catalog.route(route.name) != route:
+        catalog.put_route(route, reason=f"cascade with threshold {result.threshold:.4f}")
 
 
 class _Parts(NamedTuple):
@@ -210,21 +217,15 @@ def _ask_all(
     done = read_journal(path, _Asked)
     missing = [example for example in examples if example.id not in done]
 
-    async def run() -> None:
-        places = asyncio.Semaphore(CONCURRENCY)
-
-        async def one(example: Example) -> None:
-            async with places:
-                inference = await ask(services, target, example, "calibration")
-            asked = _Asked(id=example.id, text=inference.output, score=raw_score(score, inference.calls[-1]))
-            done[example.id] = asked
-            journal.write(msgspec.json.encode(asked) + b"\n")
-            progress(len(done), len(examples))
-
-        await asyncio.gather(*(one(example) for example in missing))
+    async def one(example: Example) -> None:
+        inference = await ask(services, target, example, "calibration")
+        asked = _Asked(id=example.id, text=inference.output, score=raw_score(score, inference.calls[-1]))
+        done[example.id] = asked
+        journal.write(msgspec.json.encode(asked) + b"\n")
+        progress(len(done), len(examples))
 
     with path.open("ab", buffering=0) as journal:
-        services.wait(run())
+        services.wait(for_each(one, missing, CONCURRENCY))
     return done
 
 

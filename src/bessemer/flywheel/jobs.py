@@ -24,10 +24,16 @@ from bessemer.store.job_lifecycle import begin, fail, finish, obey
 Workflow = Callable[[str], None]
 
 
+class _WishLeft(Exception):
+    """The client has left a wish for the job: what it is doing is broken off, and the step that catches this obeys."""
+
+
 def progress_events(services: Services, job_id: str, label: str) -> Callable[[int, int], None]:
-    """Return a progress callback that appends an event at every tenth of the way."""
+    """Return a progress callback that appends an event at every tenth of the way and raises _WishLeft at a wish."""
 
     def report(done: int, total: int) -> None:
+        if job_rows.control(services.database, job_id) is not None:
+            raise _WishLeft
         if done == total or done * 10 // total != (done - 1) * 10 // total:
             job_rows.append_event(
                 services.database,
@@ -43,12 +49,19 @@ def progress_events(services: Services, job_id: str, label: str) -> Callable[[in
 
 def install(services: Services) -> dict[job_rows.JobKind, Workflow]:
     """Declare the workflows; call once, before DBOS is launched."""
+    return {
+        job_rows.JobKind.EVALUATION: _install_evaluation(services),
+        job_rows.JobKind.CASCADE: _install_cascade(services),
+    }
 
-    def folder_of(job_id: str) -> Path:
-        folder = services.jobs_dir / job_id
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
 
+def _folder(services: Services, job_id: str) -> Path:
+    folder = services.jobs_dir / job_id
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _install_evaluation(services: Services) -> Workflow:
     @DBOS.step(name="evaluation.start")
     def evaluation_start(job_id: str) -> list[str]:
         row = begin(services.database, job_id)
@@ -61,24 +74,26 @@ def install(services: Services) -> dict[job_rows.JobKind, Workflow]:
 
     @DBOS.step(name="evaluation.target")
     def evaluation_target(job_id: str, target: str) -> bool:
-        if obey(services.database, job_id):
-            return True
         request = msgspec.convert(job_rows.get(services.database, job_id).request, EvaluationRequest)
         dataset = evaluation.check(request, services)
-        run = evaluation.evaluate_target(
-            services, request, dataset, target, folder_of(job_id), progress_events(services, job_id, target)
-        )
-        path = folder_of(job_id) / f"{evaluation.file_name(target)}.run.json"
+        folder, progress = _folder(services, job_id), progress_events(services, job_id, target)
+        try:
+            run = evaluation.evaluate_target(services, request, dataset, target, folder, progress)
+        except _WishLeft:
+            obey(services.database, job_id)
+            return True
+        path = folder / f"{evaluation.file_name(target)}.run.json"
         path.write_bytes(msgspec.json.encode(run))
         return False
 
     @DBOS.step(name="evaluation.finish")
     def evaluation_finish(job_id: str) -> None:
+        if obey(services.database, job_id):
+            return
         request = msgspec.convert(job_rows.get(services.database, job_id).request, EvaluationRequest)
+        folder = _folder(services, job_id)
         results = [
-            msgspec.json.decode(
-                (folder_of(job_id) / f"{evaluation.file_name(target)}.run.json").read_bytes(), type=runs.Run
-            )
+            msgspec.json.decode((folder / f"{evaluation.file_name(target)}.run.json").read_bytes(), type=runs.Run)
             for target in request.systems
         ]
         summary = evaluation.summarise(job_id, request, results, time.time())
@@ -100,6 +115,10 @@ def install(services: Services) -> dict[job_rows.JobKind, Workflow]:
         except Exception as error:
             fail(services.database, job_id, error)
 
+    return evaluation_workflow
+
+
+def _install_cascade(services: Services) -> Workflow:
     @DBOS.step(name="cascade.run")
     def cascade_run(job_id: str) -> None:
         row = begin(services.database, job_id)
@@ -107,9 +126,16 @@ def install(services: Services) -> dict[job_rows.JobKind, Workflow]:
             return
         services.catalog.refresh()
         request = msgspec.convert(row.request, CascadeRequest)
-        result = cascade.build(
-            services, request, folder_of(job_id), lambda label: progress_events(services, job_id, label)
-        )
+        try:
+            result = cascade.build(
+                services, request, _folder(services, job_id), lambda label: progress_events(services, job_id, label)
+            )
+        except _WishLeft:
+            obey(services.database, job_id)
+            return
+        if obey(services.database, job_id):  # the last moment before the route goes live
+            return
+        cascade.apply(services, request, result)
         finish(services.database, job_id, as_json(result))
 
     @DBOS.workflow(name="cascade")
@@ -119,7 +145,4 @@ def install(services: Services) -> dict[job_rows.JobKind, Workflow]:
         except Exception as error:
             fail(services.database, job_id, error)
 
-    return {
-        job_rows.JobKind.EVALUATION: evaluation_workflow,
-        job_rows.JobKind.CASCADE: cascade_workflow,
-    }
+    return cascade_workflow

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bessemer.core.openai import ChatRequest, RequestExtension
 from bessemer.core.settings import Settings
-from bessemer.evals.grader import JudgeCall, JudgeReply
+from bessemer.evals.grader import Judge, JudgeCall, JudgeReply
 from bessemer.evals.grader import Services as GraderServices
 from bessemer.flywheel.services import Services as FlywheelServices
 from bessemer.gateway.pipeline import INTERNAL, Gateway
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from bessemer.engine.engine import Engine
 
 
-def open_services(settings: Settings, loop: asyncio.AbstractEventLoop | None = None) -> Services:
-    """Build everything. `loop`: where the gateway runs; None: work that needs it from other threads is refused.
+def open_services(settings: Settings, loop: asyncio.AbstractEventLoop) -> Services:
+    """Build everything. `loop`: where the gateway runs, whoever asks it; its connections belong to this loop.
 
     Raises ConfigError for wrong settings or configuration, StoreError when the database cannot be opened.
     """
@@ -50,7 +50,7 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop | None = N
     providers = build_providers(catalog, blobs, settings.data, os.environ, engines.open)
     gateway = Gateway(catalog, providers, writer, metrics=metrics)
     catalog.watch()
-    graders = GraderServices(judge=_judge(gateway))
+    graders = GraderServices(judge=_judge(gateway, loop))
     keys = Keys(database)
     return Services(
         settings=settings,
@@ -110,18 +110,23 @@ class _Engines:
         return _EngineState(sum(one.running for one in stats), sum(one.waiting for one in stats))
 
 
-def _waiter(loop: asyncio.AbstractEventLoop | None) -> Any:
+def _waiter(loop: asyncio.AbstractEventLoop) -> Any:
     def wait(work: Coroutine[Any, Any, Any]) -> Any:
-        assert loop is not None, "this process has no loop for gateway calls from threads"
         return asyncio.run_coroutine_threadsafe(work, loop).result()
 
     return wait
 
 
-def _judge(gateway: Gateway) -> Any:
+def _judge(gateway: Gateway, loop: asyncio.AbstractEventLoop) -> Judge:
     """Return the judge of score_model graders: any servable model, asked through the gateway and recorded."""
 
     async def judge(call: JudgeCall) -> JudgeReply:
+        if asyncio.get_running_loop() is loop:
+            return await ask(call)
+        # A training job grades each batch on a loop of its own.
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(ask(call), loop))
+
+    async def ask(call: JudgeCall) -> JudgeReply:
         sampling = call.sampling
         result = await gateway.chat(
             ChatRequest(

@@ -16,7 +16,7 @@ from dbos import DBOS, SetWorkflowID
 from bessemer.core.settings import Settings
 from bessemer.core.types import JobStatus
 from bessemer.flywheel import jobs as flywheel_jobs
-from bessemer.server.compose import close_services, open_services
+from bessemer.server.compose import open_services
 from bessemer.server.locks import only_one
 from bessemer.server.serve import OFFLINE, SHARING
 from bessemer.server.services import Services
@@ -33,6 +33,8 @@ EXECUTOR = "worker-0"
 APPLICATION_VERSION = "1"
 """Raise when the order of a workflow's steps changes; pending workflows of another version are not recovered."""
 _POLL_S = 0.5
+_FLUSH_S = 10.0
+"""What the database has not taken by then waits in the journal for the next start."""
 log = structlog.get_logger("bessemer.worker")
 
 
@@ -61,12 +63,9 @@ async def _work(settings: Settings) -> None:
                 await asyncio.wait_for(stop.wait(), _POLL_S)
     finally:
         # A job in the middle of a step cannot be waited for: its state is on disk and it continues at the next start.
-        os._exit(await _close(services))
-
-
-async def _close(services: Services) -> int:
-    await close_services(services)
-    return 0
+        # Nothing that it uses is closed before the process is gone, or the job would take that for failures.
+        await asyncio.to_thread(services.writer.flush, _FLUSH_S)
+        os._exit(0)
 
 
 def _launch(settings: Settings, services: Services) -> Mapping[JobKind, flywheel_jobs.Workflow]:

@@ -1,0 +1,40 @@
+"""What the composition root gives to graders: a judge that can be asked from any thread."""
+
+import asyncio
+from pathlib import Path
+
+from bessemer.core.settings import Settings
+from bessemer.evals.graders import build, grade_batch
+from bessemer.gateway.providers.fake import FakeOpenAI, Script
+from bessemer.server.compose import close_services, open_services
+
+CONFIG = """
+[models.judge]
+provider = "openai"
+base_url = "{base_url}"
+price = "none"
+
+[prices.none]
+source = "a test"
+date = "2026-01-01"
+per_hour = 0.0
+"""
+GRADER = {
+    "type": "score_model",
+    "model": "judge",
+    "input": [{"role": "user", "content": "How good is {{sample.output_text}}?"}],
+}
+
+
+async def test_a_judge_over_http_grades_one_batch_after_the_other(tmp_path: Path) -> None:
+    async with FakeOpenAI([Script(pieces=("0.5",))] * 5) as fake:
+        config = tmp_path / "bessemer.toml"
+        config.write_text(CONFIG.format(base_url=fake.base_url))
+        services = open_services(Settings(data=tmp_path, config=config), asyncio.get_running_loop())
+        with build(GRADER, services.graders) as grader:
+            pairs = [("this", {}), ("that", {})]
+            first = await asyncio.to_thread(grade_batch, grader, pairs)  # as training does: a loop for each batch
+            second = await asyncio.to_thread(grade_batch, grader, pairs)
+            here = await grader.grade("on the gateway's own loop", {})
+        assert [result.reward for result in (*first, *second, here)] == [0.5] * 5, second[0].errors
+        await close_services(services)
