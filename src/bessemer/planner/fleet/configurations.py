@@ -66,7 +66,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Demanded(msgspec.Struct, frozen=True):
-    """Mean lengths that a model computes, and the limits it must keep."""
+    """Mean lengths of a model's requests, and the limits it must keep."""
 
     lengths: Lengths
     ttft_s: float
@@ -85,7 +85,7 @@ def demanded(workload: Workload, model: str) -> Demanded:
     """Return what one request of a model asks of a replica."""
     prompt, output, limits = workload.prompt_tokens(model), workload.output_tokens(model), workload.limits
     return Demanded(
-        lengths=Lengths(max(prompt.mean * (1 - workload.traffic.prefix_share), 1.0), max(output.mean, 1.0)),
+        lengths=Lengths(max(prompt.mean, 1.0), max(output.mean, 1.0)),
         ttft_s=limits.ttft_s,
         tpot_s=limits.tpot_s,
         quantile=NormalDist().inv_cdf(limits.percentile),
@@ -137,6 +137,7 @@ def predictions(
                         chunk_tokens=CHUNK_TOKENS,
                         isl=lengths.isl,
                         osl=lengths.osl,
+                        prefix_share=workload.traffic.prefix_share,
                     )
                 except BessemerError as error:
                     refused.append(Refusal(use.name, name, what(deployment), error.message))

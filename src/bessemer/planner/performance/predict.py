@@ -10,8 +10,8 @@ from bessemer.planner.performance.from_operators import PROMPT_TOKEN_S, REQUEST_
 from bessemer.planner.performance.levels import level_values
 from bessemer.planner.performance.nearest import NearestPoint, missing, nearest_points, newest_run
 from bessemer.planner.performance.operators import operator_tilts
-from bessemer.planner.performance.recipes import first_terms, token_terms
-from bessemer.planner.performance.work import DECODE_TERMS, decode_terms, prefill_terms
+from bessemer.planner.performance.recipes import FIRST_TERMS, first_terms, token_terms
+from bessemer.planner.performance.work import DECODE_TERMS, TERMS, decode_terms, prefill_terms
 from bessemer.planner.types import Accelerator, Deployment, Interval, ModelShape, Replica, StepTime
 
 Array = NDArray[np.float64]
@@ -25,6 +25,10 @@ _ARCHITECTURES = {
     "gb300": "blackwell",
 }
 """Architectures of the accelerators that have measured points."""
+_COMPUTED = ("prefill", "prefill_reduce", "own", "own_reduce", "burst")
+"""Terms that grow with the prompt tokens that are computed."""
+_ATTENDED = ("prefill_attention", "own_attention")
+"""Terms that grow with the pairs of a computed token and one that it attends to."""
 _TYPICAL_BATCH = 32.0
 _LEAST_REQUEST_S = 0.002
 
@@ -47,6 +51,8 @@ class Prediction(msgspec.Struct, frozen=True):
     capacity: Capacity
     levels: dict[str, str]
     """Values at the levels of the calibration."""
+    prefix_share: float = 0.0
+    """Share of every prompt that the prefix cache holds; `replica` computes the rest alone (see `reusing`)."""
 
 
 class Steady(msgspec.Struct, frozen=True):
@@ -80,8 +86,12 @@ class Performance:
         chunk_tokens: int = 8192,
         isl: float = 1024,
         osl: float = 1024,
+        prefix_share: float = 0.0,
     ) -> Prediction:
-        """Predict one replica around the lengths `isl`, `osl`. Raises `Infeasible` when it does not fit."""
+        """Predict one replica around the lengths `isl`, `osl`. Raises `Infeasible` when it does not fit.
+
+        `prefix_share` of every prompt is in the prefix cache: it takes memory and is read, but not computed.
+        """
         room = capacity(deployment, shape, accelerator, max_batch=max_batch, chunk_tokens=chunk_tokens)
         points, warnings = self.calibration.notes.points, []
         found = newest_run(points, deployment, shape, _ARCHITECTURES, accelerator.architecture)
@@ -105,15 +115,16 @@ class Performance:
         terms = token_terms(deployment, shape, accelerator, isl, osl, np.array([min(_TYPICAL_BATCH, float(max_batch))]))
         _, doubt = self.calibration.tpot.seconds(levels, terms)
         wide = float(np.exp(self.calibration.notes.tpot_quantile * doubt[0]))
+        replica = Replica(
+            step=step,
+            max_batch=max_batch,
+            kv_tokens=room.kv_tokens,
+            chunk_tokens=chunk_tokens,
+            request_s=request_s,
+            prompt_token_s=prompt_token_s,
+        )
         return Prediction(
-            replica=Replica(
-                step=step,
-                max_batch=max_batch,
-                kv_tokens=room.kv_tokens,
-                chunk_tokens=chunk_tokens,
-                request_s=request_s,
-                prompt_token_s=prompt_token_s,
-            ),
+            replica=reusing(replica, prefix_share),
             spread=Interval(1.0, 1.0 / wide, wide),
             nearest=nearest_points(points, deployment, isl, osl, _TYPICAL_BATCH),
             extrapolated=extrapolated,
@@ -124,6 +135,7 @@ class Performance:
             accelerator=accelerator,
             capacity=room,
             levels=levels,
+            prefix_share=prefix_share,
         )
 
     def steady(self, prediction: Prediction, isl: float, osl: float, concurrency: float) -> Steady:
@@ -133,14 +145,14 @@ class Performance:
         batch = np.array([min(float(concurrency), float(prediction.replica.max_batch), fits)])
         asked = np.array([float(concurrency)])
         tilts = operator_tilts(*at, float(batch[0]), isl)
-        tpot, tpot_doubt = self.calibration.tpot.seconds(prediction.levels, token_terms(*at, isl, osl, batch), tilts)
-        ttft, ttft_doubt = self.calibration.ttft.seconds(
-            prediction.levels, first_terms(*at, isl, osl, batch, asked), tilts
-        )
+        each = token_terms(*at, isl, osl, batch) * _kept(TERMS, prediction.prefix_share)
+        first = first_terms(*at, isl, osl, batch, asked) * _kept(FIRST_TERMS, prediction.prefix_share)
+        tpot, tpot_doubt = self.calibration.tpot.seconds(prediction.levels, each, tilts)
+        ttft, ttft_doubt = self.calibration.ttft.seconds(prediction.levels, first, tilts)
         if self._from_operators(*at, 1) is not None:
             waiting = float(concurrency) - float(batch[0])
-            first, each = step_steady(prediction.replica.step, isl, osl, float(batch[0]), waiting)
-            ttft, tpot = np.array([first]), np.array([each])
+            first_s, each_s = step_steady(prediction.replica.step, isl, osl, float(batch[0]), waiting)
+            ttft, tpot = np.array([first_s]), np.array([each_s])
         notes = self.calibration.notes
         rate = concurrency * osl / (ttft[0] + tpot[0] * max(osl - 1.0, 0.0))
         return Steady(
@@ -209,6 +221,27 @@ class Performance:
             rest.append(max(_LEAST_REQUEST_S, float(ttft[0]) - own))
         per_token = max(0.0, (rest[1] - rest[0]) / float(lengths[1] - lengths[0]))
         return max(_LEAST_REQUEST_S, rest[1] - per_token * isl), per_token
+
+
+def reusing(replica: Replica, share: float) -> Replica:
+    """Return a replica whose prefix cache holds the first `share` of every prompt, for prompts given in full.
+
+    Memory and the context that decoding reads stay those of whole prompts. Of a prompt of L tokens n = (1 - share) L
+    are computed, attending to n (L - n + n / 2) = (1 - share^2) L^2 / 2 pairs; a chunk covers as many more tokens.
+    """
+    step = replica.step
+    tokens, pairs = 1.0 - share, 1.0 - share**2
+    return msgspec.structs.replace(
+        replica,
+        step=msgspec.structs.replace(step, prefill_token_s=step.prefill_token_s * tokens, pair_s=step.pair_s * pairs),
+        chunk_tokens=int(replica.chunk_tokens / tokens),
+    )
+
+
+def _kept(names: tuple[str, ...], share: float) -> Array:
+    """Return the factor on each term that remains when `share` of every prompt is cached."""
+    factors = dict.fromkeys(_COMPUTED, 1.0 - share) | dict.fromkeys(_ATTENDED, 1.0 - share**2)
+    return np.array([factors.get(name, 1.0) for name in names])
 
 
 def _interval(value: float, log_half: float) -> Interval:

@@ -76,7 +76,8 @@ class Traffic(Frozen, frozen=True):
     """Share of requests that may wait until `batch_deadline_hours` after they came."""
     batch_deadline_hours: Annotated[int, Meta(ge=1, le=24)] = 24
     prefix_share: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    """Share of prompt tokens that the engine's prefix cache already holds (system prompts, conversations)."""
+    """Share of prompt tokens that the engine's prefix cache already holds (system prompts, conversations): they are not
+    computed, but take memory and are read like the others."""
 
 
 class ModelUse(Frozen, frozen=True):
