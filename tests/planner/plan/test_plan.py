@@ -218,3 +218,22 @@ def test_the_documentation_names_every_field_of_a_workload() -> None:
     names = {field.name for kind in structs_of(Workload) for field in msgspec.structs.fields(kind)}
     for name in names:
         assert f"`{name}`" in page or f"[{name}]" in page, name
+
+
+def test_commitments_reach_the_ownership_comparison_as_commitments(catalog: Catalog) -> None:
+    """Three-year instances and hourly ones of the same accelerator: bound for the first alone, and by their term."""
+    text = SMALL.replace("2_000_000", "60_000_000").replace('"h100_sxm", "b200_sxm"', '"h100_sxm"')
+    plan = make_plan(parse_workload(text + 'terms = ["on_demand", "3yr"]\ninstances = ["p5.48xlarge"]\n'), catalog)
+    committed = [one for one in plan.fleet.purchases if one.committed]
+    assert committed
+    assert len(plan.fleet.purchases) > len(committed)
+    cloud = plan.ownership[0]
+    assert cloud.commitment is not None
+    assert cloud.money is not None
+    growth_free = sum(one.units * one.usd_per_hour * 730.5 for one in committed)
+    assert cloud.commitment.usd == pytest.approx(36 * growth_free)
+    assert cloud.commitment.minimum_accelerators == sum(one.units * one.accelerators for one in committed)
+    rent = cloud.money.cash.by_cause["rent"]
+    hourly = sum(one.usd_per_month for one in (*plan.fleet.purchases, *plan.fleet.bookings)) - growth_free
+    assert -rent[2] == pytest.approx(growth_free + hourly, rel=0.1)
+    assert -rent[2] >= growth_free
