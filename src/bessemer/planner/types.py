@@ -148,6 +148,8 @@ class ModelShape(msgspec.Struct, frozen=True):
     active_b: float
     """Parameters that one token uses, 10^9."""
     source: Source
+    context_tokens: int | None = None
+    """Longest prompt and answer together that the model takes; None: not known."""
 
 
 class Deployment(msgspec.Struct, frozen=True):
