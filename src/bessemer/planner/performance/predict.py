@@ -6,7 +6,13 @@ from numpy.typing import NDArray
 
 from bessemer.planner.performance.calibration import Calibration, load_calibration
 from bessemer.planner.performance.capacity import Capacity, capacity
-from bessemer.planner.performance.from_operators import PROMPT_TOKEN_S, REQUEST_S, operator_step, step_steady
+from bessemer.planner.performance.from_operators import (
+    PROMPT_TOKEN_S,
+    REQUEST_S,
+    borrowed,
+    operator_step,
+    step_steady,
+)
 from bessemer.planner.performance.levels import level_values
 from bessemer.planner.performance.nearest import NearestPoint, missing, nearest_points, newest_run
 from bessemer.planner.performance.operators import operator_tilts
@@ -110,7 +116,7 @@ class Performance:
             step = self._step(deployment, shape, accelerator, levels, max_batch, isl)
             request_s, prompt_token_s = self._request(deployment, shape, accelerator, levels, step, isl)
         else:
-            warnings.append(f"Step times on {accelerator.name} are sums of its measured operators.")
+            warnings.append(borrowed(accelerator))
             request_s, prompt_token_s = REQUEST_S, PROMPT_TOKEN_S
         terms = token_terms(deployment, shape, accelerator, isl, osl, np.array([min(_TYPICAL_BATCH, float(max_batch))]))
         _, doubt = self.calibration.tpot.seconds(levels, terms)
@@ -165,8 +171,11 @@ class Performance:
     def _from_operators(
         self, deployment: Deployment, shape: ModelShape, accelerator: Accelerator, max_batch: int
     ) -> StepTime | None:
-        """Step times from measured operators, on an accelerator whose engines were never measured."""
-        if accelerator.name in self.calibration.notes.points.accelerator:
+        """Step times from measured operators, on an architecture on which no engine was ever measured.
+
+        An accelerator of a fitted architecture (GB300 beside B200, GB200 and B300) is nearer to its siblings.
+        """
+        if accelerator.architecture in {_ARCHITECTURES.get(name) for name in self.calibration.notes.points.accelerator}:
             return None
         return operator_step(deployment, shape, accelerator, max_batch)
 
