@@ -237,3 +237,13 @@ def test_commitments_reach_the_ownership_comparison_as_commitments(catalog: Cata
     hourly = sum(one.usd_per_month for one in (*plan.fleet.purchases, *plan.fleet.bookings)) - growth_free
     assert -rent[2] == pytest.approx(growth_free + hourly, rel=0.1)
     assert -rent[2] >= growth_free
+
+
+def test_the_width_of_the_cache_is_stated_with_the_setting_that_makes_it_so(plan: Plan, catalog: Catalog) -> None:
+    told = [one.value for one in plan.assumptions if one.name == "KV cache"]
+    assert told == ["8 bits a value under vllm: set --kv-cache-dtype fp8"]
+    workload = parse_workload(SMALL.replace("[fleet]", '[fleet]\nkv_precision = "bf16"'))
+    wide = make_plan(workload, catalog)
+    told = [one.value for one in wide.assumptions if one.name == "KV cache"]
+    assert told == ["16 bits a value under vllm: the default, without --kv-cache-dtype fp8"]
+    assert wide.fleet.usd_per_month > 0.999 * plan.fleet.usd_per_month

@@ -144,6 +144,7 @@ def predictions(
                         isl=lengths.isl,
                         osl=lengths.osl,
                         prefix_share=workload.traffic.prefix_share,
+                        kv_precision=workload.fleet.kv_precision,
                     )
                 except BessemerError as error:
                     refused.append(Refusal(use.name, name, what(deployment), error.message))

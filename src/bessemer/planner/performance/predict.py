@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bessemer.planner.performance.calibration import Calibration, load_calibration
-from bessemer.planner.performance.capacity import Capacity, capacity
+from bessemer.planner.performance.capacity import Capacity, capacity, kv_value_bytes
 from bessemer.planner.performance.from_operators import (
     PROMPT_TOKEN_S,
     REQUEST_S,
@@ -18,7 +18,8 @@ from bessemer.planner.performance.nearest import NearestPoint, missing, nearest_
 from bessemer.planner.performance.operators import operator_tilts
 from bessemer.planner.performance.recipes import FIRST_TERMS, first_terms, token_terms
 from bessemer.planner.performance.work import DECODE_TERMS, TERMS, decode_terms, prefill_terms
-from bessemer.planner.types import Accelerator, Deployment, Interval, ModelShape, Replica, StepTime
+from bessemer.planner.simulator import BF16_KV, FP8_KV, with_variant
+from bessemer.planner.types import Accelerator, Deployment, Interval, KvPrecision, ModelShape, Replica, StepTime
 
 Array = NDArray[np.float64]
 
@@ -35,6 +36,7 @@ _COMPUTED = ("prefill", "prefill_reduce", "own", "own_reduce", "burst")
 """Terms that grow with the prompt tokens that are computed."""
 _ATTENDED = ("prefill_attention", "own_attention")
 """Terms that grow with the pairs of a computed token and one that it attends to."""
+_CACHES = {KvPrecision.FP8: FP8_KV, KvPrecision.BF16: BF16_KV}
 _TYPICAL_BATCH = 32.0
 _LEAST_REQUEST_S = 0.002
 
@@ -93,6 +95,7 @@ class Performance:
         isl: float = 1024,
         osl: float = 1024,
         prefix_share: float = 0.0,
+        kv_precision: KvPrecision = KvPrecision.AUTO,
     ) -> Prediction:
         """Predict one replica around the lengths `isl`, `osl`. Raises `Infeasible` when it does not fit.
 
@@ -128,7 +131,10 @@ class Performance:
             chunk_tokens=chunk_tokens,
             request_s=request_s,
             prompt_token_s=prompt_token_s,
+            kv_value_bytes=kv_value_bytes(deployment.precision),
         )
+        if kv_precision in _CACHES:
+            replica = with_variant(replica, _CACHES[kv_precision])
         return Prediction(
             replica=reusing(replica, prefix_share),
             spread=Interval(1.0, 1.0 / wide, wide),
@@ -151,8 +157,8 @@ class Performance:
         batch = np.array([min(float(concurrency), float(prediction.replica.max_batch), fits)])
         asked = np.array([float(concurrency)])
         tilts = operator_tilts(*at, float(batch[0]), isl)
-        each = token_terms(*at, isl, osl, batch) * _kept(TERMS, prediction.prefix_share)
-        first = first_terms(*at, isl, osl, batch, asked) * _kept(FIRST_TERMS, prediction.prefix_share)
+        each = token_terms(*at, isl, osl, batch) * _kept(TERMS, prediction)
+        first = first_terms(*at, isl, osl, batch, asked) * _kept(FIRST_TERMS, prediction)
         tpot, tpot_doubt = self.calibration.tpot.seconds(prediction.levels, each, tilts)
         ttft, ttft_doubt = self.calibration.ttft.seconds(prediction.levels, first, tilts)
         if self._from_operators(*at, 1) is not None:
@@ -247,9 +253,11 @@ def reusing(replica: Replica, share: float) -> Replica:
     )
 
 
-def _kept(names: tuple[str, ...], share: float) -> Array:
-    """Return the factor on each term that remains when `share` of every prompt is cached."""
+def _kept(names: tuple[str, ...], prediction: Prediction) -> Array:
+    """Return the factor on each term for a cached share of every prompt, and for a cache of other bytes than usual."""
+    share, usual = prediction.prefix_share, kv_value_bytes(prediction.deployment.precision)
     factors = dict.fromkeys(_COMPUTED, 1.0 - share) | dict.fromkeys(_ATTENDED, 1.0 - share**2)
+    factors["kv"] = prediction.replica.kv_value_bytes / usual
     return np.array([factors.get(name, 1.0) for name in names])
 
 

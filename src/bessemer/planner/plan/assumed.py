@@ -1,18 +1,27 @@
 """What a plan rests on, with sources; and what its reader must be warned of."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bessemer.planner.catalog import Catalog
 from bessemer.planner.economics import Ownership
 from bessemer.planner.fleet.choose import Chosen, margin_of
-from bessemer.planner.fleet.configurations import CHUNK_TOKENS, MAX_BATCH
+from bessemer.planner.fleet.configurations import CHUNK_TOKENS, MAX_BATCH, Configuration
 from bessemer.planner.fleet.verify import EndToEnd
 from bessemer.planner.models import model_shape
 from bessemer.planner.plan.types import Assumed, Basis, ConfigurationRow, Fleet
+from bessemer.planner.types import Engine
 from bessemer.planner.workload import Workload
 from bessemer.planner.workload.types import OFFICE_HOURS
 
 _HERE = "assumption of this project"
+_WIDE = 2.0
+_CACHE_FLAGS = {
+    Engine.VLLM: "--kv-cache-dtype fp8",
+    Engine.SGLANG: "--kv-cache-dtype fp8_e4m3",
+    Engine.TRTLLM: "kv_cache_config.dtype: fp8",
+}
+"""Settings for a cache of 8 bits, from the engines' pages on quantised KV caches. Their `auto` keeps 16 bits unless the
+checkpoint was quantised with a cache of its own."""
 _FIGURES = ("power.usd_per_kwh", "power.load_factor", "power.pue_air", "power.pue_liquid", "finance.discount_rate")
 
 
@@ -33,7 +42,12 @@ def assumptions_of(
             "8-bit where the hardware has it, unless models.precision names others; 4-bit only when named",
             _HERE,
         ),
-        Assumed("engine", f"batches of at most {MAX_BATCH}, {CHUNK_TOKENS} tokens a step", "vLLM's defaults"),
+        Assumed(
+            "engine",
+            f"batches of at most {MAX_BATCH}, {CHUNK_TOKENS} tokens a step",
+            "vLLM's defaults on server accelerators",
+        ),
+        *_caches(chosen),
         Assumed(
             "arrivals",
             "Poisson within an hour, lengths drawn independently",
@@ -63,6 +77,21 @@ def assumptions_of(
     unpublished = dict.fromkeys(text for owner in owners for text in owner.assumed)
     made += [Assumed("not published", text, _HERE) for text in unpublished]
     return tuple(made)
+
+
+def _caches(chosen: Chosen) -> Iterator[Assumed]:
+    """Say how wide the KV cache is and how the engine is told: no engine narrows it by itself for 8-bit weights."""
+    used = [chosen.behind[name] for name in chosen.solution.replicas]
+    for engine, value_bytes in dict.fromkeys((one.deployment.engine, _value_bytes(one)) for one in used):
+        flag = _CACHE_FLAGS[engine]
+        told = f"set {flag}" if value_bytes < _WIDE else f"the default, without {flag}"
+        yield Assumed(
+            "KV cache", f"{8 * value_bytes:g} bits a value under {engine.value}: {told}", "fleet.kv_precision"
+        )
+
+
+def _value_bytes(one: Configuration) -> float:
+    return one.prediction.replica.kv_value_bytes
 
 
 def warnings_of(

@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import Meta
 
 from bessemer.core.types import Frozen
-from bessemer.planner.types import Engine, Owner, Precision
+from bessemer.planner.types import Engine, KvPrecision, Owner, Precision
 
 Positive = Annotated[float, Meta(gt=0, le=1e15)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -187,6 +187,8 @@ class FleetLimits(Frozen, frozen=True):
     """Different configurations of one model at most; more than one takes the optimiser much longer."""
     quota: dict[str, Count] = msgspec.field(default_factory=dict)
     """Units at most, by instance name."""
+    kv_precision: KvPrecision = KvPrecision.AUTO
+    """Number format of the KV cache; `auto`: 8 bits beside 8- and 4-bit floating weights (the engine must be told)."""
     cautious: bool = False
     """Plan on the slow end of each prediction's interval instead of its middle."""
     disaggregated: bool = True
