@@ -80,6 +80,13 @@ def test_a_wider_cache_holds_half_and_is_read_for_twice_as_long(performance: Per
     assert slow - fast == pytest.approx(reads, rel=0.15)
 
 
+def test_operators_that_no_table_has_are_named(performance: Performance) -> None:
+    known = predict(performance, "Llama-3.1-8B", "h100_sxm", Engine.VLLM, Precision.FP8)
+    assert not any("operator table" in warning for warning in known.warnings)
+    blind = predict(performance, "Llama-3.1-8B", "trainium2", Engine.VLLM, Precision.FP8, tp=2)
+    assert any("No operator table has matrix products, all-reduce of Llama-3.1-8B" in one for one in blind.warnings)
+
+
 @settings(max_examples=25, deadline=None)
 @given(concurrency=st.integers(1, 200), more=st.integers(1, 100))
 def test_steady_state_is_ordered(performance: Performance, concurrency: int, more: int) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import typing
+from datetime import date, timedelta
 from pathlib import Path
 
 import msgspec
@@ -12,11 +13,15 @@ from tests.planner.plan.conftest import SMALL
 
 from bessemer.core.errors import ConfigError, Infeasible
 from bessemer.planner.catalog import Catalog
+from bessemer.planner.fleet.choose import choose
 from bessemer.planner.fleet.configurations import configurations, predictions
 from bessemer.planner.fleet.demand import demand_of
 from bessemer.planner.fleet.verify import verify
 from bessemer.planner.performance import Performance
 from bessemer.planner.plan import Basis, Plan, make_plan, plan_json
+from bessemer.planner.plan.assumed import stale
+from bessemer.planner.plan.fleet import fleet_of
+from bessemer.planner.plan.make import offers_of
 from bessemer.planner.workload import Workload, parse_workload, read_workload
 
 PLANS = Path(__file__).parents[3] / "plans"
@@ -247,3 +252,22 @@ def test_the_width_of_the_cache_is_stated_with_the_setting_that_makes_it_so(plan
     told = [one.value for one in wide.assumptions if one.name == "KV cache"]
     assert told == ["16 bits a value under vllm: the default, without --kv-cache-dtype fp8"]
     assert wide.fleet.usd_per_month > 0.999 * plan.fleet.usd_per_month
+
+
+def test_old_runs_and_old_prices_are_said(catalog: Catalog) -> None:
+    workload = parse_workload(SMALL)
+    predicted, _ = predictions(workload, catalog, Performance.load(), ("h100_sxm", "b200_sxm"))
+    found, _ = configurations(workload, predicted)
+    demand = demand_of(workload)
+    chosen = choose(workload, catalog, demand, found, offers_of(workload, catalog))
+    fleet = fleet_of(workload, catalog, demand, chosen)
+    dated = {chosen.behind[name].prediction.measured for name in chosen.solution.replicas} - {""}
+    day = date.fromisoformat(max(dated))
+    prices = [one for one in fleet.purchases if one.price_date]
+    assert prices
+    newest = max(date.fromisoformat(one.price_date) for one in prices)
+    assert not [text for text in stale(chosen, fleet, day) if "months old" in text and str(day) in text]
+    assert not [text for text in stale(chosen, fleet, newest) if "price" in text and str(newest) in text]
+    later = stale(chosen, fleet, max(day, newest) + timedelta(days=200))
+    assert any(str(day) in text and "engines may have changed" in text for text in later)
+    assert all(any(one.instance in text and "plan refresh" in text for text in later) for one in prices)

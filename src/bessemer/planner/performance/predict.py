@@ -15,7 +15,7 @@ from bessemer.planner.performance.from_operators import (
 )
 from bessemer.planner.performance.levels import level_values
 from bessemer.planner.performance.nearest import NearestPoint, missing, nearest_points, newest_run
-from bessemer.planner.performance.operators import operator_tilts
+from bessemer.planner.performance.operators import missing_operators, operator_tilts
 from bessemer.planner.performance.recipes import FIRST_TERMS, first_terms, token_terms
 from bessemer.planner.performance.work import DECODE_TERMS, TERMS, decode_terms, prefill_terms
 from bessemer.planner.simulator import BF16_KV, FP8_KV, with_variant
@@ -59,6 +59,8 @@ class Prediction(msgspec.Struct, frozen=True):
     capacity: Capacity
     levels: dict[str, str]
     """Values at the levels of the calibration."""
+    measured: str = ""
+    """Day (ISO date) of the run that the prediction stands for; blank: not known."""
     prefix_share: float = 0.0
     """Share of every prompt that the prefix cache holds; `replica` computes the rest alone (see `reusing`)."""
 
@@ -114,6 +116,9 @@ class Performance:
         extrapolated = missing(points, deployment, shape, accelerator, isl, osl)
         if extrapolated:
             warnings.append(f"Extrapolated: {extrapolated}.")
+        if lacking := missing_operators(deployment, shape, accelerator):
+            told = f"of {shape.name} on {accelerator.name} in {deployment.precision.value}"
+            warnings.append(f"No operator table has {', '.join(lacking)} {told}: predicted from peaks alone.")
         step = self._from_operators(deployment, shape, accelerator, max_batch)
         if step is None:
             step = self._step(deployment, shape, accelerator, levels, max_batch, isl)
@@ -147,6 +152,7 @@ class Performance:
             accelerator=accelerator,
             capacity=room,
             levels=levels,
+            measured=run.date if run else "",
             prefix_share=prefix_share,
         )
 

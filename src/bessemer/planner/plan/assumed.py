@@ -1,6 +1,7 @@
 """What a plan rests on, with sources; and what its reader must be warned of."""
 
 from collections.abc import Iterator, Sequence
+from datetime import date
 
 from bessemer.planner.catalog import Catalog
 from bessemer.planner.economics import Ownership
@@ -14,6 +15,11 @@ from bessemer.planner.workload import Workload
 from bessemer.planner.workload.types import OFFICE_HOURS
 
 _HERE = "assumption of this project"
+_OLD_RUN_DAYS = 183
+"""Software moves as much as hardware: DeepSeek-R1 on 72 GB200 went from 289,712 to 523,790 tokens/s between MLPerf
+Inference v5.1 and v6.1, a year."""
+_OLD_PRICE_DAYS = 92
+"""A p6-b200 Capacity Block rose by a fifth from June to September 2026."""
 _WIDE = 2.0
 _CACHE_FLAGS = {
     Engine.VLLM: "--kv-cache-dtype fp8",
@@ -135,3 +141,34 @@ def warnings_of(
     if fleet.gap > 0.02:
         made.append(f"The optimiser stopped at {fleet.gap:.1%} from its bound; a cheaper fleet may exist.")
     return tuple(made)
+
+
+def stale(chosen: Chosen, fleet: Fleet, today: date) -> tuple[str, ...]:
+    """Return which measured runs and prices behind the fleet are old on the day of the plan."""
+    runs = {chosen.behind[name].name: chosen.behind[name].prediction for name in chosen.solution.replicas}
+    made = [
+        f"{name}: the run it stands on ({one.engine_version}) is of {one.measured}, {_months(one.measured, today):.0f} "
+        "months old; engines may have changed its speed since."
+        for name, one in runs.items()
+        if one.measured and _days(one.measured, today) > _OLD_RUN_DAYS
+    ]
+    made += [
+        f"{name}: the day of the run it stands on ({one.engine_version}) is not known."
+        for name, one in runs.items()
+        if not one.measured
+    ]
+    made += [
+        f"The {one.term.replace('_', ' ')} price of {one.instance} is of {one.price_date}, "
+        f"{_months(one.price_date, today):.0f} months old: `bessemer plan refresh` reads today's."
+        for one in fleet.purchases
+        if one.price_date and _days(one.price_date, today) > _OLD_PRICE_DAYS
+    ]
+    return tuple(made)
+
+
+def _days(day: str, today: date) -> int:
+    return (today - date.fromisoformat(day)).days
+
+
+def _months(day: str, today: date) -> float:
+    return _days(day, today) / 30.44
