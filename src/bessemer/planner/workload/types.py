@@ -121,7 +121,7 @@ class Tuning(Frozen, frozen=True):
     accelerator_hours: Positive
     """Hours of one accelerator in each run."""
     accelerator: str = "h100_sxm"
-    """The accelerator that the hours were counted on; others are converted by dense BF16 peak."""
+    """The accelerator that the hours were counted on; others are converted by measured training speed."""
     every_months: Annotated[int, Meta(ge=1, le=12)] = 3
     accelerators: tuple[str, ...] = ()
     """Accelerators it may run on; empty: any that the fleet may use."""
