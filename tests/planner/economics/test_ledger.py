@@ -141,3 +141,16 @@ def test_what_is_booked_run_by_run_is_not_committed() -> None:
     cloud = ownership(need, CATALOG, draws=20)[0]
     assert cloud.commitment is not None
     assert cloud.commitment.usd == 0
+
+
+def test_a_commitment_that_was_chosen_is_not_taken_for_growth_to_come() -> None:
+    """One instance is bound for three years; what grows beyond it is rented as it comes, at the same price."""
+    lot = Lot("h100_sxm", 8, instance="p5.48xlarge", term="3yr")
+    need = Need((lot,), horizon_months=36, growth_per_month=0.05)
+    quote = quotes(CATALOG, lot, need)[0]
+    names = {"lead.cloud_months": 0.0, "finance.price_drift": 0.1, DEMAND: 1.0, NETWORK_LOST: 0.0}
+    rent = cloud_way(need, (quote,))(ASSUMPTIONS.pinned(names).central()).costs["rent"][0]
+    assert rent == pytest.approx([8 * 1.05**month * quote.rate * 730.5 for month in range(36)])
+    cloud = ownership(need, CATALOG, draws=20)[0]
+    assert cloud.commitment is not None
+    assert cloud.commitment.usd == pytest.approx(36 * rent[0])
