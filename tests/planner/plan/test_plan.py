@@ -19,10 +19,10 @@ from bessemer.planner.fleet.demand import demand_of
 from bessemer.planner.fleet.verify import verify
 from bessemer.planner.performance import Performance
 from bessemer.planner.plan import Basis, Plan, make_plan, plan_json
-from bessemer.planner.plan.assumed import stale
+from bessemer.planner.plan.assumed import stale, warnings_of
 from bessemer.planner.plan.fleet import fleet_of
 from bessemer.planner.plan.make import offers_of
-from bessemer.planner.workload import Workload, parse_workload, read_workload
+from bessemer.planner.workload import Lengths, Workload, parse_workload, read_workload
 
 PLANS = Path(__file__).parents[3] / "plans"
 
@@ -271,3 +271,13 @@ def test_old_runs_and_old_prices_are_said(catalog: Catalog) -> None:
     later = stale(chosen, fleet, max(day, newest) + timedelta(days=200))
     assert any(str(day) in text and "engines may have changed" in text for text in later)
     assert all(any(one.instance in text and "plan refresh" in text for text in later) for one in prices)
+
+
+def test_prompts_that_are_often_too_long_are_said(plan: Plan) -> None:
+    rows, owners = plan.configurations, plan.ownership
+    assert not [one for one in plan.warnings if "too long" in one]
+    traffic = plan.workload.traffic
+    for prompt in (Lengths(60_000, p95=140_000), Lengths(60_000, quantiles=(10_000, 60_000, 150_000))):
+        longer = msgspec.structs.replace(plan.workload, traffic=msgspec.structs.replace(traffic, prompt_tokens=prompt))
+        told = [one for one in warnings_of(longer, rows, plan.fleet, owners, None) if "too long" in one]
+        assert [("llama-3.1-8b" in one, "131,072" in one) for one in told] == [(True, True), (False, True)]

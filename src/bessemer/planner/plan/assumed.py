@@ -6,7 +6,7 @@ from datetime import date
 from bessemer.planner.catalog import Catalog
 from bessemer.planner.economics import Ownership
 from bessemer.planner.fleet.choose import Chosen, margin_of
-from bessemer.planner.fleet.configurations import CHUNK_TOKENS, MAX_BATCH, Configuration
+from bessemer.planner.fleet.configurations import CHUNK_TOKENS, MAX_BATCH, Configuration, shape_of
 from bessemer.planner.fleet.verify import EndToEnd
 from bessemer.planner.models import model_shape
 from bessemer.planner.plan.types import Assumed, Basis, ConfigurationRow, Fleet
@@ -118,6 +118,13 @@ def warnings_of(
                 made.append(f"{row.name} carries batch work alone and was not simulated.")
             if row.precision == "fp4":
                 made.append(f"{row.name}: check the quality of {row.model} in 4 bits before relying on it.")
+    for use in workload.models:
+        shape, prompt, answer = shape_of(use), workload.prompt_tokens(use.name), workload.output_tokens(use.name)
+        if shape.context_tokens is not None and prompt.upper + answer.mean > shape.context_tokens:
+            made.append(
+                f"More than one prompt in twenty of {use.name} is too long for its {shape.context_tokens:,} tokens "
+                f"with a mean answer: such requests are refused or cut by the engine."
+            )
     if workload.cascade is not None:
         met = (
             f" Simulated at the busiest hour: half of the requests see their first final token within "

@@ -39,6 +39,13 @@ class Lengths(Frozen, frozen=True):
     """Values at equal steps of probability from 0 to 1, when they were measured; they win over `p95`."""
 
     @property
+    def upper(self) -> float:
+        """95th percentile, tokens."""
+        if self.quantiles:
+            return float(np.interp(0.95, np.linspace(0.0, 1.0, len(self.quantiles)), self.quantiles))
+        return self.p95 or 2.5 * self.mean
+
+    @property
     def sigma(self) -> float:
         """Standard deviation of the logarithm: solves mean = exp(mu + s^2/2), p95 = exp(mu + 1.645 s) for s."""
         ratio = (self.p95 or 2.5 * self.mean) / self.mean
