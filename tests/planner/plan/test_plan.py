@@ -269,7 +269,7 @@ def test_old_runs_and_old_prices_are_said(catalog: Catalog) -> None:
     assert not [text for text in stale(chosen, fleet, day) if "months old" in text and str(day) in text]
     assert not [text for text in stale(chosen, fleet, newest) if "price" in text and str(newest) in text]
     later = stale(chosen, fleet, max(day, newest) + timedelta(days=200))
-    assert any(str(day) in text and "engines may have changed" in text for text in later)
+    assert any(str(day) in text and "newer versions may have changed" in text for text in later)
     assert all(any(one.instance in text and "plan refresh" in text for text in later) for one in prices)
 
 

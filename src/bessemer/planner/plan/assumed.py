@@ -154,13 +154,13 @@ def stale(chosen: Chosen, fleet: Fleet, today: date) -> tuple[str, ...]:
     """Return which measured runs and prices behind the fleet are old on the day of the plan."""
     runs = {chosen.behind[name].name: chosen.behind[name].prediction for name in chosen.solution.replicas}
     made = [
-        f"{name}: the run it stands on ({one.engine_version}) is of {one.measured}, {_months(one.measured, today):.0f} "
-        "months old; engines may have changed its speed since."
+        f"{name}: the measured run that stands for its engine ({one.engine_version}) is "
+        f"{_months(one.measured, today):.0f} months old; newer versions may have changed its speed."
         for name, one in runs.items()
         if one.measured and _days(one.measured, today) > _OLD_RUN_DAYS
     ]
     made += [
-        f"{name}: the day of the run it stands on ({one.engine_version}) is not known."
+        f"{name}: the day of the measured run that stands for its engine ({one.engine_version}) is not known."
         for name, one in runs.items()
         if not one.measured
     ]
