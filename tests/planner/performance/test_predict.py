@@ -75,6 +75,8 @@ def test_a_wider_cache_holds_half_and_is_read_for_twice_as_long(performance: Per
     assert (usual.replica.kv_value_bytes, wide.replica.kv_value_bytes) == (1.0, 2.0)
     assert same.replica.kv_tokens == usual.replica.kv_tokens == pytest.approx(2 * wide.replica.kv_tokens, abs=1)
     assert wide.replica.step.kv_token_s == 2 * usual.replica.step.kv_token_s
+    assert wide.capacity.kv_bytes_per_token == 2 * usual.capacity.kv_bytes_per_token
+    assert wide.capacity.kv_tokens == wide.replica.kv_tokens
     slow, fast = (performance.steady(one, 4096, 512, 32).tpot_s.value for one in (wide, usual))
     reads = usual.replica.step.kv_token_s * 32 * (4096 + 256)
     assert slow - fast == pytest.approx(reads, rel=0.15)

@@ -4,7 +4,6 @@ import msgspec
 import numpy as np
 
 from bessemer.planner.fleet.configurations import Configuration
-from bessemer.planner.performance.capacity import kv_value_bytes
 from bessemer.planner.simulator import Cascade, Cluster, Handoff, Pool, Requests, simulate
 from bessemer.planner.types import Replica
 from bessemer.planner.workload import Workload
@@ -139,8 +138,7 @@ def _cluster(configuration: Configuration, replicas: int, *, cautious: bool) -> 
         return Cluster((Pool(replica, replicas),))
     link = configuration.prediction.accelerator.link_gbs
     bandwidth = _NETWORK_BYTES_S if link is None else link * 1e9
-    wide = replica.kv_value_bytes / kv_value_bytes(configuration.deployment.precision)
-    per_token = configuration.prediction.capacity.kv_bytes_per_token * wide * configuration.deployment.tp / bandwidth
+    per_token = configuration.prediction.capacity.kv_bytes_per_token * configuration.deployment.tp / bandwidth
     prefill = Pool(replica, replicas * configuration.prefill_replicas, handoff=Handoff(1, _HANDOFF_S, per_token))
     return Cluster((prefill, Pool(replica, replicas * configuration.decode_replicas)))
 

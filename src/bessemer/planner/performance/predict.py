@@ -128,7 +128,7 @@ class Performance:
             request_s, prompt_token_s = REQUEST_S, PROMPT_TOKEN_S
         terms = token_terms(deployment, shape, accelerator, isl, osl, np.array([min(_TYPICAL_BATCH, float(max_batch))]))
         _, doubt = self.calibration.tpot.seconds(levels, terms)
-        wide = float(np.exp(self.calibration.notes.tpot_quantile * doubt[0]))
+        factor = float(np.exp(self.calibration.notes.tpot_quantile * doubt[0]))
         replica = Replica(
             step=step,
             max_batch=max_batch,
@@ -140,9 +140,12 @@ class Performance:
         )
         if kv_precision in _CACHES:
             replica = with_variant(replica, _CACHES[kv_precision])
+            wide = replica.kv_value_bytes / kv_value_bytes(deployment.precision)
+            per_token = room.kv_bytes_per_token * wide
+            room = msgspec.structs.replace(room, kv_tokens=replica.kv_tokens, kv_bytes_per_token=per_token)
         return Prediction(
             replica=reusing(replica, prefix_share),
-            spread=Interval(1.0, 1.0 / wide, wide),
+            spread=Interval(1.0, 1.0 / factor, factor),
             nearest=nearest_points(points, deployment, isl, osl, _TYPICAL_BATCH),
             extrapolated=extrapolated,
             engine_version=" ".join(filter(None, (deployment.engine.value, version, run.date if run else ""))),
