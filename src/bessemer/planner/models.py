@@ -20,6 +20,9 @@ _SUFFIXES = re.compile(
     r"|99|99\.9|block)(?=$|[-_])"
 )
 
+_RETRAINED = "2507"
+"""Qwen3 checkpoints of July 2025 take longer contexts than their namesakes."""
+
 
 def model_shape(name: str) -> ModelShape:
     """Return the shape of a known model; owner, precision and tuning suffixes of the name do not matter.
@@ -29,7 +32,7 @@ def model_shape(name: str) -> ModelShape:
     shapes = _shapes()
     key = _key(name)
     if key in shapes:
-        return shapes[key]
+        return _without_context(shapes[key]) if _RETRAINED in name else shapes[key]
     close = sorted(shapes, key=lambda known: -_common(known, key))[:3]
     raise Infeasible(
         f"model: no shape known for {name!r}; known models close to it: {', '.join(shapes[k].name for k in close)}. "
@@ -70,7 +73,21 @@ def shape_from_config(config: dict[str, Any], name: str = "model", source: Sourc
         parameters_b=round(everything / 1e9, 4),
         active_b=round(active / 1e9, 4),
         source=source or Source("config.json"),
+        context_tokens=_context(text),
     )
+
+
+def _context(text: dict[str, Any]) -> int | None:
+    """Tokens that fit: `max_position_embeddings`, stretched where the positions are (YaRN), as vLLM reckons it."""
+    limit, rope = text.get("max_position_embeddings"), text.get("rope_scaling") or {}
+    if limit is None or rope.get("rope_type", rope.get("type")) != "yarn":
+        return None if limit is None else int(limit)
+    return round(int(rope.get("original_max_position_embeddings", limit)) * float(rope["factor"]))
+
+
+def _without_context(shape: ModelShape) -> ModelShape:
+    """The same shape under another checkpoint's name, whose context need not be the same."""
+    return msgspec.structs.replace(shape, context_tokens=None)
 
 
 def _experts(text: dict[str, Any], layers: int) -> MixtureOfExperts | None:
@@ -173,6 +190,6 @@ def _shapes() -> dict[str, ModelShape]:
     for name, table in raw.items():
         entry = msgspec.convert(table, _Entry)
         shape = shape_from_config(entry.config, name, entry.source)
-        for alias in (name, *entry.aliases):
-            shapes[_key(alias)] = shape
+        shapes |= {_key(alias): _without_context(shape) for alias in entry.aliases}
+        shapes[_key(name)] = shape
     return shapes

@@ -27,6 +27,15 @@ class Precision(StrEnum):
     INT4 = "int4"
 
 
+class KvPrecision(StrEnum):
+    """Number format of the KV cache."""
+
+    AUTO = "auto"
+    """8 bits beside 8- and 4-bit floating weights, 16 otherwise: as the measured public runs were set."""
+    BF16 = "bf16"
+    FP8 = "fp8"
+
+
 class Owner(StrEnum):
     """Whose machines they are."""
 
@@ -148,6 +157,8 @@ class ModelShape(msgspec.Struct, frozen=True):
     active_b: float
     """Parameters that one token uses, 10^9."""
     source: Source
+    context_tokens: int | None = None
+    """Longest prompt and answer together that the model takes; None: not known."""
 
 
 class Deployment(msgspec.Struct, frozen=True):
@@ -201,6 +212,8 @@ class Replica(msgspec.Struct, frozen=True):
     prompt_token_s: float = 0.0
     """API-server time per prompt token (tokenising)."""
     block_tokens: int = 16
+    kv_value_bytes: float = 2.0
+    """Bytes of one cached value, which `kv_tokens` and the step's KV reads are reckoned with."""
 
 
 class Interval(msgspec.Struct, frozen=True):

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bessemer.planner.catalog import load_catalog
-from bessemer.planner.economics import Lot, Need, Space, default_assumptions
-from bessemer.planner.economics.assumptions import Inputs
+from bessemer.planner.economics import Lot, Need, Space, default_assumptions, ownership
+from bessemer.planner.economics.assumptions import DEMAND, NETWORK_LOST, Inputs
 from bessemer.planner.economics.rates import quotes
 from bessemer.planner.economics.ways import cloud_way, own_way
 
@@ -110,3 +110,47 @@ def test_rent_equals_the_ledger(horizon: int, growth: float, drift: float, term:
     if term == "capacity_block":
         months = [sum(months[month : month + 6]) if month % 6 == 0 else 0.0 for month in range(horizon)]
     assert rent == pytest.approx(months)
+
+
+@pytest.mark.parametrize("term", ["3yr", "capacity_block", "on_demand"])
+def test_what_an_optimiser_found_does_not_turn_a_commitment_into_rent_by_the_hour(term: str) -> None:
+    """Demand halves and prices rise by a tenth a year: only what is paid by the hour follows."""
+    lot = Lot("h100_sxm", 16, mean=16, instance="p5.48xlarge", term=term, cloud_usd_per_month=1_000.0)
+    need = Need((lot,), horizon_months=36)
+    quote = quotes(CATALOG, lot, need)[0]
+    assert quote.price.term == term
+    names = {"lead.cloud_months": 0.0, "finance.price_drift": 0.1, DEMAND: 0.5, NETWORK_LOST: 0.0}
+    rent = cloud_way(need, (quote,))(ASSUMPTIONS.pinned(names).central()).costs["rent"][0]
+    month = 16 * quote.rate * 730.5
+    if term == "3yr":
+        assert rent == pytest.approx([month] * 36)
+    elif term == "capacity_block":
+        paid = [6 * month * 1.1 ** (at / 12) if at % 6 == 0 else 0.0 for at in range(36)]
+        assert rent == pytest.approx(paid)
+    else:
+        assert rent == pytest.approx([500.0 * 1.1 ** (at / 12) for at in range(36)])
+
+
+def test_what_is_booked_run_by_run_is_not_committed() -> None:
+    lot = Lot("gb200", 36, 1.0, "u-p6e-gb200x36", "capacity_block", 8_000.0, booked=True)
+    need = Need((lot,), horizon_months=12)
+    quote = quotes(CATALOG, lot, need)[0]
+    names = {"lead.cloud_months": 0.0, "finance.price_drift": 0.0, DEMAND: 1.0, NETWORK_LOST: 0.0}
+    rent = cloud_way(need, (quote,))(ASSUMPTIONS.pinned(names).central()).costs["rent"][0]
+    assert rent == pytest.approx([8_000.0] * 12)
+    cloud = ownership(need, CATALOG, draws=20)[0]
+    assert cloud.commitment is not None
+    assert cloud.commitment.usd == 0
+
+
+def test_a_commitment_that_was_chosen_is_not_taken_for_growth_to_come() -> None:
+    """One instance is bound for three years; what grows beyond it is rented as it comes, at the same price."""
+    lot = Lot("h100_sxm", 8, instance="p5.48xlarge", term="3yr")
+    need = Need((lot,), horizon_months=36, growth_per_month=0.05)
+    quote = quotes(CATALOG, lot, need)[0]
+    names = {"lead.cloud_months": 0.0, "finance.price_drift": 0.1, DEMAND: 1.0, NETWORK_LOST: 0.0}
+    rent = cloud_way(need, (quote,))(ASSUMPTIONS.pinned(names).central()).costs["rent"][0]
+    assert rent == pytest.approx([8 * 1.05**month * quote.rate * 730.5 for month in range(36)])
+    cloud = ownership(need, CATALOG, draws=20)[0]
+    assert cloud.commitment is not None
+    assert cloud.commitment.usd == pytest.approx(36 * rent[0])

@@ -387,3 +387,21 @@ def test_bad_questions_are_refused(catalog: Catalog, assumptions: Assumptions) -
     with pytest.raises(InvalidRequest, match="must be a number"):
         assumptions.pinned({"power.usd_per_kwh": float("nan")})
     assert default_assumptions(catalog, power__usd_per_kwh=0.2)["power.usd_per_kwh"].low == 0.2
+
+
+def test_a_held_hour_costs_the_same_however_much_of_it_the_optimiser_used(catalog: Catalog) -> None:
+    plain = Lot("h100_sxm", 16, instance="p5.48xlarge", term="on_demand")
+    used = msgspec.structs.replace(plain, mean=4.0, cloud_usd_per_month=4 * 55.04 / 8 * 730.5)
+    run = Lot("gb200", 36, 0.5, "u-p6e-gb200x36", "capacity_block", 4_000.0, booked=True)
+    plain_cost, used_cost, with_runs = (
+        hour_curves(Need(lots), catalog, years=(3,))[0].usd_per_hour[0] for lots in ((plain,), (used,), (used, run))
+    )
+    assert used_cost == pytest.approx(plain_cost)
+    assert with_runs == pytest.approx(used_cost, rel=0.05)  # runs are held while they run, not all year
+
+
+def test_a_commitment_still_has_a_price_by_the_hour_beside_it(catalog: Catalog) -> None:
+    need = Need((Lot("h100_sxm", 16, instance="p5.48xlarge", term="3yr"),), terms=("on_demand", "3yr"))
+    cloud = next(curve for curve in hour_curves(need, catalog, years=(3,)) if curve.owner is Owner.CLOUD)
+    assert cloud.break_even_utilisation[0] is not None
+    assert cloud.break_even_utilisation[0] < 1

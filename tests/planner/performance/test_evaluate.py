@@ -5,11 +5,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from tests.planner.performance.test_measured import HEADER
 
+from bessemer.core.errors import ConfigError
 from bessemer.planner.catalog import Catalog
-from bessemer.planner.performance import evaluate
+from bessemer.planner.performance import evaluate, evaluate_held_out
 from bessemer.planner.performance.calibrate import Problem
 from bessemer.planner.performance.evaluate import jackknife_quantile
+
+MODEL = "meta-llama/Llama-3.1-8B"
 
 
 def test_the_shipped_calibration_fits_what_it_was_fitted_to(measured: Path, catalog: Catalog, tmp_path: Path) -> None:
@@ -28,11 +32,23 @@ def test_the_shipped_calibration_fits_what_it_was_fitted_to(measured: Path, cata
     assert msgspec.json.decode(msgspec.json.encode(found))["file"] == "sample.csv"
 
 
-def test_a_file_without_aggregated_rows_is_refused(measured: Path, catalog: Catalog, tmp_path: Path) -> None:
+def test_a_file_without_aggregated_rows_is_refused(catalog: Catalog, tmp_path: Path) -> None:
     empty = tmp_path / "empty.csv"
-    empty.write_text(measured.read_text().splitlines()[0] + "\n")
-    with pytest.raises(ValueError, match="no aggregated row"):
+    empty.write_text(HEADER)
+    with pytest.raises(ConfigError, match=r"no aggregated row to evaluate \(0 disaggregated, 0 left out\)"):
         evaluate(empty, catalog.accelerators)
+    apart = tmp_path / "apart.csv"
+    apart.write_text(HEADER + f"a,x,vllm,1,{MODEL},h100_sxm,fp8,disagg,8,8,,,,,,8,1,1,1,1,1,1\n" + "b,x\n")
+    with pytest.raises(ConfigError, match=r"1 disaggregated, 1 left out; the first: b, unreadable: line 3"):
+        evaluate(apart, catalog.accelerators)
+
+
+def test_one_group_cannot_be_left_out(catalog: Catalog, tmp_path: Path) -> None:
+    single = tmp_path / "single.csv"
+    single.write_text(HEADER + f"a,x,vllm,1,{MODEL},h100_sxm,fp8,agg,1024,128,8,1,1,1,1,,,,,,100,10\n")
+    assert evaluate(single, catalog.accelerators).rows == 1
+    with pytest.raises(ConfigError, match="nothing is left to fit to"):
+        evaluate_held_out(single, catalog.accelerators)
 
 
 def test_the_jackknife_never_looks_at_its_own_group() -> None:

@@ -1,5 +1,6 @@
 """Step times from measured operators: the accelerators on which no engine was ever measured."""
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -45,11 +46,41 @@ def test_without_tables_there_is_no_step() -> None:
 def test_the_predictor_uses_it_only_where_no_engine_was_measured() -> None:
     performance, shape, catalog = Performance.load(), model_shape(MODEL), load_catalog()
     said = {}
-    for name in ("rtx_pro_6000_server", "h100_sxm"):
+    for name in ("rtx_pro_6000_server", "l40s", "a100", "h100_sxm", "gb300"):
+        deployment = Deployment(MODEL, name, Engine.VLLM, None, Precision.BF16)
+        prediction = performance.replica(deployment, shape, catalog.accelerator(name))
+        said[name] = " ".join(prediction.warnings)
+    assert [name for name, text in said.items() if "measured operators" in text] == list(said)[:3]
+    borrowed = [name for name, text in said.items() if "are those of rtx_pro_6000_server" in text]
+    assert borrowed == ["l40s", "a100"]
+    assert all("host time per sequence is that of H100" in said[name] for name in list(said)[:3])
+
+
+def test_an_accelerator_of_a_fitted_architecture_follows_its_siblings() -> None:
+    performance, shape, catalog = Performance.load(), model_shape(MODEL), load_catalog()
+    times = {}
+    for name in ("gb200", "gb300", "b300_sxm"):
         deployment = Deployment(MODEL, name, Engine.VLLM, None, Precision.FP8)
         prediction = performance.replica(deployment, shape, catalog.accelerator(name))
-        said[name] = any("measured operators" in warning for warning in prediction.warnings)
-    assert said == {"rtx_pro_6000_server": True, "h100_sxm": False}
+        times[name] = prediction.replica.step.decode_s[32]
+        assert (name == "gb300") == ("accelerator gb300 was never measured" in (prediction.extrapolated or ""))
+    assert times["gb300"] == pytest.approx(times["gb200"], rel=0.1)
+    assert times["gb300"] == pytest.approx(times["b300_sxm"], rel=0.1)
+
+
+def test_windows_and_linear_states_are_read_in_every_step() -> None:
+    """gpt-oss-120b: 18 of 36 layers keep 128 tokens of 2 x 8 x 64 values in 8 bits each."""
+    shape, card = model_shape("gpt-oss-120b"), load_catalog().accelerator("rtx_pro_6000_server")
+    deployment = Deployment(shape.name, card.name, Engine.VLLM, None, Precision.FP4, tp=2)
+    whole = operator_step(deployment, shape, card, 64)
+    full = tuple(group for group in shape.groups if group.window is None)
+    bare = operator_step(deployment, msgspec.structs.replace(shape, groups=full * 2), card, 64)
+    assert whole is not None
+    assert bare is not None
+    per_token = 18 * 2 * 4 * 64 / (0.9 * 1.597e12)
+    assert whole.kv_token_s == pytest.approx(per_token, rel=1e-6)
+    assert bare.kv_token_s == pytest.approx(2 * per_token, rel=1e-6)
+    assert whole.decode_s[64] - bare.decode_s[64] == pytest.approx(64 * 128 * per_token, rel=1e-3)
 
 
 def test_a_lone_client_waits_for_one_prompt_and_a_queue_for_its_turn() -> None:

@@ -16,6 +16,8 @@ HEADER = (
     "attention_dp_size,moe_tp_size,moe_ep_size,decode_batch_size,decode_tp_size,decode_attention_dp_size,"
     "decode_moe_tp_size,decode_moe_ep_size,silicon_ttft_ms,silicon_tpot_ms\n"
 )
+FINE = "a,x,vllm,1,meta-llama/Llama-3.1-8B,h100_sxm,fp8,agg,8,8,1,1,1,1,1,,,,,,1,1"
+LOST = "b,x,vllm,1,openai/gpt-oss-120b,h100_sxm,fp8,disagg,8,8,1,1,1,1,1,1,1"
 
 
 def write(tmp_path: Path, *lines: str) -> Path:
@@ -59,8 +61,36 @@ def test_rows_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 def test_a_file_of_another_format_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.csv"
     path.write_text("id,latency\n1,2\n")
-    with pytest.raises(ConfigError, match="columns missing: backend"):
+    with pytest.raises(ConfigError, match="columns missing: silicon_data_source, backend"):
         read_measured(path)
+    path.write_bytes(b"\xff\xfe\x00binary")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_measured(path)
+
+
+@pytest.mark.parametrize("name", ["tp_size", "batch_size", "silicon_data_source", "moe_ep_size"])
+def test_a_missing_column_is_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(HEADER.replace(f",{name},", ",other,", 1) + FINE + "\n")
+    with pytest.raises(ConfigError, match=f"columns missing: {name}\\."):
+        read_measured(path)
+
+
+def test_a_line_that_is_cut_off_is_named_and_the_rest_is_read(tmp_path: Path) -> None:
+    cut = [FINE[: FINE.rindex(",")], FINE[: FINE.index("h100")], FINE + ",more", FINE.replace("8,8,1", "8,inf,1")]
+    rows, bad = read_measured(write(tmp_path, FINE, *cut))
+    assert len(rows) == 1
+    assert [one.id for one in bad] == ["a"] * 4
+    assert "line 3 does not have the 22 columns" in bad[0].reason
+
+
+def test_aggregated_rows_need_no_columns_of_decode_workers(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    names = [name for name in HEADER.strip().split(",") if not name.startswith("decode_")]
+    path.write_text(",".join(names) + "\n" + FINE.replace(",,,,,", "") + "\n" + LOST + "\n")
+    rows, bad = read_measured(path)
+    assert [row.id for row in rows] == ["a"]
+    assert "decode workers" in bad[0].reason
 
 
 def row(name: str, **changes: object) -> Row:

@@ -9,7 +9,7 @@ from bessemer.core.errors import Infeasible
 from bessemer.planner.catalog import Catalog, load_catalog
 from bessemer.planner.models import model_shape
 from bessemer.planner.performance import Performance, Prediction
-from bessemer.planner.types import Deployment, Engine, Precision
+from bessemer.planner.types import Deployment, Engine, KvPrecision, Precision
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,30 @@ def test_an_unmeasured_version_is_said_and_doubted(performance: Performance, cat
 def test_what_does_not_fit_has_no_latency(performance: Performance) -> None:
     with pytest.raises(Infeasible, match="Nearest"):
         predict(performance, "Llama-3.1-405B", "h100_sxm", Engine.VLLM, Precision.BF16)
+
+
+def test_a_wider_cache_holds_half_and_is_read_for_twice_as_long(performance: Performance, catalog: Catalog) -> None:
+    deployment = Deployment("Llama-3.1-8B", "h100_sxm", Engine.VLLM, None, Precision.FP8)
+    shape, card = model_shape("Llama-3.1-8B"), catalog.accelerator("h100_sxm")
+    usual, same, wide = (
+        performance.replica(deployment, shape, card, kv_precision=kind)
+        for kind in (KvPrecision.AUTO, KvPrecision.FP8, KvPrecision.BF16)
+    )
+    assert (usual.replica.kv_value_bytes, wide.replica.kv_value_bytes) == (1.0, 2.0)
+    assert same.replica.kv_tokens == usual.replica.kv_tokens == pytest.approx(2 * wide.replica.kv_tokens, abs=1)
+    assert wide.replica.step.kv_token_s == 2 * usual.replica.step.kv_token_s
+    assert wide.capacity.kv_bytes_per_token == 2 * usual.capacity.kv_bytes_per_token
+    assert wide.capacity.kv_tokens == wide.replica.kv_tokens
+    slow, fast = (performance.steady(one, 4096, 512, 32).tpot_s.value for one in (wide, usual))
+    reads = usual.replica.step.kv_token_s * 32 * (4096 + 256)
+    assert slow - fast == pytest.approx(reads, rel=0.15)
+
+
+def test_operators_that_no_table_has_are_named(performance: Performance) -> None:
+    known = predict(performance, "Llama-3.1-8B", "h100_sxm", Engine.VLLM, Precision.FP8)
+    assert not any("operator table" in warning for warning in known.warnings)
+    blind = predict(performance, "Llama-3.1-8B", "trainium2", Engine.VLLM, Precision.FP8, tp=2)
+    assert any("No operator table has matrix products, all-reduce of Llama-3.1-8B" in one for one in blind.warnings)
 
 
 @settings(max_examples=25, deadline=None)

@@ -3,6 +3,7 @@
 import itertools
 import json
 import typing
+from datetime import date, timedelta
 from pathlib import Path
 
 import msgspec
@@ -12,12 +13,16 @@ from tests.planner.plan.conftest import SMALL
 
 from bessemer.core.errors import ConfigError, Infeasible
 from bessemer.planner.catalog import Catalog
+from bessemer.planner.fleet.choose import choose
 from bessemer.planner.fleet.configurations import configurations, predictions
 from bessemer.planner.fleet.demand import demand_of
 from bessemer.planner.fleet.verify import verify
 from bessemer.planner.performance import Performance
 from bessemer.planner.plan import Basis, Plan, make_plan, plan_json
-from bessemer.planner.workload import Workload, parse_workload, read_workload
+from bessemer.planner.plan.assumed import stale, warnings_of
+from bessemer.planner.plan.fleet import fleet_of
+from bessemer.planner.plan.make import offers_of
+from bessemer.planner.workload import Lengths, Workload, parse_workload, read_workload
 
 PLANS = Path(__file__).parents[3] / "plans"
 
@@ -218,3 +223,61 @@ def test_the_documentation_names_every_field_of_a_workload() -> None:
     names = {field.name for kind in structs_of(Workload) for field in msgspec.structs.fields(kind)}
     for name in names:
         assert f"`{name}`" in page or f"[{name}]" in page, name
+
+
+def test_commitments_reach_the_ownership_comparison_as_commitments(catalog: Catalog) -> None:
+    """Three-year instances and hourly ones of the same accelerator: bound for the first alone, and by their term."""
+    text = SMALL.replace("2_000_000", "60_000_000").replace('"h100_sxm", "b200_sxm"', '"h100_sxm"')
+    plan = make_plan(parse_workload(text + 'terms = ["on_demand", "3yr"]\ninstances = ["p5.48xlarge"]\n'), catalog)
+    committed = [one for one in plan.fleet.purchases if one.committed]
+    assert committed
+    assert len(plan.fleet.purchases) > len(committed)
+    cloud = plan.ownership[0]
+    assert cloud.commitment is not None
+    assert cloud.money is not None
+    growth_free = sum(one.units * one.usd_per_hour * 730.5 for one in committed)
+    assert cloud.commitment.usd == pytest.approx(36 * growth_free)
+    assert cloud.commitment.minimum_accelerators == sum(one.units * one.accelerators for one in committed)
+    rent = cloud.money.cash.by_cause["rent"]
+    hourly = sum(one.usd_per_month for one in (*plan.fleet.purchases, *plan.fleet.bookings)) - growth_free
+    assert -rent[2] == pytest.approx(growth_free + hourly, rel=0.1)
+    assert -rent[2] >= growth_free
+
+
+def test_the_width_of_the_cache_is_stated_with_the_setting_that_makes_it_so(plan: Plan, catalog: Catalog) -> None:
+    told = [one.value for one in plan.assumptions if one.name == "KV cache"]
+    assert told == ["8 bits a value under vllm: set --kv-cache-dtype fp8"]
+    workload = parse_workload(SMALL.replace("[fleet]", '[fleet]\nkv_precision = "bf16"'))
+    wide = make_plan(workload, catalog)
+    told = [one.value for one in wide.assumptions if one.name == "KV cache"]
+    assert told == ["16 bits a value under vllm: the default, without --kv-cache-dtype fp8"]
+    assert wide.fleet.usd_per_month > 0.999 * plan.fleet.usd_per_month
+
+
+def test_old_runs_and_old_prices_are_said(catalog: Catalog) -> None:
+    workload = parse_workload(SMALL)
+    predicted, _ = predictions(workload, catalog, Performance.load(), ("h100_sxm", "b200_sxm"))
+    found, _ = configurations(workload, predicted)
+    demand = demand_of(workload)
+    chosen = choose(workload, catalog, demand, found, offers_of(workload, catalog))
+    fleet = fleet_of(workload, catalog, demand, chosen)
+    dated = {chosen.behind[name].prediction.measured for name in chosen.solution.replicas} - {""}
+    day = date.fromisoformat(max(dated))
+    prices = [one for one in fleet.purchases if one.price_date]
+    assert prices
+    newest = max(date.fromisoformat(one.price_date) for one in prices)
+    assert not [text for text in stale(chosen, fleet, day) if "months old" in text and str(day) in text]
+    assert not [text for text in stale(chosen, fleet, newest) if "price" in text and str(newest) in text]
+    later = stale(chosen, fleet, max(day, newest) + timedelta(days=200))
+    assert any(str(day) in text and "newer versions may have changed" in text for text in later)
+    assert all(any(one.instance in text and "plan refresh" in text for text in later) for one in prices)
+
+
+def test_prompts_that_are_often_too_long_are_said(plan: Plan) -> None:
+    rows, owners = plan.configurations, plan.ownership
+    assert not [one for one in plan.warnings if "too long" in one]
+    traffic = plan.workload.traffic
+    for prompt in (Lengths(60_000, p95=140_000), Lengths(60_000, quantiles=(10_000, 60_000, 150_000))):
+        longer = msgspec.structs.replace(plan.workload, traffic=msgspec.structs.replace(traffic, prompt_tokens=prompt))
+        told = [one for one in warnings_of(longer, rows, plan.fleet, owners, None) if "too long" in one]
+        assert [("llama-3.1-8b" in one, "131,072" in one) for one in told] == [(True, True), (False, True)]

@@ -7,6 +7,7 @@ from tests.planner.simulator.workloads import replica
 
 from bessemer.core.errors import InvalidRequest
 from bessemer.planner.simulator import (
+    BF16_KV,
     EAGLE3,
     FP8_KV,
     Autoscaler,
@@ -183,6 +184,9 @@ def test_variants_are_factors_on_the_replica() -> None:
     half = with_variant(plain, FP8_KV)
     assert half.kv_tokens == 2000
     assert half.step.kv_token_s == plain.step.kv_token_s / 2
+    again = with_variant(half, FP8_KV)  # a cache of 8 bits is not halved again
+    assert (again.kv_tokens, again.step.kv_token_s) == (half.kv_tokens, half.step.kv_token_s)
+    assert with_variant(half, BF16_KV).kv_tokens == plain.kv_tokens
     requests = steady(1, 0.0, output=200)
     slow = simulate(requests, Cluster((Pool(plain, 1),))).tpot_s[0]
     fast = simulate(requests, Cluster((Pool(with_variant(plain, EAGLE3), 1),))).tpot_s[0]

@@ -54,7 +54,7 @@ def commitment(owner: Owner, terms: Terms, need: Need, assumptions: Assumptions)
 
 def _cloud_commitment(terms: Terms, need: Need) -> Commitment:
     held = list(zip(need.lots, terms.quotes, strict=True))
-    bound = [(lot, quote) for lot, quote in held if not quote.by_the_hour]
+    bound = [(lot, quote) for lot, quote in held if not quote.by_the_hour and not lot.booked]
     months = max((quote.months for _, quote in bound), default=0)
     minimum = sum(quote.units(lot.count) * quote.instance.count for lot, quote in bound)
     usd = sum(quote.usd_per_month(lot) * quote.months for lot, quote in bound)

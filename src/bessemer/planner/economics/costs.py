@@ -67,17 +67,20 @@ def drifted(inputs: Inputs, months: int, term_months: int) -> np.ndarray:
 def rent(lot: Lot, quote: Quote, inputs: Inputs, time: Timeline) -> np.ndarray:
     """Return the rent of a lot.
 
-    By the hour it follows real demand. A commitment holds what the plan needs until its term ends, whole instances;
-    what demand asks beyond is rented at the same price. A prepaid term is paid when it begins.
+    By the hour, and where it is booked run by run, it follows real demand and the price of each month. A commitment
+    that an optimiser chose (`lot.term`) holds what is needed when its term begins, one that is only priced what the
+    plan needs until it ends: whole instances, at the price of its beginning. What demand asks beyond is rented at the
+    same price. A prepaid term is paid when it begins.
     """
     months = time.month.shape[1]
     price = quote.rate * HOURS_PER_MONTH * drifted(inputs, months, quote.months)
-    if lot.cloud_usd_per_month is not None:
+    if lot.cloud_usd_per_month is not None and (quote.by_the_hour or lot.booked):
         return np.asarray(lot.cloud_usd_per_month * drifted(inputs, months, 1) * time.asked * time.live)
     if quote.by_the_hour:
         return np.asarray(np.maximum(lot.running * time.asked, quote.instance.count) * price * time.live)
-    last = np.minimum((time.month // quote.months + 1) * quote.months - 1, months - 1)
-    peak = lot.count * np.take_along_axis(time.planned, last, axis=1)
+    begun = time.month // quote.months * quote.months
+    last = np.minimum(begun + quote.months - 1, months - 1)
+    peak = lot.count * np.take_along_axis(time.planned, last if lot.term is None else begun, axis=1)
     held = np.maximum(np.ceil(peak / quote.instance.count - 1e-9), 1.0) * quote.instance.count
     beyond = np.maximum(lot.count * time.asked - held, 0.0)
     paid = (held + beyond) * price * time.live

@@ -184,8 +184,11 @@ class _Comparison(msgspec.Struct, frozen=True):
 
 
 def always_on(need: Need) -> Need:
-    """Return the same need with every accelerator in use at all hours."""
-    return msgspec.structs.replace(need, lots=tuple(msgspec.structs.replace(lot, mean=None) for lot in need.lots))
+    """Return the same need with every accelerator in use at all hours, but those that are booked run by run."""
+    always = tuple(
+        lot if lot.booked else msgspec.structs.replace(lot, mean=None, cloud_usd_per_month=None) for lot in need.lots
+    )
+    return msgspec.structs.replace(need, lots=always)
 
 
 def hourly_rate(need: Need, spill: tuple[Quote, ...], assumptions: Assumptions) -> float | None:

@@ -75,14 +75,15 @@ class Quote(msgspec.Struct, frozen=True):
 def quotes(catalog: Catalog, lot: Lot, need: Need, on: str | None = None) -> tuple[Quote, ...]:
     """Return the ways to rent a lot that the need allows, cheapest month first; empty when there are none.
 
-    When an optimiser has found the rent, the way that comes closest to it is first.
+    When an optimiser has found the rent, the way that comes closest to it is first; when it has named the term, no
+    other is returned.
     """
     instances = catalog.instances(lot.accelerator) if lot.instance is None else (catalog.instance(lot.instance),)
     found = []
     for instance in instances:
         if not _operator_allowed(instance, need):
             continue
-        for term in need.terms:
+        for term in need.terms if lot.term is None else (lot.term,):
             prices = [price for price in catalog.prices(instance.name, term, on) if _region_allowed(price, need)]
             if prices:
                 found.append(Quote(instance, prices[0]))

@@ -61,7 +61,8 @@ def short_rents(need: Need, catalog: Catalog, on: str | None) -> tuple[Quote, ..
     if Owner.CLOUD not in need.owners:
         return None
     short = tuple(term for term in need.terms if term in ("on_demand", "capacity_block"))
-    chosen, missing = _cheapest(msgspec.structs.replace(need, terms=short), catalog, on)
+    free = tuple(msgspec.structs.replace(lot, term=None) for lot in need.lots)
+    chosen, missing = _cheapest(msgspec.structs.replace(need, terms=short, lots=free), catalog, on)
     return None if missing else chosen
 
 

@@ -32,8 +32,14 @@ class Lot(msgspec.Struct, frozen=True):
     """Running on average (what is paid on demand); None: always all."""
     instance: str | None = None
     """The instance that carries them in a public cloud; None: the cheapest per accelerator."""
+    term: str | None = None
+    """The term under which an optimiser rents them; None: the cheapest allowed."""
     cloud_usd_per_month: float | None = None
-    """Their rent in a public cloud in the first month, when an optimiser has found it; None: computed from prices."""
+    """Their rent by the hour in a public cloud in the first month, when an optimiser has found it; None: computed from
+    prices. A commitment is paid by its term, whatever is said here."""
+    booked: bool = False
+    """Taken for single runs, each paid at the price of its day: `cloud_usd_per_month` holds under any term, and nothing
+    is committed."""
 
     @property
     def running(self) -> float:

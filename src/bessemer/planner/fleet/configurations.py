@@ -21,6 +21,9 @@ from bessemer.planner.workload import ModelUse, Workload
 MAX_BATCH = 256
 CHUNK_TOKENS = 8192
 """Engine settings that a plan assumes: vLLM's max_num_seqs and max_num_batched_tokens on server accelerators."""
+_NVIDIA = ("ampere", "ada", "hopper", "blackwell", "blackwell_rtx")
+_INT4_KERNELS = (*_NVIDIA, "cdna3", "cdna4")
+"""Architectures with kernels for 4-bit integer weights beside 16-bit arithmetic (vLLM docs, quantization hardware)."""
 _TP = (1, 2, 4, 8)
 _WIDEST = 4
 """Tensor parallel sizes up to this many times the smallest one that fits."""
@@ -66,7 +69,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Demanded(msgspec.Struct, frozen=True):
-    """Mean lengths that a model computes, and the limits it must keep."""
+    """Mean lengths of a model's requests, and the limits it must keep."""
 
     lengths: Lengths
     ttft_s: float
@@ -85,7 +88,7 @@ def demanded(workload: Workload, model: str) -> Demanded:
     """Return what one request of a model asks of a replica."""
     prompt, output, limits = workload.prompt_tokens(model), workload.output_tokens(model), workload.limits
     return Demanded(
-        lengths=Lengths(max(prompt.mean * (1 - workload.traffic.prefix_share), 1.0), max(output.mean, 1.0)),
+        lengths=Lengths(max(prompt.mean, 1.0), max(output.mean, 1.0)),
         ttft_s=limits.ttft_s,
         tpot_s=limits.tpot_s,
         quantile=NormalDist().inv_cdf(limits.percentile),
@@ -120,11 +123,14 @@ def predictions(
     refused: list[Refusal] = []
     for use in workload.models:
         shape, lengths = shape_of(use), demanded(workload, use.name).lengths
+        _check_context(shape, lengths)
         for name in accelerators:
             progress(f"{use.name} on {name}")
             accelerator = catalog.accelerator(name)
             smallest: dict[tuple[Engine, Precision], int] = {}
-            for deployment in _deployments(use, accelerator, workload.fleet.engines):
+            able, unable = _kinds(use, accelerator, workload.fleet.engines)
+            refused += unable
+            for deployment in _deployments(use, accelerator, able):
                 kind = (deployment.engine, deployment.precision)
                 if deployment.tp > _WIDEST * smallest.get(kind, deployment.tp):
                     continue
@@ -137,6 +143,8 @@ def predictions(
                         chunk_tokens=CHUNK_TOKENS,
                         isl=lengths.isl,
                         osl=lengths.osl,
+                        prefix_share=workload.traffic.prefix_share,
+                        kv_precision=workload.fleet.kv_precision,
                     )
                 except BessemerError as error:
                     refused.append(Refusal(use.name, name, what(deployment), error.message))
@@ -146,19 +154,66 @@ def predictions(
     return found, refused
 
 
-def _deployments(use: ModelUse, accelerator: Accelerator, engines: Sequence[Engine]) -> Iterator[Deployment]:
-    peaks = {
-        Precision.BF16: accelerator.bf16_tflops,
-        Precision.FP8: accelerator.fp8_tflops,
-        Precision.FP4: accelerator.fp4_tflops,
-    }
+def _check_context(shape: ModelShape, lengths: Lengths) -> None:
+    """Raise Infeasible when not even a request of mean length fits the positions that a model knows."""
+    if shape.context_tokens is not None and lengths.isl + lengths.osl > shape.context_tokens:
+        raise Infeasible(
+            f"{shape.name} takes {shape.context_tokens:,} tokens (max_position_embeddings, {shape.source.where}); a "
+            f"mean prompt of {lengths.isl:,.0f} and answer of {lengths.osl:,.0f} do not fit. Nearest: shorter prompts, "
+            "or a model with a longer context.",
+            param="models",
+        )
+
+
+def _kinds(
+    use: ModelUse, accelerator: Accelerator, engines: Sequence[Engine]
+) -> tuple[list[tuple[Engine, Precision]], list[Refusal]]:
+    """Return the engines and precisions that exist on an accelerator, and why the others do not."""
     usual = Precision.BF16 if accelerator.fp8_tflops is None else Precision.FP8
+    able: list[tuple[Engine, Precision]] = []
+    unable: list[Refusal] = []
     for engine in engines:
         for precision in use.precision or (usual,):
-            if peaks.get(precision) is None:
-                continue
-            for tp in _TP:
-                yield Deployment(use.name, accelerator.name, engine, None, precision, tp=tp)
+            reason = _no_engine(engine, accelerator) or _no_format(precision, accelerator, usual)
+            if reason is None:
+                able.append((engine, precision))
+            else:
+                unable.append(Refusal(use.name, accelerator.name, f"{precision.value} {engine.value}", reason))
+    return able, unable
+
+
+def _no_engine(engine: Engine, accelerator: Accelerator) -> str | None:
+    """Say why an engine does not run on an accelerator: TensorRT-LLM is NVIDIA's; SGLang-Neuron 0.1.0 (2026-11-12)
+    serves language models on Trainium 3 alone; vLLM has a backend for every kind in the catalogue."""
+    if engine is Engine.TRTLLM and accelerator.architecture not in _NVIDIA:
+        return f"TensorRT-LLM runs on NVIDIA GPUs, {accelerator.name} is none; nearest: vllm"
+    if engine is Engine.SGLANG and accelerator.name == "trainium2":
+        return "SGLang serves language models on trainium3, not on trainium2; nearest: vllm"
+    return None
+
+
+def _no_format(precision: Precision, accelerator: Accelerator, usual: Precision) -> str | None:
+    """Say why an accelerator cannot compute with weights of a format."""
+    has = {
+        Precision.BF16: True,
+        Precision.INT4: accelerator.architecture in _INT4_KERNELS,
+        Precision.FP8: accelerator.fp8_tflops is not None,
+        Precision.FP4: accelerator.fp4_tflops is not None,
+    }
+    if has[precision]:
+        return None
+    return (
+        f"{accelerator.name} does not compute in {precision.value}; nearest: {usual.value} on it, or an accelerator "
+        "that does"
+    )
+
+
+def _deployments(
+    use: ModelUse, accelerator: Accelerator, kinds: Sequence[tuple[Engine, Precision]]
+) -> Iterator[Deployment]:
+    for engine, precision in kinds:
+        for tp in _TP:
+            yield Deployment(use.name, accelerator.name, engine, None, precision, tp=tp)
 
 
 def what(deployment: Deployment) -> str:

@@ -14,7 +14,7 @@ from bessemer.planner.types import Replica
 
 
 class Lengths(msgspec.Struct, frozen=True):
-    """Mean tokens of a request: prompt tokens that are computed, and the answer."""
+    """Mean tokens of a request: the whole prompt (what of it is cached the replica knows), and the answer."""
 
     isl: float
     osl: float
@@ -41,7 +41,7 @@ def states(replica: Replica, lengths: Lengths) -> States:
 
 
 def prompt_seconds(replica: Replica, isl: float) -> float:
-    """Return the engine's time for one prompt."""
+    """Return the engine's time for one prompt of `isl` tokens."""
     step = replica.step
     return step.prefill_step_s + step.prefill_token_s * isl + step.pair_s * isl**2 / 2
 

@@ -124,11 +124,10 @@ def _requests(configuration: Configuration, workload: Workload, rate: float, see
     answer_s = configuration.ttft_s + configuration.tpot_s * workload.output_tokens(model).mean
     count = int(np.clip(rate * max(120.0, 30 * answer_s), _LEAST_REQUESTS, _MOST_REQUESTS))
     prompts = workload.prompt_tokens(model).sample(random, count)
-    computed = np.maximum(np.rint(prompts * (1 - workload.traffic.prefix_share)), 1).astype(np.int64)
     outputs = workload.output_tokens(model).sample(random, count)
     room = configuration.prediction.replica.kv_tokens
-    outputs = np.minimum(outputs, max(room - int(computed.max()) - 1, 1))
-    return Requests(np.cumsum(random.exponential(1 / rate, count)), computed, outputs)
+    outputs = np.minimum(outputs, max(room - int(prompts.max()) - 1, 1))
+    return Requests(np.cumsum(random.exponential(1 / rate, count)), prompts, outputs)
 
 
 def _cluster(configuration: Configuration, replicas: int, *, cautious: bool) -> Cluster:

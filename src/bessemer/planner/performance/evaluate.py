@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from bessemer.core.errors import ConfigError
 from bessemer.planner.performance.calibrate import Problem, held_out, predict, problems
 from bessemer.planner.performance.calibration import Calibration, load_calibration
 from bessemer.planner.performance.measured import BadRow, Row, read_measured
@@ -90,17 +91,20 @@ class Evaluation(msgspec.Struct, frozen=True):
 
 
 def evaluate(path: Path, accelerators: dict[str, Accelerator], calibration: Calibration | None = None) -> Evaluation:
-    """Predict every row of a file with the shipped calibration (or another) and compare."""
+    """Predict every row of a file with the shipped calibration (or another) and compare.
+
+    Raises ConfigError when the file has nothing to compare with.
+    """
     calibration = calibration or load_calibration()
     rows, good, bad = _read(path, accelerators)
-    together = [row for row in good if row.mode == "agg"]
+    together = _aggregated(path, good, bad)
     apart = [row for row in good if row.mode != "agg"]
     refused = {row.id for row in bad}
     screened = [
         row for row in rows if row.id in refused and row.mode == "agg" and row.deployment.accelerator in accelerators
     ]
     guess = _guess(together, accelerators, calibration)
-    everything = together + [row for row in screened if row.tpot_s > 0 and row.ttft_s > 0]
+    everything = together + [row for row in screened if 0 < row.tpot_s < np.inf and 0 < row.ttft_s < np.inf]
     whole = _score(everything, _guess(everything, accelerators, calibration)) if screened else None
     beside = _score(apart, _guess(apart, accelerators, calibration)) if apart else None
     return _evaluation(path, "shipped calibration", calibration, together, guess, bad, whole, beside)
@@ -114,13 +118,20 @@ def evaluate_held_out(
 ) -> Evaluation:
     """Predict every aggregated row by a fit that saw none of its (model, GPU) `group`, or of its `gpu`.
 
-    The intervals are widened by the other groups' held-out errors alone.
+    The intervals are widened by the other groups' held-out errors alone. Raises ConfigError when the file has nothing
+    to compare with, or nothing is left to fit to.
     """
     calibration = load_calibration()
     _, good, bad = _read(path, accelerators)
-    rows = [row for row in good if row.mode == "agg"]
+    rows = _aggregated(path, good, bad)
     token, first = problems(rows, accelerators)
     groups = [row.group if leave_out == "group" else row.deployment.accelerator for row in rows]
+    if len(set(groups)) < 2:
+        raise ConfigError(
+            f"{path}: all {len(rows)} rows are of one {leave_out} ({groups[0]}): nothing is left to fit to. Give a "
+            "file with more, or leave out --leave-out.",
+            param="leave-out",
+        )
     tpot, tpot_spread = held_out(TPOT, token, groups, progress)
     ttft, ttft_spread = held_out(TTFT, first, groups, progress)
     guess = Guess(
@@ -150,6 +161,19 @@ def _read(
     rows, unreadable = read_measured(path)
     good, bad = screen(rows, accelerators)
     return rows, good, unreadable + bad
+
+
+def _aggregated(path: Path, good: Sequence[Row], bad: Sequence[BadRow]) -> list[Row]:
+    """Return the aggregated rows. Raises ConfigError when there are none, with the first reason."""
+    rows = [row for row in good if row.mode == "agg"]
+    if not rows:
+        first = f"; the first: {bad[0].id}, {bad[0].reason}" if bad else ""
+        raise ConfigError(
+            f"{path}: no aggregated row to evaluate ({len(good)} disaggregated, {len(bad)} left out{first}). "
+            "Give a file with rows whose mode is agg.",
+            param="file",
+        )
+    return rows
 
 
 def _guess(rows: Sequence[Row], accelerators: dict[str, Accelerator], calibration: Calibration) -> Guess:
@@ -198,8 +222,6 @@ def _evaluation(
     whole: Score | None,
     beside: Score | None,
 ) -> Evaluation:
-    if not rows:
-        raise ValueError(f"{path}: no aggregated row to evaluate")
     total = _score(rows, guess)
     notes = calibration.notes
     known = set(zip(notes.points.ttft_ms, notes.points.tpot_ms, strict=True))

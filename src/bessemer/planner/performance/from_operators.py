@@ -3,14 +3,14 @@
 The calibration learns how engines relate to first principles on the accelerators of the measured rows. On another
 architecture those relations are an extrapolation; where its operators were measured, their sum is not. It leaves out
 nothing that a step does: matrix products, attention, norms and activations, all-reduces, the host's work per sequence.
+What the tables do not hold was measured on the RTX PRO 6000 Server Edition and is borrowed by the others (`borrowed`).
 Checked against a request-level record that none of these figures has seen (`make bench-planner`, rtxpro6000).
 """
 
 import numpy as np
 
-from bessemer.planner.performance.capacity import kv_bytes_per_token
 from bessemer.planner.performance.operators import forward_s, gemm_s, head_dtypes, reduce_s
-from bessemer.planner.performance.work import machine, pair_flops, parts
+from bessemer.planner.performance.work import context_bytes, machine, pair_flops, parts
 from bessemer.planner.types import Accelerator, Deployment, ModelShape, StepTime
 
 _BANDWIDTH_SHARE = 0.92
@@ -38,8 +38,12 @@ PROMPT_TOKEN_S = 46e-6
 _WIRE_SHARE = 0.6
 _REDUCE_S = 20e-6
 """A collective over the links alone, where the table's kernel (made for small messages) takes longer."""
+_HOME = "rtx_pro_6000_server"
+"""The accelerator on which the shares and kernel times above were measured."""
 _BUSY = 64.0
 _CHUNK = 1024.0
+_FAR = 65536.0
+"""A context that fills every sliding window."""
 
 
 def operator_step(
@@ -57,14 +61,31 @@ def operator_step(
     products = np.interp(batch, sizes, np.array(times, dtype=np.float64))
     floor = parts(deployment, shape).rest_bytes / (_BANDWIDTH_SHARE * accelerator.bandwidth_tbs * 1e12)
     kernels = shape.layers * (_LAYER_S + _LAYER_SEQUENCE_S * local)
-    kv = kv_bytes_per_token(shape, deployment.precision, deployment.tp, deployment.pp) / deployment.dp
+    read = _KV_SHARE * accelerator.bandwidth_tbs * 1e12
+    once, twice = context_bytes(deployment, shape, np.array([_FAR, 2.0 * _FAR]))
+    per_token = (twice - once) / _FAR
+    kept = max(0.0, once - per_token * _FAR)  # full windows and linear states, whatever the context
     attention = pair_flops(deployment, shape, absorbed=False) / deployment.dp
     return StepTime(
-        decode_s=np.maximum.accumulate(np.maximum(products, floor) + kernels + _HOST_SEQUENCE_S * batch),
-        kv_token_s=kv / (_KV_SHARE * accelerator.bandwidth_tbs * 1e12),
+        decode_s=np.maximum.accumulate(
+            np.maximum(products, floor) + kernels + kept / read * local + _HOST_SEQUENCE_S * batch
+        ),
+        kv_token_s=per_token / deployment.dp / read,
         prefill_token_s=(chunk - busy) / _CHUNK + _ELEMENTWISE_S * shape.layers / deployment.dp,
         pair_s=attention / (_PAIR_SHARE * accelerator.bf16_tflops * 1e12),
     )
+
+
+def borrowed(accelerator: Accelerator) -> str:
+    """Return what a step time from operators is made of, and which of its terms come from elsewhere."""
+    others = "host time per sequence is that of H100, H200 and B200, API-server time that of H100"
+    if accelerator.name != _HOME:
+        others = (
+            "the shares of bandwidth and peak that weights, KV reads and prompt attention reach, and small kernels' "
+            f"times, are those of {_HOME}; {others}"
+        )
+    own = f"Step times on {accelerator.name} are sums of its measured operators (products, experts, all-reduces)"
+    return f"{own}; {others}."
 
 
 def step_steady(step: StepTime, isl: float, osl: float, batch: float, waiting: float) -> tuple[float, float]:

@@ -16,7 +16,12 @@ from bessemer.core.errors import ConfigError, Infeasible
 from bessemer.planner.models import model_shape
 from bessemer.planner.types import Deployment, Engine, Precision
 
-_COLUMNS = ("id", "backend", "model_path", "system", "mode", "isl", "osl", "silicon_ttft_ms", "silicon_tpot_ms")
+_COLUMNS = (
+    *("id", "silicon_data_source", "backend", "backend_version", "model_path", "system", "precision", "mode"),
+    *("isl", "osl", "batch_size", "tp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size"),
+    *("silicon_ttft_ms", "silicon_tpot_ms"),
+)
+"""Columns that every aggregated row is read from; those of decode workers may be missing."""
 _DUMP = re.compile(r"^(source_file=20\d\d-\d\d-\d\d\.csv|db-dump)")
 _CONCURRENCY = re.compile(r"silicon_concurrency=(\d+)")
 _DATE = re.compile(r"measured=(\d{4}-\d{2}-\d{2})")
@@ -61,20 +66,37 @@ class BadRow(msgspec.Struct, frozen=True):
 
 
 def read_measured(path: Path) -> tuple[tuple[Row, ...], tuple[BadRow, ...]]:
-    """Read a file of measurements; rows that cannot be read are returned with the reason, never dropped silently."""
+    """Read a file of measurements; rows that cannot be read are returned with the reason, never dropped silently.
+
+    Raises ConfigError when it is not such a file.
+    """
     rows: list[Row] = []
     bad: list[BadRow] = []
-    with path.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        missing = [c for c in _COLUMNS if c not in (reader.fieldnames or ())]
-        if missing:
-            raise ConfigError(f"{path}: columns missing: {', '.join(missing)}. Give a file in the measured format.")
-        for raw in reader:
-            try:
-                rows.append(_row(raw))
-            except (ValueError, Infeasible) as error:
-                bad.append(BadRow(raw["id"], f"unreadable: {error}"))
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream)
+            columns = reader.fieldnames or ()
+            missing = [c for c in _COLUMNS if c not in columns]
+            if missing:
+                raise ConfigError(
+                    f"{path}: columns missing: {', '.join(missing)}. Give a file in the measured format.", param="file"
+                )
+            for raw in reader:
+                name = raw["id"] or f"line {reader.line_num}"
+                try:
+                    _check_cells(raw, reader.line_num, len(columns))
+                    rows.append(_row(raw))
+                except (ValueError, OverflowError, Infeasible) as error:
+                    bad.append(BadRow(name, f"unreadable: {error}"))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path} cannot be read: {error}. Give a CSV file in UTF-8.", param="file") from None
     return tuple(rows), tuple(bad)
+
+
+def _check_cells(raw: dict[str, str], line: int, columns: int) -> None:
+    """Refuse a row that is cut off or too long: `DictReader` fills up with None, and keeps the rest under None."""
+    if None in raw or None in raw.values():
+        raise ValueError(f"line {line} does not have the {columns} columns of the first line")
 
 
 def _row(raw: dict[str, str]) -> Row:
@@ -85,7 +107,7 @@ def _row(raw: dict[str, str]) -> Row:
     named = _CONCURRENCY.search(raw["silicon_data_source"])
     if together:
         concurrency = int(named[1]) if named and dump else _int(raw["batch_size"]) * dp
-    elif raw["decode_batch_size"]:
+    elif raw.get("decode_batch_size"):
         concurrency = _int(raw["decode_batch_size"])
     else:
         raise ValueError("disaggregated, without the number of decode workers: their batch is not known")
@@ -139,8 +161,8 @@ def _drafts(deployment: Deployment, date: str) -> bool:
 
 def _sizes(raw: dict[str, str], worker: str, *, dump: bool) -> tuple[int, int, int]:
     """Tensor, attention-data and expert parallel sizes of one replica (of the decode `worker` when disaggregated)."""
-    tp, dp = max(1, _int(raw[f"{worker}tp_size"])), max(1, _int(raw[f"{worker}attention_dp_size"]))
-    moe_tp, ep = max(1, _int(raw[f"{worker}moe_tp_size"])), max(1, _int(raw[f"{worker}moe_ep_size"]))
+    names = ("tp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size")
+    tp, dp, moe_tp, ep = (max(1, _int(raw.get(f"{worker}{name}", ""))) for name in names)
     if dump and ep > 1 and tp == dp == math.isqrt(ep):
         return 1, dp, dp
     if dump and ep > 1 and ep == moe_tp:

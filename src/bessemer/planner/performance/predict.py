@@ -5,14 +5,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bessemer.planner.performance.calibration import Calibration, load_calibration
-from bessemer.planner.performance.capacity import Capacity, capacity
-from bessemer.planner.performance.from_operators import PROMPT_TOKEN_S, REQUEST_S, operator_step, step_steady
+from bessemer.planner.performance.capacity import Capacity, capacity, kv_value_bytes
+from bessemer.planner.performance.from_operators import (
+    PROMPT_TOKEN_S,
+    REQUEST_S,
+    borrowed,
+    operator_step,
+    step_steady,
+)
 from bessemer.planner.performance.levels import level_values
 from bessemer.planner.performance.nearest import NearestPoint, missing, nearest_points, newest_run
-from bessemer.planner.performance.operators import operator_tilts
-from bessemer.planner.performance.recipes import first_terms, token_terms
-from bessemer.planner.performance.work import DECODE_TERMS, decode_terms, prefill_terms
-from bessemer.planner.types import Accelerator, Deployment, Interval, ModelShape, Replica, StepTime
+from bessemer.planner.performance.operators import missing_operators, operator_tilts
+from bessemer.planner.performance.recipes import FIRST_TERMS, first_terms, token_terms
+from bessemer.planner.performance.work import DECODE_TERMS, TERMS, decode_terms, prefill_terms
+from bessemer.planner.simulator import BF16_KV, FP8_KV, with_variant
+from bessemer.planner.types import Accelerator, Deployment, Interval, KvPrecision, ModelShape, Replica, StepTime
 
 Array = NDArray[np.float64]
 
@@ -25,6 +32,11 @@ _ARCHITECTURES = {
     "gb300": "blackwell",
 }
 """Architectures of the accelerators that have measured points."""
+_COMPUTED = ("prefill", "prefill_reduce", "own", "own_reduce", "burst")
+"""Terms that grow with the prompt tokens that are computed."""
+_ATTENDED = ("prefill_attention", "own_attention")
+"""Terms that grow with the pairs of a computed token and one that it attends to."""
+_CACHES = {KvPrecision.FP8: FP8_KV, KvPrecision.BF16: BF16_KV}
 _TYPICAL_BATCH = 32.0
 _LEAST_REQUEST_S = 0.002
 
@@ -47,6 +59,10 @@ class Prediction(msgspec.Struct, frozen=True):
     capacity: Capacity
     levels: dict[str, str]
     """Values at the levels of the calibration."""
+    measured: str = ""
+    """Day (ISO date) of the run that the prediction stands for; blank: not known."""
+    prefix_share: float = 0.0
+    """Share of every prompt that the prefix cache holds; `replica` computes the rest alone (see `reusing`)."""
 
 
 class Steady(msgspec.Struct, frozen=True):
@@ -80,8 +96,13 @@ class Performance:
         chunk_tokens: int = 8192,
         isl: float = 1024,
         osl: float = 1024,
+        prefix_share: float = 0.0,
+        kv_precision: KvPrecision = KvPrecision.AUTO,
     ) -> Prediction:
-        """Predict one replica around the lengths `isl`, `osl`. Raises `Infeasible` when it does not fit."""
+        """Predict one replica around the lengths `isl`, `osl`. Raises `Infeasible` when it does not fit.
+
+        `prefix_share` of every prompt is in the prefix cache: it takes memory and is read, but not computed.
+        """
         room = capacity(deployment, shape, accelerator, max_batch=max_batch, chunk_tokens=chunk_tokens)
         points, warnings = self.calibration.notes.points, []
         found = newest_run(points, deployment, shape, _ARCHITECTURES, accelerator.architecture)
@@ -95,26 +116,36 @@ class Performance:
         extrapolated = missing(points, deployment, shape, accelerator, isl, osl)
         if extrapolated:
             warnings.append(f"Extrapolated: {extrapolated}.")
+        if lacking := missing_operators(deployment, shape, accelerator):
+            told = f"of {shape.name} on {accelerator.name} in {deployment.precision.value}"
+            warnings.append(f"No operator table has {', '.join(lacking)} {told}: predicted from peaks alone.")
         step = self._from_operators(deployment, shape, accelerator, max_batch)
         if step is None:
             step = self._step(deployment, shape, accelerator, levels, max_batch, isl)
             request_s, prompt_token_s = self._request(deployment, shape, accelerator, levels, step, isl)
         else:
-            warnings.append(f"Step times on {accelerator.name} are sums of its measured operators.")
+            warnings.append(borrowed(accelerator))
             request_s, prompt_token_s = REQUEST_S, PROMPT_TOKEN_S
         terms = token_terms(deployment, shape, accelerator, isl, osl, np.array([min(_TYPICAL_BATCH, float(max_batch))]))
         _, doubt = self.calibration.tpot.seconds(levels, terms)
-        wide = float(np.exp(self.calibration.notes.tpot_quantile * doubt[0]))
+        factor = float(np.exp(self.calibration.notes.tpot_quantile * doubt[0]))
+        replica = Replica(
+            step=step,
+            max_batch=max_batch,
+            kv_tokens=room.kv_tokens,
+            chunk_tokens=chunk_tokens,
+            request_s=request_s,
+            prompt_token_s=prompt_token_s,
+            kv_value_bytes=kv_value_bytes(deployment.precision),
+        )
+        if kv_precision in _CACHES:
+            replica = with_variant(replica, _CACHES[kv_precision])
+            wide = replica.kv_value_bytes / kv_value_bytes(deployment.precision)
+            per_token = room.kv_bytes_per_token * wide
+            room = msgspec.structs.replace(room, kv_tokens=replica.kv_tokens, kv_bytes_per_token=per_token)
         return Prediction(
-            replica=Replica(
-                step=step,
-                max_batch=max_batch,
-                kv_tokens=room.kv_tokens,
-                chunk_tokens=chunk_tokens,
-                request_s=request_s,
-                prompt_token_s=prompt_token_s,
-            ),
-            spread=Interval(1.0, 1.0 / wide, wide),
+            replica=reusing(replica, prefix_share),
+            spread=Interval(1.0, 1.0 / factor, factor),
             nearest=nearest_points(points, deployment, isl, osl, _TYPICAL_BATCH),
             extrapolated=extrapolated,
             engine_version=" ".join(filter(None, (deployment.engine.value, version, run.date if run else ""))),
@@ -124,6 +155,8 @@ class Performance:
             accelerator=accelerator,
             capacity=room,
             levels=levels,
+            measured=run.date if run else "",
+            prefix_share=prefix_share,
         )
 
     def steady(self, prediction: Prediction, isl: float, osl: float, concurrency: float) -> Steady:
@@ -133,14 +166,14 @@ class Performance:
         batch = np.array([min(float(concurrency), float(prediction.replica.max_batch), fits)])
         asked = np.array([float(concurrency)])
         tilts = operator_tilts(*at, float(batch[0]), isl)
-        tpot, tpot_doubt = self.calibration.tpot.seconds(prediction.levels, token_terms(*at, isl, osl, batch), tilts)
-        ttft, ttft_doubt = self.calibration.ttft.seconds(
-            prediction.levels, first_terms(*at, isl, osl, batch, asked), tilts
-        )
+        each = token_terms(*at, isl, osl, batch) * _kept(TERMS, prediction)
+        first = first_terms(*at, isl, osl, batch, asked) * _kept(FIRST_TERMS, prediction)
+        tpot, tpot_doubt = self.calibration.tpot.seconds(prediction.levels, each, tilts)
+        ttft, ttft_doubt = self.calibration.ttft.seconds(prediction.levels, first, tilts)
         if self._from_operators(*at, 1) is not None:
             waiting = float(concurrency) - float(batch[0])
-            first, each = step_steady(prediction.replica.step, isl, osl, float(batch[0]), waiting)
-            ttft, tpot = np.array([first]), np.array([each])
+            first_s, each_s = step_steady(prediction.replica.step, isl, osl, float(batch[0]), waiting)
+            ttft, tpot = np.array([first_s]), np.array([each_s])
         notes = self.calibration.notes
         rate = concurrency * osl / (ttft[0] + tpot[0] * max(osl - 1.0, 0.0))
         return Steady(
@@ -153,8 +186,11 @@ class Performance:
     def _from_operators(
         self, deployment: Deployment, shape: ModelShape, accelerator: Accelerator, max_batch: int
     ) -> StepTime | None:
-        """Step times from measured operators, on an accelerator whose engines were never measured."""
-        if accelerator.name in self.calibration.notes.points.accelerator:
+        """Step times from measured operators, on an architecture on which no engine was ever measured.
+
+        An accelerator of a fitted architecture (GB300 beside B200, GB200 and B300) is nearer to its siblings.
+        """
+        if accelerator.architecture in {_ARCHITECTURES.get(name) for name in self.calibration.notes.points.accelerator}:
             return None
         return operator_step(deployment, shape, accelerator, max_batch)
 
@@ -209,6 +245,29 @@ class Performance:
             rest.append(max(_LEAST_REQUEST_S, float(ttft[0]) - own))
         per_token = max(0.0, (rest[1] - rest[0]) / float(lengths[1] - lengths[0]))
         return max(_LEAST_REQUEST_S, rest[1] - per_token * isl), per_token
+
+
+def reusing(replica: Replica, share: float) -> Replica:
+    """Return a replica whose prefix cache holds the first `share` of every prompt, for prompts given in full.
+
+    Memory and the context that decoding reads stay those of whole prompts. Of a prompt of L tokens n = (1 - share) L
+    are computed, attending to n (L - n + n / 2) = (1 - share^2) L^2 / 2 pairs; a chunk covers as many more tokens.
+    """
+    step = replica.step
+    tokens, pairs = 1.0 - share, 1.0 - share**2
+    return msgspec.structs.replace(
+        replica,
+        step=msgspec.structs.replace(step, prefill_token_s=step.prefill_token_s * tokens, pair_s=step.pair_s * pairs),
+        chunk_tokens=int(replica.chunk_tokens / tokens),
+    )
+
+
+def _kept(names: tuple[str, ...], prediction: Prediction) -> Array:
+    """Return the factor on each term for a cached share of every prompt, and for a cache of other bytes than usual."""
+    share, usual = prediction.prefix_share, kv_value_bytes(prediction.deployment.precision)
+    factors = dict.fromkeys(_COMPUTED, 1.0 - share) | dict.fromkeys(_ATTENDED, 1.0 - share**2)
+    factors["kv"] = prediction.replica.kv_value_bytes / usual
+    return np.array([factors.get(name, 1.0) for name in names])
 
 
 def _interval(value: float, log_half: float) -> Interval:

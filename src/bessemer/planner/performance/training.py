@@ -105,6 +105,15 @@ def split_efficiency(accelerators: int, batch: int) -> float:
     return 1.0 / (1.0 + _SPLIT_COST * math.log2(max(1.0, accelerators / batch)))
 
 
+def training_flops(accelerator: Accelerator) -> float:
+    """Return the flop/s of `6 N D` that one accelerator reaches in full training: the measured share of its peak."""
+    return _peak_flops(accelerator) * _UTILISATION.get(accelerator.architecture, _USUAL_UTILISATION)
+
+
+def _peak_flops(accelerator: Accelerator) -> float:
+    return (accelerator.fp8_tflops or accelerator.bf16_tflops) * 1e12
+
+
 def training_time(
     shape: ModelShape,
     accelerator: Accelerator,
@@ -122,14 +131,14 @@ def training_time(
     Raises `Infeasible` when weights and optimizer state do not fit, naming the smallest count that does.
     """
     _check_memory(shape, accelerator, accelerators, lora=lora)
-    peak = (accelerator.fp8_tflops or accelerator.bf16_tflops) * 1e12
+    peak = _peak_flops(accelerator)
     per_token = (4.0 if lora else 6.0) * shape.active_b * 1e9
     if lora:
         scaling = split_efficiency(accelerators, batch)
         base = _LORA_UTILISATION.get(accelerator.architecture, _USUAL_LORA_UTILISATION)
     else:
         scaling = scaling_efficiency(accelerators, batch, base_batch=1152)
-        base = _UTILISATION.get(accelerator.architecture, _USUAL_UTILISATION)
+        base = training_flops(accelerator) / peak
     utilisation = base * scaling
     rate = accelerators * peak * utilisation / per_token
     lost = goodput(accelerators, save_s=save_s, restart_s=restart_s)

@@ -1,18 +1,33 @@
 """What a plan rests on, with sources; and what its reader must be warned of."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import date
 
 from bessemer.planner.catalog import Catalog
 from bessemer.planner.economics import Ownership
 from bessemer.planner.fleet.choose import Chosen, margin_of
-from bessemer.planner.fleet.configurations import CHUNK_TOKENS, MAX_BATCH
+from bessemer.planner.fleet.configurations import CHUNK_TOKENS, MAX_BATCH, Configuration, shape_of
 from bessemer.planner.fleet.verify import EndToEnd
 from bessemer.planner.models import model_shape
 from bessemer.planner.plan.types import Assumed, Basis, ConfigurationRow, Fleet
+from bessemer.planner.types import Engine
 from bessemer.planner.workload import Workload
 from bessemer.planner.workload.types import OFFICE_HOURS
 
 _HERE = "assumption of this project"
+_OLD_RUN_DAYS = 183
+"""Software moves as much as hardware: DeepSeek-R1 on 72 GB200 went from 289,712 to 523,790 tokens/s between MLPerf
+Inference v5.1 and v6.1, a year."""
+_OLD_PRICE_DAYS = 92
+"""A p6-b200 Capacity Block rose by a fifth from June to September 2026."""
+_WIDE = 2.0
+_CACHE_FLAGS = {
+    Engine.VLLM: "--kv-cache-dtype fp8",
+    Engine.SGLANG: "--kv-cache-dtype fp8_e4m3",
+    Engine.TRTLLM: "kv_cache_config.dtype: fp8",
+}
+"""Settings for a cache of 8 bits, from the engines' pages on quantised KV caches. Their `auto` keeps 16 bits unless the
+checkpoint was quantised with a cache of its own."""
 _FIGURES = ("power.usd_per_kwh", "power.load_factor", "power.pue_air", "power.pue_liquid", "finance.discount_rate")
 
 
@@ -33,7 +48,12 @@ def assumptions_of(
             "8-bit where the hardware has it, unless models.precision names others; 4-bit only when named",
             _HERE,
         ),
-        Assumed("engine", f"batches of at most {MAX_BATCH}, {CHUNK_TOKENS} tokens a step", "vLLM's defaults"),
+        Assumed(
+            "engine",
+            f"batches of at most {MAX_BATCH}, {CHUNK_TOKENS} tokens a step",
+            "vLLM's defaults on server accelerators",
+        ),
+        *_caches(chosen),
         Assumed(
             "arrivals",
             "Poisson within an hour, lengths drawn independently",
@@ -65,6 +85,21 @@ def assumptions_of(
     return tuple(made)
 
 
+def _caches(chosen: Chosen) -> Iterator[Assumed]:
+    """Say how wide the KV cache is and how the engine is told: no engine narrows it by itself for 8-bit weights."""
+    used = [chosen.behind[name] for name in chosen.solution.replicas]
+    for engine, value_bytes in dict.fromkeys((one.deployment.engine, _value_bytes(one)) for one in used):
+        flag = _CACHE_FLAGS[engine]
+        told = f"set {flag}" if value_bytes < _WIDE else f"the default, without {flag}"
+        yield Assumed(
+            "KV cache", f"{8 * value_bytes:g} bits a value under {engine.value}: {told}", "fleet.kv_precision"
+        )
+
+
+def _value_bytes(one: Configuration) -> float:
+    return one.prediction.replica.kv_value_bytes
+
+
 def warnings_of(
     workload: Workload,
     rows: Sequence[ConfigurationRow],
@@ -83,6 +118,13 @@ def warnings_of(
                 made.append(f"{row.name} carries batch work alone and was not simulated.")
             if row.precision == "fp4":
                 made.append(f"{row.name}: check the quality of {row.model} in 4 bits before relying on it.")
+    for use in workload.models:
+        shape, prompt, answer = shape_of(use), workload.prompt_tokens(use.name), workload.output_tokens(use.name)
+        if shape.context_tokens is not None and prompt.upper + answer.mean > shape.context_tokens:
+            made.append(
+                f"More than one prompt in twenty of {use.name} is too long for its {shape.context_tokens:,} tokens "
+                f"with a mean answer: such requests are refused or cut by the engine."
+            )
     if workload.cascade is not None:
         met = (
             f" Simulated at the busiest hour: half of the requests see their first final token within "
@@ -106,3 +148,34 @@ def warnings_of(
     if fleet.gap > 0.02:
         made.append(f"The optimiser stopped at {fleet.gap:.1%} from its bound; a cheaper fleet may exist.")
     return tuple(made)
+
+
+def stale(chosen: Chosen, fleet: Fleet, today: date) -> tuple[str, ...]:
+    """Return which measured runs and prices behind the fleet are old on the day of the plan."""
+    runs = {chosen.behind[name].name: chosen.behind[name].prediction for name in chosen.solution.replicas}
+    made = [
+        f"{name}: the measured run that stands for its engine ({one.engine_version}) is "
+        f"{_months(one.measured, today):.0f} months old; newer versions may have changed its speed."
+        for name, one in runs.items()
+        if one.measured and _days(one.measured, today) > _OLD_RUN_DAYS
+    ]
+    made += [
+        f"{name}: the day of the measured run that stands for its engine ({one.engine_version}) is not known."
+        for name, one in runs.items()
+        if not one.measured
+    ]
+    made += [
+        f"The {one.term.replace('_', ' ')} price of {one.instance} is of {one.price_date}, "
+        f"{_months(one.price_date, today):.0f} months old: `bessemer plan refresh` reads today's."
+        for one in fleet.purchases
+        if one.price_date and _days(one.price_date, today) > _OLD_PRICE_DAYS
+    ]
+    return tuple(made)
+
+
+def _days(day: str, today: date) -> int:
+    return (today - date.fromisoformat(day)).days
+
+
+def _months(day: str, today: date) -> float:
+    return _days(day, today) / 30.44

@@ -16,7 +16,7 @@ from bessemer.planner.fleet.offers import cloud_offers, owned_offers
 from bessemer.planner.fleet.types import Offer
 from bessemer.planner.fleet.verify import EndToEnd, cascade_end_to_end
 from bessemer.planner.performance import Performance
-from bessemer.planner.plan.assumed import assumptions_of, warnings_of
+from bessemer.planner.plan.assumed import assumptions_of, stale, warnings_of
 from bessemer.planner.plan.fleet import fleet_of
 from bessemer.planner.plan.ownership import hours_of, owners_of
 from bessemer.planner.plan.rows import configuration_rows
@@ -43,7 +43,7 @@ def make_plan(
             names the nearest that can.
         ConfigError: a name in the workload is not known.
     """
-    started = time.perf_counter()
+    started, made = time.perf_counter(), datetime.now(UTC)
     _check_names(workload, catalog)
     performance = performance or Performance.load()
     progress("prices and machines")
@@ -66,7 +66,7 @@ def make_plan(
     rows = configuration_rows(workload, catalog, performance, chosen, found, offers)
     spread = chosen.behind[next(iter(chosen.solution.replicas))].prediction.spread
     return Plan(
-        made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        made_at=made.isoformat(timespec="seconds"),
         workload=workload,
         recommendation=recommendation(workload, rows, fleet, owners),
         configurations=rows,
@@ -81,7 +81,7 @@ def make_plan(
         drivers=what_if.drivers((spread.low, spread.high)),
         changes=what_if.changes(volumes),
         assumptions=assumptions_of(workload, catalog, chosen, owners),
-        warnings=warnings_of(workload, rows, fleet, owners, whole),
+        warnings=(*warnings_of(workload, rows, fleet, owners, whole), *stale(chosen, fleet, made.date())),
         solving=Solving(
             configurations=len(found),
             refused=len(refused) + len(chosen.refused),

@@ -45,9 +45,11 @@ def owners_of(
     """Compare cloud, AI factory and own data centre, each with its own cheapest fleet where it has one."""
     need = need_of(workload, catalog, demand, chosen, fleet)
     assumptions = economics_of(workload, catalog)
-    fleets = {owner.value: _counted(need.lots, "; ".join(chosen.solution.served)) for owner in Owner}
-    needs = dict.fromkeys(Owner, need)
-    ways = {one.owner: one for one in ownership(need, catalog, assumptions)}
+    bought = msgspec.structs.replace(need, lots=_by_accelerator(need.lots))
+    fleets = {owner.value: _counted(bought.lots, "; ".join(chosen.solution.served)) for owner in Owner}
+    needs = dict.fromkeys(Owner, bought) | {Owner.CLOUD: need}
+    ways = {one.owner: one for one in ownership(bought, catalog, assumptions)}
+    ways[Owner.CLOUD] = next(one for one in ownership(need, catalog, assumptions) if one.owner is Owner.CLOUD)
     machines = owned_offers(msgspec.structs.replace(workload, fleet=FleetLimits()), catalog)
     racks = [one for one in machines if catalog.accelerator(one.accelerator).architecture in FACTORY_ARCHITECTURES]
     rented = Owner.CLOUD in workload.sovereignty.ownership
@@ -88,25 +90,14 @@ def economics_of(workload: Workload, catalog: Catalog) -> Assumptions:
 
 
 def need_of(workload: Workload, catalog: Catalog, demand: Demand, chosen: Chosen, fleet: Fleet) -> Need:
-    """Return the fleet as lots: the peak and the mean of every accelerator, and what the optimiser pays for it."""
-    rented = Owner.CLOUD in workload.sovereignty.ownership
-    costs: dict[str, float] = {}
-    instances: dict[str, str] = {}
-    for purchase in sorted(fleet.purchases, key=lambda purchase: purchase.usd_per_month):
-        costs[purchase.accelerator] = costs.get(purchase.accelerator, 0.0) + purchase.usd_per_month
-        instances[purchase.accelerator] = purchase.instance
-    lots = tuple(
-        Lot(
-            accelerator=accelerator,
-            count=float(count.max()),
-            mean=float((count * demand.hours).sum() / demand.hours.sum()),
-            instance=instances[accelerator] if rented else None,
-            cloud_usd_per_month=costs[accelerator] if rented else None,
+    """Return the fleet as lots: rented, one for each purchase and its term; otherwise one for each accelerator."""
+    if Owner.CLOUD in workload.sovereignty.ownership:
+        lots = (*_rented(fleet), *_booked(catalog, fleet))
+    else:
+        lots = tuple(
+            Lot(accelerator, float(count.max()), float((count * demand.hours).sum() / demand.hours.sum()))
+            for accelerator, count in running_accelerators(chosen).items()
         )
-        for accelerator, count in running_accelerators(chosen).items()
-    )
-    if rented:
-        lots += _booked(catalog, fleet)
     rules = workload.sovereignty
     return Need(
         lots=lots,
@@ -122,6 +113,30 @@ def need_of(workload: Workload, catalog: Catalog, demand: Demand, chosen: Chosen
     )
 
 
+def _rented(fleet: Fleet) -> tuple[Lot, ...]:
+    """Return one lot for each purchase, with its term: a commitment must not be costed as rent by the hour."""
+    return tuple(
+        Lot(
+            accelerator=one.accelerator,
+            count=float(one.units * one.accelerators),
+            mean=one.unit_hours_per_month * one.accelerators / HOURS_PER_MONTH,
+            instance=one.instance,
+            term=one.term,
+            cloud_usd_per_month=None if one.committed else one.usd_per_month,
+        )
+        for one in fleet.purchases
+    )
+
+
+def _by_accelerator(lots: tuple[Lot, ...]) -> tuple[Lot, ...]:
+    """Return one lot for each accelerator: machines that are bought do not ask how they would have been rented."""
+    kinds = {lot.accelerator: [one for one in lots if one.accelerator == lot.accelerator] for lot in lots}
+    return tuple(
+        Lot(accelerator, sum(one.count for one in held), sum(one.running for one in held))
+        for accelerator, held in kinds.items()
+    )
+
+
 def _booked(catalog: Catalog, fleet: Fleet) -> tuple[Lot, ...]:
     """Return tuning runs that are booked by themselves: one unit for some hours a month."""
     booked = []
@@ -131,7 +146,9 @@ def _booked(catalog: Catalog, fleet: Fleet) -> tuple[Lot, ...]:
             hours = one.accelerator_hours_per_month
             mean = hours / HOURS_PER_MONTH
             count = max(float(instance.count), mean)
-            booked.append(Lot(instance.accelerator, count, mean, one.instance, one.usd_per_month))
+            booked.append(
+                Lot(instance.accelerator, count, mean, one.instance, one.term, one.usd_per_month, booked=True)
+            )
     return tuple(booked)
 
 

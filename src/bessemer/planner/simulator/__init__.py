@@ -15,9 +15,10 @@ from bessemer.planner.simulator.types import (
     SimulationResult,
     TuningJob,
 )
-from bessemer.planner.simulator.variants import EAGLE3, FP8_KV, MTP, Variant, with_variant
+from bessemer.planner.simulator.variants import BF16_KV, EAGLE3, FP8_KV, MTP, Variant, with_variant
 
 __all__ = [
+    "BF16_KV",
     "EAGLE3",
     "FP8_KV",
     "MTP",

@@ -23,6 +23,8 @@ class Variant(msgspec.Struct, frozen=True):
     """Tokens that a sequence gains in a decode step: the acceptance length of speculation."""
     kv_bytes: float = 1.0
     """Bytes of a cached token: reads take as much longer, and as many fewer tokens fit."""
+    kv_value_bytes: float | None = None
+    """Bytes that a cached value has under the variant, whatever the plain replica's; None: `kv_bytes` says it."""
     prefill: float = 1.0
     """Time per prompt token."""
 
@@ -41,22 +43,26 @@ MTP = Variant(
     tokens_per_step=2.52,
 )
 """The acceptance length is measured (Qwen3.8-27B under vLLM); the step's 15 % is an assumption."""
-FP8_KV = Variant("8-bit KV cache", Source("bytes per value: 1 instead of 2"), kv_bytes=0.5)
+FP8_KV = Variant("8-bit KV cache", Source("bytes per value: 1"), kv_value_bytes=1.0)
+BF16_KV = Variant("16-bit KV cache", Source("bytes per value: 2"), kv_value_bytes=2.0)
 
 
 def with_variant(replica: Replica, variant: Variant) -> Replica:
     """Return the replica under a variant. Raises `InvalidRequest` for factors that are not positive."""
     if min(variant.step, variant.tokens_per_step, variant.kv_bytes, variant.prefill) <= 0:
         raise InvalidRequest(f"variant {variant.name!r}: factors must be positive", param="variant")
+    value_bytes = variant.kv_value_bytes or replica.kv_value_bytes * variant.kv_bytes
+    kv_bytes = value_bytes / replica.kv_value_bytes
     step = replica.step
     return msgspec.structs.replace(
         replica,
         step=StepTime(
             decode_s=np.asarray(step.decode_s) * (variant.step / variant.tokens_per_step),
-            kv_token_s=step.kv_token_s * variant.kv_bytes / variant.tokens_per_step,
+            kv_token_s=step.kv_token_s * kv_bytes / variant.tokens_per_step,
             prefill_token_s=step.prefill_token_s * variant.prefill,
             prefill_step_s=step.prefill_step_s,
             pair_s=step.pair_s,
         ),
-        kv_tokens=int(replica.kv_tokens / variant.kv_bytes),
+        kv_tokens=int(replica.kv_tokens / kv_bytes),
+        kv_value_bytes=value_bytes,
     )

@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import Meta
 
 from bessemer.core.types import Frozen
-from bessemer.planner.types import Engine, Owner, Precision
+from bessemer.planner.types import Engine, KvPrecision, Owner, Precision
 
 Positive = Annotated[float, Meta(gt=0, le=1e15)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -37,6 +37,13 @@ class Lengths(Frozen, frozen=True):
     """95th percentile; None: 2.5 times the mean."""
     quantiles: tuple[Annotated[float, Meta(ge=0)], ...] = ()
     """Values at equal steps of probability from 0 to 1, when they were measured; they win over `p95`."""
+
+    @property
+    def upper(self) -> float:
+        """95th percentile, tokens."""
+        if self.quantiles:
+            return float(np.interp(0.95, np.linspace(0.0, 1.0, len(self.quantiles)), self.quantiles))
+        return self.p95 or 2.5 * self.mean
 
     @property
     def sigma(self) -> float:
@@ -76,7 +83,8 @@ class Traffic(Frozen, frozen=True):
     """Share of requests that may wait until `batch_deadline_hours` after they came."""
     batch_deadline_hours: Annotated[int, Meta(ge=1, le=24)] = 24
     prefix_share: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    """Share of prompt tokens that the engine's prefix cache already holds (system prompts, conversations)."""
+    """Share of prompt tokens that the engine's prefix cache already holds (system prompts, conversations): they are not
+    computed, but take memory and are read like the others."""
 
 
 class ModelUse(Frozen, frozen=True):
@@ -120,7 +128,7 @@ class Tuning(Frozen, frozen=True):
     accelerator_hours: Positive
     """Hours of one accelerator in each run."""
     accelerator: str = "h100_sxm"
-    """The accelerator that the hours were counted on; others are converted by dense BF16 peak."""
+    """The accelerator that the hours were counted on; others are converted by measured training speed."""
     every_months: Annotated[int, Meta(ge=1, le=12)] = 3
     accelerators: tuple[str, ...] = ()
     """Accelerators it may run on; empty: any that the fleet may use."""
@@ -186,6 +194,8 @@ class FleetLimits(Frozen, frozen=True):
     """Different configurations of one model at most; more than one takes the optimiser much longer."""
     quota: dict[str, Count] = msgspec.field(default_factory=dict)
     """Units at most, by instance name."""
+    kv_precision: KvPrecision = KvPrecision.AUTO
+    """Number format of the KV cache; `auto`: 8 bits beside 8- and 4-bit floating weights (the engine must be told)."""
     cautious: bool = False
     """Plan on the slow end of each prediction's interval instead of its middle."""
     disaggregated: bool = True
