@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.gateway.tiny import tiny_model
 from tests.server.live import OFFLINE, Upstream, start_server, stop_server
@@ -18,6 +19,12 @@ from bessemer.gateway.providers.fake import Script
 
 CONFIG = """
 [models.large]
+provider = "openai"
+base_url = "{base_url}"
+price = "none"
+prompt = "same"
+
+[models.mini]
 provider = "openai"
 base_url = "{base_url}"
 price = "none"
@@ -180,3 +187,12 @@ def test_a_cascade_that_is_cancelled_at_its_last_moment_does_not_go_live(site: S
     site.post(f"{job}/cancel")  # while the answers are graded
     assert site.end_of(job)["status"] == "cancelled"
     assert "unwanted" not in [route["name"] for route in site.get("/routes")["data"]]
+
+
+def test_a_small_model_over_http_is_calibrated_by_the_log_probabilities_it_is_asked_for(site: Site) -> None:
+    site.scripts([Script(pieces=("Yes",), logprobs=(-0.1,))] * 4 * ITEMS)
+    before = len(site.upstream.fake.bodies)
+    ended = site.end_of(site.start_job("cascades", small="mini", score="mean_logprob", route="over-http"))
+    assert ended["status"] == "succeeded", ended["error"]
+    asked = [msgspec.json.decode(body) for body in site.upstream.fake.bodies[before:]]
+    assert {body["model"] for body in asked if body.get("logprobs")} == {"mini"}

@@ -123,7 +123,7 @@ def build(
     large = None
     if request.rule != "error":
         path = folder / "large.jsonl"
-        large = _ask_all(services, request.large, request.score, parts.choose, path, progress("large"))
+        large = _ask_all(services, request.large, None, parts.choose, path, progress("large"))
     scored = _Scored.of(services, request, parts, small, large)
     version = services.catalog.resolve(request.small).version.id
     rest = scored.chooses
@@ -211,15 +211,25 @@ class _Asked(Frozen, frozen=True):
 
 
 def _ask_all(
-    services: Services, target: str, score: ConfidenceScore, examples: Sequence[Example], path: Path, progress: Progress
+    services: Services,
+    target: str,
+    score: ConfidenceScore | None,
+    examples: Sequence[Example],
+    path: Path,
+    progress: Progress,
 ) -> dict[str, _Asked]:
-    """Ask a target about every example, keeping answers in a file so that an interrupted job continues."""
+    """Ask a target about every example, and how sure it is when there is a `score`.
+
+    Answers are kept in a file, so that an interrupted job continues.
+    """
     done = read_journal(path, _Asked)
     missing = [example for example in examples if example.id not in done]
+    of_tokens = score not in {None, ConfidenceScore.CHOICE_MARGIN}
 
     async def one(example: Example) -> None:
-        inference = await ask(services, target, example, "calibration")
-        asked = _Asked(id=example.id, text=inference.output, score=raw_score(score, inference.calls[-1]))
+        inference = await ask(services, target, example, "calibration", logprobs=of_tokens)
+        raw = None if score is None else raw_score(score, inference.calls[-1])
+        asked = _Asked(id=example.id, text=inference.output, score=raw)
         done[example.id] = asked
         journal.write(msgspec.json.encode(asked) + b"\n")
         progress(len(done), len(examples))

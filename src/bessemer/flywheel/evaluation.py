@@ -109,13 +109,14 @@ def split_examples(services: Services, dataset: Dataset, split: Split, limit: in
     return examples
 
 
-async def ask(services: Services, target: str, example: Example, purpose: str) -> Inference:
-    """Put one example to a target, greedily, as recorded internal traffic."""
+async def ask(services: Services, target: str, example: Example, purpose: str, *, logprobs: bool = False) -> Inference:
+    """Put one example to a target, greedily, as recorded internal traffic; an upstream is asked for `logprobs`."""
     return await services.gateway.infer(
         target,
         input=example.input,
         messages=example.messages if example.input is None else (),
         temperature=0.0,
+        logprobs=logprobs,
         tags={"origin": purpose},
     )
 

@@ -90,6 +90,7 @@ class Gateway:
         top_p: float | None = None,
         seed: int | None = None,
         max_tokens: int | None = None,
+        logprobs: bool = False,
         tags: Mapping[str, str] | None = None,
         episode_id: str | None = None,
         principal: Principal = INTERNAL,
@@ -102,6 +103,7 @@ class Gateway:
             top_p=top_p,
             seed=seed,
             max_tokens=max_tokens,
+            logprobs=logprobs,
             bessemer=RequestExtension(input=input, episode_id=episode_id, tags=dict(tags or {})),
         )
         return (await self.chat(request, principal)).inference
