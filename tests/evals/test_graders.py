@@ -182,11 +182,24 @@ JUDGE = {
 
 def judged(text: str | None, refusal: str | None = None) -> GradeResult:
     async def judge(call: JudgeCall) -> JudgeReply:
-        assert call.messages[0]["content"][0]["text"] == "Grade: good"
+        assert call.messages == ({"role": "user", "content": "Grade: good"},)
         assert call.sampling == {"temperature": 0.0, "max_completions_tokens": 16}
         return JudgeReply(text=text, model="large@1", total_tokens=12, refusal=refusal)
 
     return run(JUDGE, "good", {}, judge=judge)
+
+
+@pytest.mark.parametrize(
+    "content", [3, [], {"type": "input_image", "image_url": "x"}, [{"type": "text", "text": "a"}, 3]]
+)
+def test_a_judge_is_asked_in_text_alone(content: Any) -> None:
+    with pytest.raises(GraderError) as caught:
+        build({**JUDGE, "input": [{"role": "user", "content": content}]}, Services(judge=never))
+    assert caught.value.param == "grader.input.0.content"
+
+
+async def never(call: JudgeCall) -> JudgeReply:
+    raise AssertionError(call)
 
 
 def test_score_model() -> None:

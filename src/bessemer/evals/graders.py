@@ -14,7 +14,7 @@ from bessemer.core.errors import GraderError
 from bessemer.core.types import JSON
 from bessemer.evals.code import LambdaGrader, PythonGrader
 from bessemer.evals.grader import Grader, GradeResult, Services
-from bessemer.evals.judge import ScoreModel
+from bessemer.evals.judge import ScoreModel, message_text
 from bessemer.evals.learned import AttributesGrader, FeedbackGrader
 from bessemer.evals.multi import Multi
 from bessemer.evals.similarity import SIMILARITIES
@@ -135,10 +135,14 @@ def _score_model(spec: _ScoreModel, services: Services, path: str) -> Grader:
             f"{path}.type 'score_model' needs a judge and this place has none; use it where models can be called.",
             param=f"{path}.type",
         )
+    texts = [message_text(message.content) for message in spec.input]
+    if None in texts:
+        where = f"{path}.input.{texts.index(None)}.content"
+        raise GraderError(f"{where} must be text or parts of type 'input_text'.", param=where)
     return ScoreModel(
         spec.name,
         model=spec.model,
-        messages=[{"role": message.role, "content": message.content} for message in spec.input],
+        messages=[{"role": message.role, "content": text} for message, text in zip(spec.input, texts, strict=True)],
         sampling=msgspec.to_builtins(sampling),
         low=low,
         high=high,

@@ -46,6 +46,9 @@ def parse_score(text: str | None, low: float, high: float) -> float | None:
     return float(value)
 
 
+_TEXT_PARTS = ("text", "input_text", "output_text")
+
+
 class ScoreModel(Grader):
     """Asks `model` with the filled messages; the reward is its number in `range`."""
 
@@ -93,7 +96,7 @@ class ScoreModel(Grader):
         }
         call = JudgeCall(
             model=self._model,
-            messages=tuple({**message, "content": _filled(message["content"], scope)} for message in self._messages),
+            messages=tuple({**message, "content": fill(message["content"], scope)} for message in self._messages),
             sampling=self._sampling,
             response_schema=schema,
         )
@@ -114,12 +117,12 @@ class ScoreModel(Grader):
         return reward
 
 
-def _filled(content: Any, scope: JSON) -> Any:
-    """Fill the templates of a message's text parts, whatever their nesting."""
+def message_text(content: Any) -> str | None:
+    """Return the text of a grader's message: text, a text part, or a list of them; None when a part is not text."""
     if isinstance(content, str):
-        return fill(content, scope)
-    if isinstance(content, dict) and isinstance(content.get("text"), str):
-        return {**content, "text": fill(content["text"], scope)}
-    if isinstance(content, list):
-        return [_filled(part, scope) for part in content]
-    return content
+        return content
+    if isinstance(content, dict):
+        text = content.get("text")
+        return text if content.get("type") in _TEXT_PARTS and isinstance(text, str) else None
+    parts = [message_text(part) for part in content] if isinstance(content, list) and content else [None]
+    return None if None in parts else "".join(part or "" for part in parts)
