@@ -139,3 +139,13 @@ def test_a_sweep_whose_repeats_disagree_is_dropped_whole(catalog: Catalog) -> No
     good, bad = screen(rows, catalog.accelerators)
     assert not good
     assert {b.id: b.reason for b in bad}["c"] == "its sweep is inconsistent"
+
+
+def test_the_only_row_of_its_day_is_judged_with_the_same_configuration_of_its_file(catalog: Catalog) -> None:
+    broken = [row("a", tpot_s=0.010), row("b", tpot_s=0.020), row("c", concurrency=32, tpot_s=0.021)]
+    alone = row("alone", concurrency=128, date="2026-01-02")
+    elsewhere = row("elsewhere", concurrency=128, date="2026-01-02", source="another file")
+    pair = [row(f"pair {c}", concurrency=c, date="2026-01-03", tpot_s=0.01 * c) for c in (1, 2)]
+    good, bad = screen([*broken, alone, elsewhere, *pair], catalog.accelerators)
+    assert {r.id for r in good} == {"elsewhere", "pair 1", "pair 2"}
+    assert "another day" in {b.id: b.reason for b in bad}["alone"]

@@ -14,7 +14,9 @@ from bessemer.planner.performance.operators import (
     missing_operators,
     operator_tilts,
     reduce_s,
+    table_terms,
 )
+from bessemer.planner.performance.work import PEAK_TERMS, kernels, peak_terms
 from bessemer.planner.types import Deployment, Engine, Precision
 
 
@@ -62,4 +64,38 @@ def test_missing_operators_are_named_never_taken_for_nothing(catalog: Catalog) -
     gone = Deployment("Qwen3-8B", "trainium2", Engine.VLLM, None, Precision.FP8, tp=2)
     assert missing_operators(there, shape, catalog.accelerator("h100_sxm")) == ()
     assert missing_operators(gone, shape, catalog.accelerator("trainium2")) == ("matrix products", "all-reduce")
-    assert operator_tilts(gone, shape, catalog.accelerator("trainium2"), 8.0, 1024.0) == {}
+    assert operator_tilts(gone, shape, catalog.accelerator("trainium2"), 8.0) == {}
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+@pytest.mark.parametrize("accelerator", ["h200_sxm", "trainium2"])
+def test_measured_kernels_of_a_step_grow_with_the_batch(catalog: Catalog, engine: Engine, accelerator: str) -> None:
+    shape = model_shape("DeepSeek-R1")
+    deployment = Deployment("DeepSeek-R1", accelerator, engine, None, Precision.FP8, tp=8)
+    terms = table_terms(deployment, shape, catalog.accelerator(accelerator), np.arange(1, 257, dtype=np.float64))
+    assert (np.diff(terms, axis=0) >= 0).all()
+    assert (terms > 0).all()
+
+
+def test_one_accelerator_exchanges_nothing_and_a_dense_model_has_no_experts(catalog: Catalog) -> None:
+    shape, batch = model_shape("Qwen3-8B"), np.array([16.0])
+    deployment = Deployment("Qwen3-8B", "h100_sxm", Engine.VLLM, None, Precision.FP8)
+    assert table_terms(deployment, shape, catalog.accelerator("h100_sxm"), batch).tolist() == [[0.0, 0.0]]
+
+
+def test_a_mixture_without_a_table_takes_its_usual_time(catalog: Catalog) -> None:
+    """No table has Trainium: 1.7 times the experts' reads at the peak, and it is said."""
+    shape = model_shape("Qwen3-30B-A3B")
+    deployment = Deployment("Qwen3-30B-A3B", "trainium2", Engine.VLLM, None, Precision.BF16)
+    trainium = catalog.accelerator("trainium2")
+    batch = np.array([1.0])
+    experts, _ = table_terms(deployment, shape, trainium, batch)[0]
+    peaks = peak_terms(deployment, shape, trainium, batch, np.zeros(1))[0]
+    assert experts == pytest.approx(1.7 * peaks[PEAK_TERMS.index("experts")])
+    assert missing_operators(deployment, shape, trainium) == ("matrix products", "experts")
+
+
+def test_kernels_are_counted_layer_by_layer() -> None:
+    """Llama-3.1-8B: 32 layers of 5 + 4; DeepSeek-R1: 61 of 9, 3 dense of 4, 58 routed of 8 and 3 for the shared."""
+    assert kernels(model_shape("Llama-3.1-8B")) == 32 * 9
+    assert kernels(model_shape("DeepSeek-R1")) == 61 * 9 + 3 * 4 + 58 * 11

@@ -2,6 +2,7 @@
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -79,3 +80,32 @@ def test_more_work_never_takes_less_time(fitted: Structure, extra: float, term: 
     peaks[1, term] += extra
     seconds, _ = fitted.seconds({"engine": engine, "gpu": "a"}, peaks)
     assert seconds[1] >= seconds[0] > 0
+
+
+def test_a_tilt_over_a_span_scales_its_terms_alike() -> None:
+    rng = np.random.default_rng(3)
+    peaks = rng.uniform(0.5, 5.0, (400, 3))
+    drafts = [{"draft": float(rng.integers(2))} for _ in range(400)]
+    halved = np.array([np.exp(-0.5 * tilt["draft"]) for tilt in drafts])
+    seconds = 2.0 * (peaks[:, 0] + peaks[:, 1]) * halved + 2.0 * peaks[:, 2]
+    recipe = Recipe(
+        terms=("read", "fixed", "prefill"),
+        groups={"read": "read", "fixed": "overhead", "prefill": "prefill"},
+        start=(0.0, 0.0, 0.0),
+        levels=(),
+        noise=0.05,
+        base_width=2.0,
+        tilts=(Tilt("draft", "decode", 0.5),),
+        spans={"decode": ("read", "fixed")},
+    )
+    fit = fit_structure(recipe, peaks, [{}] * 400, seconds, np.ones(400), tilts=drafts)
+    gain = np.log(fit.coefficients({}, {"draft": 1.0}) / fit.coefficients({}))
+    assert gain == pytest.approx([-0.5, -0.5, 0.0], abs=0.02)
+
+
+def test_a_base_that_is_well_known_stays_near_its_start() -> None:
+    peaks, values, seconds = world(np.random.default_rng(4))
+    tight = msgspec.structs.replace(RECIPE, base_widths={"fixed": 1e-3})
+    fit = fit_structure(tight, peaks, values, seconds, np.ones(len(seconds)))
+    assert fit.theta[1] == pytest.approx(0.0, abs=0.02)
+    assert fit.theta[0] != pytest.approx(0.0, abs=0.2)

@@ -17,9 +17,9 @@ from bessemer.planner.performance.capacity import capacity
 from bessemer.planner.performance.levels import Run, level_values
 from bessemer.planner.performance.measured import Row
 from bessemer.planner.performance.operators import operator_tilts
-from bessemer.planner.performance.recipes import FIRST_TERMS, first_terms, token_terms
+from bessemer.planner.performance.recipes import FIRST_TERMS, first_terms, shortened_by_drafts, token_terms
+from bessemer.planner.performance.step import DECODE_TERMS
 from bessemer.planner.performance.structure import Recipe, Structure, Values, fit_structure
-from bessemer.planner.performance.work import DECODE_TERMS
 from bessemer.planner.types import Accelerator
 
 Array = NDArray[np.float64]
@@ -69,15 +69,18 @@ def problems(rows: Sequence[Row], accelerators: dict[str, Accelerator]) -> tuple
         shape, accelerator = model_shape(row.model), accelerators[row.deployment.accelerator]
         batch = np.array([served_batch(row, accelerator)])
         asked = np.array([float(row.concurrency)])
-        token = token_terms(row.deployment, shape, accelerator, row.isl, row.osl, batch)[0]
+        token = token_terms(row.deployment, shape, accelerator, row.isl, row.osl, batch)
+        tilt = operator_tilts(row.deployment, shape, accelerator, batch[0])
+        if row.speculative:
+            token, tilt = shortened_by_drafts(token, tilt, row.osl)
         first = first_terms(row.deployment, shape, accelerator, row.isl, row.osl, batch, asked)[0]
         if row.mode != "agg":  # other workers compute the prompts: they share no step with what is decoded
-            token[len(DECODE_TERMS) :] = 0.0
+            token[:, len(DECODE_TERMS) :] = 0.0
             first[FIRST_TERMS.index("step")] = 0.0
-        tokens.append(token)
+        tokens.append(token[0])
         firsts.append(first)
         values.append(level_values(row.deployment, shape, accelerator, row_run(row)))
-        tilts.append(operator_tilts(row.deployment, shape, accelerator, batch[0], row.isl))
+        tilts.append(tilt)
     same = Counter((row.ttft_s, row.tpot_s) for row in rows)
     weights = np.array([1.0 / same[row.ttft_s, row.tpot_s] for row in rows])
     return (

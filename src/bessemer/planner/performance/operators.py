@@ -1,9 +1,10 @@
 """L1 from measurement: what matrix products, experts and all-reduces took on the accelerator itself.
 
 `operators.npz` is distilled from the tables of aiconfigurator-core 0.12.0 (Apache-2.0, see the NOTICE beside it) by
-`bench/distil_operators.py`. The tables do not replace first principles, they tilt them: the calibration learns how
-much of the distance between a measured operator and its peak shows in real engines. Where no table has an operator
-there is no tilt, and `missing_operators` says so: it is never taken for nothing.
+`bench/distil_operators.py`. The tables do not replace first principles, they stand beside them. Experts and all-reduces
+are terms of a step like any other (`table_terms`): the calibration learns how much of their time shows in real engines.
+Matrix products tilt the weights' term by their distance from the peak. Where no table has an operator its usual time is
+taken, and `missing_operators` says so: it is never taken for nothing.
 """
 
 import io
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bessemer.planner.performance.capacity import routed_parameters
-from bessemer.planner.performance.work import decode_terms, prefill_terms
+from bessemer.planner.performance.work import peak_terms
 from bessemer.planner.types import Accelerator, Attention, Deployment, Engine, ModelShape, Precision
 
 Array = NDArray[np.float64]
@@ -35,10 +36,15 @@ _EXPERTS = {
 }
 _MXFP4 = ("w4a8_mxfp4_mxfp8", "w4a16_mxfp4")
 _NEIGHBOURS = 4
-_USUAL = {"gemm": 1.3, "experts": 0.6, "reduce": 1.0, "prefill": 2.0}
-"""Usual log distance of a table from the peak, so that a tilt of nothing means the usual."""
+_USUAL_GEMM = 1.3
+"""Usual log distance of a step's matrix products from their peaks, so that a tilt of nothing means the usual."""
+_USUAL_EXPERTS = 1.7
+"""Usual time of a step's experts over their reads at the peak (median over the measured deployments)."""
+_USUAL_HOP_S = 2.5e-6
+"""Usual time of an all-reduce per doubling of its accelerators, before its bytes."""
 _LARGEST_TILT = 2.5
-_CHUNK = 8192.0
+
+TABLE_TERMS = ("expert_kernels", "collectives")
 
 
 class Tables(msgspec.Struct, frozen=True):
@@ -88,66 +94,59 @@ def experts_s(
     gpu: str, engine: Engine, dtypes: tuple[str, ...], tokens: float, shape: ModelShape, tp: int, ep: int
 ) -> float | None:
     """Seconds of one layer's routed experts for `tokens` of the whole replica. None: no table has the mixture."""
-    tables, moe = load_tables(), shape.moe
-    if gpu not in tables.gpus or moe is None:
-        return None
-    engines = (engine.value, *(e for e in ("trtllm", "sglang", "vllm") if e != engine.value))
-    for name in engines:
-        for dtype in dtypes:
-            key = (tables.gpus.index(gpu), tables.engines.index(name), tables.dtypes.index(dtype))
-            logs = tables.experts.get((*key, shape.hidden, moe.expert_hidden, moe.active, moe.experts, tp, ep))
-            if logs is not None:
-                return float(np.exp(_along(logs, tokens, 0)))
-    return None
+    logs = _expert_curve(gpu, engine, dtypes, shape, tp, ep)
+    return None if logs is None else float(np.exp(_along(logs, tokens, 0)))
 
 
 def reduce_s(gpu: str, engine: Engine, accelerators: int, values: float) -> float | None:
     """Seconds of one all-reduce of `values` 16-bit numbers. None: no table has the accelerator or the count."""
-    tables = load_tables()
-    if gpu not in tables.gpus:
-        return None
-    logs = tables.reduce.get((tables.gpus.index(gpu), tables.engines.index(engine.value), accelerators))
+    logs = _reduce_curve(gpu, engine, accelerators)
     return None if logs is None else float(np.exp(_along(logs, values, 7)))
+
+
+def table_terms(deployment: Deployment, shape: ModelShape, accelerator: Accelerator, batch: Array) -> Array:
+    """Return [len(batch), len(TABLE_TERMS)] seconds of all experts' kernels and of all all-reduces of one step.
+
+    Without a table: the usual multiple of the experts' reads, and the usual latency of an all-reduce.
+    """
+    experts, collectives = np.zeros_like(batch), np.zeros_like(batch)
+    world = deployment.tp * deployment.dp
+    if shape.moe is not None:
+        logs = _mixture_curve(deployment, shape, accelerator)
+        reads = peak_terms(deployment, shape, accelerator, batch, np.zeros_like(batch))[:, 1]
+        experts = _USUAL_EXPERTS * reads if logs is None else shape.moe.layers * np.exp(_along(_rising(logs), batch, 0))
+    if world > 1:
+        logs = _reduce_curve(accelerator.name, deployment.engine, world)
+        usual = np.full_like(batch, _USUAL_HOP_S * np.log2(world))
+        once = usual if logs is None else np.exp(_along(_rising(logs), batch / deployment.dp * shape.hidden, 7))
+        collectives = 2.0 * shape.layers * once
+    return np.stack([experts, collectives], axis=1)
 
 
 @lru_cache(maxsize=20_000)
 def operator_tilts(
-    deployment: Deployment, shape: ModelShape, accelerator: Accelerator, batch: float, isl: float
+    deployment: Deployment, shape: ModelShape, accelerator: Accelerator, batch: float
 ) -> dict[str, float]:
-    """Return how far the measured operators of one step are from their peaks, beyond the usual, in log units."""
-    at = (deployment, shape, accelerator)
-    one = np.array([float(batch)])
-    peaks = decode_terms(*at, one, np.zeros(1))[0]
-    tokens = np.array([min(_CHUNK, float(isl))])
-    prompt = prefill_terms(*at, tokens, np.zeros(1))[0]
-    dense, routed = forward_s(*at, float(batch))
-    long_dense, long_routed = forward_s(*at, float(tokens[0]))
-    tilts = {}
-    if dense is not None:
-        tilts["gemm"] = np.log(dense / (peaks[0] + 0.5 * peaks[3])) - _USUAL["gemm"]
-    if routed:
-        tilts["experts"] = np.log(routed / peaks[1]) - _USUAL["experts"]
-    if long_dense is not None and long_routed is not None:
-        tilts["prefill"] = np.log((long_dense + long_routed) / prompt[0]) - _USUAL["prefill"]
-    world = deployment.tp * deployment.dp
-    if world > 1:
-        size = batch if deployment.dp > 1 else batch / deployment.dp
-        once = reduce_s(accelerator.name, deployment.engine, world, size * shape.hidden)
-        if once is not None:
-            expected = peaks[5] + 4e-6 * shape.layers
-            tilts["reduce"] = np.log(2.0 * shape.layers * once / expected) - _USUAL["reduce"]
-    return {kind: float(np.clip(value, -_LARGEST_TILT, _LARGEST_TILT)) for kind, value in tilts.items()}
+    """Return how far the measured matrix products of one step are from their peaks, beyond the usual, in log units."""
+    peaks = peak_terms(deployment, shape, accelerator, np.array([float(batch)]), np.zeros(1))[0]
+    dense, _ = forward_s(deployment, shape, accelerator, float(batch))
+    if dense is None:
+        return {}
+    beyond = float(np.log(dense / (peaks[0] + 0.5 * peaks[3]))) - _USUAL_GEMM
+    return {"gemm": float(np.clip(beyond, -_LARGEST_TILT, _LARGEST_TILT))}
 
 
 def missing_operators(deployment: Deployment, shape: ModelShape, accelerator: Accelerator) -> tuple[str, ...]:
-    """Name the kinds of operators that no table has for a deployment: they are predicted from peaks alone."""
-    tilts = operator_tilts(deployment, shape, accelerator, 32.0, 1024.0)
-    wanted = {"gemm": "matrix products"}
-    if shape.moe is not None:
-        wanted["experts"] = "experts"
-    if deployment.tp * deployment.dp > 1:
-        wanted["reduce"] = "all-reduce"
-    return tuple(name for kind, name in wanted.items() if kind not in tilts)
+    """Name the kinds of operators that no table has for a deployment: their usual times are taken."""
+    missing = []
+    if forward_s(deployment, shape, accelerator, 32.0)[0] is None:
+        missing.append("matrix products")
+    if shape.moe is not None and _mixture_curve(deployment, shape, accelerator) is None:
+        missing.append("experts")
+    world = deployment.tp * deployment.dp
+    if world > 1 and _reduce_curve(accelerator.name, deployment.engine, world) is None:
+        missing.append("all-reduce")
+    return tuple(missing)
 
 
 def head_dtypes(deployment: Deployment, shape: ModelShape) -> tuple[str, ...]:
@@ -161,7 +160,7 @@ def forward_s(
     deployment: Deployment, shape: ModelShape, accelerator: Accelerator, tokens: float
 ) -> tuple[float | None, float | None]:
     """Seconds of all dense products and of all experts in one pass over `tokens` of the replica."""
-    tp, moe, precision = deployment.tp, shape.moe, deployment.precision
+    tp, moe = deployment.tp, shape.moe
     dtypes = head_dtypes(deployment, shape)
     local = max(1.0, tokens / deployment.dp)
     total = 0.0
@@ -172,11 +171,8 @@ def forward_s(
         total += count * once
     if moe is None:
         return total, 0.0
-    world = tp * deployment.dp
-    ep = min(deployment.ep, world)
-    names = _MXFP4 if precision is Precision.FP4 and "gpt-oss" in shape.name else _EXPERTS[precision]
-    once = experts_s(accelerator.name, deployment.engine, names, tokens, shape, world // ep, ep)
-    return total, None if once is None else moe.layers * once
+    logs = _mixture_curve(deployment, shape, accelerator)
+    return total, None if logs is None else moe.layers * float(np.exp(_along(logs, tokens, 0)))
 
 
 @lru_cache(maxsize=1_000)
@@ -207,16 +203,55 @@ def _products(shape: ModelShape, tp: int) -> tuple[tuple[int, int, int], ...]:
     return tuple((count, max(n, 64), max(k, 64)) for count, n, k in found)
 
 
+def _mixture_curve(deployment: Deployment, shape: ModelShape, accelerator: Accelerator) -> Array | None:
+    """Return the log seconds of one layer's experts as a deployment splits them."""
+    world, precision = deployment.tp * deployment.dp, deployment.precision
+    ep = min(deployment.ep, world)
+    names = _MXFP4 if precision is Precision.FP4 and "gpt-oss" in shape.name else _EXPERTS[precision]
+    return _expert_curve(accelerator.name, deployment.engine, names, shape, world // ep, ep)
+
+
+def _expert_curve(
+    gpu: str, engine: Engine, dtypes: tuple[str, ...], shape: ModelShape, tp: int, ep: int
+) -> Array | None:
+    """Return log seconds over powers of two of tokens: the engine's own kernels, else another engine's."""
+    tables, moe = load_tables(), shape.moe
+    if gpu not in tables.gpus or moe is None:
+        return None
+    for name in (engine.value, *(e for e in ("trtllm", "sglang", "vllm") if e != engine.value)):
+        for dtype in dtypes:
+            key = (tables.gpus.index(gpu), tables.engines.index(name), tables.dtypes.index(dtype))
+            logs = tables.experts.get((*key, shape.hidden, moe.expert_hidden, moe.active, moe.experts, tp, ep))
+            if logs is not None:
+                return logs
+    return None
+
+
+def _reduce_curve(gpu: str, engine: Engine, accelerators: int) -> Array | None:
+    """Return log seconds of an all-reduce over powers of two of 16-bit values, from 2^7."""
+    tables = load_tables()
+    if gpu not in tables.gpus:
+        return None
+    return tables.reduce.get((tables.gpus.index(gpu), tables.engines.index(engine.value), accelerators))
+
+
 def _by_key(keys: NDArray[np.int32], logs: NDArray[np.float16]) -> dict[tuple[int, ...], Array]:
     return {tuple(key): row for key, row in zip(keys.tolist(), logs.astype(np.float64), strict=True)}
 
 
-def _along(logs: Array, size: float, first_power: int) -> float:
+def _along(logs: Array, size: float | Array, first_power: int) -> Array:
     """Interpolate on the grid of powers of two; beyond the last measured size time grows in proportion."""
     known = np.flatnonzero(np.isfinite(logs))
     grid = (known + first_power) * np.log(2.0)
-    at = np.log(max(size, 1.0))
-    return float(np.interp(at, grid, logs[known]) + max(0.0, at - grid[-1]))
+    at = np.log(np.maximum(size, 1.0))
+    found: Array = np.interp(at, grid, logs[known]) + np.maximum(0.0, at - grid[-1])
+    return found
+
+
+def _rising(logs: Array) -> Array:
+    """Return the curve without its dips (one kernel giving way to another): times are monotone in load."""
+    rising: Array = np.maximum.accumulate(logs)
+    return rising
 
 
 def _between(found: tuple[Array, Array], m: float, n: int, k: int) -> float:

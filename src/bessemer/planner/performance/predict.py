@@ -17,7 +17,8 @@ from bessemer.planner.performance.levels import level_values
 from bessemer.planner.performance.nearest import NearestPoint, missing, nearest_points, newest_run
 from bessemer.planner.performance.operators import missing_operators, operator_tilts
 from bessemer.planner.performance.recipes import FIRST_TERMS, first_terms, token_terms
-from bessemer.planner.performance.work import DECODE_TERMS, TERMS, decode_terms, prefill_terms
+from bessemer.planner.performance.step import DECODE_TERMS, TERMS, decode_terms
+from bessemer.planner.performance.work import prefill_terms
 from bessemer.planner.simulator import BF16_KV, FP8_KV, with_variant
 from bessemer.planner.types import Accelerator, Deployment, Interval, KvPrecision, ModelShape, Replica, StepTime
 
@@ -118,10 +119,10 @@ class Performance:
             warnings.append(f"Extrapolated: {extrapolated}.")
         if lacking := missing_operators(deployment, shape, accelerator):
             told = f"of {shape.name} on {accelerator.name} in {deployment.precision.value}"
-            warnings.append(f"No operator table has {', '.join(lacking)} {told}: predicted from peaks alone.")
+            warnings.append(f"No operator table has {', '.join(lacking)} {told}: their usual times are taken.")
         step = self._from_operators(deployment, shape, accelerator, max_batch)
         if step is None:
-            step = self._step(deployment, shape, accelerator, levels, max_batch, isl)
+            step = self._step(deployment, shape, accelerator, levels, max_batch)
             request_s, prompt_token_s = self._request(deployment, shape, accelerator, levels, step, isl)
         else:
             warnings.append(borrowed(accelerator))
@@ -165,7 +166,7 @@ class Performance:
         fits = max(1.0, prediction.replica.kv_tokens / (isl + osl / 2.0))
         batch = np.array([min(float(concurrency), float(prediction.replica.max_batch), fits)])
         asked = np.array([float(concurrency)])
-        tilts = operator_tilts(*at, float(batch[0]), isl)
+        tilts = operator_tilts(*at, float(batch[0]))
         each = token_terms(*at, isl, osl, batch) * _kept(TERMS, prediction)
         first = first_terms(*at, isl, osl, batch, asked) * _kept(FIRST_TERMS, prediction)
         tpot, tpot_doubt = self.calibration.tpot.seconds(prediction.levels, each, tilts)
@@ -201,13 +202,12 @@ class Performance:
         accelerator: Accelerator,
         levels: dict[str, str],
         max_batch: int,
-        isl: float,
     ) -> StepTime:
         """Fold the fitted coefficients into the simulator's step time; tilts follow the batch."""
         at = (deployment, shape, accelerator)
         batch = np.arange(max_batch + 1, dtype=np.float64)
         grid = np.unique(np.round(np.geomspace(1, max_batch, 9)))
-        logs = np.array([np.log(self.calibration.tpot.coefficients(levels, operator_tilts(*at, b, isl))) for b in grid])
+        logs = np.array([np.log(self.calibration.tpot.coefficients(levels, operator_tilts(*at, b))) for b in grid])
         scale = np.exp(np.stack([np.interp(batch, grid, column) for column in logs.T], axis=1))
         count, one, far = len(DECODE_TERMS), np.ones(1), 65536.0
         kv_scale, prefill_scale = scale[min(32, max_batch), :count], scale[min(32, max_batch), count:]

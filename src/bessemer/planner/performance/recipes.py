@@ -9,28 +9,37 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from bessemer.planner.performance.step import DECODE_TERMS, TERMS, decode_terms
 from bessemer.planner.performance.structure import Level, Recipe, Tilt
-from bessemer.planner.performance.work import DECODE_TERMS, TERMS, decode_terms, machine, parts, prefill_terms
+from bessemer.planner.performance.work import machine, parts, prefill_terms
 from bessemer.planner.types import Accelerator, Deployment, ModelShape
 
 Array = NDArray[np.float64]
 
 _START = {
     "weights": 1.3,
-    "experts": 1.3,
+    "experts": 0.8,
     "kv": 1.3,
     "compute": 1.3,
     "attention": 1.3,
     "reduce": 1.3,
-    "layers": 30.0,
-    "hops": 5.0,
-    "step": 1.0,
+    "kernels": 2.5,
+    "step": 0.25,
     "requests": 20.0,
+    "expert_kernels": 0.4,
+    "collectives": 0.8,
     "prefill": 1.3,
     "prefill_attention": 1.3,
     "prefill_reduce": 1.3,
 }
-"""Nominal distance from the peaks: 77 % of peak rates, 30 microseconds a layer and 20 a request."""
+"""Nominal distance from the peaks and the tables: 77 % of peak rates, 2.5 microseconds a kernel inside a graph, 0.25 ms
+a step and 20 us a sequence on the host. An engine's experts are part reads at the peak, part the measured kernel (of an
+eager loop, with its launches)."""
+_DRAFT_GAIN = 1.4
+"""Nominal gain of draft tokens: near 2.8 tokens of three drafts are accepted (SemiAnalysisAI/InferenceX,
+golden_al_distribution) by a step of about twice the work."""
+_DRAFT_OUTPUT = 1024.0
+"""Output tokens at which the nominal gain applies."""
 _NOMINAL = np.array([_START[term] for term in TERMS])
 
 _FIRST_START = {
@@ -60,10 +69,11 @@ TPOT = Recipe(
         "prefill_attention": "compute",
         "reduce": "exchange",
         "prefill_reduce": "exchange",
-        "layers": "overhead",
-        "hops": "overhead",
-        "step": "overhead",
-        "requests": "overhead",
+        "kernels": "overhead",
+        "collectives": "overhead",
+        "expert_kernels": "read",
+        "step": "host",
+        "requests": "host",
     },
     start=tuple(math.log(_START[term]) for term in TERMS),
     levels=(
@@ -71,24 +81,26 @@ TPOT = Recipe(
         Level("engine", 0.30, whole=True),
         Level("engine_attention", 0.30, whole=True),
         Level("engine_attention_architecture", 0.30, whole=True),
-        Level("engine_model", 0.60),
-        Level("engine_world", 0.30),
+        Level("engine_model", 0.40),
         Level("mixture", 0.60),
         Level("model_parallel", 0.08, whole=True),
-        Level("model_precision", 0.07, whole=True),
         Level("month", 0.60, whole=True),
         Level("month", 0.40),
-        Level("speculative", 0.15),
         Level("version_model", 0.46, whole=True),
-        Level("version_model", 0.15),
+        Level("version_model", 0.35),
     ),
     noise=0.3,
     base_width=0.20,
+    base_widths={"step": 0.7, "kernels": 0.4},
     tilts=(
-        Tilt("experts", "experts", 1.20),
         Tilt("gemm", "weights", 0.80),
+        Tilt("draft", "decode", 0.40),
+        Tilt("draft_length", "decode", 0.20),
     ),
+    spans={"decode": DECODE_TERMS},
 )
+"""Device work (kernels, collectives) and host work (the step's scheduling, sequences) deviate apart. Draft tokens
+shorten the decode terms alone (`shortened_by_drafts`): how much is learned, and how that changes with the output."""
 
 TTFT = Recipe(
     terms=FIRST_TERMS,
@@ -146,6 +158,16 @@ def token_terms(
     return np.concatenate([decode, prefill], axis=1)
 
 
+def shortened_by_drafts(terms: Array, tilts: dict[str, float], osl: float) -> tuple[Array, dict[str, float]]:
+    """Return the terms [n, TERMS] and tilts of a run that verifies draft tokens, from those of one that does not.
+
+    A step costs more and yields several tokens; prompts are computed as ever.
+    """
+    shorter = terms.copy()
+    shorter[:, : len(DECODE_TERMS)] /= _DRAFT_GAIN
+    return shorter, tilts | {"draft": 1.0, "draft_length": math.log(osl / _DRAFT_OUTPUT)}
+
+
 def first_terms(
     deployment: Deployment,
     shape: ModelShape,
@@ -168,7 +190,7 @@ def first_terms(
         own[2] * one,
         float(own @ np.array([1.5, 2.0, 1.5])) * batch,
         (split.rest_bytes + split.expert_bytes) / rates.bandwidth * one,
-        1e-6 * split.layers * one,
+        1e-6 * shape.layers * one,
         decoding,
         1e-3 * one,
         1e-6 * isl * one,

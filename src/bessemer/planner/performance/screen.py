@@ -4,6 +4,8 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from bessemer.core.errors import Infeasible
 from bessemer.planner.models import model_shape
 from bessemer.planner.performance.capacity import capacity
@@ -29,6 +31,8 @@ RULES = (
     "batch is not faster.",
     f"Repeats of one point of one sweep that are more than {REPEATS_APART} times apart: none of them is believed.",
     f"A sweep of which more than {BROKEN_SHARE:.0%} of the rows break the two rules before: all of it.",
+    "The only row of its day, in a source file whose sweep of the same configuration on another day is dropped whole "
+    "by the rule before: judged with it, as one run past midnight.",
 )
 
 
@@ -40,8 +44,15 @@ def screen(rows: Iterable[Row], accelerators: dict[str, Accelerator]) -> tuple[t
     for row in rows:
         if row.mode == "agg" and row.id not in faults:
             sweeps[row.sweep].append(row)
+    dropped: set[tuple[object, ...]] = set()
     for sweep in sweeps.values():
-        faults.update(_inconsistent(sweep))
+        found = _inconsistent(sweep)
+        faults.update(found)
+        if len(found) == len(sweep):
+            dropped.add(_any_day(sweep[0]))
+    for sweep in sweeps.values():
+        if len(sweep) == 1 and _any_day(sweep[0]) in dropped:
+            faults.setdefault(sweep[0].id, "its configuration is inconsistent on another day of the same source file")
     good = tuple(row for row in rows if row.id not in faults)
     return good, tuple(BadRow(row.id, faults[row.id]) for row in rows if row.id in faults)
 
@@ -87,6 +98,11 @@ def _all_fit(row: Row, shape: ModelShape, accelerator: Accelerator) -> bool:
     except Infeasible:
         return False
     return room.kv_tokens > row.concurrency * (row.isl + row.osl)
+
+
+def _any_day(row: Row) -> tuple[object, ...]:
+    """Return what rows of one sweep have in common but for their date."""
+    return msgspec.structs.replace(row, date="").sweep
 
 
 def _inconsistent(sweep: Sequence[Row]) -> dict[str, str]:

@@ -23,10 +23,11 @@ class Level(msgspec.Struct, frozen=True):
 
 
 class Tilt(msgspec.Struct, frozen=True):
-    """A number known of every deployment that may scale one term: `exp(slope * number)`, the slope is learned."""
+    """A number known of every deployment that may scale a term: `exp(slope * number)`, the slope is learned."""
 
     kind: str
     term: str
+    """A term, a group of terms, or one of the recipe's spans."""
     width: float
 
 
@@ -42,6 +43,10 @@ class Recipe(msgspec.Struct, frozen=True):
     """Scatter of the logarithm of repeated measurements."""
     base_width: float
     tilts: tuple[Tilt, ...] = ()
+    base_widths: dict[str, float] = {}
+    """Terms whose base is known better or worse than `base_width`."""
+    spans: dict[str, tuple[str, ...]] = {}
+    """Name -> terms that a tilt may scale together."""
 
 
 class Structure:
@@ -119,7 +124,8 @@ def fit_structure(
     keys, member, widths = _design(recipe, values, tilts or [{}] * len(values))
     reach, count, noise = _reach(recipe, keys), len(recipe.terms), recipe.noise
     start = np.concatenate([recipe.start, np.zeros(len(keys))])
-    penalty = np.concatenate([np.full(count, recipe.base_width**-2), widths**-2])
+    base_widths = np.array([recipe.base_widths.get(term, recipe.base_width) for term in recipe.terms])
+    penalty = np.concatenate([base_widths**-2, widths**-2])
     target, theta = np.log(seconds), start.copy()
     if begin is not None:
         known = dict(zip(begin.keys, begin.theta[count:], strict=True))
@@ -168,8 +174,12 @@ def _cells(recipe: Recipe, values: Values) -> list[tuple[str, str, str, float]]:
 def _reach(recipe: Recipe, keys: tuple[str, ...]) -> Array:
     """Return the 0/1 matrix [terms, keys]: which terms a key's deviation scales."""
     groups = [key.rsplit("|", 1)[1] for key in keys]
+
+    def scales(group: str, term: str) -> bool:
+        return group in ("all", recipe.groups[term], term) or term in recipe.spans.get(group, ())
+
     return np.array(
-        [[float(g in ("all", recipe.groups[term], term)) for g in groups] for term in recipe.terms], dtype=np.float64
+        [[float(scales(group, term)) for group in groups] for term in recipe.terms], dtype=np.float64
     ).reshape(len(recipe.terms), len(keys))
 
 

@@ -19,11 +19,21 @@ from bessemer.planner.types import Accelerator, Attention, Deployment, ModelShap
 
 Array = NDArray[np.float64]
 
-DECODE_TERMS = ("weights", "experts", "kv", "compute", "attention", "reduce", "layers", "hops", "step", "requests")
+PEAK_TERMS = ("weights", "experts", "kv", "compute", "attention", "reduce", "kernels", "step", "requests")
 PREFILL_TERMS = ("prefill", "prefill_attention", "prefill_reduce")
-TERMS = DECODE_TERMS + PREFILL_TERMS
 _PCIE_GBS = 50.0
 """Usable PCIe 5.0 x16 bandwidth in one direction, for accelerators without a link of their own."""
+_KERNELS = {Attention.GQA: 5, Attention.SLIDING: 5, Attention.MLA: 9, Attention.LINEAR: 8}
+"""Kernels that one attention layer launches for a decoded token, counted in its equations. Grouped queries: norm, QKV
+product, rotary positions with the cache's write, attention, output product. MLA: norm, down-projection, latent norms,
+query up-projection, the two absorbed products, positions, attention, output product. Linear: norm, two input products,
+convolution, gates, recurrence, gated norm, output product. Which of them an engine fuses is in its coefficient."""
+_DENSE_KERNELS = 4
+"""Norm, gate and up product, activation, down product."""
+_ROUTED_KERNELS = 8
+"""Norm, router product, top-k, sorting, two grouped products, activation, weighted sum."""
+_SHARED_KERNELS = 3
+"""Two products and the activation of the shared expert."""
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -62,8 +72,8 @@ class Parts(msgspec.Struct, frozen=True):
     """Bytes that one accelerator exchanges per token of its attention rank."""
     exchange_bytes: float
     """Bytes that one accelerator exchanges with its experts' peers, per token of the whole replica."""
-    world: int
-    layers: int
+    kernels: float
+    """Kernels of one decode step."""
 
 
 def parts(deployment: Deployment, shape: ModelShape) -> Parts:
@@ -88,9 +98,17 @@ def parts(deployment: Deployment, shape: ModelShape) -> Parts:
         expert_flops_per_token=2.0 * active / world,
         reduce_bytes=attention_reduce + other,
         exchange_bytes=exchange,
-        world=world * deployment.pp,
-        layers=shape.layers,
+        kernels=kernels(shape),
     )
+
+
+def kernels(shape: ModelShape) -> float:
+    """Kernels that a decode step launches over all layers."""
+    moe = shape.moe
+    routed = moe.layers if moe else 0
+    shared = routed if moe and moe.shared_hidden else 0
+    attention = sum(group.count * _KERNELS[group.attention] for group in shape.groups)
+    return attention + (shape.layers - routed) * _DENSE_KERNELS + routed * _ROUTED_KERNELS + shared * _SHARED_KERNELS
 
 
 def context_bytes(deployment: Deployment, shape: ModelShape, context: Array) -> Array:
@@ -117,10 +135,10 @@ def pair_flops(deployment: Deployment, shape: ModelShape, *, absorbed: bool) -> 
     return total
 
 
-def decode_terms(
+def peak_terms(
     deployment: Deployment, shape: ModelShape, accelerator: Accelerator, batch: Array, context: Array
 ) -> Array:
-    """Return [len(batch), len(DECODE_TERMS)] seconds of a step that decodes `batch` sequences of `context` tokens."""
+    """Return [len(batch), len(PEAK_TERMS)] seconds of a step that decodes `batch` sequences of `context` tokens."""
     rates, split = machine(accelerator, deployment.precision), parts(deployment, shape)
     wide = machine(accelerator, Precision.BF16)
     local = batch / deployment.dp
@@ -133,8 +151,7 @@ def decode_terms(
         (split.flops_per_token * local + split.expert_flops_per_token * batch) / rates.flops,
         local * context * pair_flops(deployment, shape, absorbed=True) / wide.flops,
         exchange / rates.link,
-        np.full_like(batch, 1e-6 * split.layers),
-        np.full_like(batch, 1e-6 * split.layers * np.log2(split.world)),
+        np.full_like(batch, 1e-6 * split.kernels),
         np.full_like(batch, 1e-3),
         1e-6 * batch,
     ]
