@@ -24,7 +24,7 @@ def spellings(product, aspect):
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_equal_seeds_give_equal_data_and_prefixes(seed):
     assert offers.generate(30, seed) == offers.generate(40, seed)[:30]
     assert product_lines.generate(30, seed) == product_lines.generate(40, seed)[:30]
@@ -47,7 +47,7 @@ def test_no_input_occurs_twice_even_with_its_sides_swapped():
 
 
 @given(st.integers(0, 10**6), st.sampled_from(Aspect))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_twin_differs_in_one_aspect_and_in_every_spelling_of_it(seed, aspect):
     random_ = random.Random(seed)
     product = make_product(random_)
@@ -58,7 +58,7 @@ def test_a_twin_differs_in_one_aspect_and_in_every_spelling_of_it(seed, aspect):
 
 
 @given(st.integers(0, 10**6), st.sampled_from(Aspect))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_the_aspect_in_focus_is_visible_and_never_mistyped(seed, aspect):
     random_ = random.Random(seed)
     product = make_product(random_)

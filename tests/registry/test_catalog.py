@@ -75,7 +75,7 @@ def test_an_alias_moves_and_goes_back(catalog: Catalog) -> None:
     assert catalog.aliases() == []
 
 
-@settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moves=st.lists(st.one_of(st.none(), st.sampled_from("abc")), max_size=12), salt=st.uuids())
 def test_undoing_follows_a_stack(sqlite_database: Database, moves: list[str | None], salt: object) -> None:
     """A model of the alias: moves push, rollbacks pop."""

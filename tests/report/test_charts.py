@@ -31,7 +31,7 @@ def test_ticks_are_round_ascending_and_inside(low, span, count):
 
 
 @given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=30))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_lines_stay_in_the_frame(points):
     html = charts.line_chart(of([Series(name="s<1>", points=tuple(sorted(points)), marks=True)]))
     parsed(html)
@@ -57,7 +57,7 @@ def test_no_data_is_said_not_drawn():
 
 
 @given(st.lists(st.one_of(st.none(), st.floats(1e-6, 1e3)), min_size=1, max_size=6), st.booleans())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_bars_are_ordered_by_value_and_unknown_ones_have_no_length(values, log):
     bars = tuple(Bar(name=str(i), value=value, text="t") for i, value in enumerate(values))
     html = charts.bar_chart(BarChart(title="b", x_label="USD", bars=bars, log=log))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from bessemer.store.journal import Segment, orphans
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=st.lists(st.binary().filter(lambda line: b"\n" not in line)), torn=st.binary(max_size=20))
 def test_lines_come_back_in_order_without_a_torn_end(tmp_path: Path, lines: list[bytes], torn: bytes) -> None:
     segment = Segment.create(tmp_path)

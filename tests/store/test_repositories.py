@@ -46,7 +46,7 @@ def test_inferences_are_found_by_route_time_and_episode(database: Database) -> N
         inferences.get(database, "inf-9")
 
 
-@hypothesis_settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     times=st.lists(st.integers(0, 3), min_size=1, max_size=12),
     size=st.integers(1, 5),

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import tensor
 
@@ -37,7 +37,6 @@ def test_unscorable_samples_leave_the_baseline() -> None:
     assert_close(losses.centred(tensor([NAN, NAN])), [0.0, 0.0])
 
 
-@settings(deadline=None)
 @given(st.floats(-10, 10, allow_subnormal=False), st.integers(1, 16))
 def test_equal_rewards_have_exactly_zero_advantage(reward: float, count: int) -> None:
     group = torch.full((count,), reward)
@@ -79,7 +78,6 @@ def test_cispo_caps_the_weight_and_keeps_the_gradient() -> None:
     assert_close(logprob.grad, [-1.0, -5.0])
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(-8, 0), st.floats(0, 1)), min_size=2, max_size=6))
 def test_exact_gradient_is_the_policy_gradient(pairs: list[tuple[float, float]]) -> None:
     """d J / d s_y = p_y (r_y - J)."""
@@ -108,7 +106,6 @@ def test_log_reward_is_cross_entropy_for_one_right_answer_and_does_not_vanish() 
     assert abs(float(logprob.grad[0])) < 1e-6
 
 
-@settings(deadline=None)
 @given(st.floats(-5, 5), st.floats(0.1, 10))
 def test_log_reward_ignores_shift_and_scale_of_rewards(shift: float, scale: float) -> None:
     logprob, reward = tensor([-1.0, -2.0, -0.5]), tensor([0.0, 1.0, 0.25])

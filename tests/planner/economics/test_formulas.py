@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bessemer.core.errors import Infeasible, InvalidRequest
@@ -33,7 +33,6 @@ def test_capital_recovery_factor() -> None:
     assert capital_recovery(np.array([0.10]), np.array([5.0]))[0] == pytest.approx(0.2637974808, rel=1e-9)
 
 
-@settings(deadline=None)
 @given(st.floats(0.001, 0.2), st.integers(1, 120))
 def test_level_payments_repay_what_was_borrowed(rate: float, periods: int) -> None:
     payment = capital_recovery(np.array([rate]), np.array([float(periods)]))[0]
@@ -65,7 +64,6 @@ def test_young_daly() -> None:
     assert young_daly_s(60.0, 1024) == pytest.approx(4627.6, abs=0.5)
 
 
-@settings(deadline=None)
 @given(st.floats(1.0, 60.0), st.integers(8, 2048), st.floats(0.2, 5.0))
 def test_no_interval_keeps_more_than_young_dalys(save: float, count: int, factor: float) -> None:
     """To first order; where failures are rare and restarts take no time."""
@@ -82,7 +80,6 @@ def test_k_of_n() -> None:
     assert availability(1e-2, 100.0) == 0.5
 
 
-@settings(deadline=None)
 @given(st.integers(1, 8), st.integers(0, 4), st.floats(0.05, 0.95))
 def test_k_of_n_equals_counting_all_outcomes(k: int, extra: int, up: float) -> None:
     n = k + extra
@@ -94,7 +91,6 @@ def test_k_of_n_equals_counting_all_outcomes(k: int, extra: int, up: float) -> N
     assert k_of_n(k, n, up) == pytest.approx(total)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 300), st.floats(0.9, 0.99999))
 def test_spares_are_the_fewest_that_reach_the_target(needed: int, up: float) -> None:
     extra = spares(needed, up)

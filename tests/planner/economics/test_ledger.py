@@ -63,7 +63,7 @@ def ledger(need: Need, inputs: Inputs, space: Space, lead: str) -> dict[str, lis
     return books
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     count=st.integers(1, 2000),
     growth=st.floats(0.0, 0.06),
@@ -84,7 +84,7 @@ def test_own_machines_equal_the_ledger(
         assert np.allclose(billed[cause][0], months, rtol=1e-9, atol=1e-3), cause
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     horizon=st.integers(12, 80),
     growth=st.floats(0.0, 0.05),

@@ -67,7 +67,7 @@ needs = st.builds(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(needs)
 def test_cash_adds_up_and_percentiles_are_in_order(need: Need) -> None:
     for side in ownership(need, CATALOG, draws=60):
@@ -82,7 +82,7 @@ def test_cash_adds_up_and_percentiles_are_in_order(need: Need) -> None:
         assert np.all(np.diff(np.array(bands), axis=0) >= 0)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.floats(0.05, 1.0), st.floats(0.05, 1.0))
 def test_more_utilisation_never_raises_the_cost_per_token(first: float, second: float) -> None:
     """Output tokens go with the hours in use."""

@@ -151,7 +151,7 @@ def test_a_quota_and_granularity_are_kept() -> None:
     assert solve_fleet(msgspec.structs.replace(big, quota={"i": 1})).usd_per_year == found.usd_per_year
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.floats(0.2, 5), st.integers(0, 2), st.floats(0.3, 4), st.floats(0.3, 4), st.floats(0, 2), st.integers(1, 24))
 def test_every_solution_carries_the_demand(
     rate: float, spares: int, hourly: float, yearly: float, waiting: float, deadline: int

@@ -89,7 +89,7 @@ def test_operators_that_no_table_has_are_named(performance: Performance) -> None
     assert any("No operator table has matrix products, all-reduce of Llama-3.1-8B" in one for one in blind.warnings)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(concurrency=st.integers(1, 200), more=st.integers(1, 100))
 def test_steady_state_is_ordered(performance: Performance, concurrency: int, more: int) -> None:
     prediction = predict(performance, "Llama-3.1-70B", "h200_sxm", Engine.VLLM, Precision.FP8, tp=4)

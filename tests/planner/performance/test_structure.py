@@ -73,7 +73,7 @@ def test_a_tilt_learns_its_slope() -> None:
     assert steep[1] == plain[1]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(extra=st.floats(0, 10), term=st.integers(0, 1), engine=st.sampled_from(["x", "y", "never"]))
 def test_more_work_never_takes_less_time(fitted: Structure, extra: float, term: int, engine: str) -> None:
     peaks = np.array([[1.0, 1.0], [1.0, 1.0]])

@@ -14,7 +14,7 @@ from bessemer.planner.simulator.native import load
 from bessemer.planner.simulator.outcome import Outcome
 from bessemer.planner.simulator.stepwise import run_stepwise
 
-EXAMPLES = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+EXAMPLES = settings(max_examples=120, suppress_health_check=list(HealthCheck))
 
 
 def assert_equal(jumps: Outcome, steps: Outcome) -> None:

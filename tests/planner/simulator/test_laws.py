@@ -7,7 +7,7 @@ from tests.planner.simulator.workloads import clusters, replica, workloads
 
 from bessemer.planner.simulator import Cluster, Pool, Requests, Router, SimulationResult, simulate
 
-EXAMPLES = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+EXAMPLES = settings(max_examples=80, suppress_health_check=list(HealthCheck))
 
 
 def servers(count: int, token_s: float) -> Pool:
