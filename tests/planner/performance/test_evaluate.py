@@ -5,7 +5,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from tests.planner.performance.test_measured import HEADER
 
+from bessemer.core.errors import ConfigError
 from bessemer.planner.catalog import Catalog
 from bessemer.planner.performance import evaluate
 from bessemer.planner.performance.calibrate import Problem
@@ -28,10 +30,11 @@ def test_the_shipped_calibration_fits_what_it_was_fitted_to(measured: Path, cata
     assert msgspec.json.decode(msgspec.json.encode(found))["file"] == "sample.csv"
 
 
-def test_a_file_without_aggregated_rows_is_refused(measured: Path, catalog: Catalog, tmp_path: Path) -> None:
+@pytest.mark.parametrize("row", ["", "b,x,vllm,1,acme/Nobody-9B,h100_sxm,fp8,agg,8,8,1,1,1,1,1,,,,,,1,1\n"])
+def test_a_file_without_aggregated_rows_is_refused(catalog: Catalog, tmp_path: Path, row: str) -> None:
     empty = tmp_path / "empty.csv"
-    empty.write_text(measured.read_text().splitlines()[0] + "\n")
-    with pytest.raises(ValueError, match="no aggregated row"):
+    empty.write_text(HEADER + row)
+    with pytest.raises(ConfigError, match="no aggregated row"):
         evaluate(empty, catalog.accelerators)
 
 

@@ -56,10 +56,21 @@ def test_rows_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     assert "decode workers" in bad[1].reason
 
 
-def test_a_file_of_another_format_is_refused(tmp_path: Path) -> None:
+def test_half_a_row_is_named(tmp_path: Path) -> None:
+    rows, bad = read_measured(write(tmp_path, "d,x,vllm,1,openai/gpt-oss-120b,h100_sxm,fp8,agg,8,8,1,1,1,1,1"))
+    assert (rows, [b.id for b in bad]) == ((), ["d"])
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"id,latency\n1,2\n", "columns missing: silicon_data_source, backend"),
+     (HEADER.replace("tp_size,", "", 1).encode(), "columns missing: tp_size"), (b"\xff\xfe\x00", "Cannot read"),
+     (HEADER.encode() + b"0" * 200_000, "Cannot read")],
+)  # fmt: skip
+def test_a_file_of_another_format_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "other.csv"
-    path.write_text("id,latency\n1,2\n")
-    with pytest.raises(ConfigError, match="columns missing: backend"):
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=reason):
         read_measured(path)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from bessemer.core.errors import ConfigError
 from bessemer.planner.performance.calibrate import Problem, held_out, predict, problems
 from bessemer.planner.performance.calibration import Calibration, load_calibration
 from bessemer.planner.performance.measured import BadRow, Row, read_measured
@@ -149,6 +150,10 @@ def _read(
 ) -> tuple[tuple[Row, ...], tuple[Row, ...], tuple[BadRow, ...]]:
     rows, unreadable = read_measured(path)
     good, bad = screen(rows, accelerators)
+    if not any(row.mode == "agg" for row in good):
+        first = next(iter(unreadable + bad), None)
+        why = "" if first is None else f" (the first, {first.id!r}: {first.reason})"
+        raise ConfigError(f"{path}: no aggregated row to evaluate{why}; give a file with one.", param="file")
     return rows, good, unreadable + bad
 
 
@@ -198,8 +203,6 @@ def _evaluation(
     whole: Score | None,
     beside: Score | None,
 ) -> Evaluation:
-    if not rows:
-        raise ValueError(f"{path}: no aggregated row to evaluate")
     total = _score(rows, guess)
     notes = calibration.notes
     known = set(zip(notes.points.ttft_ms, notes.points.tpot_ms, strict=True))

@@ -16,7 +16,12 @@ from bessemer.core.errors import ConfigError, Infeasible
 from bessemer.planner.models import model_shape
 from bessemer.planner.types import Deployment, Engine, Precision
 
-_COLUMNS = ("id", "backend", "model_path", "system", "mode", "isl", "osl", "silicon_ttft_ms", "silicon_tpot_ms")
+_SIZES = ("tp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size")
+_COLUMNS = (
+    *("id", "silicon_data_source", "backend", "backend_version", "model_path", "system", "precision", "mode"),
+    *("isl", "osl", "batch_size", *_SIZES, "decode_batch_size", *(f"decode_{size}" for size in _SIZES)),
+    *("silicon_ttft_ms", "silicon_tpot_ms"),
+)
 _DUMP = re.compile(r"^(source_file=20\d\d-\d\d-\d\d\.csv|db-dump)")
 _CONCURRENCY = re.compile(r"silicon_concurrency=(\d+)")
 _DATE = re.compile(r"measured=(\d{4}-\d{2}-\d{2})")
@@ -61,19 +66,25 @@ class BadRow(msgspec.Struct, frozen=True):
 
 
 def read_measured(path: Path) -> tuple[tuple[Row, ...], tuple[BadRow, ...]]:
-    """Read a file of measurements; rows that cannot be read are returned with the reason, never dropped silently."""
+    """Read a file of measurements; rows that cannot be read are returned with the reason, never dropped silently.
+
+    Raises ConfigError for a file that cannot be read, or of another format.
+    """
     rows: list[Row] = []
     bad: list[BadRow] = []
-    with path.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        missing = [c for c in _COLUMNS if c not in (reader.fieldnames or ())]
-        if missing:
-            raise ConfigError(f"{path}: columns missing: {', '.join(missing)}. Give a file in the measured format.")
-        for raw in reader:
-            try:
-                rows.append(_row(raw))
-            except (ValueError, Infeasible) as error:
-                bad.append(BadRow(raw["id"], f"unreadable: {error}"))
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream)
+            missing = [c for c in _COLUMNS if c not in (reader.fieldnames or ())]
+            if missing:
+                raise ConfigError(f"{path}: columns missing: {', '.join(missing)}. Give a file in the measured format.")
+            for raw in reader:
+                try:
+                    rows.append(_row(raw))
+                except (ValueError, TypeError, OverflowError, Infeasible) as error:
+                    bad.append(BadRow(raw["id"], f"unreadable: {error}"))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"Cannot read the measurements {str(path)!r}: {error}.", param="file") from None
     return tuple(rows), tuple(bad)
 
 
