@@ -142,10 +142,11 @@ def _bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-    except OSError as error:
+    except (OSError, TypeError) as error:  # TypeError: a name that DNS cannot carry
         listener.close()
+        reason = getattr(error, "strerror", None) or error
         raise ConfigError(
-            f"Cannot listen on {host}:{port}: {error.strerror}. Choose another with --port (0: any free).",
+            f"Cannot listen on {host}:{port}: {reason}. Choose another with --host, or --port (0: any free).",
             param="port",
         ) from None
     listener.set_inheritable(False)
