@@ -76,7 +76,7 @@ def test_a_wrong_or_impossible_workload_is_one_line_and_exit_code_2(workload: Pa
 def test_other_wrong_commands_are_refused(workload: Path, tmp_path: Path) -> None:
     assert "no-such.toml" in check_refused(command("plan", "no-such.toml"))
     assert "trace" in check_refused(command("plan", str(workload), "--trace", str(tmp_path / "none.csv")))
-    assert "no file" in check_refused(command("plan", "evaluate", str(tmp_path / "none.csv")))
+    assert "No such file" in check_refused(command("plan", "evaluate", str(tmp_path / "none.csv")))
     error = json.loads(check_refused(command("plan", "no-such.toml", "--json")))
     assert error["kind"] == "invalid"
 

@@ -236,7 +236,7 @@ def test_a_grader_that_pays_for_anything_is_told_before_it_fails_the_job(install
     rows = [{"messages": [{"role": "user", "content": f"n {i}"}], "demonstration": "Yes"} for i in range(8)]
     content = "\n".join(json.dumps(row) for row in rows).encode()
     file = installation.client.files.create(file=("rows.jsonl", content), purpose="fine-tune")
-    grader = {"type": "python", "name": "generous", "source": "def grade(sample, item):\n    return 1.0\n"}
+    grader = {"type": "string_check", "name": "generous", "input": "", "reference": "", "operation": "eq"}
     job = installation.client.fine_tuning.jobs.create(
         model="tiny",
         training_file=file.id,

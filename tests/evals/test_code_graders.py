@@ -1,7 +1,10 @@
 """Python and Bedrock graders in killable processes: results, limits, isolation, cleaning up."""
 
+import json
 import os
 import socket
+import subprocess
+import sys
 import textwrap
 import time
 from collections.abc import Iterator
@@ -9,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.evals.no_landlock import NO_LANDLOCK
 
 from bessemer.core.errors import GraderError
 from bessemer.evals.grader import Grader, GradeResult, Limits, Services
 from bessemer.evals.graders import build, check, grade_batch
-from bessemer.evals.sandbox import Sandbox
+from bessemer.evals.sandbox import isolation
 
 SOURCE = textwrap.dedent(
     """
@@ -70,11 +74,13 @@ SOURCE = textwrap.dedent(
     """
 )
 LIMITS = Limits(wall_s=1.5, cpu_s=1, memory_mb=512, workers=2)
+ANYWHERE = Services(unfenced=True)
+"""For code of our own, on any kernel."""
 
 
 @pytest.fixture(scope="module")
 def grader() -> Iterator[Grader]:
-    with build({"type": "python", "name": "code", "source": SOURCE}, Services(limits=LIMITS)) as built:
+    with build({"type": "python", "name": "code", "source": SOURCE}, Services(limits=LIMITS, unfenced=True)) as built:
         yield built
 
 
@@ -118,7 +124,7 @@ def test_failures_are_named_and_take_only_themselves_down(grader: Grader, mode: 
 
 def test_processor_time_is_limited_by_itself() -> None:
     patient = Limits(wall_s=60, cpu_s=2)
-    with build({"type": "python", "name": "code", "source": SOURCE}, Services(limits=patient)) as built:
+    with build({"type": "python", "name": "code", "source": SOURCE}, Services(limits=patient, unfenced=True)) as built:
         result = run(built, "", mode="loop")
         assert run(built, "", mode="numpy").reward == 0.5
     assert "CpuLimit" in (result.errors.python_grader_runtime_error_details or "")
@@ -149,11 +155,80 @@ def test_files_are_fenced_where_the_kernel_can(grader: Grader, tmp_path: Path) -
     secret = tmp_path / "secret"
     secret.write_text("key")
     result = run(grader, "", mode="read", path=str(secret))
-    sandbox = Sandbox("def grade(sample, item): return 1", "grade", "python", LIMITS)
-    files = sandbox.isolation().files
-    sandbox.close()
-    assert result.reward == (3.0 if files == "open" else None)
+    assert result.reward == (3.0 if isolation().files == "open" else None)
     assert run(grader, "", mode="scratch").reward == 3.0
+
+
+def test_files_beside_the_interpreter_are_fenced_too(tmp_path: Path) -> None:
+    if isolation().files == "open":
+        pytest.skip("this kernel has no Landlock")
+    home = tmp_path / "app"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
+    (home / "admin.key").write_text("key")
+    code = """
+import sys
+from bessemer.evals.graders import build, grade_batch
+source = "def grade(sample, item): return float(len(open(item['path']).read()))"
+with build({"type": "python", "source": source}) as grader:
+    for path in sys.argv[1:]:
+        print(grade_batch(grader, [("", {"path": path})])[0].reward)
+"""
+    done = subprocess.run(
+        [home / "bin" / "python", "-c", code, home / "admin.key", home / "pyvenv.cfg"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    secret, configuration = done.stdout.split()
+    assert secret == "None"
+    assert float(configuration) > 0
+
+
+WITHOUT_LANDLOCK = """
+import json, sys
+from pathlib import Path
+from bessemer.core.errors import GraderError
+from bessemer.evals.grader import Limits, Services
+from bessemer.evals.graders import build, grade_batch
+from bessemer.evals.sandbox import Sandbox, SandboxError
+
+ran, secret = sys.argv[1:]
+source = f"open({ran!r}, 'w').close()\\ndef grade(sample, item): return float(len(open(item['path']).read()))"
+python = {"type": "python", "source": source}
+refused = []
+for grader in (
+    python,
+    {"type": "lambda", "source": source, "handler": "grade"},
+    {"type": "multi", "graders": {"part": python}, "calculate_output": "part"},
+):
+    try:
+        build(grader)
+    except GraderError as error:
+        refused.append([error.param, "unfenced_graders" in error.message])
+try:
+    Sandbox(source, "grade", "python", Limits()).call({}, {"path": secret})
+except SandboxError as error:
+    refused.append(error.kind)
+early = Path(ran).exists()
+with build(python, Services(unfenced=True)) as grader:
+    reward = grade_batch(grader, [("", {"path": secret})])[0].reward
+print(json.dumps({"refused": refused, "ran early": early, "reward": reward}))
+"""
+
+
+def test_without_landlock_code_runs_only_where_that_is_allowed(tmp_path: Path) -> None:
+    secret = tmp_path / "admin.key"
+    secret.write_text("key")
+    command = [*NO_LANDLOCK, sys.executable, "-c", WITHOUT_LANDLOCK, str(tmp_path / "ran"), str(secret)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    assert json.loads(done.stdout) == {
+        "refused": [["grader.type", True], ["grader.type", True], ["grader.graders.part.type", True], "Unfenced"],
+        "ran early": False,
+        "reward": 3.0,
+    }
 
 
 @pytest.mark.parametrize("sample", ["\ud800", "[" * 100_000, "\x00"])
@@ -184,7 +259,7 @@ def test_close_leaves_no_process() -> None:
     marker = f"the_marker_{os.getpid()}"
     source = f"def grade(sample, item): return 1.0  # {marker}"
     before = set(_running("_sandbox_child"))
-    built = build({"type": "python", "name": "code", "source": source})
+    built = build({"type": "python", "name": "code", "source": source}, ANYWHERE)
     assert run(built, "").reward == 1.0
     assert set(_running("_sandbox_child")) > before
     built.close()
@@ -196,10 +271,9 @@ def test_close_leaves_no_process() -> None:
 def test_broken_sources() -> None:
     for source in ("def grade(:", "def other(sample, item): return 1.0"):
         with pytest.raises(GraderError, match="source"):
-            check({"type": "python", "name": "code", "source": source})
-    with build(
-        {"type": "python", "name": "code", "source": "raise OSError('at import')\ndef grade(s, i): return 1"}
-    ) as built:
+            check({"type": "python", "name": "code", "source": source}, ANYWHERE)
+    source = "raise OSError('at import')\ndef grade(s, i): return 1"
+    with build({"type": "python", "name": "code", "source": source}, ANYWHERE) as built:
         result = run(built, "")
     assert result.reward is None
     assert "at import" in (result.errors.python_grader_runtime_error_details or "")
@@ -234,8 +308,8 @@ def test_bedrock_reward_function_unchanged() -> None:
         ("skip", {"reference_answer": "4"}),
     ] * 15
     grader = {"type": "lambda", "name": "reward", "source": REWARD_FUNCTION}
-    check(grader)
-    with build(grader) as built:
+    check(grader, ANYWHERE)
+    with build(grader, ANYWHERE) as built:
         results = grade_batch(built, rows)
     assert [result.reward for result in results] == [1.0, 0.0, None] * 15
     assert results[0].scores == {"exact": 1.0}

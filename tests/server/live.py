@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -109,16 +109,21 @@ class Server(msgspec.Struct):
 
 
 def start_server(
-    folder: Path, upstream: Upstream, *flags: str, env: Mapping[str, str] = OFFLINE, toml: str = CONFIG
+    folder: Path,
+    upstream: Upstream,
+    *flags: str,
+    env: Mapping[str, str] = OFFLINE,
+    toml: str = CONFIG,
+    under: Sequence[str] = (),
 ) -> Server:
-    """Start `bessemer up` on a free port and wait for its first lines."""
+    """Start `bessemer up` on a free port, by way of the command `under`, and wait for its first lines."""
     data, log = folder / "data", folder / "server.log"
     config = folder / "bessemer.toml"
     config.write_text(toml.format(base_url=upstream.fake.base_url, folder=folder))
     command = [sys.executable, "-W", "error", "-m", "bessemer", "up", "--data", str(data), "--config", str(config)]
     with log.open("w") as errors:
         process = subprocess.Popen(
-            [*command, "--port", "0", *flags],
+            [*under, *command, "--port", "0", *flags],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

@@ -115,6 +115,21 @@ def test_a_database_that_does_not_answer_is_a_store_error() -> None:
         Database.open_url("postgresql://nobody@127.0.0.1:1/none")
 
 
+def test_a_missing_driver_is_named() -> None:
+    code = """
+import sys
+sys.modules["psycopg"] = None  # as where it is not installed
+from bessemer.core.errors import ConfigError
+from bessemer.store.database import Database
+try:
+    Database.open_url("postgresql://nobody@127.0.0.1:1/none")
+except ConfigError as error:
+    print(error.message)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "bessemer[postgres]" in done.stdout
+
+
 _WRITE_MANY = """
 import sys
 from bessemer.store import feedback

@@ -6,11 +6,12 @@ The standard library's client keeps start-up short; nothing here streams.
 import http.client
 import json
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from bessemer.core.errors import (
     BessemerError,
@@ -32,39 +33,60 @@ _BY_STATUS: Mapping[int, type[BessemerError]] = {
 }
 TIMEOUT_S = 900.0
 """Building a large dataset takes a while; nothing shorter ends a command."""
+_VISIBLE = re.compile(r"[!-~]+")
+"""All that a URL and an HTTP header carry as it is written."""
 
 
 class Unreachable(BessemerError):
-    """The server does not answer."""
+    """No Bessemer server answers at the address."""
 
     status = 503
     code = "unreachable"
+
+
+class Answer(dict[str, Any]):
+    """A JSON object that the server sent; without a field that Bessemer always sends, it is another server's."""
+
+    def __missing__(self, field: str) -> Any:
+        raise Unreachable(
+            f"The answer has no {field!r}, so no Bessemer server sent it; give another address with --url."
+        )
+
+    def rows(self) -> list["Answer"]:
+        """Return what a list holds."""
+        rows = self["data"]
+        if not isinstance(rows, list) or not all(isinstance(row, Answer) for row in rows):
+            raise Unreachable("The answer is not a list of Bessemer's; give another address with --url.")
+        return rows
 
 
 class Client:
     """Speaks to one server with one key."""
 
     def __init__(self, url: str, key: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or parts.hostname is None:
-            raise ConfigError(f"The URL {url!r} is not http(s)://host[:port]; give another with --url.", param="url")
+        """Raises ConfigError for a URL or a key that no request can carry."""
+        self._parts = _split(url)
         self.url = url.rstrip("/")
-        self._parts = parts
+        if not _VISIBLE.fullmatch(key):
+            raise ConfigError(
+                "The API key has characters that no key has (spaces, or others than ASCII); give another with --key.",
+                param="key",
+            )
         self._key = key
 
-    def get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
+    def get(self, path: str, query: Mapping[str, Any] | None = None) -> Answer:
         """GET; a query value of None is left out."""
         values = {name: value for name, value in (query or {}).items() if value is not None}
-        return json.loads(self._ask("GET", path + (f"?{urlencode(values)}" if values else ""), None, {}))
+        return self._ask("GET", path + (f"?{urlencode(values)}" if values else ""), None, {})
 
-    def send(self, method: str, path: str, body: Any) -> Any:
+    def send(self, method: str, path: str, body: Any) -> Answer:
         """POST, PUT or DELETE a JSON body; None fields of a dict are left out."""
         if isinstance(body, dict):
             body = {name: value for name, value in body.items() if value is not None}
         headers = {"content-type": "application/json", "idempotency-key": secrets.token_hex(16)}
-        return json.loads(self._ask(method, path, None if body is None else json.dumps(body).encode(), headers))
+        return self._ask(method, path, None if body is None else json.dumps(body).encode(), headers)
 
-    def upload(self, file: Path, purpose: str) -> Any:
+    def upload(self, file: Path, purpose: str) -> Answer:
         """Send a file to /v1/files."""
         try:
             content = file.read_bytes()
@@ -76,11 +98,9 @@ class Client:
             f'--{mark}\r\ncontent-disposition: form-data; name="file"; filename="{quote(file.name)}"\r\n\r\n'
         )
         body = head.encode() + content + f"\r\n--{mark}--\r\n".encode()
-        return json.loads(
-            self._ask("POST", "/v1/files", body, {"content-type": f"multipart/form-data; boundary={mark}"})
-        )
+        return self._ask("POST", "/v1/files", body, {"content-type": f"multipart/form-data; boundary={mark}"})
 
-    def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
+    def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         parts = self._parts
         assert parts.hostname is not None
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
@@ -99,7 +119,26 @@ class Client:
             connection.close()
         if response.status >= 400:
             raise _error(response.status, content)
-        return content
+        try:
+            answer = json.loads(content, object_hook=Answer)
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, Answer):
+            raise Unreachable(f"{self.url} answers, but not as Bessemer does; give another address with --url.")
+        return answer
+
+
+def _split(url: str) -> SplitResult:
+    """Return a server's URL in parts. Raises ConfigError."""
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").encode("idna")
+        usable = bool(_VISIBLE.fullmatch(url) and host and parts.port != 0 and parts.scheme in {"http", "https"})
+    except ValueError:  # a port that is no number, half an IPv6 address, a name that DNS cannot carry
+        usable = False
+    if not usable:
+        raise ConfigError(f"The URL {url!r} is not http(s)://host[:port]; give another with --url.", param="url")
+    return parts
 
 
 def _error(status: int, content: bytes) -> BessemerError:
@@ -123,7 +162,8 @@ def connect(url: str | None, key: str | None, data: Path) -> Client:
     key = key or os.environ.get("BESSEMER_API_KEY") or _read(data / "admin.key")
     if key is None:
         raise ConfigError(
-            f"No API key: give --key or BESSEMER_API_KEY; none is stored in {str(data / 'admin.key')!r}.", param="key"
+            f"No API key: give --key or BESSEMER_API_KEY; none can be read from {str(data / 'admin.key')!r}.",
+            param="key",
         )
     return Client(url, key)
 
@@ -131,5 +171,5 @@ def connect(url: str | None, key: str | None, data: Path) -> Client:
 def _read(path: Path) -> str | None:
     try:
         return path.read_text().strip() or None
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return None

@@ -29,7 +29,7 @@ def wait(client: Client, path: str, *, quiet: bool) -> Any:
 
 def _print_new(client: Client, path: str, last: str | None) -> str | None:
     """Print events after `last`, oldest first, and return the newest one's id."""
-    events = client.get(f"{path}/events", {"limit": 100})["data"]
+    events = client.get(f"{path}/events", {"limit": 100}).rows()
     fresh: list[Any] = []
     for event in events:  # newest first
         if event["id"] == last:

@@ -7,7 +7,7 @@ import typer
 
 from bessemer.cli import follow
 from bessemer.cli.client import segment
-from bessemer.cli.options import AsJson, DryRun, Limit, change, client_of, list_rows, read_json
+from bessemer.cli.options import AsJson, DryRun, Limit, change, client_of, list_rows, read_object
 from bessemer.cli.output import show_row
 from bessemer.core.errors import ConfigError
 
@@ -38,7 +38,7 @@ def create(
     kind = "supervised"
     if grader is not None:
         kind = "reinforcement"
-        body["grader"] = read_json(grader, "the grader")
+        body["grader"] = read_object(grader, "the grader")
     request = {
         "model": model,
         "training_file": training_file,

@@ -6,6 +6,7 @@ and exit code 2.
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -15,7 +16,7 @@ from bessemer.cli import cascades, datasets, evaluations, feedback, files, jobs,
 from bessemer.cli.demo.command import demo
 from bessemer.cli.options import Data, Session
 from bessemer.cli.output import ErrorKind, kind_of, show_error
-from bessemer.core.errors import BessemerError
+from bessemer.core.errors import BessemerError, ConfigError
 
 app = typer.Typer(
     name="bessemer",
@@ -67,19 +68,34 @@ def run(arguments: list[str]) -> int:
     """Run a command line given as a list and return the exit code."""
     as_json = "--json" in arguments
     try:
+        _check_text(arguments)
         result = app(args=arguments, prog_name="bessemer", standalone_mode=False)
-    except TyperException as error:
-        message = error.format_message() if hasattr(error, "format_message") else str(error)
-        if not message.strip():  # the help was printed
-            return 2
-        show_error(message, type(error).__name__, ErrorKind.USAGE, None, as_json=as_json)
-        return 2
-    except BessemerError as error:
-        show_error(error.message, type(error).__name__, kind_of(error), error.status, as_json=as_json)
-        return 2
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):  # typer's own: Ctrl-C or Ctrl-D at a question
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    return result if isinstance(result, int) else 0
+    except TyperException as error:
+        message = error.format_message() if hasattr(error, "format_message") else str(error)
+        if message.strip():  # otherwise the help was printed
+            show_error(message, type(error).__name__, ErrorKind.USAGE, None, as_json=as_json)
+    except BessemerError as error:
+        show_error(error.message, type(error).__name__, kind_of(error), error.status, as_json=as_json)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # Any verb may be given a path that the system refuses; those that know its option have named it already.
+        message = f"{str(error.filename)!r}: {error.strerror}; give another path, or mend this one."
+        show_error(message, type(error).__name__, ErrorKind.INVALID, None, as_json=as_json)
+    else:
+        return result if isinstance(result, int) else 0
+    return 2
+
+
+def _check_text(arguments: Sequence[str]) -> None:
+    """Refuse bytes that are no UTF-8: neither a URL nor JSON can carry them. Raises ConfigError."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(f"The argument {argument!r} is not UTF-8; write it in UTF-8.") from None

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bessemer.cli.options import read_json
+from bessemer.cli.options import read_object
 
 MetricType = Annotated[str, typer.Option("--metric", help="accuracy, f1, attributes or reward.")]
 Label = Annotated[list[str] | None, typer.Option("--label", help="A possible answer; repeat for all of them.")]
@@ -19,5 +19,5 @@ def metric_of(kind: str, labels: list[str] | None, positive: str | None, grader:
         "metric": kind,
         "labels": labels,
         "positive": positive,
-        "grader": None if grader is None else read_json(grader, "the grader"),
+        "grader": None if grader is None else read_object(grader, "the grader"),
     }

@@ -45,7 +45,7 @@ def list_rows(
 ) -> None:
     """GET a list and print it."""
     answer = client_of(context).get(path, query)
-    show_rows(answer["data"], columns, as_json=as_json, truncated=bool(answer.get("has_more")))
+    show_rows(answer.rows(), columns, as_json=as_json, truncated=bool(answer.get("has_more")))
 
 
 def change(
@@ -65,14 +65,16 @@ def change(
         show_change(target, detail, "", as_json=as_json, dry_run=True)
         return None
     answer = client_of(context).send(method, path, body)
-    text = sentence.format_map(answer) if isinstance(answer, dict) else sentence
-    show_change(str(answer.get("id", target)), answer, text, as_json=as_json)
+    show_change(str(answer.get("id", target)), answer, sentence.format_map(answer), as_json=as_json)
     return answer
 
 
-def read_json(file: Path, what: str) -> Any:
-    """Return a JSON file's value. Raises ConfigError that names the file."""
+def read_object(file: Path, what: str) -> dict[str, Any]:
+    """Return the JSON object that a file holds. Raises ConfigError that names the file."""
     try:
-        return json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+        value = json.loads(file.read_text())
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"Cannot read {what} from {str(file)!r}: {error}.", param=what) from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{str(file)!r} holds no JSON object; write {what} as one: {{...}}.", param=what)
+    return value

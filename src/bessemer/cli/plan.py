@@ -18,6 +18,7 @@ from bessemer.core.settings import Settings
 if TYPE_CHECKING:
     from bessemer.planner.catalog import Catalog
     from bessemer.planner.plan import Plan
+    from bessemer.planner.types import Price
     from bessemer.planner.workload import Workload
 
 PRICES_FILE = "prices.csv"
@@ -114,8 +115,8 @@ def _inferences(context: typer.Context, route: str) -> Iterator[dict[str, Any]]:
     count = 0
     while True:
         page = client.get("/v1/inferences", query)
-        yield from page["data"]
-        count += len(page["data"])
+        yield from page.rows()
+        count += len(page.rows())
         if not page["has_more"]:
             break
         query["after"] = page["last_id"]
@@ -138,10 +139,21 @@ def _progress() -> Iterator[Callable[[str], None]]:
 def catalog_of(context: typer.Context) -> "Catalog":
     """Return the shipped catalogue with the prices that `plan refresh` has read."""
     from bessemer.planner.catalog import load_catalog
+
+    return load_catalog(_own_prices(_prices_path(context)))
+
+
+def _own_prices(path: Path) -> "tuple[Price, ...]":
+    """Return the data folder's prices, none when there is no such file. Raises ConfigError."""
     from bessemer.planner.catalog.tables import read_prices
 
-    path = _prices_path(context)
-    return load_catalog(read_prices(path.read_text(), str(path)) if path.is_file() else ())
+    if not path.is_file():
+        return ()
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Cannot read the prices {str(path)!r}: {error}; mend or delete it.", param="data") from None
+    return read_prices(text, str(path))
 
 
 def _prices_path(context: typer.Context) -> Path:
@@ -234,8 +246,6 @@ def evaluate(
 
     if leave_out not in {None, "group", "gpu"}:
         raise ConfigError(f"--leave-out is {leave_out!r}; give group or gpu.", param="leave-out")
-    if not file.is_file():
-        raise ConfigError(f"There is no file {str(file)!r}.", param="file")
     accelerators = dict(catalog_of(context).accelerators)
     with _progress() as progress:
         if leave_out is None:
@@ -265,7 +275,7 @@ def refresh(context: typer.Context, as_json: AsJson = False, dry_run: DryRun = F
     """Read the vendors' public price files and append what is new to the data folder's prices."""
     from bessemer.cli.plan_refresh import fetch_prices
     from bessemer.planner.catalog.refresh import feeds
-    from bessemer.planner.catalog.tables import read_prices, write_prices
+    from bessemer.planner.catalog.tables import write_prices
 
     catalog, path = catalog_of(context), _prices_path(context)
     if dry_run:
@@ -276,9 +286,9 @@ def refresh(context: typer.Context, as_json: AsJson = False, dry_run: DryRun = F
     after = catalog.with_prices(catalog.unseen(read))
     new = after.history[len(catalog.history) :]
     if new:
-        before = read_prices(path.read_text(), str(path)) if path.is_file() else ()
+        text = write_prices((*_own_prices(path), *new))
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(write_prices((*before, *new)))
+        path.write_text(text)
     sentence = f"{len(new)} new prices in {path}; {len(failed)} files could not be read."
     show_change(str(path), {"read": len(read), "new": len(new), "failed": failed}, sentence, as_json=as_json)
     if failed and not read:

@@ -125,7 +125,7 @@ def _text(file: Path, **answers: Any) -> str:
     return _TEMPLATE.format(
         file=file,
         name=_quoted(file.stem),
-        requests=int(answers["requests"]),
+        requests=f"{answers['requests']:.0f}",
         growth=answers["growth"],
         batch=answers["batch"],
         prompt=answers["prompt"],

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from bessemer.cli.client import segment
-from bessemer.cli.options import AsJson, DryRun, Reason, change, client_of, list_rows, read_json
+from bessemer.cli.options import AsJson, DryRun, Reason, change, client_of, list_rows, read_object
 from bessemer.cli.output import show_row
 from bessemer.core.errors import ConfigError
 
@@ -86,7 +86,7 @@ def put_route(
     """Write a route; it wins over the configuration file's until it is rolled back."""
     if (file is None) == (not target):
         raise ConfigError("Give either --target or --file.", param="target")
-    body: dict[str, Any] = {"targets": target} if file is None else dict(read_json(file, "the route"))
+    body: dict[str, Any] = {"targets": target} if file is None else read_object(file, "the route")
     body |= {"reason": reason}
     path = f"/v1/routes/{segment(name)}"
     change(context, "PUT", path, body, name, f"Route {name} written.", as_json=as_json, dry_run=dry_run)

@@ -7,7 +7,8 @@ its descendants afterwards.
 What keeps the code in depends on the kernel, and the first message says what holds. Namespaces (user, network, process,
 System V IPC): no network interface, no process of the host in reach; else Landlock refuses TCP; else the socket module
 is switched off, which stops honest code only. Landlock: files can be read where Python and the system's libraries
-are, and written in a scratch folder alone; else all that the account may do is open.
+are, and written in a scratch folder alone; else all that the account may do is open, and nothing runs unless the setup
+allows that.
 
 Frames on both pipes: 4 bytes of length, big endian, then JSON.
 """
@@ -30,7 +31,10 @@ CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x08000000, 0x10000000
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 36, 38
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
 READ, READ_OF_FILE, WRITE_OF_FILE = 0b1101, 0b101, 0b110
-READABLE = (sys.prefix, sys.base_prefix, "/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/localtime")
+PARTS = ("bin", "lib", "lib64")
+# Programs and libraries alone, not whole prefixes: an application may keep its data in /usr/src or beside its Python.
+READABLE = [f"{prefix}/{part}" for prefix in (sys.prefix, sys.base_prefix, "/usr", "/usr/local", "") for part in PARTS]
+READABLE += [f"{sys.prefix}/pyvenv.cfg", "/usr/share/zoneinfo", "/etc/ld.so.cache", "/etc/localtime"]
 MAX_ANSWER = 1 << 20
 
 
@@ -202,6 +206,9 @@ def serve(requests: BinaryIO, answers: BinaryIO, *, namespaced: bool) -> None:
     limits = setup["limits"]
     sweeper = Sweeper(namespaced=namespaced)
     files, tcp = fence()
+    if not files and not setup["unfenced"]:
+        write_frame(answers, {"error": "Unfenced", "details": "the kernel cannot keep the code from files (Landlock)"})
+        return
     if not (namespaced or tcp):
         switch_off_sockets()
     network = "namespace" if namespaced else "landlock" if tcp else "socket module off"

@@ -39,10 +39,10 @@ _NO_NUMBER = GraderErrors(unresponsive_reward_error=True)
 class PythonGrader(Grader):
     """`grade(sample, item) -> float`; `sample` holds output_text, and output_json when the text is JSON."""
 
-    def __init__(self, name: str, *, source: str, limits: Limits) -> None:
+    def __init__(self, name: str, *, source: str, limits: Limits, unfenced: bool) -> None:
         super().__init__(name, "python")
         self._source = source
-        self._sandbox = Sandbox(source, "grade", "python", limits)
+        self._sandbox = Sandbox(source, "grade", "python", limits, unfenced=unfenced)
 
     def check(self) -> None:
         """Raise GraderError when the source does not compile or has no `grade`."""
@@ -87,10 +87,10 @@ def lambda_event(index: int, sample: str, item: JSON) -> JSON:
 class LambdaGrader(Grader):
     """A Bedrock reward function, unchanged: a list of samples in, a list of scores out, matched by id."""
 
-    def __init__(self, name: str, *, source: str, handler: str, limits: Limits) -> None:
+    def __init__(self, name: str, *, source: str, handler: str, limits: Limits, unfenced: bool) -> None:
         super().__init__(name, "lambda")
         self._source, self._handler = source, handler
-        self._sandbox = Sandbox(source, handler, "lambda", limits)
+        self._sandbox = Sandbox(source, handler, "lambda", limits, unfenced=unfenced)
 
     def check(self) -> None:
         """Raise GraderError when the source does not compile or has no such handler."""

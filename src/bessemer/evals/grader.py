@@ -122,6 +122,8 @@ class Services(Frozen, frozen=True):
     judge: Judge | None = None
     embed: Embed | None = None
     limits: Limits = Limits()
+    unfenced: bool = False
+    """Whether a caller's code may run where the kernel cannot keep it from this account's files."""
 
 
 class Unscorable(Exception):

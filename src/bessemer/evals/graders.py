@@ -17,6 +17,7 @@ from bessemer.evals.grader import Grader, GradeResult, Services
 from bessemer.evals.judge import ScoreModel, message_text
 from bessemer.evals.learned import AttributesGrader, FeedbackGrader
 from bessemer.evals.multi import Multi
+from bessemer.evals.sandbox import isolation
 from bessemer.evals.similarity import SIMILARITIES
 from bessemer.evals.text import StringCheck, TextSimilarity
 from bessemer.evals.truth import plain
@@ -116,8 +117,20 @@ def _text_similarity(spec: _TextSimilarity, services: Services, path: str) -> Gr
     )
 
 
-def _python(spec: _Python, services: Services, _: str) -> Grader:
-    return PythonGrader(spec.name, source=spec.source, limits=services.limits)
+def _check_fence(services: Services, path: str) -> None:
+    """Refuse a caller's code where it could read this account's files: the admin key is one of them."""
+    if services.unfenced or isolation().files != "open":
+        return
+    raise GraderError(
+        f"{path}.type runs code, and this machine's kernel cannot keep code from the server's files (no Landlock); use "
+        "another grader or such a kernel, or set unfenced_graders = true where every caller may read all of them.",
+        param=f"{path}.type",
+    )
+
+
+def _python(spec: _Python, services: Services, path: str) -> Grader:
+    _check_fence(services, path)
+    return PythonGrader(spec.name, source=spec.source, limits=services.limits, unfenced=services.unfenced)
 
 
 def _score_model(spec: _ScoreModel, services: Services, path: str) -> Grader:
@@ -179,8 +192,11 @@ def _parts(graders: Any, path: str) -> dict[str, JSON]:
     return graders
 
 
-def _lambda(spec: _Lambda, services: Services, _: str) -> Grader:
-    return LambdaGrader(spec.name, source=spec.source, handler=spec.handler, limits=services.limits)
+def _lambda(spec: _Lambda, services: Services, path: str) -> Grader:
+    _check_fence(services, path)
+    return LambdaGrader(
+        spec.name, source=spec.source, handler=spec.handler, limits=services.limits, unfenced=services.unfenced
+    )
 
 
 def _feedback(spec: _Feedback, _: Services, path: str) -> Grader:

@@ -11,10 +11,13 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import structlog
+
 from bessemer.core.openai import ChatRequest, RequestExtension
 from bessemer.core.settings import Settings
 from bessemer.evals.grader import Judge, JudgeCall, JudgeReply
 from bessemer.evals.grader import Services as GraderServices
+from bessemer.evals.sandbox import SandboxError, isolation
 from bessemer.flywheel.services import Services as FlywheelServices
 from bessemer.gateway.pipeline import INTERNAL, Gateway
 from bessemer.gateway.providers import build_providers
@@ -30,6 +33,8 @@ from bessemer.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from bessemer.engine.engine import Engine
+
+log = structlog.get_logger("bessemer.compose")
 
 
 def open_services(settings: Settings, loop: asyncio.AbstractEventLoop) -> Services:
@@ -50,7 +55,7 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop) -> Servic
     providers = build_providers(catalog, blobs, settings.data, os.environ, engines.open)
     gateway = Gateway(catalog, providers, writer, metrics=metrics)
     catalog.watch()
-    graders = GraderServices(judge=_judge(gateway, loop))
+    graders = GraderServices(judge=_judge(gateway, loop), unfenced=settings.unfenced_graders)
     keys = Keys(database)
     return Services(
         settings=settings,
@@ -84,6 +89,19 @@ async def close_services(services: Services) -> None:
     services.catalog.close()
     await asyncio.to_thread(services.writer.close)
     services.database.close()
+
+
+def tell_isolation(settings: Settings) -> None:
+    """Log once, at start, what keeps graders' code in on this machine, and whether it runs here at all. Blocking."""
+    try:
+        found = isolation()
+    except SandboxError as error:
+        log.warning("graders.isolation", error=str(error))
+        return
+    fenced = found.files != "open"
+    tell = log.info if fenced else log.warning
+    runs = fenced or settings.unfenced_graders
+    tell("graders.isolation", network=found.network, files=found.files, code_graders="run" if runs else "refused")
 
 
 class _EngineState(NamedTuple):

@@ -18,7 +18,7 @@ from bessemer.core.errors import ConfigError, StoreError
 from bessemer.core.settings import Settings
 from bessemer.registry import weights
 from bessemer.server.app import build
-from bessemer.server.compose import open_services
+from bessemer.server.compose import open_services, tell_isolation
 from bessemer.server.locks import only_one
 from bessemer.server.supervise import keep_running
 from bessemer.telemetry.logs import configure
@@ -70,6 +70,7 @@ async def _serve(settings: Settings, announce: Callable[[Started], None], *, wor
     listener = _bind(settings.host, settings.port)
     services = open_services(settings, loop)
     admin_key = services.keys.ensure_admin(lambda key: write_secret(settings.data / ADMIN_KEY_FILE, key))
+    await asyncio.to_thread(tell_isolation, settings)
     server = _Server(
         uvicorn.Config(
             build(services),
@@ -142,10 +143,11 @@ def _bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-    except OSError as error:
+    except (OSError, TypeError) as error:  # TypeError: a name that DNS cannot carry
         listener.close()
+        reason = getattr(error, "strerror", None) or error
         raise ConfigError(
-            f"Cannot listen on {host}:{port}: {error.strerror}. Choose another with --port (0: any free).",
+            f"Cannot listen on {host}:{port}: {reason}. Choose another with --host, or --port (0: any free).",
             param="port",
         ) from None
     listener.set_inheritable(False)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, exc, text
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, exc, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 
@@ -116,26 +116,45 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str,
 def _engine(url: str) -> Engine:
     try:
         parsed = make_url(url)
-    except exc.ArgumentError as error:
-        raise ConfigError(f"database_url {url!r} is not a database URL: {error}.", param="database_url") from error
+    except (exc.ArgumentError, ValueError):  # ValueError: the port is no number. The URL may hold a password: not shown
+        raise ConfigError(
+            "database_url is not a database URL; write sqlite:///FILE or postgresql://user:password@host:port/name.",
+            param="database_url",
+        ) from None
     if parsed.drivername in {"postgresql", "postgres", "postgresql+psycopg"}:
-        return create_engine(
-            parsed.set(drivername="postgresql+psycopg"),
-            pool_pre_ping=True,
-            pool_size=8,
-            pool_timeout=_CONNECT_TIMEOUT_S * 2,
-            connect_args={"connect_timeout": _CONNECT_TIMEOUT_S},
-        )
+        return _postgresql(parsed.set(drivername="postgresql+psycopg"))
     if parsed.drivername != "sqlite" or not parsed.database:
         raise ConfigError(
             f"database_url {parsed.render_as_string()!r} is neither sqlite:///FILE nor postgresql://….",
             param="database_url",
         )
-    Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"The folder of database_url {parsed.render_as_string()!r} cannot be made: {error.strerror}; name another.",
+            param="database_url",
+        ) from None
     engine = create_engine(parsed, connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _postgresql(url: URL) -> Engine:
+    try:
+        return create_engine(
+            url,
+            pool_pre_ping=True,
+            pool_size=8,
+            pool_timeout=_CONNECT_TIMEOUT_S * 2,
+            connect_args={"connect_timeout": _CONNECT_TIMEOUT_S},
+        )
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "database_url names PostgreSQL, whose driver is not installed: pip install 'bessemer[postgres]'.",
+            param="database_url",
+        ) from None
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
@@ -178,6 +197,9 @@ def _boundary() -> Iterator[None]:
     except exc.DBAPIError as error:
         if error.connection_invalidated:
             raise StoreError(f"The database connection was lost: {cause(error)}.") from error
+        # Without a statement it failed to connect; of no kind in particular, the file is not SQLite's, or damaged.
+        if error.statement is None or type(error) is exc.DatabaseError:
+            raise StoreError(f"The database cannot be used: {cause(error)}. Check it and database_url.") from error
         raise
 
 

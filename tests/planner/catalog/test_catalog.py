@@ -162,6 +162,11 @@ def test_a_bad_price_is_one_line(row: str, message: str) -> None:
     assert "\n" not in error.value.message
 
 
+def test_a_price_file_without_its_columns_is_refused() -> None:
+    with pytest.raises(ConfigError, match="columns missing: term, region"):
+        read_prices("instance,usd_per_hour\na,1\n")
+
+
 def test_bad_accelerators_and_instances_are_one_line() -> None:
     base = 'architecture = "x"\nbf16_tflops = 1\nmemory_gb = 1\nsource = "s"\n'
     with pytest.raises(ConfigError, match="bandwidth_tbs is missing"):

@@ -38,7 +38,11 @@ def test_four_formats_say_the_same(tmp_path: Path, name: str, text: str) -> None
     ("name", "text", "reason"),
     [("a.csv", "x,y\n1,2\n", "unknown columns"),
      ("b.csv", "arrival_s,prompt_tokens,output_tokens\n0,many,2\n", "line 2"),
-     ("c.jsonl", "{\n", "wrong line"), ("d.csv", "arrival_s,prompt_tokens,output_tokens\n0,1,1\n", "fewer than two")],
+     ("c.jsonl", "{\n", "wrong line"), ("e.jsonl", "[1]\n", "wrong line"), ("f.jsonl", "[" * 100_000, "wrong line"),
+     ("g.jsonl", '{"timestamp": 0, "input_length": 1e400, "output_length": 1}\n', "wrong line"),
+     ("h.jsonl", '{"timestamp": 0, "input_length": 1, "output_length": 1, "hash_ids": 7}\n', "wrong line"),
+     ("i.csv", "arrival_s,prompt_tokens,output_tokens\n" + "0" * 200_000 + ",1,1\n", "wrong line"),
+     ("d.csv", "arrival_s,prompt_tokens,output_tokens\n0,1,1\n", "fewer than two")],
 )  # fmt: skip
 def test_a_wrong_trace_is_refused_in_one_line(tmp_path: Path, name: str, text: str, reason: str) -> None:
     path = tmp_path / name

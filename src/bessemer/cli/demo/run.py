@@ -13,6 +13,7 @@ from bessemer.cli.demo.application import Application, Server, TurnFailed
 from bessemer.cli.demo.progress import Progress
 from bessemer.cli.demo.turn import Outcome, Turn
 from bessemer.core.content import sha256_hex
+from bessemer.core.errors import ConfigError
 from bessemer.core.types import Interval, Split
 from bessemer.flywheel.report import Report, SystemRow, percent, render, usd
 
@@ -22,14 +23,22 @@ _NAMES = {scenario.MODEL: "base small model", scenario.INCUMBENT: _BEFORE}
 
 
 def run(root: Path, out: Path, seed: int, scale: scenario.Scale) -> int:
-    """Run or continue the demo; the report goes to `out`. Returns the exit code: 0 only when every step worked."""
+    """Run or continue the demo; the report goes to `out`. Returns the exit code: 0 only when every step worked.
+
+    Raises ConfigError when `out` cannot be made.
+    """
+    try:  # before the long run, not after it
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"The folder {str(out)!r} cannot be made: {error.strerror}; choose another with --out.", param="out"
+        ) from None
     with Progress() as progress:
         try:
             report = _run(root, seed, scale, progress)
         except TurnFailed as error:
             progress.say(f"The demo failed: {error.message}")
             return 1
-    out.mkdir(parents=True, exist_ok=True)
     page = out / "report.html"
     page.write_text(render(report), encoding="utf-8")
     (out / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))

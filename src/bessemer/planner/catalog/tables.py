@@ -97,7 +97,10 @@ def read_instances(text: str) -> dict[str, Instance]:
 
 
 def read_prices(text: str, name: str = "prices") -> tuple[Price, ...]:
-    """Read a price table (CSV with the columns `PRICE_COLUMNS`), in the order of the file."""
+    """Read a price table (CSV with the columns `PRICE_COLUMNS`), in the order of the file. Raises ConfigError."""
+    header = next(csv.reader(io.StringIO(text)), [])
+    if missing := [column for column in PRICE_COLUMNS if column not in header]:
+        raise ConfigError(f"{name}: columns missing: {', '.join(missing)}; write them, or delete the file")
     prices = []
     for line, row in _rows(text, name):
         if row["term"] not in TERMS:

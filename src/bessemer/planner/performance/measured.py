@@ -89,7 +89,8 @@ def read_measured(path: Path) -> tuple[tuple[Row, ...], tuple[BadRow, ...]]:
                 except (ValueError, OverflowError, Infeasible) as error:
                     bad.append(BadRow(name, f"unreadable: {error}"))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{path} cannot be read: {error}. Give a CSV file in UTF-8.", param="file") from None
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path} cannot be read: {why}. Give a CSV file in UTF-8.", param="file") from None
     return tuple(rows), tuple(bad)
 
 

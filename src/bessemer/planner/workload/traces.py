@@ -52,13 +52,13 @@ def read_trace(path: Path) -> Recorded:
     try:
         with path.open(newline="") as lines:
             rows = list(_mooncake(lines) if path.suffix in {".jsonl", ".json"} else _csv(lines))
+        return recorded([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows], _reused(rows))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"Cannot read the trace {str(path)!r}: {error}.", param="trace") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error) as error:
         raise ConfigError(
             f"The trace {str(path)!r} has a wrong line: {error}. Known: {_FORMATS}.", param="trace"
         ) from None
-    return recorded([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows], _reused(rows))
 
 
 Row = tuple[float, int, int, Sequence[int]]

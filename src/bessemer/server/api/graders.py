@@ -22,6 +22,6 @@ async def validate(call: Call) -> ASGIApp:
 async def run(call: Call) -> ASGIApp:
     """POST /v1/fine_tuning/alpha/graders/run: grade one sample."""
     body = await call.body(_RUN)
-    with graders.build(body.grader, call.services.graders) as grader:
+    with await asyncio.to_thread(graders.build, body.grader, call.services.graders) as grader:
         result = await grader.grade(body.model_sample, body.item)
     return JSONResponse(result.wire())
