@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gc
-import threading
 import time
 import weakref
 from collections.abc import Iterator
@@ -141,7 +140,6 @@ async def test_an_engine_that_died_says_so_and_starts_again(monkeypatch: pytest.
                 raise MemoryError("no memory left")
 
             patch.setattr(engine, "_turn", break_down)
-            patch.setattr(threading, "excepthook", lambda _: None)
             with pytest.raises(EngineError, match="no memory left"):
                 await engine.generate(LONG)
         with pytest.raises(EngineError, match="not running"):

@@ -8,6 +8,7 @@ are being trained. Everything but the inbox is touched by one thread at a time.
 import asyncio
 import contextlib
 import hashlib
+import logging
 import threading
 import time
 from collections import deque
@@ -30,6 +31,7 @@ from bessemer.engine.sequence import Deliver, Event, Ticket
 from bessemer.engine.tokens import Tokens
 from bessemer.engine.weights import load_weights
 
+_log = logging.getLogger(__name__)
 _RATE_WINDOW_S = 10.0
 
 
@@ -275,7 +277,7 @@ class Engine:
                     self._turn()
         except Exception as error:
             reason = f"the engine stopped: {type(error).__name__}: {error}"
-            raise
+            _log.exception("the engine stopped")
         finally:
             with self._wake:
                 self._closing = True
