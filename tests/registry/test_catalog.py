@@ -10,9 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.registry.test_config import GOOD
+from tests.store.forwarder import Forwarder
 
 from bessemer.core.errors import Conflict, InvalidRequest, NotFound
 from bessemer.core.types import Calibration, Lineage, ModelVersion, Route, Step, Target
+from bessemer.registry import catalog as catalog_module
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import parse_config
 from bessemer.registry.versions import make_version
@@ -203,3 +205,36 @@ def test_moves_at_the_same_time_are_all_remembered(catalog: Catalog, database: D
     assert {move.version for move in history} == set(ids)
     catalog.refresh()
     assert catalog.resolve("small:champion").version.id == history[0].version
+
+
+@pytest.mark.postgres
+def test_one_thread_at_most_waits_for_a_database_that_does_not_answer(
+    forwarder: Forwarder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database.open_url(forwarder.url)
+    catalog = Catalog(CONFIG, database)
+    assert (catalog.has_target("small"), catalog.has_target("nothing")) == (True, False)
+    forwarder.freeze()
+
+    def look() -> None:
+        with pytest.raises(NotFound):
+            catalog.resolve("nothing")
+
+    first = threading.Thread(target=look)
+    first.start()
+    time.sleep(0.2)  # longer than names are looked up again after
+    began = time.monotonic()
+    look()
+    assert time.monotonic() - began < 0.5
+    assert first.is_alive()
+    catalog.watch(0.01)
+    time.sleep(0.1)
+    with monkeypatch.context() as hurried:
+        hurried.setattr(catalog_module, "_CLOSE_S", 0.1)
+        began = time.monotonic()
+        catalog.close()
+        assert time.monotonic() - began < 2
+    forwarder.thaw()
+    first.join(20)
+    catalog.close()
+    database.close()

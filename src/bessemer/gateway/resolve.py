@@ -1,4 +1,11 @@
-"""From the name a client wrote to a route whose targets exist: the names are looked up once per request, in memory."""
+"""From the name a client wrote to a route whose targets exist: names are looked up once per request, in memory.
+
+A name that is not there may be new, so the database is asked, off the event loop: it may take long to answer.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
 
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.types import Route, Target
@@ -8,13 +15,16 @@ from bessemer.gateway.providers.base import ProviderCall
 from bessemer.gateway.render import answer_rules, render_messages
 from bessemer.registry.catalog import Catalog
 
+T = TypeVar("T")
 
-def resolve(catalog: Catalog, name: str) -> Route:
+
+async def resolve(catalog: Catalog, name: str) -> Route:
     """Return the route of that name, or a one-step route of a model, alias or version.
 
     Raises NotFound, and InvalidRequest for a route that could end without an answer.
     """
-    route = catalog.route_or_target(name)
+    known = catalog.has_route(name) or catalog.has_target(name)
+    route = await _looked_up(catalog.route_or_target, name, known=known)
     if not route.steps or any(not step.targets for step in route.steps):
         raise InvalidRequest(f"The route {name!r} has a step without targets; put the route again.", param="model")
     if route.steps[-1].threshold is not None:
@@ -31,14 +41,14 @@ def resolve(catalog: Catalog, name: str) -> Route:
     return route
 
 
-def provider_call(
+async def provider_call(
     catalog: Catalog, target: Target, asked: Asked, *, direct: bool, need_logprobs: bool
 ) -> tuple[ProviderCall, str | None]:
     """Make the call for one target: its version, the messages it sees, its answer rules; and the prompt's name.
 
     `direct` calls stream when the client does; a buffered step has no reason to. Raises NotFound, InvalidRequest.
     """
-    resolved = catalog.resolve(target.model)
+    resolved = await _looked_up(catalog.resolve, target.model, known=catalog.has_target(target.model))
     name = target.prompt or resolved.version.prompt
     prompt = catalog.prompt(name) if name is not None and asked.input is not None else None
     if prompt is not None and asked.input is not None:
@@ -65,3 +75,7 @@ def provider_call(
         need_logprobs=need_logprobs,
     )
     return call, None if prompt is None else prompt.name
+
+
+async def _looked_up(look_up: Callable[[str], T], name: str, *, known: bool) -> T:
+    return look_up(name) if known else await asyncio.to_thread(look_up, name)
