@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
+from tests.store.forwarder import Forwarder
 
 from bessemer.core.settings import Settings
 from bessemer.store.database import Database
@@ -128,6 +129,14 @@ def plug(postgres_server: "PostgresServer", postgres_url: str) -> Iterator[Calla
 
     yield switch
     switch(True)
+
+
+@pytest.fixture
+def forwarder(postgres_url: str) -> Iterator[Forwarder]:
+    """A way to the database of `postgres_url` that can freeze."""
+    started = Forwarder(postgres_url)
+    yield started
+    started.close()
 
 
 def _execute(url: str, *statements: str) -> None:

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.registry.test_config import GOOD
+from tests.store.forwarder import Forwarder
 
 from bessemer.core.content import content_hash
 from bessemer.core.errors import ConfigError, Conflict, InvalidRequest, NotFound
 from bessemer.core.types import Calibration, ConfidenceScore, Lineage, ModelVersion, Route, Step, Target
+from bessemer.registry import catalog as catalog_module
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import Config, parse_config
 from bessemer.registry.versions import make_version
@@ -275,3 +277,33 @@ def test_moves_at_the_same_time_are_all_remembered(catalog: Catalog, database: D
     assert {move.version for move in history} == set(ids)
     catalog.refresh()
     assert catalog.resolve("small:champion").version.id == history[0].version
+
+
+@pytest.mark.postgres
+def test_one_thread_at_most_waits_for_a_database_that_does_not_answer(
+    forwarder: Forwarder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database.open_url(forwarder.url)
+    catalog = Catalog(CONFIG, database)
+    assert (catalog.has_target("small"), catalog.has_target("nothing")) == (True, False)
+    forwarder.freeze()
+
+    def look() -> None:
+        with pytest.raises(NotFound):
+            catalog.resolve("nothing")
+
+    first = threading.Thread(target=look)
+    first.start()
+    time.sleep(0.2)  # longer than names are looked up again after
+    look()
+    assert first.is_alive(), "the second did not wait for what the first waits for"
+    catalog.watch(0.01)
+    time.sleep(0.1)
+    with monkeypatch.context() as hurried:
+        hurried.setattr(catalog_module, "_CLOSE_S", 0.1)
+        catalog.close()
+    assert first.is_alive(), "closing did not wait for the database"
+    forwarder.thaw()
+    first.join(20)
+    catalog.close()
+    database.close()

@@ -1,15 +1,23 @@
 """The database: transactions, migrations, errors, two processes on one file."""
 
+import os
+import socket
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import MetaData, create_engine, inspect, text
+from sqlalchemy import Connection, MetaData, create_engine, inspect, text
+from tests.store.forwarder import Forwarder
 from tests.store.samples import a_feedback, an_inference
 
 from bessemer.core.errors import ConfigError, StoreError
 from bessemer.core.settings import Settings
+from bessemer.store import database as database_module
 from bessemer.store import feedback, inferences
 from bessemer.store.database import Database, insert_new
 from bessemer.store.migrations import MIGRATIONS, migrate
@@ -113,6 +121,98 @@ def test_other_urls_are_refused(url: str) -> None:
 def test_a_database_that_does_not_answer_is_a_store_error() -> None:
     with pytest.raises(StoreError, match="unavailable"):
         Database.open_url("postgresql://nobody@127.0.0.1:1/none")
+
+
+def setting(database: Database, name: str) -> str:
+    return str(database.read(lambda c: c.execute(text(f"SHOW {name}")).scalar_one()))
+
+
+def socket_option(connection: Connection, level: int, option: int) -> int:
+    with socket.socket(fileno=os.dup(connection.connection.fileno())) as same:  # type: ignore[attr-defined]
+        return same.getsockopt(level, option)
+
+
+@pytest.mark.postgres
+def test_a_peer_that_is_gone_is_found_out_soon(forwarder: Forwarder) -> None:
+    opened = Database.open_url(forwarder.url)
+    tcp = socket.IPPROTO_TCP
+    assert opened.read(lambda c: socket_option(c, tcp, socket.TCP_USER_TIMEOUT)) == 10_000  # milliseconds
+    assert opened.read(lambda c: socket_option(c, socket.SOL_SOCKET, socket.SO_KEEPALIVE)) == 1
+    idle, interval = (
+        opened.read(lambda c, option=option: socket_option(c, tcp, option))  # type: ignore[misc]
+        for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL)
+    )
+    assert (idle, interval) == (10, 5)
+    opened.close()
+
+
+@pytest.mark.postgres
+def test_what_the_url_sets_stands(forwarder: Forwarder) -> None:
+    opened = Database.open_url(
+        f"{forwarder.url}?options=-c%20statement_timeout%3D7s&keepalives_idle=3&connect_timeout=2"
+    )
+    assert setting(opened, "statement_timeout") == "7s"
+    assert opened.read(lambda c: socket_option(c, socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)) == 3
+    opened.close()
+
+
+@contextmanager
+def held(url: str, statement: str, seconds: float) -> Iterator[None]:
+    """Hold what a statement locks for a while, on a connection of its own."""
+    engine = create_engine(url)
+    taken = threading.Event()
+
+    def hold() -> None:
+        with engine.begin() as connection:
+            connection.execute(text(statement))
+            taken.set()
+            time.sleep(seconds)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    taken.wait()
+    yield
+    holder.join()
+    engine.dispose()
+
+
+@pytest.mark.postgres
+def test_a_statement_ends_in_time(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Database.open_url(postgres_url)
+    assert setting(opened, "statement_timeout") == "1min"
+    opened.close()
+    monkeypatch.setattr(database_module, "_STATEMENT_TIMEOUT_S", 0.2)
+    opened = Database.open_url(postgres_url)
+    with held(postgres_url, "LOCK TABLE inferences", 1.0), pytest.raises(StoreError, match="statement timeout"):
+        inferences.find(opened, limit=10)
+    opened.close()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda database: inferences.find(database, limit=None),
+        lambda database: feedback.find(database, limit=20_000),
+        inferences.usage,
+    ],
+)
+def test_whole_tables_are_read_to_their_end(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, read: Callable[[Database], object]
+) -> None:
+    monkeypatch.setattr(database_module, "_STATEMENT_TIMEOUT_S", 0.2)
+    opened = Database.open_url(postgres_url)
+    with held(postgres_url, "LOCK TABLE inferences, model_calls, feedback", 0.6):
+        assert read(opened) == []
+    assert setting(opened, "statement_timeout") == "200ms"
+    opened.close()
+
+
+@pytest.mark.postgres
+def test_migrations_take_what_they_take(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "_STATEMENT_TIMEOUT_S", 0.2)
+    with held(postgres_url, "SELECT pg_advisory_xact_lock(hashtext('bessemer.migrations'))", 0.6):
+        Database.open_url(postgres_url).close()
 
 
 def test_a_missing_driver_is_named() -> None:

@@ -17,6 +17,7 @@ from bessemer.gateway.exchange import AsyncChunks, Exchange, chain
 from bessemer.gateway.parse import parse
 from bessemer.gateway.providers.base import Provider
 from bessemer.gateway.record import Recorder
+from bessemer.gateway.resolve import resolve
 from bessemer.gateway.strategy import Strategy
 from bessemer.gateway.wire import EventStream, completion_of
 from bessemer.registry.catalog import Catalog
@@ -67,7 +68,7 @@ class Gateway:
         """Answer a request in one piece. Raises the BessemerError that is the client's answer."""
         if request.stream:
             raise InvalidRequest("`stream: true` is answered by `stream`.", param="stream")
-        exchange = self._open(request, principal)
+        exchange = await self._open(request, principal)
         async for _ in self._run(exchange):
             pass
         assert exchange.inference is not None, "the recorder has run: the chunks are exhausted"
@@ -75,7 +76,7 @@ class Gateway:
 
     async def stream(self, request: ChatRequest, principal: Principal) -> StreamResult:
         """Start a streamed answer and wait for its first piece, so that an error before it has its real status."""
-        exchange = self._open(request, principal)
+        exchange = await self._open(request, principal)
         chunks = cast(AsyncChunks, self._run(exchange))
         first = await anext(chunks)
         return StreamResult(exchange.inference_id, EventStream(exchange, first, chunks))
@@ -113,11 +114,11 @@ class Gateway:
         for provider in self._providers.values():
             await provider.close()
 
-    def _open(self, request: ChatRequest, principal: Principal) -> Exchange:
+    async def _open(self, request: ChatRequest, principal: Principal) -> Exchange:
         started, created_at = self._timer(), self._clock()
         try:
             asked = parse(request)
-            route = self._catalog.route_or_target(asked.name)
+            route = await resolve(self._catalog, asked.name)
         except BessemerError as error:
             if self._metrics is not None:
                 self._metrics.error("unresolved", error.error_code or error.type)

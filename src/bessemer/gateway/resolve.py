@@ -1,22 +1,37 @@
-"""From a route's target to a provider's call: the names are looked up once per request, in memory."""
+"""From the name a client wrote to a route, and from its targets to calls: names are looked up in memory.
+
+A name that is not there may be new, so the database is asked, off the event loop: it may take long to answer.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.types import Target
+from bessemer.core.types import Route, Target
 from bessemer.engine.request import Constraint
 from bessemer.gateway.parse import Asked
 from bessemer.gateway.providers.base import ProviderCall
 from bessemer.gateway.render import answer_rules, render_messages
 from bessemer.registry.catalog import Catalog
 
+T = TypeVar("T")
 
-def provider_call(
+
+async def resolve(catalog: Catalog, name: str) -> Route:
+    """Return the route of that name, or a one-step route of a model, alias or version. Raises NotFound, Conflict."""
+    known = catalog.has_route(name) or catalog.has_target(name)
+    return await _looked_up(catalog.route_or_target, name, known=known)
+
+
+async def provider_call(
     catalog: Catalog, target: Target, asked: Asked, *, direct: bool, need_logprobs: bool
 ) -> tuple[ProviderCall, str | None]:
     """Make the call for one target: its version, the messages it sees, its answer rules; and the prompt's name.
 
     `direct` calls stream when the client does; a buffered step has no reason to. Raises NotFound, InvalidRequest.
     """
-    resolved = catalog.resolve(target.model)
+    resolved = await _looked_up(catalog.resolve, target.model, known=catalog.has_target(target.model))
     name = target.prompt or resolved.version.prompt
     prompt = catalog.prompt(name) if name is not None and asked.input is not None else None
     if prompt is not None and asked.input is not None:
@@ -42,3 +57,7 @@ def provider_call(
         need_logprobs=need_logprobs,
     )
     return call, None if prompt is None else prompt.name
+
+
+async def _looked_up(look_up: Callable[[str], T], name: str, *, known: bool) -> T:
+    return look_up(name) if known else await asyncio.to_thread(look_up, name)

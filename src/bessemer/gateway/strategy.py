@@ -75,15 +75,15 @@ class Strategy:
         _log.warning("target_failed", inference_id=exchange.inference_id, route=route, error=error.message)
         return error
 
-    def _leg(self, exchange: Exchange, index: int, target: Target, propensity: float, step: Step | None) -> Leg:
+    async def _leg(self, exchange: Exchange, index: int, target: Target, propensity: float, step: Step | None) -> Leg:
         direct = step is None or step.threshold is None
-        call, prompt = provider_call(
+        call, prompt = await provider_call(
             self._catalog, target, exchange.asked, direct=direct, need_logprobs=step is not None and not direct
         )
         return Leg(call, index, propensity, prompt)
 
     async def _fallback(self, exchange: Exchange, index: int, target: Target) -> AsyncGenerator[ProviderChunk, None]:
-        leg = self._leg(exchange, index, target, 1.0, None)
+        leg = await self._leg(exchange, index, target, 1.0, None)
         async with aclosing(self._attempts.run(exchange, leg)) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -91,7 +91,7 @@ class Strategy:
 
     async def _step(self, exchange: Exchange, index: int, step: Step) -> AsyncGenerator[ProviderChunk, None]:
         drawn = draw(step.targets, exchange.inference_id, index)
-        leg = self._leg(exchange, index, drawn.target, drawn.propensity, step)
+        leg = await self._leg(exchange, index, drawn.target, drawn.propensity, step)
         if not self._trusted(exchange, step, leg):
             return
         async with aclosing(self._attempts.run(exchange, leg)) as chunks:

@@ -1,7 +1,13 @@
-"""API keys: who asks. Only a hash is kept; a key is 256 random bits, so a plain hash is as good as a slow one."""
+"""API keys: who asks. Only a hash is kept; a key is 256 random bits, so a plain hash is as good as a slow one.
 
+Known keys are checked in memory, which a thread keeps up to date: whoever is known stays so while the database is down
+or does not answer.
+"""
+
+import contextlib
 import hashlib
 import hmac
+import logging
 import secrets
 import threading
 import time
@@ -15,11 +21,13 @@ from bessemer.store import keys, revisions
 from bessemer.store.database import Database
 from bessemer.store.keys import KeyRow
 
+_log = logging.getLogger(__name__)
 PREFIX = "bsm-"
-_REFRESH_S = 2.0
-"""How long a key revoked by another process may still be accepted."""
 _MISS_REFRESH_S = 0.05
 """Unknown keys make the table be read at most this often."""
+_PATIENCE_S = 1.0
+"""How long an unknown key waits for a reading that another one has begun."""
+_CLOSE_S = 5.0
 
 
 class KeyInfo(Frozen, frozen=True):
@@ -42,20 +50,23 @@ class CreatedKey(NamedTuple):
 
 
 class Keys:
-    """Makes, checks and revokes keys. Checking reads memory; the database only when keys changed."""
+    """Makes, checks and revokes keys. Safe to share between threads."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._lock = threading.Lock()
+        self._reading = threading.Lock()
+        """Held by the one who reads the table; who finds a key in memory never asks for it."""
         self._principals: dict[str, Principal] = {}
         self._revision = -1
         self._checked_at = float("-inf")
+        self._stop = threading.Event()
+        self._watcher: threading.Thread | None = None
 
     def create(self, name: str, role: Role) -> CreatedKey:
         """Make a key. Raises InvalidRequest for a name that is empty or too long."""
         plaintext, row = _new_key(name, role)
         keys.insert(self._database, row)
-        self._expire()
+        self._follow()
         return CreatedKey(plaintext, _info(row))
 
     def ensure_admin(self, keep: Callable[[str], None]) -> str | None:
@@ -70,24 +81,29 @@ class Keys:
         keep(plaintext)
         if not keys.insert_first(self._database, row):
             return None
-        self._expire()
+        self._follow()
         return plaintext
 
-    def authenticate(self, authorization: str | None) -> Principal:
-        """Return who sends an Authorization header. Raises Unauthorized.
+    def known(self, authorization: str | None) -> Principal | None:
+        """Return who sends an Authorization header, None when memory does not know the key. Never waits.
 
-        While the database is down, the keys last seen stay valid.
+        Raises Unauthorized for a header that holds no key.
         """
         scheme, _, key = (authorization or "").partition(" ")
         key = key.strip()
         if scheme.lower() != "bearer" or not key:
             raise Unauthorized("Send an API key: the header 'Authorization: Bearer bsm-…'.", param="Authorization")
-        key_hash = _hash(key)
-        self._refresh(_REFRESH_S)
-        principal = self._find(key_hash)
+        return self._find(_hash(key))
+
+    def authenticate(self, authorization: str | None) -> Principal:
+        """Return who sends an Authorization header; a key that is not known may be new, so the table is read. Blocking.
+
+        Raises Unauthorized, StoreError when the table cannot be read.
+        """
+        principal = self.known(authorization)
         if principal is None:
             self._refresh(_MISS_REFRESH_S)
-            principal = self._find(key_hash)
+            principal = self.known(authorization)
         if principal is None:
             raise Unauthorized("The API key is not valid: check it, or ask for a new one.", param="Authorization")
         return principal
@@ -99,8 +115,21 @@ class Keys:
     def revoke(self, key_id: str) -> KeyInfo:
         """Make a key invalid: at once here, within seconds in other processes. Raises NotFound."""
         row = keys.revoke(self._database, key_id, time.time())
-        self._expire()
+        self._follow()
+        self._principals.pop(row.key_hash, None)  # the database may have left before it could be read again
         return _info(row)
+
+    def watch(self, interval_s: float = 1.0) -> None:
+        """Follow what other processes change, until `close`; while the database is down the last keys seen stay."""
+        if self._watcher is None:
+            self._watcher = threading.Thread(target=self._watch, args=(interval_s,), name="bessemer-keys", daemon=True)
+            self._watcher.start()
+
+    def close(self) -> None:
+        """Stop watching, without waiting for a database that does not answer."""
+        self._stop.set()
+        if self._watcher is not None:
+            self._watcher.join(_CLOSE_S)
 
     def _find(self, key_hash: str) -> Principal | None:
         # The table is looked up by hash; comparing again in constant time leaves nothing to measure.
@@ -108,25 +137,41 @@ class Keys:
         known = key_hash if principal is not None else "0" * len(key_hash)
         return principal if hmac.compare_digest(known, key_hash) else None
 
-    def _expire(self) -> None:
-        with self._lock:
-            self._checked_at = float("-inf")
+    def _watch(self, interval_s: float) -> None:
+        while not self._stop.wait(interval_s):
+            try:
+                self._refresh(0.0)
+            except StoreError:
+                continue  # the catalog, which reads the same database as often, says so
+            except Exception:  # without this thread, revoked keys would stay valid
+                _log.exception("the keys could not be read")
+
+    def _follow(self) -> None:
+        """Bring a change made here into memory at once; if the database has left since, the watcher does it later."""
+        with contextlib.suppress(StoreError):
+            self._refresh(0.0)
 
     def _refresh(self, after_s: float) -> None:
-        now = time.monotonic()
-        with self._lock:
-            if now - self._checked_at < after_s:
+        """Read what changed, unless a reading began less than `after_s` ago, or since this was asked for.
+
+        Raises StoreError; what was seen last stays.
+        """
+        asked = time.monotonic()
+        if not self._reading.acquire(timeout=_PATIENCE_S):
+            raise StoreError("The keys cannot be read: the database does not answer. Try again.")
+        try:
+            if asked - self._checked_at < after_s:
                 return
-            self._checked_at = now
-            try:
-                revision = revisions.current(self._database, revisions.KEYS)
-                if revision != self._revision:
-                    rows = keys.find(self._database)
-                    self._principals = {row.key_hash: _principal(row) for row in rows if row.revoked_at is None}
-                    self._revision = revision
-            except StoreError:
-                if not self._principals:
-                    raise
+            began = time.monotonic()
+            # The revision is read first: a change that comes in between is loaded now and once more later.
+            revision = revisions.current(self._database, revisions.KEYS)
+            if revision != self._revision:
+                rows = keys.find(self._database)
+                self._principals = {row.key_hash: _principal(row) for row in rows if row.revoked_at is None}
+                self._revision = revision
+            self._checked_at = began
+        finally:
+            self._reading.release()
 
 
 def require(principal: Principal, *roles: Role) -> None:

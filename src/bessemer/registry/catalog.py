@@ -1,8 +1,8 @@
 """The catalog: what may be asked for, in memory. The file gives models and prices, the database versions and routes.
 
-Reads do not touch the database, but for a name that is not known: it may be new. Changes are written first, then seen
-here at once, and by other processes as soon as they compare revisions (`refresh`, or `watch` in the background). A
-route in the database wins over the file's.
+Reads do not touch the database, but for a name that is not known: it may be new. Who must not wait asks `has_route` or
+`has_target` first. Changes are written first, then seen here at once, and by other processes as soon as they compare
+revisions (`refresh`, or `watch` in the background). A route in the database wins over the file's.
 """
 
 import logging
@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 CHAMPION = "champion"
 _MISS_REFRESH_S = 0.05
 """How often unknown names may make the catalog compare revisions."""
+_CLOSE_S = 5.0
 
 
 class Resolved(NamedTuple):
@@ -70,6 +71,7 @@ class Catalog:
         self._view = self._load()
         self._check_in_force()
         self._missed_at = float("-inf")
+        self._looking = threading.Lock()
         self._stop = threading.Event()
         self._watcher: threading.Thread | None = None
 
@@ -137,6 +139,10 @@ class Catalog:
     def alias_history(self, model: str, alias: str) -> list[AliasMove]:
         """Return every move of an alias, newest first; read from the database."""
         return versions.history(self._database, model, alias)
+
+    def has_target(self, name: str) -> bool:
+        """Return whether memory has a model, alias or version of that name, so that `resolve` will not block."""
+        return self._meant(name) is not None
 
     def resolve(self, target: str) -> Resolved:
         """Return what `model`, `model:alias`, `model@hash` or OpenAI's `ft:base:org:suffix:hash` means now.
@@ -270,10 +276,10 @@ class Catalog:
             self._watcher.start()
 
     def close(self) -> None:
-        """Stop watching."""
+        """Stop watching, without waiting for a database that does not answer."""
         self._stop.set()
         if self._watcher is not None:
-            self._watcher.join()
+            self._watcher.join(_CLOSE_S)
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
@@ -307,17 +313,18 @@ class Catalog:
     def _looked_again(self) -> bool:
         """Return whether the database holds something new: the worker may have made a version a moment ago.
 
-        Asked at most every `_MISS_REFRESH_S`, so that wrong names cost nothing. Nothing is new while the database is
-        down.
+        Asked at most every `_MISS_REFRESH_S` and by one thread at a time, so that wrong names cost nothing, and a
+        database that does not answer one thread. Nothing is new while it is down.
         """
-        now = time.monotonic()
-        if now - self._missed_at < _MISS_REFRESH_S:
+        if time.monotonic() - self._missed_at < _MISS_REFRESH_S or not self._looking.acquire(blocking=False):
             return False
-        self._missed_at = now
         try:
+            self._missed_at = time.monotonic()
             return self.refresh()
         except StoreError:
             return False
+        finally:
+            self._looking.release()
 
     def _meant(self, target: str) -> ModelVersion | None:
         view = self._view

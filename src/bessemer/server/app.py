@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
+from bessemer.server.authentication import authenticate
 from bessemer.server.compose import close_services
 from bessemer.server.front import Front
 from bessemer.server.routing import build_router
@@ -23,7 +25,7 @@ def build(services: Services) -> ASGIApp:
 
     return Front(
         build_router(TABLE, services, lifespan),
-        services.authenticator.authenticate,
+        partial(authenticate, services.keys),
         services.metrics.http,
         max_body_bytes=services.settings.max_body_bytes,
         max_file_bytes=services.settings.max_file_bytes,

@@ -24,7 +24,7 @@ from bessemer.gateway.providers import build_providers
 from bessemer.governance.keys import Keys
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
-from bessemer.server.authentication import Authenticator
+from bessemer.server.pulse import Pulse
 from bessemer.server.services import Services
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
@@ -57,14 +57,15 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop) -> Servic
     catalog.watch()
     graders = GraderServices(judge=_judge(gateway, loop), unfenced=settings.unfenced_graders)
     keys = Keys(database)
+    keys.watch()
     return Services(
         settings=settings,
         database=database,
+        pulse=Pulse(database),
         blobs=blobs,
         catalog=catalog,
         gateway=gateway,
         keys=keys,
-        authenticator=Authenticator(keys),
         writer=writer,
         metrics=metrics,
         graders=graders,
@@ -87,6 +88,7 @@ async def close_services(services: Services) -> None:
     """Stop what `open_services` started; everything accepted so far is written first."""
     await services.gateway.close()
     services.catalog.close()
+    services.keys.close()
     await asyncio.to_thread(services.writer.close)
     services.database.close()
 

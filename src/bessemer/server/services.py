@@ -12,7 +12,7 @@ from bessemer.flywheel.services import Services as FlywheelServices
 from bessemer.gateway.pipeline import Gateway
 from bessemer.governance.keys import Keys
 from bessemer.registry.catalog import Catalog
-from bessemer.server.authentication import Authenticator
+from bessemer.server.pulse import Pulse
 from bessemer.store.audit import AuditEvent
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
@@ -26,11 +26,11 @@ class Services:
 
     settings: Settings
     database: Database
+    pulse: Pulse
     blobs: Blobs
     catalog: Catalog
     gateway: Gateway
     keys: Keys
-    authenticator: Authenticator
     writer: Writer
     metrics: Metrics
     graders: GraderServices

@@ -23,6 +23,18 @@ T = TypeVar("T")
 
 _BUSY_TIMEOUT_S = 30
 _CONNECT_TIMEOUT_S = 5
+_STATEMENT_TIMEOUT_S = 60
+"""Far above what any page or batch takes: it ends waiting for a lock that nobody gives back. See `take_time`."""
+_POSTGRESQL: Mapping[str, int] = {
+    "connect_timeout": _CONNECT_TIMEOUT_S,
+    # A peer that is gone without a word (power, a cut network) would hold a thread for the system's quarter of an hour
+    # when something was sent, and for two hours when an answer is awaited. These find out within 20 s; a peer that is
+    # only slow acknowledges, however long its answer takes.
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+}
 _WRITE = "bessemer_write"
 
 
@@ -92,8 +104,15 @@ class Database:
 
 
 def _migrate(connection: Connection) -> None:
+    take_time(connection)
     lock(connection, "migrations")
     migrate(connection)
+
+
+def take_time(connection: Connection) -> None:
+    """Lift the statement timeout to the end of the transaction: for migrations and for reads of whole tables."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
 
 
 def lock(connection: Connection, name: str) -> None:
@@ -142,13 +161,17 @@ def _engine(url: str) -> Engine:
 
 
 def _postgresql(url: URL) -> Engine:
+    """Make an engine; what the URL itself sets stands."""
+    settings: dict[str, Any] = {name: value for name, value in _POSTGRESQL.items() if name not in url.query}
+    asked = url.normalized_query.get("options", ())
+    settings["options"] = " ".join((f"-c statement_timeout={_STATEMENT_TIMEOUT_S}s", *asked))
     try:
         return create_engine(
             url,
             pool_pre_ping=True,
             pool_size=8,
             pool_timeout=_CONNECT_TIMEOUT_S * 2,
-            connect_args={"connect_timeout": _CONNECT_TIMEOUT_S},
+            connect_args=settings,
         )
     except ModuleNotFoundError:
         raise ConfigError(

@@ -3,14 +3,15 @@
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import Connection, Row, case, func, select
 
 from bessemer.core.errors import NotFound
 from bessemer.core.types import Frozen, Inference, ModelCall, ProviderKind, TokenLogprob
 from bessemer.store import paging
-from bessemer.store.database import Database, insert_new
+from bessemer.store.database import Database, insert_new, take_time
 from bessemer.store.schema import inferences, model_calls
 
 _IDS_PER_QUERY = 500
@@ -169,7 +170,11 @@ def usage(
         statement = statement.where(c.created_at >= since)
     if until is not None:
         statement = statement.where(c.created_at < until)
-    rows = database.read(lambda connection: connection.execute(statement).all())
+
+    def work(connection: Connection) -> Sequence[Row[Any]]:
+        take_time(connection)
+        return connection.execute(statement).all()
+
     return [
         UsageRow(
             route=row.route,
@@ -182,7 +187,7 @@ def usage(
             unpriced_calls=int(row.unpriced_calls),
             seconds=row.seconds,
         )
-        for row in rows
+        for row in database.read(work)
     ]
 
 

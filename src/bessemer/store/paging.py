@@ -6,8 +6,11 @@ import msgspec
 from sqlalchemy import Column, Connection, Row, Select, Table, select, tuple_
 
 from bessemer.core.errors import InvalidRequest
+from bessemer.store.database import take_time
 
 N = TypeVar("N", bound=msgspec.Struct)
+_LARGEST_PAGE = 10_001
+"""What a list endpoint reads at most; whoever asks for more reads a table."""
 
 
 def encode(noun: msgspec.Struct) -> str:
@@ -50,6 +53,8 @@ def page(
             raise InvalidRequest(f"after is {after!r}, which is not an id of this list.", param="after")
         here, mark = tuple_(created_at, identity), tuple_(start, after)
         statement = statement.where(here > mark if ascending else here < mark)
+    if limit is None or limit > _LARGEST_PAGE:
+        take_time(connection)
     order: list[Any] = [_direction(created_at, ascending=ascending), _direction(identity, ascending=ascending)]
     return list(connection.execute(statement.order_by(*order).limit(limit)))
 

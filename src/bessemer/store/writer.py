@@ -12,7 +12,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
@@ -109,6 +109,8 @@ class Writer:
         self._urgent = False
         self._closing = False
         self._written = self._spooled = self._replayed = self._rejected = 0
+        # A thread of its own: the loop's may all be waiting for the database whose absence the journal makes up for.
+        self._syncer = ThreadPoolExecutor(1, thread_name_prefix="bessemer-journal")
         self._thread = threading.Thread(target=self._run, name="bessemer-writer", daemon=True)
         self._thread.start()
 
@@ -134,7 +136,7 @@ class Writer:
             await asyncio.wait({wrapped}, timeout=_COMMIT_TIMEOUT_S)
             if wrapped.done():
                 return wrapped.result()
-        return await asyncio.to_thread(self._on_disk, pending)
+        return await asyncio.get_running_loop().run_in_executor(self._syncer, self._on_disk, pending)
 
     def commit_blocking(self, row: Record) -> Durability:
         """Do as `commit`, for threads."""
@@ -190,6 +192,7 @@ class Writer:
                 segment.remove() if idle else segment.close()
             self._sealed.clear()
             self._backlog.clear()
+        self._syncer.shutdown()
 
     def _accept(self, row: Record, done: "Future[Durability] | None") -> tuple[_Pending, bool]:
         """Journal and queue a row; the second value says that the database is known to keep it waiting."""

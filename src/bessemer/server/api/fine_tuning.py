@@ -127,7 +127,8 @@ async def resume(call: Call) -> ASGIApp:
 
 
 async def _steer(call: Call, control: Control | None) -> ASGIApp:
-    row = await asyncio.to_thread(steer, call, _row(call), control)
+    row = await asyncio.to_thread(_row, call)
+    row = await asyncio.to_thread(steer, call, row, control)
     return JSONResponse(wire(row, call.services.settings.organization))
 
 

@@ -33,6 +33,5 @@ async def revoke(call: Call) -> ASGIApp:
     """DELETE /v1/keys/{key_id}: answers 401 to its bearer from now on."""
     key_id = call.path("key_id")
     info = await asyncio.to_thread(call.services.keys.revoke, key_id)
-    call.services.authenticator.forget()
     await call.services.audit(call.principal, "key.revoke", key_id)
     return JSONResponse(info)

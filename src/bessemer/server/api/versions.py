@@ -28,7 +28,7 @@ async def list_versions(call: Call) -> ASGIApp:
 
 async def get(call: Call) -> ASGIApp:
     """GET /v1/versions/{version_id}."""
-    return JSONResponse(call.services.catalog.version(call.path("version_id")))
+    return JSONResponse(await asyncio.to_thread(call.services.catalog.version, call.path("version_id")))
 
 
 async def list_aliases(call: Call) -> ASGIApp:
