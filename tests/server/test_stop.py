@@ -165,7 +165,7 @@ def test_a_job_goes_on_where_it_was_when_the_worker_is_back(site: Site, kind: st
         assert (row["n"], row["unscorable"], row["score"]["value"]) == (ITEMS, 0, 0.5)
     else:
         assert done["result"]["applied"]
-        site.wait(lambda: len(site.get("/routes/matching")["steps"]) == 2)
+        assert len(site.get("/routes/matching")["steps"]) == 2, "who sees the job ended meets its route"
 
 
 @pytest.mark.parametrize("kind", ["evaluations", "cascades"])

@@ -107,8 +107,11 @@ def _find(call: Call, query: JobsQuery, limit: int) -> list[JobRow]:
 
 
 async def get(call: Call) -> ASGIApp:
-    """GET /v1/fine_tuning/jobs/{job_id}."""
-    return JSONResponse(wire(await asyncio.to_thread(_row, call), call.services.settings.organization))
+    """GET /v1/fine_tuning/jobs/{job_id}: who sees it succeeded can ask for its model."""
+    row = await asyncio.to_thread(_row, call)
+    if row.status is JobStatus.SUCCEEDED:
+        await asyncio.to_thread(call.services.catalog.refresh)
+    return JSONResponse(wire(row, call.services.settings.organization))
 
 
 async def cancel(call: Call) -> ASGIApp:

@@ -66,10 +66,13 @@ def lister(kind: JobKind) -> Handler:
 
 
 def getter(kind: JobKind) -> Handler:
-    """Return the handler that shows one job of a kind."""
+    """Return the handler that shows one job of a kind: who sees it ended meets what it changed, the route included."""
 
     async def get(call: Call) -> ASGIApp:
-        return JSONResponse(_wire(await asyncio.to_thread(_row, call, kind)))
+        row = await asyncio.to_thread(_row, call, kind)
+        if row.status is JobStatus.SUCCEEDED:
+            await asyncio.to_thread(call.services.catalog.refresh)
+        return JSONResponse(_wire(row))
 
     return get
 
