@@ -4,12 +4,11 @@ import os
 import pty
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from tests.cli.foreign import Quiet, serving
 
 from bessemer.cli.main import run
 
@@ -36,7 +35,7 @@ def refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyt
     return check
 
 
-class _SomethingElse(BaseHTTPRequestHandler):
+class _SomethingElse(Quiet):
     """A server that is no Bessemer: answers everything with 200 and the body that the path's first part names."""
 
     bodies = {  # noqa: RUF012
@@ -49,7 +48,7 @@ class _SomethingElse(BaseHTTPRequestHandler):
         "other": b'{"data": 3}',
     }
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - http.server calls it so
         self.rfile.read(int(self.headers.get("content-length") or 0))
         body = self.bodies[self.path.split("/")[1]]
         self.send_response(200)
@@ -59,20 +58,12 @@ class _SomethingElse(BaseHTTPRequestHandler):
 
     do_POST = do_GET
 
-    def log_message(self, format: str, *args: object) -> None:
-        return
-
 
 @pytest.fixture(scope="module")
 def elsewhere() -> Iterator[str]:
     """The address of a server that is no Bessemer."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _SomethingElse)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(_SomethingElse) as url:
+        yield url
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,10 @@
 
 import gzip
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from tests.cli.foreign import Quiet, serving
 
 from bessemer.cli.plan_refresh import fetch_prices
 from bessemer.planner.catalog import Catalog, load_catalog
@@ -34,10 +33,10 @@ def azure(price: float, region: str, following: str | None) -> bytes:
     return json.dumps({"Items": [item], "NextPageLink": following}).encode()
 
 
-class Vendor(BaseHTTPRequestHandler):
+class Vendor(Quiet):
     """A packed sheet, two pages, pages without end, something else, and an error."""
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - http.server calls it so
         here = f"http://127.0.0.1:{self.server.server_address[1]}"
         bodies = {
             "/sheet": gzip.compress(sheet("31.5")),
@@ -53,19 +52,11 @@ class Vendor(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body or b"")
 
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
 
 @pytest.fixture(scope="module")
 def vendor() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Vendor)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Vendor) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -129,7 +129,9 @@ def test_a_repeatable_end_is_left_to_the_model() -> None:
 def test_embeddings_need_not_be_as_many_as_the_tokenizers_tokens(vocabulary: int) -> None:
     engine = tiny_engine(tiny_network(vocabulary=vocabulary))
     for generation in engine.generate_many(ask(JsonSchema(schema=SCHEMA), count=3)):
-        msgspec.json.decode(generation.text, type=Item)
+        assert generation.finish_reason == "stop"
+        assert msgspec.json.decode(generation.text, type=Item).kind in {"nut", "tea", "té"}
+        assert max(generation.tokens) < vocabulary
 
 
 def test_an_answer_that_ends_at_its_limit_is_complete() -> None:

@@ -203,6 +203,20 @@ def test_an_adapter_does_not_run_on_other_weights(database: Database) -> None:
         after.resolve(made.id)
 
 
+def test_a_model_that_left_the_configuration_stops_nothing_but_its_own(database: Database) -> None:
+    before = Catalog(CONFIG, database)
+    lineage = Lineage(base="small", method="sft", weights=before.weights("small"))
+    made = before.register(make_version("offers", adapter_sha256="a" * 64, lineage=lineage))
+    before.move_alias("offers", "champion", made.id)
+    other = GOOD.replace("[models.small]", "[models.other]").replace("small", "other")
+    after = Catalog(parse_config(other, Path("/data")), database)
+    assert after.openai_name(made, "acme") is None
+    assert made.id in {version.id for version in after.versions()}
+    assert after.resolve("other").model.name == "other"
+    with pytest.raises(InvalidRequest, match="neither its model nor the base"):
+        after.resolve("offers:champion")
+
+
 def test_openais_name_of_a_version_is_taken_as_a_whole(catalog: Catalog) -> None:
     lineage = Lineage(base="small", method="sft")
     made = catalog.register(make_version("offers", adapter_sha256="a" * 64, lineage=lineage))

@@ -212,7 +212,10 @@ def test_whole_tables_are_read_to_their_end(
 def test_migrations_take_what_they_take(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database_module, "_STATEMENT_TIMEOUT_S", 0.2)
     with held(postgres_url, "SELECT pg_advisory_xact_lock(hashtext('bessemer.migrations'))", 0.6):
-        Database.open_url(postgres_url).close()
+        opened = Database.open_url(postgres_url)
+    assert inferences.find(opened) == []
+    assert setting(opened, "statement_timeout") == "200ms"
+    opened.close()
 
 
 def test_a_missing_driver_is_named() -> None:

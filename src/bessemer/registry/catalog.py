@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from bessemer.core.content import content_hash
-from bessemer.core.errors import BessemerError, ConfigError, Conflict, InvalidRequest, NotFound, StoreError
+from bessemer.core.errors import ConfigError, Conflict, InvalidRequest, NotFound, StoreError
 from bessemer.core.types import Alias, Frozen, Model, ModelVersion, Price, Prompt, Route, Step, Target, as_json
 from bessemer.registry.config import Config
 from bessemer.registry.routes import check_steps
@@ -125,10 +125,16 @@ class Catalog:
         return lineage.base if lineage else None
 
     def openai_name(self, version: ModelVersion, organization: str) -> str | None:
-        """Return OpenAI's form of a tuned model's name, `ft:base:org:suffix:hash`; None for a model itself."""
+        """Return OpenAI's form of a tuned model's name, `ft:base:org:suffix:hash`.
+
+        None for a model itself, and for what was tuned from one that is not configured any more.
+        """
         if version.lineage is None or version.lineage.method is None:
             return None
-        base = self._base_model(version).name
+        try:
+            base = self._base_model(version).name
+        except InvalidRequest:
+            return None
         suffix = "" if version.model == default_name(base) else version.model
         return f"ft:{base}:{organization}:{suffix}:{version.id.rpartition('@')[2]}"
 
@@ -385,6 +391,7 @@ class Catalog:
             )
 
     def _check_in_force(self) -> None:
+        """Raise ConfigError for what would now answer otherwise. What cannot answer at all says so when it is asked."""
         aliased = {alias.version: f"the alias {name}" for name, alias in self._view.aliases.items()}
         targets = [(target.model, route.name) for route in self.routes() for target in _targets(route)]
         routed = {name: f"the route {route!r}" for name, route in targets}
@@ -392,9 +399,11 @@ class Catalog:
             version = self._meant(name)
             if version is not None:
                 try:
-                    self._check_unchanged(version, self._base_model(version))
-                except BessemerError as error:
+                    self.resolve(version.id)
+                except Conflict as error:
                     raise ConfigError(f"{where}: {error.message}", param=error.param) from error
+                except InvalidRequest:
+                    continue
 
     def _check_route(self, route: Route) -> None:
         check_name(route.name, "route")
