@@ -46,7 +46,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Training time in seconds at most, all jobs together."""
     alpha: float = 0.03
     """Largest share of wrong answers among those the small model keeps."""
-    score: str = "choice_margin"
+    score: str | None = None
+    """What the small model's confidence is made of; None: `agreement` for attributes, `choice_margin` for labels."""
+    answer_samples: int = 8
+    """Attributes: samples that a tuned model's answer is made of."""
     model: str = "smollm2-135m"
     """The small model: a key of `flywheel.WEIGHTS`."""
 
@@ -116,7 +119,7 @@ def build(task: Task, options: Options, seed: int, limit: int | None) -> Case:
         metric=_metric(task),
         gate_reference=SMALL,
         gate_margin=0.0,
-        cascade=_cascade(options) if covered else None,
+        cascade=_cascade(task, options) if covered else None,
         finals=_finals(task, questions, covered),
         evaluated=(SMALL,),
         require_feedback=task.kind is not Kind.WRITING,
@@ -149,16 +152,16 @@ def _jobs(task: Task, options: Options) -> tuple[JobPlan, ...]:
         return (JobPlan(name="reinforcement", method=_reinforcement(grader), metadata=common | choice),)
     if task.kind is Kind.ATTRIBUTES:
         grader = {"type": "attributes", "name": "micro-f1", "reference": "{{item.demonstration}}"}
+        common["bessemer.answer_samples"] = str(options.answer_samples)
         first = options.train_seconds // 2
     else:
         grader = product_lines.grader()
         first = options.train_seconds // 3
-    extra = {"bessemer.field_threshold": "auto"} if task.kind is Kind.ATTRIBUTES else {}
     times = ({"bessemer.max_seconds": str(seconds)} for seconds in (first, options.train_seconds - first))
     supervised, reinforced = times
     return (
         JobPlan(name="supervised", method={"type": "supervised"}, metadata=common | supervised, supervised=True),
-        JobPlan(name="reinforcement", method=_reinforcement(grader), metadata=common | reinforced | extra),
+        JobPlan(name="reinforcement", method=_reinforcement(grader), metadata=common | reinforced),
     )
 
 
@@ -166,8 +169,10 @@ def _reinforcement(grader: JSON) -> JSON:
     return {"type": "reinforcement", "reinforcement": {"grader": grader}}
 
 
-def _cascade(options: Options) -> JSON:
-    return {"large": LARGE, "rule": "error", "alpha": options.alpha, "delta": 0.1, "score": options.score}
+def _cascade(task: Task, options: Options) -> JSON:
+    usual = "agreement" if task.kind is Kind.ATTRIBUTES else "choice_margin"
+    score = options.score or usual
+    return {"large": LARGE, "rule": "error", "alpha": options.alpha, "delta": 0.1, "score": score}
 
 
 def _finals(task: Task, questions: tuple[Question, ...], covered: frozenset[str]) -> tuple[Final, ...]:
