@@ -196,3 +196,12 @@ def test_a_small_model_over_http_is_calibrated_by_the_log_probabilities_it_is_as
     assert ended["status"] == "succeeded", ended["error"]
     asked = [msgspec.json.decode(body) for body in site.upstream.fake.bodies[before:]]
     assert {body["model"] for body in asked if body.get("logprobs")} == {"mini"}
+
+
+@pytest.mark.parametrize("kind", ["evaluations", "cascades"])
+def test_an_upstream_that_is_down_for_a_moment_fails_no_job(site: Site, kind: str) -> None:
+    site.scripts([Script(status=429), Script(status=503), Script(break_after=0), *[YES] * ITEMS])
+    done = site.end_of(site.start_job(kind))
+    assert done["status"] == "succeeded", done["error"]
+    if kind == "evaluations":
+        assert done["result"]["rows"][0]["unscorable"] == 0

@@ -4,13 +4,15 @@ Every answer is recorded like any other inference, tagged `origin = evaluation` 
 Item scores are appended to a file as they come: an interrupted evaluation continues after the last one.
 """
 
+import asyncio
+import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
-from bessemer.core.errors import InvalidRequest
+from bessemer.core.errors import BessemerError, InvalidRequest, ProviderError, RateLimited
 from bessemer.core.openai import StrictWire
 from bessemer.core.types import JSON, Dataset, Evaluation, EvaluationRow, Example, GateResult, Inference, Split
 from bessemer.evals import graders, measures, runs
@@ -29,6 +31,8 @@ class _HasId(Protocol):
 Journaled = TypeVar("Journaled", bound=_HasId)
 CONCURRENCY = 32
 """Items asked at once: enough to fill the engine's batches."""
+_PAUSES_S = (1, 2, 4, 8, 16, 32)
+"""A job asks again after these, half of each at random: together as long as the minute that limits count by."""
 
 
 MetricName = Literal["accuracy", "f1", "attributes", "reward"]
@@ -110,7 +114,26 @@ def split_examples(services: Services, dataset: Dataset, split: Split, limit: in
 
 
 async def ask(services: Services, target: str, example: Example, purpose: str, *, logprobs: bool = False) -> Inference:
-    """Put one example to a target, greedily, as recorded internal traffic; an upstream is asked for `logprobs`."""
+    """Put one example to a target, greedily, as recorded internal traffic; an upstream is asked for `logprobs`.
+
+    What may pass (a limit, an upstream that is down) is waited out for a minute before it is raised.
+    """
+    for pause in _PAUSES_S:
+        try:
+            return await _ask_once(services, target, example, purpose, logprobs=logprobs)
+        except BessemerError as error:
+            if not _may_pass(error):
+                raise
+        # Not all at once: those that wait would meet the limit together again.
+        await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+    return await _ask_once(services, target, example, purpose, logprobs=logprobs)
+
+
+def _may_pass(error: BessemerError) -> bool:
+    return error.retryable if isinstance(error, ProviderError) else isinstance(error, RateLimited)
+
+
+async def _ask_once(services: Services, target: str, example: Example, purpose: str, *, logprobs: bool) -> Inference:
     return await services.gateway.infer(
         target,
         input=example.input,
