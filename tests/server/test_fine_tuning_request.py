@@ -1,5 +1,6 @@
 """Ranges, methods and training rows that a fine-tuning request must satisfy."""
 
+import io
 from typing import Any
 
 import msgspec
@@ -64,14 +65,17 @@ def test_a_method_needs_its_own_body_and_no_other(method: dict[str, Any], param:
 
 def test_rows_are_checked_one_by_one_and_named_by_number() -> None:
     good = b'{"messages": [{"role": "user", "content": "a"}], "answer": "b"}\n'
-    assert check_rows(good * 3) == 3
+    assert check_rows(io.BytesIO(good * 3)) == 3
     bad = good + b"{}\n" + b"not json\n" + good + b'{"messages": [{"role": "robot", "content": "a"}]}\n'
     with pytest.raises(InvalidRequest) as caught:
-        check_rows(bad)
+        check_rows(io.BytesIO(bad))
     for number in ("row 2", "row 3", "row 5"):
         assert number in caught.value.message
     assert "row 1" not in caught.value.message
     with pytest.raises(InvalidRequest, match="row 1: the last message is from 'user'"):
-        check_rows(good, last_role=("assistant",))
+        check_rows(io.BytesIO(good), last_role=("assistant",))
+    with pytest.raises(InvalidRequest, match="row 1: a carriage return"):
+        check_rows(io.BytesIO(good.replace(b", ", b",\r")))
+    assert check_rows(io.BytesIO(good.replace(b"\n", b"\r\n"))) == 1
     with pytest.raises(InvalidRequest, match="no rows"):
-        check_rows(b"\n\n")
+        check_rows(io.BytesIO(b"\n\n"))

@@ -150,6 +150,7 @@ def _check_file(file_id: str, param: str, method: str, database: Database, blobs
     if row.purpose != PURPOSE:
         raise InvalidRequest(f"'{param}' {file_id!r} has purpose {row.purpose!r}; it needs {PURPOSE!r}.", param=param)
     try:
-        check_rows(blobs.read(row.sha256), last_role=_LAST_ROLE[method])
+        with blobs.get(row.sha256).open("rb") as rows:
+            check_rows(rows, last_role=_LAST_ROLE[method])
     except InvalidRequest as error:
         raise InvalidRequest(error.message, param=param, code="invalid_training_file") from None

@@ -6,6 +6,7 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
 
 from bessemer.core.errors import InvalidRequest, NotFound, StoreError
 
@@ -19,8 +20,10 @@ class Blobs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def put(self, content: bytes | Path) -> str:
-        """Store bytes or a copy of a file; return the SHA-256 in hex. On return the blob is on disk, whole.
+    def put(self, content: bytes | Path | BinaryIO) -> str:
+        """Store bytes, a copy of a file or what an open one still holds; return the SHA-256 in hex.
+
+        On return the blob is on disk, whole.
 
         Raises StoreError when the folder cannot be written.
         """
@@ -29,7 +32,7 @@ class Blobs:
         except OSError as error:
             raise StoreError(f"The blob folder {str(self._folder)!r} cannot be written: {error}.") from error
 
-    def _put(self, content: bytes | Path) -> str:
+    def _put(self, content: bytes | Path | BinaryIO) -> str:
         self._folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".new-", dir=self._folder)
         temporary = Path(name)
@@ -37,9 +40,11 @@ class Blobs:
             with os.fdopen(handle, "wb") as target:
                 if isinstance(content, bytes):
                     target.write(content)
-                else:
+                elif isinstance(content, Path):
                     with content.open("rb") as source:
                         shutil.copyfileobj(source, target, _CHUNK)
+                else:
+                    shutil.copyfileobj(content, target, _CHUNK)
                 target.flush()
                 os.fsync(target.fileno())
             sha256 = _hash(temporary)

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Any, BinaryIO, Literal
 
 import msgspec
 from starlette.datastructures import UploadFile
@@ -50,19 +50,21 @@ async def upload(call: Call) -> ASGIApp:
             raise InvalidRequest("Missing required parameter: 'file'.", param="file", code="missing_required_parameter")
         if purpose != PURPOSE:
             raise InvalidRequest(f"'purpose' must be {PURPOSE!r}; got {purpose!r}.", param="purpose")
-        content = await sent.read()
+        row = await asyncio.to_thread(_keep, call, sent.filename or "file.jsonl", sent.file)
     finally:
         await form.close()
-    row = await asyncio.to_thread(_keep, call, sent.filename or "file.jsonl", content)
     return JSONResponse(_wire(row))
 
 
-def _keep(call: Call, filename: str, content: bytes) -> FileRow:
+def _keep(call: Call, filename: str, content: BinaryIO) -> FileRow:
+    # Above a megabyte the form is a file on disk, and here it is never in memory whole.
     check_rows(content)
+    size = content.tell()
+    content.seek(0)
     row = FileRow(
         id=new_id("file"),
         sha256=call.services.blobs.put(content),
-        bytes=len(content),
+        bytes=size,
         created_at=time.time(),
         filename=filename,
         purpose=PURPOSE,
@@ -72,8 +74,8 @@ def _keep(call: Call, filename: str, content: bytes) -> FileRow:
     return row
 
 
-def check_rows(content: bytes, *, last_role: Sequence[str] | None = None) -> int:
-    """Check JSON Lines of chat rows and return how many there are.
+def check_rows(lines: Iterable[bytes], *, last_role: Sequence[str] | None = None) -> int:
+    """Check JSON Lines of chat rows (an open file gives them one by one) and return how many there are.
 
     A row is an object with `messages`, each with a known role; other fields are free (a grader's `item`). `last_role`:
     roles that the last message may have. Raises InvalidRequest that names the faulty rows by number, from 1.
@@ -81,7 +83,7 @@ def check_rows(content: bytes, *, last_role: Sequence[str] | None = None) -> int
     faults: list[str] = []
     decode = msgspec.json.Decoder().decode
     count = 0
-    for number, line in enumerate(content.splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         count += 1
@@ -89,6 +91,8 @@ def check_rows(content: bytes, *, last_role: Sequence[str] | None = None) -> int
             fault = _row_fault(decode(line), last_role)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             fault = f"not valid JSON ({error})"
+        if b"\r" in line.rstrip(b"\r\n"):
+            fault = "a carriage return inside the row: end each row with a line feed"
         if fault is not None:
             faults.append(f"row {number}: {fault}")
     if faults:
