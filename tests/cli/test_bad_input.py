@@ -159,6 +159,7 @@ def test_a_data_folder_that_cannot_be_written(verb: str, folder: str) -> None:
      ("BESSEMER_DATABASE_URL", "postgresql://u:secret@host:port/name", "database_url"),
      ("BESSEMER_DATABASE_URL", "postgresql://u:secret@127.0.0.1:1/name?nonsense=1", "database_url"),
      ("BESSEMER_DATABASE_URL", "sqlite:////etc/passwd/bessemer.db", "database_url"),
+     ("BESSEMER_DATABASE_URL", "sqlite:///x.db?timeout=abc", "database_url"),
      ("BESSEMER_DATABASE_URL", "sqlite:////etc/passwd", "database_url")],
 )  # fmt: skip
 def test_a_setting_that_cannot_be(tmp_path: Path, variable: str, value: str, names: str) -> None:

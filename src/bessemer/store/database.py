@@ -147,6 +147,12 @@ def _engine(url: str) -> Engine:
             f"database_url {parsed.render_as_string()!r} is neither sqlite:///FILE nor postgresql://….",
             param="database_url",
         )
+    if parsed.query:
+        raise ConfigError(
+            f"database_url {parsed.render_as_string()!r} sets options, which SQLite files take none of; end it before "
+            "the '?'.",
+            param="database_url",
+        )
     try:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -27,7 +27,7 @@ _INPUT_TOKENS = {
 """Mean prompt length of the data sets (OpenOrca, CNN/DailyMail, long-context mix, reasoning mix): the results do not
 say them, they are taken from MLCommons' benchmark descriptions and rounded."""
 _SIZES = (1, 2, 4, 8)
-_CLIENTS = (1, 8, 16, 32, 64, 128, 256, 512, 768, 1024)
+_MAX_CLIENTS = 1024
 _REQUESTS = 1500
 _LENGTH_SPREAD = 0.4
 
@@ -149,14 +149,21 @@ def _predict(
     engine = Engine.VLLM if raw["framework"].lower().startswith("vllm") else Engine.TRTLLM
     shape = model_shape(raw["model"])
     deployment = Deployment(shape.name, accelerator.name, engine, None, Precision(raw["precision"]), tp=tp)
-    return performance.replica(deployment, shape, accelerator, max_batch=1024, isl=isl, osl=osl)
+    return performance.replica(deployment, shape, accelerator, max_batch=_MAX_CLIENTS, isl=isl, osl=osl)
 
 
 def _throughput(performance: Performance, prediction: Prediction, isl: float, osl: float, limit_s: float) -> float:
     """Most output tokens/s of one replica in steady state within the token limit; at least that of one client."""
-    states = [performance.steady(prediction, isl, osl, clients) for clients in _CLIENTS]
-    kept = [state.output_tokens_s.value for state in states if state.tpot_s.value <= limit_s]
-    return max(kept, default=states[0].output_tokens_s.value)
+    one = performance.steady(prediction, isl, osl, 1)
+    most, held, broken = one.output_tokens_s.value, 1, _MAX_CLIENTS + 1
+    while broken - held > 1:  # time per token rises with the clients
+        clients = (held + broken) // 2
+        state = performance.steady(prediction, isl, osl, clients)
+        if state.tpot_s.value <= limit_s:
+            most, held = max(most, state.output_tokens_s.value), clients
+        else:
+            broken = clients
+    return most
 
 
 def _simulate(prediction: Prediction, rate_s: float, isl: float, osl: float) -> tuple[float, float]:
