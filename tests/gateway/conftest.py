@@ -25,6 +25,7 @@ source = "test"
 date = "2026-01"
 input_per_million = 1.0
 output_per_million = 2.0
+cached_input_per_million = 0.1
 [prices.hours]
 source = "test"
 date = "2026-01"

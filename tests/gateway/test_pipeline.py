@@ -222,6 +222,18 @@ async def test_the_cost_of_a_stream_is_known_to_who_did_not_ask_for_usage(make_w
     assert row.cost_usd > 0
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_ledger_is_the_upstreams_invoice_cached_tokens_included(make_world, stream):
+    world = await make_world({"small": [Script(pieces=("he", "llo"), prompt_tokens=1000, cached_tokens=600)]})
+    if stream:
+        await read(await world.gateway.stream(ask("small", stream=True), PRINCIPAL))
+    else:
+        await world.gateway.chat(ask("small"), PRINCIPAL)
+    [row] = world.recorded()
+    assert (row.input_tokens, row.calls[0].cached_tokens, row.output_tokens) == (1000, 600, 2)
+    assert row.cost_usd == pytest.approx(400 * 1e-6 + 600 * 0.1e-6 + 2 * 2e-6)
+
+
 async def test_what_a_broken_stream_took_is_unknown_not_nothing(make_world):
     world = await make_world({"small": [Script(pieces=("he", "llo"), break_after=1)]})
     await read(await world.gateway.stream(ask("small", stream=True), PRINCIPAL))

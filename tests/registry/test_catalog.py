@@ -257,6 +257,16 @@ def test_cost_is_known_or_none(catalog: Catalog) -> None:
     assert catalog.cost("matcher", None, None, 10.0) == pytest.approx(0.001)
 
 
+def test_cached_input_has_a_price_of_its_own_where_there_is_one(tmp_path: Path, database: Database) -> None:
+    toml = GOOD.replace("output_per_million = 2.0", "output_per_million = 2.0\ncached_input_per_million = 0.25")
+    catalog = Catalog(parse_config(toml, tmp_path), database)
+    assert catalog.cost("large", 1_000_000, 0, None, 400_000) == pytest.approx(0.7)
+    assert catalog.cost("large", 1_000_000, 0, None, 2_000_000) == pytest.approx(0.25), "no more than there are"
+    assert catalog.cost("large", 1_000_000, 0, None) == pytest.approx(1.0)
+    plain = Catalog(parse_config(GOOD, tmp_path), database)
+    assert plain.cost("large", 1_000_000, 0, None, 400_000) == pytest.approx(1.0)
+
+
 def test_another_process_is_seen(catalog: Catalog, database: Database) -> None:
     other = Catalog(CONFIG, database)
     assert not other.refresh()

@@ -80,6 +80,8 @@ def test_identity_depends_on_content_alone() -> None:
         ("per_hour = 0.36", "per_hour = 0.36\ninput_per_million = 1.0", "either"),
         ("output_per_million = 2.0", "", "either"),
         ("per_hour = 0.36", "per_hour = -1.0", "below 0"),
+        ("per_hour = 0.36", "per_hour = 0.36\ncached_input_per_million = 1.0", "goes with input_per_million"),
+        ("output_per_million = 2.0", "output_per_million = 2.0\ncached_input_per_million = -1.0", "below 0"),
         ("weight = 2.0", "weight = 0.0", "weight"),
         ('fallbacks = ["large"]', 'fallbacks = ["larger"]', r"routes\.matching.*larger.*large, small"),
         ("[routes.matching]", "[routes.small]", "model has this name"),

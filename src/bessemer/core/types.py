@@ -35,6 +35,8 @@ class Price(Frozen, frozen=True):
     date: str
     input_per_million: float | None = None
     output_per_million: float | None = None
+    cached_input_per_million: float | None = None
+    """Of the input tokens that the provider found in its cache; None: they cost what the others do."""
     per_hour: float | None = None
 
 

@@ -160,7 +160,9 @@ class Attempts:
             finish_reason=account.finish_reason if error is None else None,
             input_tokens=usage.input_tokens,
             output_tokens=output_tokens,
-            cost_usd=self._catalog.cost(leg.call.model.name, usage.input_tokens, output_tokens, charged),
+            cost_usd=self._catalog.cost(
+                leg.call.model.name, usage.input_tokens, output_tokens, charged, usage.cached_tokens
+            ),
             latency_s=self._timer() - account.begun,
             created_at=account.created_at,
             ttft_s=None if account.first is None else account.first - account.begun,

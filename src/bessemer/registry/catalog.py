@@ -205,11 +205,17 @@ class Catalog:
         return Route(name=own, steps=(Step(targets=(Target(model=own),)),))
 
     def cost(
-        self, model: str, input_tokens: int | None, output_tokens: int | None, seconds: float | None
+        self,
+        model: str,
+        input_tokens: int | None,
+        output_tokens: int | None,
+        seconds: float | None,
+        cached_tokens: int | None = None,
     ) -> float | None:
         """Return the cost in USD of a call to a configured or tuned model; None when what it is charged by is unknown.
 
-        Token prices charge tokens; an hourly price charges the measured seconds.
+        Token prices charge tokens, those of the input that were cached (`cached_tokens`, part of it) at their own price
+        where there is one; an hourly price charges the measured seconds.
         """
         configured = self._config.models.get(model) or self.resolve(model).model
         price = self.price(configured.price)
@@ -219,7 +225,10 @@ class Catalog:
             return None
         assert price.input_per_million is not None
         assert price.output_per_million is not None
-        return (input_tokens * price.input_per_million + output_tokens * price.output_per_million) / 1_000_000
+        cached_price = price.cached_input_per_million
+        cached = 0 if cached_tokens is None or cached_price is None else min(cached_tokens, input_tokens)
+        paid = (input_tokens - cached) * price.input_per_million + output_tokens * price.output_per_million
+        return (paid + cached * (cached_price or 0.0)) / 1_000_000
 
     # -- changing -----------------------------------------------------------------------------------------------------
 

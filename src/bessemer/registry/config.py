@@ -81,6 +81,7 @@ class _PriceSection(_Section, frozen=True):
     date: str
     input_per_million: float | None = None
     output_per_million: float | None = None
+    cached_input_per_million: float | None = None
     per_hour: float | None = None
 
 
@@ -211,7 +212,12 @@ def _price(name: str, section: _PriceSection) -> Price:
             f"[prices.{name}]: give either input_per_million and output_per_million, or per_hour.",
             param="per_hour",
         )
-    if any(value is not None and value < 0 for value in (*tokens, section.per_hour)):
+    if by_hour and section.cached_input_per_million is not None:
+        raise ConfigError(
+            f"[prices.{name}]: cached_input_per_million goes with input_per_million; remove it.",
+            param="cached_input_per_million",
+        )
+    if any(value is not None and value < 0 for value in (*tokens, section.cached_input_per_million, section.per_hour)):
         raise ConfigError(f"[prices.{name}]: a price is below 0.", param="price")
     return Price(
         id=name,
@@ -219,6 +225,7 @@ def _price(name: str, section: _PriceSection) -> Price:
         date=section.date,
         input_per_million=section.input_per_million,
         output_per_million=section.output_per_million,
+        cached_input_per_million=section.cached_input_per_million,
         per_hour=section.per_hour,
     )
 

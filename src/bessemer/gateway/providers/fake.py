@@ -26,6 +26,8 @@ class Script(Frozen, frozen=True):
     """Per piece, sent when the request asks for logprobs."""
     finish_reason: str = "stop"
     prompt_tokens: int = 10
+    cached_tokens: int | None = None
+    """Of the prompt's; None: not told."""
     status: int = 200
     """Another status answers with an error body."""
     code: str = "scripted"
@@ -167,16 +169,18 @@ def _logprobs(body: dict[str, Any], script: Script, start: int, stop: int) -> di
     }
 
 
-def _usage(script: Script) -> dict[str, int]:
+def _usage(script: Script) -> dict[str, Any]:
     count = len(script.pieces)
+    details = {} if script.cached_tokens is None else {"prompt_tokens_details": {"cached_tokens": script.cached_tokens}}
     return {
         "prompt_tokens": script.prompt_tokens,
         "completion_tokens": count,
         "total_tokens": script.prompt_tokens + count,
+        **details,
     }
 
 
-def _event(body: dict[str, Any], choices: list[dict[str, Any]], usage: dict[str, int] | None = None) -> bytes:
+def _event(body: dict[str, Any], choices: list[dict[str, Any]], usage: dict[str, Any] | None = None) -> bytes:
     chunk = {
         "id": "chatcmpl-fake",
         "object": "chat.completion.chunk",
