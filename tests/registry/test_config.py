@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bessemer.core.errors import ConfigError
+from bessemer.core.settings import Settings
 from bessemer.core.types import ProviderKind, Target
 from bessemer.registry.config import load_config, parse_config
 
@@ -121,3 +123,13 @@ def test_a_file_may_add_to_the_built_in_one(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config(tmp_path, tmp_path)
+
+
+def test_the_documented_file_is_right_and_every_setting_is_told() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    example = page.partition("```toml\n")[2].partition("```")[0]
+    config = parse_config(example, DATA)
+    assert set(config.routes) == {"matching"}
+    assert {"large", "own", "smollm2-135m"} <= set(config.models)
+    told = page.partition("## Models")[0]
+    assert [field.name for field in msgspec.structs.fields(Settings) if f"`{field.name}`" not in told] == []
