@@ -239,6 +239,15 @@ def test_a_tuned_version_runs_on_its_base_whatever_its_name(catalog: Catalog) ->
     assert catalog.taken("offers", "small") is None
 
 
+def test_a_version_tuned_from_a_tuned_one_runs_on_the_base_of_both(catalog: Catalog) -> None:
+    made = catalog.register(make_version("offers", adapter_sha256="a" * 64, lineage=Lineage(base="small")))
+    for adapter in "bc":  # each from the one before, under the same name: supervised, then reinforced, then again
+        lineage = Lineage(base=made.id, method="grpo")
+        made = catalog.register(make_version("offers", adapter_sha256=adapter * 64, lineage=lineage))
+        assert catalog.resolve(made.id).model.name == "small"
+        assert catalog.openai_name(made, "acme") == f"ft:small:acme:offers:{made.id.rpartition('@')[2]}"
+
+
 def test_a_name_may_be_a_route_or_a_target(catalog: Catalog) -> None:
     assert catalog.route_or_target("matching") == catalog.route("matching")
     version = catalog.resolve("small").version

@@ -368,10 +368,10 @@ class Catalog:
         """Return the configured model that serves a version: its own, or the one that it was tuned from."""
         seen: set[str] = set()
         current: ModelVersion | None = version
-        while current is not None and current.model not in seen:
+        while current is not None and current.id not in seen:
             if current.model in self._config.models and (current.adapter_sha256 is None or current.lineage is None):
                 return self._config.models[current.model]
-            seen.add(current.model)
+            seen.add(current.id)
             base = current.lineage.base if current.lineage else ""
             name = base.split("@", 1)[0].split(":", 1)[0]
             if name in self._config.models:
