@@ -47,9 +47,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     alpha: float = 0.03
     """Largest share of wrong answers among those the small model keeps."""
     score: str | None = None
-    """What the small model's confidence is made of; None: `agreement` for attributes, `choice_margin` for labels."""
-    answer_samples: int = 8
-    """Attributes: samples that a tuned model's answer is made of."""
+    """What the small model's confidence is made of; None: `choice_margin` for labels, else `field_probability`."""
     model: str = "smollm2-135m"
     """The small model: a key of `flywheel.WEIGHTS`."""
 
@@ -152,16 +150,16 @@ def _jobs(task: Task, options: Options) -> tuple[JobPlan, ...]:
         return (JobPlan(name="reinforcement", method=_reinforcement(grader), metadata=common | choice),)
     if task.kind is Kind.ATTRIBUTES:
         grader = {"type": "attributes", "name": "micro-f1", "reference": "{{item.demonstration}}"}
-        common["bessemer.answer_samples"] = str(options.answer_samples)
         first = options.train_seconds // 2
     else:
         grader = product_lines.grader()
         first = options.train_seconds // 3
+    extra = {"bessemer.field_threshold": "auto"} if task.kind is Kind.ATTRIBUTES else {}
     times = ({"bessemer.max_seconds": str(seconds)} for seconds in (first, options.train_seconds - first))
     supervised, reinforced = times
     return (
         JobPlan(name="supervised", method={"type": "supervised"}, metadata=common | supervised, supervised=True),
-        JobPlan(name="reinforcement", method=_reinforcement(grader), metadata=common | reinforced),
+        JobPlan(name="reinforcement", method=_reinforcement(grader), metadata=common | reinforced | extra),
     )
 
 
@@ -170,8 +168,7 @@ def _reinforcement(grader: JSON) -> JSON:
 
 
 def _cascade(task: Task, options: Options) -> JSON:
-    usual = "agreement" if task.kind is Kind.ATTRIBUTES else "choice_margin"
-    score = options.score or usual
+    score = options.score or ("choice_margin" if task.kind is Kind.MATCHING else "field_probability")
     return {"large": LARGE, "rule": "error", "alpha": options.alpha, "delta": 0.1, "score": score}
 
 

@@ -11,10 +11,9 @@ from tests.gateway.tiny import adapter_tar, open_tiny, tiny_model
 
 from bessemer.core.errors import InvalidRequest, ProviderError
 from bessemer.core.openai import ChatRequest, StructuredOutputs
-from bessemer.core.types import Calibration, ConfidenceScore, ProviderKind, Route, Step, Target
+from bessemer.core.types import Calibration, ProviderKind, Route, Step, Target
 from bessemer.engine.engine import Engine
 from bessemer.gateway import Gateway
-from bessemer.gateway.cascade import raw_score
 from bessemer.gateway.providers import build_providers
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
@@ -122,46 +121,6 @@ async def test_a_grammar_keeps_the_answer_to_the_input_whatever_it_holds(local):
     assert any(token.forced for token in row.calls[0].token_logprobs)
     with pytest.raises(InvalidRequest, match=r"bessemer\.input"):
         await local.gateway.chat(ask(local.register(grammar="start: /{{input.x}}/")), PRINCIPAL)
-
-
-SCHEMA = {
-    "type": "object",
-    "properties": {"a": {"enum": ["x", "y"]}, "b": {"enum": ["x", "y"]}},
-    "required": ["a"],
-    "additionalProperties": False,
-}
-
-
-async def test_an_answer_of_several_samples_is_what_they_agree_on(local):
-    version = local.register(response_schema=SCHEMA, answer_samples=5, max_tokens=40)
-    first = await local.gateway.infer(version, messages=[{"role": "user", "content": "hi"}], temperature=0.0)
-    again = await local.gateway.infer(version, messages=[{"role": "user", "content": "hi"}], temperature=0.0)
-    call = first.calls[0]
-    assert json.loads(first.output)["a"] in {"x", "y"}
-    assert call.agreement is not None
-    assert 0.2 <= call.agreement < 1, "five samples of a random model do not all agree"
-    assert raw_score(ConfidenceScore.AGREEMENT, call) == call.agreement
-    assert (again.output, again.calls[0].agreement) == (first.output, call.agreement)
-    assert first.finish_reason == "stop"
-    drawn = await local.gateway.infer(version, messages=[{"role": "user", "content": "hi"}], temperature=0.7)
-    assert drawn.calls[0].agreement is None
-    assert first.output_tokens > 2 * drawn.output_tokens, "every sample's tokens are counted"
-    assert first.input_tokens == drawn.input_tokens
-
-
-async def test_an_answer_of_several_samples_streams_in_one_piece(local):
-    version = local.register(response_schema=SCHEMA, answer_samples=3, max_tokens=40)
-    result = await local.gateway.stream(ask(version, temperature=0.0, stream=True), PRINCIPAL)
-    raw = [json.loads(event[6:]) async for event in result.events if event != b"data: [DONE]\n\n"]
-    said = "".join(choice["delta"].get("content", "") for chunk in raw for choice in chunk["choices"])
-    assert json.loads(said)["a"] in {"x", "y"}
-
-
-def test_several_samples_go_with_nothing_that_decides_about_one():
-    for fields in ({"choices": ("Yes", "No")}, {"field_threshold": 0.5}):
-        with pytest.raises(InvalidRequest, match="answer_samples") as caught:
-            make_version("tiny", answer_samples=2, **fields)
-        assert caught.value.param == "answer_samples"
 
 
 async def test_the_limit_is_the_versions_unless_the_client_sends_one(local):

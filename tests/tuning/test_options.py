@@ -19,7 +19,6 @@ def test_options_are_read_from_strings_and_other_metadata_is_the_clients() -> No
         ("rank", "0"),
         ("samples_per_prompt", "1"),
         ("field_threshold", "1"),
-        ("answer_samples", "0"),
         ("objective", "fame"),
         ("ranks", "8"),
     ],
@@ -28,8 +27,3 @@ def test_an_option_that_cannot_be_is_named(key: str, value: str) -> None:
     with pytest.raises(InvalidRequest, match=key) as caught:
         parse_options({f"bessemer.{key}": value})
     assert caught.value.param == "metadata"
-
-
-def test_samples_and_a_threshold_cannot_both_choose_the_values() -> None:
-    with pytest.raises(InvalidRequest, match=r"leave out bessemer\.field_threshold"):
-        parse_options({"bessemer.answer_samples": "4", "bessemer.field_threshold": "auto"})

@@ -30,7 +30,7 @@ def run(
     rule: Annotated[str, typer.Option("--rule", help="loss, error, f1 or bootstrap.")] = "loss",
     delta: Annotated[float, typer.Option("--delta", help="The guarantee holds with probability 1 - delta.")] = 0.1,
     score: Annotated[
-        str | None, typer.Option("--score", help="Confidence, as choice_margin, mean_logprob or agreement.")
+        str | None, typer.Option("--score", help="Confidence, as choice_margin, mean_logprob or field_probability.")
     ] = None,
     activate: Annotated[bool, typer.Option("--activate/--no-activate", help="Put the route into force.")] = True,
     wait: Annotated[bool, typer.Option("--wait", help="Print events until it has finished.")] = False,

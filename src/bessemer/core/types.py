@@ -134,8 +134,6 @@ class ModelVersion(Frozen, frozen=True):
     """A Lark grammar template (`{{input.x}}` filled per request) that constrains the answer."""
     field_threshold: float = 0.0
     """JSON answers: values whose probability is below are left out; chosen on a selection split."""
-    answer_samples: int = 1
-    """JSON answers: above 1, this many are sampled and the answer is what most of them agree with."""
     max_tokens: int = 256
     lineage: Lineage | None = None
 
@@ -160,7 +158,7 @@ class Target(Frozen, frozen=True):
 
 
 class ConfidenceScore(StrEnum):
-    """What a confidence is made of; all but the last two are natural logarithms."""
+    """What a confidence is made of; all but the last are natural logarithms."""
 
     CHOICE_MARGIN = "choice_margin"
     """log p(best) - log p(second) over the choices."""
@@ -170,8 +168,6 @@ class ConfidenceScore(StrEnum):
     SUM_LOGPROB = "sum_logprob"
     FIELD_PROBABILITY = "field_probability"
     """Mean probability of the values of a JSON answer."""
-    AGREEMENT = "agreement"
-    """F1 of a JSON answer against the samples that it is made of."""
 
 
 class Calibration(Frozen, frozen=True):
@@ -248,8 +244,6 @@ class ModelCall(Frozen, frozen=True):
     token_logprobs: tuple[TokenLogprob, ...] = ()
     choice_logprobs: dict[str, float] | None = None
     """Normalised log-probability per choice, when the answer is enumerable."""
-    agreement: float | None = None
-    """F1 of the answer against the samples that it is made of, when there are several."""
     score: float | None = None
     """Raw confidence score named by the step's calibration."""
     confidence: float | None = None

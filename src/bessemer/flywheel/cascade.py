@@ -224,7 +224,7 @@ def _ask_all(
     """
     done = read_journal(path, _Asked)
     missing = [example for example in examples if example.id not in done]
-    of_tokens = score not in {None, ConfidenceScore.CHOICE_MARGIN, ConfidenceScore.AGREEMENT}
+    of_tokens = score not in {None, ConfidenceScore.CHOICE_MARGIN}
 
     async def one(example: Example) -> None:
         inference = await ask(services, target, example, "calibration", logprobs=of_tokens)

@@ -45,7 +45,6 @@ class _Account:
     finish_reason: str | None = None
     usage: ProviderUsage = field(default_factory=ProviderUsage)
     choice_logprobs: dict[str, float] | None = None
-    agreement: float | None = None
     waited: float = 0.0
     first: float | None = None
     forced: tuple[bool, ...] = ()
@@ -56,7 +55,6 @@ class _Account:
         self.tokens.extend(chunk.tokens)
         self.finish_reason = chunk.finish_reason or self.finish_reason
         self.choice_logprobs = chunk.choice_logprobs or self.choice_logprobs
-        self.agreement = self.agreement if chunk.agreement is None else chunk.agreement
         self.forced = chunk.forced or self.forced
         if chunk.usage is not None:
             self.usage = _merged(self.usage, chunk.usage)
@@ -169,7 +167,6 @@ class Attempts:
             cached_tokens=usage.cached_tokens,
             token_logprobs=account.token_logprobs(),
             choice_logprobs=account.choice_logprobs,
-            agreement=account.agreement,
             accepted=error is None,
             propensity=leg.propensity,
             prompt=leg.prompt,

@@ -65,17 +65,12 @@ def _fields(call: ModelCall) -> float | None:
     return mean_probability(call.token_logprobs)
 
 
-def _agreement(call: ModelCall) -> float | None:
-    return call.agreement
-
-
 SCORES: Mapping[ConfidenceScore, Callable[[ModelCall], float | None]] = {
     ConfidenceScore.CHOICE_MARGIN: _choice_margin,
     ConfidenceScore.MEAN_LOGPROB: _mean,
     ConfidenceScore.MIN_LOGPROB: _minimum,
     ConfidenceScore.SUM_LOGPROB: _sum,
     ConfidenceScore.FIELD_PROBABILITY: _fields,
-    ConfidenceScore.AGREEMENT: _agreement,
 }
 
 

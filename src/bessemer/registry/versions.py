@@ -45,7 +45,6 @@ def make_version(
     response_schema: JSON | None = None,
     grammar: str | None = None,
     field_threshold: float = 0.0,
-    answer_samples: int = 1,
     max_tokens: int = 256,
     lineage: Lineage | None = None,
 ) -> ModelVersion:
@@ -62,13 +61,6 @@ def make_version(
         raise InvalidRequest(
             f"field_threshold is {field_threshold}: give a probability from 0 to below 1.", param="field_threshold"
         )
-    if answer_samples < 1:
-        raise InvalidRequest(f"answer_samples is {answer_samples}: give a number from 1 up.", param="answer_samples")
-    if answer_samples > 1 and (choices or field_threshold):
-        raise InvalidRequest(
-            "answer_samples goes with neither choices nor field_threshold: they decide about one answer.",
-            param="answer_samples",
-        )
     if max_tokens < 1:
         raise InvalidRequest(f"max_tokens is {max_tokens}: give a number from 1 up.", param="max_tokens")
     version = ModelVersion(
@@ -83,7 +75,6 @@ def make_version(
         response_schema=response_schema,
         grammar=grammar,
         field_threshold=field_threshold,
-        answer_samples=answer_samples,
         max_tokens=max_tokens,
         lineage=lineage,
     )

@@ -32,20 +32,13 @@ class Options(Frozen, frozen=True):
     field_threshold: Annotated[float, msgspec.Meta(ge=0, lt=1)] | Literal["auto"] = 0.0
     """Reinforcement with JSON answers: the version leaves out values that are less probable; `auto`: chosen on the
     validation file by the grader, at every evaluation."""
-    answer_samples: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
-    """JSON answers: above 1, the version samples this many and answers with what most of them agree with."""
 
 
 def parse_options(metadata: Mapping[str, str] | None) -> Options:
     """Read a job's options from its metadata. Raises InvalidRequest that names the key and the known ones."""
     values = {key.removeprefix(PREFIX): value for key, value in (metadata or {}).items() if key.startswith(PREFIX)}
     try:
-        options = msgspec.convert(values, Options, strict=False)
+        return msgspec.convert(values, Options, strict=False)
     except msgspec.ValidationError as error:
         known = ", ".join(PREFIX + field.name for field in msgspec.structs.fields(Options))
         raise InvalidRequest(f"Metadata of the job: {error}. Known keys: {known}.", param="metadata") from error
-    if options.answer_samples > 1 and options.field_threshold:
-        raise InvalidRequest(
-            "bessemer.answer_samples chooses the values itself: leave out bessemer.field_threshold.", param="metadata"
-        )
-    return options

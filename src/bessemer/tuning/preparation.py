@@ -71,7 +71,7 @@ def prepare(row: JobRow, catalog: Catalog, database: Database) -> Preparation:
             f"bessemer.positive is {options.positive!r}; the choices are {', '.join(map(repr, choices)) or 'not set'}.",
             param="metadata",
         )
-    plan = Preparation(
+    return Preparation(
         algorithm=_algorithm(method, choices),
         model=resolved.model.name,
         start=resolved.version.id,
@@ -93,18 +93,6 @@ def prepare(row: JobRow, catalog: Catalog, database: Database) -> Preparation:
         if request.validation_file is None
         else files.get(database, request.validation_file).sha256,
     )
-    _check_samples(plan)
-    return plan
-
-
-def _check_samples(plan: Preparation) -> None:
-    """Refuse samples of what has no fields to agree on."""
-    json_answers = not plan.choices and (plan.response_schema is not None or plan.grammar is not None)
-    if plan.options.answer_samples > 1 and not json_answers:
-        raise InvalidRequest(
-            "bessemer.answer_samples needs JSON answers: a prompt with response_schema or grammar, without choices.",
-            param="metadata",
-        )
 
 
 def load_rows(plan: Preparation, blobs: Blobs) -> Rows:
@@ -142,7 +130,6 @@ def tuned_version(
         response_schema=plan.response_schema,
         grammar=plan.grammar,
         field_threshold=field_threshold,
-        answer_samples=plan.options.answer_samples,
         max_tokens=plan.max_tokens,
         lineage=Lineage(
             base=plan.start,

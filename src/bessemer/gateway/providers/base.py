@@ -97,8 +97,6 @@ class ProviderChunk(Frozen, frozen=True):
     usage: ProviderUsage | None = None
     choice_logprobs: dict[str, float] | None = None
     """Normalised (and biased) log-probability per choice."""
-    agreement: float | None = None
-    """F1 of an answer against the samples that it is made of."""
     forced: tuple[bool, ...] = ()
     """On the last chunk of a constrained stream: per token of the whole answer, whether a grammar forced it."""
 

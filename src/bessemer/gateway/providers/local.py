@@ -17,7 +17,6 @@ import msgspec
 from bessemer.core.errors import ConfigError, InvalidRequest, ProviderError
 from bessemer.core.types import Model, TokenLogprob
 from bessemer.engine.request import Choices, GenerateRequest, Generation, TokenEvent, TopLogprob
-from bessemer.gateway.consensus import consensus
 from bessemer.gateway.fields import confident
 from bessemer.gateway.providers.base import ProviderCall, ProviderChunk, ProviderUsage, ScoredToken, text_of
 from bessemer.store.blobs import Blobs
@@ -76,10 +75,6 @@ class LocalProvider:
             yield _whole(await engine.generate(request), request.constraint, engine.tokenizer)
             return
         yield ProviderChunk(usage=ProviderUsage(input_tokens=len(prompt)))
-        # What samples agree on is a decision, too: a client that asks for a draw, or for a form of its own, gets one.
-        if call.version.answer_samples > 1 and not call.sampling.temperature and not call.rules.requested:
-            yield _agreed(await _samples(engine, request, call.version.answer_samples))
-            return
         if threshold or not call.stream:  # a value is dropped or kept when the whole of it is known
             chunk = _whole(await engine.generate(request), None, engine.tokenizer)
             yield _confident(chunk, threshold) if threshold else chunk
@@ -214,34 +209,6 @@ def _whole(generation: Generation, choices: Choices | None, tokenizer: "Tokens")
         finish_reason=generation.finish_reason,
         usage=_usage(generation),
         choice_logprobs=scores,
-    )
-
-
-async def _samples(engine: "Engine", request: GenerateRequest, count: int) -> list[Generation]:
-    """Draw from the model's own distribution; the same seed gives the same samples. The prompt is computed once."""
-    seed = (request.seed or 0) * count
-    drawn = [msgspec.structs.replace(request, temperature=1.0, seed=seed + k, top_logprobs=0) for k in range(count)]
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(engine.generate(one)) for one in drawn]
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return [task.result() for task in tasks]
-
-
-def _agreed(samples: Sequence[Generation]) -> ProviderChunk:
-    """Return what the samples agree on; the first where none is a JSON object."""
-    agreed, first = consensus([sample.text for sample in samples]), samples[0]
-    return ProviderChunk(
-        text=first.text if agreed is None else agreed.text,
-        finish_reason=first.finish_reason if agreed is None else "stop",
-        usage=ProviderUsage(
-            input_tokens=first.prompt_tokens,
-            output_tokens=sum(sample.completion_tokens for sample in samples),
-            cached_tokens=first.cached_tokens,
-            seconds=max(sample.duration_s for sample in samples),
-        ),
-        agreement=None if agreed is None else agreed.agreement,
     )
 
 
