@@ -138,6 +138,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterat
         running.collect()
         yield running
     finally:
+        running.scripts([])  # the upstream is every test's
         running.worker.terminate()
         running.worker.wait(20)
         stop_server(running.server)
