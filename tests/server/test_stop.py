@@ -67,10 +67,11 @@ JUDGE = {
 class Site:
     """An API process, the worker beside it, and a dataset of which half the right answers are Yes."""
 
-    def __init__(self, folder: Path, upstream: Upstream) -> None:
+    def __init__(self, folder: Path, upstream: Upstream, **environment: str) -> None:
         tiny_model(folder / "tiny")
         self.upstream = upstream
-        self.server = start_server(folder, upstream, "--no-worker", toml=CONFIG)
+        self.environment = {**OFFLINE, **environment}
+        self.server = start_server(folder, upstream, "--no-worker", env=self.environment, toml=CONFIG)
         self.client = self.server.openai()
         self.worker = self.start_worker()
         self.dataset = ""
@@ -79,7 +80,15 @@ class Site:
         config = self.server.data.parent / "bessemer.toml"
         command = [sys.executable, "-m", "bessemer", "worker", "--data", str(self.server.data), "--config", str(config)]
         with self.server.log.open("a") as errors:
-            return subprocess.Popen(command, stderr=errors, env=os.environ | OFFLINE | {"OMP_NUM_THREADS": "1"})
+            return subprocess.Popen(
+                command, stderr=errors, env=os.environ | self.environment | {"OMP_NUM_THREADS": "1"}
+            )
+
+    def close(self) -> None:
+        self.scripts([])  # the upstream is every test's
+        self.worker.terminate()
+        self.worker.wait(20)
+        stop_server(self.server)
 
     def collect(self) -> None:
         self.scripts([YES] * 3 * ITEMS)
@@ -138,10 +147,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterat
         running.collect()
         yield running
     finally:
-        running.scripts([])  # the upstream is every test's
-        running.worker.terminate()
-        running.worker.wait(20)
-        stop_server(running.server)
+        running.close()
 
 
 @pytest.mark.parametrize(("kind", "number"), [("evaluations", signal.SIGTERM), ("cascades", signal.SIGINT)])
@@ -206,3 +212,25 @@ def test_an_upstream_that_is_down_for_a_moment_fails_no_job(site: Site, kind: st
     assert done["status"] == "succeeded", done["error"]
     if kind == "evaluations":
         assert done["result"]["rows"][0]["unscorable"] == 0
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("kind", ["evaluations", "cascades"])
+def test_a_job_on_postgresql_goes_on_after_its_worker_was_killed(
+    tmp_path: Path, upstream: Upstream, postgres_url: str, kind: str
+) -> None:
+    running = Site(tmp_path, upstream, BESSEMER_DATABASE_URL=postgres_url)
+    try:
+        running.collect()
+        half = ITEMS // 2
+        scripts = running.scripts([YES] * half + [Script(first_token_s=600)] * half)
+        job = running.start_job(kind)
+        running.wait(lambda: running.answered(job) == half and not scripts)
+        running.worker.kill()
+        running.worker.wait(20)
+        scripts.extend([YES] * half)
+        running.worker = running.start_worker()
+        done = running.end_of(job)
+        assert done["status"] == "succeeded", done["error"]
+    finally:
+        running.close()

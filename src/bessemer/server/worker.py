@@ -74,6 +74,7 @@ def _launch(settings: Settings, services: Services) -> Mapping[JobKind, flywheel
         config={
             "name": "bessemer",
             "system_database_url": settings.database_url or f"sqlite:///{settings.data.resolve() / 'workflows.db'}",
+            "db_engine_kwargs": {"connect_args": services.database.limits},
             "application_version": APPLICATION_VERSION,
             "executor_id": EXECUTOR,
             "log_level": "WARNING",

@@ -71,6 +71,11 @@ class Database:
         """The database's URL, without its password."""
         return self._engine.url.render_as_string(hide_password=True)
 
+    @property
+    def limits(self) -> dict[str, int]:
+        """Arguments of psycopg's connect that bound its waits, for others that open this database; none on SQLite."""
+        return {} if self._single_writer else dict(_POSTGRESQL)
+
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run a read-only function in a transaction and return its result. Raises StoreError when unavailable."""
         with _boundary(), self._engine.connect() as connection:
