@@ -19,7 +19,6 @@ from bessemer.evals.risk import (
     grid_for_error,
     grid_from,
     halves,
-    least_accepted,
 )
 
 DELTA = 0.1
@@ -184,16 +183,47 @@ def test_grids_fall_from_the_strictest_share_to_all() -> None:
 
 
 def test_a_grid_for_errors_starts_where_something_can_be_certified() -> None:
-    assert least_accepted(0.05, 0.1) == 45
+    """45 faultless answers show an error below 5 %: 0.95 ** 45 < 0.1. A grid that starts with 2 % of 400 accepts 8."""
     rng = np.random.default_rng(10)
-    items = graded(rng, 400)
-    perfect = np.ones(400)
-    strict = choose_by_error(items.scores, perfect, alpha=0.05, delta=DELTA, grid=grid_from(graded(rng, 400).scores))
-    suited = grid_for_error(graded(rng, 400).scores, 400, alpha=0.05, delta=DELTA)
+    items, others, perfect = graded(rng, 400), graded(rng, 400), np.ones(400)
+    strict = choose_by_error(items.scores, perfect, alpha=0.05, delta=DELTA, grid=grid_from(others.scores))
     assert strict.chosen is None
+    suited = grid_for_error(others.scores, perfect, 400, alpha=0.05)
     choice = choose_by_error(items.scores, perfect, alpha=0.05, delta=DELTA, grid=suited)
     assert choice.chosen is not None
     assert choice.chosen.accepted_share > 0.95
+
+
+def partly_right(rng: np.random.Generator, n: int) -> Items:
+    """Answers of several values each, as attributes are: the share of right ones rises with the score."""
+    scores = rng.uniform(size=n)
+    small = rng.binomial(5, 0.55 + 0.45 * scores) / 5
+    return Items(scores, small, small)
+
+
+def test_graded_answers_are_certified_in_small_samples_and_the_promise_holds() -> None:
+    """150 answers, error at most 20 %: where the strictest threshold decides, nearly nothing is ever certified."""
+    rng = np.random.default_rng(12)
+    world = partly_right(rng, 200_000)
+    chosen, strict, broken = 0, 0, 0
+    for _ in range(DRAWS):
+        items, others = partly_right(rng, 150), partly_right(rng, 130)
+        first = grid_from(others.scores)
+        strict += choose_by_error(items.scores, items.small, alpha=0.2, delta=DELTA, grid=first).chosen is not None
+        grid = grid_for_error(others.scores, others.small, 150, alpha=0.2)
+        choice = choose_by_error(items.scores, items.small, alpha=0.2, delta=DELTA, grid=grid)
+        if choice.chosen is not None:
+            chosen += 1
+            broken += bool((1 - world.small[world.scores >= choice.chosen.threshold]).mean() > 0.2)
+    assert broken / DRAWS <= ALLOWED
+    assert chosen / DRAWS > 0.8
+    assert strict / DRAWS < 0.1
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.02])
+def test_a_grid_for_errors_without_evidence_is_the_whole_grid(alpha: float) -> None:
+    scores = np.linspace(0, 1, 50)
+    assert grid_for_error(scores, np.zeros(50), 100, alpha=alpha) == grid_from(scores)
 
 
 def test_the_whole_way_from_raw_scores_keeps_the_promise() -> None:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import rel_entr
 
 from bessemer.core.types import Frozen, Guarantee
 from bessemer.evals.betting import Array, log_wealth, p_value, positive_mean, ratio_bounds, stakes
@@ -67,18 +68,27 @@ def grid_from(scores: npt.ArrayLike, size: int = 100, strictest_share: float = 0
     return tuple(sorted(set(quantiles.tolist()), reverse=True))
 
 
-def least_accepted(alpha: float, delta: float) -> int:
-    """Return how many faultless accepted answers show an error rate below alpha at level delta: (1 − α)^n <= δ."""
-    return math.ceil(math.log(delta) / math.log1p(-alpha))
+def grid_for_error(
+    scores: npt.ArrayLike, small: npt.ArrayLike, n: int, *, alpha: float, size: int = 100
+) -> tuple[float, ...]:
+    """Return a grid for `choose_by_error` on n items, from the scores and qualities [0, 1] of other items.
 
-
-def grid_for_error(scores: npt.ArrayLike, n: int, *, alpha: float, delta: float, size: int = 100) -> tuple[float, ...]:
-    """Return a grid for `choose_by_error` on n items, from other items' scores as in `grid_from`.
-
-    A threshold that accepts fewer than `least_accepted` items can never be certified, and the first that is not ends
-    the test; so the first one here is expected to accept twice as many.
+    The first threshold that cannot be rejected ends the test, and a strict one accepts too few answers to show
+    anything. So the grid begins where the other items promise most: s·n accepted answers of error e < alpha are
+    evidence of about s·n·KL(e ‖ alpha) nats against "the error is above alpha" (Chernoff 1952).
     """
-    return grid_from(scores, size, strictest_share=min(1.0, 2 * least_accepted(alpha, delta) / max(n, 1)))
+    values, wrong = np.asarray(scores, dtype=np.float64), 1.0 - _bounded(small, "small")
+    grid = grid_from(values, size)
+    accepted = values[None, :] >= np.asarray(grid)[:, None]
+    count = accepted.sum(axis=1)
+    evidence = n * count / len(values) * _divergence(accepted @ wrong / count, alpha)
+    return grid[int(np.argmax(evidence)) :]
+
+
+def _divergence(error: Array, alpha: float) -> Array:
+    """KL(error ‖ alpha) of two Bernoulli variables, 0 for an error of alpha or more."""
+    below = np.minimum(error, alpha)
+    return np.asarray(rel_entr(below, alpha) + rel_entr(1.0 - below, 1.0 - alpha))
 
 
 def halves(ids: Sequence[str]) -> npt.NDArray[np.bool_]:

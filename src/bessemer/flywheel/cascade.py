@@ -323,7 +323,7 @@ def _choose(request: CascadeRequest, dataset: Dataset, scored: _Scored, confiden
     grid = risk.grid_from(confidence[~rest])
     sha = dataset.sha256
     if request.rule == "error":
-        grid = risk.grid_for_error(confidence[~rest], int(rest.sum()), alpha=alpha, delta=delta)
+        grid = risk.grid_for_error(confidence[~rest], scored.small_quality[~rest], int(rest.sum()), alpha=alpha)
         return risk.choose_by_error(
             scores, scored.small_quality[rest], alpha=alpha, delta=delta, grid=grid, dataset_sha256=sha
         )
