@@ -154,7 +154,8 @@ def _jobs(task: Task, options: Options) -> tuple[JobPlan, ...]:
     else:
         grader = product_lines.grader()
         first = options.train_seconds // 3
-    extra = {"bessemer.field_threshold": "auto"} if task.kind is Kind.ATTRIBUTES else {}
+    fields = {"bessemer.field_threshold": "auto", "bessemer.credit": "field"}
+    extra = fields if task.kind is Kind.ATTRIBUTES else {}
     times = ({"bessemer.max_seconds": str(seconds)} for seconds in (first, options.train_seconds - first))
     supervised, reinforced = times
     return (

@@ -2,6 +2,7 @@
 
 import math
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,6 +21,10 @@ class Field(NamedTuple):
     """As it stands in the JSON text, quotes included."""
     probability: float
     """exp of the summed log-probabilities of the tokens that spell the value and its end; forced ones count as 1."""
+    first: int
+    """Index of the first token that has a character of the name, its opening quote included."""
+    end: int
+    """Index after the last token that has a character of the value, its closing quote included."""
 
 
 def fields(tokens: Sequence[TokenLogprob]) -> list[Field]:
@@ -38,12 +43,10 @@ def fields(tokens: Sequence[TokenLogprob]) -> list[Field]:
     for match in _PAIR.finditer(text):
         start, stop = match.span("value")
         start += match["value"].startswith('"')
-        inside = (
-            token.logprob
-            for token, end in zip(tokens, ends, strict=True)
-            if not token.forced and token.token and end > start and end - len(token.token) < stop
-        )
-        found.append(Field(match["name"], match["value"], math.exp(math.fsum(inside))))
+        # Ends never fall: tokens with a character in [start, stop), and empty ones between them.
+        first, decided, end = bisect_right(ends, match.start()), bisect_right(ends, start), bisect_left(ends, stop) + 1
+        inside = (token.logprob for token in tokens[decided:end] if not token.forced and token.token)
+        found.append(Field(match["name"], match["value"], math.exp(math.fsum(inside)), first, end))
     return found
 
 

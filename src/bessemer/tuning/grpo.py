@@ -20,7 +20,8 @@ from bessemer.engine.engine import Engine, LoadedModel
 from bessemer.engine.request import Constraint, GenerateRequest, Generation, JsonSchema, Lark
 from bessemer.engine.tokens import Tokens
 from bessemer.gateway.fields import confident
-from bessemer.tuning.losses import centred, clipped, k3
+from bessemer.tuning.credit import Answer, by_answer, by_field
+from bessemer.tuning.losses import clipped, k3
 from bessemer.tuning.methods import (
     Outcome,
     Task,
@@ -120,7 +121,7 @@ def greedy_validation(
     rollouts: Rollouts, reward: Reward, rows: Sequence[Row], asked: Sequence[Ask], step: int
 ) -> Validation:
     """Score the answers the model would give, at the field threshold that is set or, of some, at the best."""
-    answers = [Answer.of(generation, rollouts.tokens) for generation in rollouts.greedy(asked)]
+    answers = [spelled(generation, rollouts.tokens) for generation in rollouts.greedy(asked)]
     thresholds = _THRESHOLDS if rollouts.field_threshold is None else (rollouts.field_threshold,)
     found = [(_mean_reward(reward, rows, answers, threshold), threshold) for threshold in thresholds]
     known = [(mean, threshold) for mean, threshold in found if mean is not None]
@@ -130,21 +131,16 @@ def greedy_validation(
     return Validation(step=step, score=mean, mean_reward=mean, field_threshold=threshold)
 
 
-class Answer(NamedTuple):
-    """A greedy answer and the tokens that it is made of."""
-
-    text: str
-    tokens: tuple[TokenLogprob, ...]
-
-    @classmethod
-    def of(cls, generation: Generation, tokens: Tokens) -> "Answer":
-        """Spell out a generation's tokens."""
-        parts = zip(generation.tokens, generation.logprobs, generation.forced, strict=True)
-        spelled = tuple(
+def spelled(generation: Generation, tokens: Tokens) -> Answer:
+    """Spell out a generation's tokens."""
+    parts = zip(generation.tokens, generation.logprobs, generation.forced, strict=True)
+    return Answer(
+        generation.text,
+        tuple(
             TokenLogprob(token=tokens.token_bytes(token).decode("utf-8", "replace"), logprob=logprob, forced=forced)
             for token, logprob, forced in parts
-        )
-        return cls(generation.text, spelled)
+        ),
+    )
 
 
 def _mean_reward(reward: Reward, rows: Sequence[Row], answers: Sequence[Answer], threshold: float) -> float | None:
@@ -178,13 +174,11 @@ class Grpo:
         metrics = self._rollout_metrics(reward_RG, answers)
         if metrics["unscorable"] > spec.max_unscorable:
             raise too_many_unscorable(metrics["unscorable"])
-        advantage_RG = torch.stack([centred(row) for row in reward_RG])
-        weights = torch.tensor([self._task.train[i].weight for i in indices])
-        advantage_RG = advantage_RG * weights[:, None]
         used = varying(reward_RG).nonzero().squeeze(1).tolist()
-        groups = [[answers[r * group + k] for k in range(group)] for r in used]
+        groups = [answers[r * group : (r + 1) * group] for r in used]
         asked = [self._train[indices[r]] for r in used]
-        loss, mismatch = _policy_loss(self._task.trainer, self._rollouts, asked, groups, advantage_RG[used], spec)
+        advantages = self._advantages([self._task.train[indices[r]] for r in used], groups, reward_RG[used])
+        loss, mismatch = _policy_loss(self._task.trainer, self._rollouts, asked, groups, advantages, spec)
         if loss is None:
             return Outcome({**metrics, "train_loss": 0.0}, signal=False)
         if mismatch > _MISMATCH_LIMIT:
@@ -209,6 +203,23 @@ class Grpo:
     def load_state(self, state: dict[str, Tensor]) -> None:
         """See `Method`."""
 
+    def _advantages(
+        self, rows: Sequence[Row], groups: Sequence[Sequence[Generation]], reward_RG: Tensor
+    ) -> list[list[Tensor]]:
+        """Return the advantage of every token, [group][answer] -> [tokens]; a cut answer and a forced token: 0."""
+        answers = [[spelled(generation, self._rollouts.tokens) for generation in group] for group in groups]
+        if self._task.spec.credit == "field":
+            advantages = by_field(self._reward, rows, answers, reward_RG)
+        else:
+            advantages = by_answer(answers, reward_RG)
+        return [
+            [
+                torch.where(torch.tensor(answer.forced), 0.0, (answer.finish_reason != "length") * row.weight * value)
+                for answer, value in zip(group, of_group, strict=True)
+            ]
+            for row, group, of_group in zip(rows, groups, advantages, strict=True)
+        ]
+
     def _rollout_metrics(self, reward_RG: Tensor, answers: Sequence[Generation]) -> dict[str, float]:
         scorable = reward_RG[reward_RG.isfinite()]
         return {
@@ -225,7 +236,7 @@ def _policy_loss(
     rollouts: Rollouts,
     asked: Sequence[Ask],
     groups: Sequence[Sequence[Generation]],
-    advantage_RG: Tensor,
+    advantage_RG: Sequence[Sequence[Tensor]],
     spec: TuneSpec,
 ) -> tuple[float | None, float]:
     """Accumulate the gradient of the clipped surrogate, token mean over the batch.
@@ -233,15 +244,9 @@ def _policy_loss(
     The policy is what was sampled: under a grammar, the model among the tokens that it left. Returns (loss or None when
     no token carries an advantage, mean k3 divergence of the sampler's log-probabilities).
     """
-    trees, advantages, sampled = [], [], []
-    for ask, answers, row in zip(asked, groups, advantage_RG, strict=True):
-        trees.append(Tree(ask.prompt, tuple(answer.tokens for answer in answers)))
-        parts = [
-            torch.where(torch.tensor(answer.forced), 0.0, value if answer.finish_reason != "length" else 0.0)
-            for answer, value in zip(answers, row.tolist(), strict=True)
-        ]
-        advantages.append(torch.cat(parts))
-        sampled.append(torch.cat([torch.tensor(answer.logprobs) for answer in answers]))
+    trees = [Tree(ask.prompt, tuple(a.tokens for a in answers)) for ask, answers in zip(asked, groups, strict=True)]
+    advantages = [torch.cat(list(of_group)) for of_group in advantage_RG]
+    sampled = [torch.cat([torch.tensor(answer.logprobs) for answer in answers]) for answers in groups]
     active = sum(int((advantage != 0).sum()) for advantage in advantages)
     if not active:
         return None, 0.0

@@ -29,6 +29,8 @@ class Options(Frozen, frozen=True):
     """LoRA rank."""
     samples_per_prompt: Annotated[int, msgspec.Meta(ge=2, le=1024)] = 8
     """Group size of sampled reinforcement; one sample has nothing to be compared with."""
+    credit: Literal["answer", "field"] = "answer"
+    """Sampled reinforcement: all tokens of an answer earn its reward, or, in JSON answers, each field what it adds."""
     field_threshold: Annotated[float, msgspec.Meta(ge=0, lt=1)] | Literal["auto"] = 0.0
     """Reinforcement with JSON answers: the version leaves out values that are less probable; `auto`: chosen on the
     validation file by the grader, at every evaluation."""

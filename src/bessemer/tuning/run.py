@@ -304,6 +304,7 @@ def _spec(services: Services, plan: Preparation, rows: int) -> TuneSpec:
         batch_size=None if hyper.batch_size == "auto" else int(hyper.batch_size),
         seed=plan.seed,
         samples_per_prompt=_samples(plan.options.samples_per_prompt, hyper),
+        credit=plan.options.credit,
         max_tokens=plan.max_tokens,
         response_schema=plan.response_schema,
         grammar=plan.grammar,

@@ -1,0 +1,106 @@
+"""Which tokens of a sampled answer earned its reward: all of them alike, or each field of a JSON answer what it adds.
+
+An answer's reward, shared by all of its tokens, tells a right value nothing while another value of the same answer is
+wrong: with five values a group must be five times as large for the same certainty about each. A field's own reward is
+its difference reward (Wolpert and Tumer 2001): that of the answer less that of the answer without the field. Any grader
+gives it, at one more grade for each field.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+import torch
+from torch import Tensor
+
+from bessemer.core.types import TokenLogprob
+from bessemer.gateway.fields import fields
+from bessemer.tuning.losses import centred
+from bessemer.tuning.rows import Row
+from bessemer.tuning.spec import Reward
+
+
+class Answer(NamedTuple):
+    """An answer and the tokens that it is made of."""
+
+    text: str
+    tokens: tuple[TokenLogprob, ...]
+
+
+class Part(NamedTuple):
+    """A field of a JSON answer: its tokens are [first, end)."""
+
+    name: str
+    first: int
+    end: int
+    without: str
+    """The answer's text without the field."""
+
+
+def parts(answer: Answer) -> list[Part]:
+    """Return the fields of an answer that is a JSON object of plain values; none for other answers.
+
+    A token that ends one field and begins the next belongs to the one that it ends.
+    """
+    try:
+        values = msgspec.json.decode(answer.text)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return []
+    found = fields(answer.tokens)
+    plain = isinstance(values, dict) and not any(isinstance(value, dict | list) for value in values.values())
+    if not plain or len(values) != len(found):  # a name that stands twice is no field of its own
+        return []
+    made: list[Part] = []
+    for name, field in zip(values, found, strict=True):
+        rest = {other: value for other, value in values.items() if other != name}
+        first = max(field.first, made[-1].end) if made else field.first
+        made.append(Part(name, first, field.end, msgspec.json.encode(rest).decode()))
+    return made
+
+
+def by_answer(groups: Sequence[Sequence[Answer]], reward_RG: Tensor) -> list[list[Tensor]]:
+    """Return the advantage of every token, [group][answer] -> [tokens]: the answer's centred reward."""
+    return [
+        [torch.full((len(answer.tokens),), value) for answer, value in zip(answers, centred(row).tolist(), strict=True)]
+        for answers, row in zip(groups, reward_RG, strict=True)
+    ]
+
+
+def by_field(
+    reward: Reward, rows: Sequence[Row], groups: Sequence[Sequence[Answer]], reward_RG: Tensor
+) -> list[list[Tensor]]:
+    """Return the advantage of every token, [group][answer] -> [tokens].
+
+    The tokens of a field get its difference reward less the group's mean of that field's (0 where an answer lacks it),
+    all others, and answers without fields, the answer's centred reward. A field that could not be scored is held to
+    neither: 0.
+    """
+    advantages = by_answer(groups, reward_RG)
+    found = [[parts(answer) for answer in answers] for answers in groups]
+    asked = [
+        (row.item, part.without) for row, answers in zip(rows, found, strict=True) for of in answers for part in of
+    ]
+    grades = iter(reward(asked) if asked else ())
+    for of_group, parts_G, reward_G in zip(advantages, found, reward_RG, strict=True):
+        for index, part, advantage in _centred_parts(parts_G, reward_G.tolist(), grades):
+            of_group[index][part.first : part.end] = advantage
+    return advantages
+
+
+def _centred_parts(
+    parts_G: Sequence[Sequence[Part]], reward_G: Sequence[float], grades: Iterator[float | None]
+) -> list[tuple[int, Part, float]]:
+    """Return (answer, field, advantage) of a group; takes the grades of its fields from the iterator."""
+    known: list[tuple[int, Part, float | None]] = []
+    totals: dict[str, float] = {}
+    for index, (of_answer, whole) in enumerate(zip(parts_G, reward_G, strict=True)):
+        for part in of_answer:
+            without = next(grades)
+            added = None if without is None or not math.isfinite(whole) else whole - without
+            known.append((index, part, added))
+            totals[part.name] = totals.get(part.name, 0.0) + (added or 0.0)
+    return [
+        (index, part, 0.0 if added is None else added - totals[part.name] / len(parts_G))
+        for index, part, added in known
+    ]
