@@ -189,8 +189,6 @@ def _finals(task: Task, questions: tuple[Question, ...], covered: frozenset[str]
 def configuration(task: Task, options: Options, weights: Path, small_price: str) -> str:
     """Return the registry's TOML: the small model, its prompt, and the recorded model with its own."""
     prompt: dict[str, object] = {"user": task.prompt, "system": ""}
-    if options.fields == "titles" and task.recorded is not None:
-        prompt["user"] = task.recorded.prompt
     if task.kind is Kind.MATCHING:
         prompt["choices"] = LABELS
     elif task.kind is Kind.ATTRIBUTES:

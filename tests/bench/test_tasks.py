@@ -5,12 +5,15 @@ import json
 import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import rows
 import tasks
 from bessemer.core.errors import InvalidRequest
+from bessemer.core.template import render
 from bessemer.core.types import Split
 from bessemer.evals.metrics import attribute_counts, attribute_report, binary_report, parse_attributes
 from bessemer.evals.truth import parse_label
@@ -135,6 +138,179 @@ def test_wrong_files_are_refused_by_name(tmp_path, rows, words):
     test = write(tmp_path / "test.jsonl", [record(1, 1)])
     with pytest.raises(InvalidRequest, match=words):
         tasks.load("any", write(tmp_path / "train.jsonl", rows), test)
+
+
+def pair_row(index, label=1, **fields):
+    return record(index, label) | fields
+
+
+def loaded(tmp_path, train, test, recorded=None, **options):
+    files = {"train": train, "test": test} | ({} if recorded is None else {"recorded": recorded})
+    return tasks.load("any", *(write(tmp_path / f"{name}.jsonl", rows) for name, rows in files.items()), **options)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "Same? Product 1: 'alpha {0}'. Product 2: 'beta {0}'.",
+        "Record A: alpha {0}\nRecord B: beta {0}\n",
+        "Entity 1: 'alpha {0}'. Entity 2: 'beta {0}'. Are these the same? Answer Yes or No.",
+    ],
+)
+def test_prompts_of_other_phrasings_hold_the_same_records(tmp_path, prompt):
+    rows = [{"prompt": prompt.format(i), "completion": "no"} for i in range(3)]
+    task = loaded(tmp_path, rows, [record(7, 1)])
+    assert [row.item.input for row in task.train] == [
+        {"left": {"title": f"alpha {i}"}, "right": {"title": f"beta {i}"}} for i in range(3)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([record(0, 0), record(1, None)], r"train.jsonl row 2: 'label' must be 0 or 1, not None"),
+        ([record(0, 2)], "'label' must be 0 or 1, not 2"),
+        ([{"prompt": "Entity 1: a. Entity 2: b.", "completion": "Maybe"}], "row 1: 'completion' must be Yes or No"),
+        ([{"prompt": "Entity 1: a. Entity 2: b.", "completion": "Yes"}, {}], "row 2: 'prompt' must be a text"),
+        ([{"input": 5, "target_scores": {"Brand": {"x": 1}}}], "row 1: 'input' must be a text, not 5"),
+        ([{"input": "a", "target_scores": ["x"]}], "row 1: 'target_scores' must be attributes"),
+        ([{"input": "a", "target_scores": {}}], "annotates no attribute"),
+    ],
+)
+def test_a_wrong_row_is_refused_by_number_and_field(tmp_path, rows, words):
+    with pytest.raises(InvalidRequest, match=words):
+        loaded(tmp_path, rows, rows[:1])
+
+
+@pytest.mark.parametrize("content", [b'{"a": "\xff"}\n', b'{"a": "\\ud800"}\n', b"[1]\n"])
+def test_a_file_that_is_no_text_is_refused(tmp_path, content):
+    (tmp_path / "odd.jsonl").write_bytes(content)
+    with pytest.raises(InvalidRequest, match=r"odd\.jsonl"):
+        rows.read_rows(tmp_path / "odd.jsonl")
+
+
+def test_half_a_gzip_file_is_refused(tmp_path):
+    path = write(tmp_path / "cut.jsonl.gz", [record(i, 1) for i in range(50)])
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InvalidRequest, match="cannot be read"):
+        rows.read_rows(path)
+
+
+def test_labels_are_read_in_every_common_form(tmp_path):
+    rows = [record(i, label) for i, label in enumerate([1, "1", 1.0, True, "yes", 0, "0", 0.0, False, "No"])]
+    task = loaded(tmp_path, rows, [record(50, 1)])
+    assert [row.answer for row in task.train] == ["Yes"] * 5 + ["No"] * 5
+
+
+def test_a_field_that_the_first_row_lacks_counts(tmp_path):
+    rows = [record(0, 1), pair_row(1, brand_left="b"), pair_row(2, brand_right="c")]
+    task = loaded(tmp_path, rows, [pair_row(3, brand_left="x", brand_right="y")])
+    assert task.train[1].item.input["left"] == {"title": "alpha 1", "year": "1990", "brand": "b"}
+    assert task.train[0].item.input["left"]["brand"] == ""
+
+
+def test_names_of_fields_that_templates_cannot_hold_are_changed(tmp_path):
+    train, test = (
+        [pair_row(0) | {"list price_left": 1, "list price_right": 2}],
+        [pair_row(5) | {"list price_left": 3, "list price_right": 4}],
+    )
+    task = loaded(tmp_path, train, test)
+    assert "{{common(input.left.list_price, input.right.list_price)}}" in task.prompt
+    assert task.train[0].item.input["left"]["list_price"] == "1"
+
+
+def answer(index, said="Yes", **fields):
+    prompt = f"Same? 1: alpha {index}. 2: beta {index}."
+    return {"prompt": prompt, "recorded_answer": said, "pair_id": f"a{index}#b{index}", "label": 1} | fields
+
+
+def test_titles_alone_are_the_field_that_was_recorded_not_the_first(tmp_path):
+    def brand_first(index):
+        return {"brand_left": "b", "brand_right": "c"} | record(index, 1)
+
+    task = loaded(tmp_path, [brand_first(0)], [brand_first(7)], [answer(7)], fields="titles")
+    assert task.train[0].item.input == {"left": {"title": "alpha 0"}, "right": {"title": "beta 0"}}
+    assert task.prompt == "Same? 1: {{input.left.title}}. 2: {{input.right.title}}."
+    other = loaded(tmp_path, [brand_first(0)], [brand_first(7)], [answer(7, prompt="unknown")], fields="titles")
+    assert other.train[0].item.input["left"] == {"title": "alpha 0"}
+    assert other.prompt == tasks.matching_prompt(["title"])
+
+
+def test_pair_ids_may_be_numbers(tmp_path):
+    recorded = [answer(7, pair_id=7), answer(8, pair_id=8)]
+    task = loaded(tmp_path, [record(0, 1)], [pair_row(7, pair_id=7), pair_row(8, pair_id=8)], recorded)
+    assert task.recorded.answers == {"7": "Yes", "8": "Yes"}
+
+
+def test_recorded_prompts_without_a_pair_id_are_found_by_their_records(tmp_path):
+    test = [{"prompt": f"Same? Entity 1: 'alpha {i}'. Entity 2: 'beta {i}'.", "completion": "Yes"} for i in range(9)]
+    recorded = [{"prompt": f"Entity 1: alpha {i}. Entity 2: beta {i}.", "recorded_answer": "No"} for i in range(4)]
+    task = loaded(tmp_path, [record(50, 1)], test, recorded)
+    assert [row.item.id in task.recorded.answers for row in task.test] == [True] * 4 + [False] * 5
+    assert task.recorded.key_field is None
+
+
+def test_answers_that_will_not_be_served_are_not_counted_on(tmp_path):
+    recorded = [answer(i) for i in range(150)]
+    recorded += [answer(0), answer(1, "No"), answer(200, None)]
+    recorded[2] = answer(2, prompt="another text")
+    test = [record(i, 1) for i in [*range(150), 200]]
+    task = loaded(tmp_path, [record(300, 1)], test, recorded)
+    missing = {row.item.id for row in task.test} - set(task.recorded.answers)
+    assert missing == {"a1#b1", "a2#b2", "a200#b200"}, "told twice differently, another prompt, null"
+
+
+def test_long_records_are_cut_for_the_small_model_alone(tmp_path):
+    words = " ".join(f"word{i}" for i in range(3000))
+    long = pair_row(7, title_left="alpha 7 " + words, title_right="beta 7 ü" + "€" * 2000)
+    recorded = [answer(7, prompt=f"Same? 1: {long['title_left']}. 2: {long['title_right']}."), answer(8)]
+    task = loaded(tmp_path, [long | {"label": 0}, record(0, 1)], [long, record(8, 1)], recorded)
+    small = msgspec.json.encode(task.test[0].item.input["left"])
+    assert 1000 < len(small) < 2000
+    assert task.test[0].item.input["left"]["year"] == "1990", "the longest is cut first"
+    assert task.train[0].item.input["left"] == task.test[0].item.input["left"]
+    assert len(task.test[0].item.input["right"]["title"].encode()) <= 900
+    scope = {"input": task.test[0].item.input}
+    assert render(task.recorded.prompt, scope) == recorded[0]["prompt"]
+    assert set(task.recorded.answers) == {"a7#b7", "a8#b8"}
+
+
+def lid(title, category="Lid", target=None, **fields):
+    return {"input": title, "category": category, "target_scores": target or {"Brand": {"Acme": 1}}} | fields
+
+
+def test_attributes_of_every_form(tmp_path):
+    forms = {
+        "a": {"x": 1, "y": 1}, "b": {"x": 0, "y": 1}, "c": {"n/a": 1}, "d": {}, "e": None, "f": "x", "g": ["x", 5],
+    }  # fmt: skip
+    task = loaded(tmp_path, [lid("x y", None, forms)], [lid("z", "New")])
+    assert task.train[0].target == {
+        "a": ["x", "y"], "b": ["y"], "c": [], "d": [], "e": [], "f": ["x"], "g": ["x", "5"],
+    }  # fmt: skip
+    assert task.train[0].item.input["category"] == ""
+    assert task.test[0].item.input["attributes"] == list(forms), "of an unknown category, all"
+
+
+def test_recorded_attributes_are_found_by_the_title_alone_as_they_are_served(tmp_path):
+    recorded = [
+        lid("a", None, big_output="{}"),
+        lid("b", "Lid", big_output="{}"),
+        lid("b", "Pan", big_output='{"B":1}'),
+    ]
+    task = loaded(tmp_path, [lid("x")], [lid("a"), lid("b", "Pan"), lid("c")], recorded)
+    assert [row.item.id in task.recorded.answers for row in task.test] == [True, False, False]
+    with pytest.raises(InvalidRequest, match="shares no 'input'"):
+        loaded(tmp_path, [lid("x")], [lid("a")], [lid("other", big_output="{}")])
+    with pytest.raises(InvalidRequest, match="row 2: there is no 'big_output'"):
+        loaded(tmp_path, [lid("x")], [lid("a")], [lid("a", big_output="{}"), lid("b")])
+
+
+def test_long_titles_are_cut_for_the_small_model_alone(tmp_path):
+    long = "Acme " + "very " * 2000 + "long"
+    task = loaded(tmp_path, [lid(long)], [lid(long), lid("short")], [lid(long, big_output="{}")])
+    assert len(task.test[0].item.input["title"]) < 2000
+    assert task.test[0].item.input["escaped"] == task.test[0].item.input["title"]
+    assert [render(task.recorded.prompt, {"input": row.item.input}) for row in task.test] == [long, "short"]
 
 
 @given(st.lists(st.text(), min_size=1, max_size=60, unique=True), st.text(max_size=5))
