@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -9,7 +10,7 @@ from bessemer.cli.demo import measure, product_lines
 from bessemer.cli.demo.application import Answer, Question
 from bessemer.cli.demo.config import toml
 from bessemer.cli.demo.turn import Final, JobPlan, Plan
-from bessemer.core.types import JSON, Frozen, Split
+from bessemer.core.types import JSON, ConfidenceScore, Frozen, Split
 from bessemer.evals import graders
 from bessemer.evals.grader import Services
 from bessemer.evals.metrics import Terms
@@ -33,20 +34,20 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     recorded: str | None = None
     recorded_name: str = "recorded model"
     recorded_price: str | None = None
-    recorded_tokens: float | None = None
+    recorded_tokens: Annotated[float, msgspec.Meta(gt=0)] | None = None
     """Published mean of tokens per request, in and out; None: counted with the small model's tokenizer."""
     published: tuple[JSON, ...] = ()
     """Rows to print beside: `{name, f1}`."""
     generator: str | None = None
-    fields: str = "all"
-    """`all`, or `titles`: the first field alone, in the prompt that the recorded model saw."""
-    traffic: int = 4000
+    fields: Literal["all", "titles"] = "all"
+    """`all`, or `titles`: the title alone, in the prompt that the recorded model saw."""
+    traffic: Annotated[int, msgspec.Meta(ge=1)] = 4000
     """Training requests at most."""
-    train_seconds: int = 600
+    train_seconds: Annotated[int, msgspec.Meta(ge=3)] = 600
     """Training time in seconds at most, all jobs together."""
-    alpha: float = 0.03
+    alpha: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.03
     """Largest share of wrong answers among those the small model keeps."""
-    score: str | None = None
+    score: ConfidenceScore | None = None
     """What the small model's confidence is made of; None: `choice_margin` for labels, else `field_probability`."""
     model: str = "smollm2-135m"
     """The small model: a key of `flywheel.WEIGHTS`."""
