@@ -15,7 +15,7 @@ from bessemer.evals import graders
 from bessemer.evals.grader import Services
 from bessemer.evals.metrics import Terms
 from bessemer.evals.truth import parse_label
-from tasks import GRAMMAR, NO, YES, Kind, Labelled, Task, place, split_of
+from tasks import NO, YES, Kind, Labelled, Task, grammar, place, split_of
 
 SMALL, LARGE, ROUTE, PROMPT = "small", "recorded", "task", "task"
 LABELS = (YES, NO)
@@ -194,7 +194,7 @@ def configuration(task: Task, options: Options, weights: Path, small_price: str)
         prompt["choices"] = LABELS
     elif task.kind is Kind.ATTRIBUTES:
         longest = max(len(row.answer) for row in task.train)
-        prompt |= {"grammar": GRAMMAR, "max_tokens": 32 + longest // _CHARACTERS_PER_TOKEN}
+        prompt |= {"grammar": grammar(task.train), "max_tokens": 32 + longest // _CHARACTERS_PER_TOKEN}
     else:
         prompt["max_tokens"] = 48
     small: dict[str, object] = {

@@ -468,10 +468,20 @@ GRAMMAR = (
     'span: %regex {"substring_words": "{{input.escaped}}"}\n'
 )
 """Lark grammar (llguidance) of a JSON object: the attributes of the category, each once; values are title spans."""
+GRAMMAR_OR_NONE = GRAMMAR.replace('value: "', f'value: "\\"{NONE}\\"" | "')
+"""The same for annotations that say where there is no value."""
+
+
+def grammar(train: Iterable[Labelled]) -> str:
+    """Return the grammar that answers like those of a training file follow."""
+    return GRAMMAR_OR_NONE if any([] in (row.target or {}).values() for row in train) else GRAMMAR
 
 
 def _title(row: JSON, known: Mapping[str, Sequence[str]]) -> Labelled:
     """Return a title with its answer: the annotated values as JSON, in the order in which the title has them.
+
+    Attributes that are annotated to have no value stand last, as "n/a": otherwise nobody who reads the answer, a grader
+    say, knows that a value there is wrong.
 
     The input names the attributes that its category has; of an unknown category, all; the most frequent that a grammar
     can count off.
@@ -479,6 +489,7 @@ def _title(row: JSON, known: Mapping[str, Sequence[str]]) -> Labelled:
     category, target = _category(row), _targets(row)
     values = {attribute: found[0] for attribute, found in target.items() if found}
     ordered = dict(sorted(values.items(), key=lambda pair: row["input"].find(pair[1])))
+    ordered |= {attribute: NONE for attribute, found in target.items() if not found}
     attributes = (known.get(category) or known[""])[:MOST_MEMBERS]
     title = cut_text(row["input"], MOST_TITLE_TOKENS)
     record: JSON = {

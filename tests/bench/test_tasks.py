@@ -9,13 +9,16 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.engine.tiny_model import ByteTokens
 
 import rows
 import tasks
-from bessemer.core.errors import InvalidRequest
-from bessemer.core.template import render
+from bessemer.core.errors import EngineError, InvalidRequest
+from bessemer.core.template import render, render_grammar
 from bessemer.core.types import Split
-from bessemer.evals.metrics import attribute_counts, attribute_report, binary_report, parse_attributes
+from bessemer.engine.constraint import Grammars
+from bessemer.engine.request import Lark
+from bessemer.evals.metrics import AttributeCounts, attribute_counts, attribute_report, binary_report, parse_attributes
 from bessemer.evals.truth import parse_label
 from cases import Options, build, configuration
 from tasks import Item, Kind, Labelled
@@ -123,7 +126,7 @@ def test_attributes_are_answered_in_the_order_of_the_title(tmp_path):
     recorded = write(tmp_path / "rec.jsonl", [{**rows[0], "big_output": '{"Brand": "Acme"}'}])
     task = tasks.load("any", path, path, recorded)
     assert task.kind is Kind.ATTRIBUTES
-    assert [row.answer for row in task.train] == ['{"Brand":"Acme","Size":"3 cm"}', '{"Brand":"Zeta"}']
+    assert [row.answer for row in task.train] == ['{"Brand":"Acme","Size":"3 cm"}', '{"Brand":"Zeta","Size":"n/a"}']
     assert task.train[1].target == {"Brand": ["Zeta"], "Size": []}
     assert task.train[1].item.input["attributes"] == ["Brand", "Size"]
     assert task.recorded.answer_field == "big_output"
@@ -289,6 +292,29 @@ def test_attributes_of_every_form(tmp_path):
     }  # fmt: skip
     assert task.train[0].item.input["category"] == ""
     assert task.test[0].item.input["attributes"] == list(forms), "of an unknown category, all"
+
+
+def test_where_no_value_is_annotated_a_value_costs_and_none_can_be_said(tmp_path):
+    rows = [lid("Acme Lid", target={"Color": {"n/a": 1}, "Brand": {"Acme": 1}}), lid("Acme Pan")]
+    task = loaded(tmp_path, rows, rows)
+    demonstration = json.loads(task.train[0].answer)
+    assert list(demonstration) == ["Brand", "Color"]
+    assert attribute_counts({"Brand": "Acme", "Color": "Lid"}, demonstration) == AttributeCounts(vc=1, nv=1)
+    assert attribute_counts(demonstration, task.test[0].target) == AttributeCounts(vc=1, nn=1)
+    assert tasks.grammar(task.train[1:]) == tasks.GRAMMAR
+    rules = Lark(grammar=render_grammar(tasks.grammar(task.train), task.train[0].item.input))
+    for answer, right in ((task.train[0].answer, True), ('{"Brand":"Lid"}', True), ('{"Brand":"none"}', False)):
+        assert accepted(rules, answer) is right
+
+
+def accepted(rules, text):
+    """Say whether a grammar lets a text begin an answer."""
+    tokens = ByteTokens()
+    try:
+        Grammars(tokens, tokens.vocab_size).start(rules).consume(tokens.encode(text))
+    except EngineError:
+        return False
+    return True
 
 
 def test_recorded_attributes_are_found_by_the_title_alone_as_they_are_served(tmp_path):
