@@ -18,7 +18,7 @@ import shutil
 import sys
 import time
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +222,7 @@ def _measure(task: Task, case: Case, folder: Path, arguments: argparse.Namespace
         with Server(folder / "server", config) as server:
             outcome, small = asyncio.run(_turn(case, server, folder, progress))
     wall = sum(outcome.seconds.values())
-    finals = final_answers(outcome, small)
+    finals = final_answers(outcome, small, case.covered)
     score = case.scorer([answer for answers in finals.values() for answer in answers])
     systems = system_rows(case, finals, score, outcome.versions["tuned"])
     curve = _curve(case, finals, small, score)
@@ -233,10 +233,16 @@ def _measure(task: Task, case: Case, folder: Path, arguments: argparse.Namespace
         print(f"  {row.name}: {value}, ${row.cost_per_1k_usd} per 1,000, small share {row.small_share}", flush=True)
     print(f"  wall {wall:.0f} s (this session {time.monotonic() - started:.0f} s)", flush=True)
     suffix = "" if case.options.fields == "all" else f" ({case.options.fields} alone)"
+    measured = {"date": _today(), "commit": commit()}
     return {
-        "rows": [_result_row(row, case, suffix, wall) for row in systems],
+        "machine": processor(),
+        "rows": [_result_row(row, case, suffix, wall) | measured for row in systems],
         "curve": None if curve is None else _result_curve(curve, case, suffix),
     }
+
+
+def _today() -> str:
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
 async def _turn(
@@ -250,13 +256,35 @@ async def _turn(
         await application.close()
 
 
-def final_answers(outcome: Outcome, small: Mapping[str, measure.Small]) -> dict[str, list[Answer]]:
-    """Return each system's answers; the tuned model's are completed by its first calls in the cascade."""
+def final_answers(
+    outcome: Outcome, small: Mapping[str, measure.Small], covered: Iterable[str]
+) -> dict[str, list[Answer]]:
+    """Return each system's answers; the tuned model's are completed by its first calls in the cascade.
+
+    A question whose first call is in no record counts as one that failed.
+    """
     finals = dict(outcome.finals)
     if outcome.cascade is None or not outcome.cascade["applied"]:
         return finals
-    finals["tuned"] = [*(one.answer for one in small.values()), *finals.get("tuned", [])]
+    calls = [small[question].answer if question in small else _unrecorded(question) for question in sorted(covered)]
+    finals["tuned"] = [*calls, *finals.get("tuned", [])]
     return finals
+
+
+def _unrecorded(question: str) -> Answer:
+    return Answer(
+        question=question,
+        inference_id="",
+        text=None,
+        version=None,
+        provider=None,
+        cost_usd=None,
+        escalated=None,
+        input_tokens=None,
+        output_tokens=None,
+        latency_s=0.0,
+        error="no call of the small model is recorded",
+    )
 
 
 def system_rows(case: Case, finals: Mapping[str, list[Answer]], score: measure.Scorer, tuned: str) -> list[SystemRow]:
@@ -325,15 +353,20 @@ def _curve(
 
 
 def merge_results(path: Path, task: Task, options: Options, result: Mapping[str, Any], folder: Path) -> None:
-    """Put a seed's rows and curve into the results file, in place of earlier ones of the same name and seed."""
+    """Put a seed's rows and curve into the results file, in place of earlier ones of the same name and seed.
+
+    The file's own date and commit are those of the rows merged last: when they were measured, not when they were
+    merged.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     old = json.loads(path.read_text()) if path.exists() else {}
     prices = load_config(folder / "bessemer.toml", folder).prices
     used = {price for price in (SMALL_PRICE, options.recorded_price) if price}
+    row = result["rows"][0]
     document = {
-        "machine": processor(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "commit": commit(),
+        "machine": result.get("machine") or old.get("machine") or processor(),
+        "date": row.get("date") or old.get("date") or _today(),
+        "commit": row.get("commit") or old.get("commit") or commit(),
         "metric": "mean reward, in percent" if task.kind is Kind.WRITING else "F1, in percent",
         "prices": [msgspec.to_builtins(prices[name]) for name in sorted(used)],
         "published": list(options.published),

@@ -82,3 +82,25 @@ def test_a_system_that_was_asked_nothing_of_the_recorded_part_has_no_row_for_it(
     finals = {"base": answers("a", "b"), "tuned": answers("a", "b", "c")}
     rows = flywheel.system_rows(case, finals, lambda *_: Terms(1.0, 1.0), "v")
     assert [row.name for row in rows] == ["base", "tuned", "tuned, recorded part"]
+
+
+def test_a_small_models_answer_that_is_not_recorded_counts_as_failed():
+    outcome = SimpleNamespace(finals={"tuned": []}, cascade={"applied": True})
+    [only] = flywheel.final_answers(outcome, {}, ["a"])["tuned"]
+    assert (only.question, only.text, only.error is None) == ("a", None, False)
+
+
+def test_results_say_when_they_were_measured_not_when_they_were_merged(tmp_path):
+    (tmp_path / "bessemer.toml").write_text("include_default = true\n")
+    task = SimpleNamespace(kind=None)
+    row = {"name": "base", "seed": 0, "f1": 1.0, "date": "2020-01-02", "commit": "abc"}
+    result = {"machine": "m", "rows": [row], "curve": None}
+    path = tmp_path / "results.json"
+    for seed in (0, 1):
+        again = result | {"rows": [row | {"seed": seed}]}
+        flywheel.merge_results(path, task, Options(), again, tmp_path)
+    document = json.loads(path.read_text())
+    assert (document["machine"], document["date"], document["commit"]) == ("m", "2020-01-02", "abc")
+    assert [one["seed"] for one in document["rows"]] == [0, 1]
+    flywheel.merge_results(path, task, Options(), {"rows": [{"name": "old", "seed": 0}], "curve": None}, tmp_path)
+    assert json.loads(path.read_text())["date"] == "2020-01-02"
