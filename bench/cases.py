@@ -24,6 +24,9 @@ BASE_ITEMS = {Kind.MATCHING: 600, Kind.ATTRIBUTES: 150, Kind.WRITING: 150}
 _CHARACTERS_PER_TOKEN = 3
 """Fewer than answers have on average: a bound on their tokens that leaves room."""
 _SHARES = {Split.SELECTION: 0.08, Split.CALIBRATION: 0.1, Split.HOLDOUT: 0.02}
+_FEW = 500
+_SHARES_OF_FEW = {Split.SELECTION: 0.15, Split.CALIBRATION: 0.2, Split.HOLDOUT: 0.15}
+"""With fewer training requests than that, so that no split is left empty."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -129,8 +132,9 @@ def build(task: Task, options: Options, seed: int, limit: int | None) -> Case:
 def _traffic(task: Task, options: Options, salt: str, limit: int | None) -> list[tuple[Question, Labelled]]:
     """Training items in an order of their own for each seed, each in the split that its hash gives."""
     rows = sorted(task.train, key=lambda row: place(row, salt + "-order"))[: limit or options.traffic]
+    shares = _SHARES if len(rows) >= _FEW else _SHARES_OF_FEW
     return [
-        (Question(id=f"train-{index}", input=row.item.input, split=split_of(row, salt, _SHARES).value), row)
+        (Question(id=f"train-{index}", input=row.item.input, split=split_of(row, salt, shares).value), row)
         for index, row in enumerate(rows)
     ]
 

@@ -354,6 +354,15 @@ def test_splits_have_about_the_asked_shares():
         assert abs(splits.count(split) / len(splits) - share) < 0.03
 
 
+def test_no_split_of_a_smoke_run_is_empty_and_those_of_real_runs_stay(tmp_path):
+    task = loaded(tmp_path, [record(i, i % 2) for i in range(700)], [record(900, 1)])
+    for seed in range(10):
+        few = [question.split for question in build(task, Options(), seed, 40).plan.questions]
+        assert set(few) == set(Split)
+    many = [question.split for question in build(task, Options(), 0, None).plan.questions]
+    assert 0.01 < many.count(Split.HOLDOUT) / len(many) < 0.04
+
+
 def test_no_traffic_question_is_a_test_question_and_seeds_differ(files):
     task = tasks.load("any", *files)
     first, second = (build(task, Options(traffic=20, recorded_price="p"), seed, None) for seed in (0, 1))
