@@ -413,7 +413,8 @@ class GateResult(Frozen, frozen=True):
 
     passed: bool
     rule: str
-    difference: Interval
+    difference: Interval | None
+    """Candidate minus reference; None: the metric is undefined on the items that were scored."""
     margin: float
     candidate: str | None = None
     reference: str | None = None
