@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -9,12 +10,12 @@ from bessemer.cli.demo import measure, product_lines
 from bessemer.cli.demo.application import Answer, Question
 from bessemer.cli.demo.config import toml
 from bessemer.cli.demo.turn import Final, JobPlan, Plan
-from bessemer.core.types import JSON, Frozen, Split
+from bessemer.core.types import JSON, ConfidenceScore, Frozen, Split
 from bessemer.evals import graders
 from bessemer.evals.grader import Services
 from bessemer.evals.metrics import Terms
 from bessemer.evals.truth import parse_label
-from tasks import GRAMMAR, NO, YES, Kind, Labelled, Task, place, split_of
+from tasks import NO, YES, Kind, Labelled, Task, grammar, place, split_of
 
 SMALL, LARGE, ROUTE, PROMPT = "small", "recorded", "task", "task"
 LABELS = (YES, NO)
@@ -23,6 +24,9 @@ BASE_ITEMS = {Kind.MATCHING: 600, Kind.ATTRIBUTES: 150, Kind.WRITING: 150}
 _CHARACTERS_PER_TOKEN = 3
 """Fewer than answers have on average: a bound on their tokens that leaves room."""
 _SHARES = {Split.SELECTION: 0.08, Split.CALIBRATION: 0.1, Split.HOLDOUT: 0.02}
+_FEW = 500
+_SHARES_OF_FEW = {Split.SELECTION: 0.15, Split.CALIBRATION: 0.2, Split.HOLDOUT: 0.15}
+"""With fewer training requests than that, so that no split is left empty."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,20 +37,20 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     recorded: str | None = None
     recorded_name: str = "recorded model"
     recorded_price: str | None = None
-    recorded_tokens: float | None = None
+    recorded_tokens: Annotated[float, msgspec.Meta(gt=0)] | None = None
     """Published mean of tokens per request, in and out; None: counted with the small model's tokenizer."""
     published: tuple[JSON, ...] = ()
     """Rows to print beside: `{name, f1}`."""
     generator: str | None = None
-    fields: str = "all"
-    """`all`, or `titles`: the first field alone, in the prompt that the recorded model saw."""
-    traffic: int = 4000
+    fields: Literal["all", "titles"] = "all"
+    """`all`, or `titles`: the title alone, in the prompt that the recorded model saw."""
+    traffic: Annotated[int, msgspec.Meta(ge=1)] = 4000
     """Training requests at most."""
-    train_seconds: int = 600
+    train_seconds: Annotated[int, msgspec.Meta(ge=3)] = 600
     """Training time in seconds at most, all jobs together."""
-    alpha: float = 0.03
+    alpha: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.03
     """Largest share of wrong answers among those the small model keeps."""
-    score: str | None = None
+    score: ConfidenceScore | None = None
     """What the small model's confidence is made of; None: `choice_margin` for labels, else `field_probability`."""
     model: str = "smollm2-135m"
     """The small model: a key of `flywheel.WEIGHTS`."""
@@ -128,8 +132,9 @@ def build(task: Task, options: Options, seed: int, limit: int | None) -> Case:
 def _traffic(task: Task, options: Options, salt: str, limit: int | None) -> list[tuple[Question, Labelled]]:
     """Training items in an order of their own for each seed, each in the split that its hash gives."""
     rows = sorted(task.train, key=lambda row: place(row, salt + "-order"))[: limit or options.traffic]
+    shares = _SHARES if len(rows) >= _FEW else _SHARES_OF_FEW
     return [
-        (Question(id=f"train-{index}", input=row.item.input, split=split_of(row, salt, _SHARES).value), row)
+        (Question(id=f"train-{index}", input=row.item.input, split=split_of(row, salt, shares).value), row)
         for index, row in enumerate(rows)
     ]
 
@@ -190,13 +195,11 @@ def _finals(task: Task, questions: tuple[Question, ...], covered: frozenset[str]
 def configuration(task: Task, options: Options, weights: Path, small_price: str) -> str:
     """Return the registry's TOML: the small model, its prompt, and the recorded model with its own."""
     prompt: dict[str, object] = {"user": task.prompt, "system": ""}
-    if options.fields == "titles" and task.recorded is not None:
-        prompt["user"] = task.recorded.prompt
     if task.kind is Kind.MATCHING:
         prompt["choices"] = LABELS
     elif task.kind is Kind.ATTRIBUTES:
         longest = max(len(row.answer) for row in task.train)
-        prompt |= {"grammar": GRAMMAR, "max_tokens": 32 + longest // _CHARACTERS_PER_TOKEN}
+        prompt |= {"grammar": grammar(task.train), "max_tokens": 32 + longest // _CHARACTERS_PER_TOKEN}
     else:
         prompt["max_tokens"] = 48
     small: dict[str, object] = {

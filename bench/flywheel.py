@@ -11,22 +11,25 @@ are seen by the final score alone.
 import argparse
 import asyncio
 import datetime
+import hashlib
 import json
+import re
 import shutil
 import sys
 import time
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from bessemer.cli.demo import measure, product_lines, summary
-from bessemer.cli.demo.application import Answer, Application, Server, TurnFailed
+from bessemer.cli.demo.application import Answer, Application, Server
 from bessemer.cli.demo.progress import Progress
 from bessemer.cli.demo.turn import Outcome, Turn
-from bessemer.core.errors import BessemerError
+from bessemer.core.errors import BessemerError, InvalidRequest
+from bessemer.core.types import ConfidenceScore
 from bessemer.flywheel.charts import Series
 from bessemer.flywheel.report import SystemRow, render
 from bessemer.registry.config import load_config
@@ -42,24 +45,37 @@ SMALL_PRICE = "aws-c7a-large"
 
 
 def main() -> int:
-    """Run the chosen tasks for every seed; the exit code is 1 when one of them failed."""
+    """Run the chosen tasks for every seed; the exit code is 1 when one of them failed, 2 for a wrong command line."""
     arguments = _arguments()
     failed = 0
-    for name, options in _chosen(arguments).items():
+    try:
+        chosen = _chosen(arguments)
+    except BessemerError as error:
+        print(error.message, file=sys.stderr)
+        return 2
+    for name, options in chosen.items():
         try:
             task = load_task(name, options, Path(arguments.root))
         except BessemerError as error:
             print(f"{name}: {error.message}", file=sys.stderr)
             failed += 1
             continue
-        print(f"{name}: {len(task.train):,} training items, {len(task.test):,} test items", flush=True)
+        print(_counted(task), flush=True)
         for seed in arguments.seeds:
             try:
                 run_seed(task, options, seed, arguments)
-            except TurnFailed as error:
+            except BessemerError as error:
                 print(f"{name}, seed {seed}: {error.message}", file=sys.stderr)
                 failed += 1
     return 1 if failed else 0
+
+
+def _counted(task: Task) -> str:
+    items = f"{task.name}: {len(task.train):,} training items, {len(task.test):,} test items"
+    if task.recorded is None:
+        return items
+    covered = sum(row.item.id in task.recorded.answers for row in task.test)
+    return f"{items}, {covered:,} of them with a recorded answer"
 
 
 def _arguments() -> argparse.Namespace:
@@ -68,38 +84,60 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--preset", action="append", help="a section of presets.toml or of --tasks; repeatable")
     parser.add_argument("--tasks", type=Path, default=HERE / "presets.toml", help="TOML file of tasks")
     parser.add_argument("--name", help="name of a task given by flags")
+    choices = {"fields": ("all", "titles"), "score": tuple(ConfidenceScore), "model": tuple(WEIGHTS)}
     for field in msgspec.structs.fields(Options):
         if field.name != "published":
-            parser.add_argument("--" + field.name.replace("_", "-"), help=f"default: {field.default}")
+            flag, known = "--" + field.name.replace("_", "-"), choices.get(field.name)
+            parser.add_argument(flag, help=f"default: {field.default}", choices=known)
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
-    parser.add_argument("--limit", type=int, help="bound on traffic and on test items, for a smoke run")
+    parser.add_argument("--limit", type=_positive, help="bound on traffic and on test items, for a smoke run")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of models and runs")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     parser.add_argument("--fresh", action="store_true", help="forget earlier runs of these seeds")
     return parser.parse_args()
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return int(text)
+
+
 def _chosen(arguments: argparse.Namespace) -> dict[str, Options]:
-    """Return the tasks to run: the one given by flags, or sections of the TOML file, flags winning."""
+    """Return the tasks to run: the one given by flags, or sections of the TOML file, flags winning.
+
+    Raises InvalidRequest that names the option or the section.
+    """
     flags = {
         field.name: getattr(arguments, field.name)
         for field in msgspec.structs.fields(Options)
         if getattr(arguments, field.name, None) is not None
     }
     if arguments.name:
-        return {arguments.name: _options(flags)}
-    sections: dict[str, Any] = tomllib.loads(arguments.tasks.read_text())
+        return {arguments.name: _options(arguments.name, flags)}
+    try:
+        sections: dict[str, Any] = tomllib.loads(arguments.tasks.read_text())
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(f"--tasks {str(arguments.tasks)!r} cannot be read: {error}.", param="tasks") from error
     names = arguments.preset or list(sections)
-    unknown = [name for name in names if name not in sections]
+    unknown = [name for name in names if not isinstance(sections.get(name), dict)]
     if unknown:
-        raise SystemExit(f"Unknown preset {unknown[0]!r}; known: {', '.join(sections)}.")
-    return {name: _options({**sections[name], **flags}) for name in names}
+        raise InvalidRequest(f"Unknown preset {unknown[0]!r}; known: {', '.join(sections)}.", param="preset")
+    return {name: _options(name, {**sections[name], **flags}) for name in names}
 
 
-def _options(values: Mapping[str, Any]) -> Options:
-    options = msgspec.convert(values, Options, strict=False)
+def _options(name: str, values: Mapping[str, Any]) -> Options:
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise InvalidRequest(f"--name {name!r} names files: letters, digits, '_', '-' and '.' alone.", param="name")
+    try:
+        options = msgspec.convert(values, Options, strict=False)
+    except msgspec.ValidationError as error:
+        reason, _, place = str(error).partition(" - at `$.")
+        known = ", ".join(field.name for field in msgspec.structs.fields(Options))
+        remedy = f"{place.rstrip('`')}: {reason}." if place else f"{reason}. Known options: {known}."
+        raise InvalidRequest(f"{name}: {remedy}", param=place.rstrip("`") or None) from None
     if options.model not in WEIGHTS:
-        raise SystemExit(f"Unknown model {options.model!r}; known: {', '.join(sorted(WEIGHTS))}.")
+        raise InvalidRequest(f"Unknown model {options.model!r}; known: {', '.join(sorted(WEIGHTS))}.", param="model")
     return options
 
 
@@ -108,7 +146,7 @@ def load_task(name: str, options: Options, root: Path) -> Task:
     if options.generator is not None:
         return _generated(name)
     if options.train is None or options.test is None:
-        raise SystemExit(f"{name}: give --train and --test.")
+        raise InvalidRequest("give --train and --test.", param="train")
     recorded = root / options.recorded if options.recorded else None
     return load(name, root / options.train, root / options.test, recorded, fields=options.fields)
 
@@ -139,6 +177,7 @@ def run_seed(task: Task, options: Options, seed: int, arguments: argparse.Namesp
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     result = folder / "result.json"
+    check_same(folder, options, Path(arguments.root))
     if result.exists():
         print(f"{task.name}, seed {seed}: done before ({result})", flush=True)
     else:
@@ -151,6 +190,27 @@ def run_seed(task: Task, options: Options, seed: int, arguments: argparse.Namesp
     print(f"{task.name}, seed {seed}: rows in {path}", flush=True)
 
 
+def check_same(folder: Path, options: Options, root: Path) -> None:
+    """Refuse to continue a run of other files or options, whose rows would be taken for this one's."""
+    values = msgspec.to_builtins(options)
+    for given in ("train", "test", "recorded"):
+        if values[given] is not None:
+            values[given] = hashlib.sha256((root / values[given]).read_bytes()).hexdigest()
+    path = folder / "options.json"
+    if not path.exists():
+        if (folder / "result.json").exists():
+            return  # made before options were kept
+        path.write_text(json.dumps(values, indent=1))
+    before = json.loads(path.read_text())
+    other = [name for name in values if name != "published" and before.get(name) != values[name]]
+    if other:
+        flags = ", ".join("--" + name.replace("_", "-") for name in other)
+        raise InvalidRequest(
+            f"{str(folder)!r} holds a run with another {flags}; add --fresh to forget it, or choose another --name.",
+            param=other[0],
+        )
+
+
 def _measure(task: Task, case: Case, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run a seed; returns its rows, and quality over the share of requests that the recorded model answers."""
     started = time.monotonic()
@@ -158,10 +218,11 @@ def _measure(task: Task, case: Case, folder: Path, arguments: argparse.Namespace
         weights = ensure(WEIGHTS[case.options.model], arguments.data / "models", progress.say)
         config = folder / "bessemer.toml"
         config.write_text(configuration(task, case.options, weights, SMALL_PRICE), encoding="utf-8")
+        load_config(config, folder)  # a wrong price is told here, not from a server's log
         with Server(folder / "server", config) as server:
             outcome, small = asyncio.run(_turn(case, server, folder, progress))
     wall = sum(outcome.seconds.values())
-    finals = final_answers(outcome, small)
+    finals = final_answers(outcome, small, case.covered)
     score = case.scorer([answer for answers in finals.values() for answer in answers])
     systems = system_rows(case, finals, score, outcome.versions["tuned"])
     curve = _curve(case, finals, small, score)
@@ -172,10 +233,16 @@ def _measure(task: Task, case: Case, folder: Path, arguments: argparse.Namespace
         print(f"  {row.name}: {value}, ${row.cost_per_1k_usd} per 1,000, small share {row.small_share}", flush=True)
     print(f"  wall {wall:.0f} s (this session {time.monotonic() - started:.0f} s)", flush=True)
     suffix = "" if case.options.fields == "all" else f" ({case.options.fields} alone)"
+    measured = {"date": _today(), "commit": commit()}
     return {
-        "rows": [_result_row(row, case, suffix, wall) for row in systems],
+        "machine": processor(),
+        "rows": [_result_row(row, case, suffix, wall) | measured for row in systems],
         "curve": None if curve is None else _result_curve(curve, case, suffix),
     }
+
+
+def _today() -> str:
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
 async def _turn(
@@ -189,13 +256,35 @@ async def _turn(
         await application.close()
 
 
-def final_answers(outcome: Outcome, small: Mapping[str, measure.Small]) -> dict[str, list[Answer]]:
-    """Return each system's answers; the tuned model's are completed by its first calls in the cascade."""
+def final_answers(
+    outcome: Outcome, small: Mapping[str, measure.Small], covered: Iterable[str]
+) -> dict[str, list[Answer]]:
+    """Return each system's answers; the tuned model's are completed by its first calls in the cascade.
+
+    A question whose first call is in no record counts as one that failed.
+    """
     finals = dict(outcome.finals)
     if outcome.cascade is None or not outcome.cascade["applied"]:
         return finals
-    finals["tuned"] = [*(one.answer for one in small.values()), *finals.get("tuned", [])]
+    calls = [small[question].answer if question in small else _unrecorded(question) for question in sorted(covered)]
+    finals["tuned"] = [*calls, *finals.get("tuned", [])]
     return finals
+
+
+def _unrecorded(question: str) -> Answer:
+    return Answer(
+        question=question,
+        inference_id="",
+        text=None,
+        version=None,
+        provider=None,
+        cost_usd=None,
+        escalated=None,
+        input_tokens=None,
+        output_tokens=None,
+        latency_s=0.0,
+        error="no call of the small model is recorded",
+    )
 
 
 def system_rows(case: Case, finals: Mapping[str, list[Answer]], score: measure.Scorer, tuned: str) -> list[SystemRow]:
@@ -208,7 +297,8 @@ def system_rows(case: Case, finals: Mapping[str, list[Answer]], score: measure.S
         rows.append(measure.system_row(label, answers, score, seed=case.plan.seed, small=small))
         if partly and name in ("base", "supervised", "tuned"):
             part = [answer for answer in answers if answer.question in case.covered]
-            rows.append(measure.system_row(f"{name}, recorded part", part, score, seed=case.plan.seed))
+            if part:  # the base model is asked the first questions alone
+                rows.append(measure.system_row(f"{name}, recorded part", part, score, seed=case.plan.seed))
     return rows
 
 
@@ -263,15 +353,20 @@ def _curve(
 
 
 def merge_results(path: Path, task: Task, options: Options, result: Mapping[str, Any], folder: Path) -> None:
-    """Put a seed's rows and curve into the results file, in place of earlier ones of the same name and seed."""
+    """Put a seed's rows and curve into the results file, in place of earlier ones of the same name and seed.
+
+    The file's own date and commit are those of the rows merged last: when they were measured, not when they were
+    merged.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     old = json.loads(path.read_text()) if path.exists() else {}
     prices = load_config(folder / "bessemer.toml", folder).prices
     used = {price for price in (SMALL_PRICE, options.recorded_price) if price}
+    row = result["rows"][0]
     document = {
-        "machine": processor(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "commit": commit(),
+        "machine": result.get("machine") or old.get("machine") or processor(),
+        "date": row.get("date") or old.get("date") or _today(),
+        "commit": row.get("commit") or old.get("commit") or commit(),
         "metric": "mean reward, in percent" if task.kind is Kind.WRITING else "F1, in percent",
         "prices": [msgspec.to_builtins(prices[name]) for name in sorted(used)],
         "published": list(options.published),

@@ -1,6 +1,7 @@
 """The application's side: journals survive a kill, TOML is what was meant, measures are right and honest."""
 
 import tomllib
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -132,6 +133,36 @@ def test_the_quality_curve_runs_from_the_small_to_the_large_model():
     assert quality[0.5] == 1.0
     assert quality[1.0] == pytest.approx(0.5)
     assert all(low <= y <= high for (_, y), low, high in zip(curve.points, curve.low, curve.high, strict=True))
+
+
+async def test_the_small_models_failures_are_its_answers_too_and_other_models_calls_are_not():
+    def row(question, margin=None, version="small@1", **fields):
+        call = {
+            "id": f"call-{question}", "inference_id": f"inf-{question}", "step": 0, "version": version,
+            "provider": "local", "output": "Yes", "finish_reason": "stop", "input_tokens": 10, "output_tokens": 1,
+            "cost_usd": 0.1, "latency_s": 0.1, "created_at": 0.0, "error": None,
+            "choice_logprobs": None if margin is None else {"Yes": 0.0, "No": -margin},
+        }  # fmt: skip
+        tags = {"origin": "final", "question": question}
+        return {"id": f"inf-{question}", "tags": tags, "calls": [call | fields]}
+
+    rows = [
+        row("1", 2.0),
+        row("2", output=None, error="context_length_exceeded: too long"),
+        row("3", version="large@1"),
+    ]
+
+    class Recorded:
+        async def get(self, path):
+            assert path.startswith("/inferences?route=r&")
+            return {"data": rows, "has_more": False}
+
+    calibration = {"version": "small@1", "score": "choice_margin", "dataset_sha256": "", "x": [0, 4], "y": [0.1, 0.9]}
+    outcome = SimpleNamespace(cascade={"applied": True, "calibration": calibration}, versions={"tuned": "small@1"})
+    found = await measure.small_answers(Recorded(), outcome, "r", ["1", "2", "3"])
+    assert {key: one.confidence for key, one in found.items()} == {"1": pytest.approx(0.5), "2": 0.0}
+    assert found["2"].text is None
+    assert found["2"].answer.error is not None
 
 
 def test_a_finished_run_is_followed_by_a_new_one_an_unfinished_one_is_continued(tmp_path):

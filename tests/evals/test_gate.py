@@ -45,6 +45,16 @@ def test_unscorable_items_are_left_out_and_too_many_fail() -> None:
         non_inferiority([None], [None], metric="accuracy", margin=0.01)
 
 
+@pytest.mark.parametrize("undefined", ["candidate", "reference"])
+def test_a_metric_that_is_undefined_on_the_items_fails_in_words(undefined: str) -> None:
+    some, nothing = [Terms(2.0, 2.0), Terms(0.0, 0.0)], [Terms(0.0, 0.0)] * 2
+    pair = (nothing, some) if undefined == "candidate" else (some, nothing)
+    result = non_inferiority(*pair, metric="f1", margin=0.0)
+    assert not result.passed
+    assert result.difference is None
+    assert result.rule.endswith("The f1 of 2 items is undefined, evaluate more: failed.")
+
+
 def test_a_candidate_at_the_margin_passes_rarely() -> None:
     rng = np.random.default_rng(0)
     passed = 0

@@ -85,6 +85,7 @@ def test_binary_report() -> None:
         ({"a": None}, {"a": {"x": 1}}, AttributeCounts(vn=1)),
         ({"a": "n/a"}, {"a": {"n/a": 1}}, AttributeCounts(nn=1)),
         ({"a": "x"}, {"a": {"n/a": 1}}, AttributeCounts(nv=1)),
+        ({"a": "None", "b": "None"}, {"a": {"n/a": 1}, "b": {"x": 1}}, AttributeCounts(nn=1, vn=1)),
         ({"a": "x", "b": "not annotated"}, {"a": "x"}, AttributeCounts(vc=1)),
         ({"a": 10}, {"a": "10"}, AttributeCounts(vc=1)),
         ({"a": ["x"]}, {"a": ["x"]}, AttributeCounts(vc=1)),

@@ -209,6 +209,12 @@ def test_nothing_left_is_an_error_that_says_why(freeze):
         freeze([inference(1)], [])
 
 
+@pytest.mark.parametrize("limit", [0, -5])
+def test_a_limit_below_one_is_refused(freeze, limit):
+    with pytest.raises(InvalidRequest, match=f"`limit` must be at least 1, not {limit}"):
+        freeze([inference("a")], [], limit=limit)
+
+
 def test_an_unknown_split_tag_is_refused(freeze):
     row = inference(1, tags={"split": "test"})
     with pytest.raises(InvalidRequest, match="holdout"):

@@ -123,6 +123,20 @@ async def test_a_grammar_keeps_the_answer_to_the_input_whatever_it_holds(local):
         await local.gateway.chat(ask(local.register(grammar="start: /{{input.x}}/")), PRINCIPAL)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_malformed_constraint_is_named_as_the_client_wrote_it(local, stream):
+    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "objekt"}}}
+    own = local.register(grammar="start: nothing")
+    for request, field in (
+        (ask("tiny", response_format=schema, stream=stream), "response_format"),
+        (ask("tiny", structured_outputs=StructuredOutputs(regex="("), stream=stream), "structured_outputs"),
+        (ask(own, stream=stream), "grammar"),
+    ):
+        with pytest.raises(InvalidRequest, match=f"^{field} is not valid") as caught:
+            await (local.gateway.stream if stream else local.gateway.chat)(request, PRINCIPAL)
+        assert caught.value.param == field
+
+
 async def test_the_limit_is_the_versions_unless_the_client_sends_one(local):
     assert (await local.gateway.chat(ask("tiny", seed=1, temperature=0.0), PRINCIPAL)).inference.output_tokens <= 12
     short = await local.gateway.chat(ask("tiny", seed=1, max_completion_tokens=2, temperature=0.0), PRINCIPAL)

@@ -66,6 +66,36 @@ async def test_equal_texts_are_told_apart_by_the_key(make_world, tmp_path):
         assert not refusal.value.retryable
 
 
+async def test_an_answer_may_stand_twice_but_not_two_answers(make_world, tmp_path):
+    rows = [
+        *ROWS,
+        ROWS[0],
+        {**ROWS[1], "recorded_answer": "No"},
+        {**ROWS[2], "prompt": "other", "recorded_answer": "Yes"},
+    ]
+    world = await make_world(toml=model(write(tmp_path / "rows.jsonl", rows), key_field="pair_id", key="tags.pair_id"))
+    for text, pair_id, answer in (("same?", "1", "Yes"), ("twice", "3", "No"), ("other", "3", "Yes")):
+        assert (await world.gateway.chat(tagged(text, pair_id), PRINCIPAL)).inference.output == answer
+    with pytest.raises(ProviderError, match=r"2 different answers are recorded for tags\.pair_id = '2'"):
+        await world.gateway.chat(tagged("twice", "2"), PRINCIPAL)
+
+
+async def test_no_answer_is_none_and_numbers_may_be_missing(make_world, tmp_path):
+    path = write(tmp_path / "rows.jsonl", [{**ROWS[0], "price": float("nan")}, {**ROWS[1], "recorded_answer": None}])
+    world = await make_world(toml=model(path))
+    assert (await world.gateway.chat(ask("old", "same?"), PRINCIPAL)).inference.output == "Yes"
+    with pytest.raises(ProviderError, match="no answer is recorded for this text: 'twice'"):
+        await world.gateway.chat(ask("old", "twice"), PRINCIPAL)
+
+
+@pytest.mark.parametrize("content", [b"[1]\n", b"{\n", b'{"a": "\xff"}\n'])
+async def test_a_line_that_is_no_object_is_named(make_world, tmp_path, content):
+    (tmp_path / "rows.jsonl").write_bytes(b"\n" + content)
+    world = await make_world(toml=model(tmp_path / "rows.jsonl"))
+    with pytest.raises(ConfigError, match="line 2 are not JSON Lines"):
+        await world.gateway.chat(ask("old", "same?"), PRINCIPAL)
+
+
 async def test_without_a_prompt_field_the_key_alone_decides(make_world, tmp_path):
     path = write(tmp_path / "rows.jsonl", ROWS)
     world = await make_world(toml=model(path, prompt_field="", key_field="pair_id", key="tags.pair_id"))

@@ -111,7 +111,7 @@ def test_a_tuned_model_may_have_a_name_of_its_own(catalog: Catalog) -> None:
     version = catalog.register(tuned("matcher"))
     grandchild = catalog.register(make_version("matcher-2", adapter_sha256="c" * 64, lineage=Lineage(base=version.id)))
     assert catalog.resolve("matcher").model.name == "small"
-    assert catalog.resolve(grandchild.id).price.id == "hour"
+    assert catalog.resolve(grandchild.id).model.price == "hour"
     catalog.move_alias("matcher", "champion", version.id)
     catalog.register(tuned("matcher", "d"))
     assert catalog.resolve("matcher").version == version
@@ -264,6 +264,13 @@ def test_cost_is_known_or_none(catalog: Catalog) -> None:
     assert catalog.cost("large", None, 5, 1.0) is None
     catalog.register(tuned("matcher"))
     assert catalog.cost("matcher", None, None, 10.0) == pytest.approx(0.001)
+
+
+def test_a_model_without_a_price_costs_what_nobody_knows(tmp_path: Path, database: Database) -> None:
+    free = Catalog(parse_config(GOOD.replace('price = "tokens"\n', ""), tmp_path), database)
+    assert free.resolve("large").model.price is None
+    assert free.cost("large", 1_000_000, 500_000, 10.0) is None
+    assert free.cost("small", None, None, 10.0) == pytest.approx(0.001)
 
 
 def test_cached_input_has_a_price_of_its_own_where_there_is_one(tmp_path: Path, database: Database) -> None:

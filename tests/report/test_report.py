@@ -130,6 +130,13 @@ def test_without_gate_and_guarantee_the_page_says_so():
     assert "Nothing was certified." in page
 
 
+def test_a_gate_whose_metric_is_undefined_says_only_its_margin():
+    gate = msgspec.structs.replace(sample().gate, passed=False, difference=None, rule="Undefined: failed.")
+    page = render(msgspec.structs.replace(sample(), gate=gate))
+    assert "Undefined: failed." in page
+    assert "Measured difference" not in page
+
+
 def test_numbers_are_written_for_people():
     assert [usd(v) for v in (None, 0.0, 0.0051, 0.00000312, 64.4, 1234.5)] == [
         "–", "$0", "$0.0051", "$3.1e-06", "$64.40", "$1,234.50",

@@ -91,6 +91,13 @@ def test_log_probabilities_and_several_answers(server: Server, client: OpenAI) -
     assert extension["cost_usd"] == pytest.approx(3 * (5 + 2 * 1) / 1e6)
 
 
+@pytest.mark.parametrize("n", [0, -1, 17])
+def test_a_number_of_answers_that_cannot_be_is_refused(client: OpenAI, n: int) -> None:
+    with pytest.raises(openai.BadRequestError, match=f"1 to 16; got {n}") as refused:
+        client.chat.completions.create(model="assistant", messages=[{"role": "user", "content": "hi"}], n=n)
+    assert refused.value.param == "n"
+
+
 def test_a_route_that_cannot_answer_is_refused_when_it_is_put(client: OpenAI) -> None:
     calibration = {"version": "up@0", "score": "vibes", "dataset_sha256": "0", "x": [0.0], "y": [0.5]}
     steps = [

@@ -81,8 +81,8 @@ class Model(Frozen, frozen=True):
 
     name: str
     provider: ProviderKind
-    price: str
-    """Id of the Price."""
+    price: str | None = None
+    """Id of the Price; None: what its calls cost is not known."""
     path: str | None = None
     """local: a GGUF file or safetensors folder; recorded: a JSON Lines file of recorded answers."""
     base_url: str | None = None
@@ -413,7 +413,8 @@ class GateResult(Frozen, frozen=True):
 
     passed: bool
     rule: str
-    difference: Interval
+    difference: Interval | None
+    """Candidate minus reference; None: the metric is undefined on the items that were scored."""
     margin: float
     candidate: str | None = None
     reference: str | None = None

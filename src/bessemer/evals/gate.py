@@ -24,8 +24,9 @@ def non_inferiority(
     """Pass when candidate − reference is at least −margin at the lower end of its paired-bootstrap interval.
 
     Position i of both is the same item; items that either could not be scored are left out, and the gate fails when
-    they are more than `max_unscorable` of all. The rule and its outcome are stated in words. Raises InvalidRequest
-    when nothing is left, ValueError when the lists differ in length or the metric is undefined on what is left.
+    they are more than `max_unscorable` of all, and when the metric is undefined on what is left (F1 without anything
+    positive). The rule and its outcome are stated in words. Raises InvalidRequest when nothing is left, ValueError when
+    the lists differ in length.
     """
     if margin < 0:
         raise ValueError(f"margin is {margin}; it is how much worse the candidate may be, at least 0")
@@ -40,6 +41,9 @@ def non_inferiority(
             "No item could be scored for both systems, so the gate has nothing to compare; check the metric."
         )
     left, right = (np.array([pair[side] for pair in pairs], dtype=np.float64) for side in (0, 1))
+    if not (left[:, 1].any() and right[:, 1].any()):
+        found = f"The {metric} of {len(pairs)} items is undefined, evaluate more: failed."
+        return GateResult(passed=False, rule=f"{rule} {found}", difference=None, margin=margin)
     difference = ratio_difference(left, right, level=level, resamples=resamples, seed=seed)
     enough = missing <= max_unscorable
     passed = enough and difference.low >= -margin

@@ -151,11 +151,13 @@ def _wanted(value: Any) -> set[str]:
 def attribute_counts(predicted: JSON | None, target: Mapping[str, Any]) -> AttributeCounts:
     """Count by the published rule: only the target's attributes count, values compare exactly without outer space.
 
-    An output that is no JSON object predicts nothing: its annotated values are all missed.
+    An output that is no JSON object predicts nothing: its annotated values are all missed. A predicted "None" is no
+    value either.
     """
     nn = nv = vn = vc = vw = 0
     for attribute, value in target.items():
         wanted, said = _wanted(value), _said((predicted or {}).get(attribute))
+        said = None if said == "None" else said
         if not wanted:
             nn, nv = nn + (said is None), nv + (said is not None)
         elif said is None:

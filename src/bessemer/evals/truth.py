@@ -15,16 +15,26 @@ def plain(text: str) -> str:
 
 
 def parse_label(text: str | None, labels: Sequence[str]) -> str | None:
-    """Return the one label that `text` is, or begins with as a whole word; None when it is none or unclear."""
+    """Return the label that `text` is; or, in prose, the one that it says; None when that is none or unclear.
+
+    Prose says a label that it begins with, set off by a mark ("Yes, there is no difference"), or the only one that it
+    mentions, in whole words, at its beginning or its end ("The answer is Yes.").
+    """
     if text is None:
         return None
     said = plain(text)
     for label in labels:
         if plain(label) == said:
             return label
-    begins = [label for label in labels if re.match(re.escape(plain(label)) + r"\b", said)]
-    mentions = [label for label in labels if re.search(r"\b" + re.escape(plain(label)) + r"\b", said)]
-    return begins[0] if len(begins) == 1 and mentions == begins else None
+    words = {label: re.escape(plain(label)) for label in labels}
+    set_off = [label for label, word in words.items() if re.match(word + r"\W*[.,;:!\n\u2013\u2014]", said)]
+    if len(set_off) == 1:
+        return set_off[0]
+    mentions = [label for label, word in words.items() if re.search(rf"(?<!\w){word}(?!\w)", said)]
+    if len(mentions) != 1:
+        return None
+    word = words[mentions[0]]
+    return mentions[0] if re.search(rf"^{word}(?!\w)|(?<!\w){word}$", said) else None
 
 
 def truth(

@@ -98,6 +98,8 @@ def build(
     Equal records and request give an equal `sha256`. Raises InvalidRequest when nothing is left or cannot be rendered.
     """
     check_splits(request.splits)
+    if request.limit is not None and request.limit < 1:
+        raise InvalidRequest(f"`limit` must be at least 1, not {request.limit}; leave it out for all.", param="limit")
     selected = _select(database, request)
     about = _feedback(database, selected.rows)
     examples = _examples(selected, about, request)

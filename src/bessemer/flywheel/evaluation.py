@@ -96,6 +96,12 @@ def check(request: EvaluationRequest, services: Services) -> Dataset:
         raise InvalidRequest("Name at least one of `systems` to evaluate.", param="systems")
     for target in request.systems:
         services.catalog.route_or_target(target)
+    if request.margin < 0:
+        raise InvalidRequest(
+            f"`margin` is how much worse the candidate may be, at least 0, not {request.margin:g}.", param="margin"
+        )
+    if request.limit is not None and request.limit < 1:
+        raise InvalidRequest(f"`limit` must be at least 1, not {request.limit}; leave it out for all.", param="limit")
     if (request.candidate is None) != (request.reference is None):
         raise InvalidRequest("A gate needs both `candidate` and `reference`.", param="candidate")
     for field, name in (("candidate", request.candidate), ("reference", request.reference)):

@@ -189,11 +189,12 @@ def _gate(report: Report) -> str:
         return f"<p>{escape(report.gate_note)}</p>"
     gate = report.gate
     verdict = '<span class="pass">Passed.</span>' if gate.passed else '<span class="fail">Not passed.</span>'
-    measured = (
-        f"Measured difference {points(gate.difference.value)} points ({points(gate.difference.low)} to "
-        f"{points(gate.difference.high)}, {gate.difference.level:.0%} {gate.difference.method}); "
-        f"margin {gate.margin * 100:.1f} points."
-    )
+    measured = f"Margin {gate.margin * 100:.1f} points."
+    if (found := gate.difference) is not None:
+        measured = (
+            f"Measured difference {points(found.value)} points ({points(found.low)} to {points(found.high)}, "
+            f"{found.level:.0%} {found.method}); margin {gate.margin * 100:.1f} points."
+        )
     note = f"<p>{escape(report.gate_note)}</p>" if report.gate_note else ""
     return f"<blockquote>{escape(gate.rule)}</blockquote><p>{verdict} {escape(measured)}</p>{note}"
 

@@ -38,7 +38,6 @@ class Resolved(NamedTuple):
     model: Model
     """Where the answer comes from."""
     version: ModelVersion
-    price: Price
 
 
 class _View(Frozen, frozen=True):
@@ -163,7 +162,7 @@ class Catalog:
             raise self._unknown(target)
         model = self._base_model(version)
         self._check_unchanged(version, model)
-        return Resolved(model, version, self.price(model.price))
+        return Resolved(model, version)
 
     def taken(self, name: str, base: str) -> str | None:
         """Return what has this name already, in words, so that nothing tuned from `base` may; None: it is free."""
@@ -215,9 +214,11 @@ class Catalog:
         """Return the cost in USD of a call to a configured or tuned model; None when what it is charged by is unknown.
 
         Token prices charge tokens, those of the input that were cached (`cached_tokens`, part of it) at their own price
-        where there is one; an hourly price charges the measured seconds.
+        where there is one; an hourly price charges the measured seconds; without a price, nothing is known.
         """
         configured = self._config.models.get(model) or self.resolve(model).model
+        if configured.price is None:
+            return None
         price = self.price(configured.price)
         if price.per_hour is not None:
             return None if seconds is None else seconds * price.per_hour / 3600

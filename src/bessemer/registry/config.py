@@ -52,7 +52,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 class _ModelSection(_Section, frozen=True):
     provider: ProviderKind
-    price: str
+    price: str | None = None
     path: str | None = None
     base_url: str | None = None
     api_key_env: str | None = None
@@ -311,7 +311,8 @@ def _route(name: str, section: _RouteSection) -> Route:
 def _check_references(config: Config) -> None:
     """Refuse names that lead nowhere. Aliases and versions are known to the database, so only the model is checked."""
     for model in config.models.values():
-        _known(f"models.{model.name}", "price", model.price, config.prices)
+        if model.price is not None:
+            _known(f"models.{model.name}", "price", model.price, config.prices)
     for version in config.base_versions.values():
         if version.prompt is not None:
             _known(f"models.{version.model}", "prompt", version.prompt, config.prompts)

@@ -80,6 +80,7 @@ class Small(Frozen, frozen=True):
 
     answer: Answer
     confidence: float
+    """0, below every calibrated one, where the answer failed or shows none: such an answer is never taken."""
 
     @property
     def text(self) -> str | None:
@@ -93,7 +94,7 @@ async def small_answers(
     """Read the small model's own answers of the final pass from the recorded inferences, newest first.
 
     They are the first calls of the cascade on `route`, or, where no cascade came into force, those of the tuned version
-    itself. None without a calibration.
+    itself; failed ones count, as an answer without text. None without a calibration.
     """
     if outcome.cascade is None:
         return {}
@@ -109,10 +110,11 @@ async def small_answers(
             if row["tags"].get("origin") != "final" or question not in wanted or question in found or not row["calls"]:
                 continue
             call = row["calls"][0]
+            if call["version"] != outcome.versions["tuned"]:
+                continue
             score = raw_score(calibration.score, msgspec.convert(call, ModelCall))
-            if score is not None:
-                sure = calibrated(calibration, score)
-                found[question] = Small(answer=_first_call(question, row["id"], call), confidence=sure)
+            sure = 0.0 if score is None else calibrated(calibration, score)
+            found[question] = Small(answer=_first_call(question, row["id"], call), confidence=sure)
         if not page["has_more"]:
             break
         after = f"&after={page['last_id']}"
@@ -131,6 +133,7 @@ def _first_call(question: str, inference_id: str, call: JSON) -> Answer:
         input_tokens=call["input_tokens"],
         output_tokens=call["output_tokens"],
         latency_s=call["latency_s"],
+        error=call["error"],
     )
 
 

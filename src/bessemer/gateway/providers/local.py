@@ -7,7 +7,7 @@ import shutil
 import tarfile
 import tempfile
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -16,7 +16,7 @@ import msgspec
 
 from bessemer.core.errors import ConfigError, InvalidRequest, ProviderError
 from bessemer.core.types import Model, TokenLogprob
-from bessemer.engine.request import Choices, GenerateRequest, Generation, TokenEvent, TopLogprob
+from bessemer.engine.request import Choices, GenerateRequest, Generation, JsonSchema, TokenEvent, TopLogprob
 from bessemer.gateway.fields import confident
 from bessemer.gateway.providers.base import ProviderCall, ProviderChunk, ProviderUsage, ScoredToken, text_of
 from bessemer.store.blobs import Blobs
@@ -69,12 +69,19 @@ class LocalProvider:
                 param="messages",
                 code="context_length_exceeded",
             )
-        request = _request(call, prompt, adapter)
+        with _named(call):
+            async with aclosing(self._answer(engine, call, _request(call, prompt, adapter))) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+    async def _answer(
+        self, engine: "Engine", call: ProviderCall, request: GenerateRequest
+    ) -> AsyncGenerator[ProviderChunk, None]:
         threshold = call.version.field_threshold
         if isinstance(request.constraint, Choices):
             yield _whole(await engine.generate(request), request.constraint, engine.tokenizer)
             return
-        yield ProviderChunk(usage=ProviderUsage(input_tokens=len(prompt)))
+        yield ProviderChunk(usage=ProviderUsage(input_tokens=len(request.prompt)))
         if threshold or not call.stream:  # a value is dropped or kept when the whole of it is known
             chunk = _whole(await engine.generate(request), None, engine.tokenizer)
             yield _confident(chunk, threshold) if threshold else chunk
@@ -150,6 +157,21 @@ def _unpack_file(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) ->
         raise tarfile.TarError(f"the member {member.name!r} is not a plain file")
     with (folder / member.name).open("wb") as target:
         shutil.copyfileobj(content, target)
+
+
+@contextlib.contextmanager
+def _named(call: ProviderCall) -> Iterator[None]:
+    """Name a malformed constraint as whoever wrote it does."""
+    try:
+        yield
+    except InvalidRequest as error:
+        if error.param != "constraint":
+            raise
+        if not call.rules.requested:
+            field = "response_schema" if isinstance(call.rules.constraint, JsonSchema) else "grammar"
+        else:
+            field = "structured_outputs" if call.sampling.response_format is None else "response_format"
+        raise InvalidRequest(error.message.replace("constraint", field, 1), param=field) from error
 
 
 def _path(model: Model) -> Path:

@@ -2,6 +2,8 @@
 
 import asyncio
 import gzip
+import json
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ class _Answer(Frozen, frozen=True):
 
 class _Recording(Frozen, frozen=True):
     format: RecordedFormat
-    by_key: dict[str, _Answer]
+    by_key: dict[str, tuple[_Answer, ...]]
     by_prompt: dict[str, tuple[_Answer, ...]]
 
 
@@ -115,18 +117,25 @@ def _refused(call: ProviderCall, why: str) -> ProviderError:
 def _find(recording: _Recording, call: ProviderCall, prompt: str) -> _Answer:
     key = _key(recording.format, call)
     if key is not None:
-        answer = recording.by_key.get(key)
-        if answer is None:
-            raise _refused(call, f"no answer is recorded for {recording.format.key} = {key!r}.")
-        if answer.prompt is not None and answer.prompt != prompt:
-            raise _refused(call, f"the answer recorded for {recording.format.key} = {key!r} is to another text.")
-        return answer
+        where = f"{recording.format.key} = {key!r}"
+        keyed = recording.by_key.get(key, ())
+        if not keyed:
+            raise _refused(call, f"no answer is recorded for {where}.")
+        found = tuple(answer for answer in keyed if answer.prompt in (None, prompt))
+        if not found:
+            raise _refused(call, f"the answer recorded for {where} is to another text.")
+        return _one(call, found, f"for {where}; keep one of them in the file.")
     found = recording.by_prompt.get(prompt, ())
     if not found:
         raise _refused(call, f"no answer is recorded for this text: {prompt[:80]!r}.")
+    where = recording.format.key or "a key (models.NAME.recorded.key and key_field)"
+    return _one(call, found, f"for this text; tell them apart by {where}.")
+
+
+def _one(call: ProviderCall, found: tuple[_Answer, ...], what: str) -> _Answer:
+    """Return the answer that was recorded, once or several times alike."""
     if len({answer.text for answer in found}) > 1:
-        where = recording.format.key or "a key (models.NAME.recorded.key and key_field)"
-        raise _refused(call, f"{len(found)} different answers are recorded for this text; tell them apart by {where}.")
+        raise _refused(call, f"{len(found)} different answers are recorded {what}")
     return found[0]
 
 
@@ -149,35 +158,48 @@ def _load(model: Model) -> _Recording:
         raise ConfigError(
             f"The recorded model {model.name!r} needs prompt_field, or key and key_field.", param="recorded"
         )
-    by_key: dict[str, _Answer] = {}
+    by_key: dict[str, list[_Answer]] = {}
     by_prompt: dict[str, list[_Answer]] = {}
     for where, row in _rows(Path(model.path)):
         answer = _answer(row, format, where)
+        if answer is None:
+            continue
         if answer.key is not None:
-            if answer.key in by_key:
-                raise ConfigError(f"{where}: the key {answer.key!r} is recorded twice.", param="key_field")
-            by_key[answer.key] = answer
+            by_key.setdefault(answer.key, []).append(answer)
         if answer.prompt is not None:
             by_prompt.setdefault(answer.prompt, []).append(answer)
-    frozen = {prompt: tuple(answers) for prompt, answers in by_prompt.items()}
-    return _Recording(format=format, by_key=by_key, by_prompt=frozen)
+    return _Recording(
+        format=format,
+        by_key={key: tuple(answers) for key, answers in by_key.items()},
+        by_prompt={prompt: tuple(answers) for prompt, answers in by_prompt.items()},
+    )
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    decode = msgspec.json.Decoder(dict[str, Any]).decode
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    yield f"{path.name}, line {number}", decode(line)
-    except (OSError, EOFError) as error:
+                    yield f"{path.name}, line {number}", _row(line, f"{str(path)!r}, line {number}")
+    except (OSError, EOFError, zlib.error) as error:
         raise ConfigError(f"The recorded answers {str(path)!r} cannot be read: {error}.", param="path") from error
-    except msgspec.DecodeError as error:
-        raise ConfigError(f"The recorded answers {str(path)!r} are not JSON Lines: {error}.", param="path") from error
 
 
-def _answer(row: dict[str, Any], format: RecordedFormat, where: str) -> _Answer:
+def _row(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)  # unlike strict JSON, such files may hold NaN
+        if isinstance(row, dict):
+            return row
+        raise ValueError("it is no object")
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"The recorded answers {where} are not JSON Lines: {error}.", param="path") from error
+
+
+def _answer(row: dict[str, Any], format: RecordedFormat, where: str) -> _Answer | None:
+    """Return a row's answer; None where it is null: the recorded model gave none."""
     text = _field(row, format.answer_field, where)
+    if text is None:
+        return None
     return _Answer(
         prompt=str(_field(row, format.prompt_field, where)) if format.prompt_field else None,
         text=text if isinstance(text, str) else msgspec.json.encode(text).decode(),

@@ -29,7 +29,7 @@ async def completions(call: Call) -> ASGIApp:
 
 async def _several(call: Call, request: ChatRequest) -> list[ChatResult]:
     """Ask `n` times at once: n inferences, each with its own record and feedback. A seed is raised by one for each."""
-    count = request.n or 1
+    count = 1 if request.n is None else request.n
     if not 1 <= count <= _MAX_N:
         raise InvalidRequest(f"'n' must be 1 to {_MAX_N}; got {count}.", param="n")
     requests = [

@@ -1,0 +1,34 @@
+"""An evaluation that cannot be meant is refused before it runs."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from bessemer.core.errors import InvalidRequest
+from bessemer.core.settings import Settings
+from bessemer.core.types import Dataset
+from bessemer.flywheel.evaluation import EvaluationRequest, check
+from bessemer.server.compose import close_services, open_services
+from bessemer.store import datasets
+
+CONFIG = """
+[models.small]
+provider = "openai"
+base_url = "http://127.0.0.1:9/v1"
+"""
+
+
+@pytest.mark.parametrize(("field", "value"), [("margin", -0.5), ("limit", 0), ("limit", -5)])
+async def test_numbers_below_their_least_are_refused_by_name(tmp_path: Path, field: str, value: float) -> None:
+    config = tmp_path / "bessemer.toml"
+    config.write_text(CONFIG)
+    services = open_services(Settings(data=tmp_path, config=config), asyncio.get_running_loop())
+    dataset = Dataset(id="ds", name="d", sha256="0", created_at=0.0, counts={}, provenance={}, files={})
+    datasets.insert(services.database, dataset)
+    asked = {"dataset": "ds", "systems": ["small"], "labels": ("Yes", "No")}
+    assert check(EvaluationRequest(**asked), services.flywheel) == dataset
+    with pytest.raises(InvalidRequest) as refused:
+        check(EvaluationRequest(**asked, **{field: value}), services.flywheel)
+    assert refused.value.param == field
+    await close_services(services)
