@@ -53,7 +53,9 @@ def server(check: ServerCheck) -> dict[str, Any]:
         ],
         "order_by_model": {name: msgspec.to_builtins(order) for name, order in check.order.items()},
         "predicted_over_submitted": {
-            f"{row.model} {row.precision} on {row.accelerator}": round(row.predicted_tokens_s / row.measured_tokens_s, 2)
+            f"{row.model} {row.precision} on {row.accelerator}": round(
+                row.predicted_tokens_s / row.measured_tokens_s, 2
+            )
             for row in check.rows
         },
         "outside": [f"{row.model} {row.precision} on {row.accelerator}" for row in check.rows if not row.within],

@@ -28,8 +28,8 @@ _FORMATS = (
     (Precision.FP8, re.compile(r"fp8|deepseek-(r1|v3)", re.IGNORECASE)),
     (Precision.INT4, re.compile(r"int4|awq|gptq|w4a16", re.IGNORECASE)),
 )
-"""Formats that a checkpoint's name tells, four-bit requantisations first: gpt-oss is published in MXFP4, DeepSeek-R1 and
-V3 in FP8 (`quantization_config` of their config.json); a name that tells nothing is one of 16 bits."""
+"""Formats that a checkpoint's name tells, four-bit requantisations first: gpt-oss is published in MXFP4, DeepSeek-R1
+and V3 in FP8 (`quantization_config` of their config.json); a name that tells nothing is one of 16 bits."""
 _CONCURRENCY = re.compile(r"silicon_concurrency=(\d+)")
 _DATE = re.compile(r"measured=(\d{4}-\d{2}-\d{2})")
 

@@ -77,9 +77,9 @@ class ServerCheck(msgspec.Struct, frozen=True):
     rows: tuple[ServerRow, ...]
     within: int
     rank_correlation: float | None
-    """Spearman's, of output tokens/s of machines with 8 accelerators, all models pooled: predicted against submitted."""
+    """Spearman's, of output tokens/s of machines with 8 accelerators, models pooled: predicted against submitted."""
     order: dict[str, ModelOrder]
-    """By model, over its rows of any size per accelerator."""
+    """By model, over all its rows, whatever the number of accelerators."""
     refused: tuple[tuple[str, str], ...]
 
 
@@ -119,8 +119,11 @@ def _order(rows: list[ServerRow]) -> ModelOrder:
     predicted = {f"{row.accelerator} {row.precision}": row.predicted_tokens_s / row.accelerators for row in rows}
     pairs = list(combinations(submitted, 2))
     kept = sum((submitted[a] - submitted[b]) * (predicted[a] - predicted[b]) > 0 for a, b in pairs)
-    by = [tuple(sorted(rates, key=lambda name: -rates[name])) for rates in (submitted, predicted)]
-    return ModelOrder(*by, pairs=len(pairs), in_order=kept)
+    return ModelOrder(_falling(submitted), _falling(predicted), pairs=len(pairs), in_order=kept)
+
+
+def _falling(rates: dict[str, float]) -> tuple[str, ...]:
+    return tuple(sorted(rates, key=lambda name: -rates[name]))
 
 
 def _per_gpu(raw: dict[str, str]) -> float:
@@ -198,9 +201,7 @@ def _throughput(performance: Performance, prediction: Prediction, isl: float, os
     return most
 
 
-def _highest_rate(
-    prediction: Prediction, start: float, isl: float, osl: float, limits: tuple[float, float]
-) -> float:
+def _highest_rate(prediction: Prediction, start: float, isl: float, osl: float, limits: tuple[float, float]) -> float:
     """Return the highest rate (requests/s) of one replica whose p99 hold both limits (ms); 0 when none does."""
 
     def holds(rate_s: float) -> bool:
