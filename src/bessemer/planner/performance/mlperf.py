@@ -31,8 +31,8 @@ _SIZES = (1, 2, 4, 8)
 _MAX_CLIENTS = 2048
 """Sequences in flight on one replica: `max_batch_size` of TensorRT-LLM unless it is set."""
 _DURATION_S = 600.0
-"""Shortest Server run that is valid (mlcommons/inference_policies, inference_rules.adoc, min_duration): a queue that
-grows slowly shows in it."""
+"""Shortest Server run that is valid (mlcommons/inference_policies, inference_rules.adoc, scenarios: 600 seconds): a
+queue that grows slowly shows in it."""
 _LEAST_REQUESTS = 1500
 _LENGTH_SPREAD = 0.4
 _RATE_STEP = 1.5
