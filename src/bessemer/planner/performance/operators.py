@@ -35,8 +35,8 @@ _EXPERTS = {
     Precision.FP4: ("nvfp4", "w4a8_mxfp4_mxfp8", "w4a16_mxfp4"),
 }
 _BLOCK_SCALED = ("DeepSeek", "Qwen3", "MiniMax", "GLM", "Kimi")
-"""Families whose publishers' FP8 checkpoints scale blocks of 128 x 128 weights (`weight_block_size` of their
-config.json); FP8 mixtures of others are scaled per tensor (NVIDIA Model Optimizer, AMD Quark), by other kernels."""
+"""Families that are served with block-scaled FP8 experts (`weight_block_size` in the config.json of DeepSeek-R1, Qwen3
+and MiniMax-M2; for GLM and Kimi an assumption). FP8 mixtures of others are scaled per tensor, by other kernels."""
 _MXFP4 = ("w4a8_mxfp4_mxfp8", "w4a16_mxfp4")
 _NEIGHBOURS = 4
 _USUAL_GEMM = 1.3
