@@ -41,11 +41,23 @@ def measure(folder: Path) -> dict[str, Any]:
 
 
 def server(check: ServerCheck) -> dict[str, Any]:
-    """MLPerf Server submissions: does the predicted machine hold the submitted rate within the p99 limits?"""
+    """MLPerf Server submissions: does the predicted machine hold the submitted rate within the p99 limits, and are the
+    accelerators in the submitted order, pooled over models and model by model?"""
     return {
         "rows": len(check.rows),
         "within_p99_limits": check.within,
         "rank_correlation_8_accelerators": check.rank_correlation,
+        "pairs_in_order": [
+            sum(order.in_order for order in check.order.values()),
+            sum(order.pairs for order in check.order.values()),
+        ],
+        "order_by_model": {name: msgspec.to_builtins(order) for name, order in check.order.items()},
+        "predicted_over_submitted": {
+            f"{row.model} {row.precision} on {row.accelerator}": round(
+                row.predicted_tokens_s / row.measured_tokens_s, 2
+            )
+            for row in check.rows
+        },
         "outside": [f"{row.model} {row.precision} on {row.accelerator}" for row in check.rows if not row.within],
         "refused": [f"{what}: {why}" for what, why in check.refused],
     }

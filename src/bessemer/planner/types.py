@@ -75,6 +75,12 @@ class Accelerator(msgspec.Struct, frozen=True):
     """Memory that the vendor prints, GB; what software can use is `memory_gb`."""
     note: str = ""
     """What a reader must know before trusting the figures."""
+    bf16_matmul_tflops: float | None = None
+    """Most that a dense matrix product of this format was measured to sustain; only where no engine was measured."""
+    fp8_matmul_tflops: float | None = None
+    """The same in FP8."""
+    link_group: int | None = None
+    """Accelerators that share the link (those of one bridge), the others are reached over PCIe; blank: all of them."""
 
 
 class Price(msgspec.Struct, frozen=True):

@@ -48,6 +48,27 @@ def test_parallel_sizes_of_dumps_are_put_right(tmp_path: Path, sizes: str, expec
     assert (row.concurrency, row.ttft_s, row.tpot_s, row.date) == (32, 0.1, 0.01, "2026-01-20")
 
 
+@pytest.mark.parametrize(
+    ("source", "engine", "model", "told", "served"),
+    [
+        ("runs/qwen3_32b.csv; image=runtime:0.8.0", "trtllm", "Qwen/Qwen3-32B", "fp4", "bf16"),  # 16-bit checkpoint
+        ("runs/r1.csv; image=runtime:0.8.0", "trtllm", "deepseek-ai/DeepSeek-R1", "fp4", "fp8"),
+        ("runs/r1.csv; image=runtime:0.8.0", "trtllm", "nvidia/DeepSeek-R1-NVFP4", "fp4", "fp4"),
+        ("runs/oss.csv; image=runtime:0.8.0", "trtllm", "openai/gpt-oss-120b", "fp8", "fp4"),  # published in MXFP4
+        ("runs/qwen3.csv; image=runtime:0.8.0", "trtllm", "Qwen/Qwen3-235B-A22B-FP8", "fp8", "fp8"),
+        ("db-dump/2026-04-27; image=runtime", "trtllm", "deepseek-ai/DeepSeek-R1", "fp4", "fp4"),  # a family's name
+        ("my runs.csv", "trtllm", "meta-llama/Llama-3.1-70B", "fp8", "fp8"),  # nothing says what was served
+        ("runs/l.csv; image=vllm", "vllm", "meta-llama/Llama-3.1-70B", "fp8", "fp8"),  # quantises on loading
+    ],
+)
+def test_the_format_is_that_of_the_checkpoint_that_was_served(
+    tmp_path: Path, source: str, engine: str, model: str, told: str, served: str
+) -> None:
+    line = f"a,source_file={source},{engine},1,{model},b200_sxm,{told},agg,4000,1000,8,4,1,1,4,,,,,,100,10"
+    (row,), _ = read_measured(write(tmp_path, line.replace("source_file=db-dump", "db-dump")))
+    assert row.deployment.precision.value == served
+
+
 def test_rows_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     unknown = "b,x,vllm,1,acme/Nobody-9B,h100_sxm,fp8,agg,8,8,1,1,1,1,1,,,,,,1,1"
     lost = "c,x,vllm,1,openai/gpt-oss-120b,h100_sxm,fp8,disagg,8,8,,,,,,,8,1,8,1,1,1"

@@ -99,3 +99,17 @@ def test_kernels_are_counted_layer_by_layer() -> None:
     """Llama-3.1-8B: 32 layers of 5 + 4; DeepSeek-R1: 61 of 9, 3 dense of 4, 58 routed of 8 and 3 for the shared."""
     assert kernels(model_shape("Llama-3.1-8B")) == 32 * 9
     assert kernels(model_shape("DeepSeek-R1")) == 61 * 9 + 3 * 4 + 58 * 11
+
+
+def test_fp8_mixtures_take_the_kernels_of_their_own_scaling(catalog: Catalog) -> None:
+    """Mixtral's FP8 is scaled per tensor, DeepSeek's by block: each table has both kernels."""
+    card, batch = catalog.accelerator("rtx_pro_6000_server"), np.array([1024.0])
+    for model, own, other in (("Mixtral-8x7B", "fp8", "fp8_block"), ("DeepSeek-R1", "fp8_block", "fp8")):
+        shape = model_shape(model)
+        deployment = Deployment(model, card.name, Engine.TRTLLM, None, Precision.FP8, tp=8)
+        found = table_terms(deployment, shape, card, batch)[0, 0]
+        times = [experts_s(card.name, Engine.TRTLLM, (dtype,), 1024.0, shape, 8, 1) for dtype in (own, other)]
+        assert shape.moe is not None
+        assert times[0] is not None
+        assert found == pytest.approx(shape.moe.layers * times[0], rel=0.01)
+        assert times[0] != times[1]

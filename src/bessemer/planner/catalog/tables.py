@@ -71,6 +71,9 @@ def _accelerator(name: str, table: Mapping[str, Any]) -> Accelerator:
         source=Source(table["source"], _iso(table.get("date"), f"accelerator {name!r}")),
         nominal_gb=_optional(numbers.get("nominal_gb")),
         note=table.get("note", ""),
+        bf16_matmul_tflops=_optional(numbers.get("bf16_matmul_tflops")),
+        fp8_matmul_tflops=_optional(numbers.get("fp8_matmul_tflops")),
+        link_group=int(numbers["link_group"]) if "link_group" in numbers else None,
     )
 
 

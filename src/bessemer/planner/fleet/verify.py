@@ -137,7 +137,8 @@ def _cluster(configuration: Configuration, replicas: int, *, cautious: bool) -> 
     if not configuration.prefill_replicas:
         return Cluster((Pool(replica, replicas),))
     link = configuration.prediction.accelerator.link_gbs
-    bandwidth = _NETWORK_BYTES_S if link is None else link * 1e9
+    bridged = configuration.prediction.accelerator.link_group is not None
+    bandwidth = _NETWORK_BYTES_S if link is None or bridged else link * 1e9
     per_token = configuration.prediction.capacity.kv_bytes_per_token * configuration.deployment.tp / bandwidth
     prefill = Pool(replica, replicas * configuration.prefill_replicas, handoff=Handoff(1, _HANDOFF_S, per_token))
     return Cluster((prefill, Pool(replica, replicas * configuration.decode_replicas)))

@@ -112,7 +112,7 @@ def _pass_s(deployment: Deployment, shape: ModelShape, accelerator: Accelerator,
     once = reduce_s(accelerator.name, deployment.engine, world, values)
     if once is None:
         return None
-    wire = 2.0 * (world - 1) / world * 2.0 * values / machine(accelerator, deployment.precision).link
+    wire = 2.0 * (world - 1) / world * 2.0 * values / machine(accelerator, deployment.precision, world).link
     return dense + routed + 2.0 * shape.layers * min(once, _REDUCE_S + wire / _WIRE_SHARE)
 
 

@@ -1,8 +1,8 @@
 """Measured time to first token and per output token: reading the file format, and which rows cannot be believed.
 
-The format is `silicon_sample.csv` of ai-dynamo/aiconfigurator (Apache-2.0). Two things are put right on reading:
-dumps of public benchmark runs write `tp x ep` (or `dp x ep`) as one size, and dynamo runs write the concurrency of
-several replicas; what is kept is one replica and its own concurrency.
+The format is `silicon_sample.csv` of ai-dynamo/aiconfigurator (Apache-2.0). Three things are put right on reading:
+dumps of public benchmark runs write `tp x ep` (or `dp x ep`) as one size, dynamo runs write the concurrency of several
+replicas (what is kept is one replica and its own concurrency), and their precision is the plan's, not the served one.
 """
 
 import csv
@@ -23,6 +23,13 @@ _COLUMNS = (
 )
 """Columns that every aggregated row is read from; those of decode workers may be missing."""
 _DUMP = re.compile(r"^(source_file=20\d\d-\d\d-\d\d\.csv|db-dump)")
+_FORMATS = (
+    (Precision.FP4, re.compile(r"fp4|gpt-oss", re.IGNORECASE)),
+    (Precision.FP8, re.compile(r"fp8|deepseek-(r1|v3)", re.IGNORECASE)),
+    (Precision.INT4, re.compile(r"int4|awq|gptq|w4a16", re.IGNORECASE)),
+)
+"""Formats that a checkpoint's name tells, four-bit requantisations first: gpt-oss is published in MXFP4, DeepSeek-R1
+and V3 in FP8 (`quantization_config` of their config.json); a name that tells nothing is one of 16 bits."""
 _CONCURRENCY = re.compile(r"silicon_concurrency=(\d+)")
 _DATE = re.compile(r"measured=(\d{4}-\d{2}-\d{2})")
 
@@ -113,7 +120,6 @@ def _row(raw: dict[str, str]) -> Row:
     else:
         raise ValueError("disaggregated, without the number of decode workers: their batch is not known")
     date = _DATE.search(raw["silicon_data_source"])
-    precision = raw["precision"] or "bf16"
     if min(_int(raw["isl"]), _int(raw["osl"])) < 1:
         raise ValueError("no input or output length")
     day = date[1] if date else ""
@@ -122,7 +128,7 @@ def _row(raw: dict[str, str]) -> Row:
         accelerator=raw["system"],
         engine=Engine(raw["backend"]),
         engine_version=raw["backend_version"] or None,
-        precision=Precision(precision),
+        precision=_precision(raw, dump=dump),
         tp=tp,
         dp=dp,
         ep=ep,
@@ -142,6 +148,19 @@ def _row(raw: dict[str, str]) -> Row:
         source=raw["silicon_data_source"].split(";")[0],
         speculative=_drafts(deployment, day),
     )
+
+
+def _precision(raw: dict[str, str], *, dump: bool) -> Precision:
+    """Return the format that the run served.
+
+    A dump names the family of the model and has the format beside it. A row of TensorRT-LLM that names its image names
+    the checkpoint that was served, and the format beside it is that of the plan which it tests: `Qwen/Qwen3-32B`, of
+    16 bits, stands beside `nvfp4`. The engine takes the format from the checkpoint and quantises no weights on loading
+    (NVIDIA/TensorRT-LLM docs/source/features/quantization.md: pre-quantised models, or offline with Model Optimizer).
+    """
+    if dump or raw["backend"] != Engine.TRTLLM or "image=" not in raw["silicon_data_source"]:
+        return Precision(raw["precision"] or "bf16")
+    return next((known for known, name in _FORMATS if name.search(raw["model_path"])), Precision.BF16)
 
 
 def _drafts(deployment: Deployment, date: str) -> bool:

@@ -5,6 +5,7 @@ is whether the p99 limits hold at the submitted rate, and the order of accelerat
 """
 
 import csv
+from itertools import combinations
 from pathlib import Path
 
 import msgspec
@@ -27,9 +28,16 @@ _INPUT_TOKENS = {
 """Mean prompt length of the data sets (OpenOrca, CNN/DailyMail, long-context mix, reasoning mix): the results do not
 say them, they are taken from MLCommons' benchmark descriptions and rounded."""
 _SIZES = (1, 2, 4, 8)
-_MAX_CLIENTS = 1024
-_REQUESTS = 1500
+_MAX_CLIENTS = 2048
+"""Sequences in flight on one replica: `max_batch_size` of TensorRT-LLM unless it is set (NVIDIA/TensorRT-LLM
+tensorrt_llm/builder.py@008b2b8, BuildConfig). Submissions tune it."""
+_DURATION_S = 600.0
+"""Shortest Server run that is valid (mlcommons/inference_policies, inference_rules.adoc, scenarios: 600 seconds): a
+queue that grows slowly shows in it."""
+_LEAST_REQUESTS = 1500
 _LENGTH_SPREAD = 0.4
+_RATE_STEP = 1.5
+_RATE_PRECISION = 1.01
 
 
 class ServerRow(msgspec.Struct, frozen=True):
@@ -51,7 +59,17 @@ class ServerRow(msgspec.Struct, frozen=True):
     within: bool
     measured_tokens_s: float
     predicted_tokens_s: float
-    """The most output tokens/s that mean-field steady state keeps within the token limit."""
+    """Output tokens/s at the highest rate whose simulated p99 are within both limits, as a submission's are."""
+
+
+class ModelOrder(msgspec.Struct, frozen=True):
+    """Accelerators by output tokens/s of one of them, fastest first, with one model."""
+
+    submitted: tuple[str, ...]
+    predicted: tuple[str, ...]
+    pairs: int
+    in_order: int
+    """Pairs of accelerators that stand in the submitted order."""
 
 
 class ServerCheck(msgspec.Struct, frozen=True):
@@ -60,7 +78,9 @@ class ServerCheck(msgspec.Struct, frozen=True):
     rows: tuple[ServerRow, ...]
     within: int
     rank_correlation: float | None
-    """Spearman's, of output tokens/s of machines with 8 accelerators: predicted against submitted."""
+    """Spearman's, of output tokens/s of machines with 8 accelerators, models pooled: predicted against submitted."""
+    order: dict[str, ModelOrder]
+    """By model, over all its rows, whatever the number of accelerators."""
     refused: tuple[tuple[str, str], ...]
 
 
@@ -74,13 +94,14 @@ def check_server_rows(path: Path, accelerators: dict[str, Accelerator], aliases:
         for raw in csv.DictReader(stream):
             if raw["scenario"] != "Server" or not raw["request_rate_s"]:
                 continue
-            key = (raw["accelerator"], raw["model"].removesuffix(".9").removesuffix("-99"), raw["precision"])
+            name = aliases.get(raw["accelerator"].lower(), raw["accelerator"])
+            key = (name, raw["model"].removesuffix(".9").removesuffix("-99"), raw["precision"])
             if key not in best or _per_gpu(raw) > _per_gpu(best[key]):
                 best[key] = raw
     rows = []
     for (name, model, _), raw in sorted(best.items()):
         try:
-            rows.append(_row(performance, accelerators[_known(name, aliases)], raw))
+            rows.append(_row(performance, _known(name, accelerators), raw))
         except (Infeasible, NotFound) as error:
             refused.append((f"{model} on {name}", error.message))
     eight = [row for row in rows if row.accelerators == 8]
@@ -88,18 +109,32 @@ def check_server_rows(path: Path, accelerators: dict[str, Accelerator], aliases:
     if len(eight) > 2:
         pairs = ([row.measured_tokens_s for row in eight], [row.predicted_tokens_s for row in eight])
         order = round(float(spearmanr(*pairs).statistic), 4)
-    return ServerCheck(tuple(rows), sum(row.within for row in rows), order, tuple(refused))
+    models = sorted({row.model for row in rows})
+    orders = {model: _order([row for row in rows if row.model == model]) for model in models}
+    return ServerCheck(tuple(rows), sum(row.within for row in rows), order, orders, tuple(refused))
+
+
+def _order(rows: list[ServerRow]) -> ModelOrder:
+    """Compare every pair of one model's rows, per accelerator."""
+    submitted = {f"{row.accelerator} {row.precision}": row.measured_tokens_s / row.accelerators for row in rows}
+    predicted = {f"{row.accelerator} {row.precision}": row.predicted_tokens_s / row.accelerators for row in rows}
+    pairs = list(combinations(submitted, 2))
+    kept = sum((submitted[a] - submitted[b]) * (predicted[a] - predicted[b]) > 0 for a, b in pairs)
+    return ModelOrder(_falling(submitted), _falling(predicted), pairs=len(pairs), in_order=kept)
+
+
+def _falling(rates: dict[str, float]) -> tuple[str, ...]:
+    return tuple(sorted(rates, key=lambda name: -rates[name]))
 
 
 def _per_gpu(raw: dict[str, str]) -> float:
     return float(raw["output_tok_s_per_gpu"] or 0.0)
 
 
-def _known(name: str, aliases: dict[str, str]) -> str:
-    found = aliases.get(name.lower())
-    if found is None:
+def _known(name: str, accelerators: dict[str, Accelerator]) -> Accelerator:
+    if name not in accelerators:
         raise NotFound(f"no accelerator named {name!r} in the catalogue")
-    return found
+    return accelerators[name]
 
 
 def _row(performance: Performance, accelerator: Accelerator, raw: dict[str, str]) -> ServerRow:
@@ -116,7 +151,8 @@ def _row(performance: Performance, accelerator: Accelerator, raw: dict[str, str]
         except Infeasible as error:
             reason = error
             continue
-        most = count / tp * _throughput(performance, prediction, isl, osl, limits[1] / 1e3)
+        start = _throughput(performance, prediction, isl, osl, limits[1] / 1e3) / osl
+        most = count / tp * osl * _highest_rate(prediction, start, isl, osl, limits)
         ttft, tpot = _simulate(prediction, rate * tp / count, isl, osl)
         excess = max(ttft / limits[0], tpot / limits[1])
         found.append(((excess <= 1.0, most if excess <= 1.0 else -excess), tp, most, ttft, tpot))
@@ -146,7 +182,7 @@ def _row(performance: Performance, accelerator: Accelerator, raw: dict[str, str]
 def _predict(
     performance: Performance, accelerator: Accelerator, raw: dict[str, str], tp: int, isl: float, osl: float
 ) -> Prediction:
-    engine = Engine.VLLM if raw["framework"].lower().startswith("vllm") else Engine.TRTLLM
+    engine = Engine.TRTLLM if "tensorrt" in raw["framework"].lower() else Engine.VLLM  # the others are built on it
     shape = model_shape(raw["model"])
     deployment = Deployment(shape.name, accelerator.name, engine, None, Precision(raw["precision"]), tp=tp)
     return performance.replica(deployment, shape, accelerator, max_batch=_MAX_CLIENTS, isl=isl, osl=osl)
@@ -166,11 +202,34 @@ def _throughput(performance: Performance, prediction: Prediction, isl: float, os
     return most
 
 
+def _highest_rate(prediction: Prediction, start: float, isl: float, osl: float, limits: tuple[float, float]) -> float:
+    """Return the highest rate (requests/s) of one replica whose p99 hold both limits (ms); 0 when none does."""
+
+    def holds(rate_s: float) -> bool:
+        ttft, tpot = _simulate(prediction, rate_s, isl, osl)
+        return ttft <= limits[0] and tpot <= limits[1]
+
+    held, broken = 0.0, start
+    while holds(broken):
+        held, broken = broken, broken * _RATE_STEP
+    while held == 0.0:
+        if broken < start / 100.0:
+            return 0.0
+        broken /= _RATE_STEP
+        held = broken if holds(broken) else 0.0
+    broken = held * _RATE_STEP
+    while broken > held * _RATE_PRECISION:
+        rate = (held * broken) ** 0.5
+        held, broken = (rate, broken) if holds(rate) else (held, rate)
+    return held
+
+
 def _simulate(prediction: Prediction, rate_s: float, isl: float, osl: float) -> tuple[float, float]:
     """Serve Poisson arrivals on one replica; return p99 TTFT and p99 TPOT in milliseconds."""
     draw = np.random.default_rng(0)
-    arrivals = np.cumsum(draw.exponential(1.0 / rate_s, _REQUESTS))
-    scale = np.exp(_LENGTH_SPREAD * draw.standard_normal((2, _REQUESTS)) - _LENGTH_SPREAD**2 / 2.0)
+    count = max(_LEAST_REQUESTS, int(rate_s * _DURATION_S))
+    arrivals = np.cumsum(draw.exponential(1.0 / rate_s, count))
+    scale = np.exp(_LENGTH_SPREAD * draw.standard_normal((2, count)) - _LENGTH_SPREAD**2 / 2.0)
     prompts, outputs = np.maximum(2, np.array([[isl], [osl]]) * scale).astype(np.int64)
     result = simulate(Requests(arrivals, prompts, outputs), Cluster((Pool(prediction.replica, 1),)))
     return float(1e3 * np.nanpercentile(result.ttft_s, 99)), float(1e3 * np.nanpercentile(result.tpot_s, 99))

@@ -34,6 +34,9 @@ _EXPERTS = {
     Precision.FP8: ("fp8_block", "fp8"),
     Precision.FP4: ("nvfp4", "w4a8_mxfp4_mxfp8", "w4a16_mxfp4"),
 }
+_BLOCK_SCALED = ("DeepSeek", "Qwen3", "MiniMax", "GLM", "Kimi")
+"""Families that are served with block-scaled FP8 experts (`weight_block_size` in the config.json of DeepSeek-R1, Qwen3
+and MiniMax-M2; for GLM and Kimi an assumption). FP8 mixtures of others are scaled per tensor, by other kernels."""
 _MXFP4 = ("w4a8_mxfp4_mxfp8", "w4a16_mxfp4")
 _NEIGHBOURS = 4
 _USUAL_GEMM = 1.3
@@ -207,7 +210,11 @@ def _mixture_curve(deployment: Deployment, shape: ModelShape, accelerator: Accel
     """Return the log seconds of one layer's experts as a deployment splits them."""
     world, precision = deployment.tp * deployment.dp, deployment.precision
     ep = min(deployment.ep, world)
-    names = _MXFP4 if precision is Precision.FP4 and "gpt-oss" in shape.name else _EXPERTS[precision]
+    names = _EXPERTS[precision]
+    if precision is Precision.FP4 and "gpt-oss" in shape.name:
+        names = _MXFP4
+    elif precision is Precision.FP8 and not shape.name.startswith(_BLOCK_SCALED):
+        names = tuple(reversed(names))
     return _expert_curve(accelerator.name, deployment.engine, names, shape, world // ep, ep)
 
 

@@ -36,6 +36,12 @@ _SHARED_KERNELS = 3
 """Two products and the activation of the shared expert."""
 
 
+_MATMUL_SHARE = {Precision.BF16: 0.778, Precision.FP8: 0.735}
+"""Share of the dense peak that matrix products were measured to sustain on the accelerators that are fitted, their mean
+(H100, H200, B200, B300, GB200: BF16 803, 803, 776, 786, 729, FP8 709, 734, 763, 745, 723 thousandths;
+stas00/ml-engineering compute/accelerator/README.md@744d01e, 2026-08-22)."""
+
+
 class Machine(msgspec.Struct, frozen=True):
     """Rates of one accelerator at one precision: bytes/s, flop/s, link bytes/s."""
 
@@ -44,17 +50,36 @@ class Machine(msgspec.Struct, frozen=True):
     link: float
 
 
-def machine(accelerator: Accelerator, precision: Precision) -> Machine:
-    """Peaks that apply: a format the accelerator lacks is computed in the next wider one it has."""
-    bf16, fp8, fp4 = accelerator.bf16_tflops, accelerator.fp8_tflops, accelerator.fp4_tflops
+def machine(accelerator: Accelerator, precision: Precision, world: int = 1) -> Machine:
+    """Rates that apply among `world` accelerators: a format one lacks is computed in the next wider one it has.
+
+    Coefficients say what share of these rates is reached on the fitted accelerators. Where products were measured on
+    another one, its peaks are what its sustained rates would be shares of.
+    """
+    wide, narrow = (_reached(accelerator, precision) for precision in (Precision.BF16, Precision.FP8))
+    bf16, fp8, fp4 = accelerator.bf16_tflops * wide, accelerator.fp8_tflops, accelerator.fp4_tflops
+    fp8, fp4 = fp8 and fp8 * narrow, fp4 and fp4 * narrow
     peak = {
         Precision.BF16: bf16,
         Precision.INT4: bf16,
         Precision.FP8: fp8 or bf16,
         Precision.FP4: fp4 or bf16,
     }[precision]
-    link = accelerator.link_gbs or _PCIE_GBS
+    apart = accelerator.link_group is not None and world > accelerator.link_group
+    link = _PCIE_GBS if apart else accelerator.link_gbs or _PCIE_GBS
     return Machine(accelerator.bandwidth_tbs * 1e12, peak * 1e12, link * 1e9)
+
+
+def _reached(accelerator: Accelerator, precision: Precision) -> float:
+    """Share of the peak that products reach, over that of the fitted accelerators; 1 where nothing was measured.
+
+    A format without a measurement of its own reaches the share of 16 bits.
+    """
+    if precision is Precision.FP8 and accelerator.fp8_tflops and accelerator.fp8_matmul_tflops:
+        return accelerator.fp8_matmul_tflops / accelerator.fp8_tflops / _MATMUL_SHARE[Precision.FP8]
+    if accelerator.bf16_matmul_tflops:
+        return accelerator.bf16_matmul_tflops / accelerator.bf16_tflops / _MATMUL_SHARE[Precision.BF16]
+    return 1.0
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -139,7 +164,8 @@ def peak_terms(
     deployment: Deployment, shape: ModelShape, accelerator: Accelerator, batch: Array, context: Array
 ) -> Array:
     """Return [len(batch), len(PEAK_TERMS)] seconds of a step that decodes `batch` sequences of `context` tokens."""
-    rates, split = machine(accelerator, deployment.precision), parts(deployment, shape)
+    world = deployment.tp * deployment.dp
+    rates, split = machine(accelerator, deployment.precision, world), parts(deployment, shape)
     wide = machine(accelerator, Precision.BF16)
     local = batch / deployment.dp
     touched = split.experts * (1.0 - (1.0 - split.active / split.experts) ** np.maximum(batch, 1e-9))
@@ -162,7 +188,8 @@ def prefill_terms(
     deployment: Deployment, shape: ModelShape, accelerator: Accelerator, tokens: Array, pairs: Array
 ) -> Array:
     """Return [len(tokens), len(PREFILL_TERMS)] seconds of processing `tokens` of prompts that attend to `pairs`."""
-    rates, split = machine(accelerator, deployment.precision), parts(deployment, shape)
+    world = deployment.tp * deployment.dp
+    rates, split = machine(accelerator, deployment.precision, world), parts(deployment, shape)
     wide = machine(accelerator, Precision.BF16)
     local = tokens / deployment.dp
     terms = [
