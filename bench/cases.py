@@ -22,7 +22,7 @@ LABELS = (YES, NO)
 BASE_ITEMS = {Kind.MATCHING: 600, Kind.ATTRIBUTES: 150, Kind.WRITING: 150}
 """Test questions that the base model is asked: enough to see where it stands. Free text takes it longer."""
 _CHARACTERS_PER_TOKEN = 3
-"""Fewer than answers have on average: a bound on their tokens that leaves room."""
+"""Fewer than answers in ASCII have on average: a bound on their tokens that leaves room."""
 _SHARES = {Split.SELECTION: 0.08, Split.CALIBRATION: 0.1, Split.HOLDOUT: 0.02}
 _FEW = 500
 _SHARES_OF_FEW = {Split.SELECTION: 0.15, Split.CALIBRATION: 0.2, Split.HOLDOUT: 0.15}
@@ -192,14 +192,19 @@ def _finals(task: Task, questions: tuple[Question, ...], covered: frozenset[str]
     return tuple(finals)
 
 
+def _most_tokens(answer: str) -> int:
+    plain = sum(character.isascii() for character in answer)
+    return plain // _CHARACTERS_PER_TOKEN + len(answer.encode()) - plain
+
+
 def configuration(task: Task, options: Options, weights: Path, small_price: str) -> str:
     """Return the registry's TOML: the small model, its prompt, and the recorded model with its own."""
     prompt: dict[str, object] = {"user": task.prompt, "system": ""}
     if task.kind is Kind.MATCHING:
         prompt["choices"] = LABELS
     elif task.kind is Kind.ATTRIBUTES:
-        longest = max(len(row.answer) for row in task.train)
-        prompt |= {"grammar": grammar(task.train), "max_tokens": 32 + longest // _CHARACTERS_PER_TOKEN}
+        longest = max(_most_tokens(row.answer) for row in task.train)
+        prompt |= {"grammar": grammar(task.train), "max_tokens": 32 + longest}
     else:
         prompt["max_tokens"] = 48
     small: dict[str, object] = {

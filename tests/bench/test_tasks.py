@@ -331,6 +331,15 @@ def test_recorded_attributes_are_found_by_the_title_alone_as_they_are_served(tmp
         loaded(tmp_path, [lid("x")], [lid("a")], [lid("a", big_output="{}"), lid("b")])
 
 
+def test_the_limit_of_an_answer_has_room_for_every_script(tmp_path):
+    def limit(value):
+        task = loaded(tmp_path, [lid(value, target={"Brand": {value: 1}})], [lid("x")])
+        return tomllib.loads(configuration(task, Options(), tmp_path / "w.gguf", "q"))["prompts"]["task"]["max_tokens"]
+
+    assert limit("b" * 60) == 32 + (60 + len('{"Brand":""}')) // 3
+    assert limit("字" * 60) >= 32 + 180
+
+
 def test_long_titles_are_cut_for_the_small_model_alone(tmp_path):
     long = "Acme " + "very " * 2000 + "long"
     task = loaded(tmp_path, [lid(long)], [lid(long), lid("short")], [lid(long, big_output="{}")])

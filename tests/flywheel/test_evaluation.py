@@ -8,7 +8,7 @@ import pytest
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.settings import Settings
 from bessemer.core.types import Dataset
-from bessemer.flywheel.evaluation import EvaluationRequest, check
+from bessemer.flywheel.evaluation import EvaluationRequest, check, file_name
 from bessemer.server.compose import close_services, open_services
 from bessemer.store import datasets
 
@@ -17,6 +17,14 @@ CONFIG = """
 provider = "openai"
 base_url = "http://127.0.0.1:9/v1"
 """
+
+
+def test_two_systems_never_share_a_journal() -> None:
+    names = [
+        file_name(target) for target in ("m:champion", "m_champion", "m@champion", "x" * 300 + "1", "x" * 300 + "2")
+    ]
+    assert len(set(names)) == len(names)
+    assert all(len(name) < 120 and "/" not in name for name in names)
 
 
 @pytest.mark.parametrize(("field", "value"), [("margin", -0.5), ("limit", 0), ("limit", -5)])

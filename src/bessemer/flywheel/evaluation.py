@@ -12,6 +12,7 @@ from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
+from bessemer.core.content import content_hash
 from bessemer.core.errors import BessemerError, InvalidRequest, ProviderError, RateLimited
 from bessemer.core.openai import StrictWire
 from bessemer.core.types import JSON, Dataset, Evaluation, EvaluationRow, Example, GateResult, Inference, Split
@@ -206,8 +207,9 @@ def evaluate_target(
 
 
 def file_name(target: str) -> str:
-    """Return a target's name as a file name."""
-    return "".join(character if character.isalnum() or character in "-_." else "_" for character in target)
+    """Return a target's name as a file name, another for each target: one journal must not hold two systems' scores."""
+    readable = "".join(character if character.isalnum() or character in "-_." else "_" for character in target)
+    return f"{readable[:80]}-{content_hash(target)[:12]}"
 
 
 def read_journal(path: Path, kind: type[Journaled]) -> dict[str, Journaled]:
