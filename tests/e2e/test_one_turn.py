@@ -182,6 +182,21 @@ def test_one_turn(installation):
     assert not [row for row in installation.get("/aliases")["data"] if row["name"] == "champion"]
 
 
+def test_a_file_of_demonstrations_alone_is_enough(installation, tmp_path):
+    """As OpenAI's quick start does it: no validation file, no metadata; the last step is a checkpoint."""
+    row = {"messages": [{"role": "user", "content": "ab"}, {"role": "assistant", "content": "ba"}]}
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f"{json.dumps(row)}\n" * 10)
+    jobs = installation.client.fine_tuning.jobs
+    file = installation.client.files.create(file=path, purpose="fine-tune")
+    method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 2, "batch_size": 5}}}
+    job = jobs.create(model="tiny", training_file=file.id, method=method, suffix="quick")
+    installation.wait(f"/fine_tuning/jobs/{job.id}")
+    (checkpoint,) = jobs.checkpoints.list(job.id).data
+    assert checkpoint.step_number == 4
+    assert checkpoint.fine_tuned_model_checkpoint == jobs.retrieve(job.id).fine_tuned_model
+
+
 def wait_for_steps(installation: Installation, job_id: str, steps: int) -> None:
     ends = time.monotonic() + 60
     while time.monotonic() < ends:

@@ -27,8 +27,16 @@ def test_two_systems_never_share_a_journal() -> None:
     assert all(len(name) < 120 and "/" not in name for name in names)
 
 
-@pytest.mark.parametrize(("field", "value"), [("margin", -0.5), ("limit", 0), ("limit", -5)])
-async def test_numbers_below_their_least_are_refused_by_name(tmp_path: Path, field: str, value: float) -> None:
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("margin", {"margin": -0.5}),
+        ("limit", {"limit": 0}),
+        ("limit", {"limit": -5}),
+        ("reference", {"candidate": "small", "reference": "small"}),
+    ],
+)
+async def test_what_cannot_be_meant_is_refused_by_name(tmp_path: Path, field: str, values: dict) -> None:
     config = tmp_path / "bessemer.toml"
     config.write_text(CONFIG)
     services = open_services(Settings(data=tmp_path, config=config), asyncio.get_running_loop())
@@ -37,6 +45,6 @@ async def test_numbers_below_their_least_are_refused_by_name(tmp_path: Path, fie
     asked = {"dataset": "ds", "systems": ["small"], "labels": ("Yes", "No")}
     assert check(EvaluationRequest(**asked), services.flywheel) == dataset
     with pytest.raises(InvalidRequest) as refused:
-        check(EvaluationRequest(**asked, **{field: value}), services.flywheel)
+        check(EvaluationRequest(**asked, **values), services.flywheel)
     assert refused.value.param == field
     await close_services(services)

@@ -92,7 +92,6 @@ _LIMITS: tuple[tuple[str, Callable[[GenerateRequest], bool], str], ...] = (
     ("top_p", lambda r: 0 < r.top_p <= 1, "must be above 0 and at most 1"),
     ("top_k", lambda r: r.top_k >= 0, "must be at least 0"),
     ("top_logprobs", lambda r: 0 <= r.top_logprobs <= MAX_TOP_LOGPROBS, f"must be between 0 and {MAX_TOP_LOGPROBS}"),
-    ("seed", lambda r: r.seed is None or r.seed >= 0, "must be at least 0"),
     ("stop", lambda r: all(r.stop), "must not hold an empty text"),
     ("logit_bias", lambda r: all(math.isfinite(v) for v in r.logit_bias.values()), "must hold finite numbers"),
 )

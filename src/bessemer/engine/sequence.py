@@ -14,6 +14,8 @@ from bessemer.engine.request import FinishReason, GenerateRequest, Generation, T
 from bessemer.engine.sampling import Drawn, Row
 from bessemer.engine.text import TextStream
 
+_SEEDS = 1 << 64
+"""The generator takes no negative seed, OpenAI's clients may send one."""
 Event = TokenEvent | BessemerError
 Deliver = Callable[[Event], None]
 """Takes the events of a request in the engine's thread; it must not block."""
@@ -71,7 +73,8 @@ class Sequence:
         self.logprobs: list[float] = []
         self.forced: list[bool] = []
         self.tops: list[tuple[TopLogprob, ...]] = []
-        self._random = np.random.Generator(np.random.PCG64(request.seed))
+        seed = None if request.seed is None else request.seed % _SEEDS
+        self._random = np.random.Generator(np.random.PCG64(seed))
 
     @property
     def cancelled(self) -> bool:

@@ -108,6 +108,11 @@ def check(request: EvaluationRequest, services: Services) -> Dataset:
     for field, name in (("candidate", request.candidate), ("reference", request.reference)):
         if name is not None and name not in request.systems:
             raise InvalidRequest(f"The gate's {field} {name!r} is not one of `systems`.", param=field)
+    if request.candidate is not None and request.candidate == request.reference:
+        raise InvalidRequest(
+            f"The gate's reference {request.reference!r} is the candidate itself, which is never worse: name another.",
+            param="reference",
+        )
     request_metric(request, services)
     return dataset
 

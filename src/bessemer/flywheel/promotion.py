@@ -4,7 +4,7 @@ import time
 
 from bessemer.core.errors import Conflict
 from bessemer.core.ids import new_id
-from bessemer.core.types import Alias, Evaluation, Principal, Route
+from bessemer.core.types import Alias, Evaluation, Principal, Route, Split
 from bessemer.flywheel.services import Services
 from bessemer.store import evaluations
 from bessemer.store.audit import AuditEvent
@@ -24,14 +24,14 @@ def promote(
 ) -> Alias:
     """Move an alias of the version's model to it.
 
-    `champion` needs an evaluation whose gate the version passed, given or the newest one that names it. Raises Conflict
-    that says what is missing, NotFound for an unknown version or evaluation.
+    `champion` needs an evaluation whose gate the version passed, given or the newest one that names it, on items that
+    it was not trained on. Raises Conflict that says what is missing, NotFound for an unknown version or evaluation.
     """
     version = services.catalog.version(version_id)
     version_id = version.id
     if alias == CHAMPION:
-        passed = _passed_gate(services, version_id, evaluation_id)
-        reason = reason or f"passed the gate of {passed.id}"
+        evaluation_id = _passed_gate(services, version_id, evaluation_id).id
+        reason = reason or f"passed the gate of {evaluation_id}"
     moved = services.catalog.move_alias(version.model, alias, version_id, reason)
     _audit(services, principal, "promote", version_id, {"alias": alias, "reason": reason, "evaluation": evaluation_id})
     return moved
@@ -59,14 +59,16 @@ def _passed_gate(services: Services, version_id: str, evaluation_id: str | None)
     )
     for evaluation in candidates:
         result = evaluation.gate
-        if result is not None and result.candidate == version_id:
-            if result.passed:
-                return evaluation
-            raise Conflict(
-                f"Version {version_id!r} did not pass the gate of {evaluation.id!r}: {result.rule}", code="gate_failed"
-            )
+        if result is None or result.candidate != version_id or evaluation.split is Split.TRAIN:
+            continue
+        if result.passed:
+            return evaluation
+        raise Conflict(
+            f"Version {version_id!r} did not pass the gate of {evaluation.id!r}: {result.rule}", code="gate_failed"
+        )
     raise Conflict(
-        f"Version {version_id!r} has no evaluation with a gate: run one that names it as the candidate first.",
+        f"Version {version_id!r} has no evaluation with a gate on a split that it was not trained on: run one that "
+        "names it as the candidate first.",
         code="gate_missing",
     )
 

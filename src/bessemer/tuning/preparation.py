@@ -147,7 +147,7 @@ def tuned_version(
 
 def _dataset_prompt(database: Database, file_id: str) -> str | None:
     """Return the prompt that rendered a dataset's file; None for a file that was uploaded."""
-    for dataset in datasets.find(database, limit=1000):
+    for dataset in datasets.find(database, limit=None):
         if file_id in dataset.files.values():
             prompt = dataset.provenance.get("request", {}).get("prompt")
             return prompt if isinstance(prompt, str) else None

@@ -119,6 +119,10 @@ class TuningRun:
         """Register the best checkpoint as a version; returns the job's result and the tokens trained on."""
         version = self._version()
         reports = self._read_reports()
+        chosen = self._tuner.step_number if self._tuner.best is None else self._tuner.best.step
+        for report in reports:
+            if report.step == chosen:  # a job without evaluations has made none on its way
+                self._checkpoint(report, version)
         trained = int(sum(report.metrics.get("tokens", 0.0) for report in reports))
         result_file = self._result_file(reports)
         best = self._tuner.best
@@ -198,11 +202,10 @@ class TuningRun:
             self._event(report.note, f"note-{report.step}")
         best = self._tuner.best
         if report.validation is not None and best is not None and best.step == report.validation.step:
-            self._checkpoint(report)
+            self._checkpoint(report, self._version())
 
-    def _checkpoint(self, report: StepReport) -> None:
-        """Keep the best version so far where clients can see and use it."""
-        version = self._version()
+    def _checkpoint(self, report: StepReport, version: ModelVersion) -> None:
+        """Keep the best version so far where clients can see and use it; a second time changes nothing."""
         name = self._services.catalog.openai_name(version, self._services.organization) or version.id
         job_rows.append_checkpoint(
             self._services.database,
