@@ -23,7 +23,8 @@ def main() -> int:
     head, rest = text.split(START)
     _, tail = rest.split(END)
     results = HERE / "results"
-    fresh = head + START + table(sorted(results.glob("flywheel_*.json"))) + speed(results / "engine.json") + END + tail
+    measured = table(sorted(results.glob("flywheel_*.json"))) + speed(results / "engine.json")
+    fresh = head + START + measured + planner(results / "planner.json") + END + tail
     if "--check" in sys.argv:
         return int(fresh != text)
     README.write_text(fresh)
@@ -60,6 +61,25 @@ def speed(path: Path) -> str:
     named = {"sample": "Sampling", "train": "training"}
     parts = [f"{named[phase]} {'; '.join(found)}" for phase, found in ratios.items()]
     return f"\nTokens per second of the engine over those of transformers, same weights, one run: {', '.join(parts)}.\n"
+
+
+def planner(path: Path) -> str:
+    """Return what the planner was measured to be: errors on held-out measurements, and speed."""
+    if not path.exists():
+        return ""
+    found = json.loads(path.read_text())
+    left_out, served = found["tpot_mape_leave_gpu_out"].values(), found["mlperf_server"]
+    kept, pairs = served["pairs_in_order"]
+    sentences = (
+        f"Planner, on real measurements held out in turn: time per token {found['tpot_mape_heldout_config']:.1f} % off on "
+        f"average, {min(left_out):.1f} to {max(left_out):.1f} % where a whole GPU was left out; 80 % intervals hold "
+        f"{found['interval_coverage_80']:.1f} %.",
+        f"Of {served['rows']} MLPerf Server submissions {served['within_p99_limits']} hold their limits in simulation, "
+        f"{kept} of {pairs} pairs of accelerators stand in the submitted order.",
+        f"A million requests over 64 replicas are simulated in {found['des_seconds_1m_plain']} s, a plan takes "
+        f"{found['plan_seconds']} s.",
+    )
+    return f"\n{' '.join(sentences)}\n"
 
 
 def _by_system(rows: Sequence[Row]) -> Iterable[tuple[str, list[Row]]]:
