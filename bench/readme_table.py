@@ -71,8 +71,8 @@ def planner(path: Path) -> str:
     left_out, served = found["tpot_mape_leave_gpu_out"].values(), found["mlperf_server"]
     kept, pairs = served["pairs_in_order"]
     sentences = (
-        f"Planner, on real measurements held out in turn: time per token {found['tpot_mape_heldout_config']:.1f} % off on "
-        f"average, {min(left_out):.1f} to {max(left_out):.1f} % where a whole GPU was left out; 80 % intervals hold "
+        f"Planner, on real measurements held out in turn: time per token {found['tpot_mape_heldout_config']:.1f} % off "
+        f"on average, {min(left_out):.1f} to {max(left_out):.1f} % where a whole GPU was left out; 80 % intervals hold "
         f"{found['interval_coverage_80']:.1f} %.",
         f"Of {served['rows']} MLPerf Server submissions {served['within_p99_limits']} hold their limits in simulation, "
         f"{kept} of {pairs} pairs of accelerators stand in the submitted order.",
