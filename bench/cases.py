@@ -159,8 +159,7 @@ def _jobs(task: Task, options: Options) -> tuple[JobPlan, ...]:
     else:
         grader = product_lines.grader()
         first = options.train_seconds // 3
-    fields = {"bessemer.field_threshold": "auto", "bessemer.credit": "field"}
-    extra = fields if task.kind is Kind.ATTRIBUTES else {}
+    extra = {"bessemer.field_threshold": "auto"} if task.kind is Kind.ATTRIBUTES else {}
     times = ({"bessemer.max_seconds": str(seconds)} for seconds in (first, options.train_seconds - first))
     supervised, reinforced = times
     return (

@@ -393,8 +393,7 @@ def _attributes_task(name: str, train: Rows, test: Rows, recorded_path: Path | N
         kind=Kind.ATTRIBUTES,
         train=tuple(_unique(_title(row, known) for row in train[0])),
         test=tuple(tested),
-        # Twice: the second time, a causal model reads each word with all the others behind it (arXiv 2309.06275).
-        prompt="{{input.title}}\n{{input.category}}: {{input.title}}\nJSON:",
+        prompt="{{input.category}}: {{input.title}}\nJSON:",
         recorded=recorded,
     )
 
