@@ -268,12 +268,31 @@ def _most(steady: States, prediction: Prediction, demand: Demanded) -> int:
     factor = demand.factor(prediction.spread)
     keeps = (steady.ttft_s * factor <= demand.ttft_s) & (steady.tpot_s * factor <= demand.tpot_s)
     if not keeps[0]:
-        raise Infeasible(
-            f"even alone a request takes TTFT {steady.ttft_s[0] * factor:.3g} s and TPOT "
-            f"{steady.tpot_s[0] * factor:.3g} s; the limits are {demand.ttft_s:g} and {demand.tpot_s:g} s",
-            param="limits",
-        )
+        raise Infeasible(_alone(steady, factor, demand), param="limits")
     return len(keeps) if keeps.all() else int(np.argmin(keeps))
+
+
+def _alone(steady: States, factor: float, demand: Demanded) -> str:
+    ttft, tpot = steady.ttft_s[0] * factor, steady.tpot_s[0] * factor
+    return (
+        f"even alone a request takes TTFT {ttft:.3g} s and TPOT {tpot:.3g} s; the limits are {demand.ttft_s:g} and "
+        f"{demand.tpot_s:g} s"
+    )
+
+
+def nearest(workload: Workload, predicted: Sequence[tuple[str, Prediction]], model: str) -> Refusal | None:
+    """Return what comes nearest to a model's limits with one request alone; None where nothing holds one."""
+    demand = demanded(workload, model)
+    found: list[tuple[float, Refusal]] = []
+    for name, prediction in predicted:
+        steady = states(prediction.replica, demand.lengths)
+        if name != model or not len(steady.tpot_s):
+            continue
+        factor, deployment = demand.factor(prediction.spread), prediction.deployment
+        excess = max(steady.ttft_s[0] / demand.ttft_s, steady.tpot_s[0] / demand.tpot_s) * factor
+        reason = _alone(steady, factor, demand)
+        found.append((float(excess), Refusal(model, deployment.accelerator, what(deployment), reason)))
+    return min(found, key=lambda row: row[0])[1] if found else None
 
 
 def _disaggregated(aggregated: Configuration, demand: Demanded) -> Configuration | None:

@@ -4,18 +4,25 @@ Pure: a workload and a catalogue in, a Plan out; nothing is read or written but 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from bessemer.core.errors import ConfigError, Infeasible
 from bessemer.planner.catalog import Catalog
 from bessemer.planner.fleet.choose import Chosen, choose
-from bessemer.planner.fleet.configurations import Configuration, Refusal, configurations, predictions, shape_of
+from bessemer.planner.fleet.configurations import (
+    Configuration,
+    Refusal,
+    configurations,
+    nearest,
+    predictions,
+    shape_of,
+)
 from bessemer.planner.fleet.demand import demand_of
 from bessemer.planner.fleet.offers import cloud_offers, owned_offers
 from bessemer.planner.fleet.types import Offer
 from bessemer.planner.fleet.verify import EndToEnd, cascade_end_to_end
-from bessemer.planner.performance import Performance
+from bessemer.planner.performance import Performance, Prediction
 from bessemer.planner.plan.assumed import assumptions_of, stale, warnings_of
 from bessemer.planner.plan.fleet import fleet_of
 from bessemer.planner.plan.ownership import hours_of, owners_of
@@ -52,7 +59,7 @@ def make_plan(
     predicted, refused = predictions(workload, catalog, performance, accelerators, progress)
     found, limited = configurations(workload, predicted)
     refused += limited
-    _check_served(workload, found, refused)
+    _check_served(workload, predicted, found, refused)
     demand = demand_of(workload)
     chosen = choose(workload, catalog, demand, found, offers, progress=progress)
     fleet = fleet_of(workload, catalog, demand, chosen)
@@ -134,17 +141,22 @@ def _check_names(workload: Workload, catalog: Catalog) -> None:
                 )
 
 
-def _check_served(workload: Workload, found: list[Configuration], refused: list[Refusal]) -> None:
-    """Refuse a model that nothing serves, with the nearest reason: the one about limits rather than about memory."""
+def _check_served(
+    workload: Workload,
+    predicted: Sequence[tuple[str, Prediction]],
+    found: Sequence[Configuration],
+    refused: Sequence[Refusal],
+) -> None:
+    """Refuse a model that nothing serves, with what comes nearest: to the limits, or else the first that fails."""
     for use in workload.models:
         if any(one.model == use.name for one in found):
             continue
         reasons = [one for one in refused if one.model == use.name]
-        reasons.sort(key=lambda one: "even alone" not in one.reason)
-        nearest = f" Nearest: {reasons[0].what} on {reasons[0].accelerator}: {reasons[0].reason}" if reasons else ""
+        one = nearest(workload, predicted, use.name) or next(iter(reasons), None)
+        near = "" if one is None else f" Nearest: {one.what} on {one.accelerator}: {one.reason.rstrip('.')}."
         raise Infeasible(
-            f"No allowed accelerator serves {use.name!r} within the limits ({len(reasons)} configurations "
-            f"tried).{nearest}",
+            f"No allowed accelerator serves {use.name!r} within the limits ({len(reasons)} configurations tried)."
+            f"{near}",
             param="limits",
         )
 
