@@ -58,6 +58,14 @@ def test_every_chosen_configuration_was_simulated_within_the_limits(plan: Plan) 
         assert row.tpot_s.low <= row.tpot_s.value <= row.tpot_s.high
 
 
+def test_a_configuration_is_as_busy_as_its_rate_says(plan: Plan) -> None:
+    """Little's law: requests in flight are requests a second times the time that their answers take."""
+    answer = plan.workload.traffic.output_tokens.mean
+    for row in plan.configurations:
+        in_flight = row.requests_s * answer * row.tpot_s.value
+        assert row.concurrency == pytest.approx(in_flight, rel=0.02), row.name
+
+
 def test_the_whole_cascade_is_simulated_at_the_busiest_hour(plan: Plan) -> None:
     whole = plan.end_to_end
     assert whole is not None
