@@ -22,6 +22,8 @@ from bessemer.planner.plan import Basis, Plan, make_plan, plan_json
 from bessemer.planner.plan.assumed import stale, warnings_of
 from bessemer.planner.plan.fleet import fleet_of
 from bessemer.planner.plan.make import offers_of
+from bessemer.planner.plan.summary import recommendation
+from bessemer.planner.plan.types import Booking
 from bessemer.planner.workload import Lengths, Workload, parse_workload, read_workload
 
 PLANS = Path(__file__).parents[3] / "plans"
@@ -34,6 +36,22 @@ def test_the_fleet_costs_what_its_parts_cost(plan: Plan) -> None:
         assert one.usd_per_month == pytest.approx(one.usd_per_hour * one.unit_hours_per_month)
         assert one.price_date
         assert one.price_source
+
+
+def test_what_the_recommendation_names_adds_up(plan: Plan) -> None:
+    booking = Booking("weekly adapters", "p5.48xlarge", "capacity_block", 1.0, 100.0, 5432.0)
+    fleet = msgspec.structs.replace(plan.fleet, bookings=(booking,))
+    text = recommendation(plan.workload, plan.configurations, fleet, plan.ownership)
+    assert "and $5,432 a month for weekly adapters on p5.48xlarge (capacity block, run by run): $" in text
+    idle = msgspec.structs.replace(booking, booked_share=0.0, usd_per_month=0.0)
+    fleet = msgspec.structs.replace(plan.fleet, bookings=(idle,))
+    assert "adapters" not in recommendation(plan.workload, plan.configurations, fleet, plan.ownership)
+
+
+def test_rules_that_no_way_of_owning_keeps_are_said(plan: Plan) -> None:
+    barred = tuple(msgspec.structs.replace(one, feasible=False, reasons=("why not",)) for one in plan.ownership)
+    text = recommendation(plan.workload, plan.configurations, plan.fleet, barred)
+    assert "No way of owning keeps all rules of the workload (public cloud: why not; managed AI factory: why" in text
 
 
 def test_costs_per_token_follow_from_the_traffic(plan: Plan) -> None:
