@@ -12,7 +12,8 @@ import pytest
 from tests.planner.plan.conftest import SMALL
 
 from bessemer.core.errors import ConfigError, Infeasible
-from bessemer.planner.catalog import Catalog
+from bessemer.planner.catalog import Catalog, load_catalog
+from bessemer.planner.economics import Lot, Need, ownership
 from bessemer.planner.fleet.choose import choose
 from bessemer.planner.fleet.configurations import configurations, predictions
 from bessemer.planner.fleet.demand import demand_of
@@ -24,6 +25,7 @@ from bessemer.planner.plan.fleet import fleet_of
 from bessemer.planner.plan.make import offers_of
 from bessemer.planner.plan.summary import recommendation
 from bessemer.planner.plan.types import Booking
+from bessemer.planner.types import Owner
 from bessemer.planner.workload import Lengths, Workload, parse_workload, read_workload
 
 PLANS = Path(__file__).parents[3] / "plans"
@@ -127,6 +129,32 @@ def test_tighter_limits_never_cost_less(plan: Plan) -> None:
 def test_more_traffic_costs_more_and_less_per_token(plan: Plan) -> None:
     assert list(np.diff([one.usd_per_month for one in plan.volumes]) >= -1e-6) == [True] * (len(plan.volumes) - 1)
     assert plan.volumes[0].usd_per_million_output_tokens > plan.volumes[-1].usd_per_million_output_tokens
+
+
+def test_growth_is_in_every_cost_per_token(catalog: Catalog) -> None:
+    text = SMALL.split("[[models]]")[0].replace("batch_share = 0.2", "growth_per_month = 0.05")
+    plan = make_plan(parse_workload(text + '[[models]]\nname = "llama-3.1-8b"\n'), catalog)
+    here = next(one for one in plan.volumes if one.requests_per_month == plan.workload.traffic.requests_per_month)
+    assert here.usd_per_month == pytest.approx(plan.fleet.usd_per_month)
+    assert here.usd_per_million_output_tokens == pytest.approx(plan.fleet.usd_per_million_output_tokens)
+
+
+def test_break_even_is_with_the_cloud_beside_it() -> None:
+    """Owning gb200 is compared with the fleet that is cheapest in the cloud, not with renting gb200."""
+    catalog, lots = load_catalog(), (Lot("gb200", 3600),)
+    need = Need(lots)
+    cheap = Need((Lot("rtx_pro_6000_server", 100),))
+    own = {}
+    for name, rented in (("same", None), ("cheap", cheap)):
+        sides = ownership(need, catalog, rented=rented, draws=50)
+        own[name] = next(one for one in sides if one.owner is Owner.OWN).money
+        assert own[name] is not None
+    same, other = own["same"].break_even, own["cheap"].break_even
+    assert same.month is not None
+    assert same.cheaper_probability > 0.5
+    assert other.month is None
+    assert other.cheaper_probability == 0.0
+    assert other.utilisation == same.utilisation
 
 
 def test_drivers_changes_and_sources_are_there(plan: Plan, heard: list[str]) -> None:
