@@ -24,7 +24,7 @@ from bessemer.planner.fleet.types import Offer
 from bessemer.planner.fleet.verify import EndToEnd, cascade_end_to_end
 from bessemer.planner.performance import Performance, Prediction
 from bessemer.planner.plan.assumed import assumptions_of, stale, warnings_of
-from bessemer.planner.plan.fleet import fleet_of
+from bessemer.planner.plan.fleet import fleet_of, tokens_per_month
 from bessemer.planner.plan.ownership import hours_of, owners_of
 from bessemer.planner.plan.rows import configuration_rows
 from bessemer.planner.plan.summary import recommendation
@@ -65,7 +65,7 @@ def make_plan(
     fleet = fleet_of(workload, catalog, demand, chosen)
     progress("what would change the answer")
     what_if = WhatIf(workload, catalog, predicted, offers, chosen)
-    volumes = what_if.volumes(sum(_answers(workload)))
+    volumes = what_if.volumes(tokens_per_month(workload, demand)[1] / workload.traffic.requests_per_month)
     progress("cloud, AI factory and own data centre")
     owned = owners_of(workload, catalog, demand, chosen, fleet, what_if)
     owners = owned.ways
@@ -171,8 +171,3 @@ def _end_to_end(workload: Workload, chosen: Chosen) -> EndToEnd | None:
     replicas = tuple(int(chosen.solution.replicas[name].max()) for name in (small, large))
     rate = float(chosen.solution.served[small].max())
     return cascade_end_to_end(workload, chosen.behind[small], chosen.behind[large], (replicas[0], replicas[1]), rate)
-
-
-def _answers(workload: Workload) -> list[float]:
-    """Return output tokens per request of every model."""
-    return [workload.share(use.name) * workload.output_tokens(use.name).mean for use in workload.models]
