@@ -117,8 +117,12 @@ def offers_of(workload: Workload, catalog: Catalog) -> tuple[Offer, ...]:
 
 
 def _check_names(workload: Workload, catalog: Catalog) -> None:
-    for use in workload.models:
-        shape_of(use)
+    for index, use in enumerate(workload.models):
+        try:
+            shape_of(use)
+        except Infeasible as error:
+            field = f"models.{index}.name"
+            raise Infeasible(f"{field}: {error.message.removeprefix('model: ')}", param=field) from None
     for field, names in (
         ("fleet.accelerators", workload.fleet.accelerators),
         *((f"tuning.{index}.accelerators", one.accelerators) for index, one in enumerate(workload.tuning)),
