@@ -123,7 +123,7 @@ def _row(raw: dict[str, str]) -> Row:
     else:
         concurrency = _int(raw["decode_batch_size"])
     if concurrency < 1:
-        raise ValueError("no concurrency: batch_size is blank or 0 and the source names none")
+        raise ValueError("no concurrency: batch_size is blank or 0")
     date = _DATE.search(raw["silicon_data_source"])
     if min(_int(raw["isl"]), _int(raw["osl"])) < 1:
         raise ValueError("no input or output length")
