@@ -92,6 +92,15 @@ def test_what_a_row_does_not_say_is_not_made_up(tmp_path: Path, mode: str, batch
     assert words in bad[0].reason
 
 
+def test_pipeline_stages_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path, FINE)
+    head, row = path.read_text().splitlines()
+    path.write_text(f"{head},pp_size\n{row},2\n{row},1\n{row},\n")
+    rows, bad = read_measured(path)
+    assert len(rows) == 2
+    assert [one.reason for one in bad] == ["unreadable: pp_size is 2: pipeline stages are not predicted"]
+
+
 def test_a_file_of_another_format_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.csv"
     path.write_text("id,latency\n1,2\n")

@@ -190,6 +190,8 @@ def _sizes(raw: dict[str, str], worker: str, *, dump: bool) -> tuple[int, int, i
     tp, dp, moe_tp, ep = (_int(raw.get(f"{worker}{name}", "")) for name in names)
     if tp < 1:
         raise ValueError(f"no tensor-parallel size: {worker}tp_size is blank or 0")
+    if (pp := _int(raw.get(f"{worker}pp_size") or "")) > 1:
+        raise ValueError(f"{worker}pp_size is {pp}: pipeline stages are not predicted")
     dp, moe_tp, ep = max(1, dp), max(1, moe_tp), max(1, ep)
     if dump and ep > 1 and tp == dp == math.isqrt(ep):
         return 1, dp, dp
