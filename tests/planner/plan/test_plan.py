@@ -132,11 +132,15 @@ def test_more_traffic_costs_more_and_less_per_token(plan: Plan) -> None:
 
 
 def test_growth_is_in_every_cost_per_token(catalog: Catalog) -> None:
-    text = SMALL.split("[[models]]")[0].replace("batch_share = 0.2", "growth_per_month = 0.05")
+    months = "months = [1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 4, 8]"
+    text = SMALL.split("[[models]]")[0].replace("batch_share = 0.2", f"growth_per_month = 0.05\n{months}")
     plan = make_plan(parse_workload(text + '[[models]]\nname = "llama-3.1-8b"\n'), catalog)
     here = next(one for one in plan.volumes if one.requests_per_month == plan.workload.traffic.requests_per_month)
     assert here.usd_per_month == pytest.approx(plan.fleet.usd_per_month)
     assert here.usd_per_million_output_tokens == pytest.approx(plan.fleet.usd_per_million_output_tokens)
+    answer = plan.workload.traffic.output_tokens.mean
+    per_thousand = plan.fleet.usd_per_million_output_tokens * answer * 1e3 / 1e6
+    assert plan.fleet.usd_per_thousand_requests == pytest.approx(per_thousand)
 
 
 def test_break_even_is_with_the_cloud_beside_it() -> None:
