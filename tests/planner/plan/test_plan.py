@@ -15,7 +15,7 @@ from bessemer.core.errors import ConfigError, Infeasible
 from bessemer.planner.catalog import Catalog, load_catalog
 from bessemer.planner.economics import Lot, Need, ownership
 from bessemer.planner.fleet.choose import choose
-from bessemer.planner.fleet.configurations import configurations, predictions
+from bessemer.planner.fleet.configurations import configurations, demanded, predictions, settled
 from bessemer.planner.fleet.demand import demand_of
 from bessemer.planner.fleet.verify import verify
 from bessemer.planner.performance import Performance
@@ -231,14 +231,19 @@ def test_a_cautious_plan_runs_no_fewer_replicas(plan: Plan, catalog: Catalog) ->
 
 
 def test_disaggregation_is_verified_by_the_simulator(catalog: Catalog) -> None:
-    workload = parse_workload(SMALL)
+    workload = parse_workload(SMALL.replace("ttft_s = 2.0", "ttft_s = 1.0").replace("tpot_s = 0.06", "tpot_s = 0.02"))
     predicted, _ = predictions(workload, catalog, Performance.load(), ("h100_sxm",))
     split = [one for one in configurations(workload, predicted)[0] if one.prefill_replicas]
+    assert split
     for one in split:
         assert one.accelerators <= 8
-        verdict = verify(one, workload, one.rate * 0.5, 1)
+        verdict = verify(one, workload, one.rate, 1)
         assert verdict.requests > 500
-        assert verdict.ttft_p50_s > 0
+        assert verdict.keeps
+        told = settled(one, demanded(workload, one.model).lengths)
+        assert verdict.tpot_p50_s == pytest.approx(told.tpot_s, rel=0.1)
+        in_flight = one.rate / one.decode_replicas * workload.output_tokens(one.model).mean * told.tpot_s
+        assert told.load == pytest.approx(in_flight, rel=0.02)
 
 
 @pytest.mark.parametrize("path", sorted(PLANS.glob("*.toml")), ids=lambda path: path.stem)
