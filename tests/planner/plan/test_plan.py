@@ -45,6 +45,8 @@ def test_what_the_recommendation_names_adds_up(plan: Plan) -> None:
     fleet = msgspec.structs.replace(plan.fleet, bookings=(booking,))
     text = recommendation(plan.workload, plan.configurations, fleet, plan.ownership)
     assert "and $5,432 a month for weekly adapters on p5.48xlarge (capacity block, run by run): $" in text
+    rare = msgspec.structs.replace(fleet, usd_per_thousand_requests=3912.4)
+    assert "$3,912 per thousand requests" in recommendation(plan.workload, plan.configurations, rare, plan.ownership)
     idle = msgspec.structs.replace(booking, booked_share=0.0, usd_per_month=0.0)
     fleet = msgspec.structs.replace(plan.fleet, bookings=(idle,))
     assert "adapters" not in recommendation(plan.workload, plan.configurations, fleet, plan.ownership)

@@ -26,7 +26,7 @@ def recommendation(
     cost = (
         f"${fleet.usd_per_month:,.0f} a month on average in the first year "
         f"(${fleet.usd_per_million_output_tokens:,.2f} per million output tokens, "
-        f"${fleet.usd_per_thousand_requests:,.3g} per thousand requests)"
+        f"${_digits(fleet.usd_per_thousand_requests)} per thousand requests)"
     )
     return f"Run {deployed}. Pay for {bought}: {cost}. {_owner(workload, owners)}"
 
@@ -65,6 +65,11 @@ def _owner(workload: Workload, owners: Sequence[Ownership]) -> str:
         f"first token after {best.speed.months.value:.1f} months."
         + (f" Not possible under the rules: {others}." if others else "")
     )
+
+
+def _digits(value: float) -> str:
+    """Write three significant digits, never as a power of ten where the number is large."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _lower(name: str) -> str:
