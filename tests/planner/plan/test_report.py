@@ -79,7 +79,7 @@ def test_charts_survive_odd_values() -> None:
 
 
 def test_costs_say_what_is_in_them(page: str) -> None:
-    assert "per million output tokens, for the machines alone" in page
+    assert "per million output tokens, the purchases below alone" in page
     assert "per million output tokens, all costs" in page
 
 

@@ -20,7 +20,7 @@ def render(plan: Plan) -> str:
     fleet = plan.fleet
     tiles = (
         (usd(fleet.usd_per_month), "a month, mean of the first year"),
-        (usd(fleet.usd_per_million_output_tokens), "per million output tokens, for the machines alone"),
+        (usd(fleet.usd_per_million_output_tokens), "per million output tokens, the purchases below alone"),
         (f"{fleet.peak_accelerators:,.0f}", f"accelerators at the peak ({fleet.mean_accelerators:,.1f} on average)"),
         (_DASH if fleet.peak_kw is None else f"{fleet.peak_kw:,.1f} kW", "at the meter at the peak"),
         (f"{fleet.load_share:.0%}", "of the running replicas' capacity used"),
