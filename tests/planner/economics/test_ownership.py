@@ -337,6 +337,7 @@ def test_the_commitment_is_what_the_cash_pays(catalog: Catalog, assumptions: Ass
     assert own.commitment.usd == pytest.approx(first + fabric - sum(causes["building"]))
     assert factory.money is not None
     assert factory.commitment is not None
+    assert "(the need grows 104% by a year after service begins) bought" in own.commitment.text
     bills = [-usd for usd in factory.money.cash.by_cause["factory"] if usd]
     assert factory.commitment.usd == pytest.approx(60 * bills[1], rel=1e-6)
 

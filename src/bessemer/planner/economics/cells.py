@@ -96,9 +96,10 @@ def _factory_commitment(terms: Terms, need: Need, assumptions: Assumptions) -> C
     left = max(term - max(need.horizon_months / 2 - delay, 0.0), 0.0)
     beyond = max(term - max(need.horizon_months - delay, 0.0), 0.0)
     text = (
-        f"{held:,} accelerators for {term:.0f} months at ${monthly:,.0f} a month, ${monthly * term:,.0f} in all; "
-        f"stopping half-way owes ${exit_share * left * monthly:,.0f}. Term, discount and exit are assumptions: nothing "
-        "is published but a minimum of about 3,000 accelerators. Space and power are the customer's."
+        f"{held:,} accelerators{_growing(terms)} for {term:.0f} months at ${monthly:,.0f} a month, "
+        f"${monthly * term:,.0f} in all; stopping half-way owes ${exit_share * left * monthly:,.0f}. Term, discount "
+        "and exit are assumptions: nothing is published but a minimum of about 3,000 accelerators. Space and power are "
+        "the customer's."
     )
     return Commitment(term, held, monthly * term, exit_share * left * monthly, beyond * monthly, text)
 
@@ -120,11 +121,16 @@ def _own_commitment(terms: Terms, need: Need, assumptions: Assumptions) -> Commi
     outlay = price * (1.0 + extra) + building
     life = assumptions["finance.depreciation_years"].value * 12.0
     text = (
-        f"{held:,} accelerators bought for ${price:,.0f}, fabric and installation ${price * extra:,.0f}"
+        f"{held:,} accelerators{_growing(terms)} bought for ${price:,.0f}, fabric and installation "
+        f"${price * extra:,.0f}"
         + (f", building ${building:,.0f}" if building else ", space rented by the provisioned kW")
         + f"; stopping half-way loses ${outlay - resale:,.0f} after resale. Written off over {life / 12:.0f} years."
     )
     return Commitment(life, held, outlay, outlay - resale, 0.0, text)
+
+
+def _growing(terms: Terms) -> str:
+    return f" (the need grows {terms.first - 1:.0%} by a year after service begins)" if terms.first > 1.005 else ""
 
 
 def _bought(terms: Terms) -> list[tuple[Lot, System, int]]:
