@@ -133,13 +133,18 @@ def test_more_traffic_costs_more_and_less_per_token(plan: Plan) -> None:
     assert plan.volumes[0].usd_per_million_output_tokens > plan.volumes[-1].usd_per_million_output_tokens
 
 
-def test_growth_is_in_every_cost_per_token(catalog: Catalog) -> None:
+def test_growth_is_in_every_cost_per_token_and_defaults_are_said(catalog: Catalog) -> None:
     months = "months = [1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 4, 8]"
     text = SMALL.split("[[models]]")[0].replace("batch_share = 0.2", f"growth_per_month = 0.05\n{months}")
+    text = text.replace("mean = 200, p95 = 500", "mean = 200")
     plan = make_plan(parse_workload(text + '[[models]]\nname = "llama-3.1-8b"\n'), catalog)
     here = next(one for one in plan.volumes if one.requests_per_month == plan.workload.traffic.requests_per_month)
     assert here.usd_per_month == pytest.approx(plan.fleet.usd_per_month)
     assert here.usd_per_million_output_tokens == pytest.approx(plan.fleet.usd_per_million_output_tokens)
+    stated = {one.name: one.value for one in plan.assumptions}
+    assert stated["weekend"] == "0.5 times the requests of a weekday"
+    assert stated["traffic.output_tokens.p95"] == "95th percentile 500 tokens, 2.5 times the mean"
+    assert "traffic.prompt_tokens.p95" not in stated
     answer = plan.workload.traffic.output_tokens.mean
     per_thousand = plan.fleet.usd_per_million_output_tokens * answer * 1e3 / 1e6
     assert plan.fleet.usd_per_thousand_requests == pytest.approx(per_thousand)
