@@ -92,6 +92,12 @@ def test_what_a_row_does_not_say_is_not_made_up(tmp_path: Path, mode: str, batch
     assert words in bad[0].reason
 
 
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    path = write(tmp_path, FINE)
+    path.write_text(path.read_text(), "utf-8-sig")
+    assert len(read_measured(path)[0]) == 1
+
+
 def test_pipeline_stages_are_named(tmp_path: Path) -> None:
     path = write(tmp_path, FINE)
     head, row = path.read_text().splitlines()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bessemer.core.errors import ConfigError
-from bessemer.planner.workload import Lengths, Traffic, measure, read_trace, recorded
+from bessemer.planner.workload import Lengths, Traffic, measure, read_trace, read_workload, recorded
 
 BASE = Traffic(requests_per_month=1e6, prompt_tokens=Lengths(mean=10), output_tokens=Lengths(mean=10))
 SHARED = Path(__file__).parents[3].parent / "shared" / "data" / "traces"
@@ -51,6 +51,15 @@ def test_a_wrong_trace_is_refused_in_one_line(tmp_path: Path, name: str, text: s
     path.write_text(text)
     with pytest.raises(ConfigError, match=reason):
         read_trace(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    trace, workload = tmp_path / "a.csv", tmp_path / "a.toml"
+    trace.write_text("arrival_s,prompt_tokens,output_tokens\n0,8,2\n2.5,4,6\n", "utf-8-sig")
+    assert read_trace(trace).prompt_tokens.tolist() == [8, 4]
+    text = '[traffic]\nrequests_per_month = 1\nprompt_tokens.mean = 1\noutput_tokens.mean = 1\n[[models]]\nname = "a"\n'
+    workload.write_text('name = "ü"\n' + text, "utf-8-sig")
+    assert read_workload(workload).name == "ü"
 
 
 def test_dates_are_utc_unless_they_name_a_zone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

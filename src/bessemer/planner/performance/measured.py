@@ -81,7 +81,7 @@ def read_measured(path: Path) -> tuple[tuple[Row, ...], tuple[BadRow, ...]]:
     rows: list[Row] = []
     bad: list[BadRow] = []
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
             columns = reader.fieldnames or ()
             missing = [c for c in _COLUMNS if c not in columns]

@@ -26,7 +26,7 @@ _WIDEST_P95 = 3.86
 def read_workload(path: Path) -> Workload:
     """Read a workload file. Raises ConfigError."""
     try:
-        text = path.read_text()
+        text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"Cannot read the workload {str(path)!r}: {reason}.", param="file") from None

@@ -50,7 +50,7 @@ class Measured(msgspec.Struct, frozen=True):
 def read_trace(path: Path) -> Recorded:
     """Read a trace file. Raises ConfigError that names the file, the line and the known formats."""
     try:
-        with path.open(newline="") as lines:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
             rows = list(_mooncake(lines) if path.suffix in {".jsonl", ".json"} else _csv(lines))
         return recorded([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows], _reused(rows))
     except (OSError, UnicodeDecodeError) as error:
