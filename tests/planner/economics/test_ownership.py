@@ -337,9 +337,24 @@ def test_the_commitment_is_what_the_cash_pays(catalog: Catalog, assumptions: Ass
     assert own.commitment.usd == pytest.approx(first + fabric - sum(causes["building"]))
     assert factory.money is not None
     assert factory.commitment is not None
-    assert "(the need grows 104% by a year after service begins) bought" in own.commitment.text
+    assert "(with the growth until a year after service begins) bought" in own.commitment.text
     bills = [-usd for usd in factory.money.cash.by_cause["factory"] if usd]
     assert factory.commitment.usd == pytest.approx(60 * bills[1], rel=1e-6)
+
+
+def test_growth_fills_the_floor_of_a_factory_first(catalog: Catalog) -> None:
+    """64 accelerators that double twice are still below 3,000: the bill is that of the floor in every month."""
+    need = Need((Lot("b200_sxm", 64),), growth_per_month=0.03, horizon_months=48)
+    side = by_owner(ownership(need, catalog, draws=5))[Owner.AI_FACTORY]
+    assert side.money is not None
+    assert side.commitment is not None
+    assert side.commitment.minimum_accelerators == 3000
+    bills = {round(-usd) for usd in side.money.cash.by_cause["factory"][12:]}
+    assert bills == {round(side.commitment.usd / 60)}
+    near = Need((Lot("b200_sxm", 2000),), growth_per_month=0.03, horizon_months=48)
+    grown = by_owner(ownership(near, catalog, draws=5))[Owner.AI_FACTORY]
+    assert grown.commitment is not None
+    assert 2000 * 1.03**18 - 8 < grown.commitment.minimum_accelerators < 2000 * 1.03**18 + 8
 
 
 def test_a_lost_tenth_costs_a_ninth_more_to_rent(catalog: Catalog, assumptions: Assumptions) -> None:

@@ -130,7 +130,7 @@ def _own_commitment(terms: Terms, need: Need, assumptions: Assumptions) -> Commi
 
 
 def _growing(terms: Terms) -> str:
-    return f" (the need grows {terms.first - 1:.0%} by a year after service begins)" if terms.first > 1.005 else ""
+    return " (with the growth until a year after service begins)" if terms.first > 1.005 else ""
 
 
 def _bought(terms: Terms) -> list[tuple[Lot, System, int]]:

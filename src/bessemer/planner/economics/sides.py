@@ -91,7 +91,7 @@ def factory_side(need: Need, catalog: Catalog, assumptions: Assumptions, on: str
         return Side(None, (*reasons, error.message), (), Terms(floor=floor))
     space = Space.COLOCATION if assumptions.space is Space.AUTO else assumptions.space
     way = factory_way(need, lots, systems, rates, space) if all(offered) else None
-    first, _ = _grown(need, assumptions[LEAD[Owner.AI_FACTORY]].value)
+    first = max(_grown(need, assumptions[LEAD[Owner.AI_FACTORY]].value)[0] / scale, 1.0 if scale > 1.0 else 0.0)
     terms = Terms(floor=floor, lots=lots, systems=systems, rates=rates, space=space, first=first)
     return Side(way, tuple(reasons), cautions, terms)
 
