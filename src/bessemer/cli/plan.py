@@ -186,6 +186,11 @@ def _show(plan: "Plan", folder: Path) -> None:
         }
         for one in plan.fleet.purchases
     ]
+    rows += [
+        {"instance": f"{one.instance}, for {one.name}", "term": one.term, "USD/month": round(one.usd_per_month)}
+        for one in plan.fleet.bookings
+        if one.usd_per_month >= 1
+    ]
     show_rows(rows, ("units", "instance", "term", "USD/h", "USD/month", "price of"), as_json=False)
     sys.stdout.write("\n")
     owners = [

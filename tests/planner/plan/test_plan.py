@@ -12,9 +12,10 @@ import pytest
 from tests.planner.plan.conftest import SMALL
 
 from bessemer.core.errors import ConfigError, Infeasible
-from bessemer.planner.catalog import Catalog
+from bessemer.planner.catalog import Catalog, load_catalog
+from bessemer.planner.economics import Lot, Need, ownership
 from bessemer.planner.fleet.choose import choose
-from bessemer.planner.fleet.configurations import configurations, predictions
+from bessemer.planner.fleet.configurations import configurations, demanded, predictions, settled
 from bessemer.planner.fleet.demand import demand_of
 from bessemer.planner.fleet.verify import verify
 from bessemer.planner.performance import Performance
@@ -22,6 +23,9 @@ from bessemer.planner.plan import Basis, Plan, make_plan, plan_json
 from bessemer.planner.plan.assumed import stale, warnings_of
 from bessemer.planner.plan.fleet import fleet_of
 from bessemer.planner.plan.make import offers_of
+from bessemer.planner.plan.summary import recommendation
+from bessemer.planner.plan.types import Booking
+from bessemer.planner.types import Owner
 from bessemer.planner.workload import Lengths, Workload, parse_workload, read_workload
 
 PLANS = Path(__file__).parents[3] / "plans"
@@ -34,6 +38,24 @@ def test_the_fleet_costs_what_its_parts_cost(plan: Plan) -> None:
         assert one.usd_per_month == pytest.approx(one.usd_per_hour * one.unit_hours_per_month)
         assert one.price_date
         assert one.price_source
+
+
+def test_what_the_recommendation_names_adds_up(plan: Plan) -> None:
+    booking = Booking("weekly adapters", "p5.48xlarge", "capacity_block", 1.0, 100.0, 5432.0)
+    fleet = msgspec.structs.replace(plan.fleet, bookings=(booking,))
+    text = recommendation(plan.workload, plan.configurations, fleet, plan.ownership)
+    assert "and $5,432 a month for weekly adapters on p5.48xlarge (capacity block, run by run): $" in text
+    rare = msgspec.structs.replace(fleet, usd_per_thousand_requests=3912.4)
+    assert "$3,912 per thousand requests" in recommendation(plan.workload, plan.configurations, rare, plan.ownership)
+    idle = msgspec.structs.replace(booking, booked_share=0.0, usd_per_month=0.0)
+    fleet = msgspec.structs.replace(plan.fleet, bookings=(idle,))
+    assert "adapters" not in recommendation(plan.workload, plan.configurations, fleet, plan.ownership)
+
+
+def test_rules_that_no_way_of_owning_keeps_are_said(plan: Plan) -> None:
+    barred = tuple(msgspec.structs.replace(one, feasible=False, reasons=("why not",)) for one in plan.ownership)
+    text = recommendation(plan.workload, plan.configurations, plan.fleet, barred)
+    assert "No way of owning keeps all rules of the workload (public cloud: why not; managed AI factory: why" in text
 
 
 def test_costs_per_token_follow_from_the_traffic(plan: Plan) -> None:
@@ -56,6 +78,14 @@ def test_every_chosen_configuration_was_simulated_within_the_limits(plan: Plan) 
         assert row.basis in set(Basis)
         assert (row.basis is Basis.EXTRAPOLATED) == bool(row.basis_note)
         assert row.tpot_s.low <= row.tpot_s.value <= row.tpot_s.high
+
+
+def test_a_configuration_is_as_busy_as_its_rate_says(plan: Plan) -> None:
+    """Little's law: requests in flight are requests a second times the time that their answers take."""
+    answer = plan.workload.traffic.output_tokens.mean
+    for row in plan.configurations:
+        in_flight = row.requests_s * answer * row.tpot_s.value
+        assert row.concurrency == pytest.approx(in_flight, rel=0.02), row.name
 
 
 def test_the_whole_cascade_is_simulated_at_the_busiest_hour(plan: Plan) -> None:
@@ -103,6 +133,41 @@ def test_more_traffic_costs_more_and_less_per_token(plan: Plan) -> None:
     assert plan.volumes[0].usd_per_million_output_tokens > plan.volumes[-1].usd_per_million_output_tokens
 
 
+def test_growth_is_in_every_cost_per_token_and_defaults_are_said(catalog: Catalog) -> None:
+    months = "months = [1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 4, 8]"
+    text = SMALL.split("[[models]]")[0].replace("batch_share = 0.2", f"growth_per_month = 0.05\n{months}")
+    text = text.replace("mean = 200, p95 = 500", "mean = 200")
+    plan = make_plan(parse_workload(text + '[[models]]\nname = "llama-3.1-8b"\n'), catalog)
+    here = next(one for one in plan.volumes if one.requests_per_month == plan.workload.traffic.requests_per_month)
+    assert here.usd_per_month == pytest.approx(plan.fleet.usd_per_month)
+    assert here.usd_per_million_output_tokens == pytest.approx(plan.fleet.usd_per_million_output_tokens)
+    stated = {one.name: one.value for one in plan.assumptions}
+    assert stated["weekend"] == "0.5 times the requests of a weekday"
+    assert stated["traffic.output_tokens.p95"] == "95th percentile 500 tokens, 2.5 times the mean"
+    assert "traffic.prompt_tokens.p95" not in stated
+    answer = plan.workload.traffic.output_tokens.mean
+    per_thousand = plan.fleet.usd_per_million_output_tokens * answer * 1e3 / 1e6
+    assert plan.fleet.usd_per_thousand_requests == pytest.approx(per_thousand)
+
+
+def test_break_even_is_with_the_cloud_beside_it() -> None:
+    """Owning gb200 is compared with the fleet that is cheapest in the cloud, not with renting gb200."""
+    catalog, lots = load_catalog(), (Lot("gb200", 3600),)
+    need = Need(lots)
+    cheap = Need((Lot("rtx_pro_6000_server", 100),))
+    own = {}
+    for name, rented in (("same", None), ("cheap", cheap)):
+        sides = ownership(need, catalog, rented=rented, draws=50)
+        own[name] = next(one for one in sides if one.owner is Owner.OWN).money
+        assert own[name] is not None
+    same, other = own["same"].break_even, own["cheap"].break_even
+    assert same.month is not None
+    assert same.cheaper_probability > 0.5
+    assert other.month is None
+    assert other.cheaper_probability == 0.0
+    assert other.utilisation == same.utilisation
+
+
 def test_drivers_changes_and_sources_are_there(plan: Plan, heard: list[str]) -> None:
     widths = [one.width for one in plan.drivers]
     assert widths == sorted(widths, reverse=True)
@@ -136,7 +201,7 @@ def test_the_same_question_has_the_same_answer(plan: Plan, catalog: Catalog) -> 
         (('"h100_sxm", "b200_sxm"', '"h1000"'), ConfigError, "known: "),
         (('"h100_sxm", "b200_sxm"', '"a100"\n]\ninstances = ["p5.48xlarge"'), Infeasible, "allow more"),
         (("[fleet]", '[sovereignty]\nregions = ["mars-"]\n[fleet]'), Infeasible, "sovereignty.regions"),
-        (('"llama-3.1-8b"', '"llama-9-8b"'), Infeasible, "known models close"),
+        (('"llama-3.1-8b"', '"llama-9-8b"'), Infeasible, r"^models\.0\.name: .*known models close.*`config`"),
         (("[cascade]", "config = { num_hidden_layers = 2 }\n[cascade]"), ConfigError, "hidden_size"),
         (("[fleet]", "[fleet]\nquota = { nothing = 1 }"), ConfigError, "catalogue"),
     ],
@@ -173,14 +238,19 @@ def test_a_cautious_plan_runs_no_fewer_replicas(plan: Plan, catalog: Catalog) ->
 
 
 def test_disaggregation_is_verified_by_the_simulator(catalog: Catalog) -> None:
-    workload = parse_workload(SMALL)
+    workload = parse_workload(SMALL.replace("ttft_s = 2.0", "ttft_s = 1.0").replace("tpot_s = 0.06", "tpot_s = 0.02"))
     predicted, _ = predictions(workload, catalog, Performance.load(), ("h100_sxm",))
     split = [one for one in configurations(workload, predicted)[0] if one.prefill_replicas]
+    assert split
     for one in split:
         assert one.accelerators <= 8
-        verdict = verify(one, workload, one.rate * 0.5, 1)
+        verdict = verify(one, workload, one.rate, 1)
         assert verdict.requests > 500
-        assert verdict.ttft_p50_s > 0
+        assert verdict.keeps
+        told = settled(one, demanded(workload, one.model).lengths)
+        assert verdict.tpot_p50_s == pytest.approx(told.tpot_s, rel=0.1)
+        in_flight = one.rate / one.decode_replicas * workload.output_tokens(one.model).mean * told.tpot_s
+        assert told.load == pytest.approx(in_flight, rel=0.02)
 
 
 @pytest.mark.parametrize("path", sorted(PLANS.glob("*.toml")), ids=lambda path: path.stem)

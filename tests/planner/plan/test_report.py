@@ -78,7 +78,13 @@ def test_charts_survive_odd_values() -> None:
     assert "<svg" in bar_chart("t", "u", (Bar("a", 1.0, 1.0, "1"),))
 
 
+def test_costs_say_what_is_in_them(page: str) -> None:
+    assert "per million output tokens, the purchases below alone" in page
+    assert "per million output tokens, all costs" in page
+
+
 def test_numbers_are_short() -> None:
+    assert [number(value) for value in (999.6, 999_600.0, -999.6, 999.4)] == ["1k", "1M", "-1k", "999"]
     assert [number(value) for value in (0, 0.01234, 12.3456, 1234, 5.6e6, 7e9)] == [
         "0", "0.0123", "12.3", "1.23k", "5.6M", "7G",
     ]  # fmt: skip

@@ -89,5 +89,5 @@ class FleetSolution(msgspec.Struct, frozen=True):
     booked: Mapping[str, float]
     """Share of each tuning need that is booked by itself."""
     gap: float
-    """Relative distance to the best cost that is not yet ruled out."""
+    """Relative distance to the best cost that is not yet ruled out, of all combinations that were tried."""
     seconds: float

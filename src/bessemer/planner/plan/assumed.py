@@ -59,6 +59,8 @@ def assumptions_of(
             "Poisson within an hour, lengths drawn independently",
             _HERE if not traffic.prompt_tokens.quantiles else "lengths measured, arrivals assumed",
         ),
+        *_lengths(workload),
+        Assumed("weekend", f"{traffic.weekend:g} times the requests of a weekday", "traffic.weekend"),
     ]
     if traffic.hours == OFFICE_HOURS:
         made.append(Assumed("load over the day", "business hours, peak 1.9 times the mean", _HERE))
@@ -83,6 +85,16 @@ def assumptions_of(
     unpublished = dict.fromkeys(text for owner in owners for text in owner.assumed)
     made += [Assumed("not published", text, _HERE) for text in unpublished]
     return tuple(made)
+
+
+def _lengths(workload: Workload) -> Iterator[Assumed]:
+    """Say which 95th percentiles nobody stated: the longest prompts decide on the time to first token."""
+    given = [("traffic", workload.traffic), *((f"models.{i}", use) for i, use in enumerate(workload.models))]
+    for where, one in given:
+        for field, lengths in (("prompt_tokens", one.prompt_tokens), ("output_tokens", one.output_tokens)):
+            if lengths is not None and lengths.p95 is None and not lengths.quantiles:
+                told = f"95th percentile {lengths.upper:g} tokens, 2.5 times the mean"
+                yield Assumed(f"{where}.{field}.p95", told, _HERE)
 
 
 def _caches(chosen: Chosen) -> Iterator[Assumed]:

@@ -48,7 +48,7 @@ def owners_of(
     bought = msgspec.structs.replace(need, lots=_by_accelerator(need.lots))
     fleets = {owner.value: _counted(bought.lots, "; ".join(chosen.solution.served)) for owner in Owner}
     needs = dict.fromkeys(Owner, bought) | {Owner.CLOUD: need}
-    ways = {one.owner: one for one in ownership(bought, catalog, assumptions)}
+    ways = {one.owner: one for one in ownership(bought, catalog, assumptions, rented=need)}
     ways[Owner.CLOUD] = next(one for one in ownership(need, catalog, assumptions) if one.owner is Owner.CLOUD)
     machines = owned_offers(msgspec.structs.replace(workload, fleet=FleetLimits()), catalog)
     racks = [one for one in machines if catalog.accelerator(one.accelerator).architecture in FACTORY_ARCHITECTURES]
@@ -61,7 +61,7 @@ def owners_of(
         except BessemerError:
             continue  # compared with the plan's own fleet, whose reasons say what is missing
         needs[owner] = msgspec.structs.replace(need, lots=lots)
-        other = ownership(needs[owner], catalog, assumptions)
+        other = ownership(needs[owner], catalog, assumptions, rented=need)
         ways[owner] = next(one for one in other if one.owner is owner)
         fleets[owner.value] = _counted(lots, what)
     return Owners(tuple(ways[owner] for owner in Owner), fleets, needs)

@@ -17,10 +17,16 @@ def recommendation(
         f"{'' if purchase.committed else ', at the peak'})"
         for purchase in fleet.purchases
     )
+    bought += "".join(
+        f", and ${one.usd_per_month:,.0f} a month for {one.name} on {one.instance} "
+        f"({(one.term or '').replace('_', ' ')}, run by run)"
+        for one in fleet.bookings
+        if one.usd_per_month >= 1
+    )
     cost = (
         f"${fleet.usd_per_month:,.0f} a month on average in the first year "
         f"(${fleet.usd_per_million_output_tokens:,.2f} per million output tokens, "
-        f"${fleet.usd_per_thousand_requests:,.3g} per thousand requests)"
+        f"${_digits(fleet.usd_per_thousand_requests)} per thousand requests)"
     )
     return f"Run {deployed}. Pay for {bought}: {cost}. {_owner(workload, owners)}"
 
@@ -38,7 +44,8 @@ def _deployed(row: ConfigurationRow, fleet: Fleet) -> str:
 def _owner(workload: Workload, owners: Sequence[Ownership]) -> str:
     feasible = [owner for owner in owners if owner.feasible and owner.money is not None]
     if not feasible:
-        return "No way of owning keeps all rules of the workload."
+        why = "; ".join(f"{_lower(owner.name)}: {owner.reasons[0]}" for owner in owners if owner.reasons)
+        return f"No way of owning keeps all rules of the workload ({why})."
 
     def worth(owner: Ownership) -> float:
         assert owner.money is not None
@@ -58,6 +65,11 @@ def _owner(workload: Workload, owners: Sequence[Ownership]) -> str:
         f"first token after {best.speed.months.value:.1f} months."
         + (f" Not possible under the rules: {others}." if others else "")
     )
+
+
+def _digits(value: float) -> str:
+    """Write three significant digits, never as a power of ten where the number is large."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _lower(name: str) -> str:

@@ -96,7 +96,8 @@ class WhatIf:
         return tuple(made)
 
     def volumes(self, output_tokens_per_request: float) -> tuple[VolumePoint, ...]:
-        """Return the cost with other numbers of requests."""
+        """Return the cost with other numbers of requests. `output_tokens_per_request`: a mean month of the first year
+        over the requests of its first month, growth included."""
         made = []
         for factor in _VOLUMES:
             requests = self._workload.traffic.requests_per_month * factor
