@@ -12,7 +12,7 @@ from bessemer.planner.models import model_shape
 from bessemer.planner.plan.types import Assumed, Basis, ConfigurationRow, Fleet
 from bessemer.planner.types import Engine
 from bessemer.planner.workload import Workload
-from bessemer.planner.workload.types import OFFICE_HOURS
+from bessemer.planner.workload.types import OFFICE_HOURS, ModelUse, Traffic
 
 _HERE = "assumption of this project"
 _OLD_RUN_DAYS = 183
@@ -89,7 +89,8 @@ def assumptions_of(
 
 def _lengths(workload: Workload) -> Iterator[Assumed]:
     """Say which 95th percentiles nobody stated: the longest prompts decide on the time to first token."""
-    given = [("traffic", workload.traffic), *((f"models.{i}", use) for i, use in enumerate(workload.models))]
+    given: list[tuple[str, Traffic | ModelUse]] = [("traffic", workload.traffic)]
+    given += [(f"models.{i}", use) for i, use in enumerate(workload.models)]
     for where, one in given:
         for field, lengths in (("prompt_tokens", one.prompt_tokens), ("output_tokens", one.output_tokens)):
             if lengths is not None and lengths.p95 is None and not lengths.quantiles:
