@@ -25,6 +25,7 @@ from bessemer.planner.plan.fleet import fleet_of
 from bessemer.planner.plan.make import offers_of
 from bessemer.planner.plan.summary import recommendation
 from bessemer.planner.plan.types import Booking
+from bessemer.planner.plan.what_if import WhatIf
 from bessemer.planner.types import Owner
 from bessemer.planner.workload import Lengths, Workload, parse_workload, read_workload
 
@@ -126,6 +127,26 @@ def test_tighter_limits_never_cost_less(plan: Plan) -> None:
     assert all(left >= right * 0.999 for left, right in itertools.pairwise(costs))
     asked = next(step for step in plan.steps if step.factor == 1.0)
     assert asked.usd_per_month == pytest.approx(plan.fleet.usd_per_month, rel=1e-6)
+
+
+def test_the_plan_s_own_limits_and_traffic_name_the_plan_s_own_fleet(plan: Plan, catalog: Catalog) -> None:
+    """The estimator knows neither batch work nor tuning exactly, and may prefer another fleet than the optimiser."""
+    workload = plan.workload
+    offers = offers_of(workload, catalog)
+    names = tuple(dict.fromkeys(offer.accelerator for offer in offers))
+    predicted, _ = predictions(workload, catalog, Performance.load(), names)
+    found, _ = configurations(workload, predicted)
+    chosen = choose(workload, catalog, demand_of(workload), found, offers)
+    known = next(iter(chosen.solution.replicas))
+    other = next(one.name for one in chosen.problem.columns if one.name not in chosen.solution.replicas)
+    running = {other if name == known else name: row for name, row in chosen.solution.replicas.items()}
+    solution = msgspec.structs.replace(chosen.solution, replicas=running)
+    what_if = WhatIf(workload, catalog, predicted, offers, msgspec.structs.replace(chosen, solution=solution))
+    here = next(step for step in what_if.steps() if step.factor == 1.0)
+    assert here.what == "; ".join(running)
+    assert here.usd_per_month == pytest.approx(chosen.solution.usd_per_year / 12)
+    point = next(one for one in what_if.volumes(200) if one.requests_per_month == 2_000_000)
+    assert point.what == here.what
 
 
 def test_more_traffic_costs_more_and_less_per_token(plan: Plan) -> None:
