@@ -41,11 +41,8 @@ def _deployed(row: ConfigurationRow, fleet: Fleet) -> str:
     )
 
 
-def _owner(workload: Workload, owners: Sequence[Ownership]) -> str:
-    feasible = [owner for owner in owners if owner.feasible and owner.money is not None]
-    if not feasible:
-        why = "; ".join(f"{_lower(owner.name)}: {owner.reasons[0]}" for owner in owners if owner.reasons)
-        return f"No way of owning keeps all rules of the workload ({why})."
+def recommended(workload: Workload, owners: Sequence[Ownership]) -> Ownership | None:
+    """Return the feasible way of owning that is worth most, or costs least per token; None: no way is feasible."""
 
     def worth(owner: Ownership) -> float:
         assert owner.money is not None
@@ -54,7 +51,14 @@ def _owner(workload: Workload, owners: Sequence[Ownership]) -> str:
         tokens = owner.money.usd_per_million_tokens
         return -(owner.money.present_cost_usd.value if tokens is None else tokens.value)
 
-    best = max(feasible, key=worth)
+    return max((owner for owner in owners if owner.feasible and owner.money is not None), key=worth, default=None)
+
+
+def _owner(workload: Workload, owners: Sequence[Ownership]) -> str:
+    best = recommended(workload, owners)
+    if best is None:
+        why = "; ".join(f"{_lower(owner.name)}: {owner.reasons[0]}" for owner in owners if owner.reasons)
+        return f"No way of owning keeps all rules of the workload ({why})."
     assert best.money is not None
     cost = best.money.present_cost_usd
     others = ", ".join(_lower(owner.name) for owner in owners if not owner.feasible)

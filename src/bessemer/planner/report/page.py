@@ -201,7 +201,7 @@ def _nearest(plan: Plan) -> str:
         if row.chosen:
             for near in row.nearest:
                 setting = (
-                    f"{near.model} on {near.accelerator}, {near.engine} {near.engine_version}, {near.precision}, "
+                    f"{near.model} on {near.accelerator}, {near.engine} {near.engine_version or '(version unknown)'}, {near.precision}, "
                     f"TP{near.tp}, {near.isl} in, {near.osl} out, {near.concurrency} in flight"
                 )
                 rows.append(
