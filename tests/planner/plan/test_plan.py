@@ -53,10 +53,19 @@ def test_what_the_recommendation_names_adds_up(plan: Plan) -> None:
     assert "adapters" not in recommendation(plan.workload, plan.configurations, fleet, plan.ownership)
 
 
-def test_rules_that_no_way_of_owning_keeps_are_said(plan: Plan) -> None:
-    barred = tuple(msgspec.structs.replace(one, feasible=False, reasons=("why not",)) for one in plan.ownership)
-    text = recommendation(plan.workload, plan.configurations, plan.fleet, barred)
-    assert "No way of owning keeps all rules of the workload (public cloud: why not; managed AI factory: why" in text
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        ('[sovereignty]\nownership = ["ai_factory"]',
+         r"ai_factory: an AI factory starts at about 3,000 .*needs 8;.*Nearest: \"cloud\" in sovereignty.ownership\."),
+        ("[time]\nlead_time_months = 0.01", r"cloud: half of the time.*Nearest: time\.lead_time_months = 0\.5\."),
+        ('[time]\nlead_time_months = 0.01\n[sovereignty]\nownership = ["own"]',
+         r"^No allowed way of owning keeps all rules \(own: half.*Nearest: time\.lead_time_months = 9\.\d\."),
+    ],
+)  # fmt: skip
+def test_a_fleet_that_nobody_may_own_is_refused(catalog: Catalog, rules: str, words: str) -> None:
+    with pytest.raises(Infeasible, match=words):
+        make_plan(parse_workload(SMALL.replace("[fleet]", f"{rules}\n[fleet]")), catalog)
 
 
 def test_costs_per_token_follow_from_the_traffic(plan: Plan) -> None:
@@ -365,10 +374,10 @@ def test_old_runs_and_old_prices_are_said(catalog: Catalog) -> None:
 
 
 def test_prompts_that_are_often_too_long_are_said(plan: Plan) -> None:
-    rows, owners = plan.configurations, plan.ownership
+    rows = plan.configurations
     assert not [one for one in plan.warnings if "too long" in one]
     traffic = plan.workload.traffic
     for prompt in (Lengths(60_000, p95=140_000), Lengths(60_000, quantiles=(10_000, 60_000, 150_000))):
         longer = msgspec.structs.replace(plan.workload, traffic=msgspec.structs.replace(traffic, prompt_tokens=prompt))
-        told = [one for one in warnings_of(longer, rows, plan.fleet, owners, None) if "too long" in one]
+        told = [one for one in warnings_of(longer, rows, plan.fleet, None) if "too long" in one]
         assert [("llama-3.1-8b" in one, "131,072" in one) for one in told] == [(True, True), (False, True)]

@@ -117,7 +117,6 @@ def warnings_of(
     workload: Workload,
     rows: Sequence[ConfigurationRow],
     fleet: Fleet,
-    owners: Sequence[Ownership],
     whole: EndToEnd | None,
 ) -> tuple[str, ...]:
     """Return what limits the answer."""
@@ -156,8 +155,6 @@ def warnings_of(
             f"Prices are of {dates[0]} and later; a p6-b200 Capacity Block rose by 32 % between January and September "
             "2026. `bessemer plan refresh` reads the vendors' public price files."
         )
-    if not any(owner.feasible for owner in owners):
-        made.append("No way of owning keeps all rules; the ownership table says which rule each one breaks.")
     if fleet.gap > 0.02:
         made.append(f"The optimiser stopped at {fleet.gap:.1%} from its bound; a cheaper fleet may exist.")
     return tuple(made)

@@ -25,7 +25,7 @@ from bessemer.planner.fleet.verify import EndToEnd, cascade_end_to_end
 from bessemer.planner.performance import Performance, Prediction
 from bessemer.planner.plan.assumed import assumptions_of, stale, warnings_of
 from bessemer.planner.plan.fleet import fleet_of, tokens_per_month
-from bessemer.planner.plan.ownership import hours_of, owners_of
+from bessemer.planner.plan.ownership import check_owned, hours_of, owners_of
 from bessemer.planner.plan.rows import configuration_rows
 from bessemer.planner.plan.summary import recommendation
 from bessemer.planner.plan.types import Plan, Solving
@@ -46,8 +46,8 @@ def make_plan(
     """Plan a workload. `progress` is told what is being done.
 
     Raises:
-        Infeasible: nothing that is allowed carries the workload within its limits and budget; the message says why and
-            names the nearest that can.
+        Infeasible: nothing that is allowed carries the workload within its limits and budget, or nobody may own what
+            does; the message says why and names the nearest that can.
         ConfigError: a name in the workload is not known.
     """
     started, made = time.perf_counter(), datetime.now(UTC)
@@ -68,6 +68,7 @@ def make_plan(
     volumes = what_if.volumes(tokens_per_month(workload, demand)[1] / workload.traffic.requests_per_month)
     progress("cloud, AI factory and own data centre")
     owned = owners_of(workload, catalog, demand, chosen, fleet, what_if)
+    check_owned(workload, catalog, owned)
     owners = owned.ways
     whole = _end_to_end(workload, chosen)
     rows = configuration_rows(workload, catalog, performance, chosen, found, offers)
@@ -88,7 +89,7 @@ def make_plan(
         drivers=what_if.drivers((spread.low, spread.high)),
         changes=what_if.changes(volumes),
         assumptions=assumptions_of(workload, catalog, chosen, owners),
-        warnings=(*warnings_of(workload, rows, fleet, owners, whole), *stale(chosen, fleet, made.date())),
+        warnings=(*warnings_of(workload, rows, fleet, whole), *stale(chosen, fleet, made.date())),
         solving=Solving(
             configurations=len(found),
             refused=len(refused) + len(chosen.refused),

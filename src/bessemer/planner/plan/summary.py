@@ -56,9 +56,7 @@ def recommended(workload: Workload, owners: Sequence[Ownership]) -> Ownership | 
 
 def _owner(workload: Workload, owners: Sequence[Ownership]) -> str:
     best = recommended(workload, owners)
-    if best is None:
-        why = "; ".join(f"{_lower(owner.name)}: {owner.reasons[0]}" for owner in owners if owner.reasons)
-        return f"No way of owning keeps all rules of the workload ({why})."
+    assert best is not None  # a plan that nobody may own is refused
     assert best.money is not None
     cost = best.money.present_cost_usd
     others = ", ".join(_lower(owner.name) for owner in owners if not owner.feasible)

@@ -200,8 +200,9 @@ def _nearest(plan: Plan) -> str:
     for row in plan.configurations:
         if row.chosen:
             for near in row.nearest:
+                version = near.engine_version or "(version unknown)"
                 setting = (
-                    f"{near.model} on {near.accelerator}, {near.engine} {near.engine_version or '(version unknown)'}, {near.precision}, "
+                    f"{near.model} on {near.accelerator}, {near.engine} {version}, {near.precision}, "
                     f"TP{near.tp}, {near.isl} in, {near.osl} out, {near.concurrency} in flight"
                 )
                 rows.append(
