@@ -75,7 +75,14 @@ def shape_from_config(config: dict[str, Any], name: str = "model", source: Sourc
         active_b=round(active / 1e9, 4),
         source=source or Source("config.json"),
         context_tokens=_context(text),
+        block_scaled=_block_scaled(text),
     )
+
+
+def _block_scaled(text: dict[str, Any]) -> bool | None:
+    """Whether the weights are scaled by the block: what the checkpoint says of itself, None where it is not in FP8."""
+    quantised = text.get("quantization_config") or {}
+    return bool(quantised.get("weight_block_size")) if quantised.get("quant_method") == "fp8" else None
 
 
 def _context(text: dict[str, Any]) -> int | None:
