@@ -348,6 +348,15 @@ def test_commitments_reach_the_ownership_comparison_as_commitments(catalog: Cata
     assert -rent[2] >= growth_free
 
 
+def test_what_failures_cost_a_tuning_run_is_in_the_plan(plan: Plan) -> None:
+    told = next(one for one in plan.assumptions if one.name == "failures of quarterly")
+    assert told.value.startswith("200 declared accelerator-hours a run become 200: 8 work together and lose 0.1")
+    assert "Llama 3" in told.source
+    assert "2410.21680" in told.source
+    booking = next(one for one in json.loads(plan_json(plan))["fleet"]["bookings"] if one["name"] == "quarterly")
+    assert 0.99 < booking["goodput"] < 1
+
+
 def test_the_width_of_the_cache_is_stated_with_the_setting_that_makes_it_so(plan: Plan, catalog: Catalog) -> None:
     told = [one.value for one in plan.assumptions if one.name == "KV cache"]
     assert told == ["8 bits a value under vllm: set --kv-cache-dtype fp8"]

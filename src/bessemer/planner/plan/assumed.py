@@ -7,12 +7,13 @@ from bessemer.planner.catalog import Catalog
 from bessemer.planner.economics import Ownership
 from bessemer.planner.fleet.choose import Chosen, margin_of
 from bessemer.planner.fleet.configurations import CHUNK_TOKENS, MAX_BATCH, Configuration, shape_of
+from bessemer.planner.fleet.tuning import effective
 from bessemer.planner.fleet.verify import EndToEnd
 from bessemer.planner.models import model_shape
 from bessemer.planner.plan.types import Assumed, Basis, ConfigurationRow, Fleet
 from bessemer.planner.types import Engine
 from bessemer.planner.workload import Workload
-from bessemer.planner.workload.types import OFFICE_HOURS, ModelUse, Traffic
+from bessemer.planner.workload.types import OFFICE_HOURS, ModelUse, Traffic, Tuning
 
 _HERE = "assumption of this project"
 _OLD_RUN_DAYS = 183
@@ -64,6 +65,7 @@ def assumptions_of(
     ]
     if traffic.hours == OFFICE_HOURS:
         made.append(Assumed("load over the day", "business hours, peak 1.9 times the mean", _HERE))
+    made += [_failures(one, catalog) for one in workload.tuning]
     for use in workload.models:
         if use.config is None:
             source = model_shape(use.name).source
@@ -96,6 +98,28 @@ def _lengths(workload: Workload) -> Iterator[Assumed]:
             if lengths is not None and lengths.p95 is None and not lengths.quantiles:
                 told = f"95th percentile {lengths.upper:g} tokens, 2.5 times the mean"
                 yield Assumed(f"{where}.{field}.p95", told, _HERE)
+
+
+def _failures(tuning: Tuning, catalog: Catalog) -> Assumed:
+    """Say what failures, restarts and checkpoints add to the declared hours of a run."""
+    found = effective(tuning, catalog)
+    kept, rate = found.goodput, catalog.figure("reliability.failures_per_gpu_hour")
+    every = "" if tuning.checkpoint_minutes is not None else ", the interval that loses least (Young/Daly)"
+    told = (
+        f"{tuning.accelerator_hours:,.0f} declared accelerator-hours a run become {found.accelerator_hours:,.0f}: "
+        f"{found.size:,} work together and lose {1 - kept.share:.2%} to {kept.failures_per_day:.2g} failures a day, "
+        f"restarts of {found.restart_s / 60:g} minutes and a checkpoint of {tuning.save_seconds:g} s every "
+        f"{kept.checkpoint_s / 60:.3g} minutes{every}"
+    )
+    stated = tuning.failures_per_accelerator_hour is not None
+    sources = (
+        "failures: tuning.failures_per_accelerator_hour" if stated else f"failures: {rate.source.where}",
+        f"restart: {catalog.figure('reliability.restart_minutes').source.where}"
+        if tuning.restart_minutes is None
+        else "restart: tuning.restart_minutes",
+        "save: tuning.save_seconds",
+    )
+    return Assumed(f"failures of {tuning.name}", told, "; ".join(sources), None if stated else rate.source.date)
 
 
 def _caches(chosen: Chosen) -> Iterator[Assumed]:

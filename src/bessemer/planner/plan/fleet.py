@@ -117,7 +117,8 @@ def _bookings(chosen: Chosen) -> tuple[Booking, ...]:
         share = chosen.solution.booked.get(need.name, 0.0)
         instance, term = need.booked_on or (None, None)
         hours = 0.0 if instance is None else need.hours_per_month[instance] * share
-        made.append(Booking(need.name, instance, term, share, hours, share * (need.booked_usd_per_month or 0.0)))
+        usd = share * (need.booked_usd_per_month or 0.0)
+        made.append(Booking(need.name, instance, term, share, hours, usd, need.goodput))
     return tuple(made)
 
 

@@ -127,12 +127,23 @@ class Tuning(Frozen, frozen=True):
 
     name: str
     accelerator_hours: Annotated[float, Meta(gt=0, le=1e9)]
-    """Hours of one accelerator in each run."""
+    """Hours of one accelerator in each run, as if nothing failed."""
     accelerator: str = "h100_sxm"
     """The accelerator that the hours were counted on; others are converted by measured training speed."""
     every_months: Annotated[int, Meta(ge=1, le=12)] = 3
     accelerators: tuple[str, ...] = ()
     """Accelerators it may run on; empty: any that the fleet may use."""
+    size: Count | None = None
+    """Accelerators that work on a run together, each of whose failures stops it; None: the fewest that finish before
+    the next run starts, at least a machine of 8."""
+    failures_per_accelerator_hour: Annotated[float, Meta(gt=0, le=1)] | None = None
+    """Unexpected interruptions; None: the catalogue's `reliability.failures_per_gpu_hour`."""
+    restart_minutes: Annotated[float, Meta(ge=0, le=1e5)] | None = None
+    """From an interruption until the run goes on; None: the catalogue's `reliability.restart_minutes`."""
+    checkpoint_minutes: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    """Between two checkpoints; None: the interval that loses least (Young 1974, Daly 2006)."""
+    save_seconds: Annotated[float, Meta(gt=0, le=1e6)] = 30.0
+    """Time that a checkpoint stops the run: an assumption of this project."""
 
 
 class Term(StrEnum):
