@@ -45,10 +45,15 @@ def test_a_file_without_aggregated_rows_is_refused(catalog: Catalog, tmp_path: P
 
 def test_disaggregated_rows_alone_are_reported(catalog: Catalog, tmp_path: Path) -> None:
     apart = tmp_path / "apart.csv"
-    apart.write_text(HEADER + f"a,x,vllm,1,{MODEL},h100_sxm,fp8,disagg,1024,128,,,,,,8,1,1,1,1,100,10\n")
+    apart.write_text(
+        HEADER
+        + f"a,x,vllm,1,{MODEL},h100_sxm,fp8,disagg,1024,128,,,,,,8,1,1,1,1,100,10\n"
+        + f"b,x,vllm,1,{MODEL},h100_sxm,fp8,disagg,1024,128,,,,,,8,1,1,1,1,100,1e-9\n"
+    )
     found = evaluate(apart, catalog.accelerators)
     assert (found.rows, found.tpot_mape, found.throughput_rank_correlation, found.by_gpu) == (0, None, None, {})
     assert found.disaggregated is not None
+    assert [one.id for one in found.bad_rows] == ["b"]
     assert found.disaggregated.rows == 1
     assert found.disaggregated.tpot_mape < 100
     assert msgspec.json.decode(msgspec.json.encode(found))["interval_coverage_80"] is None

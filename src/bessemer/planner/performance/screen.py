@@ -25,7 +25,7 @@ _LEAST_BYTES = 0.5
 RULES = (
     "A time that is not a positive number.",
     "An accelerator that the catalogue does not know.",
-    f"Aggregated, with a time per output token below 1/{MOST_DRAFTED:.0f} of the time in which the accelerators read "
+    f"A time per output token below 1/{MOST_DRAFTED:.0f} of the time in which the accelerators read "
     "the active weights once at 4 bits and peak bandwidth: no hardware can. Such a row stays out of `all_rows`, too.",
     f"Aggregated, with a tensor-parallel size above {LARGEST_TP} or one that does not divide the attention heads: the "
     "sum over the workers of a disaggregated deployment, recorded as one.",
@@ -89,14 +89,14 @@ def _fault(row: Row, accelerators: dict[str, Accelerator]) -> str | None:
         return "time is not a positive number"
     if name not in accelerators:
         return f"accelerator {name} is not in the catalogue"
+    if impossible(row, accelerators[name]):
+        return f"time per output token of {1e3 * row.tpot_s:.3g} ms: the weights cannot be read that fast"
     return _unbelievable(row, accelerators[name]) if row.mode == "agg" else None
 
 
 def _unbelievable(row: Row, accelerator: Accelerator) -> str | None:
     """Apply the rules that need the hardware, to an aggregated row."""
     shape, tp = model_shape(row.model), row.deployment.tp
-    if impossible(row, accelerator):
-        return f"time per output token of {1e3 * row.tpot_s:.3g} ms: the weights cannot be read that fast"
     if tp > LARGEST_TP or any(g.heads % tp for g in shape.groups):
         return f"aggregated with tensor-parallel size {tp}: a disaggregated deployment recorded as one"
     utilisation = implied_mfu(row, shape, accelerator)
