@@ -151,8 +151,12 @@ def test_the_plan_s_own_limits_and_traffic_name_the_plan_s_own_fleet(plan: Plan,
     running = {other if name == known else name: row for name, row in chosen.solution.replicas.items()}
     solution = msgspec.structs.replace(chosen.solution, replicas=running)
     what_if = WhatIf(workload, catalog, predicted, offers, msgspec.structs.replace(chosen, solution=solution))
-    here = next(step for step in what_if.steps() if step.factor == 1.0)
+    steps = what_if.steps()
+    here = next(step for step in steps if step.factor == 1.0)
     assert here.what == "; ".join(running)
+    alike = [step for step in steps if step.usd_per_month == pytest.approx(here.usd_per_month, rel=1e-9)]
+    assert len(alike) > 1
+    assert {step.what for step in alike} == {here.what}
     assert here.usd_per_month == pytest.approx(chosen.solution.usd_per_year / 12)
     point = next(one for one in what_if.volumes(200) if one.requests_per_month == 2_000_000)
     assert point.what == here.what

@@ -4,6 +4,7 @@ Rates keep the cuts that the simulator made for the plan. Costs are those of the
 and tuning are placed exactly, scaled to agree with the plan for the plan's own inputs.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -92,11 +93,16 @@ class WhatIf:
             )
             try:
                 asked = msgspec.structs.replace(self._workload, limits=limits)
-                found = self.base if factor == 1.0 else self.estimate(asked)
+                found = self.base if factor == 1.0 else self._or_plan(self.estimate(asked))
                 made.append(Step(factor, limits.ttft_s, limits.tpot_s, found.usd_per_month, found.what))
             except Infeasible as error:
                 made.append(Step(factor, limits.ttft_s, limits.tpot_s, None, error.message))
         return tuple(made)
+
+    def _or_plan(self, found: Estimate) -> Estimate:
+        """Return the plan where the estimate is the one of the plan's own inputs: nothing has changed."""
+        same = found.what == self._estimated.what
+        return self.base if same and math.isclose(found.usd_per_month, self.base.usd_per_month) else found
 
     def volumes(self, output_tokens_per_request: float) -> tuple[VolumePoint, ...]:
         """Return the cost with other numbers of requests. `output_tokens_per_request`: a mean month of the first year
