@@ -1,16 +1,20 @@
 """The front door over a tiny router: ids, limits, keys, error shape. No socket, no services."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 import pytest
-from starlette.types import Message, Receive, Scope, Send
+from starlette.routing import Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bessemer.core.errors import InvalidRequest, Unauthorized
 from bessemer.core.types import Principal, Role
 from bessemer.server.front import Front
-from bessemer.server.http import JSONResponse
+from bessemer.server.http import Call, JSONResponse
+from bessemer.server.routing import Endpoint, build_router
 
 ADMIN = Principal(key_id="key-1", name="admin", role=Role.ADMIN)
 
@@ -36,7 +40,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     await JSONResponse({"size": size})(scope, receive, send)
 
 
-def front(seen: list[tuple[str, int]] | None = None) -> Front:
+def front(seen: list[tuple[str, int]] | None = None, application: ASGIApp = application) -> Front:
     return Front(
         application,
         authenticate,
@@ -60,12 +64,13 @@ async def ask(
     headers: dict[str, str] | None = None,
     chunks: tuple[bytes, ...] = (b"",),
     client: str = "10.0.0.9",
+    method: str = "POST",
     app: Front | None = None,
 ) -> Answer:
     given = {"authorization": "Bearer good"} | (headers or {})
     scope = {
         "type": "http",
-        "method": "POST",
+        "method": method,
         "path": path,
         "query_string": b"",
         "headers": [(name.encode(), value.encode()) for name, value in given.items()],
@@ -149,3 +154,26 @@ async def test_web_sockets_are_closed() -> None:
 
     await front()({"type": "websocket", "path": "/"}, asyncio.Event().wait, send)  # type: ignore[arg-type]
     assert sent[0]["type"] == "websocket.close"
+
+
+async def test_a_wrong_method_is_told_every_method_of_its_path() -> None:
+    async def handler(_call: Call) -> JSONResponse:
+        return JSONResponse({})
+
+    table = [
+        Endpoint("POST", "/v1/things", handler, None),
+        Endpoint("DELETE", "/v1/things/{thing_id}", handler, None),
+        Endpoint("GET", "/v1/things", handler, None),
+        Endpoint("GET", "/v1/things/{name}", handler, None),
+    ]
+    services: Any = None
+
+    @asynccontextmanager
+    async def lifespan(_router: Router) -> AsyncIterator[None]:
+        yield
+
+    app = front(application=build_router(table, services, lifespan))
+    for path, methods in (("/v1/things", "GET, HEAD, POST"), ("/v1/things/one", "DELETE, GET, HEAD")):
+        answer = await ask(path, method="PUT", app=app)
+        assert (answer.status, answer.headers["allow"]) == (405, methods)
+        assert answer.body["error"]["message"] == f"PUT is not allowed for {path}; allowed: {methods}."

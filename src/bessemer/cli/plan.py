@@ -186,6 +186,11 @@ def _show(plan: "Plan", folder: Path) -> None:
         }
         for one in plan.fleet.purchases
     ]
+    rows += [
+        {"instance": f"{one.instance}, for {one.name}", "term": one.term, "USD/month": round(one.usd_per_month)}
+        for one in plan.fleet.bookings
+        if one.usd_per_month >= 1
+    ]
     show_rows(rows, ("units", "instance", "term", "USD/h", "USD/month", "price of"), as_json=False)
     sys.stdout.write("\n")
     owners = [
@@ -246,20 +251,30 @@ def evaluate(
 
     if leave_out not in {None, "group", "gpu"}:
         raise ConfigError(f"--leave-out is {leave_out!r}; give group or gpu.", param="leave-out")
-    accelerators = dict(catalog_of(context).accelerators)
+    catalog = catalog_of(context)
+    accelerators, aliases = dict(catalog.accelerators), catalog.aliases
     with _progress() as progress:
         if leave_out is None:
-            found = with_shipped(file, accelerators)
+            found = with_shipped(file, accelerators, aliases=aliases)
         else:
-            found = evaluate_held_out(file, accelerators, leave_out, lambda group: progress(f"without {group}"))
+            found = evaluate_held_out(
+                file, accelerators, leave_out, lambda group: progress(f"without {group}"), aliases=aliases
+            )
     if as_json:
         emit(msgspec.to_builtins(found, enc_hook=float))
         return
     sys.stdout.write(
-        f"{found.rows} rows, {found.how}: TPOT MAPE {found.tpot_mape:.1f} %, TTFT median error "
-        f"{found.ttft_median_error:.1f} %, 80 % intervals cover {found.interval_coverage_80:.0f} % of TPOT, rank "
-        f"correlation of throughput {found.throughput_rank_correlation:.3f}\n\n"
+        f"{found.rows} rows, {found.how}: TPOT MAPE {_told(found.tpot_mape, '.1f')} %, TTFT median error "
+        f"{_told(found.ttft_median_error, '.1f')} %, 80 % intervals cover {_told(found.interval_coverage_80, '.0f')} % "
+        f"of TPOT, rank correlation of throughput {_told(found.throughput_rank_correlation, '.3f')}\n"
     )
+    if found.disaggregated is not None:
+        apart = found.disaggregated
+        sys.stdout.write(
+            f"{apart.rows} disaggregated rows beside them: TPOT MAPE {apart.tpot_mape:.1f} %, TTFT median error "
+            f"{apart.ttft_median:.1f} %\n"
+        )
+    sys.stdout.write("\n")
     rows = [
         {"by": by, "what": name, "rows": one.rows, "TPOT MAPE": one.tpot_mape, "TTFT median": one.ttft_median}
         for by, scores in (("GPU", found.by_gpu), ("model", found.by_model), ("framework", found.by_framework))
@@ -268,6 +283,10 @@ def evaluate(
     show_rows(rows, ("by", "what", "rows", "TPOT MAPE", "TTFT median"), as_json=False)
     for bad in found.bad_rows:
         sys.stdout.write(f"left out: {bad.id}: {bad.reason}\n")
+
+
+def _told(value: float | None, how: str) -> str:
+    return "-" if value is None else format(value, how)
 
 
 @app.command("refresh")

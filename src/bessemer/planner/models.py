@@ -33,10 +33,11 @@ def model_shape(name: str) -> ModelShape:
     key = _key(name)
     if key in shapes:
         return _without_context(shapes[key]) if _RETRAINED in name else shapes[key]
-    close = sorted(shapes, key=lambda known: -_common(known, key))[:3]
+    close = dict.fromkeys(shapes[known].name for known in sorted(shapes, key=lambda known: -_common(known, key)))
     raise Infeasible(
-        f"model: no shape known for {name!r}; known models close to it: {', '.join(shapes[k].name for k in close)}. "
-        "Give its config.json to shape_from_config, or add it to models.toml.",
+        f"model: no shape known for {name!r}; known models close to it: {', '.join(list(close)[:3])}. "
+        "Name one of them, or give the values of its Hugging Face config.json (`config` beside the name in a "
+        "workload).",
         param="model",
     )
 
@@ -74,7 +75,14 @@ def shape_from_config(config: dict[str, Any], name: str = "model", source: Sourc
         active_b=round(active / 1e9, 4),
         source=source or Source("config.json"),
         context_tokens=_context(text),
+        block_scaled=_block_scaled(text),
     )
+
+
+def _block_scaled(text: dict[str, Any]) -> bool | None:
+    """Whether the weights are scaled by the block: what the checkpoint says of itself, None where it is not in FP8."""
+    quantised = text.get("quantization_config") or {}
+    return bool(quantised.get("weight_block_size")) if quantised.get("quant_method") == "fp8" else None
 
 
 def _context(text: dict[str, Any]) -> int | None:

@@ -165,6 +165,8 @@ class ModelShape(msgspec.Struct, frozen=True):
     source: Source
     context_tokens: int | None = None
     """Longest prompt and answer together that the model takes; None: not known."""
+    block_scaled: bool | None = None
+    """Whether its 8-bit checkpoint scales its weights by the block (`weight_block_size`); None: not said."""
 
 
 class Deployment(msgspec.Struct, frozen=True):

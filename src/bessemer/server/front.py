@@ -7,7 +7,7 @@ Knows no endpoint; what needs no key is given to it.
 import ipaddress
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import structlog
@@ -72,7 +72,8 @@ class Front:
             except ClientGone:
                 exchange.status = _CLIENT_GONE
             except HTTPException as error:
-                await exchange.fail(_named(error, scope))
+                allow = (error.headers or {}).get("Allow")
+                await exchange.fail(_named(error, scope), [] if allow is None else [(b"allow", allow.encode())])
             except BessemerError as error:
                 await exchange.fail(error)
             except Exception:
@@ -124,12 +125,12 @@ class _Exchange:
             message["headers"] = [*message["headers"], (b"x-request-id", self.request_id.encode())]
         await self._send(message)
 
-    async def fail(self, error: BessemerError) -> None:
+    async def fail(self, error: BessemerError, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         """Answer with the error body, unless an answer has begun: then the connection is cut instead of completed."""
         if self.started:
             self.status = error.status
             raise error
-        extra = [(b"www-authenticate", b"Bearer")] if error.status == 401 else []
+        extra = [*headers, (b"www-authenticate", b"Bearer")] if error.status == 401 else headers
         await JSONResponse(error.body(), error.status, extra)({}, _no_body, self.send)
 
 

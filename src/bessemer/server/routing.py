@@ -7,8 +7,8 @@ from typing import Literal
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.routing import Match, Router
 from starlette.routing import Route as PathRoute
-from starlette.routing import Router
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from bessemer.core.errors import Forbidden
@@ -55,6 +55,20 @@ class _Serve:
         await response(scope, receive, send)
 
 
+class _Paths(Router):
+    """A router whose 405 names the methods of every route that a path matches, not those of the first alone."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except HTTPException as error:
+            if error.status_code != 405:
+                raise
+            matching = (route for route in self.routes if isinstance(route, PathRoute))
+            here = [route.methods or set() for route in matching if route.matches(scope)[0] is not Match.NONE]
+            raise HTTPException(405, headers={"Allow": ", ".join(sorted(set().union(*here)))}) from None
+
+
 async def _unknown(_scope: Scope, _receive: Receive, _send: Send) -> None:
     raise HTTPException(404)
 
@@ -65,6 +79,6 @@ def build_router(table: Sequence[Endpoint], services: Services, lifespan: Lifesp
         PathRoute(_SLASHED.sub(r"{\1:path}", line.path), _Serve(line, services), methods=[line.method])
         for line in table
     ]
-    router = Router(routes, redirect_slashes=False, default=_unknown, lifespan=lifespan)
+    router = _Paths(routes, redirect_slashes=False, default=_unknown, lifespan=lifespan)
     router.routes.sort(key=lambda route: "{" in getattr(route, "path", ""))  # fixed paths before patterns
     return router

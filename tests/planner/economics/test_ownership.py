@@ -324,6 +324,39 @@ def test_an_owned_hour_costs_about_what_others_say(big: dict[Owner, Ownership]) 
     assert 2.21 * 0.85 < hour < 2.75 * 1.20
 
 
+def test_the_commitment_is_what_the_cash_pays(catalog: Catalog, assumptions: Assumptions) -> None:
+    """Growth until service begins is in it: the first machines, the whole building, the factory's first bill."""
+    need = Need((Lot("b200_sxm", 3600),), growth_per_month=0.02, horizon_months=60)
+    sides = by_owner(ownership(need, catalog, draws=5))
+    own, factory = sides[Owner.OWN], sides[Owner.AI_FACTORY]
+    assert own.money is not None
+    assert own.commitment is not None
+    causes = own.money.cash.by_cause
+    first = next(-usd for usd in causes["machines"] if usd)
+    fabric = next(-usd for usd in causes["fabric and installation"] if usd)
+    assert own.commitment.usd == pytest.approx(first + fabric - sum(causes["building"]))
+    assert factory.money is not None
+    assert factory.commitment is not None
+    assert "(with the growth until a year after service begins) bought" in own.commitment.text
+    bills = [-usd for usd in factory.money.cash.by_cause["factory"] if usd]
+    assert factory.commitment.usd == pytest.approx(60 * bills[1], rel=1e-6)
+
+
+def test_growth_fills_the_floor_of_a_factory_first(catalog: Catalog) -> None:
+    """64 accelerators that double twice are still below 3,000: the bill is that of the floor in every month."""
+    need = Need((Lot("b200_sxm", 64),), growth_per_month=0.03, horizon_months=48)
+    side = by_owner(ownership(need, catalog, draws=5))[Owner.AI_FACTORY]
+    assert side.money is not None
+    assert side.commitment is not None
+    assert side.commitment.minimum_accelerators == 3000
+    bills = {round(-usd) for usd in side.money.cash.by_cause["factory"][12:]}
+    assert bills == {round(side.commitment.usd / 60)}
+    near = Need((Lot("b200_sxm", 2000),), growth_per_month=0.03, horizon_months=48)
+    grown = by_owner(ownership(near, catalog, draws=5))[Owner.AI_FACTORY]
+    assert grown.commitment is not None
+    assert 2000 * 1.03**18 - 8 < grown.commitment.minimum_accelerators < 2000 * 1.03**18 + 8
+
+
 def test_a_lost_tenth_costs_a_ninth_more_to_rent(catalog: Catalog, assumptions: Assumptions) -> None:
     """What a badly configured network loses must be rented on top: 1 / (1 - 0.1)."""
     rents = []

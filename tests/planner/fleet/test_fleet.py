@@ -137,6 +137,19 @@ def test_infeasible_says_why_and_what_would_be() -> None:
         solve_fleet(problem(columns=()))
 
 
+def test_the_gap_is_that_of_every_combination_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that ran out of time at 100 with a bound of 80 may still beat the 90 of another that was solved."""
+    made = problem(columns=(Column("c", "a", "i", 1, 1.0, 1.0), Column("d", "a", "i", 1, 1.01, 1.01)))
+    whole = solve_fleet(made)
+    late, done = (msgspec.structs.replace(whole, usd_per_year=usd, gap=gap) for usd, gap in ((100.0, 0.2), (90.0, 0.0)))
+    answers = iter([late, done])
+    monkeypatch.setattr("bessemer.planner.fleet.milp._solve", lambda *_: next(answers))
+    monkeypatch.setattr("bessemer.planner.fleet.milp._HOPELESS", np.inf)
+    found = solve_fleet(made)
+    assert found.usd_per_year == 90
+    assert found.gap == pytest.approx(1 - 80 / 90)
+
+
 def test_a_quota_and_granularity_are_kept() -> None:
     big = problem(
         columns=(Column("c", "a", "i", 2, 1.0, 1.0), Column("d", "a", "j", 2, 1.0, 1.0)),

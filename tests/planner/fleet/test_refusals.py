@@ -76,6 +76,32 @@ def test_a_request_longer_than_the_model_takes_is_refused(catalog: Catalog) -> N
     assert predictions(unknown, catalog, Performance.load(), ("h100_sxm",))[0]
 
 
+LONG = WORKLOAD.replace("mean = 1000", "mean = 15_000, p95 = 50_000").replace("qwen3-8b", "llama-3.1-8b")
+
+
+def test_a_workload_that_rules_out_many_configurations_is_still_planned(catalog: Catalog) -> None:
+    plan = make_plan(parse_workload(LONG + "disaggregated = false\n"), catalog)
+    simulated = [one for one in plan.refused if one.reason.startswith("simulated")]
+    assert len(simulated) + len(plan.solving.cuts) > 2
+    assert plan.solving.rounds > len(simulated)
+    assert all(one.verdict is not None and one.verdict.keeps for one in plan.configurations if one.chosen)
+    ruled_out = {f"{one.model} on {one.accelerator} {one.what}" for one in simulated}
+    assert not ruled_out & {one.name for one in plan.configurations if one.chosen}
+
+
+def test_what_the_simulator_rules_out_is_said_with_the_nearest(catalog: Catalog) -> None:
+    asked = parse_workload(LONG.replace("[fleet]", '[limits]\nttft_s = 1.5\n[fleet]\naccelerators = ["l40s", "a100"]'))
+    with pytest.raises(Infeasible, match=r"configurations were simulated.*Nearest: llama-3.1-8b on \w+ TP4.*1\.5"):
+        make_plan(asked, catalog)
+
+
+def test_the_nearest_to_a_limit_is_the_fastest(catalog: Catalog) -> None:
+    fleet = 'accelerators = ["l40s", "b200_sxm"]\n'
+    asked = parse_workload(WORKLOAD.replace("[fleet]", f"[limits]\ntpot_s = 0.0001\n[fleet]\n{fleet}"))
+    with pytest.raises(Infeasible, match=r"Nearest: TP4 fp8 vllm on b200_sxm: even alone"):
+        make_plan(asked, catalog)
+
+
 def test_the_context_is_that_of_the_checkpoint_named() -> None:
     assert model_shape("Qwen/Qwen3-30B-A3B").context_tokens == 40_960
     assert model_shape("Qwen3-30B-A3B-Instruct-2507").context_tokens is None

@@ -37,10 +37,53 @@ def test_a_file_without_aggregated_rows_is_refused(catalog: Catalog, tmp_path: P
     empty.write_text(HEADER)
     with pytest.raises(ConfigError, match=r"no aggregated row to evaluate \(0 disaggregated, 0 left out\)"):
         evaluate(empty, catalog.accelerators)
+    broken = tmp_path / "broken.csv"
+    broken.write_text(HEADER + "b,x\n")
+    with pytest.raises(ConfigError, match=r"0 disaggregated, 1 left out; the first: b, unreadable: line 2"):
+        evaluate(broken, catalog.accelerators)
+
+
+def test_disaggregated_rows_alone_are_reported(catalog: Catalog, tmp_path: Path) -> None:
     apart = tmp_path / "apart.csv"
-    apart.write_text(HEADER + f"a,x,vllm,1,{MODEL},h100_sxm,fp8,disagg,8,8,,,,,,8,1,1,1,1,1,1\n" + "b,x\n")
-    with pytest.raises(ConfigError, match=r"1 disaggregated, 1 left out; the first: b, unreadable: line 3"):
-        evaluate(apart, catalog.accelerators)
+    apart.write_text(
+        HEADER
+        + f"a,x,vllm,1,{MODEL},h100_sxm,fp8,disagg,1024,128,,,,,,8,1,1,1,1,100,10\n"
+        + f"b,x,vllm,1,{MODEL},h100_sxm,fp8,disagg,1024,128,,,,,,8,1,1,1,1,100,1e-9\n"
+    )
+    found = evaluate(apart, catalog.accelerators)
+    assert (found.rows, found.tpot_mape, found.throughput_rank_correlation, found.by_gpu) == (0, None, None, {})
+    assert found.disaggregated is not None
+    assert [one.id for one in found.bad_rows] == ["b"]
+    assert found.disaggregated.rows == 1
+    assert found.disaggregated.tpot_mape < 100
+    assert msgspec.json.decode(msgspec.json.encode(found))["interval_coverage_80"] is None
+    with pytest.raises(ConfigError, match="no aggregated row to evaluate"):
+        evaluate_held_out(apart, catalog.accelerators)
+
+
+def test_an_accelerator_may_have_its_other_name(catalog: Catalog, tmp_path: Path) -> None:
+    rows = "".join(f"{n},x,vllm,1,{MODEL},{n},fp8,agg,1024,128,8,1,1,1,1,,,,,,100,10\n" for n in ("H100", "h100_sxm"))
+    path = tmp_path / "alias.csv"
+    path.write_text(HEADER + rows)
+    found = evaluate(path, catalog.accelerators, aliases=catalog.aliases)
+    assert (found.rows, found.bad_rows, set(found.by_gpu)) == (2, (), {"h100_sxm"})
+    assert len(evaluate(path, catalog.accelerators).bad_rows) == 1
+
+
+def test_an_impossible_time_is_kept_out_of_all_rows_and_said(catalog: Catalog, tmp_path: Path) -> None:
+    def row(name: str, ttft: str, tpot: str) -> str:
+        return f"{name},{name},vllm,1,{MODEL},h100_sxm,fp8,agg,1024,128,8,1,1,1,1,,,,,,{ttft},{tpot}\n"
+
+    path = tmp_path / "absurd.csv"
+    waited = row("waited", "9000", "10")
+    path.write_text(HEADER + row("fine", "100", "10") + row("absurd", "100", "1e-9") + waited)
+    found = evaluate(path, catalog.accelerators)
+    assert [one.id for one in found.bad_rows] == ["absurd", "waited"]
+    assert "cannot be read that fast" in found.bad_rows[0].reason
+    assert any("`all_rows`" in rule for rule in found.rules)
+    assert found.all_rows is not None
+    assert found.all_rows.rows == 2
+    assert found.all_rows.tpot_mape < 100
 
 
 def test_one_group_cannot_be_left_out(catalog: Catalog, tmp_path: Path) -> None:

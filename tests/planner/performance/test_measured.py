@@ -79,6 +79,34 @@ def test_rows_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     assert "decode workers" in bad[1].reason
 
 
+@pytest.mark.parametrize(
+    ("mode", "batch", "tp", "words"),
+    [("AGG", "8", "1", "mode 'AGG' is none of agg, disagg"), ("", "8", "1", "mode ''"),
+     ("agg", "", "1", "no concurrency"), ("agg", "0", "1", "no concurrency"),
+     ("agg", "8", "0", "tp_size is blank or 0"), ("agg", "8", "", "tp_size is blank or 0")],
+)  # fmt: skip
+def test_what_a_row_does_not_say_is_not_made_up(tmp_path: Path, mode: str, batch: str, tp: str, words: str) -> None:
+    line = f"b,my runs,vllm,1,openai/gpt-oss-120b,h100_sxm,fp8,{mode},8,8,{batch},{tp},1,1,1,,,,,,1,1"
+    rows, bad = read_measured(write(tmp_path, line))
+    assert not rows
+    assert words in bad[0].reason
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    path = write(tmp_path, FINE)
+    path.write_text(path.read_text(), "utf-8-sig")
+    assert len(read_measured(path)[0]) == 1
+
+
+def test_pipeline_stages_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path, FINE)
+    head, row = path.read_text().splitlines()
+    path.write_text(f"{head},pp_size\n{row},2\n{row},1\n{row},\n")
+    rows, bad = read_measured(path)
+    assert len(rows) == 2
+    assert [one.reason for one in bad] == ["unreadable: pp_size is 2: pipeline stages are not predicted"]
+
+
 def test_a_file_of_another_format_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.csv"
     path.write_text("id,latency\n1,2\n")

@@ -1,12 +1,16 @@
 """The distilled tables answer in seconds, grow with size, and say what they lack."""
 
+import tomllib
+from importlib.resources import files
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bessemer.planner.catalog import Catalog
-from bessemer.planner.models import model_shape
+from bessemer.planner.models import model_shape, shape_from_config
 from bessemer.planner.performance.operators import (
     experts_s,
     gemm_s,
@@ -113,3 +117,21 @@ def test_fp8_mixtures_take_the_kernels_of_their_own_scaling(catalog: Catalog) ->
         assert times[0] is not None
         assert found == pytest.approx(shape.moe.layers * times[0], rel=0.01)
         assert times[0] != times[1]
+
+
+def test_a_model_says_itself_how_its_experts_are_scaled(catalog: Catalog) -> None:
+    """The config.json of a workload decides, else the family, however it is written."""
+    raw = tomllib.loads(files("bessemer.planner").joinpath("models.toml").read_text("utf-8"))
+    config = raw["Qwen3-30B-A3B"]["config"]
+    blocks = {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}
+    tensors = {"quantization_config": {"quant_method": "fp8", "activation_scheme": "static"}}
+
+    def experts(name: str, more: dict[str, Any]) -> float:
+        at = Deployment(name, "h200_sxm", Engine.VLLM, None, Precision.FP8)
+        shape = shape_from_config(config | more, name)
+        return float(table_terms(at, shape, catalog.accelerator("h200_sxm"), np.array([64.0]))[0, 0])
+
+    by_block, by_tensor = experts("Qwen3-30B-A3B", {}), experts("mine", {})
+    assert by_block != by_tensor
+    assert experts("qwen3-30b-mine", {}) == experts("org/qwen3-mine", {}) == experts("mine", blocks) == by_block
+    assert experts("Qwen3-30B-A3B", tensors) == by_tensor

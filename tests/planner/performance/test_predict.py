@@ -52,6 +52,14 @@ def test_it_says_what_was_never_measured(performance: Performance) -> None:
     assert new.spread.high > known.spread.high > 1.0 > known.spread.low
 
 
+def test_measured_points_of_the_model_are_near_however_it_is_called(performance: Performance) -> None:
+    called = [predict(performance, name, "h100_sxm", Engine.TRTLLM, Precision.BF16).nearest
+              for name in ("Llama-3.1-8B", "llama-3.1-8b", "meta-llama/Llama-3.1-8B-Instruct")]  # fmt: skip
+    assert {one.model for one in called[0]} == {"Llama-3.1-8B"}
+    assert called[1] == called[0]
+    assert called[2] == called[0]
+
+
 def test_an_unmeasured_version_is_said_and_doubted(performance: Performance, catalog: Catalog) -> None:
     deployment = Deployment("gpt-oss-120b", "b200_sxm", Engine.VLLM, "9.9", Precision.FP4)
     future = performance.replica(deployment, model_shape("gpt-oss-120b"), catalog.accelerator("b200_sxm"))

@@ -12,9 +12,10 @@ import pytest
 from tests.planner.plan.conftest import SMALL
 
 from bessemer.core.errors import ConfigError, Infeasible
-from bessemer.planner.catalog import Catalog
+from bessemer.planner.catalog import Catalog, load_catalog
+from bessemer.planner.economics import Lot, Need, ownership
 from bessemer.planner.fleet.choose import choose
-from bessemer.planner.fleet.configurations import configurations, predictions
+from bessemer.planner.fleet.configurations import configurations, demanded, predictions, settled
 from bessemer.planner.fleet.demand import demand_of
 from bessemer.planner.fleet.verify import verify
 from bessemer.planner.performance import Performance
@@ -22,6 +23,10 @@ from bessemer.planner.plan import Basis, Plan, make_plan, plan_json
 from bessemer.planner.plan.assumed import stale, warnings_of
 from bessemer.planner.plan.fleet import fleet_of
 from bessemer.planner.plan.make import offers_of
+from bessemer.planner.plan.summary import recommendation
+from bessemer.planner.plan.types import Booking
+from bessemer.planner.plan.what_if import WhatIf
+from bessemer.planner.types import Owner
 from bessemer.planner.workload import Lengths, Workload, parse_workload, read_workload
 
 PLANS = Path(__file__).parents[3] / "plans"
@@ -34,6 +39,33 @@ def test_the_fleet_costs_what_its_parts_cost(plan: Plan) -> None:
         assert one.usd_per_month == pytest.approx(one.usd_per_hour * one.unit_hours_per_month)
         assert one.price_date
         assert one.price_source
+
+
+def test_what_the_recommendation_names_adds_up(plan: Plan) -> None:
+    booking = Booking("weekly adapters", "p5.48xlarge", "capacity_block", 1.0, 100.0, 5432.0)
+    fleet = msgspec.structs.replace(plan.fleet, bookings=(booking,))
+    text = recommendation(plan.workload, plan.configurations, fleet, plan.ownership)
+    assert "and $5,432 a month for weekly adapters on p5.48xlarge (capacity block, run by run): $" in text
+    rare = msgspec.structs.replace(fleet, usd_per_thousand_requests=3912.4)
+    assert "$3,912 per thousand requests" in recommendation(plan.workload, plan.configurations, rare, plan.ownership)
+    idle = msgspec.structs.replace(booking, booked_share=0.0, usd_per_month=0.0)
+    fleet = msgspec.structs.replace(plan.fleet, bookings=(idle,))
+    assert "adapters" not in recommendation(plan.workload, plan.configurations, fleet, plan.ownership)
+
+
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        ('[sovereignty]\nownership = ["ai_factory"]',
+         r"ai_factory: an AI factory starts at about 3,000 .*needs 8;.*Nearest: \"cloud\" in sovereignty.ownership\."),
+        ("[time]\nlead_time_months = 0.01", r"cloud: half of the time.*Nearest: time\.lead_time_months = 0\.5\."),
+        ('[time]\nlead_time_months = 0.01\n[sovereignty]\nownership = ["own"]',
+         r"^No allowed way of owning keeps all rules \(own: half.*Nearest: time\.lead_time_months = 9\.\d\."),
+    ],
+)  # fmt: skip
+def test_a_fleet_that_nobody_may_own_is_refused(catalog: Catalog, rules: str, words: str) -> None:
+    with pytest.raises(Infeasible, match=words):
+        make_plan(parse_workload(SMALL.replace("[fleet]", f"{rules}\n[fleet]")), catalog)
 
 
 def test_costs_per_token_follow_from_the_traffic(plan: Plan) -> None:
@@ -56,6 +88,14 @@ def test_every_chosen_configuration_was_simulated_within_the_limits(plan: Plan) 
         assert row.basis in set(Basis)
         assert (row.basis is Basis.EXTRAPOLATED) == bool(row.basis_note)
         assert row.tpot_s.low <= row.tpot_s.value <= row.tpot_s.high
+
+
+def test_a_configuration_is_as_busy_as_its_rate_says(plan: Plan) -> None:
+    """Little's law: requests in flight are requests a second times the time that their answers take."""
+    answer = plan.workload.traffic.output_tokens.mean
+    for row in plan.configurations:
+        in_flight = row.requests_s * answer * row.tpot_s.value
+        assert row.concurrency == pytest.approx(in_flight, rel=0.02), row.name
 
 
 def test_the_whole_cascade_is_simulated_at_the_busiest_hour(plan: Plan) -> None:
@@ -98,9 +138,68 @@ def test_tighter_limits_never_cost_less(plan: Plan) -> None:
     assert asked.usd_per_month == pytest.approx(plan.fleet.usd_per_month, rel=1e-6)
 
 
+def test_the_plan_s_own_limits_and_traffic_name_the_plan_s_own_fleet(plan: Plan, catalog: Catalog) -> None:
+    """The estimator knows neither batch work nor tuning exactly, and may prefer another fleet than the optimiser."""
+    workload = plan.workload
+    offers = offers_of(workload, catalog)
+    names = tuple(dict.fromkeys(offer.accelerator for offer in offers))
+    predicted, _ = predictions(workload, catalog, Performance.load(), names)
+    found, _ = configurations(workload, predicted)
+    chosen = choose(workload, catalog, demand_of(workload), found, offers)
+    known = next(iter(chosen.solution.replicas))
+    other = next(one.name for one in chosen.problem.columns if one.name not in chosen.solution.replicas)
+    running = {other if name == known else name: row for name, row in chosen.solution.replicas.items()}
+    solution = msgspec.structs.replace(chosen.solution, replicas=running)
+    what_if = WhatIf(workload, catalog, predicted, offers, msgspec.structs.replace(chosen, solution=solution))
+    steps = what_if.steps()
+    here = next(step for step in steps if step.factor == 1.0)
+    assert here.what == "; ".join(running)
+    alike = [step for step in steps if step.usd_per_month == pytest.approx(here.usd_per_month, rel=1e-9)]
+    assert len(alike) > 1
+    assert {step.what for step in alike} == {here.what}
+    assert here.usd_per_month == pytest.approx(chosen.solution.usd_per_year / 12)
+    point = next(one for one in what_if.volumes(200) if one.requests_per_month == 2_000_000)
+    assert point.what == here.what
+
+
 def test_more_traffic_costs_more_and_less_per_token(plan: Plan) -> None:
     assert list(np.diff([one.usd_per_month for one in plan.volumes]) >= -1e-6) == [True] * (len(plan.volumes) - 1)
     assert plan.volumes[0].usd_per_million_output_tokens > plan.volumes[-1].usd_per_million_output_tokens
+
+
+def test_growth_is_in_every_cost_per_token_and_defaults_are_said(catalog: Catalog) -> None:
+    months = "months = [1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 4, 8]"
+    text = SMALL.split("[[models]]")[0].replace("batch_share = 0.2", f"growth_per_month = 0.05\n{months}")
+    text = text.replace("mean = 200, p95 = 500", "mean = 200")
+    plan = make_plan(parse_workload(text + '[[models]]\nname = "llama-3.1-8b"\n'), catalog)
+    here = next(one for one in plan.volumes if one.requests_per_month == plan.workload.traffic.requests_per_month)
+    assert here.usd_per_month == pytest.approx(plan.fleet.usd_per_month)
+    assert here.usd_per_million_output_tokens == pytest.approx(plan.fleet.usd_per_million_output_tokens)
+    stated = {one.name: one.value for one in plan.assumptions}
+    assert stated["weekend"] == "0.5 times the requests of a weekday"
+    assert stated["traffic.output_tokens.p95"] == "95th percentile 500 tokens, 2.5 times the mean"
+    assert "traffic.prompt_tokens.p95" not in stated
+    answer = plan.workload.traffic.output_tokens.mean
+    per_thousand = plan.fleet.usd_per_million_output_tokens * answer * 1e3 / 1e6
+    assert plan.fleet.usd_per_thousand_requests == pytest.approx(per_thousand)
+
+
+def test_break_even_is_with_the_cloud_beside_it() -> None:
+    """Owning gb200 is compared with the fleet that is cheapest in the cloud, not with renting gb200."""
+    catalog, lots = load_catalog(), (Lot("gb200", 3600),)
+    need = Need(lots)
+    cheap = Need((Lot("rtx_pro_6000_server", 100),))
+    own = {}
+    for name, rented in (("same", None), ("cheap", cheap)):
+        sides = ownership(need, catalog, rented=rented, draws=50)
+        own[name] = next(one for one in sides if one.owner is Owner.OWN).money
+        assert own[name] is not None
+    same, other = own["same"].break_even, own["cheap"].break_even
+    assert same.month is not None
+    assert same.cheaper_probability > 0.5
+    assert other.month is None
+    assert other.cheaper_probability == 0.0
+    assert other.utilisation == same.utilisation
 
 
 def test_drivers_changes_and_sources_are_there(plan: Plan, heard: list[str]) -> None:
@@ -136,7 +235,11 @@ def test_the_same_question_has_the_same_answer(plan: Plan, catalog: Catalog) -> 
         (('"h100_sxm", "b200_sxm"', '"h1000"'), ConfigError, "known: "),
         (('"h100_sxm", "b200_sxm"', '"a100"\n]\ninstances = ["p5.48xlarge"'), Infeasible, "allow more"),
         (("[fleet]", '[sovereignty]\nregions = ["mars-"]\n[fleet]'), Infeasible, "sovereignty.regions"),
-        (('"llama-3.1-8b"', '"llama-9-8b"'), Infeasible, "known models close"),
+        (('"h100_sxm", "b200_sxm"', '"tpu_v6e"'), Infeasible, r"^A price is what is missing: none of tpu_v6e.*v6e-1"),
+        (('"h100_sxm", "b200_sxm"', '"trainium3"'), Infeasible, r"^A price .*trn3-gen1-ultraserver or trn3-gen2-ultra"),
+        (('["h100_sxm", "b200_sxm"]', '["trainium3"]\n[sovereignty]\nownership = ["own"]'), Infeasible,
+         "^A purchase price is what is missing: none of trainium3"),
+        (('"llama-3.1-8b"', '"llama-9-8b"'), Infeasible, r"^models\.0\.name: .*known models close.*`config`"),
         (("[cascade]", "config = { num_hidden_layers = 2 }\n[cascade]"), ConfigError, "hidden_size"),
         (("[fleet]", "[fleet]\nquota = { nothing = 1 }"), ConfigError, "catalogue"),
     ],
@@ -173,14 +276,19 @@ def test_a_cautious_plan_runs_no_fewer_replicas(plan: Plan, catalog: Catalog) ->
 
 
 def test_disaggregation_is_verified_by_the_simulator(catalog: Catalog) -> None:
-    workload = parse_workload(SMALL)
+    workload = parse_workload(SMALL.replace("ttft_s = 2.0", "ttft_s = 1.0").replace("tpot_s = 0.06", "tpot_s = 0.02"))
     predicted, _ = predictions(workload, catalog, Performance.load(), ("h100_sxm",))
     split = [one for one in configurations(workload, predicted)[0] if one.prefill_replicas]
+    assert split
     for one in split:
         assert one.accelerators <= 8
-        verdict = verify(one, workload, one.rate * 0.5, 1)
+        verdict = verify(one, workload, one.rate, 1)
         assert verdict.requests > 500
-        assert verdict.ttft_p50_s > 0
+        assert verdict.keeps
+        told = settled(one, demanded(workload, one.model).lengths)
+        assert verdict.tpot_p50_s == pytest.approx(told.tpot_s, rel=0.1)
+        in_flight = one.rate / one.decode_replicas * workload.output_tokens(one.model).mean * told.tpot_s
+        assert told.load == pytest.approx(in_flight, rel=0.02)
 
 
 @pytest.mark.parametrize("path", sorted(PLANS.glob("*.toml")), ids=lambda path: path.stem)
@@ -244,6 +352,15 @@ def test_commitments_reach_the_ownership_comparison_as_commitments(catalog: Cata
     assert -rent[2] >= growth_free
 
 
+def test_what_failures_cost_a_tuning_run_is_in_the_plan(plan: Plan) -> None:
+    told = next(one for one in plan.assumptions if one.name == "failures of quarterly")
+    assert told.value.startswith("200 declared accelerator-hours a run become 200: 8 work together and lose 0.1")
+    assert "Llama 3" in told.source
+    assert "2410.21680" in told.source
+    booking = next(one for one in json.loads(plan_json(plan))["fleet"]["bookings"] if one["name"] == "quarterly")
+    assert 0.99 < booking["goodput"] < 1
+
+
 def test_the_width_of_the_cache_is_stated_with_the_setting_that_makes_it_so(plan: Plan, catalog: Catalog) -> None:
     told = [one.value for one in plan.assumptions if one.name == "KV cache"]
     assert told == ["8 bits a value under vllm: set --kv-cache-dtype fp8"]
@@ -274,10 +391,10 @@ def test_old_runs_and_old_prices_are_said(catalog: Catalog) -> None:
 
 
 def test_prompts_that_are_often_too_long_are_said(plan: Plan) -> None:
-    rows, owners = plan.configurations, plan.ownership
+    rows = plan.configurations
     assert not [one for one in plan.warnings if "too long" in one]
     traffic = plan.workload.traffic
     for prompt in (Lengths(60_000, p95=140_000), Lengths(60_000, quantiles=(10_000, 60_000, 150_000))):
         longer = msgspec.structs.replace(plan.workload, traffic=msgspec.structs.replace(traffic, prompt_tokens=prompt))
-        told = [one for one in warnings_of(longer, rows, plan.fleet, owners, None) if "too long" in one]
+        told = [one for one in warnings_of(longer, rows, plan.fleet, None) if "too long" in one]
         assert [("llama-3.1-8b" in one, "131,072" in one) for one in told] == [(True, True), (False, True)]

@@ -9,6 +9,8 @@ import pytest
 from bessemer.planner.plan import Plan
 from bessemer.planner.report import render
 from bessemer.planner.report.charts import Bar, Chart, Line, bar_chart, line_chart, number
+from bessemer.planner.report.views import ownership_tornado
+from bessemer.planner.types import Interval
 
 VOID = {"meta", "line", "circle", "rect", "path", "br"}
 
@@ -78,7 +80,43 @@ def test_charts_survive_odd_values() -> None:
     assert "<svg" in bar_chart("t", "u", (Bar("a", 1.0, 1.0, "1"),))
 
 
+def test_costs_say_what_is_in_them(page: str) -> None:
+    assert "per million output tokens, the purchases below alone" in page
+    assert "per million output tokens, all costs" in page
+
+
+def test_the_present_cost_of_the_recommended_way_is_drawn(plan: Plan) -> None:
+    dear, cheap = Interval(9.0, 9.0, 9.0), Interval(1.0, 1.0, 1.0)
+    ways = []
+    for owner, cost in zip(plan.ownership, (dear, dear, cheap), strict=True):
+        money = owner.money or plan.ownership[0].money
+        assert money is not None
+        money = msgspec.structs.replace(money, usd_per_million_tokens=cost)
+        ways.append(msgspec.structs.replace(owner, feasible=True, money=money))
+    told = msgspec.structs.replace(plan, ownership=tuple(ways))
+    assert "What drives the present cost: own data centre" in ownership_tornado(told)
+    barred = tuple(msgspec.structs.replace(one, feasible=False) for one in ways)
+    assert ownership_tornado(msgspec.structs.replace(plan, ownership=barred)) == ""
+
+
+def test_a_year_is_one_and_an_unknown_version_is_said(plan: Plan) -> None:
+    time = msgspec.structs.replace(plan.workload.time, horizon_months=12)
+    workload = msgspec.structs.replace(plan.workload, time=time)
+    rows = tuple(
+        msgspec.structs.replace(
+            row, nearest=tuple(msgspec.structs.replace(near, engine_version="") for near in row.nearest)
+        )
+        for row in plan.configurations
+    )
+    page = render(msgspec.structs.replace(plan, workload=workload, configurations=rows))
+    assert "public cloud, 1 year<" in page
+    assert "1 years" not in page
+    assert "vllm (version unknown), " in page
+    assert "vllm ," not in page
+
+
 def test_numbers_are_short() -> None:
+    assert [number(value) for value in (999.6, 999_600.0, -999.6, 999.4)] == ["1k", "1M", "-1k", "999"]
     assert [number(value) for value in (0, 0.01234, 12.3456, 1234, 5.6e6, 7e9)] == [
         "0", "0.0123", "12.3", "1.23k", "5.6M", "7G",
     ]  # fmt: skip

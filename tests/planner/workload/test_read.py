@@ -54,6 +54,13 @@ def test_a_cascade_gives_the_small_model_everything() -> None:
         (BASE.replace("[[models]]", "hours = [1, 2]\n[[models]]"), "traffic.hours", "one per hour"),
         (BASE + "[fleet.quota]\na = 0\n", "fleet.quota", ">= 1"),
         (BASE + '[[tuning]]\nname = "q"\n', "tuning.0.accelerator_hours", "add it"),
+        (BASE.replace("[[models]]", f"hours = [{', '.join(['inf'] * 24)}]\n[[models]]"), "traffic.hours.0", "<= "),
+        (BASE.replace("[[models]]", f"months = [inf, {'1, ' * 11}]\n[[models]]"), "traffic.months.0", "<= "),
+        (BASE.replace("p95 = 2500", "quantiles = [1, inf]"), "traffic.prompt_tokens.quantiles.1", "<= "),
+        (BASE.replace("p95 = 2500", "quantiles = [1, 2, 3]"), "traffic.prompt_tokens.mean", "outside the quantiles"),
+        (BASE + "[money]\nvalue_per_month = inf\n", "money.value_per_month", "<= "),
+        (BASE + "[time]\nlead_time_months = inf\n", "time.lead_time_months", "<= "),
+        (BASE + '[[tuning]]\nname = "q"\naccelerator_hours = 1e15\n', "tuning.0.accelerator_hours", "<= "),
         ("name = [", "file", "not valid TOML"),
     ],
 )

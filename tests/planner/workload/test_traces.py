@@ -1,13 +1,14 @@
 """Traffic from traces: four formats, and only what the recording is long enough for."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bessemer.core.errors import ConfigError
-from bessemer.planner.workload import Lengths, Traffic, measure, read_trace, recorded
+from bessemer.planner.workload import Lengths, Traffic, measure, read_trace, read_workload, recorded
 
 BASE = Traffic(requests_per_month=1e6, prompt_tokens=Lengths(mean=10), output_tokens=Lengths(mean=10))
 SHARED = Path(__file__).parents[3].parent / "shared" / "data" / "traces"
@@ -42,6 +43,7 @@ def test_four_formats_say_the_same(tmp_path: Path, name: str, text: str) -> None
      ("g.jsonl", '{"timestamp": 0, "input_length": 1e400, "output_length": 1}\n', "wrong line"),
      ("h.jsonl", '{"timestamp": 0, "input_length": 1, "output_length": 1, "hash_ids": 7}\n', "wrong line"),
      ("i.csv", "arrival_s,prompt_tokens,output_tokens\n" + "0" * 200_000 + ",1,1\n", "wrong line"),
+     ("j.csv", "arrival_s,prompt_tokens,output_tokens\n0,1,1\nnan,1,1\ninf,1,1\n", "arrivals that are no numbers"),
      ("d.csv", "arrival_s,prompt_tokens,output_tokens\n0,1,1\n", "fewer than two")],
 )  # fmt: skip
 def test_a_wrong_trace_is_refused_in_one_line(tmp_path: Path, name: str, text: str, reason: str) -> None:
@@ -49,6 +51,29 @@ def test_a_wrong_trace_is_refused_in_one_line(tmp_path: Path, name: str, text: s
     path.write_text(text)
     with pytest.raises(ConfigError, match=reason):
         read_trace(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    trace, workload = tmp_path / "a.csv", tmp_path / "a.toml"
+    trace.write_text("arrival_s,prompt_tokens,output_tokens\n0,8,2\n2.5,4,6\n", "utf-8-sig")
+    assert read_trace(trace).prompt_tokens.tolist() == [8, 4]
+    text = '[traffic]\nrequests_per_month = 1\nprompt_tokens.mean = 1\noutput_tokens.mean = 1\n[[models]]\nname = "a"\n'
+    workload.write_text('name = "ü"\n' + text, "utf-8-sig")
+    assert read_workload(workload).name == "ü"
+
+
+def test_dates_are_utc_unless_they_name_a_zone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-10 06:00:00.1234567,8,2\n"
+        "2024-05-10 09:00:00.000+02:00,8,2\n2024-05-10 08:00:00.009930+00:00,8,2\n"
+    )
+    hours = read_trace(path).arrival_s / 3600 % 24
+    monkeypatch.undo()
+    time.tzset()
+    assert hours == pytest.approx([6, 7, 8], abs=1e-3)
 
 
 def test_a_short_recording_measures_lengths_alone() -> None:

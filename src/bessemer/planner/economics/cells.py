@@ -40,7 +40,10 @@ class Terms(msgspec.Struct, frozen=True):
     """AI factory: list price per accelerator hour before the discount."""
     spare: tuple[int, ...] = ()
     space: Space = Space.COLOCATION
-    kw: float = 0.0
+    first: float = 1.0
+    """What is installed first over what is needed today: it grows until service begins, and a year more is bought."""
+    last: float = 1.0
+    """The same at the end of the horizon: what a building is made for."""
 
 
 def commitment(owner: Owner, terms: Terms, need: Need, assumptions: Assumptions) -> Commitment:
@@ -81,57 +84,61 @@ def _left(month: int, term: int) -> int:
 def _factory_commitment(terms: Terms, need: Need, assumptions: Assumptions) -> Commitment:
     term = assumptions["factory.term_months"].value
     kept = 1.0 - assumptions["factory.discount"].value
-    held = sum(
-        math.ceil(lot.count / system.count - 1e-9) * system.count
+    each = [
+        _systems(lot, system, 0, terms.first) * system.count
         for lot, system in zip(terms.lots, terms.systems, strict=True)
-    )
-    monthly = (
-        kept
-        * HOURS_PER_MONTH
-        * sum(
-            math.ceil(lot.count / system.count - 1e-9) * system.count * rate
-            for lot, system, rate in zip(terms.lots, terms.systems, terms.rates, strict=True)
-        )
-    )
+    ]
+    held = sum(each)
+    rent = sum(count * rate for count, rate in zip(each, terms.rates, strict=True))
+    monthly = kept * HOURS_PER_MONTH * rent
     exit_share = assumptions["factory.exit_share"].value
     delay = assumptions["lead.factory_months"].value
     left = max(term - max(need.horizon_months / 2 - delay, 0.0), 0.0)
     beyond = max(term - max(need.horizon_months - delay, 0.0), 0.0)
     text = (
-        f"{held:,} accelerators for {term:.0f} months at ${monthly:,.0f} a month, ${monthly * term:,.0f} in all; "
-        f"stopping half-way owes ${exit_share * left * monthly:,.0f}. Term, discount and exit are assumptions: nothing "
-        "is published but a minimum of about 3,000 accelerators. Space and power are the customer's."
+        f"{held:,} accelerators{_growing(terms)} for {term:.0f} months at ${monthly:,.0f} a month, "
+        f"${monthly * term:,.0f} in all; stopping half-way owes ${exit_share * left * monthly:,.0f}. Term, discount "
+        "and exit are assumptions: nothing is published but a minimum of about 3,000 accelerators. Space and power are "
+        "the customer's."
     )
     return Commitment(term, held, monthly * term, exit_share * left * monthly, beyond * monthly, text)
 
 
 def _own_commitment(terms: Terms, need: Need, assumptions: Assumptions) -> Commitment:
-    held = sum(_systems(lot, system, spare) * system.count for lot, system, spare in _bought(terms))
+    held = sum(_systems(*one, terms.first) * one[1].count for one in _bought(terms))
     price = machine_price(terms, assumptions)
     extra = sum(assumptions[f"capex.{name}_share"].value for name in ("network", "storage", "installation"))
     building = 0.0
     if terms.space is Space.BUILD:
-        building = terms.kw * 1000.0 * assumptions["capex.build_usd_per_watt"].value
-        building *= 1.0 + assumptions["capex.build_ai_premium"].value
+        racks = ((_systems(*one, terms.last), one[1].rack_kw.name) for one in _bought(terms))
+        watts = 1000.0 * sum(count * assumptions[name].value for count, name in racks)
+        building = watts * assumptions["capex.build_usd_per_watt"].value
+        if any(system.liquid for system in terms.systems):
+            building *= 1.0 + assumptions["capex.build_ai_premium"].value
     lead = "lead.own_build_months" if terms.space is Space.BUILD else "lead.own_colocation_months"
     age = max(need.horizon_months / 2 - assumptions[lead].value, 0.0)
     resale = price * assumptions["finance.residual_3yr"].value ** (age / 36.0)
     outlay = price * (1.0 + extra) + building
     life = assumptions["finance.depreciation_years"].value * 12.0
     text = (
-        f"{held:,} accelerators bought for ${price:,.0f}, fabric and installation ${price * extra:,.0f}"
+        f"{held:,} accelerators{_growing(terms)} bought for ${price:,.0f}, fabric and installation "
+        f"${price * extra:,.0f}"
         + (f", building ${building:,.0f}" if building else ", space rented by the provisioned kW")
         + f"; stopping half-way loses ${outlay - resale:,.0f} after resale. Written off over {life / 12:.0f} years."
     )
     return Commitment(life, held, outlay, outlay - resale, 0.0, text)
 
 
+def _growing(terms: Terms) -> str:
+    return " (with the growth until a year after service begins)" if terms.first > 1.005 else ""
+
+
 def _bought(terms: Terms) -> list[tuple[Lot, System, int]]:
     return list(zip(terms.lots, terms.systems, terms.spare, strict=True))
 
 
-def _systems(lot: Lot, system: System, spare: int) -> int:
-    return math.ceil((lot.count + spare) / system.count - 1e-9)
+def _systems(lot: Lot, system: System, spare: int, growth: float) -> int:
+    return math.ceil((lot.count * growth + spare) / system.count - 1e-9)
 
 
 def machine_price(terms: Terms, assumptions: Assumptions) -> float:
@@ -139,7 +146,7 @@ def machine_price(terms: Terms, assumptions: Assumptions) -> float:
     total = 0.0
     for lot, system, spare in _bought(terms):
         assert system.price_usd is not None
-        total += _systems(lot, system, spare) * assumptions[system.price_usd.name].value
+        total += _systems(lot, system, spare, terms.first) * assumptions[system.price_usd.name].value
     return total
 
 

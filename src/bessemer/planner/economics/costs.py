@@ -100,17 +100,20 @@ def staff(people: np.ndarray, inputs: Inputs, time: Timeline, months_before: flo
     return np.asarray(people[:, None] * inputs.column("staff.usd_per_year") / 12.0 * hired)
 
 
-def owned(lot: Lot, system: System, spare: int, inputs: Inputs, time: Timeline) -> Owned:
-    """Return what is installed: bought for the next twelve months of planned growth at a time, whole systems."""
+def owned(lot: Lot, system: System, spare: int, inputs: Inputs, time: Timeline, least: float = 0.0) -> Owned:
+    """Return what is installed: bought for the next twelve months of planned growth at a time, whole systems.
+
+    `least`: accelerators below which nothing is offered; growth fills them before more are added.
+    """
     months = time.month.shape[1]
     start = np.floor(time.delay)
     age = time.month - start
     ahead = np.minimum(start + 12.0 * (np.floor(age / 12.0) + 1.0), months - 1.0)
     growth = time.planned[0, np.clip(ahead, 0, months - 1).astype(np.int64)]
-    systems = np.ceil((lot.count * growth + spare) / system.count - 1e-9)
+    systems = np.ceil((np.maximum(lot.count * growth, least) + spare) / system.count - 1e-9)
     installed = np.maximum.accumulate(np.where(age >= 0, systems, 0.0), axis=1)
     rack = inputs.column(system.rack_kw.name)
-    last = np.ceil((lot.count * time.planned[0, -1] + spare) / system.count - 1e-9)
+    last = np.ceil((max(lot.count * float(time.planned[0, -1]), least) + spare) / system.count - 1e-9)
     return Owned(lot, system, installed, installed * rack, last * rack)
 
 

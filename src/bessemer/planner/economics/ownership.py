@@ -36,6 +36,7 @@ def ownership(
     catalog: Catalog,
     assumptions: Assumptions | None = None,
     *,
+    rented: Need | None = None,
     draws: int = DRAWS,
     seed: int = 0,
     on: str | None = None,
@@ -49,6 +50,8 @@ def ownership(
         need: lots of accelerators, horizon, growth, value, rules.
         catalog: hardware, prices and figures.
         assumptions: inputs with ranges; None: the catalogue's.
+        rented: the fleet for the same demand that is cheapest in the public cloud, which break-even compares with;
+            None: the same accelerators.
         draws: Monte Carlo draws.
         seed: the same seed gives the same numbers.
         on: take prices as known on this day (ISO).
@@ -60,13 +63,24 @@ def ownership(
         raise Infeasible("no accelerators are asked for; an ownership comparison needs at least one lot")
     assumptions = assumptions or default_assumptions(catalog)
     spill = short_rents(need, catalog, on)
+    other = need if rented is None else rented
     sides = {
         Owner.CLOUD: cloud_side(need, catalog, on),
         Owner.AI_FACTORY: factory_side(need, catalog, assumptions, on),
         Owner.OWN: own_side(need, catalog, assumptions, spill),
     }
-    comparison = _Comparison(need, assumptions, assumptions.sample(draws, seed), sides[Owner.CLOUD].way, spill)
+    against = _Rented(other, cloud_side(other, catalog, on).way, short_rents(other, catalog, on))
+    comparison = _Comparison(need, assumptions, assumptions.sample(draws, seed), against, spill)
     return tuple(comparison.computed(owner, side) for owner, side in sides.items())
+
+
+class _Rented(msgspec.Struct, frozen=True):
+    """The public cloud that other ways are compared with."""
+
+    need: Need
+    way: Way | None
+    short: tuple[Quote, ...] | None
+    """Rents without a long commitment, until another way serves."""
 
 
 class _Comparison(msgspec.Struct, frozen=True):
@@ -75,10 +89,9 @@ class _Comparison(msgspec.Struct, frozen=True):
     need: Need
     assumptions: Assumptions
     drawn: Inputs
-    rented: Way | None
-    """The public cloud."""
+    rented: _Rented
     spill: tuple[Quote, ...] | None
-    """Rents without a long commitment."""
+    """Rents of the need's own accelerators without a long commitment."""
 
     def computed(self, owner: Owner, side: Side) -> Ownership:
         """Return one way with its cells and its money."""
@@ -153,21 +166,23 @@ class _Comparison(msgspec.Struct, frozen=True):
 
         For the utilisation both sides leave out the people who run the serving platform: they are needed either way.
         """
-        if self.rented is None or self.spill is None:
+        rented, short = self.rented.way, self.rented.short
+        if rented is None or short is None:
             return None
         need, inputs, central = self.need, self.drawn, self.assumptions.central()
-        early = bridge(need, self.spill, central, middle.time)
+        early = bridge(self.rented.need, short, central, middle.time)
         kept = sum(middle.costs.get(cause, np.zeros_like(early)) for cause in ("resale", "building kept"))
         same = middle.spent + early - np.asarray(kept)
-        bridging = Picture({"bridge": bridge(need, self.spill, inputs, drawn.time)}, drawn.time, drawn.served)
+        until = bridge(self.rented.need, short, inputs, drawn.time)
+        bridging = Picture({"bridge": until}, drawn.time, drawn.served)
         cost = drawn.present_cost(inputs) + bridging.present_cost(inputs)
-        cheaper = cost < self.rented(inputs).present_cost(inputs)
+        cheaper = cost < rented(inputs).present_cost(inputs)
         machines_only = self.assumptions.pinned({"staff.platform_base": 0.0}).central()
         full = way(machines_only)
         hours = full.accelerator_hours(always_on(need), machines_only)[0]
         usd_per_hour = float(full.present_cost(machines_only)[0] / max(hours, 1e-9))
-        hourly = hourly_rate(need, self.spill, self.assumptions)
-        return break_even(same[0], self.rented(central).spent[0], cheaper, usd_per_hour, hourly)
+        hourly = None if self.spill is None else hourly_rate(need, self.spill, self.assumptions)
+        return break_even(same[0], rented(central).spent[0], cheaper, usd_per_hour, hourly)
 
     def _depreciation(self, terms: Terms) -> float:
         price = cells.machine_price(terms, self.assumptions)

@@ -11,7 +11,7 @@ from bessemer.planner.economics.cells import Terms
 from bessemer.planner.economics.rates import Quote, operator_allowed, quotes
 from bessemer.planner.economics.reliability import availability, spares
 from bessemer.planner.economics.types import Lot, Need, Space
-from bessemer.planner.economics.ways import Way, cloud_way, factory_way, own_way
+from bessemer.planner.economics.ways import LEAD, OWN_LEAD, Way, cloud_way, factory_way, own_way
 from bessemer.planner.types import Owner
 
 FACTORY_PROVIDER = "AWS"
@@ -89,10 +89,10 @@ def factory_side(need: Need, catalog: Catalog, assumptions: Assumptions, on: str
         rates, cautions = _factory_rates(catalog, need, on)
     except Infeasible as error:
         return Side(None, (*reasons, error.message), (), Terms(floor=floor))
-    kw = _kilowatts(lots, systems, assumptions)
     space = Space.COLOCATION if assumptions.space is Space.AUTO else assumptions.space
     way = factory_way(need, lots, systems, rates, space) if all(offered) else None
-    terms = Terms(floor=floor, lots=lots, systems=systems, rates=rates, space=space, kw=kw)
+    first = max(_grown(need, assumptions[LEAD[Owner.AI_FACTORY]].value)[0] / scale, 1.0 if scale > 1.0 else 0.0)
+    terms = Terms(floor=floor, lots=lots, systems=systems, rates=rates, space=space, first=first)
     return Side(way, tuple(reasons), cautions, terms)
 
 
@@ -136,7 +136,16 @@ def own_side(need: Need, catalog: Catalog, assumptions: Assumptions, spill: tupl
     cautions: tuple[str, ...] = ("purchase prices are trade press, not quotes",)
     if spill is None:
         cautions += ("demand beyond what is installed is not served: renting is not allowed or not possible",)
-    return Side(way, (), cautions, Terms(lots=need.lots, systems=systems, spare=spare, space=space, kw=kw))
+    first, last = _grown(need, assumptions[OWN_LEAD[space]].value)
+    terms = Terms(lots=need.lots, systems=systems, spare=spare, space=space, first=first, last=last)
+    return Side(way, (), cautions, terms)
+
+
+def _grown(need: Need, lead_months: float) -> tuple[float, float]:
+    """Return demand over today's that machines are installed for first, and at the end (see `costs.owned`)."""
+    end = need.horizon_months - 1
+    ahead = min(math.floor(max(lead_months, 0.0)) + 12, end)
+    return (1.0 + need.growth_per_month) ** ahead, (1.0 + need.growth_per_month) ** end
 
 
 def _spare(lot: Lot, system: System, assumptions: Assumptions, who: str) -> int:

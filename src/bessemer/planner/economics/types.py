@@ -125,6 +125,7 @@ class Power(msgspec.Struct, frozen=True):
     """Electricity of the machines. For rented instances it is inside the price and only estimated where known."""
 
     provisioned_kw: float
+    """In the last month of the horizon, growth included."""
     average_facility_kw: float
     """Drawn at the meter: average IT power x PUE."""
     pue: float

@@ -88,7 +88,10 @@ def factory_way(
 
     def picture(inputs: Inputs) -> Picture:
         time = timeline(need, inputs, LEAD[Owner.AI_FACTORY])
-        held = [costs.owned(lot, system, 0, inputs, time) for lot, system in zip(lots, systems, strict=True)]
+        held = [
+            costs.owned(needed, system, 0, inputs, time, least=lot.count if lot.count > needed.count else 0.0)
+            for needed, lot, system in zip(need.lots, lots, systems, strict=True)
+        ]
         kept = 1.0 - inputs.column("factory.discount")
         bill = sum(
             (one.installed * one.system.count * rate for one, rate in zip(held, rates, strict=True)),

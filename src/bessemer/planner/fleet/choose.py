@@ -7,7 +7,7 @@ import numpy as np
 
 from bessemer.core.errors import Infeasible
 from bessemer.planner.catalog import Catalog
-from bessemer.planner.fleet.configurations import Configuration, Refusal, what
+from bessemer.planner.fleet.configurations import Configuration, Refusal
 from bessemer.planner.fleet.demand import Demand
 from bessemer.planner.fleet.milp import solve_fleet
 from bessemer.planner.fleet.offers import columns
@@ -17,8 +17,12 @@ from bessemer.planner.fleet.verify import Verdict, verify
 from bessemer.planner.workload import Workload
 
 _CUT = 0.9
-_MOST_CUTS = 12
-_MOST_ROUNDS = 10
+_MOST_CUTS = 30
+"""The lowest rate tried is 4 % of the first: long prompts that come close together are what breaks a limit."""
+_PROBE = 12
+"""Cuts after which the lowest rate is tried at once: where even that is broken, those between are not worth a look."""
+_MOST_ROUNDS = 60
+"""A round lowers one rate or rules one configuration out: a workload of long prompts rules many of them out."""
 _MOST_SIMULATED = 8
 """Replicas simulated at most: more of them only pool better."""
 Progress = Callable[[str], None]
@@ -97,7 +101,9 @@ def choose(
     verdicts: dict[str, Verdict] = {}
     cuts: dict[str, int] = {}
     refused: list[Refusal] = []
+    broken: list[tuple[Configuration, Verdict]] = []
     for rounds in range(1, _MOST_ROUNDS + 1):
+        _check_left(workload, list(current.values()), broken)
         problem, behind = problem_of(workload, catalog, demand, list(current.values()), offers)
         progress(f"solving for the cheapest fleet (round {rounds})")
         solution = solve_fleet(problem, time_limit_s=time_limit_s)
@@ -109,16 +115,17 @@ def choose(
             if known is not None and known.replicas <= replicas:
                 continue
             progress(f"simulating {one.name}")
-            rate, verdict, cut = _confirmed(one, workload, replicas, seed)
+            verdict, cut = _confirmed(one, workload, replicas, seed)
             cuts[one.name] = cuts.get(one.name, 0) + cut
-            if verdict is None:
+            if not verdict.keeps:
                 del current[one.name]
-                refused.append(_refusal(one, rate))
+                broken.append((one, verdict))
+                refused.append(_refusal(one, verdict))
                 changed = True
                 continue
             verdicts[one.name] = verdict
             if cut:
-                current[one.name] = msgspec.structs.replace(one, rate=rate)
+                current[one.name] = msgspec.structs.replace(one, rate=verdict.rate)
                 changed = True
         if not changed:
             return Chosen(problem, solution, behind, verdicts, rounds, cuts, tuple(refused))
@@ -132,17 +139,48 @@ def _needed(running: np.ndarray, spares: int) -> int:
     return int(np.clip(running.max() - spares, 1, _MOST_SIMULATED))
 
 
-def _confirmed(one: Configuration, workload: Workload, replicas: int, seed: int) -> tuple[float, Verdict | None, int]:
-    """Lower the rate until the simulated percentiles keep the limits. Returns rate, verdict (None: never), cuts."""
-    rate = one.rate
-    for cut in range(_MOST_CUTS + 1):
+def _confirmed(one: Configuration, workload: Workload, replicas: int, seed: int) -> tuple[Verdict, int]:
+    """Lower the rate until the simulated percentiles keep the limits. Returns the last verdict and the cuts."""
+    rate, cut = one.rate, 0
+    verdict = verify(one, workload, rate, replicas, seed=seed)
+    while not verdict.keeps and cut < _MOST_CUTS:
+        if cut == _PROBE:
+            lowest = verify(one, workload, one.rate * _CUT**_MOST_CUTS, replicas, seed=seed)
+            if not lowest.keeps:
+                return lowest, _MOST_CUTS
+        rate, cut = rate * _CUT, cut + 1
         verdict = verify(one, workload, rate, replicas, seed=seed)
-        if verdict.keeps:
-            return rate, verdict, cut
-        rate *= _CUT
-    return rate, None, _MOST_CUTS
+    return verdict, cut
 
 
-def _refusal(one: Configuration, rate: float) -> Refusal:
-    reason = f"simulated, the limits are still broken at {rate:.3g} requests a second"
-    return Refusal(one.model, one.deployment.accelerator, what(one.deployment), reason)
+def _refusal(one: Configuration, verdict: Verdict) -> Refusal:
+    reason = f"simulated, the limits are still broken at {verdict.rate:.3g} requests a second: {_met(verdict)}"
+    where = one.deployment.accelerator
+    return Refusal(one.model, where, one.name.removeprefix(f"{one.model} on {where} "), reason)
+
+
+def _met(verdict: Verdict) -> str:
+    return f"TTFT {verdict.ttft_s:.3g} s and TPOT {verdict.tpot_s:.3g} s at the percentile"
+
+
+def _check_left(
+    workload: Workload, left: Sequence[Configuration], broken: Sequence[tuple[Configuration, Verdict]]
+) -> None:
+    """Refuse a model of which the simulator has ruled out every configuration, naming the one that came nearest."""
+    limits = workload.limits
+
+    def excess(row: tuple[Configuration, Verdict]) -> float:
+        return max(row[1].ttft_s / limits.ttft_s, row[1].tpot_s / limits.tpot_s)
+
+    for use in workload.models:
+        tried = [row for row in broken if row[0].model == use.name]
+        if not tried or any(one.model == use.name for one in left):
+            continue
+        one, verdict = min(tried, key=excess)
+        raise Infeasible(
+            f"No allowed accelerator serves {use.name!r} within the limits: {len(tried)} configurations were simulated "
+            f"down to {_CUT**_MOST_CUTS:.0%} of their rate. Nearest: {one.name} with {_met(verdict)} "
+            f"({limits.percentile:g}), the limits are {limits.ttft_s:g} and {limits.tpot_s:g} s. Relax [limits], or "
+            "shorten the longest prompts.",
+            param="limits",
+        )

@@ -15,7 +15,7 @@ from bessemer.planner.catalog import Catalog
 from bessemer.planner.fleet.mean_field import Lengths, States, at_load, load_below, prompt_seconds, states
 from bessemer.planner.models import model_shape, shape_from_config
 from bessemer.planner.performance import Performance, Prediction
-from bessemer.planner.types import Accelerator, Deployment, Engine, Interval, ModelShape, Precision
+from bessemer.planner.types import Accelerator, Deployment, Engine, Interval, ModelShape, Precision, Replica
 from bessemer.planner.workload import ModelUse, Workload
 
 MAX_BATCH = 256
@@ -263,17 +263,59 @@ def _aggregated(model: str, prediction: Prediction, demand: Demanded) -> Configu
     )
 
 
+def settled(one: Configuration, lengths: Lengths) -> Configuration:
+    """Return a configuration with the load and the mean times that go with its rate, however far that was lowered."""
+    replica = one.prediction.replica
+    rate = one.rate / one.decode_replicas
+    if one.prefill_replicas:
+        tpot = _decode_alone(replica, lengths)
+        ttft = _first_token(replica, lengths, one.rate / one.prefill_replicas * prompt_seconds(replica, lengths.isl))
+        load = _load_of(rate, np.arange(1, len(tpot) + 1) / (tpot * lengths.osl))
+        return msgspec.structs.replace(one, load=load, ttft_s=ttft, tpot_s=at_load(tpot, load))
+    steady = states(replica, lengths)
+    load = _load_of(rate, steady.requests_s)
+    return msgspec.structs.replace(
+        one, load=load, ttft_s=at_load(steady.ttft_s, load), tpot_s=at_load(steady.tpot_s, load)
+    )
+
+
+def _load_of(rate: float, requests_s: np.ndarray) -> float:
+    """Return the requests in flight at which so many a second are answered; below one the replica is idle at times."""
+    if rate < requests_s[0]:
+        return float(rate / requests_s[0])
+    return float(np.interp(rate, np.maximum.accumulate(requests_s), np.arange(1, len(requests_s) + 1)))
+
+
 def _most(steady: States, prediction: Prediction, demand: Demanded) -> int:
     """Return the most requests in flight within the limits. Raises Infeasible with what alone would take."""
     factor = demand.factor(prediction.spread)
     keeps = (steady.ttft_s * factor <= demand.ttft_s) & (steady.tpot_s * factor <= demand.tpot_s)
     if not keeps[0]:
-        raise Infeasible(
-            f"even alone a request takes TTFT {steady.ttft_s[0] * factor:.3g} s and TPOT "
-            f"{steady.tpot_s[0] * factor:.3g} s; the limits are {demand.ttft_s:g} and {demand.tpot_s:g} s",
-            param="limits",
-        )
+        raise Infeasible(_alone(steady, factor, demand), param="limits")
     return len(keeps) if keeps.all() else int(np.argmin(keeps))
+
+
+def _alone(steady: States, factor: float, demand: Demanded) -> str:
+    ttft, tpot = steady.ttft_s[0] * factor, steady.tpot_s[0] * factor
+    return (
+        f"even alone a request takes TTFT {ttft:.3g} s and TPOT {tpot:.3g} s; the limits are {demand.ttft_s:g} and "
+        f"{demand.tpot_s:g} s"
+    )
+
+
+def nearest(workload: Workload, predicted: Sequence[tuple[str, Prediction]], model: str) -> Refusal | None:
+    """Return what comes nearest to a model's limits with one request alone; None where nothing holds one."""
+    demand = demanded(workload, model)
+    found: list[tuple[float, Refusal]] = []
+    for name, prediction in predicted:
+        steady = states(prediction.replica, demand.lengths)
+        if name != model or not len(steady.tpot_s):
+            continue
+        factor, deployment = demand.factor(prediction.spread), prediction.deployment
+        excess = max(steady.ttft_s[0] / demand.ttft_s, steady.tpot_s[0] / demand.tpot_s) * factor
+        reason = _alone(steady, factor, demand)
+        found.append((float(excess), Refusal(model, deployment.accelerator, what(deployment), reason)))
+    return min(found, key=lambda row: row[0])[1] if found else None
 
 
 def _disaggregated(aggregated: Configuration, demand: Demanded) -> Configuration | None:
@@ -284,9 +326,7 @@ def _disaggregated(aggregated: Configuration, demand: Demanded) -> Configuration
     replica, isl, osl = aggregated.prediction.replica, demand.lengths.isl, demand.lengths.osl
     prompt_s = prompt_seconds(replica, isl)
     slack = demand.ttft_s - replica.request_s - replica.prompt_token_s * isl - prompt_s
-    room = int(min(replica.kv_tokens / (isl + osl), replica.max_batch))
-    batch = np.arange(1, room + 1)
-    tpot = replica.step.decode_s[1 : room + 1] + replica.step.kv_token_s * batch * (isl + osl / 2)
+    tpot = _decode_alone(replica, demand.lengths)
     fits = int(np.sum(tpot * demand.factor(aggregated.prediction.spread) <= demand.tpot_s))
     total = 8 // aggregated.deployment.accelerators
     if slack <= 0 or fits < 1 or total < 2:
@@ -305,8 +345,22 @@ def _disaggregated(aggregated: Configuration, demand: Demanded) -> Configuration
         rate=rate,
         batch_rate=aggregated.batch_rate * total,
         load=load,
-        ttft_s=replica.request_s + replica.prompt_token_s * isl + prompt_s * (1 + busy / (2 * (1 - busy))),
+        ttft_s=_first_token(replica, demand.lengths, busy),
         tpot_s=at_load(tpot, load),
         prefill_replicas=prefill,
         decode_replicas=total - prefill,
     )
+
+
+def _decode_alone(replica: Replica, lengths: Lengths) -> np.ndarray:
+    """Return the time per token of 1, 2, ... requests where no prompt is computed beside them."""
+    room = int(min(replica.kv_tokens / (lengths.isl + lengths.osl), replica.max_batch))
+    context = np.arange(1, room + 1) * (lengths.isl + lengths.osl / 2)
+    time: np.ndarray = replica.step.decode_s[1 : room + 1] + replica.step.kv_token_s * context
+    return time
+
+
+def _first_token(replica: Replica, lengths: Lengths, busy: float) -> float:
+    """Return the mean time to first token of a prefill replica that is busy for such a share of the time (M/D/1)."""
+    prompt_s = prompt_seconds(replica, lengths.isl)
+    return replica.request_s + replica.prompt_token_s * lengths.isl + prompt_s * (1 + busy / (2 * (1 - busy)))

@@ -37,6 +37,7 @@ def _cheapest(problem: FleetProblem, time_limit_s: float) -> FleetSolution | Non
     if problem.configurations > 1:
         return _solve(problem, time_limit_s)
     best: FleetSolution | None = None
+    bound = np.inf
     for estimate, chosen in ranked(problem)[:_SHORTLIST]:
         if best is not None and estimate > _HOPELESS * best.usd_per_year:
             break
@@ -47,9 +48,14 @@ def _cheapest(problem: FleetProblem, time_limit_s: float) -> FleetSolution | Non
             problem, columns=chosen, offers=tuple(offer for offer in problem.offers if offer.instance in held)
         )
         found = _solve(part, time_limit_s / _SHORTLIST)
-        if found is not None and (best is None or found.usd_per_year < best.usd_per_year):
+        if found is None:
+            continue
+        bound = min(bound, found.usd_per_year * (1 - found.gap))
+        if best is None or found.usd_per_year < best.usd_per_year:
             best = found
-    return best
+    if best is None or best.usd_per_year <= 0:
+        return best
+    return msgspec.structs.replace(best, gap=max(1 - bound / best.usd_per_year, 0.0))
 
 
 def _solve(problem: FleetProblem, time_limit_s: float) -> FleetSolution | None:

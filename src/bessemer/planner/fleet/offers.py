@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from bessemer.core.errors import Infeasible
 from bessemer.planner.catalog import Catalog
+from bessemer.planner.catalog.tables import PRICE_COLUMNS
 from bessemer.planner.economics import Lot, Need, ownership
 from bessemer.planner.economics.rates import BY_THE_HOUR, TERM_MONTHS
 from bessemer.planner.fleet.configurations import Configuration
@@ -22,6 +23,11 @@ def cloud_offers(workload: Workload, catalog: Catalog) -> tuple[Offer, ...]:
     wanted = {catalog.accelerator(name).name for name in workload.fleet.accelerators}
     for name in (*workload.fleet.instances, *workload.fleet.quota):
         catalog.instance(name)
+    allowed = [
+        instance
+        for instance in catalog.instances()
+        if (not wanted or instance.accelerator in wanted) and _operated(workload, instance)
+    ]
     found = [
         Offer(
             instance=instance.name,
@@ -32,10 +38,17 @@ def cloud_offers(workload: Workload, catalog: Catalog) -> tuple[Offer, ...]:
             committed=price.term not in BY_THE_HOUR,
             price=price,
         )
-        for instance in catalog.instances()
-        if (not wanted or instance.accelerator in wanted) and _operated(workload, instance)
+        for instance in allowed
         for price in _newest(workload, catalog, instance)
     ]
+    if allowed and not any(catalog.prices(instance.name) for instance in allowed):
+        names = ", ".join(dict.fromkeys(instance.accelerator for instance in allowed))
+        raise Infeasible(
+            f"A price is what is missing: none of {names} is public. Append one for "
+            f"{_either([instance.name for instance in allowed])} to prices.csv in the data folder "
+            f"({', '.join(PRICE_COLUMNS)}), or allow another accelerator in fleet.accelerators.",
+            param="fleet",
+        )
     if not found:
         raise Infeasible(
             "No instance with a public price is left by fleet.accelerators, fleet.instances, fleet.terms, "
@@ -62,10 +75,17 @@ def owned_offers(workload: Workload, catalog: Catalog) -> tuple[Offer, ...]:
             hourly = own.money.usd_per_accelerator_hour.value * system.count
             found.append(Offer(system.name, accelerator, system.count, OWN_TERM, hourly, committed=True))
     if not found:
+        priced = ", ".join(name for name, system in catalog.systems.items() if system.price_usd is not None)
         raise Infeasible(
-            "No allowed accelerator has a purchase price; allow another in fleet.accelerators.", param="fleet"
+            f"A purchase price is what is missing: none of {', '.join(sorted(wanted))} is known. "
+            f"Known: {priced}; allow one of them in fleet.accelerators.",
+            param="fleet",
         )
     return tuple(found)
+
+
+def _either(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def _operated(workload: Workload, instance: Instance) -> bool:

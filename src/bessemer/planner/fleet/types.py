@@ -52,6 +52,8 @@ class TuningNeed(msgspec.Struct, frozen=True):
     """Cost when its runs are booked by themselves, outside the fleet; None: not sold that way."""
     booked_on: tuple[str, str] | None = None
     """Instance and term of that booking."""
+    goodput: float = 1.0
+    """Share of these hours that moves it forward; failures, restarts and checkpoints take the rest."""
 
 
 class FleetProblem(msgspec.Struct, frozen=True):
@@ -89,5 +91,5 @@ class FleetSolution(msgspec.Struct, frozen=True):
     booked: Mapping[str, float]
     """Share of each tuning need that is booked by itself."""
     gap: float
-    """Relative distance to the best cost that is not yet ruled out."""
+    """Relative distance to the best cost that is not yet ruled out, of all combinations that were tried."""
     seconds: float

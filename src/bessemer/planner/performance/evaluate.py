@@ -5,7 +5,7 @@ refits without each (model, GPU) group, and without each GPU, and predicts what 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -18,7 +18,7 @@ from bessemer.planner.performance.calibrate import Problem, held_out, predict, p
 from bessemer.planner.performance.calibration import Calibration, load_calibration
 from bessemer.planner.performance.measured import BadRow, Row, read_measured
 from bessemer.planner.performance.recipes import TPOT, TTFT
-from bessemer.planner.performance.screen import RULES, screen
+from bessemer.planner.performance.screen import RULES, impossible, screen
 from bessemer.planner.types import Accelerator
 
 Array = NDArray[np.float64]
@@ -58,7 +58,7 @@ class RowResult(msgspec.Struct, frozen=True):
 
 
 class Evaluation(msgspec.Struct, frozen=True):
-    """What `bessemer plan evaluate` answers. Errors and coverage in percent."""
+    """What `bessemer plan evaluate` answers. Errors and coverage in percent; None: no aggregated row."""
 
     file: str
     how: str
@@ -67,17 +67,17 @@ class Evaluation(msgspec.Struct, frozen=True):
     rows: int
     """Aggregated rows that were believed and predicted."""
     rows_in_calibration: int
-    tpot_mape: float
-    tpot_median: float
-    ttft_median_error: float
-    interval_coverage_80: float
-    interval_coverage_80_ttft: float
-    throughput_rank_correlation: float
-    """Spearman's rank correlation of output tokens/s per GPU over all rows."""
+    tpot_mape: float | None
+    tpot_median: float | None
+    ttft_median_error: float | None
+    interval_coverage_80: float | None
+    interval_coverage_80_ttft: float | None
+    throughput_rank_correlation: float | None
+    """Spearman's rank correlation of output tokens/s per GPU over all rows; None, too, when all are alike."""
     throughput_rank_correlation_best: float | None
     """The same over the best point of each (model, GPU)."""
     all_rows: Score | None
-    """With the screened aggregated rows that can be predicted put back."""
+    """With the screened aggregated rows put back that can be predicted and that hardware can reach (see `rules`)."""
     unseen_groups: Score | None
     """Rows whose (model, GPU) the calibration never saw."""
     by_gpu: dict[str, Score]
@@ -90,22 +90,36 @@ class Evaluation(msgspec.Struct, frozen=True):
     results: tuple[RowResult, ...]
 
 
-def evaluate(path: Path, accelerators: dict[str, Accelerator], calibration: Calibration | None = None) -> Evaluation:
+def evaluate(
+    path: Path,
+    accelerators: dict[str, Accelerator],
+    calibration: Calibration | None = None,
+    *,
+    aliases: Mapping[str, str] | None = None,
+) -> Evaluation:
     """Predict every row of a file with the shipped calibration (or another) and compare.
 
-    Raises ConfigError when the file has nothing to compare with.
+    `aliases`: names of accelerators by other names that the file may use, lower case. Raises ConfigError when the file
+    has nothing to compare with.
     """
     calibration = calibration or load_calibration()
-    rows, good, bad = _read(path, accelerators)
-    together = _aggregated(path, good, bad)
+    rows, good, bad = _read(path, accelerators, aliases)
     apart = [row for row in good if row.mode != "agg"]
+    together = [row for row in good if row.mode == "agg"] if apart else _aggregated(path, good, bad)
     refused = {row.id for row in bad}
     screened = [
         row for row in rows if row.id in refused and row.mode == "agg" and row.deployment.accelerator in accelerators
     ]
-    guess = _guess(together, accelerators, calibration)
-    everything = together + [row for row in screened if 0 < row.tpot_s < np.inf and 0 < row.ttft_s < np.inf]
-    whole = _score(everything, _guess(everything, accelerators, calibration)) if screened else None
+    guess = _guess(together, accelerators, calibration) if together else Guess(*(np.zeros(0),) * 4)
+    back = [
+        row
+        for row in screened
+        if 0 < row.tpot_s < np.inf
+        and 0 < row.ttft_s < np.inf
+        and not impossible(row, accelerators[row.deployment.accelerator])
+    ]
+    everything = together + back
+    whole = _score(everything, _guess(everything, accelerators, calibration)) if screened and everything else None
     beside = _score(apart, _guess(apart, accelerators, calibration)) if apart else None
     return _evaluation(path, "shipped calibration", calibration, together, guess, bad, whole, beside)
 
@@ -115,6 +129,8 @@ def evaluate_held_out(
     accelerators: dict[str, Accelerator],
     leave_out: str = "group",
     progress: Callable[[Hashable], None] | None = None,
+    *,
+    aliases: Mapping[str, str] | None = None,
 ) -> Evaluation:
     """Predict every aggregated row by a fit that saw none of its (model, GPU) `group`, or of its `gpu`.
 
@@ -122,7 +138,7 @@ def evaluate_held_out(
     to compare with, or nothing is left to fit to.
     """
     calibration = load_calibration()
-    _, good, bad = _read(path, accelerators)
+    _, good, bad = _read(path, accelerators, aliases)
     rows = _aggregated(path, good, bad)
     token, first = problems(rows, accelerators)
     groups = [row.group if leave_out == "group" else row.deployment.accelerator for row in rows]
@@ -156,11 +172,19 @@ def jackknife_quantile(predicted: Array, problem: Problem, spread: Array, groups
 
 
 def _read(
-    path: Path, accelerators: dict[str, Accelerator]
+    path: Path, accelerators: dict[str, Accelerator], aliases: Mapping[str, str] | None
 ) -> tuple[tuple[Row, ...], tuple[Row, ...], tuple[BadRow, ...]]:
-    rows, unreadable = read_measured(path)
+    read, unreadable = read_measured(path)
+    rows = tuple(_by_name(row, aliases or {}) for row in read)
     good, bad = screen(rows, accelerators)
     return rows, good, unreadable + bad
+
+
+def _by_name(row: Row, aliases: Mapping[str, str]) -> Row:
+    """Return the row with the catalogue's name of its accelerator."""
+    given = row.deployment.accelerator
+    deployment = msgspec.structs.replace(row.deployment, accelerator=aliases.get(given.lower(), given))
+    return msgspec.structs.replace(row, deployment=deployment)
 
 
 def _aggregated(path: Path, good: Sequence[Row], bad: Sequence[BadRow]) -> list[Row]:
@@ -222,7 +246,7 @@ def _evaluation(
     whole: Score | None,
     beside: Score | None,
 ) -> Evaluation:
-    total = _score(rows, guess)
+    total = _score(rows, guess) if rows else None
     notes = calibration.notes
     known = set(zip(notes.points.ttft_ms, notes.points.tpot_ms, strict=True))
     groups = set(zip(notes.points.model, notes.points.accelerator, strict=True))
@@ -234,11 +258,11 @@ def _evaluation(
         calibration=f"{notes.fitted}, {notes.rows} rows of {notes.source}",
         rows=len(rows),
         rows_in_calibration=0 if held else sum(_times(row) in known for row in rows),
-        tpot_mape=total.tpot_mape,
-        tpot_median=total.tpot_median,
-        ttft_median_error=total.ttft_median,
-        interval_coverage_80=total.coverage_80_tpot,
-        interval_coverage_80_ttft=total.coverage_80_ttft,
+        tpot_mape=None if total is None else total.tpot_mape,
+        tpot_median=None if total is None else total.tpot_median,
+        ttft_median_error=None if total is None else total.ttft_median,
+        interval_coverage_80=None if total is None else total.coverage_80_tpot,
+        interval_coverage_80_ttft=None if total is None else total.coverage_80_ttft,
         throughput_rank_correlation=_rank(rows, guess),
         throughput_rank_correlation_best=_rank_best(rows, guess),
         all_rows=whole,
@@ -282,10 +306,14 @@ def _throughput(row: Row, ttft_s: float, tpot_s: float) -> float:
     return row.concurrency * row.osl / (ttft_s + tpot_s * (row.osl - 1)) / row.deployment.accelerators
 
 
-def _rank(rows: Sequence[Row], guess: Guess) -> float:
+def _rank(rows: Sequence[Row], guess: Guess) -> float | None:
     measured = [_throughput(row, row.ttft_s, row.tpot_s) for row in rows]
     predicted = [_throughput(row, guess.ttft_s[i], guess.tpot_s[i]) for i, row in enumerate(rows)]
-    return round(float(spearmanr(measured, predicted).statistic), 4) if len(rows) > 1 else 1.0
+    if len(rows) == 1:
+        return 1.0
+    if len(set(measured)) < 2 or len(set(predicted)) < 2:
+        return None
+    return round(float(spearmanr(measured, predicted).statistic), 4)
 
 
 def _rank_best(rows: Sequence[Row], guess: Guess) -> float | None:

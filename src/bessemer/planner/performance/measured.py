@@ -22,6 +22,7 @@ _COLUMNS = (
     *("silicon_ttft_ms", "silicon_tpot_ms"),
 )
 """Columns that every aggregated row is read from; those of decode workers may be missing."""
+_MODES = ("agg", "disagg")
 _DUMP = re.compile(r"^(source_file=20\d\d-\d\d-\d\d\.csv|db-dump)")
 _FORMATS = (
     (Precision.FP4, re.compile(r"fp4|gpt-oss", re.IGNORECASE)),
@@ -80,7 +81,7 @@ def read_measured(path: Path) -> tuple[tuple[Row, ...], tuple[BadRow, ...]]:
     rows: list[Row] = []
     bad: list[BadRow] = []
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
             columns = reader.fieldnames or ()
             missing = [c for c in _COLUMNS if c not in columns]
@@ -110,15 +111,19 @@ def _check_cells(raw: dict[str, str], line: int, columns: int) -> None:
 def _row(raw: dict[str, str]) -> Row:
     shape = model_shape(raw["model_path"])
     dump = bool(_DUMP.match(raw["silicon_data_source"]))
+    if raw["mode"] not in _MODES:
+        raise ValueError(f"mode {raw['mode']!r} is none of {', '.join(_MODES)}")
     together = raw["mode"] == "agg"
+    if not together and not raw.get("decode_batch_size"):
+        raise ValueError("disaggregated, without the number of decode workers: their batch is not known")
     tp, dp, ep = _sizes(raw, "" if together else "decode_", dump=dump and together)
     named = _CONCURRENCY.search(raw["silicon_data_source"])
     if together:
         concurrency = int(named[1]) if named and dump else _int(raw["batch_size"]) * dp
-    elif raw.get("decode_batch_size"):
-        concurrency = _int(raw["decode_batch_size"])
     else:
-        raise ValueError("disaggregated, without the number of decode workers: their batch is not known")
+        concurrency = _int(raw["decode_batch_size"])
+    if concurrency < 1:
+        raise ValueError("no concurrency: batch_size is blank or 0")
     date = _DATE.search(raw["silicon_data_source"])
     if min(_int(raw["isl"]), _int(raw["osl"])) < 1:
         raise ValueError("no input or output length")
@@ -140,7 +145,7 @@ def _row(raw: dict[str, str]) -> Row:
         deployment=deployment,
         isl=_int(raw["isl"]),
         osl=_int(raw["osl"]),
-        concurrency=max(1, concurrency),
+        concurrency=concurrency,
         ttft_s=float(raw["silicon_ttft_ms"]) / 1e3,
         tpot_s=float(raw["silicon_tpot_ms"]) / 1e3,
         version=raw["backend_version"],
@@ -182,7 +187,12 @@ def _drafts(deployment: Deployment, date: str) -> bool:
 def _sizes(raw: dict[str, str], worker: str, *, dump: bool) -> tuple[int, int, int]:
     """Tensor, attention-data and expert parallel sizes of one replica (of the decode `worker` when disaggregated)."""
     names = ("tp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size")
-    tp, dp, moe_tp, ep = (max(1, _int(raw.get(f"{worker}{name}", ""))) for name in names)
+    tp, dp, moe_tp, ep = (_int(raw.get(f"{worker}{name}", "")) for name in names)
+    if tp < 1:
+        raise ValueError(f"no tensor-parallel size: {worker}tp_size is blank or 0")
+    if (pp := _int(raw.get(f"{worker}pp_size") or "")) > 1:
+        raise ValueError(f"{worker}pp_size is {pp}: pipeline stages are not predicted")
+    dp, moe_tp, ep = max(1, dp), max(1, moe_tp), max(1, ep)
     if dump and ep > 1 and tp == dp == math.isqrt(ep):
         return 1, dp, dp
     if dump and ep > 1 and ep == moe_tp:

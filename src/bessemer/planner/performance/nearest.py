@@ -54,11 +54,20 @@ class NearestPoint(msgspec.Struct, frozen=True):
 
 
 def nearest_points(
-    points: Points, deployment: Deployment, isl: float, osl: float, concurrency: float, count: int = 3
+    points: Points,
+    deployment: Deployment,
+    shape: ModelShape,
+    isl: float,
+    osl: float,
+    concurrency: float,
+    count: int = 3,
 ) -> tuple[NearestPoint, ...]:
-    """Return the `count` measured points nearest to a deployment under a load."""
+    """Return the `count` measured points nearest to a deployment under a load.
+
+    A model is known by the name of its shape: a deployment calls it as its user does.
+    """
     asked = (isl, osl, concurrency, deployment.tp * deployment.dp)
-    fixed = (deployment.model, deployment.accelerator, deployment.engine.value, deployment.precision.value)
+    fixed = (shape.name, deployment.accelerator, deployment.engine.value, deployment.precision.value)
 
     def distance(i: int) -> float:
         tp, dp, _ = points.sizes[i]

@@ -34,9 +34,10 @@ _EXPERTS = {
     Precision.FP8: ("fp8_block", "fp8"),
     Precision.FP4: ("nvfp4", "w4a8_mxfp4_mxfp8", "w4a16_mxfp4"),
 }
-_BLOCK_SCALED = ("DeepSeek", "Qwen3", "MiniMax", "GLM", "Kimi")
-"""Families that are served with block-scaled FP8 experts (`weight_block_size` in the config.json of DeepSeek-R1, Qwen3
-and MiniMax-M2; for GLM and Kimi an assumption). FP8 mixtures of others are scaled per tensor, by other kernels."""
+_BLOCK_SCALED = ("deepseek", "qwen3", "minimax", "glm", "kimi")
+"""Where a model does not say (`ModelShape.block_scaled`): families that are served with block-scaled FP8 experts
+(`weight_block_size` in the config.json of DeepSeek-R1, Qwen3 and MiniMax-M2; for GLM and Kimi an assumption). FP8
+mixtures of others are scaled per tensor, by other kernels."""
 _MXFP4 = ("w4a8_mxfp4_mxfp8", "w4a16_mxfp4")
 _NEIGHBOURS = 4
 _USUAL_GEMM = 1.3
@@ -211,11 +212,17 @@ def _mixture_curve(deployment: Deployment, shape: ModelShape, accelerator: Accel
     world, precision = deployment.tp * deployment.dp, deployment.precision
     ep = min(deployment.ep, world)
     names = _EXPERTS[precision]
-    if precision is Precision.FP4 and "gpt-oss" in shape.name:
+    if precision is Precision.FP4 and "gpt-oss" in shape.name.lower():
         names = _MXFP4
-    elif precision is Precision.FP8 and not shape.name.startswith(_BLOCK_SCALED):
+    elif precision is Precision.FP8 and not _block_scaled(shape):
         names = tuple(reversed(names))
     return _expert_curve(accelerator.name, deployment.engine, names, shape, world // ep, ep)
+
+
+def _block_scaled(shape: ModelShape) -> bool:
+    if shape.block_scaled is not None:
+        return shape.block_scaled
+    return shape.name.rsplit("/", 1)[-1].lower().startswith(_BLOCK_SCALED)
 
 
 def _expert_curve(

@@ -147,7 +147,7 @@ class Performance:
         return Prediction(
             replica=reusing(replica, prefix_share),
             spread=Interval(1.0, 1.0 / factor, factor),
-            nearest=nearest_points(points, deployment, isl, osl, _TYPICAL_BATCH),
+            nearest=nearest_points(points, deployment, shape, isl, osl, _TYPICAL_BATCH),
             extrapolated=extrapolated,
             engine_version=" ".join(filter(None, (deployment.engine.value, version, run.date if run else ""))),
             warnings=tuple(warnings),

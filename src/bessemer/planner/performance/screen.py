@@ -17,10 +17,16 @@ LARGEST_MFU = 0.6
 SLOWER_THAN_LARGER = 1.3
 REPEATS_APART = 1.5
 BROKEN_SHARE = 0.25
+MOST_DRAFTED = 10.0
+"""Tokens that one step can bring: more than any published speculative decoding accepts."""
+_LEAST_BYTES = 0.5
+"""Of a weight, in the narrowest format that is served."""
 
 RULES = (
     "A time that is not a positive number.",
     "An accelerator that the catalogue does not know.",
+    f"A time per output token below 1/{MOST_DRAFTED:.0f} of the time in which the accelerators read "
+    "the active weights once at 4 bits and peak bandwidth: no hardware can. Such a row stays out of `all_rows`, too.",
     f"Aggregated, with a tensor-parallel size above {LARGEST_TP} or one that does not divide the attention heads: the "
     "sum over the workers of a disaggregated deployment, recorded as one.",
     f"An implied model-flops utilisation above {LARGEST_MFU}, B / (TTFT + TPOT (OSL - 1)) (ISL + OSL) 2 P / (n peak): "
@@ -69,6 +75,13 @@ def implied_mfu(row: Row, shape: ModelShape, accelerator: Accelerator) -> float:
     return rate * 2.0 * shape.active_b * 1e9 / (row.deployment.accelerators * peak * 1e12)
 
 
+def impossible(row: Row, accelerator: Accelerator) -> bool:
+    """Whether no hardware of its kind can be as fast as a row says: its time would make any mean error meaningless."""
+    weights = model_shape(row.model).active_b * 1e9 * _LEAST_BYTES
+    once = weights / (row.deployment.accelerators * accelerator.bandwidth_tbs * 1e12)
+    return row.tpot_s < once / MOST_DRAFTED
+
+
 def _fault(row: Row, accelerators: dict[str, Accelerator]) -> str | None:
     """Apply the rules that look at one row."""
     name = row.deployment.accelerator
@@ -76,6 +89,8 @@ def _fault(row: Row, accelerators: dict[str, Accelerator]) -> str | None:
         return "time is not a positive number"
     if name not in accelerators:
         return f"accelerator {name} is not in the catalogue"
+    if impossible(row, accelerators[name]):
+        return f"time per output token of {1e3 * row.tpot_s:.3g} ms: the weights cannot be read that fast"
     return _unbelievable(row, accelerators[name]) if row.mode == "agg" else None
 
 

@@ -36,7 +36,7 @@ _SHARED_KERNELS = 3
 """Two products and the activation of the shared expert."""
 
 
-_MATMUL_SHARE = {Precision.BF16: 0.778, Precision.FP8: 0.735}
+_MATMUL_SHARE = {Precision.BF16: 0.779, Precision.FP8: 0.735}
 """Share of the dense peak that matrix products were measured to sustain on the accelerators that are fitted, their mean
 (H100, H200, B200, B300, GB200: BF16 803, 803, 776, 786, 729, FP8 709, 734, 763, 745, 723 thousandths;
 stas00/ml-engineering compute/accelerator/README.md@744d01e, 2026-08-22)."""

@@ -7,12 +7,13 @@ from bessemer.planner.catalog import Catalog
 from bessemer.planner.economics import Ownership
 from bessemer.planner.fleet.choose import Chosen, margin_of
 from bessemer.planner.fleet.configurations import CHUNK_TOKENS, MAX_BATCH, Configuration, shape_of
+from bessemer.planner.fleet.tuning import effective
 from bessemer.planner.fleet.verify import EndToEnd
 from bessemer.planner.models import model_shape
 from bessemer.planner.plan.types import Assumed, Basis, ConfigurationRow, Fleet
 from bessemer.planner.types import Engine
 from bessemer.planner.workload import Workload
-from bessemer.planner.workload.types import OFFICE_HOURS
+from bessemer.planner.workload.types import OFFICE_HOURS, ModelUse, Traffic, Tuning
 
 _HERE = "assumption of this project"
 _OLD_RUN_DAYS = 183
@@ -59,9 +60,12 @@ def assumptions_of(
             "Poisson within an hour, lengths drawn independently",
             _HERE if not traffic.prompt_tokens.quantiles else "lengths measured, arrivals assumed",
         ),
+        *_lengths(workload),
+        Assumed("weekend", f"{traffic.weekend:g} times the requests of a weekday", "traffic.weekend"),
     ]
     if traffic.hours == OFFICE_HOURS:
         made.append(Assumed("load over the day", "business hours, peak 1.9 times the mean", _HERE))
+    made += [_failures(one, catalog) for one in workload.tuning]
     for use in workload.models:
         if use.config is None:
             source = model_shape(use.name).source
@@ -85,6 +89,39 @@ def assumptions_of(
     return tuple(made)
 
 
+def _lengths(workload: Workload) -> Iterator[Assumed]:
+    """Say which 95th percentiles nobody stated: the longest prompts decide on the time to first token."""
+    given: list[tuple[str, Traffic | ModelUse]] = [("traffic", workload.traffic)]
+    given += [(f"models.{i}", use) for i, use in enumerate(workload.models)]
+    for where, one in given:
+        for field, lengths in (("prompt_tokens", one.prompt_tokens), ("output_tokens", one.output_tokens)):
+            if lengths is not None and lengths.p95 is None and not lengths.quantiles:
+                told = f"95th percentile {lengths.upper:g} tokens, 2.5 times the mean"
+                yield Assumed(f"{where}.{field}.p95", told, _HERE)
+
+
+def _failures(tuning: Tuning, catalog: Catalog) -> Assumed:
+    """Say what failures, restarts and checkpoints add to the declared hours of a run."""
+    found = effective(tuning, catalog)
+    kept, rate = found.goodput, catalog.figure("reliability.failures_per_gpu_hour")
+    every = "" if tuning.checkpoint_minutes is not None else ", the interval that loses least (Young/Daly)"
+    told = (
+        f"{tuning.accelerator_hours:,.0f} declared accelerator-hours a run become {found.accelerator_hours:,.0f}: "
+        f"{found.size:,} work together and lose {1 - kept.share:.2%} to {kept.failures_per_day:.2g} failures a day, "
+        f"restarts of {found.restart_s / 60:g} minutes and a checkpoint of {tuning.save_seconds:g} s every "
+        f"{kept.checkpoint_s / 60:.3g} minutes{every}"
+    )
+    stated = tuning.failures_per_accelerator_hour is not None
+    sources = (
+        "failures: tuning.failures_per_accelerator_hour" if stated else f"failures: {rate.source.where}",
+        f"restart: {catalog.figure('reliability.restart_minutes').source.where}"
+        if tuning.restart_minutes is None
+        else "restart: tuning.restart_minutes",
+        "save: tuning.save_seconds",
+    )
+    return Assumed(f"failures of {tuning.name}", told, "; ".join(sources), None if stated else rate.source.date)
+
+
 def _caches(chosen: Chosen) -> Iterator[Assumed]:
     """Say how wide the KV cache is and how the engine is told: no engine narrows it by itself for 8-bit weights."""
     used = [chosen.behind[name] for name in chosen.solution.replicas]
@@ -104,7 +141,6 @@ def warnings_of(
     workload: Workload,
     rows: Sequence[ConfigurationRow],
     fleet: Fleet,
-    owners: Sequence[Ownership],
     whole: EndToEnd | None,
 ) -> tuple[str, ...]:
     """Return what limits the answer."""
@@ -143,8 +179,6 @@ def warnings_of(
             f"Prices are of {dates[0]} and later; a p6-b200 Capacity Block rose by 32 % between January and September "
             "2026. `bessemer plan refresh` reads the vendors' public price files."
         )
-    if not any(owner.feasible for owner in owners):
-        made.append("No way of owning keeps all rules; the ownership table says which rule each one breaks.")
     if fleet.gap > 0.02:
         made.append(f"The optimiser stopped at {fleet.gap:.1%} from its bound; a cheaper fleet may exist.")
     return tuple(made)

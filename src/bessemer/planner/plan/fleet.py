@@ -14,7 +14,6 @@ from bessemer.planner.workload import Workload
 def fleet_of(workload: Workload, catalog: Catalog, demand: Demand, chosen: Chosen) -> Fleet:
     """Return the fleet of the first year."""
     usd = chosen.solution.usd_per_year / 12
-    requests = workload.traffic.requests_per_month
     tokens_in, tokens_out = tokens_per_month(workload, demand)
     running = running_accelerators(chosen)
     total = sum(running.values(), np.zeros(demand.hours.shape))
@@ -31,7 +30,7 @@ def fleet_of(workload: Workload, catalog: Catalog, demand: Demand, chosen: Chose
         usd_per_month=usd,
         usd_per_million_tokens=usd / (tokens_in + tokens_out) * 1e6,
         usd_per_million_output_tokens=usd / tokens_out * 1e6,
-        usd_per_thousand_requests=usd / (requests * _growth(workload)) * 1e3,
+        usd_per_thousand_requests=usd / _requests(workload, demand) * 1e3,
         peak_accelerators=float(total.max()),
         mean_accelerators=float((total * hours).sum() / hours.sum()),
         load_share=_load_share(workload, chosen, demand),
@@ -118,7 +117,8 @@ def _bookings(chosen: Chosen) -> tuple[Booking, ...]:
         share = chosen.solution.booked.get(need.name, 0.0)
         instance, term = need.booked_on or (None, None)
         hours = 0.0 if instance is None else need.hours_per_month[instance] * share
-        made.append(Booking(need.name, instance, term, share, hours, share * (need.booked_usd_per_month or 0.0)))
+        usd = share * (need.booked_usd_per_month or 0.0)
+        made.append(Booking(need.name, instance, term, share, hours, usd, need.goodput))
     return tuple(made)
 
 
@@ -154,8 +154,8 @@ def _load_share(workload: Workload, chosen: Chosen, demand: Demand) -> float:
     return used / capacity if capacity else 0.0
 
 
-def _growth(workload: Workload) -> float:
-    """Return the mean load of the first year over that of its first month."""
-    traffic = workload.traffic
-    factors = (1 + traffic.growth_per_month) ** np.arange(12)
-    return float(factors.mean())
+def _requests(workload: Workload, demand: Demand) -> float:
+    """Return requests a month, mean of the first year; in a cascade those that the small model sees."""
+    cascade = workload.cascade
+    first = [use.name for use in workload.models] if cascade is None else [cascade.small]
+    return sum(demand.requests_per_year(name) for name in first) / 12

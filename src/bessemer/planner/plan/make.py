@@ -4,21 +4,28 @@ Pure: a workload and a catalogue in, a Plan out; nothing is read or written but 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from bessemer.core.errors import ConfigError, Infeasible
 from bessemer.planner.catalog import Catalog
 from bessemer.planner.fleet.choose import Chosen, choose
-from bessemer.planner.fleet.configurations import Configuration, Refusal, configurations, predictions, shape_of
+from bessemer.planner.fleet.configurations import (
+    Configuration,
+    Refusal,
+    configurations,
+    nearest,
+    predictions,
+    shape_of,
+)
 from bessemer.planner.fleet.demand import demand_of
 from bessemer.planner.fleet.offers import cloud_offers, owned_offers
 from bessemer.planner.fleet.types import Offer
 from bessemer.planner.fleet.verify import EndToEnd, cascade_end_to_end
-from bessemer.planner.performance import Performance
+from bessemer.planner.performance import Performance, Prediction
 from bessemer.planner.plan.assumed import assumptions_of, stale, warnings_of
-from bessemer.planner.plan.fleet import fleet_of
-from bessemer.planner.plan.ownership import hours_of, owners_of
+from bessemer.planner.plan.fleet import fleet_of, tokens_per_month
+from bessemer.planner.plan.ownership import check_owned, hours_of, owners_of
 from bessemer.planner.plan.rows import configuration_rows
 from bessemer.planner.plan.summary import recommendation
 from bessemer.planner.plan.types import Plan, Solving
@@ -39,8 +46,8 @@ def make_plan(
     """Plan a workload. `progress` is told what is being done.
 
     Raises:
-        Infeasible: nothing that is allowed carries the workload within its limits and budget; the message says why and
-            names the nearest that can.
+        Infeasible: nothing that is allowed carries the workload within its limits and budget, or nobody may own what
+            does; the message says why and names the nearest that can.
         ConfigError: a name in the workload is not known.
     """
     started, made = time.perf_counter(), datetime.now(UTC)
@@ -52,15 +59,16 @@ def make_plan(
     predicted, refused = predictions(workload, catalog, performance, accelerators, progress)
     found, limited = configurations(workload, predicted)
     refused += limited
-    _check_served(workload, found, refused)
+    _check_served(workload, predicted, found, refused)
     demand = demand_of(workload)
     chosen = choose(workload, catalog, demand, found, offers, progress=progress)
     fleet = fleet_of(workload, catalog, demand, chosen)
     progress("what would change the answer")
     what_if = WhatIf(workload, catalog, predicted, offers, chosen)
-    volumes = what_if.volumes(sum(_answers(workload)))
+    volumes = what_if.volumes(tokens_per_month(workload, demand)[1] / workload.traffic.requests_per_month)
     progress("cloud, AI factory and own data centre")
     owned = owners_of(workload, catalog, demand, chosen, fleet, what_if)
+    check_owned(workload, catalog, owned)
     owners = owned.ways
     whole = _end_to_end(workload, chosen)
     rows = configuration_rows(workload, catalog, performance, chosen, found, offers)
@@ -81,7 +89,7 @@ def make_plan(
         drivers=what_if.drivers((spread.low, spread.high)),
         changes=what_if.changes(volumes),
         assumptions=assumptions_of(workload, catalog, chosen, owners),
-        warnings=(*warnings_of(workload, rows, fleet, owners, whole), *stale(chosen, fleet, made.date())),
+        warnings=(*warnings_of(workload, rows, fleet, whole), *stale(chosen, fleet, made.date())),
         solving=Solving(
             configurations=len(found),
             refused=len(refused) + len(chosen.refused),
@@ -110,8 +118,12 @@ def offers_of(workload: Workload, catalog: Catalog) -> tuple[Offer, ...]:
 
 
 def _check_names(workload: Workload, catalog: Catalog) -> None:
-    for use in workload.models:
-        shape_of(use)
+    for index, use in enumerate(workload.models):
+        try:
+            shape_of(use)
+        except Infeasible as error:
+            field = f"models.{index}.name"
+            raise Infeasible(f"{field}: {error.message.removeprefix('model: ')}", param=field) from None
     for field, names in (
         ("fleet.accelerators", workload.fleet.accelerators),
         *((f"tuning.{index}.accelerators", one.accelerators) for index, one in enumerate(workload.tuning)),
@@ -134,17 +146,22 @@ def _check_names(workload: Workload, catalog: Catalog) -> None:
                 )
 
 
-def _check_served(workload: Workload, found: list[Configuration], refused: list[Refusal]) -> None:
-    """Refuse a model that nothing serves, with the nearest reason: the one about limits rather than about memory."""
+def _check_served(
+    workload: Workload,
+    predicted: Sequence[tuple[str, Prediction]],
+    found: Sequence[Configuration],
+    refused: Sequence[Refusal],
+) -> None:
+    """Refuse a model that nothing serves, with what comes nearest: to the limits, or else the first that fails."""
     for use in workload.models:
         if any(one.model == use.name for one in found):
             continue
         reasons = [one for one in refused if one.model == use.name]
-        reasons.sort(key=lambda one: "even alone" not in one.reason)
-        nearest = f" Nearest: {reasons[0].what} on {reasons[0].accelerator}: {reasons[0].reason}" if reasons else ""
+        one = nearest(workload, predicted, use.name) or next(iter(reasons), None)
+        near = "" if one is None else f" Nearest: {one.what} on {one.accelerator}: {one.reason.rstrip('.')}."
         raise Infeasible(
-            f"No allowed accelerator serves {use.name!r} within the limits ({len(reasons)} configurations "
-            f"tried).{nearest}",
+            f"No allowed accelerator serves {use.name!r} within the limits ({len(reasons)} configurations tried)."
+            f"{near}",
             param="limits",
         )
 
@@ -159,8 +176,3 @@ def _end_to_end(workload: Workload, chosen: Chosen) -> EndToEnd | None:
     replicas = tuple(int(chosen.solution.replicas[name].max()) for name in (small, large))
     rate = float(chosen.solution.served[small].max())
     return cascade_end_to_end(workload, chosen.behind[small], chosen.behind[large], (replicas[0], replicas[1]), rate)
-
-
-def _answers(workload: Workload) -> list[float]:
-    """Return output tokens per request of every model."""
-    return [workload.share(use.name) * workload.output_tokens(use.name).mean for use in workload.models]

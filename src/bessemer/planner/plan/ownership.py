@@ -3,7 +3,7 @@
 import msgspec
 import numpy as np
 
-from bessemer.core.errors import BessemerError
+from bessemer.core.errors import BessemerError, Infeasible
 from bessemer.planner.catalog import Catalog
 from bessemer.planner.economics import (
     Assumptions,
@@ -48,7 +48,7 @@ def owners_of(
     bought = msgspec.structs.replace(need, lots=_by_accelerator(need.lots))
     fleets = {owner.value: _counted(bought.lots, "; ".join(chosen.solution.served)) for owner in Owner}
     needs = dict.fromkeys(Owner, bought) | {Owner.CLOUD: need}
-    ways = {one.owner: one for one in ownership(bought, catalog, assumptions)}
+    ways = {one.owner: one for one in ownership(bought, catalog, assumptions, rented=need)}
     ways[Owner.CLOUD] = next(one for one in ownership(need, catalog, assumptions) if one.owner is Owner.CLOUD)
     machines = owned_offers(msgspec.structs.replace(workload, fleet=FleetLimits()), catalog)
     racks = [one for one in machines if catalog.accelerator(one.accelerator).architecture in FACTORY_ARCHITECTURES]
@@ -61,10 +61,45 @@ def owners_of(
         except BessemerError:
             continue  # compared with the plan's own fleet, whose reasons say what is missing
         needs[owner] = msgspec.structs.replace(need, lots=lots)
-        other = ownership(needs[owner], catalog, assumptions)
+        other = ownership(needs[owner], catalog, assumptions, rented=need)
         ways[owner] = next(one for one in other if one.owner is owner)
         fleets[owner.value] = _counted(lots, what)
     return Owners(tuple(ways[owner] for owner in Owner), fleets, needs)
+
+
+def check_owned(workload: Workload, catalog: Catalog, owned: Owners) -> None:
+    """Refuse a fleet that nobody may own under the rules, with each allowed way's reason and the nearest that may.
+
+    Raises:
+        Infeasible: no way of owning keeps all rules.
+    """
+    if any(one.feasible for one in owned.ways):
+        return
+    allowed = [one for one in owned.ways if one.owner in workload.sovereignty.ownership]
+    why = "; ".join(f"{one.owner.value}: {one.reasons[0]}" for one in allowed)
+    raise Infeasible(
+        f"No allowed way of owning keeps all rules ({why}). {_nearest_way(workload, catalog, owned)}",
+        param="sovereignty.ownership",
+    )
+
+
+def _nearest_way(workload: Workload, catalog: Catalog, owned: Owners) -> str:
+    """Return the smallest change of the rules that makes a way of owning possible: another owner, else more time."""
+    kept, lead = workload.sovereignty.ownership, workload.time.lead_time_months
+    assumptions = economics_of(workload, catalog)
+    for owners, lead_months in ((tuple(Owner), lead), (kept, None), (tuple(Owner), None)):
+        found = []
+        for owner, need in owned.needs.items():
+            asked = msgspec.structs.replace(need, owners=owners, lead_months=lead_months)
+            ways = ownership(asked, catalog, assumptions)
+            found += [one for one in ways if one.owner is owner and one.feasible]
+        if found:
+            best = min(found, key=lambda one: one.speed.months.value)
+            months = np.ceil(best.speed.months.value * 10) / 10
+            changed = [f'"{best.owner.value}" in sovereignty.ownership'] if best.owner not in kept else []
+            changed += [f"time.lead_time_months = {months:g}"] if lead is not None and lead < months else []
+            return f"Nearest: {' and '.join(changed)}."
+    return "No other owner and no longer lead time helps: change the regions, the operators or the accelerators."
 
 
 def _counted(lots: tuple[Lot, ...], what: str) -> str:

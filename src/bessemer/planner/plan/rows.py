@@ -5,7 +5,7 @@ from typing import Any
 
 from bessemer.planner.catalog import Catalog
 from bessemer.planner.fleet.choose import Chosen
-from bessemer.planner.fleet.configurations import MAX_BATCH, Configuration, demanded
+from bessemer.planner.fleet.configurations import MAX_BATCH, Configuration, demanded, settled
 from bessemer.planner.fleet.types import Offer
 from bessemer.planner.performance import Performance
 from bessemer.planner.plan.fleet import kilowatts_per_accelerator
@@ -28,7 +28,8 @@ def configuration_rows(
     offers: Sequence[Offer],
 ) -> tuple[ConfigurationRow, ...]:
     """Return the rows: by model, the chosen first, then by price of a token."""
-    final = {one.name: one for one in found} | {one.name: one for one in chosen.behind.values()}
+    known = {one.name: one for one in found} | {one.name: one for one in chosen.behind.values()}
+    final = {name: settled(one, demanded(workload, one.model).lengths) for name, one in known.items()}
     used = {chosen.behind[name].name for name in chosen.solution.replicas}
     priced = [(one, *_price(workload, one, offers)) for one in final.values()]
     priced.sort(key=lambda row: (row[0].name not in used, row[1]))

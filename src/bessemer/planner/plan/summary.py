@@ -17,10 +17,16 @@ def recommendation(
         f"{'' if purchase.committed else ', at the peak'})"
         for purchase in fleet.purchases
     )
+    bought += "".join(
+        f", and ${one.usd_per_month:,.0f} a month for {one.name} on {one.instance} "
+        f"({(one.term or '').replace('_', ' ')}, run by run)"
+        for one in fleet.bookings
+        if one.usd_per_month >= 1
+    )
     cost = (
         f"${fleet.usd_per_month:,.0f} a month on average in the first year "
         f"(${fleet.usd_per_million_output_tokens:,.2f} per million output tokens, "
-        f"${fleet.usd_per_thousand_requests:,.3g} per thousand requests)"
+        f"${_digits(fleet.usd_per_thousand_requests)} per thousand requests)"
     )
     return f"Run {deployed}. Pay for {bought}: {cost}. {_owner(workload, owners)}"
 
@@ -35,10 +41,8 @@ def _deployed(row: ConfigurationRow, fleet: Fleet) -> str:
     )
 
 
-def _owner(workload: Workload, owners: Sequence[Ownership]) -> str:
-    feasible = [owner for owner in owners if owner.feasible and owner.money is not None]
-    if not feasible:
-        return "No way of owning keeps all rules of the workload."
+def recommended(workload: Workload, owners: Sequence[Ownership]) -> Ownership | None:
+    """Return the feasible way of owning that is worth most, or costs least per token; None: no way is feasible."""
 
     def worth(owner: Ownership) -> float:
         assert owner.money is not None
@@ -47,7 +51,12 @@ def _owner(workload: Workload, owners: Sequence[Ownership]) -> str:
         tokens = owner.money.usd_per_million_tokens
         return -(owner.money.present_cost_usd.value if tokens is None else tokens.value)
 
-    best = max(feasible, key=worth)
+    return max((owner for owner in owners if owner.feasible and owner.money is not None), key=worth, default=None)
+
+
+def _owner(workload: Workload, owners: Sequence[Ownership]) -> str:
+    best = recommended(workload, owners)
+    assert best is not None  # a plan that nobody may own is refused
     assert best.money is not None
     cost = best.money.present_cost_usd
     others = ", ".join(_lower(owner.name) for owner in owners if not owner.feasible)
@@ -58,6 +67,11 @@ def _owner(workload: Workload, owners: Sequence[Ownership]) -> str:
         f"first token after {best.speed.months.value:.1f} months."
         + (f" Not possible under the rules: {others}." if others else "")
     )
+
+
+def _digits(value: float) -> str:
+    """Write three significant digits, never as a power of ten where the number is large."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _lower(name: str) -> str:

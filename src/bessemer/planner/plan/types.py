@@ -105,6 +105,8 @@ class Booking(msgspec.Struct, frozen=True):
     accelerator_hours_per_month: float
     """Booked, of the booked instance's accelerators."""
     usd_per_month: float
+    goodput: float = 1.0
+    """Share of its hours, booked or idle, that moves it forward: failures, restarts and checkpoints take the rest."""
 
 
 class DayLine(msgspec.Struct, frozen=True):

@@ -4,6 +4,7 @@ Rates keep the cuts that the simulator made for the plan. Costs are those of the
 and tuning are placed exactly, scaled to agree with the plan for the plan's own inputs.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -28,7 +29,7 @@ _VOLUMES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
 class Estimate(msgspec.Struct, frozen=True):
-    """The cheapest combination and its cost."""
+    """A combination and what it costs."""
 
     usd_per_month: float
     columns: tuple[Column, ...]
@@ -59,9 +60,11 @@ class WhatIf:
         self._cuts = chosen.cuts
         self._ruled_out = {f"{one.model} on {one.accelerator} {one.what}" for one in chosen.refused}
         self._scale = 1.0
-        self.base = self.estimate()
-        self._scale = chosen.solution.usd_per_year / 12 / self.base.usd_per_month
-        self.base = self.estimate()
+        estimated = self.estimate()
+        usd = chosen.solution.usd_per_year / 12
+        self._scale = usd / estimated.usd_per_month
+        self._estimated = msgspec.structs.replace(estimated, usd_per_month=usd)
+        self.base = Estimate(usd, tuple(chosen.column(name) for name in chosen.solution.replicas))
         self._used = {chosen.behind[name].deployment.accelerator for name in chosen.solution.replicas}
 
     def estimate(
@@ -80,7 +83,7 @@ class WhatIf:
         return Estimate(usd / 12 * self._scale, columns)
 
     def steps(self) -> tuple[Step, ...]:
-        """Return the cost with both latency limits multiplied by a factor."""
+        """Return the cost with both latency limits multiplied by a factor; by 1 it is the plan itself."""
         made = []
         for factor in _STEPS:
             limits = msgspec.structs.replace(
@@ -89,18 +92,25 @@ class WhatIf:
                 tpot_s=self._workload.limits.tpot_s * factor,
             )
             try:
-                found = self.estimate(msgspec.structs.replace(self._workload, limits=limits))
+                asked = msgspec.structs.replace(self._workload, limits=limits)
+                found = self.base if factor == 1.0 else self._or_plan(self.estimate(asked))
                 made.append(Step(factor, limits.ttft_s, limits.tpot_s, found.usd_per_month, found.what))
             except Infeasible as error:
                 made.append(Step(factor, limits.ttft_s, limits.tpot_s, None, error.message))
         return tuple(made)
 
+    def _or_plan(self, found: Estimate) -> Estimate:
+        """Return the plan where the estimate is the one of the plan's own inputs: nothing has changed."""
+        same = found.what == self._estimated.what
+        return self.base if same and math.isclose(found.usd_per_month, self.base.usd_per_month) else found
+
     def volumes(self, output_tokens_per_request: float) -> tuple[VolumePoint, ...]:
-        """Return the cost with other numbers of requests."""
+        """Return the cost with other numbers of requests. `output_tokens_per_request`: a mean month of the first year
+        over the requests of its first month, growth included."""
         made = []
         for factor in _VOLUMES:
             requests = self._workload.traffic.requests_per_month * factor
-            found = self.estimate(self._with_traffic(requests_per_month=requests))
+            found = self.base if factor == 1.0 else self.estimate(self._with_traffic(requests_per_month=requests))
             per_million = found.usd_per_month / (requests * output_tokens_per_request) * 1e6
             made.append(VolumePoint(requests, found.usd_per_month, per_million, found.what))
         return tuple(made)
@@ -218,9 +228,9 @@ class WhatIf:
                     f"{other.what} would be the cheapest at about ${other.usd_per_month:,.0f} a month",
                 )
             )
-        before = self.base.what
+        before = (self.base.what, self._estimated.what)
         for point in volumes:
-            if point.what != before and point.requests_per_month > self._workload.traffic.requests_per_month:
+            if point.what not in before and point.requests_per_month > self._workload.traffic.requests_per_month:
                 made.append(Change(f"traffic grew to {point.requests_per_month:,.0f} requests a month", point.what))
                 break
         return tuple(made)

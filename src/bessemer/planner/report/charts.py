@@ -52,9 +52,9 @@ class Bar(msgspec.Struct, frozen=True):
 
 def number(value: float) -> str:
     """Write a number in at most three significant digits, thousands with k, M, G."""
-    size = abs(value)
+    value = float(f"{value:.3g}")
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if size >= limit:
+        if abs(value) >= limit:
             return f"{value / limit:.3g}{unit}"
     return f"{value:.3g}"
 

@@ -20,7 +20,7 @@ def render(plan: Plan) -> str:
     fleet = plan.fleet
     tiles = (
         (usd(fleet.usd_per_month), "a month, mean of the first year"),
-        (usd(fleet.usd_per_million_output_tokens), "per million output tokens"),
+        (usd(fleet.usd_per_million_output_tokens), "per million output tokens, the purchases below alone"),
         (f"{fleet.peak_accelerators:,.0f}", f"accelerators at the peak ({fleet.mean_accelerators:,.1f} on average)"),
         (_DASH if fleet.peak_kw is None else f"{fleet.peak_kw:,.1f} kW", "at the meter at the peak"),
         (f"{fleet.load_share:.0%}", "of the running replicas' capacity used"),
@@ -139,8 +139,10 @@ def _ownership(plan: Plan) -> str:
     row("management", (escape(one.management.text) for one in owners))
     row("present cost", (money(one.money.present_cost_usd if one.money else None) for one in owners))
     row("net present value", (money(one.money.npv_usd if one.money else None) for one in owners))
-    row("per accelerator-hour", (money(one.money.usd_per_accelerator_hour if one.money else None) for one in owners))
-    row("per million output tokens", (money(one.money.usd_per_million_tokens if one.money else None) for one in owners))
+    hours = (one.money.usd_per_accelerator_hour if one.money else None for one in owners)
+    tokens = (one.money.usd_per_million_tokens if one.money else None for one in owners)
+    row("per accelerator-hour, all costs<small>staff, space and power, too</small>", (money(one) for one in hours))
+    row("per million output tokens, all costs", (money(one) for one in tokens))
     row("break-even", (_break_even(one) for one in owners))
     return table(("", *(owner.name for owner in owners)), rows, "text compare")
 
@@ -198,8 +200,9 @@ def _nearest(plan: Plan) -> str:
     for row in plan.configurations:
         if row.chosen:
             for near in row.nearest:
+                version = near.engine_version or "(version unknown)"
                 setting = (
-                    f"{near.model} on {near.accelerator}, {near.engine} {near.engine_version}, {near.precision}, "
+                    f"{near.model} on {near.accelerator}, {near.engine} {version}, {near.precision}, "
                     f"TP{near.tp}, {near.isl} in, {near.osl} out, {near.concurrency} in flight"
                 )
                 rows.append(

@@ -1,6 +1,6 @@
 """The charts of a plan: which values of it are drawn, and how they are labelled."""
 
-from bessemer.planner.plan import ConfigurationRow, Plan
+from bessemer.planner.plan import ConfigurationRow, Plan, recommended
 from bessemer.planner.report.charts import Bar, Chart, Line, bar_chart, line_chart, number
 
 _SHOWN = 6
@@ -88,7 +88,7 @@ def break_even(plan: Plan) -> str:
         nearest = min(range(len(curve.years)), key=lambda i: abs(curve.years[i] - years))
         hourly = curve.usd_per_hour[nearest]
         points = tuple((share * 100, hourly / share) for share in shares)
-        lines.append(Line(f"{_OWNERS[curve.owner.value]}, {curve.years[nearest]:g} years", points))
+        lines.append(Line(f"{_OWNERS[curve.owner.value]}, {_years(curve.years[nearest])}", points))
     return line_chart(
         Chart(
             "Break-even by utilisation",
@@ -99,6 +99,10 @@ def break_even(plan: Plan) -> str:
             y_log=True,
         )
     )
+
+
+def _years(count: float) -> str:
+    return "1 year" if count == 1 else f"{count:g} years"
 
 
 _OWNERS = {"cloud": "public cloud", "ai_factory": "AI factory", "own": "own data centre"}
@@ -175,16 +179,16 @@ def tornado(plan: Plan) -> str:
 
 
 def ownership_tornado(plan: Plan) -> str:
-    """Draw what moves the present cost of the feasible ways of owning."""
-    for owner in plan.ownership:
-        if owner.feasible and owner.money is not None:
-            bars = [
-                Bar(one.name, one.usd_at_low, one.usd_at_high, f"{number(one.low_input)} to {number(one.high_input)}")
-                for one in owner.money.tornado[:8]
-            ]
-            title = f"What drives the present cost: {owner.name.lower()}"
-            return bar_chart(title, "USD, present cost", bars, one_colour=True)
-    return ""
+    """Draw what moves the present cost of the recommended way of owning."""
+    owner = recommended(plan.workload, plan.ownership)
+    if owner is None or owner.money is None:
+        return ""
+    bars = [
+        Bar(one.name, one.usd_at_low, one.usd_at_high, f"{number(one.low_input)} to {number(one.high_input)}")
+        for one in owner.money.tornado[:8]
+    ]
+    title = f"What drives the present cost: {owner.name.lower()}"
+    return bar_chart(title, "USD, present cost", bars, one_colour=True)
 
 
 def energy(plan: Plan) -> str:

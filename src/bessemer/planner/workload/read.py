@@ -18,6 +18,7 @@ from bessemer.planner.workload.types import Lengths, Workload
 
 _AT = re.compile(r" - at `(?:key in )?\$(?P<path>[^`]*)`$")
 _QUOTED = re.compile(r"field `(?P<field>[^`]*)`")
+_ROUNDING = 1e-6
 _WIDEST_P95 = 3.86
 """exp(1.645^2 / 2): no log-normal distribution has a 95th percentile further above its mean."""
 
@@ -25,7 +26,7 @@ _WIDEST_P95 = 3.86
 def read_workload(path: Path) -> Workload:
     """Read a workload file. Raises ConfigError."""
     try:
-        text = path.read_text()
+        text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"Cannot read the workload {str(path)!r}: {reason}.", param="file") from None
@@ -84,6 +85,12 @@ def _check_lengths(field: str, lengths: Lengths) -> None:
     values = lengths.quantiles
     if values and (len(values) < 2 or list(values) != sorted(values) or values[-1] <= 0):
         raise _wrong(f"{field}.quantiles", "must be two or more values that never fall", "sort them")
+    if values and not values[0] * (1 - _ROUNDING) <= lengths.mean <= values[-1] * (1 + _ROUNDING):
+        raise _wrong(
+            f"{field}.mean",
+            f"is {lengths.mean:g}, outside the quantiles, {values[0]:g} to {values[-1]:g}",
+            "give the mean of what the quantiles were measured on",
+        )
 
 
 def _check_models(workload: Workload) -> None:

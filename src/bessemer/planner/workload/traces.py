@@ -6,7 +6,7 @@ Decides which of a workload's traffic fields a recording is long enough to measu
 import csv
 import json
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -50,7 +50,7 @@ class Measured(msgspec.Struct, frozen=True):
 def read_trace(path: Path) -> Recorded:
     """Read a trace file. Raises ConfigError that names the file, the line and the known formats."""
     try:
-        with path.open(newline="") as lines:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
             rows = list(_mooncake(lines) if path.suffix in {".jsonl", ".json"} else _csv(lines))
         return recorded([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows], _reused(rows))
     except (OSError, UnicodeDecodeError) as error:
@@ -87,10 +87,12 @@ def _csv(lines: Iterator[str]) -> Iterator[Row]:
 
 
 def _seconds(text: str) -> float:
+    """Return seconds; a date is Unix time, in UTC unless it names its zone."""
     try:
         return float(text)
     except ValueError:
-        return datetime.fromisoformat(text[:26] if "." in text else text).timestamp()
+        at = datetime.fromisoformat(text)
+        return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
 
 
 def _reused(rows: Sequence[Row]) -> int | None:
@@ -116,6 +118,8 @@ def recorded(
     """Return requests as a recording, sorted by arrival; those without an answer are left out. Raises ConfigError."""
     arrival = np.asarray(arrival_s, dtype=float)
     prompt, output = np.asarray(prompt_tokens, dtype=np.int64), np.asarray(output_tokens, dtype=np.int64)
+    if not np.isfinite(arrival).all():
+        raise ConfigError("The recording has arrivals that are no numbers; give seconds or dates.", param="trace")
     keep = (output > 0) & (prompt > 0)
     if int(keep.sum()) < 2:
         raise ConfigError("The recording has fewer than two answered requests; record more.", param="trace")
@@ -136,13 +140,13 @@ def measure(recording: Recorded, base: Traffic) -> Measured:
     changes: dict[str, object] = {"prompt_tokens": prompt, "output_tokens": output}
     if span >= 86_400 and recording.dated:
         changes |= {"requests_per_month": monthly, "hours": _hours(recording.arrival_s)}
-        notes.append("requests a month and the shape of the day (UTC) are measured.")
+        notes.append("Requests a month and the shape of the day (UTC) are measured.")
         if span >= 7 * 86_400 and (weekend := _weekend(recording.arrival_s)) is not None:
             changes["weekend"] = weekend
-            notes.append("the weekend's share is measured.")
+            notes.append("The weekend's share is measured.")
     else:
         notes.append(
-            "it is too short to tell the shape of a day: traffic.requests_per_month stays as declared (the "
+            "It is too short to tell the shape of a day: traffic.requests_per_month stays as declared (the "
             f"recording's own pace would be {monthly:,.0f} a month), and so do hours and weekend."
         )
     if recording.reused_tokens is not None:

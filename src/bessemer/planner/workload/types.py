@@ -17,6 +17,7 @@ from bessemer.planner.types import Engine, KvPrecision, Owner, Precision
 Positive = Annotated[float, Meta(gt=0, le=1e15)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
+Load = Annotated[float, Meta(ge=0, le=1e9)]
 
 OFFICE_HOURS: Final = (
     0.30, 0.25, 0.22, 0.20, 0.22, 0.30, 0.45, 0.70, 1.10, 1.55, 1.80, 1.85,
@@ -35,7 +36,7 @@ class Lengths(Frozen, frozen=True):
     """Tokens."""
     p95: Positive | None = None
     """95th percentile; None: 2.5 times the mean."""
-    quantiles: tuple[Annotated[float, Meta(ge=0)], ...] = ()
+    quantiles: tuple[Annotated[float, Meta(ge=0, le=1e15)], ...] = ()
     """Values at equal steps of probability from 0 to 1, when they were measured; they win over `p95`."""
 
     @property
@@ -71,11 +72,11 @@ class Traffic(Frozen, frozen=True):
     output_tokens: Lengths
     growth_per_month: Annotated[float, Meta(gt=-0.5, le=1)] = 0.0
     """0.05: five percent more requests each month."""
-    hours: tuple[Annotated[float, Meta(ge=0)], ...] = OFFICE_HOURS
+    hours: tuple[Load, ...] = OFFICE_HOURS
     """Relative load of the 24 hours of a day."""
     weekend: Annotated[float, Meta(ge=0, le=5)] = 0.5
     """Requests of a weekend day over those of a weekday."""
-    months: tuple[Annotated[float, Meta(ge=0)], ...] = ()
+    months: tuple[Load, ...] = ()
     """Relative load of 12 months, growth aside; empty: even."""
     variation: Annotated[float, Meta(ge=0, le=2)] = 0.1
     """Coefficient of variation of the rate from day to day within the same hour."""
@@ -125,13 +126,24 @@ class Tuning(Frozen, frozen=True):
     """Training or fine-tuning that comes back: hours of some accelerator."""
 
     name: str
-    accelerator_hours: Positive
-    """Hours of one accelerator in each run."""
+    accelerator_hours: Annotated[float, Meta(gt=0, le=1e9)]
+    """Hours of one accelerator in each run, as if nothing failed."""
     accelerator: str = "h100_sxm"
     """The accelerator that the hours were counted on; others are converted by measured training speed."""
     every_months: Annotated[int, Meta(ge=1, le=12)] = 3
     accelerators: tuple[str, ...] = ()
     """Accelerators it may run on; empty: any that the fleet may use."""
+    size: Count | None = None
+    """Accelerators that work on a run together, each of whose failures stops it; None: the fewest that finish before
+    the next run starts, at least a machine of 8."""
+    failures_per_accelerator_hour: Annotated[float, Meta(gt=0, le=1)] | None = None
+    """Unexpected interruptions; None: the catalogue's `reliability.failures_per_gpu_hour`."""
+    restart_minutes: Annotated[float, Meta(ge=0, le=1e5)] | None = None
+    """From an interruption until the run goes on; None: the catalogue's `reliability.restart_minutes`."""
+    checkpoint_minutes: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    """Between two checkpoints; None: the interval that loses least (Young 1974, Daly 2006)."""
+    save_seconds: Annotated[float, Meta(gt=0, le=1e6)] = 30.0
+    """Time that a checkpoint stops the run: an assumption of this project."""
 
 
 class Term(StrEnum):
@@ -162,7 +174,7 @@ class Money(Frozen, frozen=True):
 
     budget_per_month: Positive | None = None
     """Most that the fleet may cost in a month, USD."""
-    value_per_month: Annotated[float, Meta(ge=0)] = 0.0
+    value_per_month: Annotated[float, Meta(ge=0, le=1e15)] = 0.0
     """What the finished service is worth in a month, USD: prices a delay."""
     electricity_per_kwh: Positive | None = None
     """USD per kWh; None: the catalogue's default."""
@@ -174,7 +186,7 @@ class Time(Frozen, frozen=True):
     """How far the plan looks, and how long it may take until the first served token."""
 
     horizon_months: Annotated[int, Meta(ge=12, le=120)] = 36
-    lead_time_months: Annotated[float, Meta(ge=0)] | None = None
+    lead_time_months: Annotated[float, Meta(ge=0, le=1200)] | None = None
     """Longest acceptable time until the first served token; None: no limit."""
 
 
