@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 
 from bessemer.cli.demo import measure, product_lines, summary
-from bessemer.cli.demo.application import Answer, Application, Server
+from bessemer.cli.demo.application import Answer, Application, Server, failed
 from bessemer.cli.demo.progress import Progress
 from bessemer.cli.demo.turn import Outcome, Turn
 from bessemer.core.errors import BessemerError, InvalidRequest
@@ -266,25 +266,12 @@ def final_answers(
     finals = dict(outcome.finals)
     if outcome.cascade is None or not outcome.cascade["applied"]:
         return finals
-    calls = [small[question].answer if question in small else _unrecorded(question) for question in sorted(covered)]
+    unrecorded = "no call of the small model is recorded"
+    calls = [
+        small[question].answer if question in small else failed(question, unrecorded) for question in sorted(covered)
+    ]
     finals["tuned"] = [*calls, *finals.get("tuned", [])]
     return finals
-
-
-def _unrecorded(question: str) -> Answer:
-    return Answer(
-        question=question,
-        inference_id="",
-        text=None,
-        version=None,
-        provider=None,
-        cost_usd=None,
-        escalated=None,
-        input_tokens=None,
-        output_tokens=None,
-        latency_s=0.0,
-        error="no call of the small model is recorded",
-    )
 
 
 def system_rows(case: Case, finals: Mapping[str, list[Answer]], score: measure.Scorer, tuned: str) -> list[SystemRow]:

@@ -167,7 +167,7 @@ class Application:
                 model=model, messages=[], temperature=0.0, extra_body={"bessemer": extension}
             )
         except APIError as error:
-            return _failed(question, str(error), time.perf_counter() - started)
+            return failed(question.id, str(error), time.perf_counter() - started)
         facts: dict[str, Any] = (reply.model_extra or {}).get("bessemer") or {}
         usage = reply.usage
         return Answer(
@@ -305,9 +305,10 @@ def _succeeded(job: Mapping[str, Any]) -> JSON:
     return dict(job)
 
 
-def _failed(question: Question, error: str, seconds: float) -> Answer:
+def failed(question: str, error: str, seconds: float = 0.0) -> Answer:
+    """Return the answer to a question (its id) that got none."""
     return Answer(
-        question=question.id,
+        question=question,
         inference_id="",
         text=None,
         version=None,
