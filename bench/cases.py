@@ -24,8 +24,6 @@ BASE_ITEMS = {Kind.MATCHING: 600, Kind.ATTRIBUTES: 150, Kind.WRITING: 150}
 _CHARACTERS_PER_TOKEN = 3
 """Fewer than answers in ASCII have on average: a bound on their tokens that leaves room."""
 _SHARES = {Split.SELECTION: 0.08, Split.CALIBRATION: 0.1, Split.HOLDOUT: 0.02}
-_GENTLE = 0.35
-"""Of the learning rate, for reinforcement of JSON answers: docs/decisions/010-credit-by-field.md."""
 _FEW = 500
 _SHARES_OF_FEW = {Split.SELECTION: 0.15, Split.CALIBRATION: 0.2, Split.HOLDOUT: 0.15}
 """With fewer training requests than that, so that no split is left empty."""
@@ -161,23 +159,17 @@ def _jobs(task: Task, options: Options) -> tuple[JobPlan, ...]:
     else:
         grader = product_lines.grader()
         first = options.train_seconds // 3
-    attributes = task.kind is Kind.ATTRIBUTES
-    extra = {"bessemer.field_threshold": "auto", "bessemer.credit": "field"} if attributes else {}
+    extra = {"bessemer.field_threshold": "auto"} if task.kind is Kind.ATTRIBUTES else {}
     times = ({"bessemer.max_seconds": str(seconds)} for seconds in (first, options.train_seconds - first))
     supervised, reinforced = times
     return (
         JobPlan(name="supervised", method={"type": "supervised"}, metadata=common | supervised, supervised=True),
-        JobPlan(
-            name="reinforcement",
-            method=_reinforcement(grader, _GENTLE if attributes else None),
-            metadata=common | reinforced | extra,
-        ),
+        JobPlan(name="reinforcement", method=_reinforcement(grader), metadata=common | reinforced | extra),
     )
 
 
-def _reinforcement(grader: JSON, learning_rate_multiplier: float | None = None) -> JSON:
-    hyperparameters = {"learning_rate_multiplier": learning_rate_multiplier or "auto"}
-    return {"type": "reinforcement", "reinforcement": {"grader": grader, "hyperparameters": hyperparameters}}
+def _reinforcement(grader: JSON) -> JSON:
+    return {"type": "reinforcement", "reinforcement": {"grader": grader}}
 
 
 def _cascade(task: Task, options: Options) -> JSON:
