@@ -92,7 +92,6 @@ def choose(
     found: Sequence[Configuration],
     offers: Sequence[Offer],
     *,
-    time_limit_s: float = 4.0,
     seed: int = 0,
     progress: Progress = lambda _: None,
 ) -> Chosen:
@@ -106,7 +105,7 @@ def choose(
         _check_left(workload, list(current.values()), broken)
         problem, behind = problem_of(workload, catalog, demand, list(current.values()), offers)
         progress(f"solving for the cheapest fleet (round {rounds})")
-        solution = solve_fleet(problem, time_limit_s=time_limit_s)
+        solution = solve_fleet(problem)
         changed = False
         for column in solution.served:
             one = behind[column]
