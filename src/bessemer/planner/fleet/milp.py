@@ -13,7 +13,7 @@ import numpy as np
 from bessemer.core.errors import Infeasible
 from bessemer.planner.fleet.combinations import ranked
 from bessemer.planner.fleet.program import Fixed, Program
-from bessemer.planner.fleet.types import FleetProblem, FleetSolution
+from bessemer.planner.fleet.types import Column, FleetProblem, FleetSolution
 
 _REPRESENTATIVES = 3
 _ACCEPTED_GAP = 0.01
@@ -26,24 +26,31 @@ _MOST_WHOLES = 1000
 loose, and the root of the search alone takes minutes with a few thousand. One with one configuration is tight."""
 
 
-def solve_fleet(problem: FleetProblem) -> FleetSolution:
-    """Return the cheapest fleet. Raises Infeasible with the reason and the nearest fleet that exists."""
+Solved = dict[tuple[Column, ...], FleetSolution | None]
+"""Combinations that were solved, for problems that differ in their columns alone."""
+
+
+def solve_fleet(problem: FleetProblem, solved: Solved | None = None) -> FleetSolution:
+    """Return the cheapest fleet. Raises Infeasible with the reason and the nearest fleet that exists.
+
+    `solved` remembers combinations between calls: between two rounds of `choose` only few columns change.
+    """
     started = time.perf_counter()
     _check(problem)
-    solution = _cheapest(problem)
+    solution = _cheapest(problem, {} if solved is None else solved)
     if solution is None:
         raise _reason(problem)
     return msgspec.structs.replace(solution, seconds=time.perf_counter() - started)
 
 
-def _cheapest(problem: FleetProblem) -> FleetSolution | None:
+def _cheapest(problem: FleetProblem, solved: Solved) -> FleetSolution | None:
     """Solve the best combinations of one column per model; where more are allowed, mixtures of them as well."""
     if problem.configurations == 1:
-        return _best_combination(problem)
+        return _best_combination(problem, solved)
     program = Program(problem)
     if program.wholes <= _MOST_WHOLES:
         return _solve(problem)
-    alone = _best_combination(msgspec.structs.replace(problem, configurations=1))
+    alone = _best_combination(msgspec.structs.replace(problem, configurations=1), solved)
     mixed = _staged(problem, _months_within(problem, program.wholes))
     found = [one for one in (alone, mixed) if one is not None]
     if not found:
@@ -54,28 +61,32 @@ def _cheapest(problem: FleetProblem) -> FleetSolution | None:
 
 def _months_within(problem: FleetProblem, wholes: int) -> int:
     """Return how many representative months keep the whole numbers few enough; at least one."""
-    return max(1, min(_REPRESENTATIVES, _MOST_WHOLES * problem.hours.shape[0] // (2 * wholes)))
+    within = _MOST_WHOLES * int(problem.hours.shape[0]) // (2 * wholes)
+    return max(1, min(_REPRESENTATIVES, within))
 
 
-def _best_combination(problem: FleetProblem) -> FleetSolution | None:
+def _best_combination(problem: FleetProblem, solved: Solved) -> FleetSolution | None:
     best: FleetSolution | None = None
     bound = np.inf
     for estimate, chosen in ranked(problem)[:_SHORTLIST]:
         if best is not None and estimate > _HOPELESS * best.usd_per_year:
             break
-        held = {column.instance for column in chosen} | {
-            name for need in problem.tuning for name in need.hours_per_month
-        }
-        part = msgspec.structs.replace(
-            problem, columns=chosen, offers=tuple(offer for offer in problem.offers if offer.instance in held)
-        )
-        found = _solve(part)
+        if chosen not in solved:
+            solved[chosen] = _solve(_only(problem, chosen))
+        found = solved[chosen]
         if found is None:
             continue
         bound = min(bound, found.usd_per_year * (1 - found.gap))
         if best is None or found.usd_per_year < best.usd_per_year:
             best = found
     return best and msgspec.structs.replace(best, gap=_over(bound, best.usd_per_year))
+
+
+def _only(problem: FleetProblem, chosen: tuple[Column, ...]) -> FleetProblem:
+    """Return the problem of one combination, with the offers that it or the tuning may use."""
+    held = {column.instance for column in chosen} | {name for need in problem.tuning for name in need.hours_per_month}
+    offers = tuple(offer for offer in problem.offers if offer.instance in held)
+    return msgspec.structs.replace(problem, columns=chosen, offers=offers)
 
 
 def _over(bound: float, usd: float) -> float:
@@ -176,7 +187,7 @@ def _check(problem: FleetProblem) -> None:
 def _reason(problem: FleetProblem) -> Infeasible:
     """Find out which limit makes a problem infeasible by solving it without that limit."""
     if problem.budget_per_year is not None:
-        free = _cheapest(msgspec.structs.replace(problem, budget_per_year=None))
+        free = _cheapest(msgspec.structs.replace(problem, budget_per_year=None), {})
         if free is not None:
             return Infeasible(
                 f"The budget of ${problem.budget_per_year / 12:,.0f} a month is not enough; the cheapest fleet costs "
@@ -184,7 +195,7 @@ def _reason(problem: FleetProblem) -> Infeasible:
                 param="money.budget_per_month",
             )
     if problem.quota:
-        free = _cheapest(msgspec.structs.replace(problem, quota={}, budget_per_year=None))
+        free = _cheapest(msgspec.structs.replace(problem, quota={}, budget_per_year=None), {})
         if free is not None:
             needed = ", ".join(f"{name} {count}" for name, count in peak_units(free).items())
             return Infeasible(
@@ -192,7 +203,7 @@ def _reason(problem: FleetProblem) -> Infeasible:
                 param="fleet.quota",
             )
     if problem.tuning:
-        free = _cheapest(msgspec.structs.replace(problem, tuning=(), budget_per_year=None))
+        free = _cheapest(msgspec.structs.replace(problem, tuning=(), budget_per_year=None), {})
         if free is not None:
             names = ", ".join(need.name for need in problem.tuning)
             return Infeasible(
