@@ -120,3 +120,21 @@ def test_the_hybrid_fleet_loses_where_a_node_idles(claims: dict[str, Claim]) -> 
         assert one.low is not None
         assert one.high is not None
         assert one.low <= one.value <= one.high
+
+
+def test_the_hybrid_verdict_says_what_was_computed(claims: dict[str, Claim]) -> None:
+    """`holds if` used to name a condition that no computed volume met, where the hybrid is merely within the error."""
+    claim = claims["C11"]
+    cheaper = []
+    for volume in ("10M", "100M", "1000M"):
+        costs = {one.name: one.value for one in claim.computed if one.name.endswith(f", {volume} requests")}
+        mine = costs.pop(f"hybrid of the claim, {volume} requests")
+        other = min(value for name, value in costs.items() if not name.startswith("hybrid"))
+        if mine <= other:
+            cheaper.append(volume)
+        told = claim.explanation.split(f"At {volume} requests")[1].split("the prediction's error.")[0]
+        assert ("less" in told) == (mine < other)
+    if claim.verdict is Verdict.HOLDS_IF and not cheaper:
+        assert "as computed it is dearer at every volume" in claim.condition
+    else:
+        assert all(volume in claim.condition for volume in cheaper) or claim.verdict is not Verdict.HOLDS_IF

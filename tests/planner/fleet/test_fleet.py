@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import milp
 
-from bessemer.core.errors import Infeasible
+from bessemer.core.errors import Infeasible, InvalidRequest
 from bessemer.planner.fleet.combinations import cheapest, cheapest_payment
 from bessemer.planner.fleet.demand import HOURS_PER_YEAR, demand_of
 from bessemer.planner.fleet.milp import peak_units, solve_fleet
@@ -148,6 +149,60 @@ def test_the_gap_is_that_of_every_combination_tried(monkeypatch: pytest.MonkeyPa
     found = solve_fleet(made)
     assert found.usd_per_year == 90
     assert found.gap == pytest.approx(1 - 80 / 90)
+
+
+def twelve_months(**changes: object) -> FleetProblem:
+    """Demand that grows over a year, batch work and tuning on two kinds of units."""
+    shape = (12, 2, 24)
+    growth = np.linspace(1.0, 1.8, 12)[:, None, None]
+    demand = np.broadcast_to(DAY, shape) * growth * 2.3
+    return msgspec.structs.replace(
+        problem(
+            columns=(Column("c", "a", "i", 1, 0.7, 1.0), Column("d", "a", "j", 2, 1.9, 2.2)),
+            offers=(
+                *problem().offers,
+                Offer("j", "gpu", 8, "on_demand", 9.0, committed=False),
+                Offer("j", "gpu", 8, "1yr", 5.5, committed=True),
+            ),
+        ),
+        hours=np.full(shape, HOURS_PER_YEAR / 576),
+        interactive={"a": demand},
+        batch={"a": 0.2 * demand},
+        **changes,
+    )
+
+
+def test_no_clock_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans used to end a search after 1.33 s: on a loaded machine another fleet, or parts of replicas."""
+    seen: list[dict[str, float]] = []
+
+    def told(*arguments: object, **given: object) -> object:
+        seen.append(dict(given["options"]))  # scipy empties it
+        return milp(*arguments, **given)
+
+    monkeypatch.setattr("bessemer.planner.fleet.program.milp", told)
+    made = twelve_months()
+    first, second = solve_fleet(made), solve_fleet(made)
+    assert seen
+    assert all(options["node_limit"] > 0 and options["time_limit"] >= 60 for options in seen)
+    assert (first.usd_per_year, first.gap, first.committed) == (second.usd_per_year, second.gap, second.committed)
+    assert first.gap <= 0.01
+
+
+def test_a_search_that_the_clock_ends_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bessemer.planner.fleet.program._SAFETY_S", 1e-3)
+    with pytest.raises(InvalidRequest, match=r"did not finish .* lower fleet\.configurations"):
+        solve_fleet(twelve_months())
+
+
+def test_a_mixture_too_large_to_solve_at_once_is_no_dearer_than_one_configuration() -> None:
+    """Its gap is to a bound that no mixture is below."""
+    made = twelve_months(configurations=2)
+    found, alone = solve_fleet(made), solve_fleet(twelve_months())
+    check(made, found)
+    assert found.usd_per_year <= alone.usd_per_year
+    assert 0.0 <= found.gap < 0.3
+    assert found.usd_per_year * (1 - found.gap) <= alone.usd_per_year
 
 
 def test_a_quota_and_granularity_are_kept() -> None:

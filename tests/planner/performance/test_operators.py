@@ -68,7 +68,24 @@ def test_missing_operators_are_named_never_taken_for_nothing(catalog: Catalog) -
     gone = Deployment("Qwen3-8B", "trainium2", Engine.VLLM, None, Precision.FP8, tp=2)
     assert missing_operators(there, shape, catalog.accelerator("h100_sxm")) == ()
     assert missing_operators(gone, shape, catalog.accelerator("trainium2")) == ("matrix products", "all-reduce")
-    assert operator_tilts(gone, shape, catalog.accelerator("trainium2"), 8.0) == {}
+
+
+@pytest.mark.parametrize("precision", [Precision.BF16, Precision.FP8])
+@pytest.mark.parametrize("batch", [1.0, 64.0, 256.0])
+def test_products_without_a_table_are_as_far_from_their_peaks_as_those_of_their_format(
+    catalog: Catalog, precision: Precision, batch: float
+) -> None:
+    """They used to be taken for those of four bits, a third of the peak, whatever the format."""
+
+    def tilt(name: str, model: str) -> float:
+        shape, accelerator = model_shape(model), catalog.accelerator(name)
+        deployment = Deployment(shape.name, name, Engine.VLLM, None, precision, tp=4)
+        return operator_tilts(deployment, shape, accelerator, batch)["gemm"]
+
+    models = ("Llama-3.1-8B", "Llama-3.1-70B", "Llama-3.1-405B")
+    tabled = [tilt(name, model) for name in ("h100_sxm", "h200_sxm", "b200_sxm", "gb200") for model in models]
+    for model in models:
+        assert min(tabled) < tilt("mi325x", model) < max(tabled)
 
 
 @pytest.mark.parametrize("engine", list(Engine))

@@ -398,3 +398,28 @@ def test_prompts_that_are_often_too_long_are_said(plan: Plan) -> None:
         longer = msgspec.structs.replace(plan.workload, traffic=msgspec.structs.replace(traffic, prompt_tokens=prompt))
         told = [one for one in warnings_of(longer, rows, plan.fleet, None) if "too long" in one]
         assert [("llama-3.1-8b" in one, "131,072" in one) for one in told] == [(True, True), (False, True)]
+
+
+def test_a_machine_that_is_bought_whole_for_want_of_a_price_is_named(catalog: Catalog) -> None:
+    """Spot prices are known of machines of eight alone."""
+    spot = """
+name = "spot"
+[traffic]
+requests_per_month = 100_000
+prompt_tokens = { mean = 800 }
+output_tokens = { mean = 200 }
+[[models]]
+name = "llama-3.1-8b"
+[fleet]
+accelerators = ["rtx_pro_6000_server"]
+spares = 0
+terms = ["spot"]
+"""
+    whole = make_plan(parse_workload(spot), catalog)
+    (told,) = [text for text in whole.warnings if "bought whole" in text]
+    assert "g7e.48xlarge (8 accelerators)" in told
+    assert "g7e.2xlarge" in told
+    assert "for spot" in told
+    hourly = make_plan(parse_workload(spot.replace('"spot"]', '"on_demand"]')), catalog)
+    assert not [text for text in hourly.warnings if "bought whole" in text]
+    assert hourly.fleet.usd_per_month < whole.fleet.usd_per_month

@@ -93,7 +93,7 @@ def hybrid_fleet(catalog: Catalog, performance: Performance) -> Claim:
                 "B200, so an UltraServer pays only for jobs that need more than 8 GPUs at once.",
             )
         ),
-        condition="there are so many requests that no whole node idles",
+        condition=_condition(claimed, best) if verdict is Verdict.HOLDS_IF else "",
     )
 
 
@@ -101,11 +101,32 @@ def _cheapest(options: tuple[Option, ...], at: int) -> Option:
     return min(options, key=lambda option: option.usd[at].value)
 
 
+def _condition(claimed: Option, best: list[Option]) -> str:
+    """Say where the hybrid is the cheaper one as computed, else by how much the prediction would have to be off."""
+    apart = {volume: _dearer(claimed.usd[at], best[at].usd[at]) for at, volume in enumerate(VOLUMES)}
+    won = [f"{volume / 1e6:.0f}M" for volume, share in apart.items() if share <= 0.0]
+    if won:
+        return f"there are {' or '.join(won)} requests a month, of the volumes computed"
+    open_ = [volume for at, volume in enumerate(VOLUMES) if claimed.usd[at].low <= best[at].usd[at].high]
+    volume = min(open_, key=lambda volume: apart[volume])
+    return (
+        "the prediction errs in its favour: as computed it is dearer at every volume, at "
+        f"{volume / 1e6:.0f}M requests a month by {apart[volume]:.0%}, which is within the error"
+    )
+
+
+def _dearer(mine: Interval, other: Interval) -> float:
+    """Return by which share `mine` costs more as computed; negative when it costs less."""
+    return mine.value / other.value - 1.0
+
+
 def _compared(volume: float, mine: Interval, name: str, other: Interval) -> str:
-    decided = "" if mine.low > other.high or mine.high < other.low else ", within the prediction's error"
+    share = _dearer(mine, other)
+    by = f"{abs(share):.0%} {'more' if share > 0 else 'less'}" if abs(share) < 1.0 else f"{share + 1.0:.1f} times it"
+    error = "beyond" if mine.low > other.high or mine.high < other.low else "within"
     return (
         f"At {volume / 1e6:.0f}M requests a month it costs ${mine.value:,.0f}, the best of one tier ({name}) "
-        f"${other.value:,.0f}{decided}."
+        f"${other.value:,.0f}: {by}, {error} the prediction's error."
     )
 
 

@@ -9,7 +9,7 @@ from bessemer.core.errors import Infeasible
 from bessemer.planner.catalog import Catalog
 from bessemer.planner.fleet.configurations import Configuration, Refusal
 from bessemer.planner.fleet.demand import Demand
-from bessemer.planner.fleet.milp import solve_fleet
+from bessemer.planner.fleet.milp import Solved, solve_fleet
 from bessemer.planner.fleet.offers import columns
 from bessemer.planner.fleet.tuning import tuning_needs
 from bessemer.planner.fleet.types import Column, FleetProblem, FleetSolution, Offer
@@ -92,7 +92,6 @@ def choose(
     found: Sequence[Configuration],
     offers: Sequence[Offer],
     *,
-    time_limit_s: float = 4.0,
     seed: int = 0,
     progress: Progress = lambda _: None,
 ) -> Chosen:
@@ -102,11 +101,12 @@ def choose(
     cuts: dict[str, int] = {}
     refused: list[Refusal] = []
     broken: list[tuple[Configuration, Verdict]] = []
+    solved: Solved = {}
     for rounds in range(1, _MOST_ROUNDS + 1):
         _check_left(workload, list(current.values()), broken)
         problem, behind = problem_of(workload, catalog, demand, list(current.values()), offers)
         progress(f"solving for the cheapest fleet (round {rounds})")
-        solution = solve_fleet(problem, time_limit_s=time_limit_s)
+        solution = solve_fleet(problem, solved)
         changed = False
         for column in solution.served:
             one = behind[column]

@@ -57,7 +57,9 @@ def cheapest_payment(units: np.ndarray, hours: np.ndarray, offers: Sequence[Offe
     committed = min((offer.usd_per_hour for offer in offers if offer.committed), default=np.inf) * year
     hourly = min((offer.usd_per_hour for offer in offers if not offer.committed), default=np.inf)
     levels = np.unique(units[units > 0])
-    running = np.array([hours[units >= level].sum() for level in levels])
+    order = np.argsort(units, kind="stable")
+    longest = np.append(np.cumsum(hours[order][::-1])[::-1], 0.0)  # hours of as many or more units, by rising units
+    running = longest[np.searchsorted(units[order], levels)]
     count = np.diff(levels, prepend=0.0)
     with np.errstate(invalid="ignore"):
         each = np.minimum(committed, np.where(np.isinf(hourly), np.inf, hourly * running))

@@ -1,7 +1,8 @@
 """Solving the fleet: the whole year at once where HiGHS can, otherwise commitments first and then month by month.
 
 In the second way commitments and columns are chosen on representative months (each stands for months of no more load),
-and every month is then dispatched by itself.
+and every month is then dispatched by itself. Which way is taken depends on the size of the problem and on the gap that
+is left, never on the clock: the same problem has the same fleet on every machine.
 """
 
 import time
@@ -12,7 +13,7 @@ import numpy as np
 from bessemer.core.errors import Infeasible
 from bessemer.planner.fleet.combinations import ranked
 from bessemer.planner.fleet.program import Fixed, Program
-from bessemer.planner.fleet.types import FleetProblem, FleetSolution
+from bessemer.planner.fleet.types import Column, FleetProblem, FleetSolution
 
 _REPRESENTATIVES = 3
 _ACCEPTED_GAP = 0.01
@@ -20,73 +21,108 @@ _SHORTLIST = 3
 """Combinations that are solved exactly."""
 _HOPELESS = 1.1
 """A combination estimated so much above the best solution is not solved."""
+_MOST_WHOLES = 1000
+"""Whole numbers of a problem with several configurations of a model up to which it is solved at once: its relaxation is
+loose, and the root of the search alone takes minutes with a few thousand. One with one configuration is tight."""
 
 
-def solve_fleet(problem: FleetProblem, *, time_limit_s: float = 20.0) -> FleetSolution:
-    """Return the cheapest fleet. Raises Infeasible with the reason and the nearest fleet that exists."""
+Solved = dict[tuple[Column, ...], FleetSolution | None]
+"""Combinations that were solved, for problems that differ in their columns alone."""
+
+
+def solve_fleet(problem: FleetProblem, solved: Solved | None = None) -> FleetSolution:
+    """Return the cheapest fleet. Raises Infeasible with the reason and the nearest fleet that exists.
+
+    `solved` remembers combinations between calls: between two rounds of `choose` only few columns change.
+    """
     started = time.perf_counter()
     _check(problem)
-    solution = _cheapest(problem, time_limit_s)
+    solution = _cheapest(problem, {} if solved is None else solved)
     if solution is None:
-        raise _reason(problem, time_limit_s)
+        raise _reason(problem)
     return msgspec.structs.replace(solution, seconds=time.perf_counter() - started)
 
 
-def _cheapest(problem: FleetProblem, time_limit_s: float) -> FleetSolution | None:
-    """Solve the best combinations of one column per model, or everything at once where more are allowed."""
-    if problem.configurations > 1:
-        return _solve(problem, time_limit_s)
+def _cheapest(problem: FleetProblem, solved: Solved) -> FleetSolution | None:
+    """Solve the best combinations of one column per model; where more are allowed, mixtures of them as well."""
+    if problem.configurations == 1:
+        return _best_combination(problem, solved)
+    program = Program(problem)
+    if program.wholes <= _MOST_WHOLES:
+        return _solve(problem)
+    alone = _best_combination(msgspec.structs.replace(problem, configurations=1), solved)
+    mixed = _staged(problem, _months_within(problem, program.wholes))
+    found = [one for one in (alone, mixed) if one is not None]
+    if not found:
+        return None
+    best = min(found, key=lambda one: one.usd_per_year)
+    return msgspec.structs.replace(best, gap=_over(program.bound(), best.usd_per_year))
+
+
+def _months_within(problem: FleetProblem, wholes: int) -> int:
+    """Return how many representative months keep the whole numbers few enough; at least one."""
+    within = _MOST_WHOLES * int(problem.hours.shape[0]) // (2 * wholes)
+    return max(1, min(_REPRESENTATIVES, within))
+
+
+def _best_combination(problem: FleetProblem, solved: Solved) -> FleetSolution | None:
     best: FleetSolution | None = None
     bound = np.inf
     for estimate, chosen in ranked(problem)[:_SHORTLIST]:
         if best is not None and estimate > _HOPELESS * best.usd_per_year:
             break
-        held = {column.instance for column in chosen} | {
-            name for need in problem.tuning for name in need.hours_per_month
-        }
-        part = msgspec.structs.replace(
-            problem, columns=chosen, offers=tuple(offer for offer in problem.offers if offer.instance in held)
-        )
-        found = _solve(part, time_limit_s / _SHORTLIST)
+        if chosen not in solved:
+            solved[chosen] = _solve(_only(problem, chosen))
+        found = solved[chosen]
         if found is None:
             continue
         bound = min(bound, found.usd_per_year * (1 - found.gap))
         if best is None or found.usd_per_year < best.usd_per_year:
             best = found
-    if best is None or best.usd_per_year <= 0:
-        return best
-    return msgspec.structs.replace(best, gap=max(1 - bound / best.usd_per_year, 0.0))
+    return best and msgspec.structs.replace(best, gap=_over(bound, best.usd_per_year))
 
 
-def _solve(problem: FleetProblem, time_limit_s: float) -> FleetSolution | None:
+def _only(problem: FleetProblem, chosen: tuple[Column, ...]) -> FleetProblem:
+    """Return the problem of one combination, with the offers that it or the tuning may use."""
+    held = {column.instance for column in chosen} | {name for need in problem.tuning for name in need.hours_per_month}
+    offers = tuple(offer for offer in problem.offers if offer.instance in held)
+    return msgspec.structs.replace(problem, columns=chosen, offers=offers)
+
+
+def _over(bound: float, usd: float) -> float:
+    """Return how far a cost is above its bound, relative to the cost."""
+    return max(1 - bound / usd, 0.0) if usd > 0 else 0.0
+
+
+def _solve(problem: FleetProblem) -> FleetSolution | None:
     """Solve the whole year; where that stays far from its bound, month by month as well, and keep the cheaper."""
-    whole = _whole(problem, time_limit_s)
+    whole = _whole(problem)
     if whole is None or whole.gap <= _ACCEPTED_GAP or problem.hours.shape[0] <= _REPRESENTATIVES:
         return whole
-    staged = _staged(problem, time_limit_s)
+    staged = _staged(problem, _REPRESENTATIVES)
     if staged is None or staged.usd_per_year >= whole.usd_per_year:
         return whole
-    return msgspec.structs.replace(staged, gap=1 - whole.usd_per_year * (1 - whole.gap) / staged.usd_per_year)
+    return msgspec.structs.replace(staged, gap=_over(whole.usd_per_year * (1 - whole.gap), staged.usd_per_year))
 
 
-def _whole(problem: FleetProblem, time_limit_s: float) -> FleetSolution | None:
+def _whole(problem: FleetProblem) -> FleetSolution | None:
     program = Program(problem)
-    found = program.solve(time_limit_s)
+    found = program.solve()
     return None if found is None else program.solution(*found)
 
 
-def _staged(problem: FleetProblem, time_limit_s: float) -> FleetSolution | None:
+def _staged(problem: FleetProblem, representatives: int) -> FleetSolution | None:
     groups = problem.hours.shape[0]
-    parts = np.array_split(_by_load(problem), _REPRESENTATIVES)
+    parts = np.array_split(_by_load(problem), representatives)
     rough = Program(_slice(problem, [int(part[-1]) for part in parts], [part.tolist() for part in parts]))
-    found = rough.solve(time_limit_s / 2)
+    found = rough.solve()
     if found is None:
         return None
     fixed, gap = rough.choices(found[0]), found[1]
     months = []
     for group in range(groups):
         program = Program(_slice(problem, [group], [[group]]), fixed)
-        month = program.solve(time_limit_s / 2 / groups)
+        month = program.solve()
         if month is None:
             return None
         months.append(program.solution(*month))
@@ -148,10 +184,10 @@ def _check(problem: FleetProblem) -> None:
         assert column.instance in bought, f"no offer for {column.instance}"
 
 
-def _reason(problem: FleetProblem, time_limit_s: float) -> Infeasible:
+def _reason(problem: FleetProblem) -> Infeasible:
     """Find out which limit makes a problem infeasible by solving it without that limit."""
     if problem.budget_per_year is not None:
-        free = _cheapest(msgspec.structs.replace(problem, budget_per_year=None), time_limit_s)
+        free = _cheapest(msgspec.structs.replace(problem, budget_per_year=None), {})
         if free is not None:
             return Infeasible(
                 f"The budget of ${problem.budget_per_year / 12:,.0f} a month is not enough; the cheapest fleet costs "
@@ -159,7 +195,7 @@ def _reason(problem: FleetProblem, time_limit_s: float) -> Infeasible:
                 param="money.budget_per_month",
             )
     if problem.quota:
-        free = _cheapest(msgspec.structs.replace(problem, quota={}, budget_per_year=None), time_limit_s)
+        free = _cheapest(msgspec.structs.replace(problem, quota={}, budget_per_year=None), {})
         if free is not None:
             needed = ", ".join(f"{name} {count}" for name, count in peak_units(free).items())
             return Infeasible(
@@ -167,7 +203,7 @@ def _reason(problem: FleetProblem, time_limit_s: float) -> Infeasible:
                 param="fleet.quota",
             )
     if problem.tuning:
-        free = _cheapest(msgspec.structs.replace(problem, tuning=(), budget_per_year=None), time_limit_s)
+        free = _cheapest(msgspec.structs.replace(problem, tuning=(), budget_per_year=None), {})
         if free is not None:
             names = ", ".join(need.name for need in problem.tuning)
             return Infeasible(

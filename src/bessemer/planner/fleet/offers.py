@@ -58,6 +58,34 @@ def cloud_offers(workload: Workload, catalog: Catalog) -> tuple[Offer, ...]:
     return tuple(found)
 
 
+def without_price(workload: Workload, catalog: Catalog, bought: Sequence[Offer]) -> tuple[str, ...]:
+    """Say for which rented machines a smaller one of the kind is allowed but has no known price on the allowed terms.
+
+    The sources of spot prices list machines of eight alone: a small replica then takes a whole one, for want of a price
+    and not because that is cheapest.
+    """
+    made = []
+    for offer in bought:
+        if offer.price is None:
+            continue
+        smaller = [
+            instance.name
+            for instance in catalog.instances()
+            if instance.accelerator == offer.accelerator
+            and instance.count < offer.accelerators
+            and _operated(workload, instance)
+            and catalog.prices(instance.name)
+            and not _newest(workload, catalog, instance)
+        ]
+        if smaller:
+            terms = _either(list(workload.fleet.terms))
+            made.append(
+                f"{offer.instance} ({offer.accelerators} accelerators) is bought whole: no price of {_either(smaller)} "
+                f"is known for {terms}. Append one to prices.csv in the data folder, or allow another of fleet.terms."
+            )
+    return tuple(dict.fromkeys(made))
+
+
 def owned_offers(workload: Workload, catalog: Catalog) -> tuple[Offer, ...]:
     """Return the machines that can be bought, at the hourly cost of owning them. Raises Infeasible when none can."""
     wanted = {catalog.accelerator(name).name for name in workload.fleet.accelerators}

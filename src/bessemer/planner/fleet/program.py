@@ -16,13 +16,18 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 
+from bessemer.core.errors import InvalidRequest
 from bessemer.planner.fleet.types import Column, FleetProblem, FleetSolution, Offer, TuningNeed
 
 _INTEGER_BELOW = 24.0
 """Replicas are whole numbers below this many at the peak; above it rounding up costs less than 4 %."""
 _GAP = 0.005
-_INFEASIBLE = 2
-"""scipy's status of a problem that has no solution."""
+_NODES = 400
+"""Of the search tree. The ready plans are solved at its root."""
+_SAFETY_S = 600.0
+"""No plan is made of a search that the clock ended: it would differ from one day to the next."""
+_LIMIT, _INFEASIBLE = 1, 2
+"""scipy's status of a search that met a limit, and of a problem that has no solution."""
 _HOURS_PER_YEAR = 8766.0
 
 
@@ -276,30 +281,48 @@ class Program:
             else:
                 self.rows.add(units, least, np.inf)
 
-    def solve(self, time_limit_s: float) -> tuple[np.ndarray, float] | None:
+    @property
+    def wholes(self) -> int:
+        """Variables that must be whole numbers."""
+        return int(np.concatenate(self.whole).sum())
+
+    def solve(self) -> tuple[np.ndarray, float] | None:
         """Return the values of the variables and the gap, or None when there is no solution.
 
-        When no solution with whole replicas is found in time, parts of replicas are allowed and rounded up later.
+        The search ends at the gap or after so many nodes, whatever the machine does beside it. When no solution with
+        whole replicas is found by then, parts of replicas are allowed and rounded up later.
         """
         whole = np.concatenate(self.whole)
-        result = self._milp(whole, time_limit_s)
+        result = self._milp(whole)
         if result.x is None and result.status != _INFEASIBLE:
             few = np.zeros_like(whole)
             once = [index[0] for index in self.units.values() if index.size == 1] + list(self.y.values())
             few[once] = whole[once]
-            result = self._milp(few, 2 * time_limit_s)
+            result = self._milp(few)
         if result.x is None:
             return None
         return np.asarray(result.x), float(result.mip_gap or 0.0)
 
-    def _milp(self, whole: np.ndarray, time_limit_s: float) -> Any:
-        return milp(
+    def bound(self) -> float:
+        """Return a cost in USD a year that no solution is below: that of parts of replicas and units."""
+        result = self._milp(np.zeros_like(np.concatenate(self.whole)))
+        return 0.0 if result.x is None else float(result.fun)
+
+    def _milp(self, whole: np.ndarray) -> Any:
+        result = milp(
             np.concatenate(self.cost),
             integrality=whole,
             bounds=Bounds(np.concatenate(self.lower), np.concatenate(self.upper)),
             constraints=[self.rows.constraint(self.variables)],
-            options={"time_limit": time_limit_s, "mip_rel_gap": _GAP, "presolve": True},
+            options={"node_limit": _NODES, "time_limit": _SAFETY_S, "mip_rel_gap": _GAP, "presolve": True},
         )
+        if result.status == _LIMIT and "Time" in result.message:
+            raise InvalidRequest(
+                f"The optimiser did not finish a fleet of {self.wholes:,} whole numbers within {_SAFETY_S:.0f} s on "
+                "this machine; lower fleet.configurations or name fewer accelerators.",
+                param="fleet",
+            )
+        return result
 
     def choices(self, values: np.ndarray) -> Fixed:
         """Return the commitments and the columns of a solution."""

@@ -17,6 +17,7 @@ from bessemer.planner.performance.capacity import capacity
 from bessemer.planner.performance.levels import Run, level_values
 from bessemer.planner.performance.measured import Row
 from bessemer.planner.performance.operators import operator_tilts
+from bessemer.planner.performance.products import added_s, beyond_fit
 from bessemer.planner.performance.recipes import FIRST_TERMS, first_terms, shortened_by_drafts, token_terms
 from bessemer.planner.performance.step import DECODE_TERMS
 from bessemer.planner.performance.structure import Recipe, Structure, Values, fit_structure
@@ -36,6 +37,8 @@ class Problem(msgspec.Struct, frozen=True):
     tilts: list[dict[str, float]]
     seconds: Array
     weights: Array
+    added: Array | None = None
+    """What measured products take at least for the tokens of the row (`products.added_s`); None: not asked."""
 
     def take(self, rows: NDArray[np.int64]) -> "Problem":
         """Return the problem of some of the rows."""
@@ -45,6 +48,7 @@ class Problem(msgspec.Struct, frozen=True):
             [self.tilts[i] for i in rows],
             self.seconds[rows],
             self.weights[rows],
+            None if self.added is None else self.added[rows],
         )
 
 
@@ -64,7 +68,7 @@ def served_batch(row: Row, accelerator: Accelerator) -> float:
 
 def problems(rows: Sequence[Row], accelerators: dict[str, Accelerator]) -> tuple[Problem, Problem]:
     """Return the time-per-output-token and the time-to-first-token problem of measured rows."""
-    tokens, firsts, values, tilts = [], [], [], []
+    tokens, firsts, values, tilts, added = [], [], [], [], []
     for row in rows:
         shape, accelerator = model_shape(row.model), accelerators[row.deployment.accelerator]
         batch = np.array([served_batch(row, accelerator)])
@@ -74,6 +78,8 @@ def problems(rows: Sequence[Row], accelerators: dict[str, Accelerator]) -> tuple
         if row.speculative:
             token, tilt = shortened_by_drafts(token, tilt, row.osl)
         first = first_terms(row.deployment, shape, accelerator, row.isl, row.osl, batch, asked)[0]
+        together = batch * (1.0 + row.isl / row.osl) if row.mode == "agg" else batch
+        added.append(added_s(row.deployment, shape, accelerator, together)[0])
         if row.mode != "agg":  # other workers compute the prompts: they share no step with what is decoded
             token[:, len(DECODE_TERMS) :] = 0.0
             first[FIRST_TERMS.index("step")] = 0.0
@@ -84,7 +90,7 @@ def problems(rows: Sequence[Row], accelerators: dict[str, Accelerator]) -> tuple
     same = Counter((row.ttft_s, row.tpot_s) for row in rows)
     weights = np.array([1.0 / same[row.ttft_s, row.tpot_s] for row in rows])
     return (
-        Problem(np.array(tokens), values, tilts, np.array([row.tpot_s for row in rows]), weights),
+        Problem(np.array(tokens), values, tilts, np.array([row.tpot_s for row in rows]), weights, np.array(added)),
         Problem(np.array(firsts), values, tilts, np.array([row.ttft_s for row in rows]), weights),
     )
 
@@ -105,11 +111,13 @@ def fit(recipe: Recipe, problem: Problem, *, start: Structure | None = None, ite
 
 def predict(structure: Structure, problem: Problem) -> tuple[Array, Array]:
     """Return predicted seconds and the standard deviation of their logarithm, per row."""
-    both = [
-        structure.seconds(values, problem.peaks[i : i + 1], tilts)
-        for i, (values, tilts) in enumerate(zip(problem.values, problem.tilts, strict=True))
-    ]
-    return np.array([seconds[0] for seconds, _ in both]), np.array([spread[0] for _, spread in both])
+    seconds, spread = np.zeros(len(problem.values)), np.zeros(len(problem.values))
+    for i, (values, tilts) in enumerate(zip(problem.values, problem.tilts, strict=True)):
+        peaks = problem.peaks[i : i + 1]
+        seconds[i : i + 1], spread[i : i + 1] = structure.seconds(values, peaks, tilts)
+        if problem.added is not None and problem.added[i]:
+            seconds[i] += beyond_fit(peaks * structure.coefficients(values, tilts), problem.added[i : i + 1])[0]
+    return seconds, spread
 
 
 def held_out(

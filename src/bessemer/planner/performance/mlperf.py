@@ -1,7 +1,8 @@
 """MLPerf Server rows: would the predicted machine hold the submitted rate within the limits, and who is faster?
 
 Submissions are tuned by their vendors for one data set, the calibration is of public serving sweeps: what is compared
-is whether the p99 limits hold at the submitted rate, and the order of accelerators, not the last percent.
+is whether the p99 limits hold at the submitted rate, and the order of accelerators, not the last percent. Replicas run
+as they were submitted (`submissions`), on the newest measured engine.
 """
 
 import csv
@@ -15,6 +16,7 @@ from scipy.stats import spearmanr
 from bessemer.core.errors import Infeasible, NotFound
 from bessemer.planner.models import model_shape
 from bessemer.planner.performance.predict import Performance, Prediction
+from bessemer.planner.performance.submissions import Setting, output_shares, setting
 from bessemer.planner.simulator import Cluster, Pool, Requests, simulate
 from bessemer.planner.types import Accelerator, Deployment, Engine, Precision
 
@@ -28,7 +30,7 @@ _INPUT_TOKENS = {
 """Mean prompt length of the data sets (OpenOrca, CNN/DailyMail, long-context mix, reasoning mix): the results do not
 say them, they are taken from MLCommons' benchmark descriptions and rounded."""
 _SIZES = (1, 2, 4, 8)
-_MAX_CLIENTS = 2048
+_UNPUBLISHED = Setting()
 """Sequences in flight on one replica: `max_batch_size` of TensorRT-LLM unless it is set (NVIDIA/TensorRT-LLM
 tensorrt_llm/builder.py@008b2b8, BuildConfig). Submissions tune it."""
 _DURATION_S = 600.0
@@ -36,6 +38,7 @@ _DURATION_S = 600.0
 queue that grows slowly shows in it."""
 _LEAST_REQUESTS = 1500
 _LENGTH_SPREAD = 0.4
+"""Of the logarithm of lengths that no run log tells: prompts, and answers of other models."""
 _RATE_STEP = 1.5
 _RATE_PRECISION = 1.01
 
@@ -49,7 +52,8 @@ class ServerRow(msgspec.Struct, frozen=True):
     precision: str
     accelerators: int
     rate_s: float
-    tp: int
+    setting: Setting
+    """How the simulated replicas run; without a source: nobody published it, the best that was tried."""
     p99_ttft: float
     p99_tpot: float
     ttft_limit: float
@@ -138,27 +142,33 @@ def _known(name: str, accelerators: dict[str, Accelerator]) -> Accelerator:
 
 
 def _row(performance: Performance, accelerator: Accelerator, raw: dict[str, str]) -> ServerRow:
-    """Try every tensor-parallel size: of those that keep the limits the one with most throughput, else the nearest."""
+    """Run it as it was submitted. Where nobody published how, try every tensor-parallel size: of those that keep the
+    limits the one with most throughput, else the nearest."""
     shape, rate = model_shape(raw["model"]), float(raw["request_rate_s"])
     isl, osl = _INPUT_TOKENS.get(shape.name, 512.0), float(raw["osl"])
     limits = (float(raw["ttft_limit_ms"]), float(raw["tpot_limit_ms"]))
     count = int(raw["num_gpus"])
-    found: list[tuple[tuple[bool, float], int, float, float, float]] = []
+    found: list[tuple[tuple[bool, float], Setting, float, float, float]] = []
     reason: Infeasible | None = None
-    for tp in (size for size in _SIZES if count % size == 0):
+    submitted = setting(shape.name, accelerator)
+    tried = [submitted] if submitted else [msgspec.structs.replace(_UNPUBLISHED, tp=size) for size in _SIZES]
+    for one in tried:
+        each = one.tp * one.pp * one.dp
+        if count % each:
+            continue
         try:
-            prediction = _predict(performance, accelerator, raw, tp, isl, osl)
+            prediction = _predict(performance, accelerator, raw, one, isl, osl)
         except Infeasible as error:
             reason = error
             continue
         start = _throughput(performance, prediction, isl, osl, limits[1] / 1e3) / osl
-        most = count / tp * osl * _highest_rate(prediction, start, isl, osl, limits)
-        ttft, tpot = _simulate(prediction, rate * tp / count, isl, osl)
+        most = count / each * osl * _highest_rate(prediction, start, isl, osl, limits)
+        ttft, tpot = _simulate(prediction, rate * each / count, isl, osl)
         excess = max(ttft / limits[0], tpot / limits[1])
-        found.append(((excess <= 1.0, most if excess <= 1.0 else -excess), tp, most, ttft, tpot))
+        found.append(((excess <= 1.0, most if excess <= 1.0 else -excess), one, most, ttft, tpot))
     if not found:
         raise reason or Infeasible(f"{shape.name} on {accelerator.name}: no size divides {count} accelerators")
-    (within, _), tp, most, ttft, tpot = max(found)
+    (within, _), one, most, ttft, tpot = max(found, key=lambda row: row[0])
     return ServerRow(
         system=raw["system"],
         accelerator=accelerator.name,
@@ -166,7 +176,7 @@ def _row(performance: Performance, accelerator: Accelerator, raw: dict[str, str]
         precision=raw["precision"],
         accelerators=count,
         rate_s=rate,
-        tp=tp,
+        setting=one,
         p99_ttft=round(ttft, 1),
         p99_tpot=round(tpot, 2),
         ttft_limit=limits[0],
@@ -180,18 +190,37 @@ def _row(performance: Performance, accelerator: Accelerator, raw: dict[str, str]
 
 
 def _predict(
-    performance: Performance, accelerator: Accelerator, raw: dict[str, str], tp: int, isl: float, osl: float
+    performance: Performance, accelerator: Accelerator, raw: dict[str, str], one: Setting, isl: float, osl: float
 ) -> Prediction:
     engine = Engine.TRTLLM if "tensorrt" in raw["framework"].lower() else Engine.VLLM  # the others are built on it
     shape = model_shape(raw["model"])
-    deployment = Deployment(shape.name, accelerator.name, engine, None, Precision(raw["precision"]), tp=tp)
-    return performance.replica(deployment, shape, accelerator, max_batch=_MAX_CLIENTS, isl=isl, osl=osl)
+    deployment = Deployment(
+        shape.name,
+        accelerator.name,
+        engine,
+        None,
+        Precision(raw["precision"]),
+        tp=one.tp,
+        pp=one.pp,
+        dp=one.dp,
+        ep=one.dp,
+    )
+    return performance.replica(
+        deployment,
+        shape,
+        accelerator,
+        max_batch=min(one.max_batch, one.pp * one.chunk_tokens),  # every sequence gets its token in a step
+        chunk_tokens=one.chunk_tokens,
+        isl=isl,
+        osl=osl,
+        graph_batches=one.graph_batches,
+    )
 
 
 def _throughput(performance: Performance, prediction: Prediction, isl: float, osl: float, limit_s: float) -> float:
     """Most output tokens/s of one replica in steady state within the token limit; at least that of one client."""
     one = performance.steady(prediction, isl, osl, 1)
-    most, held, broken = one.output_tokens_s.value, 1, _MAX_CLIENTS + 1
+    most, held, broken = one.output_tokens_s.value, 1, prediction.replica.max_batch + 1
     while broken - held > 1:  # time per token rises with the clients
         clients = (held + broken) // 2
         state = performance.steady(prediction, isl, osl, clients)
@@ -230,6 +259,8 @@ def _simulate(prediction: Prediction, rate_s: float, isl: float, osl: float) -> 
     count = max(_LEAST_REQUESTS, int(rate_s * _DURATION_S))
     arrivals = np.cumsum(draw.exponential(1.0 / rate_s, count))
     scale = np.exp(_LENGTH_SPREAD * draw.standard_normal((2, count)) - _LENGTH_SPREAD**2 / 2.0)
+    answers = output_shares(prediction.shape.name, draw.uniform(size=count))
+    scale[1] = scale[1] if answers is None else answers
     prompts, outputs = np.maximum(2, np.array([[isl], [osl]]) * scale).astype(np.int64)
     result = simulate(Requests(arrivals, prompts, outputs), Cluster((Pool(prediction.replica, 1),)))
     return float(1e3 * np.nanpercentile(result.ttft_s, 99)), float(1e3 * np.nanpercentile(result.tpot_s, 99))

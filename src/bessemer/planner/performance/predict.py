@@ -16,9 +16,10 @@ from bessemer.planner.performance.from_operators import (
 from bessemer.planner.performance.levels import level_values
 from bessemer.planner.performance.nearest import NearestPoint, missing, nearest_points, newest_run
 from bessemer.planner.performance.operators import missing_operators, operator_tilts
+from bessemer.planner.performance.products import added_s, beyond_fit
 from bessemer.planner.performance.recipes import FIRST_TERMS, first_terms, token_terms
 from bessemer.planner.performance.step import DECODE_TERMS, TERMS, decode_terms
-from bessemer.planner.performance.work import prefill_terms
+from bessemer.planner.performance.work import handed_over_s, prefill_terms
 from bessemer.planner.simulator import BF16_KV, FP8_KV, with_variant
 from bessemer.planner.types import Accelerator, Deployment, Interval, KvPrecision, ModelShape, Replica, StepTime
 
@@ -38,6 +39,8 @@ _COMPUTED = ("prefill", "prefill_reduce", "own", "own_reduce", "burst")
 _ATTENDED = ("prefill_attention", "own_attention")
 """Terms that grow with the pairs of a computed token and one that it attends to."""
 _CACHES = {KvPrecision.FP8: FP8_KV, KvPrecision.BF16: BF16_KV}
+_COMPUTE, _PREFILL = TERMS.index("compute"), TERMS.index("prefill")
+_HOST = [TERMS.index("step"), TERMS.index("requests")]
 _TYPICAL_BATCH = 32.0
 _LEAST_REQUEST_S = 0.002
 
@@ -99,10 +102,12 @@ class Performance:
         osl: float = 1024,
         prefix_share: float = 0.0,
         kv_precision: KvPrecision = KvPrecision.AUTO,
+        graph_batches: tuple[int, ...] = (),
     ) -> Prediction:
         """Predict one replica around the lengths `isl`, `osl`. Raises `Infeasible` when it does not fit.
 
-        `prefix_share` of every prompt is in the prefix cache: it takes memory and is read, but not computed.
+        `prefix_share` of every prompt is in the prefix cache: it takes memory and is read, but not computed. A step of
+        each attention rank is padded to the next of `graph_batches` sequences, when its graphs are captured for those.
         """
         room = capacity(deployment, shape, accelerator, max_batch=max_batch, chunk_tokens=chunk_tokens)
         points, warnings = self.calibration.notes.points, []
@@ -120,21 +125,27 @@ class Performance:
         if lacking := missing_operators(deployment, shape, accelerator):
             told = f"of {shape.name} on {accelerator.name} in {deployment.precision.value}"
             warnings.append(f"No operator table has {', '.join(lacking)} {told}: their usual times are taken.")
-        step = self._from_operators(deployment, shape, accelerator, max_batch)
+        lane, lane_batch = msgspec.structs.replace(deployment, pp=1), -(-max_batch // deployment.pp)
+        step = self._from_operators(lane, shape, accelerator, lane_batch)
         if step is None:
-            step = self._step(deployment, shape, accelerator, levels, max_batch)
-            request_s, prompt_token_s = self._request(deployment, shape, accelerator, levels, step, isl)
+            computed = isl * (1.0 - prefix_share) / osl
+            step = self._step(lane, shape, accelerator, levels, lane_batch, computed, graph_batches)
+            request_s, prompt_token_s = self._request(lane, shape, accelerator, levels, step, isl)
         else:
             warnings.append(borrowed(accelerator))
             request_s, prompt_token_s = REQUEST_S, PROMPT_TOKEN_S
-        terms = token_terms(deployment, shape, accelerator, isl, osl, np.array([min(_TYPICAL_BATCH, float(max_batch))]))
+        if deployment.pp > 1:
+            warnings.append("Pipeline stages were never measured: they are reckoned with equal shares and no gaps.")
+            request_s += (1.0 - 1.0 / deployment.pp) * (step.prefill_token_s * isl + step.pair_s * isl**2 / 2.0)
+            step = _staged(step, deployment.pp, max_batch, handed_over_s(shape, accelerator))
+        terms = token_terms(lane, shape, accelerator, isl, osl, np.array([min(_TYPICAL_BATCH, float(lane_batch))]))
         _, doubt = self.calibration.tpot.seconds(levels, terms)
         factor = float(np.exp(self.calibration.notes.tpot_quantile * doubt[0]))
         replica = Replica(
             step=step,
             max_batch=max_batch,
             kv_tokens=room.kv_tokens,
-            chunk_tokens=chunk_tokens,
+            chunk_tokens=chunk_tokens * deployment.pp,
             request_s=request_s,
             prompt_token_s=prompt_token_s,
             kv_value_bytes=kv_value_bytes(deployment.precision),
@@ -162,19 +173,25 @@ class Performance:
 
     def steady(self, prediction: Prediction, isl: float, osl: float, concurrency: float) -> Steady:
         """Mean-field steady state: `concurrency` clients in a closed loop, each `isl` tokens in and `osl` out."""
-        at = (prediction.deployment, prediction.shape, prediction.accelerator)
+        stages = prediction.deployment.pp
+        at = (msgspec.structs.replace(prediction.deployment, pp=1), prediction.shape, prediction.accelerator)
         fits = max(1.0, prediction.replica.kv_tokens / (isl + osl / 2.0))
         batch = np.array([min(float(concurrency), float(prediction.replica.max_batch), fits)])
-        asked = np.array([float(concurrency)])
-        tilts = operator_tilts(*at, float(batch[0]))
-        each = token_terms(*at, isl, osl, batch) * _kept(TERMS, prediction)
-        first = first_terms(*at, isl, osl, batch, asked) * _kept(FIRST_TERMS, prediction)
+        lane, asked = np.maximum(1.0, batch / stages), np.array([float(concurrency)]) / stages
+        tilts = operator_tilts(*at, float(lane[0]))
+        kept = _kept(TERMS, prediction)
+        each = token_terms(*at, isl, osl, lane) * kept
+        first = first_terms(*at, isl, osl, lane, asked) * _kept(FIRST_TERMS, prediction)
         tpot, tpot_doubt = self.calibration.tpot.seconds(prediction.levels, each, tilts)
         ttft, ttft_doubt = self.calibration.ttft.seconds(prediction.levels, first, tilts)
         if self._from_operators(*at, 1) is not None:
             waiting = float(concurrency) - float(batch[0])
             first_s, each_s = step_steady(prediction.replica.step, isl, osl, float(batch[0]), waiting)
             ttft, tpot = np.array([first_s]), np.array([each_s])
+        else:
+            scale = self.calibration.tpot.coefficients(prediction.levels, tilts)
+            tokens = lane * (1.0 + isl * kept[TERMS.index("prefill")] / osl)
+            tpot = tpot + beyond_fit(each * scale, added_s(*at, tokens))
         notes = self.calibration.notes
         rate = concurrency * osl / (ttft[0] + tpot[0] * max(osl - 1.0, 0.0))
         return Steady(
@@ -202,8 +219,14 @@ class Performance:
         accelerator: Accelerator,
         levels: dict[str, str],
         max_batch: int,
+        prompt_tokens: float,
+        graph_batches: tuple[int, ...],
     ) -> StepTime:
-        """Fold the fitted coefficients into the simulator's step time; tilts follow the batch."""
+        """Fold the fitted coefficients into the simulator's step time; tilts follow the batch.
+
+        A step decodes beside `prompt_tokens` of new prompts per sequence, the mean of a steady state: what measured
+        products take beyond the fitted ones (`products`) is spread over all steps of a batch.
+        """
         at = (deployment, shape, accelerator)
         batch = np.arange(max_batch + 1, dtype=np.float64)
         grid = np.unique(np.round(np.geomspace(1, max_batch, 9)))
@@ -216,12 +239,19 @@ class Performance:
         growing = decode_terms(*at, one, np.array([far]))[0] - decode_terms(*at, one, np.zeros(1))[0]
         window = max(0.0, float(growing @ kv_scale) - per_token * far)
         fixed = (decode_terms(*at, batch, np.zeros_like(batch)) * scale[:, :count]).sum(axis=1) + window * batch
-        token = prefill_terms(*at, one, np.zeros(1))[0] @ prefill_scale
+        each = prefill_terms(*at, one, np.zeros(1))[0] * prefill_scale
         pair = prefill_terms(*at, np.zeros(1), one)[0] @ prefill_scale
+        arithmetic = np.zeros((max_batch + 1, len(TERMS)))
+        arithmetic[:, _COMPUTE] = (decode_terms(*at, batch, np.zeros_like(batch)) * scale[:, :count])[:, _COMPUTE]
+        arithmetic[:, _PREFILL] = each[0] * batch * prompt_tokens
+        if graph_batches:  # the device computes padding as well, the host does not
+            host = (decode_terms(*at, batch, np.zeros_like(batch)) * scale[:, :count])[:, _HOST].sum(axis=1)
+            fixed = (fixed - host)[_padded(max_batch, graph_batches, deployment.dp)] + host
+        fixed = fixed + beyond_fit(arithmetic, added_s(*at, batch * (1.0 + prompt_tokens)))
         return StepTime(
             decode_s=np.maximum.accumulate(fixed),
             kv_token_s=per_token,
-            prefill_token_s=float(token),
+            prefill_token_s=float(each.sum()),
             pair_s=float(pair),
         )
 
@@ -260,6 +290,33 @@ def reusing(replica: Replica, share: float) -> Replica:
         step=msgspec.structs.replace(step, prefill_token_s=step.prefill_token_s * tokens, pair_s=step.pair_s * pairs),
         chunk_tokens=int(replica.chunk_tokens / tokens),
     )
+
+
+def _staged(step: StepTime, stages: int, max_batch: int, handed_over: float) -> StepTime:
+    """Return the step of a pipeline from that of one accelerator group that held all layers (a lane).
+
+    The batch runs in as many micro-batches as there are stages, each through every stage in turn. A full pipeline
+    advances all of them by a token in the time that a lane needs for one of them: the stages work at the same time,
+    each on its share of the layers. Between stages every token's activations are handed over.
+    """
+    lanes = -(-np.arange(max_batch + 1) // stages)
+    return StepTime(
+        decode_s=step.decode_s[lanes] + (stages - 1) * handed_over * lanes,
+        kv_token_s=step.kv_token_s / stages,
+        prefill_token_s=(step.prefill_token_s + (stages - 1) * handed_over) / stages,
+        prefill_step_s=step.prefill_step_s,
+        pair_s=step.pair_s / stages,
+    )
+
+
+def _padded(max_batch: int, sizes: tuple[int, ...], ranks: int) -> NDArray[np.int64]:
+    """Return for each batch [max_batch + 1] the one that is computed, when every rank pads to the next size."""
+    batch = np.arange(max_batch + 1)
+    local = -(-batch // ranks)
+    known = np.sort(np.array([0, *sizes]))
+    upper = known[np.minimum(np.searchsorted(known, local), len(known) - 1)]
+    padded: NDArray[np.int64] = np.minimum(np.maximum(upper * ranks, batch), max_batch)
+    return padded
 
 
 def _kept(names: tuple[str, ...], prediction: Prediction) -> Array:

@@ -36,10 +36,10 @@ _SHARED_KERNELS = 3
 """Two products and the activation of the shared expert."""
 
 
-_MATMUL_SHARE = {Precision.BF16: 0.779, Precision.FP8: 0.735}
+MATMUL_SHARE = {Precision.BF16: 0.779, Precision.FP8: 0.735}
 """Share of the dense peak that matrix products were measured to sustain on the accelerators that are fitted, their mean
 (H100, H200, B200, B300, GB200: BF16 803, 803, 776, 786, 729, FP8 709, 734, 763, 745, 723 thousandths;
-stas00/ml-engineering compute/accelerator/README.md@744d01e, 2026-08-22)."""
+stas00/ml-engineering compute/accelerator/README.md@744d01e, 2026-08-22). Four bits have no figure there."""
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -76,9 +76,9 @@ def _reached(accelerator: Accelerator, precision: Precision) -> float:
     A format without a measurement of its own reaches the share of 16 bits.
     """
     if precision is Precision.FP8 and accelerator.fp8_tflops and accelerator.fp8_matmul_tflops:
-        return accelerator.fp8_matmul_tflops / accelerator.fp8_tflops / _MATMUL_SHARE[Precision.FP8]
+        return accelerator.fp8_matmul_tflops / accelerator.fp8_tflops / MATMUL_SHARE[Precision.FP8]
     if accelerator.bf16_matmul_tflops:
-        return accelerator.bf16_matmul_tflops / accelerator.bf16_tflops / _MATMUL_SHARE[Precision.BF16]
+        return accelerator.bf16_matmul_tflops / accelerator.bf16_tflops / MATMUL_SHARE[Precision.BF16]
     return 1.0
 
 
@@ -125,6 +125,11 @@ def parts(deployment: Deployment, shape: ModelShape) -> Parts:
         exchange_bytes=exchange,
         kernels=kernels(shape),
     )
+
+
+def handed_over_s(shape: ModelShape, accelerator: Accelerator) -> float:
+    """Seconds at the link's peak to pass one token's activations (16 bits) to the next pipeline stage."""
+    return 2.0 * shape.hidden / machine(accelerator, Precision.BF16).link
 
 
 def kernels(shape: ModelShape) -> float:

@@ -67,6 +67,11 @@ def running_accelerators(chosen: Chosen) -> dict[str, np.ndarray]:
     return running
 
 
+def paid_offers(chosen: Chosen) -> list[Offer]:
+    """Return what the fleet pays for."""
+    return [offer for offer in chosen.problem.offers if _paid_units(chosen, offer).any()]
+
+
 def _paid_units(chosen: Chosen, offer: Offer) -> np.ndarray:
     key = (offer.instance, offer.term)
     shape = chosen.problem.hours.shape

@@ -19,12 +19,12 @@ from bessemer.planner.fleet.configurations import (
     shape_of,
 )
 from bessemer.planner.fleet.demand import demand_of
-from bessemer.planner.fleet.offers import cloud_offers, owned_offers
+from bessemer.planner.fleet.offers import cloud_offers, owned_offers, without_price
 from bessemer.planner.fleet.types import Offer
 from bessemer.planner.fleet.verify import EndToEnd, cascade_end_to_end
 from bessemer.planner.performance import Performance, Prediction
 from bessemer.planner.plan.assumed import assumptions_of, stale, warnings_of
-from bessemer.planner.plan.fleet import fleet_of, tokens_per_month
+from bessemer.planner.plan.fleet import fleet_of, paid_offers, tokens_per_month
 from bessemer.planner.plan.ownership import check_owned, hours_of, owners_of
 from bessemer.planner.plan.rows import configuration_rows
 from bessemer.planner.plan.summary import recommendation
@@ -89,7 +89,11 @@ def make_plan(
         drivers=what_if.drivers((spread.low, spread.high)),
         changes=what_if.changes(volumes),
         assumptions=assumptions_of(workload, catalog, chosen, owners),
-        warnings=(*warnings_of(workload, rows, fleet, whole), *stale(chosen, fleet, made.date())),
+        warnings=(
+            *warnings_of(workload, rows, fleet, whole),
+            *without_price(workload, catalog, paid_offers(chosen)),
+            *stale(chosen, fleet, made.date()),
+        ),
         solving=Solving(
             configurations=len(found),
             refused=len(refused) + len(chosen.refused),
