@@ -31,8 +31,6 @@ _INPUT_TOKENS = {
 say them, they are taken from MLCommons' benchmark descriptions and rounded."""
 _SIZES = (1, 2, 4, 8)
 _UNPUBLISHED = Setting()
-"""Sequences in flight on one replica: `max_batch_size` of TensorRT-LLM unless it is set (NVIDIA/TensorRT-LLM
-tensorrt_llm/builder.py@008b2b8, BuildConfig). Submissions tune it."""
 _DURATION_S = 600.0
 """Shortest Server run that is valid (mlcommons/inference_policies, inference_rules.adoc, scenarios: 600 seconds): a
 queue that grows slowly shows in it."""

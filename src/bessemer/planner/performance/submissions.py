@@ -22,7 +22,8 @@ class Setting(msgspec.Struct, frozen=True):
     dp: int = 1
     """Attention data parallelism; the experts of such a replica lie on all its accelerators."""
     max_batch: int = 2048
-    """Sequences in flight on the replica."""
+    """Sequences in flight on the replica. What is not published is TensorRT-LLM's own `max_batch_size`
+    (NVIDIA/TensorRT-LLM tensorrt_llm/builder.py@008b2b8, BuildConfig)."""
     chunk_tokens: int = 8192
     """Tokens of one step on one pipeline stage."""
     graph_batches: tuple[int, ...] = ()
