@@ -3,6 +3,9 @@
 Rollouts run in process on the adapter that is being trained, so the ratio of new to old policy is exactly 1 when the
 gradient is taken. Groups without variance are skipped before any forward pass. Truncated answers stay in the baseline
 but carry no gradient; tokens a grammar forced carry none either.
+
+A model that is sure of itself draws the same answer eight times: what it never tries is never rewarded. After a step in
+which more groups agreed on less than the best reward than differed, the next one explores (docs/decisions/011).
 """
 
 import hashlib
@@ -34,11 +37,12 @@ from bessemer.tuning.methods import (
 from bessemer.tuning.packing import Tree
 from bessemer.tuning.rows import Row
 from bessemer.tuning.spec import Reward, TuneSpec, Validation
-from bessemer.tuning.trainer import Scored, Trainer
+from bessemer.tuning.trainer import Exploration, Scored, Trainer
 
 _ADAPTER = "live"
 _THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 """Field thresholds that an evaluation tries; the best lies near half of the reachable F1."""
+_EXPLORATION = Exploration(temperature=2.0, top_k=8)
 _MISMATCH_LIMIT = 0.05
 """Mean k3 divergence per token between sampler and trainer above which a run stops: they are not the same policy."""
 
@@ -74,13 +78,15 @@ class Rollouts:
         self._engine = Engine(LoadedModel(task.trainer.network, task.tokens), threads=task.spec.threads)
         self._engine.add_adapter(_ADAPTER, task.trainer.adapter)
 
-    def sample(self, asked: Sequence[Ask], seeds: Sequence[int]) -> list[Generation]:
-        """Return one answer per ask and seed at the training temperature."""
-        return self._run(asked, seeds, self._spec.temperature)
+    def sample(
+        self, asked: Sequence[Ask], seeds: Sequence[int], exploration: Exploration | None = None
+    ) -> list[Generation]:
+        """Return one answer per ask and seed, drawn as the model itself would draw it or by an exploration."""
+        return self._run(asked, seeds, exploration or Exploration(temperature=1.0, top_k=0))
 
     def greedy(self, asked: Sequence[Ask]) -> list[Generation]:
         """Return the most likely answer, token by token."""
-        return self._run(asked, [0] * len(asked), 0.0)
+        return self._run(asked, [0] * len(asked), Exploration(temperature=0.0, top_k=0))
 
     def candidates(self, ask: Ask, answers: Sequence[Generation]) -> list[tuple[Tensor | None, ...]]:
         """Return what each token of some answers to an ask was drawn from, None: the whole vocabulary."""
@@ -89,13 +95,14 @@ class Rollouts:
         grammars = self._engine.grammars
         return [grammars.candidates(ask.constraint, answer.tokens, answer.forced) for answer in answers]
 
-    def _run(self, asked: Sequence[Ask], seeds: Sequence[int], temperature: float) -> list[Generation]:
+    def _run(self, asked: Sequence[Ask], seeds: Sequence[int], drawn: Exploration) -> list[Generation]:
         return self._engine.generate_many(
             [
                 GenerateRequest(
                     prompt=ask.prompt,
                     max_tokens=self._spec.max_tokens,
-                    temperature=temperature,
+                    temperature=drawn.temperature,
+                    top_k=drawn.top_k,
                     seed=seed,
                     adapter=_ADAPTER,
                     constraint=ask.constraint,
@@ -161,32 +168,39 @@ class Grpo:
         self._train = asks(task, task.train, "training_file")
         self._validation = asks(task, task.validation, "validation_file")
         self._rollouts = Rollouts(task)
+        self._best = 1.0
+        """The highest reward that is known to exist: a grader's usual maximum, or more when it was seen."""
+        self._stuck = False
 
     def accumulate(self, indices: Sequence[int], step: int) -> Outcome:
         """See `Method`."""
         spec, group = self._task.spec, self._task.spec.samples_per_prompt
         flat = [i for i in indices for _ in range(group)]
         seeds = [sample_seed(spec.seed, step, i, k) for i in indices for k in range(group)]
-        answers = self._rollouts.sample([self._train[i] for i in flat], seeds)
+        exploration = _EXPLORATION if self._stuck else None
+        answers = self._rollouts.sample([self._train[i] for i in flat], seeds, exploration)
         if not all(math.isfinite(logprob) for answer in answers for logprob in answer.logprobs):
             return Outcome({"train_loss": math.nan}, signal=True)  # the weights are broken: the run goes back
         reward_RG = graded(self._reward, [self._task.train[i] for i in flat], answers).view(len(indices), group)
-        metrics = self._rollout_metrics(reward_RG, answers)
+        self._look_around(reward_RG)
+        metrics = self._rollout_metrics(reward_RG, answers) | {"exploring": float(exploration is not None)}
         if metrics["unscorable"] > spec.max_unscorable:
             raise too_many_unscorable(metrics["unscorable"])
         used = varying(reward_RG).nonzero().squeeze(1).tolist()
         groups = [answers[r * group : (r + 1) * group] for r in used]
         asked = [self._train[indices[r]] for r in used]
         advantages = self._advantages([self._task.train[indices[r]] for r in used], groups, reward_RG[used])
-        loss, mismatch = _policy_loss(self._task.trainer, self._rollouts, asked, groups, advantages, spec)
+        sampled = _Sampled(asked, groups, advantages, exploration)
+        loss, mismatch = _policy_loss(self._task.trainer, self._rollouts, sampled, spec)
         if loss is None:
             return Outcome({**metrics, "train_loss": 0.0}, signal=False)
-        if mismatch > _MISMATCH_LIMIT:
+        if mismatch is not None and mismatch > _MISMATCH_LIMIT:
             raise TuningError(
                 f"Sampler and trainer disagree: mean divergence {mismatch:.3g} per token, limit {_MISMATCH_LIMIT}.",
                 code="policy_mismatch",
             )
-        return Outcome({**metrics, "train_loss": loss, "mismatch_kl": mismatch}, signal=True)
+        divergence = {} if mismatch is None else {"mismatch_kl": mismatch}
+        return Outcome({**metrics, "train_loss": loss, **divergence}, signal=True)
 
     def validate(self, step: int) -> Validation:
         """See `Method`."""
@@ -198,10 +212,20 @@ class Grpo:
 
     def state(self) -> dict[str, Tensor]:
         """See `Method`."""
-        return {}
+        return {"best": torch.tensor(self._best), "stuck": torch.tensor(self._stuck)}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """See `Method`."""
+        if "best" in state:  # a run that an earlier version began has none
+            self._best, self._stuck = float(state["best"]), bool(state["stuck"])
+
+    def _look_around(self, reward_RG: Tensor) -> None:
+        """Note whether the next step must explore."""
+        highest_R = reward_RG.nan_to_num(-math.inf).amax(-1)
+        self._best = max(self._best, float(highest_R.max()))
+        differ_R = varying(reward_RG)
+        agree_R = ~differ_R & highest_R.isfinite() & (highest_R < self._best)
+        self._stuck = bool(agree_R.sum() > differ_R.sum())
 
     def _advantages(
         self, rows: Sequence[Row], groups: Sequence[Sequence[Generation]], reward_RG: Tensor
@@ -231,36 +255,43 @@ class Grpo:
         }
 
 
+class _Sampled(NamedTuple):
+    """Answers that carry a signal: by group, how each was asked for, what was drawn and what each token earned."""
+
+    asked: Sequence[Ask]
+    groups: Sequence[Sequence[Generation]]
+    advantage_RG: Sequence[Sequence[Tensor]]
+    exploration: Exploration | None
+
+
 def _policy_loss(
-    trainer: Trainer,
-    rollouts: Rollouts,
-    asked: Sequence[Ask],
-    groups: Sequence[Sequence[Generation]],
-    advantage_RG: Sequence[Sequence[Tensor]],
-    spec: TuneSpec,
-) -> tuple[float | None, float]:
+    trainer: Trainer, rollouts: Rollouts, of: _Sampled, spec: TuneSpec
+) -> tuple[float | None, float | None]:
     """Accumulate the gradient of the clipped surrogate, token mean over the batch.
 
-    The policy is what was sampled: under a grammar, the model among the tokens that it left. Returns (loss or None when
-    no token carries an advantage, mean k3 divergence of the sampler's log-probabilities).
+    The policy is what was sampled: under a grammar, the model among the tokens that it left; in an exploration, hotter
+    and among the likeliest. Returns (loss or None when no token carries an advantage, mean k3 divergence of the
+    sampler's log-probabilities; None in an exploration, whose log-probabilities the sampler does not report).
     """
+    asked, groups, advantage_RG, exploration = of
     trees = [Tree(ask.prompt, tuple(a.tokens for a in answers)) for ask, answers in zip(asked, groups, strict=True)]
     advantages = [torch.cat(list(of_group)) for of_group in advantage_RG]
     sampled = [torch.cat([torch.tensor(answer.logprobs) for answer in answers]) for answers in groups]
     active = sum(int((advantage != 0).sum()) for advantage in advantages)
     if not active:
-        return None, 0.0
+        return None, None
     divergence = [0.0]
 
     def loss(scored: Scored) -> Tensor:
         advantage_I = torch.cat([advantages[i] for i in scored.trees])
         old = scored.logprob_I.detach()
         log_ratio = scored.logprob_I - old  # in process: a ratio of exactly 1, whose gradient is that of log pi
-        divergence[0] += float(k3(torch.cat([sampled[i] for i in scored.trees]) - old).sum())
+        if exploration is None:
+            divergence[0] += float(k3(torch.cat([sampled[i] for i in scored.trees]) - old).sum())
         loss_I = clipped(log_ratio, advantage_I, spec.clip_low, spec.clip_high)
         return loss_I.sum() / active
 
-    constrained = any(ask.constraint is not None for ask in asked)
-    candidates = [rollouts.candidates(*pair) for pair in zip(asked, groups, strict=True)] if constrained else None
-    value = trainer.forward_backward(trees, loss, candidates=candidates)
-    return value, divergence[0] / sum(len(part) for part in sampled)
+    listed = exploration is not None or any(ask.constraint is not None for ask in asked)
+    candidates = [rollouts.candidates(*pair) for pair in zip(asked, groups, strict=True)] if listed else None
+    value = trainer.forward_backward(trees, loss, candidates=candidates, exploration=exploration)
+    return value, None if exploration else divergence[0] / sum(len(part) for part in sampled)
