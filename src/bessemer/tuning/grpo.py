@@ -5,7 +5,8 @@ gradient is taken. Groups without variance are skipped before any forward pass. 
 but carry no gradient; tokens a grammar forced carry none either.
 
 A model that is sure of itself draws the same answer eight times: what it never tries is never rewarded. After a step in
-which more groups agreed on less than the best reward than differed, the next one explores (docs/decisions/011).
+which more groups agreed on less than the best reward than differed, the next one explores: it draws hotter, and learns
+from the answers alone that beat the model's own (docs/decisions/011).
 """
 
 import hashlib
@@ -23,7 +24,7 @@ from bessemer.engine.engine import Engine, LoadedModel
 from bessemer.engine.request import Constraint, GenerateRequest, Generation, JsonSchema, Lark
 from bessemer.engine.tokens import Tokens
 from bessemer.gateway.fields import confident
-from bessemer.tuning.credit import Answer, by_answer, by_field
+from bessemer.tuning.credit import Answer, by_answer, by_field, shared
 from bessemer.tuning.losses import clipped, k3
 from bessemer.tuning.methods import (
     Outcome,
@@ -37,14 +38,26 @@ from bessemer.tuning.methods import (
 from bessemer.tuning.packing import Tree
 from bessemer.tuning.rows import Row
 from bessemer.tuning.spec import Reward, TuneSpec, Validation
-from bessemer.tuning.trainer import Exploration, Scored, Trainer
+from bessemer.tuning.trainer import Scored, Trainer
 
 _ADAPTER = "live"
 _THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 """Field thresholds that an evaluation tries; the best lies near half of the reachable F1."""
-_EXPLORATION = Exploration(temperature=2.0, top_k=8)
 _MISMATCH_LIMIT = 0.05
 """Mean k3 divergence per token between sampler and trainer above which a run stops: they are not the same policy."""
+
+
+class Drawing(NamedTuple):
+    """How tokens are drawn."""
+
+    temperature: float
+    top_k: int = 0
+    """Of this many most likely tokens; 0: of all."""
+
+
+_PLAIN, _GREEDY = Drawing(1.0), Drawing(0.0)
+_EXPLORING = Drawing(2.0, top_k=8)
+"""At this temperature the many unlikely tokens would win together: only the likeliest are drawn from."""
 
 
 class Ask(NamedTuple):
@@ -78,15 +91,13 @@ class Rollouts:
         self._engine = Engine(LoadedModel(task.trainer.network, task.tokens), threads=task.spec.threads)
         self._engine.add_adapter(_ADAPTER, task.trainer.adapter)
 
-    def sample(
-        self, asked: Sequence[Ask], seeds: Sequence[int], exploration: Exploration | None = None
-    ) -> list[Generation]:
-        """Return one answer per ask and seed, drawn as the model itself would draw it or by an exploration."""
-        return self._run(asked, seeds, exploration or Exploration(temperature=1.0, top_k=0))
+    def sample(self, asked: Sequence[Ask], seeds: Sequence[int], drawing: Drawing = _PLAIN) -> list[Generation]:
+        """Return one answer per ask and seed."""
+        return self._run(asked, seeds, drawing)
 
     def greedy(self, asked: Sequence[Ask]) -> list[Generation]:
         """Return the most likely answer, token by token."""
-        return self._run(asked, [0] * len(asked), Exploration(temperature=0.0, top_k=0))
+        return self._run(asked, [0] * len(asked), _GREEDY)
 
     def candidates(self, ask: Ask, answers: Sequence[Generation]) -> list[tuple[Tensor | None, ...]]:
         """Return what each token of some answers to an ask was drawn from, None: the whole vocabulary."""
@@ -95,14 +106,14 @@ class Rollouts:
         grammars = self._engine.grammars
         return [grammars.candidates(ask.constraint, answer.tokens, answer.forced) for answer in answers]
 
-    def _run(self, asked: Sequence[Ask], seeds: Sequence[int], drawn: Exploration) -> list[Generation]:
+    def _run(self, asked: Sequence[Ask], seeds: Sequence[int], drawing: Drawing) -> list[Generation]:
         return self._engine.generate_many(
             [
                 GenerateRequest(
                     prompt=ask.prompt,
                     max_tokens=self._spec.max_tokens,
-                    temperature=drawn.temperature,
-                    top_k=drawn.top_k,
+                    temperature=drawing.temperature,
+                    top_k=drawing.top_k,
                     seed=seed,
                     adapter=_ADAPTER,
                     constraint=ask.constraint,
@@ -177,30 +188,30 @@ class Grpo:
         spec, group = self._task.spec, self._task.spec.samples_per_prompt
         flat = [i for i in indices for _ in range(group)]
         seeds = [sample_seed(spec.seed, step, i, k) for i in indices for k in range(group)]
-        exploration = _EXPLORATION if self._stuck else None
-        answers = self._rollouts.sample([self._train[i] for i in flat], seeds, exploration)
+        exploring = self._stuck
+        answers = self._rollouts.sample([self._train[i] for i in flat], seeds, _EXPLORING if exploring else _PLAIN)
         if not all(math.isfinite(logprob) for answer in answers for logprob in answer.logprobs):
             return Outcome({"train_loss": math.nan}, signal=True)  # the weights are broken: the run goes back
         reward_RG = graded(self._reward, [self._task.train[i] for i in flat], answers).view(len(indices), group)
-        self._look_around(reward_RG)
-        metrics = self._rollout_metrics(reward_RG, answers) | {"exploring": float(exploration is not None)}
+        metrics = self._rollout_metrics(reward_RG, answers) | {"exploring": float(exploring)}
+        self._stuck = not exploring and self._agrees(reward_RG)
         if metrics["unscorable"] > spec.max_unscorable:
             raise too_many_unscorable(metrics["unscorable"])
-        used = varying(reward_RG).nonzero().squeeze(1).tolist()
+        gain_RG = self._gains(indices, reward_RG) if exploring else None
+        used = (varying(reward_RG) if gain_RG is None else (gain_RG > 0).any(-1)).nonzero().squeeze(1).tolist()
         groups = [answers[r * group : (r + 1) * group] for r in used]
         asked = [self._train[indices[r]] for r in used]
-        advantages = self._advantages([self._task.train[indices[r]] for r in used], groups, reward_RG[used])
-        sampled = _Sampled(asked, groups, advantages, exploration)
-        loss, mismatch = _policy_loss(self._task.trainer, self._rollouts, sampled, spec)
+        rows = [self._task.train[indices[r]] for r in used]
+        advantages = self._advantages(rows, groups, reward_RG[used], None if gain_RG is None else gain_RG[used])
+        loss, mismatch = _policy_loss(self._task.trainer, self._rollouts, asked, groups, advantages, spec)
         if loss is None:
             return Outcome({**metrics, "train_loss": 0.0}, signal=False)
-        if mismatch is not None and mismatch > _MISMATCH_LIMIT:
+        if mismatch > _MISMATCH_LIMIT:
             raise TuningError(
                 f"Sampler and trainer disagree: mean divergence {mismatch:.3g} per token, limit {_MISMATCH_LIMIT}.",
                 code="policy_mismatch",
             )
-        divergence = {} if mismatch is None else {"mismatch_kl": mismatch}
-        return Outcome({**metrics, "train_loss": loss, **divergence}, signal=True)
+        return Outcome({**metrics, "train_loss": loss, "mismatch_kl": mismatch}, signal=True)
 
     def validate(self, step: int) -> Validation:
         """See `Method`."""
@@ -219,20 +230,39 @@ class Grpo:
         if "best" in state:  # a run that an earlier version began has none
             self._best, self._stuck = float(state["best"]), bool(state["stuck"])
 
-    def _look_around(self, reward_RG: Tensor) -> None:
-        """Note whether the next step must explore."""
+    def _agrees(self, reward_RG: Tensor) -> bool:
+        """Return whether more groups agree on less than the best reward than differ."""
         highest_R = reward_RG.nan_to_num(-math.inf).amax(-1)
         self._best = max(self._best, float(highest_R.max()))
         differ_R = varying(reward_RG)
         agree_R = ~differ_R & highest_R.isfinite() & (highest_R < self._best)
-        self._stuck = bool(agree_R.sum() > differ_R.sum())
+        return bool(agree_R.sum() > differ_R.sum())
+
+    def _gains(self, indices: Sequence[int], reward_RG: Tensor) -> Tensor:
+        """Return by how much each explored answer beats the one that the model itself would give; 0 where it does not.
+
+        The model's own answer as the baseline is Rennie et al. 2017 (self-critical training). What is worse teaches
+        nothing: the model would not have said it.
+        """
+        own = self._rollouts.greedy([self._train[i] for i in indices])
+        own_R = graded(self._reward, [self._task.train[i] for i in indices], own)
+        return (reward_RG - own_R[:, None]).nan_to_num(0.0).clamp(min=0.0)
 
     def _advantages(
-        self, rows: Sequence[Row], groups: Sequence[Sequence[Generation]], reward_RG: Tensor
+        self,
+        rows: Sequence[Row],
+        groups: Sequence[Sequence[Generation]],
+        reward_RG: Tensor,
+        gain_RG: Tensor | None,
     ) -> list[list[Tensor]]:
-        """Return the advantage of every token, [group][answer] -> [tokens]; a cut answer and a forced token: 0."""
+        """Return the advantage of every token, [group][answer] -> [tokens]; a cut answer and a forced token: 0.
+
+        `gain_RG`: of explored answers, which have no other advantage.
+        """
         answers = [[spelled(generation, self._rollouts.tokens) for generation in group] for group in groups]
-        if self._task.spec.credit == "field":
+        if gain_RG is not None:
+            advantages = shared(answers, gain_RG)
+        elif self._task.spec.credit == "field":
             advantages = by_field(self._reward, rows, answers, reward_RG)
         else:
             advantages = by_answer(answers, reward_RG)
@@ -255,43 +285,36 @@ class Grpo:
         }
 
 
-class _Sampled(NamedTuple):
-    """Answers that carry a signal: by group, how each was asked for, what was drawn and what each token earned."""
-
-    asked: Sequence[Ask]
-    groups: Sequence[Sequence[Generation]]
-    advantage_RG: Sequence[Sequence[Tensor]]
-    exploration: Exploration | None
-
-
 def _policy_loss(
-    trainer: Trainer, rollouts: Rollouts, of: _Sampled, spec: TuneSpec
-) -> tuple[float | None, float | None]:
+    trainer: Trainer,
+    rollouts: Rollouts,
+    asked: Sequence[Ask],
+    groups: Sequence[Sequence[Generation]],
+    advantage_RG: Sequence[Sequence[Tensor]],
+    spec: TuneSpec,
+) -> tuple[float | None, float]:
     """Accumulate the gradient of the clipped surrogate, token mean over the batch.
 
-    The policy is what was sampled: under a grammar, the model among the tokens that it left; in an exploration, hotter
-    and among the likeliest. Returns (loss or None when no token carries an advantage, mean k3 divergence of the
-    sampler's log-probabilities; None in an exploration, whose log-probabilities the sampler does not report).
+    The policy is what was sampled: under a grammar, the model among the tokens that it left. Returns (loss or None when
+    no token carries an advantage, mean k3 divergence of the sampler's log-probabilities).
     """
-    asked, groups, advantage_RG, exploration = of
     trees = [Tree(ask.prompt, tuple(a.tokens for a in answers)) for ask, answers in zip(asked, groups, strict=True)]
     advantages = [torch.cat(list(of_group)) for of_group in advantage_RG]
     sampled = [torch.cat([torch.tensor(answer.logprobs) for answer in answers]) for answers in groups]
     active = sum(int((advantage != 0).sum()) for advantage in advantages)
     if not active:
-        return None, None
+        return None, 0.0
     divergence = [0.0]
 
     def loss(scored: Scored) -> Tensor:
         advantage_I = torch.cat([advantages[i] for i in scored.trees])
         old = scored.logprob_I.detach()
         log_ratio = scored.logprob_I - old  # in process: a ratio of exactly 1, whose gradient is that of log pi
-        if exploration is None:
-            divergence[0] += float(k3(torch.cat([sampled[i] for i in scored.trees]) - old).sum())
+        divergence[0] += float(k3(torch.cat([sampled[i] for i in scored.trees]) - old).sum())
         loss_I = clipped(log_ratio, advantage_I, spec.clip_low, spec.clip_high)
         return loss_I.sum() / active
 
-    listed = exploration is not None or any(ask.constraint is not None for ask in asked)
-    candidates = [rollouts.candidates(*pair) for pair in zip(asked, groups, strict=True)] if listed else None
-    value = trainer.forward_backward(trees, loss, candidates=candidates, exploration=exploration)
-    return value, None if exploration else divergence[0] / sum(len(part) for part in sampled)
+    constrained = any(ask.constraint is not None for ask in asked)
+    candidates = [rollouts.candidates(*pair) for pair in zip(asked, groups, strict=True)] if constrained else None
+    value = trainer.forward_backward(trees, loss, candidates=candidates)
+    return value, divergence[0] / sum(len(part) for part in sampled)

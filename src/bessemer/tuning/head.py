@@ -59,86 +59,40 @@ def token_logprobs(hidden_NH: Tensor, head_VH: Tensor, row_E: Tensor, token_E: T
 class _ListedLogprobs(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        hidden_NH: Tensor,
-        head_VH: Tensor,
-        row_I: Tensor,
-        token_I: Tensor,
-        entry_P: Tensor,
-        id_P: Tensor,
-        temperature: float,
+        ctx: Any, hidden_NH: Tensor, head_VH: Tensor, row_I: Tensor, token_I: Tensor, entry_P: Tensor, id_P: Tensor
     ) -> tuple[Tensor, Tensor]:
-        logit_P = exact_logits(hidden_NH, head_VH, row_I[entry_P], id_P) / temperature
+        logit_P = exact_logits(hidden_NH, head_VH, row_I[entry_P], id_P)
         best_I = torch.full((len(row_I),), -torch.inf).scatter_reduce(0, entry_P, logit_P, "amax")
         sum_I = torch.zeros(len(row_I)).index_add(0, entry_P, (logit_P - best_I[entry_P]).exp())
         normaliser_I = best_I + sum_I.log()
         own_I = torch.zeros(len(row_I)).index_add(0, entry_P, torch.where(id_P == token_I[entry_P], logit_P, 0.0))
         ctx.save_for_backward(hidden_NH, head_VH, row_I, token_I, entry_P, id_P, logit_P - normaliser_I[entry_P])
-        ctx.temperature = temperature
         hit_I = own_I >= best_I
         ctx.mark_non_differentiable(hit_I)
         return own_I - normaliser_I, hit_I
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         hidden_NH, head_VH, row_I, token_I, entry_P, id_P, logprob_P = ctx.saved_tensors
-        d_logit_P = grads[0][entry_P] * ((id_P == token_I[entry_P]).float() - logprob_P.exp()) / ctx.temperature
+        d_logit_P = grads[0][entry_P] * ((id_P == token_I[entry_P]).float() - logprob_P.exp())
         row_P, d_hidden = row_I[entry_P], torch.zeros(hidden_NH.shape)
         step = max(1, _CHUNK_ELEMENTS // hidden_NH.shape[1])
         for rows, ids, d_logit in zip(row_P.split(step), id_P.split(step), d_logit_P.split(step), strict=True):
             d_hidden.index_add_(0, rows, d_logit[:, None] * head_VH[ids].float())
-        return d_hidden.to(hidden_NH.dtype), None, None, None, None, None, None
+        return d_hidden.to(hidden_NH.dtype), None, None, None, None, None
 
 
 def listed_logprobs(
-    hidden_NH: Tensor,
-    head_VH: Tensor,
-    row_I: Tensor,
-    token_I: Tensor,
-    ids: Sequence[Tensor],
-    temperature: float = 1.0,
+    hidden_NH: Tensor, head_VH: Tensor, row_I: Tensor, token_I: Tensor, ids: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Return (log pi(token | row, one of its ids) [I], whether it is the most probable of them [I]).
 
-    `ids`: per entry the ids that it was drawn from, the token among them. Differentiable in hidden_NH.
+    `ids`: per entry the sorted ids that a grammar left, the token among them. Differentiable in hidden_NH.
     """
     sizes = torch.tensor([len(of_entry) for of_entry in ids])
     entry_P = torch.arange(len(ids)).repeat_interleave(sizes)
-    listed = (hidden_NH, head_VH, row_I, token_I, entry_P, torch.cat(list(ids)), temperature)
-    logprob, hit = _ListedLogprobs.apply(*listed)  # type: ignore[no-untyped-call]
+    logprob, hit = _ListedLogprobs.apply(hidden_NH, head_VH, row_I, token_I, entry_P, torch.cat(list(ids)))  # type: ignore[no-untyped-call]
     return logprob, hit
-
-
-@torch.no_grad()
-def likeliest(
-    hidden_NH: Tensor, head_VH: Tensor, row_I: Tensor, token_I: Tensor, ids: Sequence[Tensor | None], count: int
-) -> list[Tensor]:
-    """Return per entry the `count` most likely of its ids, None: of the whole vocabulary; its token is always kept."""
-    free = [i for i, own in enumerate(ids) if own is None]
-    best_of = dict(zip(free, _best(hidden_NH, head_VH, row_I[free], count), strict=True))
-    kept: list[Tensor] = []
-    for i, own in enumerate(ids):
-        if own is None:
-            best = best_of[i]
-        elif len(own) > count:
-            best = own[exact_logits(hidden_NH, head_VH, row_I[i].expand(len(own)), own).topk(count).indices]
-        else:
-            best = own
-        if not bool((best == token_I[i]).any()):  # a near tie of the last places, decided by the sampler's rounding
-            best = torch.cat([best[:-1], token_I[i : i + 1]])
-        kept.append(best)
-    return kept
-
-
-def _best(hidden_NH: Tensor, head_VH: Tensor, row_F: Tensor, count: int) -> Tensor:
-    """Return the most likely tokens [F, count] of each row, rows that come more than once computed once."""
-    row_N, own_F = torch.unique(row_F, return_inverse=True)
-    best_NC = torch.empty(len(row_N), min(count, head_VH.shape[0]), dtype=torch.long)
-    step = max(1, _CHUNK_ELEMENTS // head_VH.shape[0])
-    for start in range(0, len(row_N), step):
-        rows = row_N[start : start + step]
-        best_NC[start : start + step] = float32_logits(hidden_NH[rows], head_VH).topk(best_NC.shape[1]).indices
-    return best_NC[own_F]
 
 
 def _chunks(rows: int, head_VH: Tensor, row_E: Tensor) -> list[tuple[int, int, slice]]:

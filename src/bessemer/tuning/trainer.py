@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bessemer.engine.lora import Adapter, LoraConfig
 from bessemer.engine.network import Network, Route
-from bessemer.tuning.head import likeliest, listed_logprobs, token_logprobs
+from bessemer.tuning.head import listed_logprobs, token_logprobs
 from bessemer.tuning.packing import Packed, Tree, pack, split_by_budget
 
 
@@ -39,14 +39,6 @@ Loss = Callable[[Scored], Tensor]
 
 Candidates = Sequence[Sequence[Sequence[Tensor | None]]]
 """By tree, branch and token: the sorted ids that a grammar let it be drawn from; None: the whole vocabulary."""
-
-
-class Exploration(NamedTuple):
-    """How tokens were drawn that the model itself would hardly draw."""
-
-    temperature: float
-    top_k: int
-    """Of this many most likely tokens: at a high temperature the many unlikely ones would win together."""
 
 
 class Adam(NamedTuple):
@@ -95,25 +87,18 @@ class Trainer:
         return results
 
     def forward_backward(
-        self,
-        trees: Sequence[Tree],
-        loss: Loss,
-        *,
-        among: Tensor | None = None,
-        candidates: Candidates | None = None,
-        exploration: Exploration | None = None,
+        self, trees: Sequence[Tree], loss: Loss, *, among: Tensor | None = None, candidates: Candidates | None = None
     ) -> float:
         """Add the gradient of a loss over trees to the adapter's; returns the loss.
 
         Passes run in order of falling length; gradients accumulate in that order, so equal input gives equal bits.
         `among`: sorted ids of the only tokens that the log-probabilities are normalised over, those of the branches
-        among them; `candidates`: the same, for each token its own. Neither: the whole vocabulary. `exploration`, with
-        candidates: how was drawn from them.
+        among them; `candidates`: the same, for each token its own. Neither: the whole vocabulary.
         """
         total = 0.0
         for group in split_by_budget(trees, self._tokens_per_pass):
             own = None if candidates is None else [ids for i in group for branch in candidates[i] for ids in branch]
-            scored = self._score([trees[i] for i in group], group, among, own, exploration)
+            scored = self._score([trees[i] for i in group], group, among, own)
             value = loss(scored)
             if value.requires_grad:
                 value.backward()
@@ -177,7 +162,6 @@ class Trainer:
         indices: list[int],
         among: Tensor | None = None,
         candidates: Sequence[Tensor | None] | None = None,
-        exploration: Exploration | None = None,
     ) -> Scored:
         packed = pack(trees, self.network.config)
         hidden_TH = self.network.forward_hidden(
@@ -189,7 +173,7 @@ class Trainer:
             logprob_E, hit_E = self._logprobs(hidden_TH, packed.edge_row_E, packed.edge_token_E, among)
             logprob_I, hit_I = logprob_E[packed.entry_edge_I], hit_E[packed.entry_edge_I]
         else:
-            logprob_I, hit_I = self._logprobs_of_candidates(hidden_TH, packed, candidates, exploration)
+            logprob_I, hit_I = self._logprobs_of_candidates(hidden_TH, packed, candidates)
         return Scored(indices, logprob_I, packed.entry_branch_I, hit_I, packed.n_branches)
 
     def _logprobs(
@@ -204,20 +188,17 @@ class Trainer:
         return logprob_E, best_N[own_E] == token_E
 
     def _logprobs_of_candidates(
-        self, hidden_TH: Tensor, packed: Packed, candidates: Sequence[Tensor | None], exploration: Exploration | None
+        self, hidden_TH: Tensor, packed: Packed, candidates: Sequence[Tensor | None]
     ) -> tuple[Tensor, Tensor]:
         """Return the same per entry, of those with a list of candidates among these."""
         row_I, token_I = packed.edge_row_E[packed.entry_edge_I], packed.edge_token_E[packed.entry_edge_I]
-        head_VH = self.network.weights.head
-        if exploration is not None:
-            candidates = likeliest(hidden_TH, head_VH, row_I, token_I, candidates, exploration.top_k)
         ids = [of_entry for of_entry in candidates if of_entry is not None]
         is_listed = torch.tensor([of_entry is not None for of_entry in candidates])
         listed, free = is_listed.nonzero()[:, 0], (~is_listed).nonzero()[:, 0]
         parts = []
         if len(listed):
-            listed_entries = (hidden_TH, head_VH, row_I[listed], token_I[listed], ids)
-            parts.append(listed_logprobs(*listed_entries, exploration.temperature if exploration else 1.0))
+            head_VH = self.network.weights.head
+            parts.append(listed_logprobs(hidden_TH, head_VH, row_I[listed], token_I[listed], ids))
         if len(free):
             parts.append(self._logprobs(hidden_TH, row_I[free], token_I[free]))
         order = torch.argsort(torch.cat([listed, free]))
