@@ -61,9 +61,14 @@ def parts(answer: Answer) -> list[Part]:
 
 def by_answer(groups: Sequence[Sequence[Answer]], reward_RG: Tensor) -> list[list[Tensor]]:
     """Return the advantage of every token, [group][answer] -> [tokens]: the answer's centred reward."""
+    return shared(groups, [centred(row) for row in reward_RG])
+
+
+def shared(groups: Sequence[Sequence[Answer]], value_RG: Sequence[Tensor] | Tensor) -> list[list[Tensor]]:
+    """Return each answer's value for all of its tokens, [group][answer] -> [tokens]."""
     return [
-        [torch.full((len(answer.tokens),), value) for answer, value in zip(answers, centred(row).tolist(), strict=True)]
-        for answers, row in zip(groups, reward_RG, strict=True)
+        [torch.full((len(answer.tokens),), value) for answer, value in zip(answers, row.tolist(), strict=True)]
+        for answers, row in zip(groups, value_RG, strict=True)
     ]
 
 

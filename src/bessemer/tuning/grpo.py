@@ -3,6 +3,10 @@
 Rollouts run in process on the adapter that is being trained, so the ratio of new to old policy is exactly 1 when the
 gradient is taken. Groups without variance are skipped before any forward pass. Truncated answers stay in the baseline
 but carry no gradient; tokens a grammar forced carry none either.
+
+A model that is sure of itself draws the same answer eight times: what it never tries is never rewarded. After a step in
+which more groups agreed on less than the best reward than differed, the next one explores: it draws hotter, and learns
+from the answers alone that beat the model's own (docs/decisions/011).
 """
 
 import hashlib
@@ -20,7 +24,7 @@ from bessemer.engine.engine import Engine, LoadedModel
 from bessemer.engine.request import Constraint, GenerateRequest, Generation, JsonSchema, Lark
 from bessemer.engine.tokens import Tokens
 from bessemer.gateway.fields import confident
-from bessemer.tuning.credit import Answer, by_answer, by_field
+from bessemer.tuning.credit import Answer, by_answer, by_field, shared
 from bessemer.tuning.losses import clipped, k3
 from bessemer.tuning.methods import (
     Outcome,
@@ -41,6 +45,19 @@ _THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 """Field thresholds that an evaluation tries; the best lies near half of the reachable F1."""
 _MISMATCH_LIMIT = 0.05
 """Mean k3 divergence per token between sampler and trainer above which a run stops: they are not the same policy."""
+
+
+class Drawing(NamedTuple):
+    """How tokens are drawn."""
+
+    temperature: float
+    top_k: int = 0
+    """Of this many most likely tokens; 0: of all."""
+
+
+_PLAIN, _GREEDY = Drawing(1.0), Drawing(0.0)
+_EXPLORING = Drawing(2.0, top_k=8)
+"""At this temperature the many unlikely tokens would win together: only the likeliest are drawn from."""
 
 
 class Ask(NamedTuple):
@@ -74,13 +91,13 @@ class Rollouts:
         self._engine = Engine(LoadedModel(task.trainer.network, task.tokens), threads=task.spec.threads)
         self._engine.add_adapter(_ADAPTER, task.trainer.adapter)
 
-    def sample(self, asked: Sequence[Ask], seeds: Sequence[int]) -> list[Generation]:
-        """Return one answer per ask and seed at the training temperature."""
-        return self._run(asked, seeds, self._spec.temperature)
+    def sample(self, asked: Sequence[Ask], seeds: Sequence[int], drawing: Drawing = _PLAIN) -> list[Generation]:
+        """Return one answer per ask and seed."""
+        return self._run(asked, seeds, drawing)
 
     def greedy(self, asked: Sequence[Ask]) -> list[Generation]:
         """Return the most likely answer, token by token."""
-        return self._run(asked, [0] * len(asked), 0.0)
+        return self._run(asked, [0] * len(asked), _GREEDY)
 
     def candidates(self, ask: Ask, answers: Sequence[Generation]) -> list[tuple[Tensor | None, ...]]:
         """Return what each token of some answers to an ask was drawn from, None: the whole vocabulary."""
@@ -89,13 +106,14 @@ class Rollouts:
         grammars = self._engine.grammars
         return [grammars.candidates(ask.constraint, answer.tokens, answer.forced) for answer in answers]
 
-    def _run(self, asked: Sequence[Ask], seeds: Sequence[int], temperature: float) -> list[Generation]:
+    def _run(self, asked: Sequence[Ask], seeds: Sequence[int], drawing: Drawing) -> list[Generation]:
         return self._engine.generate_many(
             [
                 GenerateRequest(
                     prompt=ask.prompt,
                     max_tokens=self._spec.max_tokens,
-                    temperature=temperature,
+                    temperature=drawing.temperature,
+                    top_k=drawing.top_k,
                     seed=seed,
                     adapter=_ADAPTER,
                     constraint=ask.constraint,
@@ -161,23 +179,30 @@ class Grpo:
         self._train = asks(task, task.train, "training_file")
         self._validation = asks(task, task.validation, "validation_file")
         self._rollouts = Rollouts(task)
+        self._best = 1.0
+        """The highest reward that is known to exist: a grader's usual maximum, or more when it was seen."""
+        self._stuck = False
 
     def accumulate(self, indices: Sequence[int], step: int) -> Outcome:
         """See `Method`."""
         spec, group = self._task.spec, self._task.spec.samples_per_prompt
         flat = [i for i in indices for _ in range(group)]
         seeds = [sample_seed(spec.seed, step, i, k) for i in indices for k in range(group)]
-        answers = self._rollouts.sample([self._train[i] for i in flat], seeds)
+        exploring = self._stuck
+        answers = self._rollouts.sample([self._train[i] for i in flat], seeds, _EXPLORING if exploring else _PLAIN)
         if not all(math.isfinite(logprob) for answer in answers for logprob in answer.logprobs):
             return Outcome({"train_loss": math.nan}, signal=True)  # the weights are broken: the run goes back
         reward_RG = graded(self._reward, [self._task.train[i] for i in flat], answers).view(len(indices), group)
-        metrics = self._rollout_metrics(reward_RG, answers)
+        metrics = self._rollout_metrics(reward_RG, answers) | {"exploring": float(exploring)}
+        self._stuck = not exploring and self._agrees(reward_RG)
         if metrics["unscorable"] > spec.max_unscorable:
             raise too_many_unscorable(metrics["unscorable"])
-        used = varying(reward_RG).nonzero().squeeze(1).tolist()
+        gain_RG = self._gains(indices, reward_RG) if exploring else None
+        used = (varying(reward_RG) if gain_RG is None else (gain_RG > 0).any(-1)).nonzero().squeeze(1).tolist()
         groups = [answers[r * group : (r + 1) * group] for r in used]
         asked = [self._train[indices[r]] for r in used]
-        advantages = self._advantages([self._task.train[indices[r]] for r in used], groups, reward_RG[used])
+        rows = [self._task.train[indices[r]] for r in used]
+        advantages = self._advantages(rows, groups, reward_RG[used], None if gain_RG is None else gain_RG[used])
         loss, mismatch = _policy_loss(self._task.trainer, self._rollouts, asked, groups, advantages, spec)
         if loss is None:
             return Outcome({**metrics, "train_loss": 0.0}, signal=False)
@@ -198,17 +223,46 @@ class Grpo:
 
     def state(self) -> dict[str, Tensor]:
         """See `Method`."""
-        return {}
+        return {"best": torch.tensor(self._best), "stuck": torch.tensor(self._stuck)}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """See `Method`."""
+        if "best" in state:  # a run that an earlier version began has none
+            self._best, self._stuck = float(state["best"]), bool(state["stuck"])
+
+    def _agrees(self, reward_RG: Tensor) -> bool:
+        """Return whether more groups agree on less than the best reward than differ."""
+        highest_R = reward_RG.nan_to_num(-math.inf).amax(-1)
+        self._best = max(self._best, float(highest_R.max()))
+        differ_R = varying(reward_RG)
+        agree_R = ~differ_R & highest_R.isfinite() & (highest_R < self._best)
+        return bool(agree_R.sum() > differ_R.sum())
+
+    def _gains(self, indices: Sequence[int], reward_RG: Tensor) -> Tensor:
+        """Return by how much each explored answer beats the one that the model itself would give; 0 where it does not.
+
+        The model's own answer as the baseline is Rennie et al. 2017 (self-critical training). What is worse teaches
+        nothing: the model would not have said it.
+        """
+        own = self._rollouts.greedy([self._train[i] for i in indices])
+        own_R = graded(self._reward, [self._task.train[i] for i in indices], own)
+        return (reward_RG - own_R[:, None]).nan_to_num(0.0).clamp(min=0.0)
 
     def _advantages(
-        self, rows: Sequence[Row], groups: Sequence[Sequence[Generation]], reward_RG: Tensor
+        self,
+        rows: Sequence[Row],
+        groups: Sequence[Sequence[Generation]],
+        reward_RG: Tensor,
+        gain_RG: Tensor | None,
     ) -> list[list[Tensor]]:
-        """Return the advantage of every token, [group][answer] -> [tokens]; a cut answer and a forced token: 0."""
+        """Return the advantage of every token, [group][answer] -> [tokens]; a cut answer and a forced token: 0.
+
+        `gain_RG`: of explored answers, which have no other advantage.
+        """
         answers = [[spelled(generation, self._rollouts.tokens) for generation in group] for group in groups]
-        if self._task.spec.credit == "field":
+        if gain_RG is not None:
+            advantages = shared(answers, gain_RG)
+        elif self._task.spec.credit == "field":
             advantages = by_field(self._reward, rows, answers, reward_RG)
         else:
             advantages = by_answer(answers, reward_RG)

@@ -49,7 +49,6 @@ class TuneSpec(Frozen, frozen=True):
     samples_per_prompt: int = 8
     max_tokens: int = 128
     """grpo: longest sampled answer; a truncated one carries no gradient."""
-    temperature: float = 1.0
     credit: Literal["answer", "field"] = "answer"
     """grpo: every token of an answer gets its reward, or those of a JSON answer's field what the field adds to it."""
     response_schema: JSON | None = None

@@ -26,7 +26,7 @@ from bessemer.tuning.rows import Row
 from bessemer.tuning.spec import Reward, StepReport, TuneSpec, Validation
 from bessemer.tuning.trainer import Adam, Trainer
 
-_PATIENCE = 10
+_PATIENCE = 20
 _SATURATED = f"{_PATIENCE} steps in a row had nothing left to learn from: the run ends early, with its best checkpoint."
 _UNSCORED = "No answer on the validation rows could be scored: this checkpoint cannot be chosen."
 """Steps in a row without any gradient after which a run stops."""
