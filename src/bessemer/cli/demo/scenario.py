@@ -34,7 +34,7 @@ class Scale(Frozen, frozen=True):
     selection: int = 160
     calibration: int = 240
     holdout: int = 400
-    train_seconds: int = 240
+    train_seconds: int = 345
     gate_margin: float = 0.02
     """Loss of F1 against the incumbent that still counts as not worse."""
 
