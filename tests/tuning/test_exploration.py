@@ -8,6 +8,7 @@ import msgspec
 import pytest
 import torch
 
+from bessemer.core.errors import TuningError
 from bessemer.core.types import JSON
 from bessemer.engine.engine import LoadedModel
 from bessemer.engine.network import Network
@@ -54,6 +55,15 @@ def test_a_sure_model_learns_what_it_would_never_have_drawn(sure: Path, tmp_path
     assert reports[1].metrics["exploring"] == 1.0
     assert run.best is not None
     assert run.best.mean_reward == 1.0
+
+
+def test_to_explore_in_vain_ends_no_run_sooner(sure: Path, tmp_path: Path, model: LoadedModel) -> None:
+    spec = msgspec.structs.replace(SURE, method="grpo", adapter=str(sure), samples_per_prompt=2, max_tokens=4)
+    run = Tuner(spec, ROWS, [], lambda answers: [0.5] * len(answers), tmp_path, model=model)
+    with pytest.raises(TuningError, match="10 steps in a row") as raised:
+        list(run.run())
+    assert raised.value.error_code == "no_signal"
+    assert run.step_number == 18, "every second one of nineteen explored"
 
 
 def test_groups_that_differ_are_no_reason_to_explore(tmp_path: Path, model: LoadedModel) -> None:

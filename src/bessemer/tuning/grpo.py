@@ -205,7 +205,7 @@ class Grpo:
         advantages = self._advantages(rows, groups, reward_RG[used], None if gain_RG is None else gain_RG[used])
         loss, mismatch = _policy_loss(self._task.trainer, self._rollouts, asked, groups, advantages, spec)
         if loss is None:
-            return Outcome({**metrics, "train_loss": 0.0}, signal=False)
+            return Outcome({**metrics, "train_loss": 0.0}, signal=False, explored=exploring)
         if mismatch > _MISMATCH_LIMIT:
             raise TuningError(
                 f"Sampler and trainer disagree: mean divergence {mismatch:.3g} per token, limit {_MISMATCH_LIMIT}.",

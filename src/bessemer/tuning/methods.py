@@ -30,6 +30,8 @@ class Outcome:
 
     metrics: dict[str, float]
     signal: bool
+    explored: bool = False
+    """The step looked for what the model would not have said itself."""
 
 
 class Method(Protocol):

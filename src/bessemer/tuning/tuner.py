@@ -26,10 +26,10 @@ from bessemer.tuning.rows import Row
 from bessemer.tuning.spec import Reward, StepReport, TuneSpec, Validation
 from bessemer.tuning.trainer import Adam, Trainer
 
-_PATIENCE = 20
+_PATIENCE = 10
+"""Steps in a row without any gradient after which a run stops."""
 _SATURATED = f"{_PATIENCE} steps in a row had nothing left to learn from: the run ends early, with its best checkpoint."
 _UNSCORED = "No answer on the validation rows could be scored: this checkpoint cannot be chosen."
-"""Steps in a row without any gradient after which a run stops."""
 
 Select = Callable[[Validation], float | None]
 
@@ -222,7 +222,8 @@ class Tuner:
 
     def _update(self, outcome: Outcome, rate: float) -> float:
         progress = self._progress
-        progress.silent = 0 if outcome.signal else progress.silent + 1
+        if outcome.signal or not outcome.explored:  # to have found nothing beyond says nothing of what is left here
+            progress.silent = 0 if outcome.signal else progress.silent + 1
         progress.learned = progress.learned or outcome.signal
         if progress.silent >= _PATIENCE and not progress.learned:
             raise TuningError(
