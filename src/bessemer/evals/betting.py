@@ -3,7 +3,7 @@
 Let Z_1, Z_2, … be independent, alike, and at least −W. A bettor stakes 0 <= λ_i < 1/W on each next item, knowing only
 the ones before. If E[Z] <= 0, the wealth Π (1 + λ_i Z_i) is a non-negative supermartingale from 1, so by Ville's
 inequality 1/max wealth is a valid p-value for any stakes, at any sample size, whatever the distribution's form. Stakes
-only decide the power: the predictable plug-in sqrt(2 log(1/δ) / (n·variance so far)), at most 3/4 of 1/W.
+only decide the power: the predictable plug-in sqrt(2 log(1/δ) / (n·variance so far)), at most 0.98 of 1/W.
 
 Items must come in an order that says nothing about their values; callers shuffle with a fixed seed.
 """
@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-_BOLDEST = 0.75
+_BOLDEST = 0.98
+"""Of 1/W. Testing ends after n items, so a bettor may risk nearly all: docs/decisions/007-operating-points.md."""
 _FIXED_STAKES = np.geomspace(0.004, 0.98, 40)
 """Shares of the largest stake 1/W, for the mixture of constant bettors."""
 
