@@ -24,6 +24,11 @@ BASE_ITEMS = {Kind.MATCHING: 600, Kind.ATTRIBUTES: 150, Kind.WRITING: 150}
 _CHARACTERS_PER_TOKEN = 3
 """Fewer than answers in ASCII have on average: a bound on their tokens that leaves room."""
 _SHARES = {Split.SELECTION: 0.08, Split.CALIBRATION: 0.1, Split.HOLDOUT: 0.02}
+_SHARES_GRADED = {Split.SELECTION: 0.06, Split.CALIBRATION: 0.18, Split.HOLDOUT: 0.02}
+"""Answers that are neither right nor wrong say less each: with 0.1, one OA-Mine run of two had no threshold to show."""
+_GENTLE = 0.35
+"""Of the learning rate, for reinforcement of JSON answers: docs/decisions/010-credit-by-field.md."""
+_MENTIONS = {"bessemer.mention_replacement": "0.25", "bessemer.mention_group": "category"}
 _FEW = 500
 _SHARES_OF_FEW = {Split.SELECTION: 0.15, Split.CALIBRATION: 0.2, Split.HOLDOUT: 0.15}
 """With fewer training requests than that, so that no split is left empty."""
@@ -132,7 +137,8 @@ def build(task: Task, options: Options, seed: int, limit: int | None) -> Case:
 def _traffic(task: Task, options: Options, salt: str, limit: int | None) -> list[tuple[Question, Labelled]]:
     """Training items in an order of their own for each seed, each in the split that its hash gives."""
     rows = sorted(task.train, key=lambda row: place(row, salt + "-order"))[: limit or options.traffic]
-    shares = _SHARES if len(rows) >= _FEW else _SHARES_OF_FEW
+    usual = _SHARES_GRADED if task.kind is Kind.ATTRIBUTES else _SHARES
+    shares = usual if len(rows) >= _FEW else _SHARES_OF_FEW
     return [
         (Question(id=f"train-{index}", input=row.item.input, split=split_of(row, salt, shares).value), row)
         for index, row in enumerate(rows)
@@ -159,17 +165,22 @@ def _jobs(task: Task, options: Options) -> tuple[JobPlan, ...]:
     else:
         grader = product_lines.grader()
         first = options.train_seconds // 3
-    extra = {"bessemer.field_threshold": "auto"} if task.kind is Kind.ATTRIBUTES else {}
+    attributes = task.kind is Kind.ATTRIBUTES
     times = ({"bessemer.max_seconds": str(seconds)} for seconds in (first, options.train_seconds - first))
-    supervised, reinforced = times
+    supervised, reinforced = (common | seconds for seconds in times)
+    if attributes:
+        supervised |= _MENTIONS
+        reinforced |= {"bessemer.field_threshold": "auto", "bessemer.credit": "field"}
+    method = _reinforcement(grader, _GENTLE if attributes else None)
     return (
-        JobPlan(name="supervised", method={"type": "supervised"}, metadata=common | supervised, supervised=True),
-        JobPlan(name="reinforcement", method=_reinforcement(grader), metadata=common | reinforced | extra),
+        JobPlan(name="supervised", method={"type": "supervised"}, metadata=supervised, supervised=True),
+        JobPlan(name="reinforcement", method=method, metadata=reinforced),
     )
 
 
-def _reinforcement(grader: JSON) -> JSON:
-    return {"type": "reinforcement", "reinforcement": {"grader": grader}}
+def _reinforcement(grader: JSON, learning_rate_multiplier: float | None = None) -> JSON:
+    hyperparameters = {"learning_rate_multiplier": learning_rate_multiplier or "auto"}
+    return {"type": "reinforcement", "reinforcement": {"grader": grader, "hyperparameters": hyperparameters}}
 
 
 def _cascade(task: Task, options: Options) -> JSON:

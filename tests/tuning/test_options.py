@@ -19,6 +19,7 @@ def test_options_are_read_from_strings_and_other_metadata_is_the_clients() -> No
         ("rank", "0"),
         ("samples_per_prompt", "1"),
         ("field_threshold", "1"),
+        ("mention_replacement", "1.5"),
         ("objective", "fame"),
         ("ranks", "8"),
     ],

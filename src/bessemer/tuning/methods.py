@@ -15,6 +15,7 @@ from torch import Tensor
 from bessemer.core.errors import InvalidRequest, TuningError
 from bessemer.engine.tokens import Tokens
 from bessemer.tuning.losses import expected_reward_loss
+from bessemer.tuning.mentions import Mentions
 from bessemer.tuning.packing import Tree
 from bessemer.tuning.rows import Row
 from bessemer.tuning.spec import Reward, TuneSpec, Validation
@@ -96,10 +97,16 @@ class Supervised:
         self._task = task
         self._train = self._trees(task.train, "training_file")
         self._validation = self._trees(task.validation, "validation_file")
+        spec = task.spec
+        self._mentions = (
+            Mentions(task.train, spec.mention_replacement, spec.mention_group, spec.seed)
+            if spec.mention_replacement
+            else None
+        )
 
     def accumulate(self, indices: Sequence[int], step: int) -> Outcome:
         """See `Method`."""
-        trees = [self._train[i] for i in indices]
+        trees = [self._read(i, step) for i in indices]
         weights = torch.tensor([self._task.train[i].weight for i in indices])
         sizes = torch.tensor([len(tree.branches[0]) for tree in trees])
         total = float((weights * sizes).sum())
@@ -113,7 +120,10 @@ class Supervised:
             return -(scored.logprob_I * weight_I).sum() / total
 
         value = self._task.trainer.forward_backward(trees, loss, among=self._candidates(trees, step))
-        return Outcome({"train_loss": value, "train_mean_token_accuracy": hits[0] / int(sizes.sum())}, signal=True)
+        metrics = {"train_loss": value, "train_mean_token_accuracy": hits[0] / int(sizes.sum())}
+        if self._mentions is not None:
+            metrics["rows_replaced"] = sum(tree is not self._train[i] for i, tree in zip(indices, trees, strict=True))
+        return Outcome(metrics, signal=True)
 
     def validate(self, step: int) -> Validation:
         """See `Method`."""
@@ -148,6 +158,16 @@ class Supervised:
         others = torch.randint(size, (_RANDOM_CANDIDATES,), generator=generator)
         own_and_others: Tensor = torch.unique(torch.cat([torch.tensor(sorted(own)), others]))
         return own_and_others
+
+    def _read(self, index: int, step: int) -> Tree:
+        """Return a training row as this step reads it."""
+        row = self._task.train[index] if self._mentions is None else self._mentions.drawn(index, step)
+        if row is self._task.train[index]:
+            return self._train[index]
+        tokens = self._task.tokens
+        prompt, answer = tuple(tokens.encode_chat(row.messages)), tuple(tokens.encode_completion(row.completion or ""))
+        fits = len(prompt) <= prompt_limit(self._task, len(answer))
+        return Tree(prompt, (answer,)) if fits else self._train[index]
 
     def _trees(self, rows: Sequence[Row], param: str) -> list[Tree]:
         tokens = self._task.tokens

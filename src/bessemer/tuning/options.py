@@ -27,6 +27,11 @@ class Options(Frozen, frozen=True):
     confidently wrong."""
     rank: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 32
     """LoRA rank."""
+    mention_replacement: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    """Supervised, JSON answers with values from the prompt: share of them that each reading of a row replaces, in
+    prompt and answer, by another row's value of the same field."""
+    mention_group: str | None = None
+    """Field of the rows' `input` that must be equal for that; default: any row lends to any other."""
     samples_per_prompt: Annotated[int, msgspec.Meta(ge=2, le=1024)] = 8
     """Group size of sampled reinforcement; one sample has nothing to be compared with."""
     credit: Literal["answer", "field"] = "answer"

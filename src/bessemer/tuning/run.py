@@ -306,6 +306,8 @@ def _spec(services: Services, plan: Preparation, rows: int) -> TuneSpec:
         epochs=epochs,
         batch_size=None if hyper.batch_size == "auto" else int(hyper.batch_size),
         seed=plan.seed,
+        mention_replacement=plan.options.mention_replacement,
+        mention_group=plan.options.mention_group,
         samples_per_prompt=_samples(plan.options.samples_per_prompt, hyper),
         credit=plan.options.credit,
         max_tokens=plan.max_tokens,

@@ -46,6 +46,10 @@ class TuneSpec(Frozen, frozen=True):
     seed: int = 0
     tokens_per_pass: int = 2048
     """Upper bound of packed tokens in one forward and backward pass; bounds memory, changes no result."""
+    mention_replacement: float = 0.0
+    """supervised: share of the values from the prompt that a reading replaces by other rows' (`mentions.Mentions`)."""
+    mention_group: str | None = None
+    """Field of the rows' `input` that rows must share to lend each other values; None: all do."""
     samples_per_prompt: int = 8
     max_tokens: int = 128
     """grpo: longest sampled answer; a truncated one carries no gradient."""
