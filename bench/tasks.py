@@ -9,6 +9,7 @@ The labels of a test file are returned apart from its inputs, so that only the f
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -468,13 +469,29 @@ GRAMMAR = (
     'span: %regex {"substring_words": "{{input.escaped}}"}\n'
 )
 """Lark grammar (llguidance) of a JSON object: the attributes of the category, each once; values are title spans."""
-GRAMMAR_OR_NONE = GRAMMAR.replace('value: "', f'value: "\\"{NONE}\\"" | "')
-"""The same for annotations that say where there is no value."""
+_MOST_UNWRITTEN = 256
+"""Values beside spans; each makes the grammar larger."""
 
 
-def grammar(train: Iterable[Labelled]) -> str:
-    """Return the grammar that answers like those of a training file follow."""
-    return GRAMMAR_OR_NONE if any([] in (row.target or {}).values() for row in train) else GRAMMAR
+def grammar(train: Sequence[Labelled]) -> str:
+    """Return the grammar that answers like those of a training file follow.
+
+    Beside spans of the title it allows "n/a" where annotations say that there is no value, and the most frequent values
+    that stand in no title of their own ("Yes", a size in other units): what was seen once cannot be learned.
+    """
+    none = [NONE] if any([] in (row.target or {}).values() for row in train) else []
+    unwritten = Counter(
+        values[0]
+        for row in train
+        for values in (row.target or {}).values()
+        if values and values[0] not in row.item.input["title"] and not placeholders(values[0])
+    )
+    allowed = none + [value for value, count in unwritten.most_common(_MOST_UNWRITTEN) if count > 1]
+    return GRAMMAR.replace('value: "', f'value: {"".join(f"{_quoted(_quoted(v))} | " for v in allowed)}"')
+
+
+def _quoted(text: str) -> str:
+    return msgspec.json.encode(text).decode()
 
 
 def _title(row: JSON, known: Mapping[str, Sequence[str]]) -> Labelled:

@@ -307,6 +307,16 @@ def test_where_no_value_is_annotated_a_value_costs_and_none_can_be_said(tmp_path
         assert accepted(rules, answer) is right
 
 
+def test_values_that_no_title_has_can_be_said_when_they_return(tmp_path):
+    """A value of its own words, quotes and placeholders included; one that was seen once is not learned."""
+    wet, once = 'Water "proof"', "Unheard of"
+    rows = [lid(f"Lid {i}", target={"Feature": {wet: 1}, "Kind": {"{{input.x}}": 1}}) for i in range(3)]
+    task = loaded(tmp_path, [*rows, lid("Lid 9", target={"Feature": {once: 1}})], rows)
+    rules = Lark(grammar=render_grammar(tasks.grammar(task.train), task.train[0].item.input))
+    for value, right in ((wet, True), ("Lid", True), (once, False), ("Water", False), ("{{input.x}}", False)):
+        assert accepted(rules, json.dumps({"Feature": value}, separators=(",", ":"))) is right
+
+
 def accepted(rules, text):
     """Say whether a grammar lets a text begin an answer."""
     tokens = ByteTokens()
