@@ -1,18 +1,24 @@
-"""Writes the table of measured results into README.md, between its two markers, from `bench/results`.
+"""Writes measured results from `bench/results`: the table in README.md, between its two markers, and its chart.
 
 python bench/readme_table.py            # writes
-python bench/readme_table.py --check    # exit code 1 when README.md differs
+python bench/readme_table.py --check    # exit code 1 when README.md or docs/cascades.svg differs
 """
 
 import json
+import re
 import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
+from bessemer.flywheel.charts import HEIGHT, LEFT, WIDTH, LineChart, Series, line_chart
+from bessemer.flywheel.report import STYLE
+
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
+CHART = HERE.parent / "docs" / "cascades.svg"
 START, END = "<!-- results -->\n", "<!-- /results -->"
 Row = Mapping[str, Any]
 
@@ -25,10 +31,55 @@ def main() -> int:
     results = HERE / "results"
     measured = table(sorted(results.glob("flywheel_*.json"))) + speed(results / "engine.json")
     fresh = head + START + measured + planner(results / "planner.json") + END + tail
+    drawn = chart(sorted(results.glob("flywheel_*.json")))
     if "--check" in sys.argv:
-        return int(fresh != text)
+        return int((fresh, drawn) != (text, CHART.read_text()))
     README.write_text(fresh)
+    CHART.write_text(drawn)
     return 0
+
+
+def chart(paths: Sequence[Path]) -> str:
+    """Return an SVG image: F1 over the share of requests that the small model answers, the surest first, all seeds."""
+    series = [one for path in paths if (one := _kept_curve(path)) is not None]
+    figure = line_chart(
+        LineChart(
+            title="F1 over the share of requests that the tuned small model answers",
+            x_label="answered by the small model (0 %: the recorded large model alone)",
+            y_label="F1",
+            series=tuple(series),
+            x_percent=True,
+            y_percent=True,
+        )
+    )
+    found = re.search(r"<svg[^>]*>(.*)</svg>", figure, re.DOTALL)
+    assert found is not None, "there are curves"
+    keys = "".join(
+        f'<path class="line" style="stroke:var(--c{index})" d="M{LEFT} {y}h22"/>'
+        f'<text x="{LEFT + 30}" y="{y + 4}">{escape(one.name)}</text>'
+        for index, one in enumerate(series)
+        for y in (-12 - 20 * (len(series) - 1 - index),)
+    )
+    top = 20 * len(series) + 8
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 {-top} {WIDTH} {HEIGHT + top}" width="{WIDTH}" '
+        f'style="background:var(--bg)" role="img"><style>{STYLE}</style>{keys}{found[1]}</svg>\n'
+    )
+
+
+def _kept_curve(path: Path) -> Series | None:
+    """Return the mean over seeds of a data set's curve with all fields, from the large model alone to the small one."""
+    document = json.loads(path.read_text())
+    curves = [one["points"] for one in document.get("curves", []) if not one["name"].endswith(")")]
+    if not curves:
+        return None
+    points = tuple(
+        (1.0 - at[0][0], statistics.fmean(point[1] for point in at) / 100)
+        for at in reversed(list(zip(*curves, strict=True)))
+    )
+    large = next(row["name"] for row in document["rows"] if row["name"].startswith("recorded "))
+    name = path.stem.removeprefix("flywheel_").replace("_", " ")
+    return Series(name=f"{name}, from {large.removeprefix('recorded ')} (recorded)", points=points)
 
 
 def table(paths: Sequence[Path]) -> str:
