@@ -13,3 +13,8 @@ def test_demonstrations_are_seen_a_few_times_whatever_the_time_limit(rows: int, 
 def test_rewards_are_asked_for_as_long_as_the_time_lasts() -> None:
     assert auto_epochs("exact", 1000, limited=True) == 10.0
     assert auto_epochs("grpo", 1000, limited=False) == 3.0
+
+
+def test_rows_that_are_read_anew_are_read_more_often() -> None:
+    assert auto_epochs("sft", 1200, limited=True, anew=True) == 3.0
+    assert auto_epochs("sft", 100, limited=True, anew=True) == 10.0

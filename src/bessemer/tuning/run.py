@@ -39,6 +39,8 @@ CHUNK_SECONDS = 15.0
 """Training between two durable steps: what a kill can cost at most."""
 _DEMONSTRATIONS = 2400
 """How many a supervised job sees by itself, repetitions included: 300 steps of 8."""
+_DEMONSTRATIONS_ANEW = 3600
+"""The same where mentions are replaced, so that no reading is a repetition: 450 steps (decision 012)."""
 _PROBED_ROWS = 5
 """Rows on which a grader is probed before training; a judge model is asked six times for each."""
 RESULTS_PURPOSE = "fine-tune-results"
@@ -295,7 +297,9 @@ def _spec(services: Services, plan: Preparation, rows: int) -> TuneSpec:
     hyper = plan.hyperparameters
     multiplier = 1.0 if hyper.learning_rate_multiplier == "auto" else float(hyper.learning_rate_multiplier)
     limited = plan.options.max_seconds is not None
-    epochs = auto_epochs(plan.algorithm, rows, limited=limited) if hyper.n_epochs == "auto" else float(hyper.n_epochs)
+    anew = plan.options.mention_replacement > 0
+    auto = auto_epochs(plan.algorithm, rows, limited=limited, anew=anew)
+    epochs = auto if hyper.n_epochs == "auto" else float(hyper.n_epochs)
     spec = TuneSpec(
         base=str(model.path),
         method="supervised" if plan.algorithm == "sft" else plan.algorithm,
@@ -326,14 +330,15 @@ def _spec(services: Services, plan: Preparation, rows: int) -> TuneSpec:
     )
 
 
-def auto_epochs(algorithm: Algorithm, rows: int, *, limited: bool) -> float:
+def auto_epochs(algorithm: Algorithm, rows: int, *, limited: bool, anew: bool = False) -> float:
     """Return what `auto` means for a job on this many training rows; `limited`: it has a time limit.
 
     Demonstrations: about 300 steps, two passes at least, ten at most; validation saw nothing in more (decision 009).
+    `anew`, mentions are replaced: half as many again.
     Rewards: as many passes as a time limit leaves room for (the rate then follows the clock), three without one.
     """
     if algorithm == "sft":
-        return min(10.0, max(2.0, _DEMONSTRATIONS / rows))
+        return min(10.0, max(2.0, (_DEMONSTRATIONS_ANEW if anew else _DEMONSTRATIONS) / rows))
     return 10.0 if limited else 3.0
 
 
