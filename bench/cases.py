@@ -72,6 +72,11 @@ class Case(Frozen, frozen=True):
     covered: frozenset[str]
     """Test questions that the recorded model answered."""
 
+    @property
+    def learned(self) -> tuple[Labelled, ...]:
+        """The training items that nothing is chosen or calibrated on."""
+        return tuple(self.labelled[q.id] for q in self.plan.questions if q.split == Split.TRAIN.value)
+
     def feedback(self, question: Question, answer: Answer) -> Sequence[JSON]:
         """Verdicts (right or wrong only) for matching, corrections otherwise; from the training labels."""
         labelled = self.labelled[question.id]
@@ -207,14 +212,17 @@ def _most_tokens(answer: str) -> int:
     return plain // _CHARACTERS_PER_TOKEN + len(answer.encode()) - plain
 
 
-def configuration(task: Task, options: Options, weights: Path, small_price: str) -> str:
-    """Return the registry's TOML: the small model, its prompt, and the recorded model with its own."""
+def configuration(task: Task, learned: Sequence[Labelled], options: Options, weights: Path, small_price: str) -> str:
+    """Return the registry's TOML: the small model, its prompt, and the recorded model with its own.
+
+    `learned`: the items that the rules of answers are made of.
+    """
     prompt: dict[str, object] = {"user": task.prompt, "system": ""}
     if task.kind is Kind.MATCHING:
         prompt["choices"] = LABELS
     elif task.kind is Kind.ATTRIBUTES:
-        longest = max(_most_tokens(row.answer) for row in task.train)
-        prompt |= {"grammar": grammar(task.train), "max_tokens": 32 + longest}
+        longest = max((_most_tokens(row.answer) for row in learned), default=0)
+        prompt |= {"grammar": grammar(learned), "max_tokens": 32 + longest}
     else:
         prompt["max_tokens"] = 48
     small: dict[str, object] = {

@@ -4,8 +4,8 @@
     python bench/flywheel.py --preset oa_mine --seeds 0 --limit 60      # a smoke run
     python bench/flywheel.py --name mine --train a.jsonl --test b.jsonl [--recorded c.jsonl --recorded-price ID]
 
-A seed that is done is not run again, one that was interrupted continues; `--fresh` starts over. Labels of a test file
-are seen by the final score alone.
+A seed that is done is not run again, one that was interrupted continues (its `wall_s` is null); `--fresh` starts over.
+Within a run, labels of a test file are seen by the final score alone.
 """
 
 import argparse
@@ -214,14 +214,14 @@ def check_same(folder: Path, options: Options, root: Path) -> None:
 def _measure(task: Task, case: Case, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run a seed; returns its rows, and quality over the share of requests that the recorded model answers."""
     started = time.monotonic()
+    continued = any(folder.glob("*.answers.jsonl"))
     with Progress(live=False) as progress:
         weights = ensure(WEIGHTS[case.options.model], arguments.data / "models", progress.say)
         config = folder / "bessemer.toml"
-        config.write_text(configuration(task, case.options, weights, SMALL_PRICE), encoding="utf-8")
+        config.write_text(configuration(task, case.learned, case.options, weights, SMALL_PRICE), encoding="utf-8")
         load_config(config, folder)  # a wrong price is told here, not from a server's log
         with Server(folder / "server", config) as server:
             outcome, small = asyncio.run(_turn(case, server, folder, progress))
-    wall = sum(outcome.seconds.values())
     finals = final_answers(outcome, small, case.covered)
     score = case.scorer([answer for answers in finals.values() for answer in answers])
     systems = system_rows(case, finals, score, outcome.versions["tuned"])
@@ -231,12 +231,13 @@ def _measure(task: Task, case: Case, folder: Path, arguments: argparse.Namespace
     for row in systems:
         value = "unscorable" if row.score is None else f"{row.score.value * 100:.2f}"
         print(f"  {row.name}: {value}, ${row.cost_per_1k_usd} per 1,000, small share {row.small_share}", flush=True)
-    print(f"  wall {wall:.0f} s (this session {time.monotonic() - started:.0f} s)", flush=True)
+    wall = time.monotonic() - started
+    print(f"  wall {wall:.0f} s{' since it was continued' if continued else ''}", flush=True)
     suffix = "" if case.options.fields == "all" else f" ({case.options.fields} alone)"
     measured = {"date": _today(), "commit": commit()}
     return {
         "machine": processor(),
-        "rows": [_result_row(row, case, suffix, wall) | measured for row in systems],
+        "rows": [_result_row(row, case, suffix, None if continued else wall) | measured for row in systems],
         "curve": None if curve is None else _result_curve(curve, case, suffix),
     }
 
@@ -289,7 +290,7 @@ def system_rows(case: Case, finals: Mapping[str, list[Answer]], score: measure.S
     return rows
 
 
-def _result_row(row: SystemRow, case: Case, suffix: str, wall: float) -> dict[str, Any]:
+def _result_row(row: SystemRow, case: Case, suffix: str, wall: float | None) -> dict[str, Any]:
     score = row.score
     # A cascade is served in part by recorded answers; its share of small answers says how much.
     recorded = row.label == "recorded" and row.small_share is None
@@ -301,7 +302,7 @@ def _result_row(row: SystemRow, case: Case, suffix: str, wall: float) -> dict[st
         "ci95": None if score is None else [round(score.low * 100, 2), round(score.high * 100, 2)],
         "cost_per_1k_usd": row.cost_per_1k_usd,
         "small_share": row.small_share,
-        "wall_s": round(wall, 1),
+        "wall_s": None if wall is None else round(wall, 1),
         "n": row.n,
         "unscorable": row.unscorable,
     }

@@ -29,9 +29,10 @@ def main() -> int:
     head, rest = text.split(START)
     _, tail = rest.split(END)
     results = HERE / "results"
-    measured = table(sorted(results.glob("flywheel_*.json"))) + speed(results / "engine.json")
+    turns = sorted(results.glob("flywheel_*.json"))
+    measured = table(turns) + promise(turns) + speed(results / "engine.json")
     fresh = head + START + measured + planner(results / "planner.json") + END + tail
-    drawn = chart(sorted(results.glob("flywheel_*.json")))
+    drawn = chart(turns)
     if "--check" in sys.argv:
         return int((fresh, drawn) != (text, CHART.read_text()))
     README.write_text(fresh)
@@ -96,6 +97,30 @@ def table(paths: Sequence[Path]) -> str:
         lines += [_line(name, system, rows) for system, rows in _by_system(document["rows"])]
         lines += [f"| {name} | {row['name']} | {row['f1']:.2f} | | | | | |" for row in document["published"]]
     return "\n".join(lines) + f"\n\nMeasured {'; '.join(sorted(dates))}.\n"
+
+
+def promise(paths: Sequence[Path]) -> str:
+    """Return one sentence a data set: the new systems against the recorded model on the same items, and the base."""
+    lines: list[str] = []
+    for path in paths:
+        rows = dict(_by_system(json.loads(path.read_text())["rows"]))
+        large = next((found for name, found in rows.items() if name.startswith("recorded ")), None)
+        if large is None:
+            continue
+        parts = [
+            f"{name} {_mean(found, 'f1') - _mean(large, 'f1'):+.1f} points at "
+            f"{_mean(found, 'cost_per_1k_usd') / _mean(large, 'cost_per_1k_usd') * 100:.2g} % of its cost"
+            for name, found in rows.items()
+            if name in ("cascade", "tuned", "tuned, recorded part") and found[0]["n"] == large[0]["n"]
+        ]
+        name = path.stem.removeprefix("flywheel_").replace("_", " ")
+        better = _mean(rows["tuned"], "f1") / _mean(rows["base"], "f1")
+        lines.append(f"- {name}: {', '.join(parts)}; tuned {better:.1f} times its base.")
+    return "\nAgainst the recorded large model, on the same items:\n\n" + "\n".join(lines) + "\n"
+
+
+def _mean(rows: Sequence[Row], field: str) -> float:
+    return statistics.fmean(row[field] for row in rows if row[field] is not None)
 
 
 def speed(path: Path) -> str:

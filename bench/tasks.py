@@ -186,14 +186,22 @@ def _is_match(value: object) -> bool:
 
 
 def _prompt_pairs(rows: list[JSON], path: Path) -> list[Labelled]:
-    records = made_of(rows, path, lambda row: _entities(string(row, "prompt")))
-    after = len(_question_after([right for _, right in records]))
-    answers = made_of(rows, path, _completion)
-    pairs = []
-    for (left, right), answer in zip(records, answers, strict=True):
-        record = _titles(left, right[: len(right) - after])
-        pairs.append(Labelled(item=Item(id=content_hash(record)[:16], input=record), answer=answer))
-    return pairs
+    records, answers = _records(rows, path), made_of(rows, path, _completion)
+    return [
+        Labelled(item=Item(id=_pair_id(record), input=record), answer=answer)
+        for record, answer in zip(records, answers, strict=True)
+    ]
+
+
+def _records(rows: Sequence[JSON], path: Path) -> list[JSON]:
+    """Return the two records that each prompt asks about, without the question that all of them end in."""
+    found = made_of(rows, path, lambda row: _entities(string(row, "prompt")))
+    after = len(_question_after([right for _, right in found]))
+    return [_titles(left, right[: len(right) - after]) for left, right in found]
+
+
+def _pair_id(record: JSON) -> str:
+    return content_hash(record)[:16]
 
 
 def _entities(prompt: str) -> tuple[str, str]:
@@ -269,7 +277,7 @@ def _recorded_pairs(path: Path, test: list[Labelled]) -> Recorded:
     rows = read_rows(path)
     keyed = all(row.get("pair_id") is not None for row in rows)
     rows = [row for row in rows if row.get("recorded_answer", "") is not None]
-    said = [one for one in made_of(rows, path, lambda row: _said_of_pair(row, keyed=keyed)) if one.id in by_id]
+    said = [one for one in _said_of_pairs(rows, path, keyed=keyed) if one.id in by_id]
     if not said:
         raise InvalidRequest(
             f"{path.name} shares no {'pair_id' if keyed else 'pair of records'} with the test file.", param="recorded"
@@ -292,10 +300,10 @@ def _recorded_pairs(path: Path, test: list[Labelled]) -> Recorded:
     )
 
 
-def _said_of_pair(row: JSON, *, keyed: bool) -> _Said:
-    prompt = string(row, "prompt")
-    key = str(row["pair_id"]) if keyed else content_hash(_titles(*_entities(prompt)))[:16]
-    return _Said(id=key, prompt=prompt, answer=_answer_text(row, "recorded_answer"))
+def _said_of_pairs(rows: Sequence[JSON], path: Path, *, keyed: bool) -> list[_Said]:
+    ids = [str(row["pair_id"]) for row in rows] if keyed else [_pair_id(record) for record in _records(rows, path)]
+    said = made_of(rows, path, lambda row: (string(row, "prompt"), _answer_text(row, "recorded_answer")))
+    return [_Said(id=id, prompt=prompt, answer=answer) for id, (prompt, answer) in zip(ids, said, strict=True)]
 
 
 def _answer_text(row: JSON, field: str) -> str:
@@ -476,18 +484,23 @@ _MOST_UNWRITTEN = 256
 def grammar(train: Sequence[Labelled]) -> str:
     """Return the grammar that answers like those of a training file follow.
 
-    Beside spans of the title it allows "n/a" where annotations say that there is no value, and the most frequent values
-    that stand in no title of their own ("Yes", a size in other units): what was seen once cannot be learned.
+    Beside spans of the title's words it allows "n/a" where annotations say that there is no value, and the most
+    frequent values that are no span ("Yes", a size in other units): what was seen once cannot be learned.
     """
     none = [NONE] if any([] in (row.target or {}).values() for row in train) else []
     unwritten = Counter(
         values[0]
         for row in train
         for values in (row.target or {}).values()
-        if values and values[0] not in row.item.input["title"] and not placeholders(values[0])
+        if values and not _spelled(values[0], row.item.input["title"]) and not placeholders(values[0])
     )
     allowed = none + [value for value, count in unwritten.most_common(_MOST_UNWRITTEN) if count > 1]
     return GRAMMAR.replace('value: "', f'value: {"".join(f"{_quoted(_quoted(v))} | " for v in allowed)}"')
+
+
+def _spelled(value: str, title: str) -> bool:
+    """Say whether a value is a span of a title's words."""
+    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", title) is not None
 
 
 def _quoted(text: str) -> str:

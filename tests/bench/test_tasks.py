@@ -89,6 +89,17 @@ def test_recorded_prompts_of_unknown_make_are_found_by_key(files, tmp_path):
     assert task.recorded.answers == {"a101#b101": "No", "a102#b102": "No"}
 
 
+def test_recorded_prompts_may_end_in_a_question_of_their_own(tmp_path):
+    def ask(index, end):
+        return {"prompt": f"Same? Entity 1: 'lid {index}'. Entity 2: 'cap {index}'.{end}", "completion": "Yes"}
+
+    train, test = ([ask(i, "") for i in ids] for ids in (range(5), range(5, 9)))
+    recorded = [ask(i, " Answer Yes or No.") | {"recorded_answer": "No"} for i in range(6, 9)]
+    task = loaded(tmp_path, train, test, recorded)
+    assert len(task.recorded.answers) == 3
+    assert task.recorded.prompt.endswith(" Answer Yes or No.")
+
+
 def test_missing_numbers_are_empty(files, tmp_path):
     train, _, _ = files
     task = tasks.load("any", train, write(tmp_path / "nan.jsonl", [record(1, 1, year=float("nan"))]))
@@ -98,7 +109,7 @@ def test_missing_numbers_are_empty(files, tmp_path):
 def test_titles_alone_use_the_very_recorded_prompt(files, tmp_path):
     task = tasks.load("any", *files, fields="titles")
     options = Options(fields="titles", recorded_price="p")
-    config = tomllib.loads(configuration(task, options, tmp_path / "w.gguf", "q"))
+    config = tomllib.loads(configuration(task, task.train, options, tmp_path / "w.gguf", "q"))
     assert config["prompts"]["task"]["user"] == task.recorded.prompt
     assert task.train[0].item.input == {"left": {"title": "alpha 0"}, "right": {"title": "beta 0"}}
 
@@ -310,10 +321,19 @@ def test_where_no_value_is_annotated_a_value_costs_and_none_can_be_said(tmp_path
 def test_values_that_no_title_has_can_be_said_when_they_return(tmp_path):
     """A value of its own words, quotes and placeholders included; one that was seen once is not learned."""
     wet, once = 'Water "proof"', "Unheard of"
-    rows = [lid(f"Lid {i}", target={"Feature": {wet: 1}, "Kind": {"{{input.x}}": 1}}) for i in range(3)]
+    target = {"Feature": {wet: 1}, "Kind": {"{{input.x}}": 1}, "Unit": {"oz": 1}}
+    rows = [lid(f"Lid {i} 12oz", target=target) for i in range(3)]
     task = loaded(tmp_path, [*rows, lid("Lid 9", target={"Feature": {once: 1}})], rows)
     rules = Lark(grammar=render_grammar(tasks.grammar(task.train), task.train[0].item.input))
-    for value, right in ((wet, True), ("Lid", True), (once, False), ("Water", False), ("{{input.x}}", False)):
+    for value, right in (
+        (wet, True),
+        ("Lid", True),
+        ("oz", True),
+        ("2oz", False),
+        (once, False),
+        ("Water", False),
+        ("{{input.x}}", False),
+    ):
         assert accepted(rules, json.dumps({"Feature": value}, separators=(",", ":"))) is right
 
 
@@ -344,7 +364,9 @@ def test_recorded_attributes_are_found_by_the_title_alone_as_they_are_served(tmp
 def test_the_limit_of_an_answer_has_room_for_every_script(tmp_path):
     def limit(value):
         task = loaded(tmp_path, [lid(value, target={"Brand": {value: 1}})], [lid("x")])
-        return tomllib.loads(configuration(task, Options(), tmp_path / "w.gguf", "q"))["prompts"]["task"]["max_tokens"]
+        return tomllib.loads(configuration(task, task.train, Options(), tmp_path / "w.gguf", "q"))["prompts"]["task"][
+            "max_tokens"
+        ]
 
     assert limit("b" * 60) == 32 + (60 + len('{"Brand":""}')) // 3
     assert limit("字" * 60) >= 32 + 180

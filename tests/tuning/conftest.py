@@ -1,7 +1,6 @@
 """A tiny random model: the same network and tokenizer code, small enough for property tests."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -105,12 +104,3 @@ def network(request: pytest.FixtureRequest) -> Network:
 def model() -> LoadedModel:
     """A float32 Llama-like network with its tokenizer."""
     return LoadedModel(tiny_network(tiny_config()), tiny_tokens())
-
-
-@pytest.fixture
-def small_model_path() -> Path:
-    """The real small model, where an earlier run of the demo has put it."""
-    path = Path("data/models/SmolLM2-135M-Instruct.Q4_1.gguf")
-    if not path.is_file():
-        pytest.skip("the real small model is not in data/models (make model)")
-    return path

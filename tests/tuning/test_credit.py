@@ -91,3 +91,15 @@ def test_what_cannot_be_scored_carries_no_gradient():
     broken = advantages(reward, answers, [math.nan, 0.0])
     assert all(torch.isfinite(made).all() for made in broken)
     assert broken[0].tolist() == [0.0] * 5
+
+
+def test_the_mean_of_a_field_is_that_of_the_answers_that_could_be_scored():
+    """Of three brands, one left out cannot be graded, and one whole answer could not: one third is their only mean."""
+    answers = [answer(Brand="Kroger", Size="12"), answer(Brand="Kroger", Size="x"), answer(Brand="Kroger", Size="y")]
+
+    def partly(pairs):
+        return [None if "x" in text else grade for (_, text), grade in zip(pairs, reward(pairs), strict=True)]
+
+    good, no_grade, broken = advantages(partly, answers, [1.0, 0.5, math.nan])
+    assert good[1].item() == pytest.approx(0.0)
+    assert no_grade[1].item() == broken[1].item() == 0.0

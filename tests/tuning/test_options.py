@@ -3,7 +3,7 @@
 import pytest
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.tuning.options import Options, parse_options
+from bessemer.tuning.options import Options, check_options, parse_options
 
 
 def test_options_are_read_from_strings_and_other_metadata_is_the_clients() -> None:
@@ -28,3 +28,26 @@ def test_an_option_that_cannot_be_is_named(key: str, value: str) -> None:
     with pytest.raises(InvalidRequest, match=key) as caught:
         parse_options({f"bessemer.{key}": value})
     assert caught.value.param == "metadata"
+
+
+@pytest.mark.parametrize(
+    ("method", "key", "value"),
+    [
+        ("supervised", "metric", "f1"),
+        ("supervised", "positive", "Yes"),
+        ("supervised", "credit", "field"),
+        ("supervised", "field_threshold", "auto"),
+        ("supervised", "mention_group", "category"),
+        ("reinforcement", "mention_replacement", "0.5"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(method: str, key: str, value: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"bessemer.{key}") as caught:
+        check_options(parse_options({f"bessemer.{key}": value}), method)
+    assert caught.value.param == "metadata"
+
+
+def test_options_of_the_method_pass() -> None:
+    check_options(parse_options({"bessemer.field_threshold": "auto", "bessemer.credit": "field"}), "reinforcement")
+    mentions = {"bessemer.mention_replacement": "0.5", "bessemer.mention_group": "category"}
+    check_options(parse_options(mentions | {"bessemer.field_threshold": "0.5"}), "supervised")

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
+from tests.tuning.conftest import tiny_config, tiny_network, tiny_tokens
 
 from bessemer.core.errors import InvalidRequest, TuningError
 from bessemer.core.types import JSON
@@ -293,10 +294,13 @@ def test_the_field_threshold_is_what_the_grader_likes_best(tmp_path: Path, model
     assert (kept.score, kept.field_threshold) == (1.0, 0.0)
 
 
-def test_sampler_and_trainer_agree_under_a_schema(tmp_path: Path, model: LoadedModel) -> None:
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-4)])
+def test_sampler_and_trainer_agree_under_a_schema(tmp_path: Path, dtype: torch.dtype, most: float) -> None:
+    """In bfloat16, which real runs use, as far as its eight bits of mantissa let them."""
+    model = LoadedModel(tiny_network(tiny_config(), dtype), tiny_tokens())
     schema = {"type": "object", "properties": {"a": {"type": "string", "maxLength": 3}}, "required": ["a"]}
     spec = msgspec.structs.replace(spec_of("grpo"), response_schema=schema, max_tokens=24)
     reports = list(tuner(spec, tmp_path, model, length_reward).run())
     agreed = [report.metrics["mismatch_kl"] for report in reports if "mismatch_kl" in report.metrics]
     assert agreed
-    assert max(map(abs, agreed)) < 1e-6
+    assert max(map(abs, agreed)) < most

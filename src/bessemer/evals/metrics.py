@@ -22,6 +22,11 @@ class Terms(NamedTuple):
     numerator: float
     denominator: float
 
+    @property
+    def quality(self) -> float:
+        """The item's own value; 1 where there was nothing to find and nothing was said, though it counts in no sum."""
+        return self.numerator / self.denominator if self.denominator else 1.0
+
 
 def total(terms: Iterable[Terms]) -> float | None:
     """Return Σ numerator / Σ denominator, None when nothing counts."""
@@ -99,9 +104,7 @@ class AttributeCounts(NamedTuple):
     @property
     def reward(self) -> float | None:
         """F1 of the item alone; 1 when there is nothing to find and nothing was said, None without attributes."""
-        if not any(self):
-            return None
-        return _ratio(*self.terms) if self.terms.denominator else 1.0
+        return self.terms.quality if any(self) else None
 
 
 class AttributeReport(Frozen, frozen=True):

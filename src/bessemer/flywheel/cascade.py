@@ -40,6 +40,14 @@ from bessemer.store import datasets as dataset_rows
 
 Array = npt.NDArray[np.float64]
 
+_PER_ITEM: dict[MetricName, str] = {
+    "accuracy": "accuracy",
+    "f1": "accuracy",
+    "attributes": "F1 of an item",
+    "reward": "reward",
+}
+"""What rules `error` and `loss` promise a mean of: the quality of one answer. Rule `f1` bounds F1 itself."""
+
 
 class CascadeRequest(StrictWire):
     """Body of POST /v1/cascades: calibrate a small model, choose a threshold with a guarantee, write a route."""
@@ -312,7 +320,7 @@ async def _grade(
         quality = await quality_metric.score(text, example)
         terms = await metric.score(text, example)
         if quality is not None and terms is not None:
-            graded[example.id] = _Grades(quality.numerator / max(quality.denominator, 1e-12), terms)
+            graded[example.id] = _Grades(quality.quality, terms)
     return graded
 
 
@@ -324,14 +332,14 @@ def _choose(request: CascadeRequest, dataset: Dataset, scored: _Scored, confiden
     sha = dataset.sha256
     if request.rule == "error":
         grid = risk.grid_for_error(confidence[~rest], scored.small_quality[~rest], int(rest.sum()), alpha=alpha)
+        small = scored.small_quality[rest]
         return risk.choose_by_error(
-            scores, scored.small_quality[rest], alpha=alpha, delta=delta, grid=grid, dataset_sha256=sha
+            scores, small, alpha=alpha, delta=delta, grid=grid, metric=_PER_ITEM[request.metric], dataset_sha256=sha
         )
     assert scored.large_quality is not None and scored.large_terms is not None
     if request.rule == "loss":
         small, large = scored.small_quality[rest], scored.large_quality[rest]
-        # The mean loss of an F1 task is one of right answers; rule `f1` bounds F1 itself.
-        metric = "accuracy" if request.metric == "f1" else request.metric
+        metric = _PER_ITEM[request.metric]
         return risk.choose_by_loss(
             scores, small, large, alpha=alpha, delta=delta, grid=grid, metric=metric, dataset_sha256=sha
         )

@@ -19,7 +19,7 @@ from bessemer.server.api.files import PURPOSE, check_rows
 from bessemer.store import files
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
-from bessemer.tuning.options import parse_options
+from bessemer.tuning.options import check_options, parse_options
 
 _RANGES: Final[dict[str, tuple[float, float]]] = {
     "n_epochs": (1, 50),
@@ -39,6 +39,7 @@ def check_request(
     """Return the request's method with defaults filled in. Raises InvalidRequest that names the field; blocking."""
     _check_scalars(request)
     method = method_of(request)
+    check_options(parse_options(request.metadata), method.type)
     if method.reinforcement is not None:
         graders.check(method.reinforcement.grader, grader_services)
     try:
@@ -129,7 +130,6 @@ def _check_scalars(request: FineTuningJobRequest) -> None:
             "'integrations' are not offered: nothing leaves the boundary. Remove it.", param="integrations"
         )
     check_metadata(request.metadata or {})
-    parse_options(request.metadata)
 
 
 def check_metadata(metadata: dict[str, str]) -> None:

@@ -78,8 +78,8 @@ def by_field(
     """Return the advantage of every token, [group][answer] -> [tokens].
 
     The tokens of a field get its difference reward less the group's mean of that field's (0 where an answer lacks it),
-    all others, and answers without fields, the answer's centred reward. A field that could not be scored is held to
-    neither: 0.
+    all others, and answers without fields, the answer's centred reward. A field that could not be scored takes no part
+    in that mean and gets 0.
     """
     advantages = by_answer(groups, reward_RG)
     found = [[parts(answer) for answer in answers] for answers in groups]
@@ -99,13 +99,15 @@ def _centred_parts(
     """Return (answer, field, advantage) of a group; takes the grades of its fields from the iterator."""
     known: list[tuple[int, Part, float | None]] = []
     totals: dict[str, float] = {}
+    scored = dict.fromkeys((part.name for of in parts_G for part in of), sum(map(math.isfinite, reward_G)))
     for index, (of_answer, whole) in enumerate(zip(parts_G, reward_G, strict=True)):
         for part in of_answer:
             without = next(grades)
             added = None if without is None or not math.isfinite(whole) else whole - without
             known.append((index, part, added))
             totals[part.name] = totals.get(part.name, 0.0) + (added or 0.0)
+            scored[part.name] -= without is None and math.isfinite(whole)
     return [
-        (index, part, 0.0 if added is None else added - totals[part.name] / len(parts_G))
+        (index, part, 0.0 if added is None else added - totals[part.name] / scored[part.name])
         for index, part, added in known
     ]

@@ -71,8 +71,10 @@ def prepare(row: JobRow, catalog: Catalog, database: Database) -> Preparation:
             f"bessemer.positive is {options.positive!r}; the choices are {', '.join(map(repr, choices)) or 'not set'}.",
             param="metadata",
         )
+    algorithm = _algorithm(method, choices)
+    _check_answers(options, algorithm)
     return Preparation(
-        algorithm=_algorithm(method, choices),
+        algorithm=algorithm,
         model=resolved.model.name,
         start=resolved.version.id,
         adapter_sha256=resolved.version.adapter_sha256,
@@ -93,6 +95,20 @@ def prepare(row: JobRow, catalog: Catalog, database: Database) -> Preparation:
         if request.validation_file is None
         else files.get(database, request.validation_file).sha256,
     )
+
+
+def _check_answers(options: Options, algorithm: Algorithm) -> None:
+    """Refuse options that look at answers of another kind than the job's."""
+    if options.metric == "f1" and algorithm != "exact":
+        raise InvalidRequest(
+            "bessemer.metric f1 needs a prompt or version with choices, and there are none; leave it out.",
+            param="metadata",
+        )
+    if options.field_threshold == "auto" and algorithm != "grpo":
+        raise InvalidRequest(
+            "bessemer.field_threshold auto needs JSON answers, and this job's are choices; leave it out.",
+            param="metadata",
+        )
 
 
 def load_rows(plan: Preparation, blobs: Blobs) -> Rows:

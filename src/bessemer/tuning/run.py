@@ -178,10 +178,16 @@ class TuningRun:
             row,
             adapter,
             choice_bias=self._choice_bias(),
-            field_threshold=0.0 if self._tuner.best is None else self._tuner.best.field_threshold,
+            field_threshold=self._field_threshold(),
             code_commit=self._services.code_commit,
         )
         return self._services.catalog.register(version)
+
+    def _field_threshold(self) -> float:
+        given = self._plan.options.field_threshold
+        if given != "auto":
+            return given
+        return 0.0 if self._tuner.best is None else self._tuner.best.field_threshold
 
     def _choice_bias(self) -> tuple[float, ...]:
         best = self._tuner.best
