@@ -41,7 +41,7 @@ class Options(Frozen, frozen=True):
     credit: Literal["answer", "field"] = "answer"
     """Sampled reinforcement: all tokens of an answer earn its reward, or, in JSON answers, each field what it adds."""
     field_threshold: Annotated[float, msgspec.Meta(ge=0, lt=1)] | Literal["auto"] = 0.0
-    """Reinforcement with JSON answers: the version leaves out values that are less probable; `auto`: chosen on the
+    """JSON answers: the version leaves out values that are less probable; `auto`, of reinforcement alone: chosen on the
     validation file by the grader, at every evaluation."""
 
 
