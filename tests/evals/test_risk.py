@@ -274,6 +274,27 @@ def test_p_values_are_valid_under_the_null() -> None:
         positive_mean(np.array([-2.0]), 1.0, DELTA)
 
 
+def test_a_few_whole_losses_do_not_ruin_a_test_that_most_items_win():
+    rng = np.random.default_rng(5)
+    few = [positive_mean(rng.permutation([-0.1] * 5 + [1.9] * 5), 0.1, 0.4) <= 0.4 for _ in range(300)]
+    rare = [
+        positive_mean(0.05 - rng.choice([0, 1, -1], 100, p=[0.97, 0.02, 0.01]), 0.95, DELTA) <= DELTA
+        for _ in range(300)
+    ]
+    assert np.mean(few) > 0.95
+    assert np.mean(rare) > 0.52
+
+
+def test_graded_answers_that_are_seldom_all_wrong_are_tested_boldly():
+    rng = np.random.default_rng(6)
+    scores, found = np.linspace(0.0, 1.0, 157), []
+    for _ in range(200):
+        right = 1.0 - np.clip(rng.beta(1.2, 5.0, 157), 0.0, 1.0)
+        choice = choose_by_error(scores, right, alpha=0.25, delta=DELTA, grid=(0.5,))
+        found.append(choice.chosen is not None)
+    assert np.mean(found) > 0.86
+
+
 def test_ratio_bounds_hold_the_ratio_and_shrink() -> None:
     rng = np.random.default_rng(9)
     world = labelled(rng, 1_000_000).incumbent

@@ -3,7 +3,7 @@
 Let Z_1, Z_2, … be independent, alike, and at least −W. A bettor stakes 0 <= λ_i < 1/W on each next item, knowing only
 the ones before. If E[Z] <= 0, the wealth Π (1 + λ_i Z_i) is a non-negative supermartingale from 1, so by Ville's
 inequality 1/max wealth is a valid p-value for any stakes, at any sample size, whatever the distribution's form. Stakes
-only decide the power: the predictable plug-in sqrt(2 log(1/δ) / (n·variance so far)), at most 0.98 of 1/W.
+only decide the power: the predictable plug-in sqrt(2 log(1/δ) / (n·variance so far)), at most a part of 1/W.
 
 Items must come in an order that says nothing about their values; callers shuffle with a fixed seed.
 """
@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-_BOLDEST = 0.98
-"""Of 1/W. Testing ends after n items, so a bettor may risk nearly all: docs/decisions/007-operating-points.md."""
+CAREFUL, BOLD = 0.75, 0.98
+"""Largest stakes, of 1/W. One item at the bound -W leaves the bold a fiftieth: for items that are seldom that bad."""
 _FIXED_STAKES = np.geomspace(0.004, 0.98, 40)
 """Shares of the largest stake 1/W, for the mixture of constant bettors."""
 
@@ -27,7 +27,7 @@ def _checked(z: Array, worst: float) -> Array:
     return np.maximum(z, -worst)
 
 
-def stakes(z: Array, worst: float, delta: float) -> Array:
+def stakes(z: Array, worst: float, delta: float, boldest: float = CAREFUL) -> Array:
     """Return λ [n, ...] for items z [n, ...]; row i depends on the rows before it alone."""
     n = len(z)
     seen = np.arange(1, n + 1, dtype=np.float64).reshape(-1, *[1] * (z.ndim - 1)) + 1.0
@@ -35,7 +35,7 @@ def stakes(z: Array, worst: float, delta: float) -> Array:
     mean = np.cumsum(z, axis=0) / seen
     variance = (prior + np.cumsum((z - mean) ** 2, axis=0)) / seen
     before = np.concatenate([np.full_like(z[:1], prior), variance[:-1]])
-    return np.asarray(np.minimum(np.sqrt(2 * math.log(1 / delta) / (n * before)), _BOLDEST / worst))
+    return np.asarray(np.minimum(np.sqrt(2 * math.log(1 / delta) / (n * before)), boldest / worst))
 
 
 def log_wealth(z: Array, stake: Array, worst: float) -> Array:
@@ -48,9 +48,9 @@ def p_value(wealth: Array) -> Array:
     return np.asarray(np.exp(-np.maximum(wealth.max(axis=0), 0.0)))
 
 
-def positive_mean(z: Array, worst: float, delta: float) -> Array:
+def positive_mean(z: Array, worst: float, delta: float, boldest: float = CAREFUL) -> Array:
     """Return p-values [...] of E[Z] <= 0 for items z [n, ...], each at least −worst; stakes are tuned for delta."""
-    return p_value(log_wealth(z, stakes(z, worst, delta), worst))
+    return p_value(log_wealth(z, stakes(z, worst, delta, boldest), worst))
 
 
 def _mixture(z: Array, counts: Array, worst: float) -> float:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy.special import rel_entr
 
 from bessemer.core.types import Frozen, Guarantee
-from bessemer.evals.betting import Array, log_wealth, p_value, positive_mean, ratio_bounds, stakes
+from bessemer.evals.betting import BOLD, Array, log_wealth, p_value, positive_mean, ratio_bounds, stakes
 from bessemer.evals.statistics import binomial_tail, resampled_sums
 
 _REFERENCE_SHARE = 0.1
@@ -234,8 +234,8 @@ def choose_by_error(
         p = np.array([binomial_tail(round(e), int(c), alpha) if c else 1.0 for e, c in zip(errors, count, strict=True)])
     else:
         method = "betting p-values"
-        # An escalated item stakes nothing: its Z is 0.
-        p = positive_mean(accepted.choose(alpha - wrong, np.zeros(len(wrong))), 1 - alpha, delta)
+        # An escalated item stakes nothing: its Z is 0. Grades spread, few answers are wrong altogether.
+        p = positive_mean(accepted.choose(alpha - wrong, np.zeros(len(wrong))), 1 - alpha, delta, BOLD)
     rule = _Rule(
         metric=metric,
         method=f"Learn then Test, fixed sequence, {method}",
