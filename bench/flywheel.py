@@ -343,6 +343,7 @@ def _curve(
 def merge_results(path: Path, task: Task, options: Options, result: Mapping[str, Any], folder: Path) -> None:
     """Put a seed's rows and curve into the results file, in place of earlier ones of the same name and seed.
 
+    A run with titles alone leaves the recorded model's row to the run with all fields: it is the same answers.
     The file's own date and commit are those of the rows merged last: when they were measured, not when they were
     merged.
     """
@@ -351,6 +352,12 @@ def merge_results(path: Path, task: Task, options: Options, result: Mapping[str,
     prices = load_config(folder / "bessemer.toml", folder).prices
     used = {price for price in (SMALL_PRICE, options.recorded_price) if price}
     row = result["rows"][0]
+    known = {(one["name"], one["seed"]) for one in old.get("rows", [])}
+    fresh = [
+        one
+        for one in result["rows"]
+        if options.fields == "all" or not one["name"].startswith("recorded ") or (one["name"], one["seed"]) not in known
+    ]
     document = {
         "machine": result.get("machine") or old.get("machine") or processor(),
         "date": row.get("date") or old.get("date") or _today(),
@@ -358,7 +365,7 @@ def merge_results(path: Path, task: Task, options: Options, result: Mapping[str,
         "metric": "mean reward, in percent" if task.kind is Kind.WRITING else "F1, in percent",
         "prices": [msgspec.to_builtins(prices[name]) for name in sorted(used)],
         "published": list(options.published),
-        "rows": _merged(old.get("rows", []), result["rows"]),
+        "rows": _merged(old.get("rows", []), fresh),
         "curves": _merged(old.get("curves", []), [result["curve"]] if result["curve"] else []),
     }
     path.write_text(json.dumps(document, indent=1) + "\n")

@@ -104,3 +104,19 @@ def test_results_say_when_they_were_measured_not_when_they_were_merged(tmp_path)
     assert [one["seed"] for one in document["rows"]] == [0, 1]
     flywheel.merge_results(path, task, Options(), {"rows": [{"name": "old", "seed": 0}], "curve": None}, tmp_path)
     assert json.loads(path.read_text())["date"] == "2020-01-02"
+
+
+def test_a_run_with_titles_alone_leaves_the_recorded_models_row(tmp_path):
+    (tmp_path / "bessemer.toml").write_text("include_default = true\n")
+    path, task = tmp_path / "results.json", SimpleNamespace(kind=None)
+
+    def merge(options, name, wall):
+        rows = [{"name": "recorded X", "seed": 0, "wall_s": wall}, {"name": name, "seed": 0, "wall_s": wall}]
+        flywheel.merge_results(path, task, options, {"rows": rows, "curve": None}, tmp_path)
+        return {row["name"]: row["wall_s"] for row in json.loads(path.read_text())["rows"]}
+
+    merge(Options(), "tuned", 9.0)
+    assert merge(Options(fields="titles"), "tuned (titles alone)", 4.0) == {
+        "recorded X": 9.0, "tuned": 9.0, "tuned (titles alone)": 4.0,
+    }  # fmt: skip
+    assert merge(Options(), "tuned", 8.0)["recorded X"] == 8.0
