@@ -281,7 +281,7 @@ def test_a_few_whole_losses_do_not_ruin_a_test_that_most_items_win():
         positive_mean(0.05 - rng.choice([0, 1, -1], 100, p=[0.97, 0.02, 0.01]), 0.95, DELTA) <= DELTA
         for _ in range(300)
     ]
-    assert np.mean(few) > 0.95
+    assert all(few)
     assert np.mean(rare) > 0.52
 
 

@@ -121,8 +121,7 @@ class Site:
         if kind == "evaluations":
             body |= {"systems": ["large"], "split": "holdout"}
         else:
-            # So little is promised that ten items show it, whatever their order.
-            body |= {"route": "matching", "small": "small", "large": "large", "alpha": 0.9, "delta": 0.9}
+            body |= {"route": "matching", "small": "small", "large": "large", "alpha": 0.9, "delta": 0.4}
         return f"/{kind}/{self.post(f'/{kind}', body | fields)['id']}"
 
     def answered(self, job: str) -> int:
@@ -204,6 +203,15 @@ def test_a_small_model_over_http_is_calibrated_by_the_log_probabilities_it_is_as
     assert ended["status"] == "succeeded", ended["error"]
     asked = [msgspec.json.decode(body) for body in site.upstream.fake.bodies[before:]]
     assert {body["model"] for body in asked if body.get("logprobs")} == {"mini"}
+
+
+def test_a_guarantee_names_what_it_bounds(site: Site) -> None:
+    site.scripts([Script(pieces=("1",))] * 8 * ITEMS)
+    job = site.start_job("cascades", route="judged", metric="reward", grader=JUDGE, rule="error")
+    done = site.end_of(job)
+    assert done["status"] == "succeeded", done["error"]
+    assert done["result"]["guarantee"]["metric"] == "reward"
+    assert "the expected error (1 − reward) of accepted answers" in done["result"]["guarantee"]["statement"]
 
 
 @pytest.mark.parametrize("kind", ["evaluations", "cascades"])

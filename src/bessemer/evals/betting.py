@@ -17,6 +17,8 @@ Array = npt.NDArray[np.float64]
 
 CAREFUL, BOLD = 0.75, 0.98
 """Largest stakes, of 1/W. One item at the bound -W leaves the bold a fiftieth: for items that are seldom that bad."""
+_COIN = 0.25
+"""Variance of a coin between 0 and 1, the least that is presumed: a small W says nothing of how far items reach up."""
 _FIXED_STAKES = np.geomspace(0.004, 0.98, 40)
 """Shares of the largest stake 1/W, for the mixture of constant bettors."""
 
@@ -31,7 +33,7 @@ def stakes(z: Array, worst: float, delta: float, boldest: float = CAREFUL) -> Ar
     """Return λ [n, ...] for items z [n, ...]; row i depends on the rows before it alone."""
     n = len(z)
     seen = np.arange(1, n + 1, dtype=np.float64).reshape(-1, *[1] * (z.ndim - 1)) + 1.0
-    prior = (worst / 2) ** 2
+    prior = max((worst / 2) ** 2, _COIN)
     mean = np.cumsum(z, axis=0) / seen
     variance = (prior + np.cumsum((z - mean) ** 2, axis=0)) / seen
     before = np.concatenate([np.full_like(z[:1], prior), variance[:-1]])
