@@ -21,6 +21,7 @@ from bessemer.core.errors import InvalidRequest
 from bessemer.core.template import MOST_MEMBERS, placeholders
 from bessemer.core.types import JSON, Frozen, Split
 from bessemer.evals.truth import parse_label
+from bessemer.tuning.mentions import stands_in
 from fitting import cut_text, fitted
 from rows import made_of, read_rows, string
 
@@ -492,15 +493,10 @@ def grammar(train: Sequence[Labelled]) -> str:
         values[0]
         for row in train
         for values in (row.target or {}).values()
-        if values and not _spelled(values[0], row.item.input["title"]) and not placeholders(values[0])
+        if values and not stands_in(values[0], row.item.input["title"]) and not placeholders(values[0])
     )
     allowed = none + [value for value, count in unwritten.most_common(_MOST_UNWRITTEN) if count > 1]
     return GRAMMAR.replace('value: "', f'value: {"".join(f"{_quoted(_quoted(v))} | " for v in allowed)}"')
-
-
-def _spelled(value: str, title: str) -> bool:
-    """Say whether a value is a span of a title's words."""
-    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", title) is not None
 
 
 def _quoted(text: str) -> str:

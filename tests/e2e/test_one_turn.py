@@ -197,6 +197,63 @@ def test_a_file_of_demonstrations_alone_is_enough(installation, tmp_path):
     assert checkpoint.fine_tuned_model_checkpoint == jobs.retrieve(job.id).fine_tuned_model
 
 
+def test_demonstrations_are_read_anew_and_the_version_leaves_out_what_it_was_told_to(installation, tmp_path):
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"{brand} lid"},
+                {"role": "assistant", "content": json.dumps({"Brand": brand})},
+            ],
+            "input": {"kind": "lid"},
+        }
+        for brand in ("Acme", "Zeta", "Kroger", "Stash")
+    ]
+    content = "\n".join(map(json.dumps, rows)).encode()
+    client = installation.client
+    job = client.fine_tuning.jobs.create(
+        model="tiny",
+        training_file=client.files.create(file=("rows.jsonl", content), purpose="fine-tune").id,
+        suffix="brands",
+        method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 3, "batch_size": 4}}},
+        metadata={
+            "bessemer.mention_replacement": "1",
+            "bessemer.mention_group": "kind",
+            "bessemer.field_threshold": "0.5",
+        },
+    )
+    done = installation.wait(f"/fine_tuning/jobs/{job.id}")
+    events = list(client.fine_tuning.jobs.list_events(job.id, limit=100))
+    assert sum(event.data["rows_replaced"] for event in events if event.type == "metrics") > 0
+    digits = done["fine_tuned_model"].rpartition(":")[2]
+    (version,) = (row for row in installation.get("/versions")["data"] if row["id"].endswith(f"@{digits}"))
+    assert version["field_threshold"] == 0.5
+
+
+def test_f1_of_answers_that_are_no_choices_is_refused_by_name(installation):
+    rows = [{"messages": [{"role": "user", "content": f"n {i}"}]} for i in range(4)]
+    content = "\n".join(map(json.dumps, rows)).encode()
+    client = installation.client
+    grader = {
+        "type": "string_check",
+        "name": "g",
+        "input": "{{sample.output_text}}",
+        "reference": "a",
+        "operation": "eq",
+    }
+    job = client.fine_tuning.jobs.create(
+        model="tiny",
+        training_file=client.files.create(file=("rows.jsonl", content), purpose="fine-tune").id,
+        method={"type": "reinforcement", "reinforcement": {"grader": grader}},
+        metadata={"bessemer.metric": "f1"},
+    )
+    ends = time.monotonic() + 90
+    while (done := client.fine_tuning.jobs.retrieve(job.id)).status != "failed" and time.monotonic() < ends:
+        time.sleep(0.2)
+    assert done.error is not None
+    assert "bessemer.metric f1 needs a prompt or version with choices" in done.error.message
+    assert done.error.param == "metadata"
+
+
 def wait_for_steps(installation: Installation, job_id: str, steps: int) -> None:
     ends = time.monotonic() + 60
     while time.monotonic() < ends:

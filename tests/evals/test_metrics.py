@@ -113,3 +113,11 @@ def test_micro_f1_is_the_harmonic_mean_of_its_rates(items: list[AttributeCounts]
 def test_an_items_reward_is_in_range_or_unknown(item: AttributeCounts) -> None:
     assert (item.reward is None) == (sum(item) == 0)
     assert item.reward is None or 0.0 <= item.reward <= 1.0
+
+
+def test_nothing_to_find_and_nothing_said_is_right_though_it_counts_in_no_sum() -> None:
+    nothing = attribute_counts({"Color": "n/a"}, {"Color": []})
+    assert (nothing.terms.denominator, nothing.terms.quality, nothing.reward) == (0.0, 1.0, 1.0)
+    assert attribute_counts({"Color": "red"}, {"Color": []}).terms.quality == 0.0
+    half = attribute_counts({"Color": "red", "Size": "1"}, {"Color": ["red"], "Size": ["2"]})
+    assert half.terms.quality == 0.5

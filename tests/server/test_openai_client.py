@@ -227,6 +227,7 @@ def test_the_same_idempotency_key_gives_the_same_job(client: OpenAI) -> None:
         ({"method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 99}}}},
          "method.supervised.hyperparameters.n_epochs"),
         ({"method": {"type": "supervised"}}, "training_file"),
+        ({"metadata": {"bessemer.mention_replacement": "0.5"}}, "metadata"),
     ],
 )  # fmt: skip
 def test_a_wrong_job_is_refused_with_the_field(client: OpenAI, changes: dict[str, object], param: str) -> None:

@@ -23,6 +23,11 @@ _SPELLINGS: tuple[Callable[[str], str], ...] = (
 """How a JSON answer may spell a text."""
 
 
+def stands_in(value: str, text: str) -> bool:
+    """Say whether a value is a span of a text's words."""
+    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text) is not None
+
+
 class Mentions:
     """The values that rows may lend each other."""
 
@@ -73,7 +78,7 @@ def _mentioned(row: Row) -> dict[str, str]:
         name: value
         for name, value in texts.items()
         if prompt.count(value) == 1
-        and _as_words(value).search(prompt)
+        and stands_in(value, prompt)
         and not any(value in other or other in value for key, other in texts.items() if key != name)
     }
 
@@ -95,7 +100,3 @@ def _replaced(row: Row, value: str, other: str) -> Row:
 def _content(row: Row) -> str:
     content = row.messages[-1].get("content") if row.messages else None
     return content if isinstance(content, str) else ""
-
-
-def _as_words(value: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<!\w){re.escape(value)}(?!\w)")
