@@ -39,35 +39,35 @@ class Mentions:
         self._rows, self._share, self._seed = rows, share, seed
         self._mentioned = [_mentioned(row) for row in rows]
         self._groups = [_group(row, group) for row in rows]
-        if group is not None and not any(known for known, _ in self._groups):
+        if group is not None and all(name is None for name in self._groups):
             raise InvalidRequest(
                 f"bessemer.mention_group is {group!r}, but no training row's `input` has that field.", param="metadata"
             )
-        self._lent: dict[tuple[str, str], list[str]] = {}
-        for (_, name), mentioned in zip(self._groups, self._mentioned, strict=True):
+        self._lent: dict[tuple[str | None, str], list[str]] = {}
+        for name, mentioned in zip(self._groups, self._mentioned, strict=True):
             for field, value in mentioned.items():
                 self._lent.setdefault((name, field), []).append(value)
 
     def drawn(self, index: int, step: int) -> Row:
         """Return a row as it is read in this step; the same row when nothing was replaced."""
         chance = random.Random(f"{self._seed}:{step}:{index}")  # noqa: S311 not for secrets
-        row, name = self._rows[index], self._groups[index][1]
+        row, name = self._rows[index], self._groups[index]
         for field, value in self._mentioned[index].items():
             if chance.random() < self._share:
                 row = _replaced(row, value, chance.choice(self._lent[name, field]))
         return row
 
 
-def _group(row: Row, field: str | None) -> tuple[bool, str]:
-    """Say whether a row's input has the field, and what is there."""
-    given = row.item.get("input") if isinstance(row.item, Mapping) else None
+def _group(row: Row, field: str | None) -> str | None:
+    """Return what a row's input has in the field, as JSON; None where it has none."""
+    given = row.item.get("input")
     if field is None or not isinstance(given, Mapping) or field not in given:
-        return False, ""
-    return True, json.dumps(given[field], sort_keys=True)
+        return None
+    return json.dumps(given[field], sort_keys=True)
 
 
 def _mentioned(row: Row) -> dict[str, str]:
-    """Return the texts of a JSON answer that stand once in the last message, as words, and in no other text."""
+    """Return the texts of a JSON answer that stand once in the last message, as words, apart from each other."""
     try:
         answer = msgspec.json.decode(row.completion or "", type=dict[str, object])
     except (msgspec.DecodeError, UnicodeEncodeError):
