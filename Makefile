@@ -1,4 +1,4 @@
-# make demo | test | check | bench-flywheel | bench-engine | bench-planner
+# make demo | test | test-long | check | bench-flywheel | bench-engine | bench-planner
 # Needs python3.11, make, gcc, git. Everything lands in .venv, data/ and out/.
 
 PYTHON ?= python3.11
@@ -12,13 +12,17 @@ export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 6000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check format bench-flywheel bench-engine bench-planner clean
+.PHONY: demo test test-long check format bench-flywheel bench-engine bench-planner clean
 
 demo: $(VENV)/.installed
 	$(BIN)/bessemer demo
 
 test: check
 	$(BIN)/pytest
+
+# What takes more than 5 s each: kill loops, simulations of stated promises, long runs.
+test-long: check
+	$(BIN)/pytest -m long
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff format --check --quiet .
