@@ -4,6 +4,7 @@ from typing import Final
 
 from bessemer.core.types import Role
 from bessemer.server.api import (
+    audit,
     chat,
     datasets,
     feedback,
@@ -83,6 +84,7 @@ TABLE: Final = (
     Endpoint("POST", "/v1/plans", plans.create, _MEMBER),
     Endpoint("GET", "/v1/plans", plans.list_plans, _MEMBER),
     Endpoint("GET", "/v1/plans/{plan_id}", plans.get, _MEMBER),
+    Endpoint("GET", "/v1/audit", audit.list_events, _ADMIN),
     Endpoint("GET", "/v1/keys", keys.list_keys, _ADMIN),
     Endpoint("POST", "/v1/keys", keys.create, _ADMIN),
     Endpoint("DELETE", "/v1/keys/{key_id}", keys.revoke, _ADMIN),
