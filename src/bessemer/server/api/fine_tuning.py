@@ -148,7 +148,10 @@ async def _steer(call: Call, control: Control | None) -> ASGIApp:
 
 
 def steer(call: Call, row: JobRow, control: Control | None) -> JobRow:
-    """Cancel, pause or (None) resume a job of any kind. Raises InvalidRequest when its status does not allow it."""
+    """Cancel, pause or (None) resume a job of any kind. Raises InvalidRequest when its status does not allow it,
+    Forbidden when another key made it.
+    """
+    call.check_made(row.key_id)
     database = call.services.database
     with database.transaction():
         row = _steered(database, job_rows.get(database, row.id), control)
