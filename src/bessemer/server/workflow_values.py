@@ -41,7 +41,7 @@ class JsonValues(Serializer):
 
 
 def refuse_pickles() -> None:
-    """Make DBOS refuse, in this process, every row that holds a pickle. Call before anything is read from its tables."""
+    """Make DBOS refuse every row that holds a pickle, in this process. Call before anything of its tables is read."""
     DefaultSerializer.deserialize = _refuse  # type: ignore[method-assign]
 
 
