@@ -42,7 +42,7 @@ class JsonValues(Serializer):
 
 def refuse_pickles() -> None:
     """Make DBOS refuse every row that holds a pickle, in this process. Call before anything of its tables is read."""
-    DefaultSerializer.deserialize = _refuse  # type: ignore[method-assign]
+    DefaultSerializer.deserialize = _refuse  # type: ignore[method-assign, assignment]
 
 
 def _refuse(_serializer: Any, serialized_data: str) -> Any:
