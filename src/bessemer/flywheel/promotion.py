@@ -55,7 +55,7 @@ def _passed_gate(services: Services, version_id: str, evaluation_id: str | None)
     candidates = (
         [evaluations.get(services.database, evaluation_id)]
         if evaluation_id
-        else evaluations.find(services.database, limit=1000)
+        else evaluations.gated(services.database, version_id)
     )
     for evaluation in candidates:
         result = evaluation.gate
