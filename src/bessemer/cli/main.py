@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from bessemer.cli import cascades, datasets, evaluations, feedback, files, jobs, keys, plan, processes, registry
+from bessemer.cli import audit, cascades, datasets, evaluations, feedback, files, jobs, keys, plan, processes, registry
 from bessemer.cli.demo.command import demo
 from bessemer.cli.options import Data, Session
 from bessemer.cli.output import ErrorKind, kind_of, show_error
@@ -57,6 +57,7 @@ for name, group in (
     ("eval", evaluations.app),
     ("cascade", cascades.app),
     ("keys", keys.app),
+    ("audit", audit.app),
     ("plan", plan.app),
 ):
     app.add_typer(group, name=name)

@@ -4,20 +4,18 @@ Sections: `[models.NAME]`, `[prompts.NAME]`, `[prices.ID]`, `[routes.NAME]`. `{d
 `include_default = true` starts from the built-in file and adds to it or replaces by name.
 """
 
-import math
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
 from bessemer.core.content import content_hash
 from bessemer.core.errors import ConfigError, InvalidRequest
+from bessemer.core.template import check as check_template
 from bessemer.core.types import (
     JSON,
     Frozen,
@@ -31,9 +29,9 @@ from bessemer.core.types import (
     Route,
     Step,
     Target,
-    Timeouts,
 )
 from bessemer.registry.routes import check_steps
+from bessemer.registry.upstreams import TimeoutsSection, check_base_url, timeouts_of
 from bessemer.registry.versions import check_name, make_version
 
 
@@ -54,13 +52,6 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Base of what the file holds; an unknown key is refused."""
 
 
-class _TimeoutsSection(_Section, frozen=True):
-    connect: float | None = None
-    first_byte: float | None = None
-    idle: float | None = None
-    total: float | None = None
-
-
 class _ModelSection(_Section, frozen=True):
     provider: ProviderKind
     price: str | None = None
@@ -68,7 +59,7 @@ class _ModelSection(_Section, frozen=True):
     base_url: str | None = None
     api_key_env: str | None = None
     upstream_model: str | None = None
-    timeouts: _TimeoutsSection | None = None
+    timeouts: TimeoutsSection | None = None
     context_tokens: int = 2048
     recorded: RecordedFormat | None = None
     prompt: str | None = None
@@ -115,7 +106,7 @@ class _RouteSection(_Section, frozen=True):
 
 class _File(_Section, frozen=True):
     include_default: bool = False
-    timeouts: _TimeoutsSection = _TimeoutsSection()
+    timeouts: TimeoutsSection = TimeoutsSection()
     """Of every model that does not say otherwise."""
     models: dict[str, _ModelSection] = {}
     prompts: dict[str, _PromptSection] = {}
@@ -245,6 +236,8 @@ def _price(name: str, section: _PriceSection) -> Price:
 
 
 def _prompt(name: str, section: _PromptSection) -> Prompt:
+    for key in ("user", "system", "grammar"):
+        _check_template(f"prompts.{name}", key, getattr(section, key))
     return Prompt(
         name=name,
         user=section.user,
@@ -256,24 +249,19 @@ def _prompt(name: str, section: _PromptSection) -> Prompt:
     )
 
 
-def _timeouts(place: str, *sections: _TimeoutsSection | None) -> Timeouts:
-    """Return the timeouts of the first section that gives each, otherwise the default."""
-    given: dict[str, float] = {}
-    for section in reversed(sections):
-        if section is not None:
-            given.update({name: value for name, value in msgspec.structs.asdict(section).items() if value is not None})
-    for name, value in given.items():
-        if not 0 < value < math.inf:
-            raise ConfigError(f"[{place}]: timeouts.{name} must be above 0 seconds, not {value:g}.", param=name)
-    return Timeouts(**given)
+def _check_template(place: str, key: str, template: str | None) -> None:
+    try:
+        check_template(template or "", ("input",))
+    except InvalidRequest as error:
+        raise ConfigError(f"[{place}]: {key}: {error.message}", param=key) from None
 
 
-def _model(name: str, section: _ModelSection, data: Path, default: _TimeoutsSection) -> Model:
+def _model(name: str, section: _ModelSection, data: Path, default: TimeoutsSection) -> Model:
     needed = "base_url" if section.provider is ProviderKind.OPENAI else "path"
     if getattr(section, needed) is None:
         raise ConfigError(f"[models.{name}]: the provider {section.provider.value!r} needs {needed}.", param=needed)
     if section.base_url is not None:
-        _check_base_url(f"models.{name}", section.base_url)
+        check_base_url(f"models.{name}", section.base_url)
     if section.context_tokens < 1:
         raise ConfigError(f"[models.{name}]: context_tokens is below 1.", param="context_tokens")
     return Model(
@@ -284,32 +272,10 @@ def _model(name: str, section: _ModelSection, data: Path, default: _TimeoutsSect
         base_url=section.base_url,
         api_key_env=section.api_key_env,
         upstream_model=section.upstream_model,
-        timeouts=_timeouts(f"models.{name}", section.timeouts, default),
+        timeouts=timeouts_of(f"models.{name}", section.timeouts, default),
         context_tokens=section.context_tokens,
         recorded=section.recorded,
     )
-
-
-def _check_base_url(place: str, url: str) -> None:
-    """Refuse what no request can be sent to, by name, before the first request finds out."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-        faulty = parts.scheme not in {"http", "https"} or not parts.hostname or port == 0 or not url.isascii()
-    except ValueError:
-        faulty, parts = True, urlsplit("")
-    if faulty or re.search(r"[\s\x00-\x1f\x7f\"'<>\\]", url):
-        why = "it is not http://HOST[:PORT]/v1 or https://HOST[:PORT]/v1"
-    elif parts.username is not None or parts.password is not None:
-        why = "it holds a user or password: name the variable of the key in api_key_env instead"
-    elif parts.query or parts.fragment or "?" in url or "#" in url:
-        why = "it has a query or a fragment: remove it"
-    elif parts.path.rstrip("/").endswith("/chat/completions"):
-        why = "/chat/completions is added to it: end it before, mostly with /v1"
-    else:
-        return
-    shown = url if parts.username is None else "the value"
-    raise ConfigError(f"[{place}]: base_url {shown!r}: {why}.", param="base_url")
 
 
 def _base_version(name: str, section: _ModelSection, prompts: Mapping[str, Prompt]) -> ModelVersion:
@@ -321,6 +287,7 @@ def _base_version(name: str, section: _ModelSection, prompts: Mapping[str, Promp
         "upstream_model": section.upstream_model or name,
     }
     prompt = prompts.get(section.prompt or "")
+    _check_template(f"models.{name}", "grammar", section.grammar)
     with _place(f"models.{name}"):
         return make_version(
             name,

@@ -2,11 +2,10 @@
 
 import asyncio
 
-import msgspec
 from starlette.types import ASGIApp
 
 from bessemer.core.openai import StrictWire
-from bessemer.core.types import Inference, Principal, Role
+from bessemer.server.content import shown_inference
 from bessemer.server.http import Call, JSONResponse
 from bessemer.server.lists import ListQuery, envelope, page, page_limit
 from bessemer.store import inferences
@@ -46,22 +45,14 @@ async def list_inferences(call: Call) -> ASGIApp:
         limit=limit + 1,
         after=query.after,
     )
-    return JSONResponse(page(rows, limit, lambda row: _shown(row, call.principal), lambda row: row.id))
-
-
-def _shown(row: Inference, principal: Principal) -> Inference:
-    """Return the inference as this caller may see it: what upstreams said themselves is for who may do everything."""
-    if principal.role is Role.ADMIN or all(call.error_detail is None for call in row.calls):
-        return row
-    calls = tuple(msgspec.structs.replace(call, error_detail=None) for call in row.calls)
-    return msgspec.structs.replace(row, calls=calls)
+    return JSONResponse(page(rows, limit, lambda row: shown_inference(row, call.principal), lambda row: row.id))
 
 
 async def get(call: Call) -> ASGIApp:
     """GET /v1/inferences/{inference_id}."""
     await _written(call)
     row = await asyncio.to_thread(inferences.get, call.services.database, call.path("inference_id"))
-    return JSONResponse(_shown(row, call.principal))
+    return JSONResponse(shown_inference(row, call.principal))
 
 
 async def usage(call: Call) -> ASGIApp:
