@@ -137,7 +137,11 @@ class _Exchange:
         if self.started:
             self.status = error.status
             raise error
-        extra = [*headers, (b"www-authenticate", b"Bearer")] if error.status == 401 else headers
+        extra = list(headers)
+        if error.status == 401:
+            extra.append((b"www-authenticate", b"Bearer"))
+        if error.retry_after is not None:
+            extra.append((b"retry-after", str(error.retry_after).encode()))
         await JSONResponse(error.body(), error.status, extra)({}, _no_body, self.send)
 
 
