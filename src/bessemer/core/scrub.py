@@ -33,12 +33,12 @@ _NAMED = re.compile(
     | \b(?:x-)?(?:api|access|secret|aws_secret_access|aws-secret-access|session)[-_ ]?(?:key|token)(?:_id)?
       ["'\\]{0,3}[ ]?[:=][ ]?(?:b?["'\\]{1,3})?
     | \b(?:password|passwd|secret|token)["'\\]{0,3}[ ]?[:=][ ]?(?:b?["'\\]{1,3})?
-    | ://[^/\s:@"']*:
     )
     (?!\[hidden) ( [^\s"'\\,;@<>)}\]]{6,} )
     """,
     re.VERBOSE,
 )
+_PASSWORD = re.compile(r"(://[^/\s:@\"']*:)[^/\s@\"']+(?=@)")
 _values: set[str] = set()
 
 
@@ -55,4 +55,5 @@ def scrub(text: str) -> str:
     for value in sorted(_values, key=len, reverse=True):
         text = text.replace(value, MASK)
     text = _KEYS.sub(MASK, text)
+    text = _PASSWORD.sub(lambda found: found[1] + MASK, text)
     return _NAMED.sub(lambda found: found[1] + MASK, text)
