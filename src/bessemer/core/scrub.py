@@ -29,10 +29,11 @@ _KEYS = re.compile(
 )
 _NAMED = re.compile(
     r"""(?i)
-    ( \b(?:bearer|basic)[ ]+
+    ( \b(?:bearer|basic)[ ]+(?=\S*[\d=]|\S{20})  # not the words after "basic" in a sentence
     | \b(?:x-)?(?:api|access|secret|aws_secret_access|aws-secret-access|session)[-_ ]?(?:key|token)(?:_id)?
       ["'\\]{0,3}[ ]?[:=][ ]?(?:b?["'\\]{1,3})?
-    | \b(?:password|passwd|secret|token)["'\\]{0,3}[ ]?[:=][ ]?(?:b?["'\\]{1,3})?
+    | \btoken["'\\]{0,3}[ ]?[:=][ ]?(?:b?["'\\]{1,3})?(?=\S*[\d=]|\S{20})
+    | \b(?:password|passwd|secret)["'\\]{0,3}[ ]?[:=][ ]?(?:b?["'\\]{1,3})?
     )
     (?!\[hidden) ( [^\s"'\\,;@<>)}\]]{6,} )
     """,
