@@ -10,11 +10,12 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.types import ASGIApp
 
+from bessemer.core.bounds import check_shape
 from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.ids import new_id
 from bessemer.core.openai import FileObject, StrictWire
 from bessemer.core.types import JobStatus
-from bessemer.server.http import BytesResponse, Call, JSONResponse
+from bessemer.server.http import BytesResponse, Call, JSONResponse, why_not_json
 from bessemer.server.lists import page, page_limit
 from bessemer.store import files, job_rows
 from bessemer.store.files import FileRow
@@ -96,9 +97,10 @@ def check_rows(lines: Iterable[bytes], *, last_role: Sequence[str] | None = None
             continue
         count += 1
         try:
+            check_shape(line)
             fault = _row_fault(decode(line), last_role)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            fault = f"not valid JSON ({error})"
+            fault = f"not valid JSON ({why_not_json(line, error)})"
         if b"\r" in line.rstrip(b"\r\n"):
             fault = "a carriage return inside the row: end each row with a line feed"
         if fault is not None:
