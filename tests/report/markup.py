@@ -12,7 +12,9 @@ def poisoned(value: Any) -> Any:
     if type(value) is str:
         return value + PAYLOAD
     if isinstance(value, msgspec.Struct):
-        return msgspec.structs.replace(value, **{name: poisoned(getattr(value, name)) for name in value.__struct_fields__})
+        return msgspec.structs.replace(
+            value, **{name: poisoned(getattr(value, name)) for name in value.__struct_fields__}
+        )
     if isinstance(value, list | tuple):
         items = [poisoned(item) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
