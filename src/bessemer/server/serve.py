@@ -47,7 +47,10 @@ class Started(NamedTuple):
 
 
 def serve(settings: Settings, announce: Callable[[Started], None], *, worker: bool = True) -> None:
-    """Serve until SIGINT or SIGTERM. Raises ConfigError, StoreError before anything listens."""
+    """Serve until SIGINT or SIGTERM.
+
+    Raises ConfigError, StoreError before anything listens; StoreError at the end when answered requests are lost.
+    """
     configure(settings.log_level)
     os.environ.update({**OFFLINE, **SHARING})
     with only_one(settings.data / "server.lock"), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -108,6 +111,8 @@ async def _serve(settings: Settings, announce: Callable[[Started], None], *, wor
         supervisor.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await supervisor
+    if lost := services.writer.stats().lost:
+        raise StoreError(f"{lost} answered requests are not recorded: neither the database nor the journal took them.")
 
 
 class _Server(uvicorn.Server):
