@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from bessemer.core.errors import BessemerError
+from bessemer.core.errors import BessemerError, told
 from bessemer.core.types import JSON
 from bessemer.evals.grader import (
     Failure,
@@ -106,17 +106,16 @@ class ScoreModel(Grader):
         try:
             return await self._judge(call)
         except Exception as error:
-            details = f"{type(error).__name__}: {error}"
+            details = told(error)
             raise Unscorable(
                 GraderErrors(model_grader_server_error=True, model_grader_server_error_details=details),
                 self._failure(error),
             ) from error
 
     def _failure(self, error: Exception) -> Failure:
-        """Return the judge's own error, under its own code; of an error that is not ours, the type alone."""
-        ours = isinstance(error, BessemerError)
+        """Return the judge's own error, under its own code."""
         code = (error.error_code if isinstance(error, BessemerError) else None) or "model_grader_server_error"
-        return Failure(code, f"the judge {self._model!r} failed: {error if ours else type(error).__name__}")
+        return Failure(code, f"the judge {self._model!r} failed: {told(error)}")
 
     def _read(self, reply: JudgeReply) -> float:
         if reply.refusal:
