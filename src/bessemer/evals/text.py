@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 
+from bessemer.core.errors import told
 from bessemer.core.types import JSON
 from bessemer.evals.grader import Embed, Grader, GraderErrors, GradeResult, Unscorable, fill, scope_of
 from bessemer.evals.similarity import SIMILARITIES, cosine
@@ -30,7 +31,7 @@ class StringCheck(Grader):
         try:
             reward = float(self._holds(fill(self._text, scope), fill(self._reference, scope)))
         except Unscorable as problem:
-            return GradeResult(name=self.name, type=self.type, reward=None, errors=problem.errors)
+            return self.unscored(problem)
         return GradeResult(name=self.name, type=self.type, reward=reward, execution_time=time.perf_counter() - start)
 
 
@@ -47,7 +48,7 @@ class TextSimilarity(Grader):
         try:
             reward = await self._compare(fill(self._text, scope), fill(self._reference, scope))
         except Unscorable as problem:
-            return GradeResult(name=self.name, type=self.type, reward=None, errors=problem.errors)
+            return self.unscored(problem)
         return GradeResult(name=self.name, type=self.type, reward=reward, execution_time=time.perf_counter() - start)
 
     async def _compare(self, text: str, reference: str) -> float:
@@ -57,7 +58,7 @@ class TextSimilarity(Grader):
             left, right = await self._embed([text, reference])
             return cosine(left, right)
         except Exception as error:
-            details = f"{type(error).__name__}: {error}"
+            details = told(error)
             raise Unscorable(
                 GraderErrors(model_grader_server_error=True, model_grader_server_error_details=details)
             ) from error
