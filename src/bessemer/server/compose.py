@@ -55,7 +55,9 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop) -> Servic
     providers = build_providers(catalog, blobs, settings.data, os.environ, engines.open)
     gateway = Gateway(catalog, providers, writer, metrics=metrics)
     catalog.watch()
-    graders = GraderServices(judge=_judge(gateway, loop), unfenced=settings.unfenced_graders)
+    graders = GraderServices(
+        judge=_judge(gateway, loop), find_judge=catalog.route_or_target, unfenced=settings.unfenced_graders
+    )
     keys = Keys(database)
     keys.watch()
     return Services(

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from bessemer.core.types import TokenLogprob
+from bessemer.feedback.rows import Row
 from bessemer.gateway.fields import fields
 from bessemer.tuning.losses import centred
-from bessemer.tuning.rows import Row
 from bessemer.tuning.spec import Reward
 
 
