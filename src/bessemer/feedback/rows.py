@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from bessemer.core.bounds import check_shape
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.types import JSON, Frozen
 
@@ -151,11 +152,12 @@ def _row(line: bytes, number: int) -> Row:
     if b"\r" in line.rstrip(b"\r\n"):
         raise _Fault("a carriage return inside the row: end each row with a line feed")
     try:
+        check_shape(line)
         record = msgspec.json.decode(line)
+    except InvalidRequest as error:
+        raise _Fault(error.message.rstrip(".")) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _Fault(f"not valid JSON ({error})") from None
-    except RecursionError:
-        raise _Fault("nested too deeply") from None
     if not isinstance(record, dict):
         raise _Fault("not a JSON object")
     given = record.pop("messages", None)
