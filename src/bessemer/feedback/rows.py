@@ -154,8 +154,6 @@ def _row(line: bytes, number: int) -> Row:
     try:
         check_shape(line)
         record = msgspec.json.decode(line)
-    except InvalidRequest as error:
-        raise _Fault(error.message.rstrip(".")) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _Fault(f"not valid JSON ({error})") from None
     if not isinstance(record, dict):
