@@ -7,9 +7,10 @@ from typing import Any
 import openai
 import pytest
 from openai import OpenAI
-from tests.evals.no_landlock import NO_LANDLOCK
+from tests.evals.other_machine import other_machine
 from tests.server.live import OFFLINE, Server, Upstream, start_server, stop_server
 
+UNFENCED = other_machine("without-landlock", "without-namespaces")
 THIEF = "def grade(sample, item): return float(len(open(item['path']).read()))"
 CODE = {"type": "python", "name": "thief", "source": THIEF}
 
@@ -29,8 +30,8 @@ def told(server: Server) -> list[dict[str, Any]]:
     return [line for line in lines if line["event"] == "graders.isolation"]
 
 
-def test_without_landlock_a_member_cannot_name_code(tmp_path: Path, upstream: Upstream) -> None:
-    server = start_server(tmp_path, upstream, "--no-worker", under=NO_LANDLOCK)
+def test_without_a_fence_a_member_cannot_name_code(tmp_path: Path, upstream: Upstream) -> None:
+    server = start_server(tmp_path, upstream, "--no-worker", under=UNFENCED)
     client = member(server)
     refusals = []
     for ask in (
@@ -52,9 +53,9 @@ def test_without_landlock_a_member_cannot_name_code(tmp_path: Path, upstream: Up
     ]
 
 
-def test_without_landlock_a_setting_allows_code(tmp_path: Path, upstream: Upstream) -> None:
+def test_without_a_fence_a_setting_allows_code(tmp_path: Path, upstream: Upstream) -> None:
     allowed = {**OFFLINE, "BESSEMER_UNFENCED_GRADERS": "true"}
-    server = start_server(tmp_path, upstream, "--no-worker", under=NO_LANDLOCK, env=allowed)
+    server = start_server(tmp_path, upstream, "--no-worker", under=UNFENCED, env=allowed)
     assert steal(member(server), server)["reward"] > 0
     stop_server(server)
     assert [(line["level"], line["code_graders"]) for line in told(server)] == [("warning", "run")]

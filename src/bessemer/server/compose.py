@@ -11,10 +11,12 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import structlog
 
 from bessemer.core.openai import ChatRequest, RequestExtension
 from bessemer.core.settings import Settings
+from bessemer.core.types import JSON
 from bessemer.evals.grader import Judge, JudgeCall, JudgeReply
 from bessemer.evals.grader import Services as GraderServices
 from bessemer.evals.sandbox import SandboxError, isolation
@@ -55,7 +57,7 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop) -> Servic
     providers = build_providers(catalog, blobs, settings.data, os.environ, engines.open)
     gateway = Gateway(catalog, providers, writer, metrics=metrics)
     catalog.watch()
-    graders = GraderServices(judge=_judge(gateway, loop), unfenced=settings.unfenced_graders)
+    graders = GraderServices(judge=_judge(gateway, loop), runtime=settings.grader_runtime, unfenced=settings.unfenced_graders)
     keys = Keys(database)
     keys.watch()
     return Services(
@@ -95,15 +97,19 @@ async def close_services(services: Services) -> None:
 
 def tell_isolation(settings: Settings) -> None:
     """Log once, at start, what keeps graders' code in on this machine, and whether it runs here at all. Blocking."""
+    found = graders_fence(settings)
+    tell = log.info if found.get("fenced") else log.warning
+    tell("graders.isolation", **found)
+
+
+def graders_fence(settings: Settings) -> JSON:
+    """Return what keeps graders' code in, for the log and for readiness; found out once. Blocking the first time."""
     try:
-        found = isolation()
+        found = isolation(settings.grader_runtime)
     except SandboxError as error:
-        log.warning("graders.isolation", error=str(error))
-        return
-    fenced = found.files != "open"
-    tell = log.info if fenced else log.warning
-    runs = fenced or settings.unfenced_graders
-    tell("graders.isolation", network=found.network, files=found.files, code_graders="run" if runs else "refused")
+        return {"code_graders": "refused", "error": str(error)}
+    runs = found.fenced or settings.unfenced_graders
+    return {"code_graders": "run" if runs else "refused", "fenced": found.fenced, **msgspec.to_builtins(found)}
 
 
 class _EngineState(NamedTuple):
