@@ -64,7 +64,8 @@ SOURCE = textwrap.dedent(
             import numpy
             return numpy.float32(0.5)
         if mode == "children":
-            subprocess.Popen([sys.executable, "-c", "import time; time.sleep(99)", item["seconds"]], start_new_session=True)
+            sleep = "import time; time.sleep(99)"
+            subprocess.Popen([sys.executable, "-c", sleep, item["seconds"]], start_new_session=True)
             return 0.5
         if mode == "write":
             print("noise on the pipe" * 100)

@@ -69,7 +69,9 @@ def python(options: tuple[str, ...], code: str, given: Any) -> Any:
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers of system calls are this machine's")
-@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize(
+    "machine", [pytest.param(name, marks=() if name in ("whole", "nobody") else pytest.mark.long) for name in MACHINES]
+)
 def test_no_escape(machine: str, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("key")
     for folder in (tmp_path, *tmp_path.parents[:2]):

@@ -16,7 +16,7 @@ from bessemer.server.front import Front
 from bessemer.server.http import Call, JSONResponse
 from bessemer.server.routing import Endpoint, build_router
 
-ADMIN = Principal(key_id="key-1", name="admin", role=Role.ADMIN)
+ADMIN = Principal(key_id="key-1", name="admin", role=Role.OWNER)
 
 
 async def authenticate(header: str | None) -> Principal:
@@ -45,6 +45,7 @@ def front(seen: list[tuple[str, int]] | None = None, application: ASGIApp = appl
         application,
         authenticate,
         lambda endpoint, status, _seconds: (seen if seen is not None else []).append((endpoint, status)),
+        lambda _caller, _endpoint, _error: None,
         max_body_bytes=100,
         max_file_bytes=1000,
         public=frozenset({"/healthz"}),

@@ -46,8 +46,10 @@ def test_without_a_fence_a_member_cannot_name_code(tmp_path: Path, upstream: Ups
         with pytest.raises(openai.BadRequestError, match="unfenced_graders") as refused:
             ask()
         refusals.append(refused.value.param)
+    ready: Any = client.get(f"{server.url}/readyz", cast_to=object)
     stop_server(server)
     assert refusals == ["grader.type"] * 3
+    assert (ready["graders"]["code_graders"], ready["graders"]["fenced"]) == ("refused", False)
     assert [(line["level"], line["files"], line["code_graders"]) for line in told(server)] == [
         ("warning", "open", "refused")
     ]
@@ -63,3 +65,7 @@ def test_without_a_fence_a_setting_allows_code(tmp_path: Path, upstream: Upstrea
 
 def test_a_server_tells_once_what_keeps_code_in(server: Server) -> None:
     assert len(told(server)) == 1
+    ready: Any = server.openai().get(f"{server.url}/readyz", cast_to=object)
+    assert ready["graders"]["code_graders"] == "run"
+    assert ready["graders"]["files"] in {"private root", "landlock"}
+    assert ready["graders"]["system_calls"] == "filtered"

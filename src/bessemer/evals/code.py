@@ -53,7 +53,9 @@ class PythonGrader(Grader):
 
     def __init__(self, name: str, *, source: str, services: Services) -> None:
         super().__init__(name, "python")
-        self._sandbox = Sandbox(source, "grade", "python", services.limits, runtime=services.runtime, unfenced=services.unfenced)
+        self._sandbox = Sandbox(
+            source, "grade", "python", services.limits, runtime=services.runtime, unfenced=services.unfenced
+        )
 
     def check(self) -> None:
         """Raise GraderError when the source does not load or has no `grade`."""
@@ -108,7 +110,9 @@ class LambdaGrader(Grader):
 
     def __init__(self, name: str, *, source: str, handler: str, services: Services) -> None:
         super().__init__(name, "lambda")
-        self._sandbox = Sandbox(source, handler, "lambda", services.limits, runtime=services.runtime, unfenced=services.unfenced)
+        self._sandbox = Sandbox(
+            source, handler, "lambda", services.limits, runtime=services.runtime, unfenced=services.unfenced
+        )
 
     def check(self) -> None:
         """Raise GraderError when the source does not load or has no such handler."""

@@ -23,6 +23,7 @@ from bessemer.evals.sandbox import SandboxError, isolation
 from bessemer.flywheel.services import Services as FlywheelServices
 from bessemer.gateway.pipeline import INTERNAL, Gateway
 from bessemer.gateway.providers import build_providers
+from bessemer.gateway.providers.openai import check_upstreams
 from bessemer.governance.keys import Keys
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
@@ -46,6 +47,7 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop) -> Servic
     """
     settings.data.mkdir(parents=True, exist_ok=True)
     config = load_config(settings.config_path, settings.data)
+    check_upstreams(config.models.values(), os.environ)
     database = Database.open(settings)
     blobs = Blobs(settings.data / "blobs")
     catalog = Catalog(config, database)
@@ -57,7 +59,9 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop) -> Servic
     providers = build_providers(catalog, blobs, settings.data, os.environ, engines.open)
     gateway = Gateway(catalog, providers, writer, metrics=metrics)
     catalog.watch()
-    graders = GraderServices(judge=_judge(gateway, loop), runtime=settings.grader_runtime, unfenced=settings.unfenced_graders)
+    graders = GraderServices(
+        judge=_judge(gateway, loop), runtime=settings.grader_runtime, unfenced=settings.unfenced_graders
+    )
     keys = Keys(database)
     keys.watch()
     return Services(
@@ -71,6 +75,7 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop) -> Servic
         writer=writer,
         metrics=metrics,
         graders=graders,
+        graders_fence=_graders_fence(settings),
         flywheel=FlywheelServices(
             database=database,
             blobs=blobs,
@@ -95,21 +100,19 @@ async def close_services(services: Services) -> None:
     services.database.close()
 
 
-def tell_isolation(settings: Settings) -> None:
-    """Log once, at start, what keeps graders' code in on this machine, and whether it runs here at all. Blocking."""
-    found = graders_fence(settings)
-    tell = log.info if found.get("fenced") else log.warning
-    tell("graders.isolation", **found)
-
-
-def graders_fence(settings: Settings) -> JSON:
-    """Return what keeps graders' code in, for the log and for readiness; found out once. Blocking the first time."""
+def _graders_fence(settings: Settings) -> JSON:
+    """Return what keeps graders' code in on this machine, and log it once, at start. Blocking."""
+    found: JSON
     try:
-        found = isolation(settings.grader_runtime)
+        held = isolation(settings.grader_runtime)
+        runs = held.fenced or settings.unfenced_graders
+        found = {"code_graders": "run" if runs else "refused", "fenced": held.fenced, **msgspec.to_builtins(held)}
     except SandboxError as error:
-        return {"code_graders": "refused", "error": str(error)}
-    runs = found.fenced or settings.unfenced_graders
-    return {"code_graders": "run" if runs else "refused", "fenced": found.fenced, **msgspec.to_builtins(found)}
+        log.warning("graders.isolation", code_graders="refused", fenced=False, reason=error.kind)
+        return {"code_graders": "refused", "fenced": False}
+    tell = log.info if held.fenced else log.warning
+    tell("graders.isolation", **found)
+    return found
 
 
 class _EngineState(NamedTuple):

@@ -18,10 +18,10 @@ from bessemer.core.errors import ConfigError, StoreError
 from bessemer.core.settings import Settings
 from bessemer.registry import weights
 from bessemer.server.app import build
-from bessemer.server.compose import open_services, tell_isolation
+from bessemer.server.compose import open_services
 from bessemer.server.locks import only_one
 from bessemer.server.supervise import keep_running
-from bessemer.telemetry.logs import configure
+from bessemer.telemetry.logs import catch_uncaught, configure
 
 log = structlog.get_logger("bessemer.serve")
 ADMIN_KEY_FILE = "admin.key"
@@ -49,6 +49,7 @@ class Started(NamedTuple):
 def serve(settings: Settings, announce: Callable[[Started], None], *, worker: bool = True) -> None:
     """Serve until SIGINT or SIGTERM. Raises ConfigError, StoreError before anything listens."""
     configure(settings.log_level)
+    catch_uncaught()
     os.environ.update({**OFFLINE, **SHARING})
     with only_one(settings.data / "server.lock"), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         _bring_weights(settings)
@@ -70,7 +71,6 @@ async def _serve(settings: Settings, announce: Callable[[Started], None], *, wor
     listener = _bind(settings.host, settings.port)
     services = open_services(settings, loop)
     admin_key = services.keys.ensure_admin(lambda key: write_secret(settings.data / ADMIN_KEY_FILE, key))
-    await asyncio.to_thread(tell_isolation, settings)
     server = _Server(
         uvicorn.Config(
             build(services),
