@@ -5,7 +5,8 @@ BessemerError
 │   ├── ConfigError           settings, TOML files, command lines: one line, exit code 2
 │   ├── Infeasible             what is planned cannot be; says why and names the nearest thing that can
 │   ├── MethodNotAllowed (405)
-│   └── PayloadTooLarge (413)
+│   ├── PayloadTooLarge (413)
+│   └── UnsupportedMediaType (415)
 ├── Unauthorized (401)        no key, or a key that is not valid
 ├── Forbidden (403)           a valid key without the right
 ├── NotFound (404)
@@ -102,6 +103,13 @@ class PayloadTooLarge(InvalidRequest):
 
     status = 413
     code = "payload_too_large"
+
+
+class UnsupportedMediaType(InvalidRequest):
+    """The request body is encoded in a way that the server does not read."""
+
+    status = 415
+    code = "unsupported_media_type"
 
 
 class Unauthorized(BessemerError):
