@@ -13,7 +13,10 @@ async def live(_call: Call) -> ASGIApp:
 
 
 async def ready(call: Call) -> ASGIApp:
-    """GET /readyz: 503 while the database does not answer or the journal cannot be written; says so per part."""
+    """GET /readyz: 503 while the database does not answer or the journal cannot be written; says so per part.
+
+    `graders` says what keeps graders' code in.
+    """
     parts = {
         "database": await call.services.pulse.beats(),
         "journal": await asyncio.to_thread(call.services.writer.journal_works),
@@ -21,7 +24,8 @@ async def ready(call: Call) -> ASGIApp:
     # Why it is so may name hosts, users and folders: that is in the log, not here.
     told = {part: "ok" if works else "unavailable" for part, works in parts.items()}
     works = all(parts.values())
-    return JSONResponse({"status": "ok" if works else "unavailable", **told}, 200 if works else 503)
+    told |= {"status": "ok" if works else "unavailable", "graders": call.services.graders_fence}
+    return JSONResponse(told, 200 if works else 503)
 
 
 async def metrics(call: Call) -> ASGIApp:
