@@ -1,7 +1,5 @@
 """Liveness, readiness, metrics. Liveness asks nothing but the process; readiness asks the database and the journal."""
 
-import asyncio
-
 from starlette.types import ASGIApp
 
 from bessemer.server.http import BytesResponse, Call, JSONResponse
@@ -19,13 +17,13 @@ async def ready(call: Call) -> ASGIApp:
     """
     parts = {
         "database": await call.services.pulse.beats(),
-        "journal": await asyncio.to_thread(call.services.writer.journal_works),
+        "journal": call.services.writer.journal_works(),
     }
     # Why it is so may name hosts, users and folders: that is in the log, not here.
     told = {part: "ok" if works else "unavailable" for part, works in parts.items()}
     works = all(parts.values())
-    told |= {"status": "ok" if works else "unavailable", "graders": call.services.graders_fence}
-    return JSONResponse(told, 200 if works else 503)
+    answer = {"status": "ok" if works else "unavailable", **told, "graders": call.services.graders_fence}
+    return JSONResponse(answer, 200 if works else 503)
 
 
 async def metrics(call: Call) -> ASGIApp:
