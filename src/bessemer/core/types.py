@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 
 JSON = dict[str, Any]
+DEFAULT_PROJECT = "proj_default"
+"""The project of what was made before there were projects, and of keys that name none."""
 
 
 class Frozen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=False):
@@ -284,6 +286,9 @@ class Inference(Frozen, frozen=True):
     episode_id: str | None = None
     tags: dict[str, str] = {}
     error: str | None = None
+    project_id: str = DEFAULT_PROJECT
+    on_behalf_of: str | None = None
+    """The key for whose job or grade Bessemer itself asked; None when `key_id` is the client's."""
 
 
 class FeedbackKind(StrEnum):
@@ -321,6 +326,7 @@ class Feedback(Frozen, frozen=True):
     """Weight in [0, 1]."""
     key_id: str | None = None
     tags: dict[str, str] = {}
+    project_id: str = DEFAULT_PROJECT
 
 
 # -- datasets, jobs, evaluations --------------------------------------------------------------------------------------
@@ -492,11 +498,14 @@ _ACTIONS: Mapping[Role, frozenset[Action]] = {
 
 
 class Principal(Frozen, frozen=True):
-    """Who asks: the key's id, its name and role."""
+    """Who asks: the key's id, its name, role and project."""
 
     key_id: str
     name: str
     role: Role
+    project_id: str = DEFAULT_PROJECT
+    on_behalf_of: str | None = None
+    """The key that asked for the job or grade for which Bessemer asks itself; None for a key's own request."""
 
     def may(self, *actions: Action) -> bool:
         """Whether one of the actions is allowed."""

@@ -153,6 +153,7 @@ async def _ask_once(services: Services, target: str, example: Example, purpose: 
         temperature=0.0,
         logprobs=logprobs,
         tags={"origin": purpose},
+        principal=services.principal,
     )
 
 

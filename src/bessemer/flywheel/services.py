@@ -1,15 +1,17 @@
 """What the flywheel's jobs work with, built once by the composition root."""
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bessemer.core.types import Principal
 from bessemer.evals.grader import Services as GraderServices
-from bessemer.gateway.pipeline import Gateway
+from bessemer.gateway.pipeline import INTERNAL, Gateway, on_behalf_of
 from bessemer.registry.catalog import Catalog
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
+from bessemer.store.job_rows import JobRow
 from bessemer.store.writer import Writer
 
 
@@ -27,3 +29,19 @@ class Services:
     """A folder per job for what it has done so far."""
     wait: Callable[[Coroutine[Any, Any, Any]], Any]
     """Runs a coroutine on the installation's event loop and waits for its result."""
+    principal: Principal = INTERNAL
+    """Who asks models."""
+
+    def asked_by(self, principal: Principal) -> "Services":
+        """Return the parts as somebody's project sees them; models are asked for him."""
+        return replace(
+            self,
+            database=self.database.within(principal.project_id),
+            catalog=self.catalog.within(principal.project_id),
+            graders=self.graders.asked_by(principal),
+            principal=principal,
+        )
+
+    def of_job(self, row: JobRow) -> "Services":
+        """Return the parts as a job sees them: those of its project, on behalf of the key that made it."""
+        return self.asked_by(on_behalf_of(row.key_id, row.project_id))

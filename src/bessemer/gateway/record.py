@@ -72,4 +72,6 @@ def inference_of(exchange: Exchange) -> Inference:
         episode_id=exchange.asked.episode_id,
         tags=exchange.asked.tags,
         error=exchange.error,
+        project_id=exchange.principal.project_id,
+        on_behalf_of=exchange.principal.on_behalf_of,
     )

@@ -47,12 +47,10 @@ async def list_datasets(call: Call) -> ASGIApp:
     """GET /v1/datasets: newest first."""
     query = call.query(DatasetsQuery)
     limit = page_limit(query.limit)
-    rows = await asyncio.to_thread(
-        datasets.find, call.services.database, name=query.name, limit=limit + 1, after=query.after
-    )
+    rows = await asyncio.to_thread(datasets.find, call.database, name=query.name, limit=limit + 1, after=query.after)
     return JSONResponse(page(rows, limit, lambda row: row, lambda row: row.id))
 
 
 async def get(call: Call) -> ASGIApp:
     """GET /v1/datasets/{dataset_id}."""
-    return JSONResponse(await asyncio.to_thread(datasets.get, call.services.database, call.path("dataset_id")))
+    return JSONResponse(await asyncio.to_thread(datasets.get, call.database, call.path("dataset_id")))

@@ -70,8 +70,8 @@ def _keep(call: Call, filename: str, content: BinaryIO) -> FileRow:
         purpose=PURPOSE,
         key_id=call.principal.key_id,
     )
-    with call.services.database.transaction():
-        files.insert(call.services.database, row)
+    with call.database.transaction():
+        files.insert(call.database, row)
         call.audit("file.created", row.id, {"bytes": row.bytes, "sha256": row.sha256})
     return row
 
@@ -135,7 +135,7 @@ async def list_files(call: Call) -> ASGIApp:
 
 def _find(call: Call, query: FilesQuery, limit: int) -> list[FileRow]:
     """Return up to `limit` + 1 rows after the cursor, in the order that was asked for."""
-    database = call.services.database
+    database = call.database
     if query.order == "desc":
         return files.find(database, purpose=query.purpose, limit=limit + 1, after=query.after)
     rows = files.find(database, purpose=query.purpose, limit=None)[::-1]
@@ -145,12 +145,12 @@ def _find(call: Call, query: FilesQuery, limit: int) -> list[FileRow]:
 
 async def get_file(call: Call) -> ASGIApp:
     """GET /v1/files/{file_id}."""
-    return JSONResponse(_wire(await asyncio.to_thread(files.get, call.services.database, call.path("file_id"))))
+    return JSONResponse(_wire(await asyncio.to_thread(files.get, call.database, call.path("file_id"))))
 
 
 async def content(call: Call) -> ASGIApp:
     """GET /v1/files/{file_id}/content."""
-    row = await asyncio.to_thread(files.get, call.services.database, call.path("file_id"))
+    row = await asyncio.to_thread(files.get, call.database, call.path("file_id"))
     body = await asyncio.to_thread(call.services.blobs.read, row.sha256)
     return BytesResponse(body, "application/jsonl" if row.purpose == PURPOSE else "application/octet-stream")
 
@@ -158,15 +158,15 @@ async def content(call: Call) -> ASGIApp:
 async def delete(call: Call) -> ASGIApp:
     """DELETE /v1/files/{file_id}: the name goes; the content stays while a dataset or job refers to it."""
     file_id = call.path("file_id")
-    row = await asyncio.to_thread(files.get, call.services.database, file_id)
+    row = await asyncio.to_thread(files.get, call.database, file_id)
     call.check_made(row.key_id)
     await asyncio.to_thread(_delete, call, file_id)
     return JSONResponse({"id": file_id, "object": "file", "deleted": True})
 
 
 def _delete(call: Call, file_id: str) -> None:
-    with call.services.database.transaction():
-        files.delete(call.services.database, file_id)
+    with call.database.transaction():
+        files.delete(call.database, file_id)
         call.audit("file.deleted", file_id)
 
 

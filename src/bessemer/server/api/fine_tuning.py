@@ -78,7 +78,7 @@ def _create(call: Call, request: FineTuningJobRequest) -> JobRow:
 
 def insert_once(call: Call, row: JobRow) -> JobRow:
     """Insert a job and return it, or the one that the same Idempotency-Key made before. Raises InvalidRequest."""
-    database = call.services.database
+    database = call.database
     with database.transaction():
         if job_rows.insert(database, row):
             call.audit(CREATED[row.kind], row.id)
@@ -110,7 +110,7 @@ def _find(call: Call, query: JobsQuery, limit: int) -> list[JobRow]:
     found: list[JobRow] = []
     after = query.after
     while len(found) <= limit:
-        batch = job_rows.find(call.services.database, kind=JobKind.FINE_TUNING, limit=limit + 1, after=after)
+        batch = job_rows.find(call.database, kind=JobKind.FINE_TUNING, limit=limit + 1, after=after)
         found += [row for row in batch if query.metadata.items() <= row.metadata.items()]
         if len(batch) <= limit:
             break
@@ -122,7 +122,7 @@ async def get(call: Call) -> ASGIApp:
     """GET /v1/fine_tuning/jobs/{job_id}: who sees it succeeded can ask for its model."""
     row = await asyncio.to_thread(_row, call)
     if row.status is JobStatus.SUCCEEDED:
-        await asyncio.to_thread(call.services.catalog.refresh)
+        await asyncio.to_thread(call.catalog.refresh)
     return JSONResponse(wire(row, call.services.settings.organization))
 
 
@@ -152,7 +152,7 @@ def steer(call: Call, row: JobRow, control: Control | None) -> JobRow:
     Forbidden when another key made it.
     """
     call.check_made(row.key_id)
-    database = call.services.database
+    database = call.database
     with database.transaction():
         row = _steered(database, job_rows.get(database, row.id), control)
         call.audit(f"job.{_VERB[control]}", row.id)
@@ -184,7 +184,7 @@ async def events(call: Call) -> ASGIApp:
     query = call.query(ListQuery)
     limit = page_limit(query.limit)
     row = await asyncio.to_thread(_row, call)
-    rows = await asyncio.to_thread(job_rows.events, call.services.database, row.id, limit=limit + 1, after=query.after)
+    rows = await asyncio.to_thread(job_rows.events, call.database, row.id, limit=limit + 1, after=query.after)
     return JSONResponse(page(rows, limit, _event, lambda event: event.id))
 
 
@@ -193,15 +193,13 @@ async def checkpoints(call: Call) -> ASGIApp:
     query = call.query(CheckpointsQuery)
     limit = page_limit(query.limit)
     row = await asyncio.to_thread(_row, call)
-    rows = await asyncio.to_thread(
-        job_rows.checkpoints, call.services.database, row.id, limit=limit + 1, after=query.after
-    )
+    rows = await asyncio.to_thread(job_rows.checkpoints, call.database, row.id, limit=limit + 1, after=query.after)
     return JSONResponse(page(rows, limit, _checkpoint, lambda checkpoint: checkpoint.id))
 
 
 def _row(call: Call) -> JobRow:
     identifier = call.path("job_id")
-    row = job_rows.get(call.services.database, identifier)
+    row = job_rows.get(call.database, identifier)
     if row.kind is not JobKind.FINE_TUNING:
         raise NotFound(f"No fine-tuning job {identifier!r}.", param="job_id")
     return row

@@ -35,14 +35,14 @@ async def revoke(call: Call) -> ASGIApp:
 
 
 def _create(call: Call, body: KeyBody) -> CreatedKey:
-    with call.services.database.transaction():
+    with call.database.transaction():
         created = call.services.keys.create(body.name, body.role)
         call.audit("api_key.created", created.info.id, {"name": body.name, "role": body.role.value})
     return created
 
 
 def _revoke(call: Call, key_id: str) -> KeyInfo:
-    with call.services.database.transaction():
+    with call.database.transaction():
         info = call.services.keys.revoke(key_id)
         call.audit("api_key.deleted", key_id)
     return info

@@ -13,14 +13,14 @@ from bessemer.server.lists import envelope
 
 async def list_models(call: Call) -> ASGIApp:
     """GET /v1/models."""
-    rows = list((await asyncio.to_thread(known, call.services.catalog, call.services.settings.organization)).values())
+    rows = list((await asyncio.to_thread(known, call.catalog, call.services.settings.organization)).values())
     return JSONResponse(envelope(rows, ids=[row.id for row in rows]))
 
 
 async def get_model(call: Call) -> ASGIApp:
     """GET /v1/models/{model}."""
     name = call.path("model")
-    rows = await asyncio.to_thread(known, call.services.catalog, call.services.settings.organization)
+    rows = await asyncio.to_thread(known, call.catalog, call.services.settings.organization)
     row = rows.get(name)
     if row is None:
         raise NotFound(
