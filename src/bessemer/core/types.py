@@ -506,10 +506,18 @@ class Principal(Frozen, frozen=True):
     project_id: str = DEFAULT_PROJECT
     on_behalf_of: str | None = None
     """The key that asked for the job or grade for which Bessemer asks itself; None for a key's own request."""
+    trust: float = 1.0
+    """Weight of the feedback that it gives, in [0, 1]."""
+    models: tuple[str, ...] | None = None
+    """Routes and models that it may ask for, a model with its aliases and versions; None: all of its project."""
 
     def may(self, *actions: Action) -> bool:
         """Whether one of the actions is allowed."""
         return not self.role.actions.isdisjoint(actions)
+
+    def may_ask(self, name: str) -> bool:
+        """Whether it may ask for a route, model, alias or version of that name."""
+        return self.models is None or not {name, name.partition("@")[0], name.partition(":")[0]}.isdisjoint(self.models)
 
 
 def as_json(value: msgspec.Struct | Mapping[str, Any]) -> JSON:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bessemer.core.errors import NotFound
 from bessemer.core.types import Principal
 from bessemer.evals.grader import Services as GraderServices
 from bessemer.gateway.pipeline import INTERNAL, Gateway, on_behalf_of
@@ -42,6 +43,11 @@ class Services:
             principal=principal,
         )
 
+    def check_may_ask(self, name: str) -> None:
+        """Raise NotFound for a name that is not for the one who asks."""
+        if not self.principal.may_ask(name):
+            raise NotFound(f"There is no model {name!r} that this key may ask for.", param="model")
+
     def of_job(self, row: JobRow) -> "Services":
         """Return the parts as a job sees them: those of its project, on behalf of the key that made it."""
-        return self.asked_by(on_behalf_of(row.key_id, row.project_id))
+        return self.asked_by(on_behalf_of(row.key_id, row.project_id, row.models))

@@ -30,9 +30,9 @@ INTERNAL = Principal(key_id="internal", name="internal", role=Role.MEMBER)
 """Who asks when Bessemer asks itself for nobody."""
 
 
-def on_behalf_of(key_id: str | None, project_id: str) -> Principal:
-    """Return who asks when Bessemer asks itself for a key's job or grade: evaluations, judges."""
-    return msgspec.structs.replace(INTERNAL, on_behalf_of=key_id, project_id=project_id)
+def on_behalf_of(key_id: str | None, project_id: str, models: tuple[str, ...] | None) -> Principal:
+    """Return who asks when Bessemer asks itself for a key's job or grade (evaluations, judges), within its limits."""
+    return msgspec.structs.replace(INTERNAL, on_behalf_of=key_id, project_id=project_id, models=models)
 
 
 class ChatResult(NamedTuple):
@@ -126,7 +126,7 @@ class Gateway:
         try:
             asked = parse(request)
             catalog = self._catalog.within(principal.project_id)
-            route = await resolve(catalog, asked.name)
+            route = await resolve(catalog, asked.name, principal)
         except BessemerError as error:
             if self._metrics is not None:
                 self._metrics.error("unresolved", error.error_code or error.type)

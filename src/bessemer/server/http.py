@@ -204,7 +204,8 @@ class Call:
     @property
     def flywheel(self) -> FlywheelServices:
         """The flywheel's parts as the caller's project sees them; graders' judges are asked on the caller's behalf."""
-        return self.services.flywheel.asked_by(on_behalf_of(self.principal.key_id, self.principal.project_id))
+        who = self.principal
+        return self.services.flywheel.asked_by(on_behalf_of(who.key_id, who.project_id, who.models))
 
     def check_made(self, key_id: str | None) -> None:
         """Raise Forbidden unless the caller made a thing (`key_id` did), or may operate what others made."""

@@ -56,6 +56,8 @@ class JobRow(Frozen, frozen=True):
     control: Control | None = None
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
     project_id: str = DEFAULT_PROJECT
+    models: tuple[str, ...] | None = None
+    """Routes and models that the key that made it may ask for; None: all of its project."""
 
 
 class JobEvent(Frozen, frozen=True):

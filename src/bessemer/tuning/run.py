@@ -62,7 +62,7 @@ class Services:
 
     def of_job(self, row: JobRow) -> "Services":
         """Return the parts as a job sees them: those of its project, judges asked on behalf of the key that made it."""
-        principal = on_behalf_of(row.key_id, row.project_id)
+        principal = on_behalf_of(row.key_id, row.project_id, row.models)
         return replace(
             self,
             database=self.database.within(row.project_id),

@@ -31,9 +31,9 @@ def _build(call: Call, request: DatasetRequest) -> Dataset:
     services = call.services
     if not services.writer.flush():
         raise StoreError("The database is behind: feedback already taken is still on its way to it. Try again later.")
-    prompt = services.catalog.prompt(request.prompt) if request.prompt is not None else None
+    prompt = call.catalog.prompt(request.prompt) if request.prompt is not None else None
     return build(
-        services.database,
+        call.database,
         services.blobs,
         request,
         prompt=prompt,

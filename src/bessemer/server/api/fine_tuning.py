@@ -56,7 +56,9 @@ async def create(call: Call) -> ASGIApp:
 
 def _create(call: Call, request: FineTuningJobRequest) -> JobRow:
     services = call.services
-    method = check_request(request, services.catalog, services.database, services.blobs, services.graders)
+    if not call.principal.may_ask(request.model):
+        raise NotFound(f"There is no model {request.model!r} that this key may tune.", param="model")
+    method = check_request(request, call.catalog, call.database, services.blobs, call.flywheel.graders)
     stored = as_json(request) | {"method": as_json(method), "seed": request.seed or 0}
     stored.pop("hyperparameters", None)
     row = JobRow(
@@ -66,12 +68,14 @@ def _create(call: Call, request: FineTuningJobRequest) -> JobRow:
         status=JobStatus.QUEUED,
         created_at=time.time(),
         key_id=call.principal.key_id,
+        project_id=call.principal.project_id,
+        models=call.principal.models,
         metadata=request.metadata or {},
     )
-    with services.database.transaction():
+    with call.database.transaction():
         row = insert_once(call, row)
         job_rows.append_event(
-            services.database, row.id, f"Created fine-tuning job: {row.id}", event_id=f"ftevent-{row.id}-created"
+            call.database, row.id, f"Created fine-tuning job: {row.id}", event_id=f"ftevent-{row.id}-created"
         )
     return row
 

@@ -47,6 +47,8 @@ async def _create(call: Call, kind: JobKind, request: JSON) -> ASGIApp:
         status=JobStatus.QUEUED,
         created_at=time.time(),
         key_id=call.principal.key_id,
+        project_id=call.principal.project_id,
+        models=call.principal.models,
     )
     return JSONResponse(_wire(await asyncio.to_thread(insert_once, call, row)))
 
