@@ -199,6 +199,25 @@ def test_a_dataset_is_built_of_ones_own(theirs: Theirs) -> None:
     assert "No inference is left" in answer["error"]["message"]
 
 
+def test_only_ones_own_is_erased(theirs: Theirs) -> None:
+    key = theirs.keys[Role.OWNER]
+    for body in (
+        {"inference_ids": [theirs.ids["inference_id"]]},
+        {"feedback_ids": [theirs.ids["feedback_id"]]},
+        {"route": "assistant", "since": 0.0},
+    ):
+        status, answer = theirs.ask("POST", "/v1/erasures", key, body)
+        assert status == 200
+        assert (answer["inferences"], answer["feedback"]) == (0, 0)
+        assert not any(answer["derived"].values())
+    assert theirs.ask("GET", f"/v1/inferences/{theirs.ids['inference_id']}", theirs.claims)[0] == 200
+
+
+def test_the_metrics_of_all_projects_are_for_the_default_one(theirs: Theirs) -> None:
+    assert theirs.ask("GET", "/metrics", theirs.keys[Role.OWNER])[0] == 403
+    assert ask(theirs.server, "GET", "/metrics", theirs.server.key)[0] == 200
+
+
 def test_one_name_is_another_route_in_another_project(theirs: Theirs) -> None:
     key = theirs.keys[Role.OWNER]
     name, before = theirs.ids["name"], theirs.ask("GET", f"/v1/routes/{theirs.ids['name']}", theirs.claims)[1]

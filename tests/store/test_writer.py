@@ -15,7 +15,7 @@ import pytest
 from tests.store.samples import a_call, a_feedback, an_inference
 
 from bessemer.core.errors import ConfigError, InvalidRequest, StoreError
-from bessemer.store import audit, feedback, inferences
+from bessemer.store import audit, erasure, feedback, inferences
 from bessemer.store.audit import AuditEvent
 from bessemer.store.database import Database
 from bessemer.store.writer import Durability, Writer
@@ -279,3 +279,16 @@ def test_a_torn_last_line_and_a_foreign_line_do_not_stop_the_replay(sqlite_datab
     assert again.flush()
     assert again.stats().rejected == 1
     again.close()
+
+
+def test_what_was_erased_does_not_come_back_from_a_journal(
+    sqlite_database: Database, tmp_path: Path, spool: Path
+) -> None:
+    names = killed_while_writing(f"sqlite:///{tmp_path / 'sqlite.db'}", spool, "erased", 0.05)
+    gone, kept = f"inf-{names[-1]}", f"inf-{names[-2]}"
+    erasure.erase(sqlite_database, [an_inference(gone)])
+    again = Writer(sqlite_database, spool)
+    assert again.flush()
+    again.close()
+    found = {row.id for row in inferences.find(sqlite_database, limit=None)}
+    assert (gone in found, kept in found) == (False, True)

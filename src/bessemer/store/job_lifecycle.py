@@ -2,7 +2,7 @@
 
 import time
 
-from bessemer.core.errors import BessemerError, Conflict
+from bessemer.core.errors import BessemerError, Conflict, told
 from bessemer.core.types import JSON, JobStatus
 from bessemer.store import audit, job_rows
 from bessemer.store.database import Database
@@ -55,10 +55,10 @@ def finish(database: Database, job_id: str, result: JSON, *, trained_tokens: int
 def fail(database: Database, job_id: str, error: Exception) -> None:
     """Mark a job as failed and say why; what is not a named error is named by its Python type."""
     code, param = (error.error_code, error.param) if isinstance(error, BessemerError) else (None, None)
-    body = {"code": code or type(error).__name__, "message": str(error), "param": param}
+    body = {"code": code or type(error).__name__, "message": told(error), "param": param}
     event_id = f"ftevent-{job_id}-failed"
     with database.transaction():
-        job_rows.append_event(database, job_id, f"Failed: {error}", level="error", event_id=event_id)
+        job_rows.append_event(database, job_id, f"Failed: {told(error)}", level="error", event_id=event_id)
         row = job_rows.update(database, job_id, status=JobStatus.FAILED, finished_at=time.time(), error=body)
         _finished(database, row)
 

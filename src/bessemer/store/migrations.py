@@ -95,6 +95,12 @@ _FLYWHEEL = Migration(
     ),
 )
 
+_ERASED = Migration(
+    3,
+    "ids of what was erased, so that no journal brings it back",
+    ("CREATE TABLE erased_records (id TEXT NOT NULL PRIMARY KEY, erased_at DOUBLE PRECISION NOT NULL)",),
+)
+
 _OWNED = (
     "inferences",
     "model_calls",
@@ -109,7 +115,7 @@ _OWNED = (
 )
 _LISTED = ("inferences", "feedback", "audit_events", "files", "datasets", "evaluations", "jobs")
 _PROJECTS = Migration(
-    3,
+    4,
     "whose it is: a project on every row, aliases and routes by project; what a key is limited to",
     (
         *(f"ALTER TABLE {table} ADD COLUMN project_id TEXT NOT NULL DEFAULT 'proj_default'" for table in _OWNED),
@@ -151,7 +157,7 @@ _PROJECTS = Migration(
     ),
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_RECORDS, _FLYWHEEL, _PROJECTS)
+MIGRATIONS: tuple[Migration, ...] = (_RECORDS, _FLYWHEEL, _ERASED, _PROJECTS)
 
 
 def migrate(connection: Connection, *, target: int | None = None) -> int:

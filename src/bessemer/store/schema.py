@@ -80,6 +80,13 @@ audit_events = Table(
     Index("audit_events_created_at", "project_id", "created_at", "id"),
 )
 
+erased_records = Table(
+    "erased_records",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("erased_at", DOUBLE_PRECISION, nullable=False),
+)
+
 api_keys = Table(
     "api_keys",
     metadata,

@@ -23,7 +23,7 @@ from sqlalchemy import Connection
 
 from bessemer.core.errors import ConfigError, InvalidRequest, StoreError
 from bessemer.core.types import Feedback, Frozen, Inference
-from bessemer.store import audit, feedback, inferences
+from bessemer.store import audit, erasure, feedback, inferences
 from bessemer.store.audit import AuditEvent
 from bessemer.store.database import Database, cause
 from bessemer.store.journal import Segment, orphans
@@ -159,6 +159,20 @@ class Writer:
             self._urgent = True
             self._change.notify_all()
             return self._change.wait_for(lambda: self._is_idle() if behind else self._finished_total >= last, timeout)
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Drop the lines of `rejected.jsonl` that name one of the ids."""
+        names = [name.encode() for name in ids]
+        path = self._folder / "rejected.jsonl"
+        with self._change:
+            if not names or not path.exists():
+                return
+            lines = path.read_bytes().splitlines(keepends=True)
+            kept = [line for line in lines if not any(name in line for name in names)]
+            if len(kept) < len(lines):
+                new = path.with_suffix(".new")
+                new.write_bytes(b"".join(kept))
+                new.replace(path)
 
     def stats(self) -> WriterStats:
         """Return the counters."""
@@ -413,7 +427,12 @@ class Writer:
             self._change.notify_all()
 
     def _insert_chunk(self, rows: Sequence[Record]) -> int:
-        """Return how many of the rows the database took; the others are kept as rejected. Raises StoreError."""
+        """Return how many of the rows the database took; the others are kept as rejected. Raises StoreError.
+
+        What was erased since it was journaled is left out.
+        """
+        gone = erasure.erased(self._database, [row.id for row in rows])
+        rows = [row for row in rows if row.id not in gone]
         try:
             self._insert(rows)
         except StoreError:
@@ -450,7 +469,7 @@ class Writer:
                 target.flush()
                 os.fsync(target.fileno())
         except OSError as failure:
-            _log.error("rejected.jsonl cannot be written (%s); the row was %s", failure, line.decode(errors="replace"))
+            _log.error("rejected.jsonl cannot be written (%s): the row is lost", failure)  # a row is content
 
 
 def _look_at(done: "asyncio.Future[Durability]") -> None:

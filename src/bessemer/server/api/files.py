@@ -10,16 +10,20 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.types import ASGIApp
 
-from bessemer.core.errors import InvalidRequest
+from bessemer.core.bounds import check_shape
+from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.ids import new_id
 from bessemer.core.openai import FileObject, StrictWire
-from bessemer.server.http import BytesResponse, Call, JSONResponse
+from bessemer.core.types import JobStatus
+from bessemer.server.http import BytesResponse, Call, JSONResponse, why_not_json
 from bessemer.server.lists import page, page_limit
-from bessemer.store import files
+from bessemer.store import files, job_rows
 from bessemer.store.files import FileRow
+from bessemer.store.job_rows import JobKind
 
 PURPOSE = "fine-tune"
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+_UNFINISHED = (JobStatus.VALIDATING_FILES, JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.PAUSED)
 _SHOWN = 10
 """Faulty rows named in one error."""
 
@@ -73,6 +77,9 @@ def _keep(call: Call, filename: str, content: BinaryIO) -> FileRow:
     with call.database.transaction():
         files.insert(call.database, row)
         call.audit("file.created", row.id, {"bytes": row.bytes, "sha256": row.sha256})
+    if not call.services.blobs.exists(row.sha256):  # an equal file was being deleted
+        content.seek(0)
+        call.services.blobs.put(content)
     return row
 
 
@@ -90,9 +97,10 @@ def check_rows(lines: Iterable[bytes], *, last_role: Sequence[str] | None = None
             continue
         count += 1
         try:
+            check_shape(line)
             fault = _row_fault(decode(line), last_role)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            fault = f"not valid JSON ({error})"
+            fault = f"not valid JSON ({why_not_json(line, error)})"
         if b"\r" in line.rstrip(b"\r\n"):
             fault = "a carriage return inside the row: end each row with a line feed"
         if fault is not None:
@@ -156,18 +164,27 @@ async def content(call: Call) -> ASGIApp:
 
 
 async def delete(call: Call) -> ASGIApp:
-    """DELETE /v1/files/{file_id}: the name goes; the content stays while a dataset or job refers to it."""
+    """DELETE /v1/files/{file_id}: with its content, unless another file or a dataset has the same."""
     file_id = call.path("file_id")
     row = await asyncio.to_thread(files.get, call.database, file_id)
     call.check_made(row.key_id)
-    await asyncio.to_thread(_delete, call, file_id)
+    await asyncio.to_thread(_delete, call, row)
     return JSONResponse({"id": file_id, "object": "file", "deleted": True})
 
 
-def _delete(call: Call, file_id: str) -> None:
-    with call.database.transaction():
-        files.delete(call.database, file_id)
-        call.audit("file.deleted", file_id)
+def _delete(call: Call, row: FileRow) -> None:
+    database = call.database
+    for job in job_rows.find(database, kind=JobKind.FINE_TUNING, statuses=_UNFINISHED, limit=None):
+        if row.id in {job.request.get("training_file"), job.request.get("validation_file")}:
+            raise Conflict(
+                f"The job {job.id!r} is {job.status.value} and reads {row.id!r}: cancel it, or wait for its end.",
+                param="file_id",
+            )
+    with database.transaction():
+        files.delete(database, row.id)
+        call.audit("file.deleted", row.id)
+    call.services.blobs.remove_unless(row.sha256, lambda: files.named(database, row.sha256))
+    database.forget()
 
 
 def _wire(row: FileRow) -> FileObject:

@@ -97,12 +97,7 @@ def insert_once(call: Call, row: JobRow) -> JobRow:
 
 async def list_jobs(call: Call) -> ASGIApp:
     """GET /v1/fine_tuning/jobs: newest first."""
-    wanted = {
-        key[len("metadata[") : -1]: value
-        for key, value in call.request.query_params.items()
-        if key.startswith("metadata[") and key.endswith("]")
-    }
-    query = call.query(JobsQuery, {"metadata": wanted})
+    query = call.query(JobsQuery)
     limit = page_limit(query.limit)
     rows = await asyncio.to_thread(_find, call, query, limit)
     organization = call.services.settings.organization
