@@ -318,6 +318,7 @@ def test_a_grader_that_pays_for_anything_is_told_before_it_fails_the_job(install
     ends = time.monotonic() + 90
     while (done := installation.get(f"/fine_tuning/jobs/{job.id}"))["status"] != "failed" and time.monotonic() < ends:
         time.sleep(0.2)
-    assert done["error"]["code"] == "no_signal"
+    assert done["error"]["code"] == "learned_nothing"
+    assert done["fine_tuned_model"] is None
     told = [event.message for event in installation.client.fine_tuning.jobs.list_events(job.id, limit=100)]
     assert any("an empty answer is rewarded" in message for message in told)

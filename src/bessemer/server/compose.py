@@ -11,10 +11,12 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import structlog
 
 from bessemer.core.openai import ChatRequest, RequestExtension
 from bessemer.core.settings import Settings
+from bessemer.core.types import JSON
 from bessemer.evals.grader import Judge, JudgeCall, JudgeReply
 from bessemer.evals.grader import Services as GraderServices
 from bessemer.evals.sandbox import SandboxError, isolation
@@ -57,7 +59,9 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop) -> Servic
     providers = build_providers(catalog, blobs, settings.data, os.environ, engines.open)
     gateway = Gateway(catalog, providers, writer, metrics=metrics)
     catalog.watch()
-    graders = GraderServices(judge=_judge(gateway, loop), unfenced=settings.unfenced_graders)
+    graders = GraderServices(
+        judge=_judge(gateway, loop), runtime=settings.grader_runtime, unfenced=settings.unfenced_graders
+    )
     keys = Keys(database)
     keys.watch()
     return Services(
@@ -71,6 +75,7 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop) -> Servic
         writer=writer,
         metrics=metrics,
         graders=graders,
+        graders_fence=_graders_fence(settings),
         flywheel=FlywheelServices(
             database=database,
             blobs=blobs,
@@ -95,17 +100,19 @@ async def close_services(services: Services) -> None:
     services.database.close()
 
 
-def tell_isolation(settings: Settings) -> None:
-    """Log once, at start, what keeps graders' code in on this machine, and whether it runs here at all. Blocking."""
+def _graders_fence(settings: Settings) -> JSON:
+    """Return what keeps graders' code in on this machine, and log it once, at start. Blocking."""
+    found: JSON
     try:
-        found = isolation()
+        held = isolation(settings.grader_runtime)
+        runs = held.fenced or settings.unfenced_graders
+        found = {"code_graders": "run" if runs else "refused", "fenced": held.fenced, **msgspec.to_builtins(held)}
     except SandboxError as error:
-        log.warning("graders.isolation", error=str(error))
-        return
-    fenced = found.files != "open"
-    tell = log.info if fenced else log.warning
-    runs = fenced or settings.unfenced_graders
-    tell("graders.isolation", network=found.network, files=found.files, code_graders="run" if runs else "refused")
+        log.warning("graders.isolation", code_graders="refused", fenced=False, reason=error.kind)
+        return {"code_graders": "refused", "fenced": False}
+    tell = log.info if held.fenced else log.warning
+    tell("graders.isolation", **found)
+    return found
 
 
 class _EngineState(NamedTuple):

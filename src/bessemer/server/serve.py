@@ -20,7 +20,7 @@ from bessemer.core.errors import ConfigError, StoreError
 from bessemer.core.settings import Settings
 from bessemer.registry import weights
 from bessemer.server.app import build
-from bessemer.server.compose import open_services, tell_isolation
+from bessemer.server.compose import open_services
 from bessemer.server.connections import protocol_of
 from bessemer.server.locks import only_one
 from bessemer.server.supervise import keep_running
@@ -75,7 +75,6 @@ async def _serve(settings: Settings, announce: Callable[[Started], None], *, wor
     listener = _bind(settings.host, settings.port)
     services = open_services(settings, loop)
     admin_key = services.keys.ensure_admin(lambda key: write_secret(settings.data / ADMIN_KEY_FILE, key))
-    await asyncio.to_thread(tell_isolation, settings)
     server = _Server(
         uvicorn.Config(
             build(services),

@@ -16,7 +16,7 @@ from dbos import DBOS, SetWorkflowID
 from bessemer.core.settings import Settings
 from bessemer.core.types import JobStatus
 from bessemer.flywheel import jobs as flywheel_jobs
-from bessemer.server.compose import open_services, tell_isolation
+from bessemer.server.compose import open_services
 from bessemer.server.locks import only_one
 from bessemer.server.serve import OFFLINE, SHARING
 from bessemer.server.services import Services
@@ -57,7 +57,6 @@ async def _work(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     services = open_services(settings, loop)
-    await asyncio.to_thread(tell_isolation, settings)
     workflows = await asyncio.to_thread(_launch, settings, services)
     await asyncio.to_thread(_take_over, services, workflows)
     log.info("worker.ready")

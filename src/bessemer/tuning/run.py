@@ -32,7 +32,7 @@ from bessemer.store.files import FileRow
 from bessemer.store.job_rows import JobCheckpoint
 from bessemer.tuning.preparation import Algorithm, Preparation, Rows, base_model, load_rows, prepare, tuned_version
 from bessemer.tuning.selection import choose_f1_bias
-from bessemer.tuning.spec import Reward, StepReport, TuneSpec, Validation
+from bessemer.tuning.spec import Reward, Score, StepReport, TuneSpec, Validation
 from bessemer.tuning.tuner import Tuner
 
 CHUNK_SECONDS = 15.0
@@ -82,14 +82,19 @@ class TuningRun:
         plan = _plan(services, job_id, folder / "plan.json")
         rows = load_rows(plan, services.blobs)
         grader = None if plan.grader is None else graders.build(plan.grader, services.graders)
-        tuner = Tuner(
-            _spec(services, plan, len(rows.training)),
-            rows.training,
-            rows.validation,
-            None if grader is None else _reward(grader),
-            folder / "state",
-            select=_selector(plan),
-        )
+        try:
+            tuner = Tuner(
+                _spec(services, plan, len(rows.training)),
+                rows.training,
+                rows.validation,
+                None if grader is None else _reward(grader),
+                folder / "state",
+                select=_selector(plan),
+            )
+        except BaseException:
+            if grader is not None:
+                grader.close()
+            raise
         return cls(services, job_id, plan, tuner, rows, grader)
 
     def announce(self) -> None:
@@ -118,7 +123,11 @@ class TuningRun:
         return done
 
     def register(self) -> tuple[JSON, int]:
-        """Register the best checkpoint as a version; returns the job's result and the tokens trained on."""
+        """Register the best checkpoint as a version; returns the job's result and the tokens trained on.
+
+        Raises TuningError (learned_nothing) when the run has nothing to show.
+        """
+        self._tuner.require_learned()
         version = self._version()
         reports = self._read_reports()
         chosen = self._tuner.step_number if self._tuner.best is None else self._tuner.best.step
@@ -137,9 +146,12 @@ class TuningRun:
             "best_step": best.step if best else None,
             "best_score": best.score if best else None,
         }
+        return result, trained
+
+    def close(self) -> None:
+        """Give back the grader's processes; the model goes with this object."""
         if self._grader is not None:
             self._grader.close()
-        return result, trained
 
     def _weaknesses(self) -> tuple[lint.Finding, ...]:
         """Find answers that deserve nothing but are paid for: reinforcement would find them, too."""
@@ -363,9 +375,9 @@ def _evaluations(hyper: ReinforcementHyperparameters, steps: int, default: int) 
 
 
 def _reward(grader: Grader) -> Reward:
-    def reward(pairs: Sequence[tuple[JSON, str]]) -> list[float | None]:
+    def reward(pairs: Sequence[tuple[JSON, str]]) -> list[Score]:
         results = graders.grade_batch(grader, [(text, item) for item, text in pairs])
-        return [result.reward for result in results]
+        return [result.reward if result.failure is None else result.failure for result in results]
 
     return reward
 
