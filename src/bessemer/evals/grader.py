@@ -151,6 +151,8 @@ class Services(Frozen, frozen=True):
     """What graders may use of the outside, given by the caller; None refuses the kinds that need it."""
 
     judge: Judge | None = None
+    find_judge: Callable[[str], object] | None = None
+    """Raises NotFound for a model that the judge cannot be; None: found out when it is asked."""
     embed: Embed | None = None
     limits: Limits = Limits()
     runtime: RuntimeName = "auto"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from bessemer.core.errors import GraderError
+from bessemer.core.errors import GraderError, NotFound
 from bessemer.core.types import JSON
 from bessemer.evals.code import MAX_SOURCE, LambdaGrader, PythonGrader
 from bessemer.evals.grader import Grader, GradeResult, Services, check_template
@@ -159,6 +159,11 @@ def _score_model(spec: _ScoreModel, services: Services, path: str) -> Grader:
             f"{path}.type 'score_model' needs a judge and this place has none; use it where models can be called.",
             param=f"{path}.type",
         )
+    if services.find_judge is not None:
+        try:
+            services.find_judge(spec.model)
+        except NotFound as error:
+            raise GraderError(f"{path}.model: {error.message}", param=f"{path}.model") from None
     texts = [message_text(message.content) for message in spec.input]
     if None in texts:
         where = f"{path}.input.{texts.index(None)}.content"

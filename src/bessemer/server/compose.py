@@ -51,7 +51,9 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop) -> Servic
     database = Database.open(settings)
     blobs = Blobs(settings.data / "blobs")
     catalog = Catalog(config, database)
-    writer = Writer(database, settings.data / "spool", settings.writer_max_queue)
+    writer = Writer(
+        database, settings.data / "spool", settings.writer_max_queue, required=settings.record == "required"
+    )
     metrics = Metrics()
     metrics.watch_writer(writer.stats)
     engines = _Engines(settings)
@@ -60,7 +62,10 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop) -> Servic
     gateway = Gateway(catalog, providers, writer, metrics=metrics)
     catalog.watch()
     graders = GraderServices(
-        judge=_judge(gateway, loop), runtime=settings.grader_runtime, unfenced=settings.unfenced_graders
+        judge=_judge(gateway, loop),
+        find_judge=catalog.route_or_target,
+        runtime=settings.grader_runtime,
+        unfenced=settings.unfenced_graders,
     )
     keys = Keys(database)
     keys.watch()

@@ -50,7 +50,10 @@ class Started(NamedTuple):
 
 
 def serve(settings: Settings, announce: Callable[[Started], None], *, worker: bool = True) -> None:
-    """Serve until SIGINT or SIGTERM. Raises ConfigError, StoreError before anything listens."""
+    """Serve until SIGINT or SIGTERM.
+
+    Raises ConfigError, StoreError before anything listens; StoreError at the end when answered requests are lost.
+    """
     configure(settings.log_level)
     catch_uncaught()
     os.environ.update({**OFFLINE, **SHARING})
@@ -114,6 +117,8 @@ async def _serve(settings: Settings, announce: Callable[[Started], None], *, wor
         supervisor.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await supervisor
+    if lost := services.writer.stats().lost:
+        raise StoreError(f"{lost} answered requests are not recorded: neither the database nor the journal took them.")
 
 
 class _Server(uvicorn.Server):

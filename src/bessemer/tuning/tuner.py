@@ -20,9 +20,9 @@ from torch import Tensor
 from bessemer.core.errors import TuningError
 from bessemer.engine.engine import LoadedModel, load_model
 from bessemer.engine.lora import Adapter, LoraConfig
+from bessemer.feedback.rows import Row
 from bessemer.tuning.grpo import Grpo, Rollouts, asks, greedy_validation
 from bessemer.tuning.methods import ExactReward, Method, Outcome, Supervised, Task
-from bessemer.tuning.rows import Row
 from bessemer.tuning.spec import Reward, StepReport, TuneSpec, Validation
 from bessemer.tuning.trainer import Adam, Trainer
 
