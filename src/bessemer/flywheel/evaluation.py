@@ -1,6 +1,6 @@
 """Evaluation: versions and routes scored on one split of a frozen dataset, through the gateway, with intervals.
 
-Every answer is recorded like any other inference, tagged `origin = evaluation` so that it never becomes training data.
+Every answer is recorded like any other inference, with `origin` evaluation so that it never becomes training data.
 Item scores are appended to a file as they come: an interrupted evaluation continues after the last one.
 """
 
@@ -152,7 +152,7 @@ async def _ask_once(services: Services, target: str, example: Example, purpose: 
         messages=example.messages if example.input is None else (),
         temperature=0.0,
         logprobs=logprobs,
-        tags={"origin": purpose},
+        origin=purpose,
     )
 
 

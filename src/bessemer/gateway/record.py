@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import cast
 
+from bessemer.core.content import HASH_VERSION
 from bessemer.core.totals import count, total
 from bessemer.core.types import Inference
 from bessemer.gateway.attempt import account_error
@@ -74,6 +75,10 @@ def inference_of(exchange: Exchange) -> Inference:
         ttft_s=None if exchange.first_token is None else exchange.first_token - exchange.started,
         episode_id=exchange.asked.episode_id,
         tags=exchange.asked.tags,
+        user=exchange.asked.user,
+        origin=exchange.origin,
+        split=exchange.asked.split,
+        hash_version=HASH_VERSION,
         error=exchange.error,
         reasoning="".join(exchange.reasoning) or None,
         refusal=refusal,
