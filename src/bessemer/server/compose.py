@@ -51,7 +51,9 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop) -> Servic
     database = Database.open(settings)
     blobs = Blobs(settings.data / "blobs")
     catalog = Catalog(config, database)
-    writer = Writer(database, settings.data / "spool", settings.writer_max_queue)
+    writer = Writer(
+        database, settings.data / "spool", settings.writer_max_queue, required=settings.record == "required"
+    )
     metrics = Metrics()
     metrics.watch_writer(writer.stats)
     engines = _Engines(settings)
@@ -173,7 +175,7 @@ def _judge(gateway: Gateway, loop: asyncio.AbstractEventLoop) -> Judge:
                     "json_schema": {"name": "grade", "schema": call.response_schema, "strict": True},
                 },
             ),
-            INTERNAL,
+            call.principal or INTERNAL,
             origin="judge",
         )
         usage = result.completion.usage
