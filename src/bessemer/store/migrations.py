@@ -101,7 +101,18 @@ _ERASED = Migration(
     ("CREATE TABLE erased_records (id TEXT NOT NULL PRIMARY KEY, erased_at DOUBLE PRECISION NOT NULL)",),
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_RECORDS, _FLYWHEEL, _ERASED)
+_INSTALLATION = Migration(
+    4,
+    "the identity of the database; plans, which were files",
+    (
+        "CREATE TABLE installation (id TEXT NOT NULL PRIMARY KEY)",
+        """CREATE TABLE plans (
+            id TEXT NOT NULL PRIMARY KEY, created_at DOUBLE PRECISION NOT NULL, body TEXT NOT NULL)""",
+        "CREATE INDEX plans_created_at ON plans (created_at, id)",
+    ),
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_RECORDS, _FLYWHEEL, _ERASED, _INSTALLATION)
 
 
 def migrate(connection: Connection, *, target: int | None = None) -> int:

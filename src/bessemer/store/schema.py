@@ -191,3 +191,14 @@ job_checkpoints = Table(
     Column("id", Text, nullable=False),
     Column("body", Text, nullable=False),
 )
+
+installation = Table("installation", metadata, Column("id", Text, primary_key=True))
+
+plans = Table(
+    "plans",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("created_at", DOUBLE_PRECISION, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("plans_created_at", "created_at", "id"),
+)
