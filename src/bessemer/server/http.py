@@ -18,6 +18,7 @@ from bessemer.core.bounds import check_shape
 from bessemer.core.errors import Forbidden, InvalidRequest
 from bessemer.core.openai import StrictWire
 from bessemer.core.types import JSON, Action, Principal
+from bessemer.gateway.attempt import SERVER_STOPPED
 from bessemer.server.services import Services
 from bessemer.store import audit
 
@@ -127,10 +128,14 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
         if worker.done():
             return worker.result()
         raise ClientGone
+    except asyncio.CancelledError:  # nothing but the end of the process cancels a request from outside
+        worker.cancel(SERVER_STOPPED)
+        raise
     finally:
         watcher.cancel()
         if not worker.done():
-            worker.cancel()
+            if not worker.cancelling():
+                worker.cancel()
             await asyncio.gather(worker, return_exceptions=True)
 
 
