@@ -225,6 +225,8 @@ class FineTuningJob(Wire, omit_defaults=False):
     estimated_finish: int | None = None
     integrations: list[JSON] | None = None
     metadata: dict[str, str] | None = None
+    bessemer: JSON | None = None
+    """What OpenAI's object has no field for: share done, cost, the version, its score beside its start's, warnings."""
 
 
 class FineTuningEvent(Wire, omit_defaults=False):

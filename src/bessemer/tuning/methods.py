@@ -42,8 +42,8 @@ class Method(Protocol):
         """Add the gradient of some training rows to the trainer's."""
         ...
 
-    def validate(self, step: int) -> Validation:
-        """Score the validation rows with the adapter as it is."""
+    def validate(self, step: int, rows: Sequence[int]) -> Validation:
+        """Score some of the validation rows with the adapter as it is."""
         ...
 
     def solved(self) -> Tensor:
@@ -125,12 +125,14 @@ class Supervised:
             metrics["rows_replaced"] = sum(tree is not self._train[i] for i, tree in zip(indices, trees, strict=True))
         return Outcome(metrics, signal=True)
 
-    def validate(self, step: int) -> Validation:
+    def validate(self, step: int, rows: Sequence[int]) -> Validation:
         """See `Method`."""
-        logprobs = [branches[0] for branches in self._task.trainer.forward(self._validation)]
+        scored = self._task.trainer.forward([self._validation[i] for i in rows])
+        logprobs = [branches[0] for branches in scored]
         count = sum(len(logprob) for logprob in logprobs)
         loss = -sum(float(logprob.sum()) for logprob in logprobs) / max(count, 1)
-        return Validation(step=step, score=-loss, loss=loss)
+        means = tuple(float(logprob.mean()) for logprob in logprobs)
+        return Validation(step=step, score=-loss, loss=loss, row_scores=means)
 
     def solved(self) -> Tensor:
         """See `Method`."""
@@ -241,13 +243,13 @@ class ExactReward:
         }
         return Outcome(metrics, signal=True)
 
-    def validate(self, step: int) -> Validation:
+    def validate(self, step: int, rows: Sequence[int]) -> Validation:
         """See `Method`."""
-        choices, rows = self._task.spec.choices, self._task.validation
-        branches = self._task.trainer.forward(self._validation)
+        choices = self._task.spec.choices
+        branches = self._task.trainer.forward([self._validation[i] for i in rows])
         logprobs = torch.tensor([[float(part.sum()) for part in row] for row in branches]).view(-1, len(choices))
         known = self._validation_rewards
-        graded = known.of(range(len(rows)), rows, choices, self._reward)
+        graded = known.of(rows, self._task.validation, choices, self._reward)
         loss, _ = expected_reward_loss(
             logprobs, graded.reward, logarithm=True, lowest=known.lowest, highest=known.highest
         )

@@ -31,6 +31,13 @@ _VERB: Final = {Control.CANCEL: "cancelled", Control.PAUSE: "paused", None: "res
 _WAITING = (JobStatus.VALIDATING_FILES, JobStatus.QUEUED)
 
 
+_OWN_FIELDS: Final = (
+    *("share_done", "compute_seconds", "cost_usd", "version"),
+    *("start_score", "best_score", "best_step", "comparison", "warnings"),
+)
+"""Of a job's result, what OpenAI's object has no field for."""
+
+
 class JobsQuery(StrictWire):
     """Query of GET /v1/fine_tuning/jobs."""
 
@@ -242,4 +249,5 @@ def wire(row: JobRow, organization: str) -> FineTuningJob:
         estimated_finish=result.get("estimated_finish"),
         integrations=request.get("integrations"),
         metadata=row.metadata or None,
+        bessemer={name: result[name] for name in _OWN_FIELDS if name in result} or None,
     )
