@@ -48,6 +48,7 @@ def front(seen: list[tuple[str, int]] | None = None, application: ASGIApp = appl
         lambda _caller, _endpoint, _error: None,
         max_body_bytes=100,
         max_file_bytes=1000,
+        max_concurrent=2,
         public=frozenset({"/healthz"}),
     )
 

@@ -12,7 +12,7 @@ from bessemer.core.errors import TuningError
 from bessemer.core.types import JSON
 from bessemer.engine.engine import LoadedModel
 from bessemer.engine.network import Network
-from bessemer.tuning.rows import Row
+from bessemer.feedback.rows import Row
 from bessemer.tuning.spec import TuneSpec
 from bessemer.tuning.tuner import Tuner
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
-from tests.tuning.conftest import tiny_config, tiny_network, tiny_tokens
+from tests.tuning.conftest import TEMPLATE, tiny_config, tiny_network, tiny_tokens
 
 from bessemer.core.errors import InvalidRequest, TuningError
 from bessemer.core.types import JSON
@@ -16,7 +16,8 @@ from bessemer.engine.engine import Engine, LoadedModel
 from bessemer.engine.lora import Adapter
 from bessemer.engine.request import GenerateRequest
 from bessemer.evals.grader import Failure
-from bessemer.tuning.rows import Row
+from bessemer.feedback.rows import Row
+from bessemer.tuning.methods import lessons
 from bessemer.tuning.spec import Score, StepReport, TuneSpec
 from bessemer.tuning.tuner import Tuner
 
@@ -332,7 +333,7 @@ def test_a_time_cap_ends_the_run_with_a_final_evaluation(tmp_path: Path, model: 
 
 def test_long_rows_are_listed(tmp_path: Path, model: LoadedModel) -> None:
     data = [*rows(2), Row(messages=({"role": "user", "content": "x" * 500},), completion="No", item={})]
-    with pytest.raises(InvalidRequest, match=r"rows 3"):
+    with pytest.raises(InvalidRequest, match=r"1 of 3 rows .* \(row 3: 5\d\d\)"):
         tuner(spec_of("supervised"), tmp_path, model, None, data)
 
 
@@ -395,3 +396,64 @@ def test_sampler_and_trainer_agree_under_a_schema(tmp_path: Path, dtype: torch.d
     agreed = [report.metrics["mismatch_kl"] for report in reports if "mismatch_kl" in report.metrics]
     assert agreed
     assert max(map(abs, agreed)) < most
+
+
+def conversation(*answers: str, taught: tuple[int, ...] = ()) -> Row:
+    *earlier, last = answers
+    messages: list[JSON] = [{"role": "user", "content": "one?"}]
+    for answer in earlier:
+        messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": "and?"}]
+    return Row(messages=tuple(messages), completion=last, item={}, taught=taught)
+
+
+def test_every_demonstrated_turn_is_taught_after_what_the_model_is_shown_before_it(model: LoadedModel) -> None:
+    row = conversation("first", "masked", "last", taught=(1,))
+    tokens = model.tokens
+    (lesson,) = lessons(tokens, row)
+    branch = lesson.tree.branches[0]
+    assert tokens.encode_chat(row.messages[:1]) == list(lesson.tree.prompt)
+    assert tokens.encode_chat(row.messages) + tokens.encode_completion("last") == [*lesson.tree.prompt, *branch]
+    learned = [token for token, taught in zip(branch, lesson.taught, strict=True) if taught]
+    assert learned == tokens.encode_completion("first") + tokens.encode_completion("last")
+
+
+def test_a_template_that_renders_earlier_turns_otherwise_gives_each_turn_a_lesson(model: LoadedModel) -> None:
+    tokens = tiny_tokens(TEMPLATE.replace("{{ m['content'] }}", "{{ m['content'] if loop.last else '-' }}"))
+    row = conversation("first", "last", taught=(1,))
+    read = lessons(tokens, row)
+    assert [list(lesson.tree.branches[0]) for lesson in read] == [
+        tokens.encode_completion(text) for text in ("first", "last")
+    ]
+    assert list(read[1].tree.prompt) == tokens.encode_chat(row.messages)
+
+
+def test_a_conversation_teaches_the_same_as_its_turns_one_by_one(tmp_path: Path, model: LoadedModel) -> None:
+    whole = conversation("first", "second", "third", taught=(1, 3))
+    turns = [conversation("first"), conversation("first", "second"), conversation("first", "second", "third")]
+
+    def run(name: str, data: list[Row]) -> Tuner:
+        spec = msgspec.structs.replace(spec_of("supervised"), batch_size=len(data))
+        return Tuner(spec, data, data, None, tmp_path / name, model=model)
+
+    one, many = run("one", [whole]), run("many", turns)
+    assert one.evaluate().loss == pytest.approx(many.evaluate().loss, rel=1e-4)
+    assert one.step().metrics["train_loss"] == pytest.approx(many.step().metrics["train_loss"], rel=1e-4)
+    assert torch.allclose(one.trainer.adapter.flat, many.trainer.adapter.flat, atol=1e-4)
+
+
+def test_a_masked_turn_changes_nothing_but_what_follows(tmp_path: Path, model: LoadedModel) -> None:
+    """The words of a turn with weight 0 are read, and not learned."""
+    spec = msgspec.structs.replace(spec_of("supervised"), epochs=30)
+    row = conversation("QQQQ", "fine")
+    run = Tuner(spec, [row] * 4, [row], None, tmp_path, model=model)
+    asked = Row(messages=row.messages[:1], completion="QQQQ", item={})
+    before, after = (Tuner(spec, [asked], [asked], None, tmp_path / name, model=model) for name in ("before", "after"))
+    list(run.run())
+    after.trainer.adapter.flat.copy_(run.trainer.adapter.flat)
+    after.trainer.adapter.changed()
+    taught = Tuner(spec, [conversation("QQQQ", "fine", taught=(1,))] * 4, [row], None, tmp_path / "t", model=model)
+    list(taught.run())
+    assert taught.evaluate().loss is not None
+    before.trainer.adapter.flat.copy_(taught.trainer.adapter.flat)
+    before.trainer.adapter.changed()
+    assert before.evaluate().loss < 0.5 * after.evaluate().loss

@@ -203,6 +203,25 @@ class FineTuningJobRequest(StrictWire):
     """Deprecated top-level form; the same as supervised hyperparameters."""
 
 
+class JobExtension(Wire):
+    """Bessemer's own field of a job: what OpenAI's object has no field for."""
+
+    warnings: list[str] = []
+    """What is worth a look, first in its files and numbers, in the end in what it made; each is an event, too."""
+    version: str | None = None
+    share_done: float | None = None
+    compute_seconds: float | None = None
+    cost_usd: float | None = None
+    """Of these seconds at the model's hourly price, judges left out; left out without one."""
+    start_score: float | None = None
+    """Of the model that the job started from, on the validation rows."""
+    best_score: float | None = None
+    best_step: int | None = None
+    """0: no checkpoint scored above the start."""
+    comparison: JSON | None = None
+    """The chosen checkpoint against the start, paired by row."""
+
+
 class FineTuningJob(Wire, omit_defaults=False):
     """`fine_tuning.job`."""
 
@@ -225,8 +244,7 @@ class FineTuningJob(Wire, omit_defaults=False):
     estimated_finish: int | None = None
     integrations: list[JSON] | None = None
     metadata: dict[str, str] | None = None
-    bessemer: JSON | None = None
-    """What OpenAI's object has no field for: share done, cost, the version, its score beside its start's, warnings."""
+    bessemer: JobExtension | msgspec.UnsetType = msgspec.UNSET
 
 
 class FineTuningEvent(Wire, omit_defaults=False):

@@ -9,7 +9,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -126,6 +126,9 @@ Judge = Callable[[JudgeCall], Awaitable[JudgeReply]]
 Embed = Callable[[list[str]], Awaitable[list[list[float]]]]
 
 
+RuntimeName = Literal["auto", "native", "bubblewrap"]
+
+
 class Limits(Frozen, frozen=True):
     """What a grader's own code may use."""
 
@@ -133,9 +136,13 @@ class Limits(Frozen, frozen=True):
     cpu_s: int = 3
     """Seconds of processor time for one call."""
     memory_mb: int = 1024
-    """Address space of the process."""
-    load_s: float = 20.0
-    """Seconds to import the source, once per process."""
+    """Memory of all its processes together, and address space of each."""
+    disk_mb: int = 64
+    """Size of the scratch folder, and of each file."""
+    processes: int = 64
+    """Processes and threads at once."""
+    load_s: float = 10.0
+    """Seconds to compile and import the source, once per process; of the clock and of processor time."""
     workers: int = 2
     """Processes kept ready."""
 
@@ -144,8 +151,12 @@ class Services(Frozen, frozen=True):
     """What graders may use of the outside, given by the caller; None refuses the kinds that need it."""
 
     judge: Judge | None = None
+    find_judge: Callable[[str], object] | None = None
+    """Raises NotFound for a model that the judge cannot be; None: found out when it is asked."""
     embed: Embed | None = None
     limits: Limits = Limits()
+    runtime: RuntimeName = "auto"
+    """What code graders run in."""
     unfenced: bool = False
     """Whether a caller's code may run where the kernel cannot keep it from this account's files."""
 

@@ -24,11 +24,11 @@ from bessemer.store import audit
 T = TypeVar("T")
 Query = TypeVar("Query", bound=msgspec.Struct)
 
-_encoder = msgspec.json.Encoder()
+encode = msgspec.json.Encoder().encode
 _PATH = re.compile(r" - at `(?:key in )?\$(?P<path>[^`]*)`$")
 _FIELD = re.compile(r"(?:unknown|required) field `(?P<field>[^`]*)`")
 _LONE_HALF = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|[c-fC-F](?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]))"
 )
 _SMALL: Final = 64 * 1024
 """Bodies above this many bytes are decoded off the event loop."""
@@ -56,7 +56,7 @@ class JSONResponse:
     __slots__ = ("body", "headers", "status")
 
     def __init__(self, value: Any, status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
-        self.body = _encoder.encode(value)
+        self.body = encode(value)
         self.status = status
         self.headers = headers
 

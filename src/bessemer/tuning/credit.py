@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from bessemer.core.types import TokenLogprob
+from bessemer.feedback.rows import Row
 from bessemer.gateway.fields import fields
 from bessemer.tuning.losses import centred
 from bessemer.tuning.rewards import number
-from bessemer.tuning.rows import Row
 from bessemer.tuning.spec import Reward
 
 

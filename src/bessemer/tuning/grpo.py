@@ -24,13 +24,13 @@ from bessemer.core.types import TokenLogprob
 from bessemer.engine.engine import Engine, LoadedModel
 from bessemer.engine.request import Constraint, GenerateRequest, Generation, JsonSchema, Lark
 from bessemer.engine.tokens import Tokens
+from bessemer.feedback.rows import Row
 from bessemer.gateway.fields import confident
 from bessemer.tuning.credit import Answer, by_answer, by_field, shared
 from bessemer.tuning.losses import clipped, completed, k3
 from bessemer.tuning.methods import Outcome, Task, prompt_ids, prompt_limit
 from bessemer.tuning.packing import Tree
 from bessemer.tuning.rewards import Graded, graded, numbers, reward_metrics, varying
-from bessemer.tuning.rows import Row
 from bessemer.tuning.spec import Reward, TuneSpec, Validation
 from bessemer.tuning.trainer import Scored, Trainer
 

@@ -6,18 +6,18 @@ loop (`tuner.Tuner`) knows nothing else about it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from bessemer.core.errors import InvalidRequest
 from bessemer.engine.tokens import Tokens
+from bessemer.feedback.rows import Row
 from bessemer.tuning.losses import completed, expected_reward_loss
 from bessemer.tuning.mentions import Mentions
 from bessemer.tuning.packing import Tree
 from bessemer.tuning.rewards import ChoiceRewards, Graded, numbers, reward_metrics, varying
-from bessemer.tuning.rows import Row
 from bessemer.tuning.spec import Reward, TuneSpec, Validation
 from bessemer.tuning.trainer import Scored, Trainer
 
@@ -72,17 +72,30 @@ class Task:
 
 
 def prompt_ids(tokens: Tokens, rows: Sequence[Row], limit: int, param: str) -> list[tuple[int, ...]]:
-    """Return each row's prompt as token ids. Raises InvalidRequest that lists the rows of `param` beyond the limit."""
+    """Return each row's prompt as token ids. Raises InvalidRequest that names the rows of `param` beyond the limit."""
     prompts = [tuple(tokens.encode_chat(row.messages)) for row in rows]
-    long = [i + 1 for i, prompt in enumerate(prompts) if not 0 < len(prompt) <= limit]
-    if long:
-        shown = ", ".join(map(str, long[:20])) + (" …" if len(long) > 20 else "")
+    if limit < 1:
         raise InvalidRequest(
-            f"{len(long)} rows have prompts longer than {limit} tokens (rows {shown}): shorten them.",
+            "The longest answer fills the model's context and leaves no room for a prompt: lower `max_tokens`, or "
+            "shorten the choices.",
+            param="model",
+        )
+    refuse_long(rows, [len(prompt) for prompt in prompts], limit, param)
+    return prompts
+
+
+def refuse_long(rows: Sequence[Row], lengths: Sequence[int], limit: int, param: str) -> None:
+    """Raise InvalidRequest that names the rows of `param` that are longer than `limit` tokens."""
+    numbered = zip(rows, lengths, strict=True)
+    long = [(row.number or place, length) for place, (row, length) in enumerate(numbered, 1) if length > limit]
+    if long:
+        shown = ", ".join(f"row {number}: {length:,}" for number, length in long[:10])
+        raise InvalidRequest(
+            f"{len(long)} of {len(rows)} rows of the {param} do not fit into the {limit:,} tokens that the model has "
+            f"room for ({shown}{', …' if len(long) > 10 else ''}): shorten or remove them.",
             param=param,
             code="no_rows_fit",
         )
-    return prompts
 
 
 def prompt_limit(task: Task, reserve: int) -> int:
@@ -90,13 +103,42 @@ def prompt_limit(task: Task, reserve: int) -> int:
     return int(task.trainer.network.config.context_length - reserve)
 
 
+class Lesson(NamedTuple):
+    """A conversation as it is read: a tree of one branch, and which of the branch's tokens are demonstrated."""
+
+    tree: Tree
+    taught: tuple[bool, ...]
+
+
+def lessons(tokens: Tokens, row: Row) -> list[Lesson]:
+    """Return what a row teaches: each of its demonstrations after what the model is shown before it in use.
+
+    One reading teaches all turns, as long as the template renders a conversation as the beginning of its continuation.
+    A turn before which it is rendered otherwise (a template that drops earlier reasoning) begins a lesson of its own.
+    """
+    found: list[Lesson] = []
+    turns = [(row.messages[:place], row.messages[place]["content"]) for place in row.taught]
+    for before, text in (*turns, (row.messages, row.completion or "")):
+        prompt, answer = tuple(tokens.encode_chat(before)), tuple(tokens.encode_completion(text))
+        if found:
+            tree, taught = found[-1]
+            so_far = (*tree.prompt, *tree.branches[0])
+            if prompt[: len(so_far)] == so_far:
+                between = prompt[len(so_far) :]
+                joined = Tree(tree.prompt, ((*tree.branches[0], *between, *answer),))
+                found[-1] = Lesson(joined, (*taught, *[False] * len(between), *[True] * len(answer)))
+                continue
+        found.append(Lesson(Tree(prompt, (answer,)), (True,) * len(answer)))
+    return found
+
+
 class Supervised:
-    """Maximum likelihood of demonstrations: completion tokens only, the end of the turn included, token mean."""
+    """Maximum likelihood of demonstrations: their tokens only, the end of the turn included, token mean."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._train = self._trees(task.train, "training_file")
-        self._validation = self._trees(task.validation, "validation_file")
+        self._train = self._lessons(task.train, "training_file")
+        self._validation = self._lessons(task.validation, "validation_file")
         spec = task.spec
         self._mentions = (
             Mentions(task.train, spec.mention_replacement, spec.mention_group, spec.seed)
@@ -106,32 +148,38 @@ class Supervised:
 
     def accumulate(self, indices: Sequence[int], step: int) -> Outcome:
         """See `Method`."""
-        trees = [self._read(i, step) for i in indices]
-        weights = torch.tensor([self._task.train[i].weight for i in indices])
-        sizes = torch.tensor([len(tree.branches[0]) for tree in trees])
+        read = [self._read(i, step) for i in indices]
+        trees = [lesson.tree for row in read for lesson in row]
+        taught = [torch.tensor(lesson.taught) for row in read for lesson in row]
+        weights = torch.tensor([self._task.train[i].weight for i, row in zip(indices, read, strict=True) for _ in row])
+        sizes = torch.tensor([int(tokens.sum()) for tokens in taught])
         total = float((weights * sizes).sum())
         if total == 0:
             return Outcome({"train_loss": 0.0}, signal=False)
         hits = [0]
 
         def loss(scored: Scored) -> Tensor:
-            hits[0] += int(scored.hit_I.sum())
-            weight_I = weights[torch.tensor(scored.trees)][scored.branch_I]
+            taught_I = torch.cat([taught[i] for i in scored.trees])
+            hits[0] += int((scored.hit_I & taught_I).sum())
+            weight_I = weights[torch.tensor(scored.trees)][scored.branch_I] * taught_I
             return -(scored.logprob_I * weight_I).sum() / total
 
         value = self._task.trainer.forward_backward(trees, loss, among=self._candidates(trees, step))
         metrics = {"train_loss": value, "train_mean_token_accuracy": hits[0] / int(sizes.sum())}
         if self._mentions is not None:
-            metrics["rows_replaced"] = sum(tree is not self._train[i] for i, tree in zip(indices, trees, strict=True))
+            metrics["rows_replaced"] = sum(row is not self._train[i] for i, row in zip(indices, read, strict=True))
         return Outcome(metrics, signal=True)
 
     def validate(self, step: int, rows: Sequence[int]) -> Validation:
         """See `Method`."""
-        scored = self._task.trainer.forward([self._validation[i] for i in rows])
-        logprobs = [branches[0] for branches in scored]
+        trees = [lesson.tree for i in rows for lesson in self._validation[i]]
+        scored = iter(self._task.trainer.forward(trees))
+        logprobs = [
+            torch.cat([next(scored)[0][torch.tensor(lesson.taught)] for lesson in self._validation[i]]) for i in rows
+        ]
         count = sum(len(logprob) for logprob in logprobs)
         loss = -sum(float(logprob.sum()) for logprob in logprobs) / max(count, 1)
-        means = tuple(float(logprob.mean()) for logprob in logprobs)
+        means = tuple(float(logprob.mean()) if len(logprob) else None for logprob in logprobs)
         return Validation(step=step, score=-loss, loss=loss, row_scores=means)
 
     def solved(self) -> Tensor:
@@ -161,25 +209,23 @@ class Supervised:
         own_and_others: Tensor = torch.unique(torch.cat([torch.tensor(sorted(own)), others]))
         return own_and_others
 
-    def _read(self, index: int, step: int) -> Tree:
+    def _read(self, index: int, step: int) -> list[Lesson]:
         """Return a training row as this step reads it."""
         row = self._task.train[index] if self._mentions is None else self._mentions.drawn(index, step)
         if row is self._task.train[index]:
             return self._train[index]
-        tokens = self._task.tokens
-        prompt, answer = tuple(tokens.encode_chat(row.messages)), tuple(tokens.encode_completion(row.completion or ""))
-        fits = len(prompt) <= prompt_limit(self._task, len(answer))
-        return Tree(prompt, (answer,)) if fits else self._train[index]
+        read = lessons(self._task.tokens, row)
+        return read if _length(read) <= prompt_limit(self._task, 0) else self._train[index]
 
-    def _trees(self, rows: Sequence[Row], param: str) -> list[Tree]:
-        tokens = self._task.tokens
-        missing = [i + 1 for i, row in enumerate(rows) if row.completion is None]
-        if missing:
-            raise InvalidRequest(f"Row {missing[0]} of the {param} has no demonstration.", param=param)
-        answers = [tuple(tokens.encode_completion(row.completion or "")) for row in rows]
-        longest = max((len(answer) for answer in answers), default=0)
-        prompts = prompt_ids(tokens, rows, prompt_limit(self._task, longest), param)
-        return [Tree(prompt, (answer,)) for prompt, answer in zip(prompts, answers, strict=True)]
+    def _lessons(self, rows: Sequence[Row], param: str) -> list[list[Lesson]]:
+        read = [lessons(self._task.tokens, row) for row in rows]
+        refuse_long(rows, list(map(_length, read)), prompt_limit(self._task, 0), param)
+        return read
+
+
+def _length(read: Sequence[Lesson]) -> int:
+    """Return the tokens of a row's longest reading."""
+    return max(len(lesson.tree.prompt) + len(lesson.tree.branches[0]) for lesson in read)
 
 
 class ExactReward:

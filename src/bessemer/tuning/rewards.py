@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bessemer.core.errors import TuningError
 from bessemer.evals.grader import Failure
-from bessemer.tuning.rows import Row
+from bessemer.feedback.rows import Row
 from bessemer.tuning.spec import Reward, Score
 
 

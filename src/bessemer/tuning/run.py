@@ -18,12 +18,10 @@ import numpy as np
 from bessemer.core.ids import new_id
 from bessemer.core.openai import ReinforcementHyperparameters
 from bessemer.core.types import JSON, ModelVersion, as_json
-from bessemer.evals import graders, lint
+from bessemer.evals import graders
 from bessemer.evals.grader import Grader
 from bessemer.evals.grader import Services as GraderServices
-from bessemer.evals.learned import Learned
 from bessemer.evals.metrics import Terms, label_terms, mean_terms
-from bessemer.evals.truth import truth
 from bessemer.gateway.providers.local import unpack_adapter
 from bessemer.registry.catalog import Catalog
 from bessemer.store import files, job_rows
@@ -34,6 +32,7 @@ from bessemer.store.job_rows import JobCheckpoint
 from bessemer.tuning.accounts import duration, headline, step_metrics, valid_metrics, warning_of
 from bessemer.tuning.comparison import Comparison, compare
 from bessemer.tuning.preparation import Algorithm, Preparation, Rows, base_model, load_rows, prepare, tuned_version
+from bessemer.tuning.probing import weaknesses
 from bessemer.tuning.progress import Start
 from bessemer.tuning.selection import choose_f1_bias
 from bessemer.tuning.spec import Reward, Score, StepReport, TuneSpec, Validation
@@ -45,8 +44,6 @@ _DEMONSTRATIONS = 2400
 """How many a supervised job sees by itself, repetitions included: 300 steps of 8."""
 _DEMONSTRATIONS_ANEW = 3600
 """The same where mentions are replaced, so that no reading is a repetition: 450 steps (decision 012)."""
-_PROBED_ROWS = 5
-"""Rows on which a grader is probed before training; a judge model is asked six times for each."""
 RESULTS_PURPOSE = "fine-tune-results"
 
 
@@ -111,9 +108,13 @@ class TuningRun:
             "started",
         )
         self._estimate()
-        for number, finding in enumerate(self._weaknesses()):
-            earned = f"'{finding.probe}' earns {finding.reward}, honest answers {finding.honest}"
-            self._event(f"Grader warning: {finding.message} ({earned})", f"grader-{number}")
+        if self._grader is None or plan.grader is None:
+            return
+        found = asyncio.run(weaknesses(self._grader, plan.grader, rows.training, plan.choices))
+        for number, finding in enumerate(found):
+            honest = "unknown" if finding.honest is None else finding.honest
+            earned = f"'{finding.probe}' earns {finding.reward}, honest answers {honest}"
+            self._event(f"Grader warning: {finding.message} ({earned})", f"grader-{number}", level="warn")
 
     def train_chunk(self) -> bool:
         """Take optimizer steps for some seconds and save; True when the job is done."""
@@ -169,29 +170,6 @@ class TuningRun:
         """Give back the grader's processes; the model goes with this object."""
         if self._grader is not None:
             self._grader.close()
-
-    def _weaknesses(self) -> tuple[lint.Finding, ...]:
-        """Find answers that deserve nothing but are paid for: reinforcement would find them, too."""
-        choices = self._plan.choices
-
-        def reference(item: JSON) -> str | None:
-            try:
-                learned = msgspec.convert(item, Learned)
-            except msgspec.ValidationError:  # a file of the client's own, with fields that mean something else
-                return None
-            return truth(learned.answer, learned.verdict, learned.demonstration, choices)
-
-        known = [row.item for row in self._rows.training if reference(row.item) is not None][:_PROBED_ROWS]
-        if self._grader is None or not known:
-            return ()
-        found = lint.adversarial(
-            self._grader,
-            known,
-            input_text=lambda item: str(item.get("input") or ""),
-            reference=lambda item: reference(item) or "",
-            labels=choices,
-        )
-        return asyncio.run(found)
 
     def _version(self) -> ModelVersion:
         """Export the best adapter so far and register it; the same adapter gives the same version."""

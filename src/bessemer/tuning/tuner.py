@@ -20,6 +20,7 @@ from torch import Tensor
 from bessemer.core.errors import TuningError
 from bessemer.engine.engine import LoadedModel, load_model
 from bessemer.engine.lora import Adapter, LoraConfig
+from bessemer.feedback.rows import Row
 from bessemer.tuning.grpo import Grpo, Rollouts, asks, greedy_validation
 from bessemer.tuning.methods import ExactReward, Method, Outcome, Supervised, Task
 from bessemer.tuning.progress import (
@@ -31,7 +32,6 @@ from bessemer.tuning.progress import (
     training_seconds,
 )
 from bessemer.tuning.rewards import ungraded
-from bessemer.tuning.rows import Row
 from bessemer.tuning.spec import Reward, StepReport, TuneSpec, Validation
 from bessemer.tuning.trainer import Adam, Trainer
 
