@@ -96,6 +96,7 @@ def check(request: EvaluationRequest, services: Services) -> Dataset:
     if not request.systems:
         raise InvalidRequest("Name at least one of `systems` to evaluate.", param="systems")
     for target in request.systems:
+        services.check_may_ask(target)
         services.catalog.route_or_target(target)
     if request.margin < 0:
         raise InvalidRequest(
@@ -153,6 +154,7 @@ async def _ask_once(services: Services, target: str, example: Example, purpose: 
         temperature=0.0,
         logprobs=logprobs,
         tags={"origin": purpose},
+        principal=services.principal,
     )
 
 
