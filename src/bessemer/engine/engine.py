@@ -24,7 +24,7 @@ from bessemer.engine.cache import BlockCache
 from bessemer.engine.constraint import Grammars
 from bessemer.engine.lora import Adapter
 from bessemer.engine.network import Network
-from bessemer.engine.request import EngineStats, GenerateRequest, Generation, TokenEvent
+from bessemer.engine.request import Constraint, EngineStats, GenerateRequest, Generation, TokenEvent
 from bessemer.engine.runner import Runner
 from bessemer.engine.scheduler import Scheduler
 from bessemer.engine.sequence import Deliver, Event, Ticket
@@ -153,6 +153,17 @@ class Engine:
         return self._adapters[name]
 
     # -- requests -----------------------------------------------------------------------------------------------------
+
+    def is_ready(self, constraint: Constraint) -> bool:
+        """Whether a request with this constraint begins at once."""
+        return self._admission.is_ready(constraint)
+
+    def make_ready(self, constraint: Constraint) -> None:
+        """Check and compile a constraint in the calling thread, so that its request holds up nobody else's.
+
+        Raises InvalidRequest.
+        """
+        self._admission.make_ready(constraint)
 
     async def generate(self, request: GenerateRequest) -> Generation:
         """Return the whole answer; cancelling frees its place.

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from bessemer.engine.tokens import Tokens
 
 
+_ON_THE_LOOP = 16_384
+"""Characters of a prompt that are encoded at once, in some 10 ms; a longer one is encoded in a thread."""
 _MAX_ADAPTERS = 64
 """Per engine; one of rank 16 for a model of 135M parameters takes about 10 MB."""
 
@@ -53,6 +55,7 @@ class LocalProvider:
 
     def _start(self, path: Path) -> "Engine":
         engine = self._open_engine(path)
+        assert engine.tokenizer.longest_piece  # made here, in a thread, and not by the first request
         engine.start()
         return engine
 
@@ -60,16 +63,10 @@ class LocalProvider:
         """Generate, or score the choices in one pass. See Provider."""
         engine = await self.engine(call.model)
         adapter = await self._adapter(engine, call)
-        messages = [{"role": message["role"], "content": text_of(message)} for message in call.messages]
-        prompt = tuple(engine.tokenizer.encode_chat(messages))
-        if len(prompt) >= call.model.context_tokens:
-            raise InvalidRequest(
-                f"The prompt has {len(prompt)} tokens, the context of {call.model.name!r} {call.model.context_tokens}; "
-                "send less.",
-                param="messages",
-                code="context_length_exceeded",
-            )
+        prompt = await _encoded(engine, call)
         with _named(call):
+            if call.rules.constraint is not None and not engine.is_ready(call.rules.constraint):
+                await asyncio.to_thread(engine.make_ready, call.rules.constraint)
             async with aclosing(self._answer(engine, call, _request(call, prompt, adapter))) as chunks:
                 async for chunk in chunks:
                     yield chunk
@@ -122,6 +119,29 @@ class LocalProvider:
             # One that never loaded has nothing to stop; the requests that asked for it had the error.
             if not isinstance(engine, BaseException):
                 await asyncio.to_thread(engine.close)
+
+
+async def _encoded(engine: "Engine", call: ProviderCall) -> tuple[int, ...]:
+    """Return the prompt's tokens. Raises InvalidRequest when they exceed the context, before encoding if it can."""
+    messages = [{"role": message["role"], "content": text_of(message)} for message in call.messages]
+    size = sum(len(message["content"]) for message in messages)
+    if size > call.model.context_tokens * engine.tokenizer.longest_piece:
+        raise _too_long(call, f"{size} characters")
+    if size <= _ON_THE_LOOP:
+        prompt = tuple(engine.tokenizer.encode_chat(messages))
+    else:
+        prompt = tuple(await asyncio.to_thread(engine.tokenizer.encode_chat, messages))
+    if len(prompt) >= call.model.context_tokens:
+        raise _too_long(call, f"{len(prompt)} tokens")
+    return prompt
+
+
+def _too_long(call: ProviderCall, size: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"The prompt has {size}, the context of {call.model.name!r} {call.model.context_tokens} tokens; send less.",
+        param="messages",
+        code="context_length_exceeded",
+    )
 
 
 def unpack_adapter(blobs: Blobs, sha256: str, folder: Path) -> Path:
