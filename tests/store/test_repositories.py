@@ -258,6 +258,20 @@ def test_datasets_and_evaluations_come_back(database: Database) -> None:
             missing(database, "none")
 
 
+def gated(name: str, candidate: str, at: float) -> Evaluation:
+    gate = GateResult(passed=True, rule="not worse", difference=None, margin=0.02, candidate=candidate)
+    return Evaluation(id=name, dataset="ds", split=Split.HOLDOUT, metric="f1", created_at=at, rows=(), gate=gate)
+
+
+def test_the_gates_of_a_version_are_found_behind_any_number_of_others(database: Database) -> None:
+    evaluations.insert(database, gated("eval-old", "é_1@0", 1.0))
+    evaluations.insert(database, gated("eval-new", "é_1@0", 2.0))
+    evaluations.insert(database, gated("eval-wild", "éx1@0", 2.5))
+    for number in range(1001):
+        evaluations.insert(database, gated(f"eval-{number}", "other@1", 3.0))
+    assert [one.id for one in evaluations.gated(database, "é_1@0")] == ["eval-new", "eval-old"]
+
+
 def test_a_blob_is_named_by_its_content(tmp_path: Path) -> None:
     blobs = Blobs(tmp_path / "blobs")
     sha256 = blobs.put(b"content")

@@ -76,6 +76,18 @@ class RecordedFormat(Frozen, frozen=True):
     """Published mean of input and output together; the output is counted or known and the input is the rest."""
 
 
+class Timeouts(Frozen, frozen=True):
+    """Seconds that an upstream may take."""
+
+    connect: float = 10.0
+    first_byte: float = 120.0
+    """Of a stream, until the first byte of its body, a comment included."""
+    idle: float = 60.0
+    """Of a stream, between two pieces, comments included."""
+    total: float = 600.0
+    """Of a whole answer, streamed or not."""
+
+
 class Model(Frozen, frozen=True):
     """A servable model: where its answers come from and what they cost."""
 
@@ -91,6 +103,8 @@ class Model(Frozen, frozen=True):
     """openai: name of the environment variable that holds the key."""
     upstream_model: str | None = None
     """openai: the model name there; default: `name`."""
+    timeouts: Timeouts = Timeouts()
+    """openai: how long the server may take."""
     context_tokens: int = 2048
     recorded: RecordedFormat | None = None
     """recorded: the fields of its file; default: `prompt` and `recorded_answer`."""
@@ -253,6 +267,12 @@ class ModelCall(Frozen, frozen=True):
     """Probability with which the router drew this target in this step."""
     prompt: str | None = None
     error: str | None = None
+    error_detail: str | None = None
+    """What the upstream itself said, masked and cut; shown to who may do everything, and to nobody else."""
+    reasoning: str | None = None
+    """What the model thought before it answered, where it was told."""
+    refusal: str | None = None
+    """What the model said in place of an answer."""
 
 
 class Inference(Frozen, frozen=True):
@@ -284,6 +304,8 @@ class Inference(Frozen, frozen=True):
     episode_id: str | None = None
     tags: dict[str, str] = {}
     error: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
 
 
 class FeedbackKind(StrEnum):
@@ -435,15 +457,60 @@ class Evaluation(Frozen, frozen=True):
 # -- governance -------------------------------------------------------------------------------------------------------
 
 
-class Role(StrEnum):
-    """What a key may do."""
+class Action(StrEnum):
+    """What can be allowed: each endpoint names the actions of which one is needed."""
 
-    ADMIN = "admin"
-    """Everything, keys included."""
+    VIEW = "view"
+    """See that things exist, with their metadata: ids, times, versions, tokens, costs."""
+    CONTENT = "content"
+    """Read what was asked, answered and said: prompts, outputs, feedback texts, dataset rows, file bytes."""
+    CONTRIBUTE = "contribute"
+    """Add feedback on anything, files, datasets, jobs, evaluations, plans; steer one's own jobs, delete one's files."""
+    OPERATE = "operate"
+    """Change what serves: routes, aliases, cascades; steer anybody's jobs and delete anybody's files."""
+    APPROVE = "approve"
+    """Approve what somebody else wants promoted."""
+    GOVERN = "govern"
+    """Make and revoke keys."""
+    AUDIT = "audit"
+    """Read the audit trail."""
+    INVOKE = "invoke"
+    """Ask models, and give feedback on one's own inferences."""
+
+
+class Role(StrEnum):
+    """A named set of actions that a key may do; roles are not ranks."""
+
+    VIEWER = "viewer"
+    APP = "app"
+    """What an application needs: inference, and feedback on its own answers."""
     MEMBER = "member"
-    """Inference, feedback, datasets, jobs."""
-    INFERENCE = "inference"
-    """Inference and feedback alone."""
+    OPERATOR = "operator"
+    APPROVER = "approver"
+    AUDITOR = "auditor"
+    OWNER = "owner"
+    """Everything."""
+
+    @property
+    def actions(self) -> frozenset[Action]:
+        """What the role may do."""
+        return _ACTIONS[self]
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Role | None":
+        """Read the names of earlier releases, from clients and from rows."""
+        return {"inference": cls.APP, "admin": cls.OWNER}.get(str(value))
+
+
+_ACTIONS: Mapping[Role, frozenset[Action]] = {
+    Role.VIEWER: frozenset({Action.VIEW}),
+    Role.APP: frozenset({Action.INVOKE}),
+    Role.MEMBER: frozenset({Action.INVOKE, Action.VIEW, Action.CONTENT, Action.CONTRIBUTE}),
+    Role.OPERATOR: frozenset({Action.VIEW, Action.OPERATE}),
+    Role.APPROVER: frozenset({Action.VIEW, Action.APPROVE}),
+    Role.AUDITOR: frozenset({Action.VIEW, Action.AUDIT}),
+    Role.OWNER: frozenset(Action),
+}
 
 
 class Principal(Frozen, frozen=True):
@@ -452,6 +519,10 @@ class Principal(Frozen, frozen=True):
     key_id: str
     name: str
     role: Role
+
+    def may(self, *actions: Action) -> bool:
+        """Whether one of the actions is allowed."""
+        return not self.role.actions.isdisjoint(actions)
 
 
 def as_json(value: msgspec.Struct | Mapping[str, Any]) -> JSON:

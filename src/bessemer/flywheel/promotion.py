@@ -1,13 +1,9 @@
 """Promotion: an alias moves to a version that passed its gate, and back. Each decision is an audit event."""
 
-import time
-
 from bessemer.core.errors import Conflict
-from bessemer.core.ids import new_id
 from bessemer.core.types import Alias, Evaluation, Principal, Route, Split
 from bessemer.flywheel.services import Services
-from bessemer.store import evaluations
-from bessemer.store.audit import AuditEvent
+from bessemer.store import audit, evaluations
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -32,22 +28,27 @@ def promote(
     if alias == CHAMPION:
         evaluation_id = _passed_gate(services, version_id, evaluation_id).id
         reason = reason or f"passed the gate of {evaluation_id}"
-    moved = services.catalog.move_alias(version.model, alias, version_id, reason)
-    _audit(services, principal, "promote", version_id, {"alias": alias, "reason": reason, "evaluation": evaluation_id})
+    detail = {"alias": alias, "reason": reason, "evaluation": evaluation_id}
+    with services.database.transaction():
+        moved = services.catalog.move_alias(version.model, alias, version_id, reason)
+        audit.append(services.database, principal.key_id, "version.promoted", version_id, detail)
     return moved
 
 
 def rollback(services: Services, model: str, alias: str, principal: Principal, reason: str = "") -> Alias | None:
     """Move an alias back to what it named before; None when it named nothing (the alias is gone then)."""
-    alias_now = services.catalog.rollback(model, alias, reason)
-    _audit(services, principal, "rollback", f"{model}:{alias}", {"reason": reason})
+    with services.database.transaction():
+        alias_now = services.catalog.rollback(model, alias, reason)
+        detail = {"reason": reason, "version": alias_now and alias_now.version}
+        audit.append(services.database, principal.key_id, "version.rolled_back", f"{model}:{alias}", detail)
     return alias_now
 
 
 def rollback_route(services: Services, name: str, principal: Principal, reason: str = "") -> Route | None:
     """Put back the route that was in force before the last change."""
-    route = services.catalog.rollback_route(name, reason)
-    _audit(services, principal, "rollback_route", name, {"reason": reason})
+    with services.database.transaction():
+        route = services.catalog.rollback_route(name, reason)
+        audit.append(services.database, principal.key_id, "route.rolled_back", name, {"reason": reason})
     return route
 
 
@@ -55,7 +56,7 @@ def _passed_gate(services: Services, version_id: str, evaluation_id: str | None)
     candidates = (
         [evaluations.get(services.database, evaluation_id)]
         if evaluation_id
-        else evaluations.find(services.database, limit=1000)
+        else evaluations.gated(services.database, version_id)
     )
     for evaluation in candidates:
         result = evaluation.gate
@@ -70,17 +71,4 @@ def _passed_gate(services: Services, version_id: str, evaluation_id: str | None)
         f"Version {version_id!r} has no evaluation with a gate on a split that it was not trained on: run one that "
         "names it as the candidate first.",
         code="gate_missing",
-    )
-
-
-def _audit(services: Services, principal: Principal, action: str, subject: str, detail: dict[str, object]) -> None:
-    services.writer.commit_blocking(
-        AuditEvent(
-            id=new_id("audit"),
-            created_at=time.time(),
-            actor=principal.key_id,
-            action=action,
-            subject=subject,
-            detail=detail,
-        )
     )

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bessemer.core.errors import Forbidden, InvalidRequest, StoreError, Unauthorized
+from bessemer.core.errors import InvalidRequest, StoreError, Unauthorized
 from bessemer.core.ids import new_id
 from bessemer.core.types import Frozen, Principal, Role
 from bessemer.store import keys, revisions
@@ -66,7 +66,7 @@ class Keys:
         """Make a key. Raises InvalidRequest for a name that is empty or too long."""
         plaintext, row = _new_key(name, role)
         keys.insert(self._database, row)
-        self._follow()
+        self._database.on_commit(self._follow)
         return CreatedKey(plaintext, _info(row))
 
     def ensure_admin(self, keep: Callable[[str], None]) -> str | None:
@@ -77,7 +77,7 @@ class Keys:
         """
         if keys.find(self._database):
             return None
-        plaintext, row = _new_key("admin", Role.ADMIN)
+        plaintext, row = _new_key("admin", Role.OWNER)
         keep(plaintext)
         if not keys.insert_first(self._database, row):
             return None
@@ -115,8 +115,7 @@ class Keys:
     def revoke(self, key_id: str) -> KeyInfo:
         """Make a key invalid: at once here, within seconds in other processes. Raises NotFound."""
         row = keys.revoke(self._database, key_id, time.time())
-        self._follow()
-        self._principals.pop(row.key_hash, None)  # the database may have left before it could be read again
+        self._database.on_commit(lambda: self._forget(row.key_hash))
         return _info(row)
 
     def watch(self, interval_s: float = 1.0) -> None:
@@ -146,6 +145,10 @@ class Keys:
             except Exception:  # without this thread, revoked keys would stay valid
                 _log.exception("the keys could not be read")
 
+    def _forget(self, key_hash: str) -> None:
+        self._follow()
+        self._principals.pop(key_hash, None)  # the database may have left before it could be read again
+
     def _follow(self) -> None:
         """Bring a change made here into memory at once; if the database has left since, the watcher does it later."""
         with contextlib.suppress(StoreError):
@@ -172,13 +175,6 @@ class Keys:
             self._checked_at = began
         finally:
             self._reading.release()
-
-
-def require(principal: Principal, *roles: Role) -> None:
-    """Raise Forbidden unless the principal has one of the roles."""
-    if principal.role not in roles:
-        allowed = " or ".join(role.value for role in roles)
-        raise Forbidden(f"The key {principal.name!r} has the role {principal.role.value}; this needs {allowed}.")
 
 
 def _new_key(name: str, role: Role) -> tuple[str, KeyRow]:

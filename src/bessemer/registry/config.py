@@ -15,6 +15,7 @@ import msgspec
 
 from bessemer.core.content import content_hash
 from bessemer.core.errors import ConfigError, InvalidRequest
+from bessemer.core.template import check as check_template
 from bessemer.core.types import (
     JSON,
     Frozen,
@@ -30,6 +31,7 @@ from bessemer.core.types import (
     Target,
 )
 from bessemer.registry.routes import check_steps
+from bessemer.registry.upstreams import TimeoutsSection, check_base_url, timeouts_of
 from bessemer.registry.versions import check_name, make_version
 
 
@@ -57,6 +59,7 @@ class _ModelSection(_Section, frozen=True):
     base_url: str | None = None
     api_key_env: str | None = None
     upstream_model: str | None = None
+    timeouts: TimeoutsSection | None = None
     context_tokens: int = 2048
     recorded: RecordedFormat | None = None
     prompt: str | None = None
@@ -103,6 +106,8 @@ class _RouteSection(_Section, frozen=True):
 
 class _File(_Section, frozen=True):
     include_default: bool = False
+    timeouts: TimeoutsSection = TimeoutsSection()
+    """Of every model that does not say otherwise."""
     models: dict[str, _ModelSection] = {}
     prompts: dict[str, _PromptSection] = {}
     prices: dict[str, _PriceSection] = {}
@@ -157,7 +162,7 @@ def _build(values: dict[str, Any], data: Path) -> Config:
                 check_name(name, section)
     prices = {name: _price(name, section) for name, section in file.prices.items()}
     prompts = {name: _prompt(name, section) for name, section in file.prompts.items()}
-    models = {name: _model(name, section, data) for name, section in file.models.items()}
+    models = {name: _model(name, section, data, file.timeouts) for name, section in file.models.items()}
     bases = {name: _base_version(name, section, prompts) for name, section in file.models.items()}
     routes = {name: _route(name, section) for name, section in file.routes.items()}
     config = Config(
@@ -231,6 +236,8 @@ def _price(name: str, section: _PriceSection) -> Price:
 
 
 def _prompt(name: str, section: _PromptSection) -> Prompt:
+    for key in ("user", "system", "grammar"):
+        _check_template(f"prompts.{name}", key, getattr(section, key))
     return Prompt(
         name=name,
         user=section.user,
@@ -242,10 +249,19 @@ def _prompt(name: str, section: _PromptSection) -> Prompt:
     )
 
 
-def _model(name: str, section: _ModelSection, data: Path) -> Model:
+def _check_template(place: str, key: str, template: str | None) -> None:
+    try:
+        check_template(template or "", ("input",))
+    except InvalidRequest as error:
+        raise ConfigError(f"[{place}]: {key}: {error.message}", param=key) from None
+
+
+def _model(name: str, section: _ModelSection, data: Path, default: TimeoutsSection) -> Model:
     needed = "base_url" if section.provider is ProviderKind.OPENAI else "path"
     if getattr(section, needed) is None:
         raise ConfigError(f"[models.{name}]: the provider {section.provider.value!r} needs {needed}.", param=needed)
+    if section.base_url is not None:
+        check_base_url(f"models.{name}", section.base_url)
     if section.context_tokens < 1:
         raise ConfigError(f"[models.{name}]: context_tokens is below 1.", param="context_tokens")
     return Model(
@@ -256,6 +272,7 @@ def _model(name: str, section: _ModelSection, data: Path) -> Model:
         base_url=section.base_url,
         api_key_env=section.api_key_env,
         upstream_model=section.upstream_model,
+        timeouts=timeouts_of(f"models.{name}", section.timeouts, default),
         context_tokens=section.context_tokens,
         recorded=section.recorded,
     )
@@ -270,6 +287,7 @@ def _base_version(name: str, section: _ModelSection, prompts: Mapping[str, Promp
         "upstream_model": section.upstream_model or name,
     }
     prompt = prompts.get(section.prompt or "")
+    _check_template(f"models.{name}", "grammar", section.grammar)
     with _place(f"models.{name}"):
         return make_version(
             name,

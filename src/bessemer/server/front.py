@@ -4,51 +4,60 @@ Plain ASGI, no middleware class between the socket and the handler, so a disconn
 Knows no endpoint; what needs no key is given to it.
 """
 
-import ipaddress
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bessemer.core.errors import BessemerError, InvalidRequest, MethodNotAllowed, NotFound, PayloadTooLarge
+from bessemer.core.errors import (
+    BessemerError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+)
 from bessemer.core.ids import new_id
 from bessemer.core.types import Principal
 from bessemer.server.http import ClientGone, JSONResponse
 
 Authenticate = Callable[[str | None], Awaitable[Principal]]
 Observe = Callable[[str, int, float], None]
+Deny = Callable[[str, str, BessemerError], None]
+"""Told of a refusal: who was refused, which endpoint, why."""
 
 _REQUEST_ID = re.compile(rb"[\w.:-]{1,128}")
 _CLIENT_GONE: Final = 499
 """Logged status of a request whose client left first (nginx's convention); nobody receives it."""
+_DENIED: Final = (401, 403)
 log = structlog.get_logger("bessemer.http")
 
 
 class Front:
-    """Wraps the router. `public` paths need no key; `local` paths need none when asked from this machine itself."""
+    """Wraps the router. `public` paths need no key."""
 
     def __init__(
         self,
         router: ASGIApp,
         authenticate: Authenticate,
         observe: Observe,
+        deny: Deny,
         *,
         max_body_bytes: int,
         max_file_bytes: int,
         public: frozenset[str],
-        local: frozenset[str],
     ) -> None:
         self._router = router
         self._authenticate = authenticate
         self._observe = observe
+        self._deny = deny
         self._max_body_bytes = max_body_bytes
         self._max_file_bytes = max_file_bytes
         self._public = public
-        self._local = local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection scope; web sockets are closed."""
@@ -75,6 +84,8 @@ class Front:
                 allow = (error.headers or {}).get("Allow")
                 await exchange.fail(_named(error, scope), [] if allow is None else [(b"allow", allow.encode())])
             except BessemerError as error:
+                if error.status in _DENIED:
+                    self._deny(_caller(scope), f"{scope['method']} {scope.get('bessemer.endpoint', '')}".strip(), error)
                 await exchange.fail(error)
             except Exception:
                 log.exception("unhandled", method=scope["method"], path=scope["path"])
@@ -92,21 +103,44 @@ class Front:
                     key=getattr(scope.get("bessemer.principal"), "key_id", None),
                 )
 
-    def _limit(self, scope: Scope, headers: dict[bytes, bytes]) -> int:
+    def _limit(self, scope: Scope, headers: dict[bytes, bytes]) -> "_Limit":
         """Return the largest body for this request; refuse a declared length above it before reading a byte."""
+        encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+        if encoding not in {b"identity", b""}:
+            raise UnsupportedMediaType(
+                f"Content-Encoding {encoding.decode('latin-1')!r} is not supported; send the body as it is.",
+                param="Content-Encoding",
+            )
         multipart = headers.get(b"content-type", b"").startswith(b"multipart/form-data")
-        limit = self._max_file_bytes if multipart and scope["path"] == "/v1/files" else self._max_body_bytes
+        of_file = multipart and scope["path"] == "/v1/files"
+        limit = (
+            _Limit("max_file_bytes", self._max_file_bytes)
+            if of_file
+            else _Limit("max_body_bytes", self._max_body_bytes)
+        )
         declared = headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > limit:
-            raise _too_large(limit)
+        if declared.isdigit() and int(declared) > limit.bytes:
+            raise limit.exceeded()
         return limit
 
     async def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
-        path = scope["path"]
-        if path in self._public or (path in self._local and _asked_here(scope, headers)):
+        if scope["path"] in self._public:
             return
+        if sum(name == b"authorization" for name, _ in scope["headers"]) > 1:
+            # A proxy in front may have checked another one than the one that would be used here.
+            raise InvalidRequest("Send one Authorization header.", param="Authorization")
         header = headers.get(b"authorization")
         scope["bessemer.principal"] = await self._authenticate(header.decode("latin-1") if header else None)
+
+
+class _Limit(NamedTuple):
+    """The largest body of a request, and the setting that says so."""
+
+    setting: str
+    bytes: int
+
+    def exceeded(self) -> PayloadTooLarge:
+        return PayloadTooLarge(f"The request body exceeds {self.bytes} bytes; send less, or raise {self.setting}.")
 
 
 class _Exchange:
@@ -130,7 +164,11 @@ class _Exchange:
         if self.started:
             self.status = error.status
             raise error
-        extra = [*headers, (b"www-authenticate", b"Bearer")] if error.status == 401 else headers
+        extra = list(headers)
+        if error.status == 401:
+            extra.append((b"www-authenticate", b"Bearer"))
+        if error.retry_after is not None:
+            extra.append((b"retry-after", str(error.retry_after).encode()))
         await JSONResponse(error.body(), error.status, extra)({}, _no_body, self.send)
 
 
@@ -138,7 +176,7 @@ async def _no_body() -> Message:
     return {"type": "http.disconnect"}
 
 
-def _limited(receive: Receive, limit: int) -> Receive:
+def _limited(receive: Receive, limit: "_Limit") -> Receive:
     """Count body bytes while they arrive, for bodies of undeclared or false length."""
     seen = 0
 
@@ -147,15 +185,11 @@ def _limited(receive: Receive, limit: int) -> Receive:
         message = await receive()
         if message["type"] == "http.request":
             seen += len(message.get("body", b""))
-            if seen > limit:
-                raise _too_large(limit)
+            if seen > limit.bytes:
+                raise limit.exceeded()
         return message
 
     return limited
-
-
-def _too_large(limit: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"The request body exceeds {limit} bytes; send less, or raise max_body_bytes.")
 
 
 def _request_id(given: bytes | None) -> str:
@@ -163,21 +197,30 @@ def _request_id(given: bytes | None) -> str:
     return given.decode() if given and _REQUEST_ID.fullmatch(given) and given.isascii() else new_id("req")
 
 
-def _asked_here(scope: Scope, headers: dict[bytes, bytes]) -> bool:
-    """Tell whether the peer is this machine and no proxy speaks for somebody else."""
-    if b"x-forwarded-for" in headers or b"forwarded" in headers:
-        return False
-    try:
-        return ipaddress.ip_address(scope["client"][0]).is_loopback
-    except (TypeError, ValueError):
-        return False
+def _caller(scope: Scope) -> str:
+    """Return the id of the key that asks, the address where no key is valid."""
+    principal: Principal | None = scope.get("bessemer.principal")
+    if principal is not None:
+        return principal.key_id
+    client = scope.get("client")
+    return f"address {client[0]}" if client else "address unknown"
 
 
 def _named(error: HTTPException, scope: Scope) -> BessemerError:
     """Turn the router's own errors into named ones."""
     if error.status_code == 404:
-        return NotFound(f"Unknown URL: {scope['method']} {scope['path']}.", code="unknown_url")
+        hint = _hint(scope["path"])
+        return NotFound(f"Unknown URL: {scope['method']} {scope['path']}.{hint}", code="unknown_url")
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
         return MethodNotAllowed(f"{scope['method']} is not allowed for {scope['path']}; allowed: {allowed}.")
     return InvalidRequest(str(error.detail))
+
+
+def _hint(path: str) -> str:
+    """Say what is wrong with a client's base URL, when that is what an unknown path tells."""
+    if "//" in path or path.startswith("/v1/v1"):
+        return " A client's base URL ends with one /v1 and without a slash: http://HOST:PORT/v1."
+    if path != "/v1" and not path.startswith("/v1/"):
+        return " A client's base URL ends with /v1: http://HOST:PORT/v1."
+    return ""

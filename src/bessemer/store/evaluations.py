@@ -1,5 +1,6 @@
 """Results of evaluations."""
 
+import msgspec
 from sqlalchemy import select
 
 from bessemer.core.errors import NotFound
@@ -38,3 +39,12 @@ def find(
         statement = statement.where(evaluations.c.dataset == dataset)
     rows = database.read(lambda c: paging.page(c, evaluations, statement, after=after, limit=limit))
     return [paging.decode(Evaluation, row.body) for row in rows]
+
+
+def gated(database: Database, candidate: str) -> list[Evaluation]:
+    """Return every evaluation whose gate decided about a version, newest first, however many others there are."""
+    mentions = evaluations.c.body.contains(f'"candidate":{msgspec.json.encode(candidate).decode()}', autoescape=True)
+    statement = select(evaluations.c.body).where(mentions)
+    rows = database.read(lambda c: paging.page(c, evaluations, statement, after=None, limit=None))
+    found = [paging.decode(Evaluation, row.body) for row in rows]
+    return [one for one in found if one.gate is not None and one.gate.candidate == candidate]

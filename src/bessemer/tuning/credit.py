@@ -45,7 +45,7 @@ def parts(answer: Answer) -> list[Part]:
     """
     try:
         values = msgspec.json.decode(answer.text)
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return []
     found = fields(answer.tokens)
     plain = isinstance(values, dict) and not any(isinstance(value, dict | list) for value in values.values())

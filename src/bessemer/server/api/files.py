@@ -10,10 +10,11 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.types import ASGIApp
 
+from bessemer.core.bounds import check_shape
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.ids import new_id
 from bessemer.core.openai import FileObject, StrictWire
-from bessemer.server.http import BytesResponse, Call, JSONResponse
+from bessemer.server.http import BytesResponse, Call, JSONResponse, why_not_json
 from bessemer.server.lists import page, page_limit
 from bessemer.store import files
 from bessemer.store.files import FileRow
@@ -70,7 +71,9 @@ def _keep(call: Call, filename: str, content: BinaryIO) -> FileRow:
         purpose=PURPOSE,
         key_id=call.principal.key_id,
     )
-    files.insert(call.services.database, row)
+    with call.services.database.transaction():
+        files.insert(call.services.database, row)
+        call.audit("file.created", row.id, {"bytes": row.bytes, "sha256": row.sha256})
     return row
 
 
@@ -88,9 +91,10 @@ def check_rows(lines: Iterable[bytes], *, last_role: Sequence[str] | None = None
             continue
         count += 1
         try:
+            check_shape(line)
             fault = _row_fault(decode(line), last_role)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            fault = f"not valid JSON ({error})"
+            fault = f"not valid JSON ({why_not_json(line, error)})"
         if b"\r" in line.rstrip(b"\r\n"):
             fault = "a carriage return inside the row: end each row with a line feed"
         if fault is not None:
@@ -156,9 +160,16 @@ async def content(call: Call) -> ASGIApp:
 async def delete(call: Call) -> ASGIApp:
     """DELETE /v1/files/{file_id}: the name goes; the content stays while a dataset or job refers to it."""
     file_id = call.path("file_id")
-    await asyncio.to_thread(files.delete, call.services.database, file_id)
-    await call.services.audit(call.principal, "file.delete", file_id)
+    row = await asyncio.to_thread(files.get, call.services.database, file_id)
+    call.check_made(row.key_id)
+    await asyncio.to_thread(_delete, call, file_id)
     return JSONResponse({"id": file_id, "object": "file", "deleted": True})
+
+
+def _delete(call: Call, file_id: str) -> None:
+    with call.services.database.transaction():
+        files.delete(call.services.database, file_id)
+        call.audit("file.deleted", file_id)
 
 
 def _wire(row: FileRow) -> FileObject:
