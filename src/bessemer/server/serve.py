@@ -18,7 +18,7 @@ from bessemer.core.errors import ConfigError, StoreError
 from bessemer.core.settings import Settings
 from bessemer.registry import weights
 from bessemer.server.app import build
-from bessemer.server.compose import open_services, tell_isolation
+from bessemer.server.compose import open_services
 from bessemer.server.locks import only_one
 from bessemer.server.supervise import keep_running
 from bessemer.telemetry.logs import catch_uncaught, configure
@@ -51,7 +51,10 @@ class Started(NamedTuple):
 
 
 def serve(settings: Settings, announce: Callable[[Started], None], *, worker: bool = True) -> None:
-    """Serve until SIGINT or SIGTERM. Raises ConfigError, StoreError before anything listens."""
+    """Serve until SIGINT or SIGTERM.
+
+    Raises ConfigError, StoreError before anything listens; StoreError at the end when answered requests are lost.
+    """
     configure(settings.log_level)
     catch_uncaught()
     os.environ.update({**OFFLINE, **SHARING})
@@ -75,7 +78,6 @@ async def _serve(settings: Settings, announce: Callable[[Started], None], *, wor
     listener = _bind(settings.host, settings.port)
     services = open_services(settings, loop)
     admin_key = services.keys.ensure_admin(lambda key: write_secret(settings.data / ADMIN_KEY_FILE, key))
-    await asyncio.to_thread(tell_isolation, settings)
     server = _Server(
         uvicorn.Config(
             build(services),
@@ -113,6 +115,8 @@ async def _serve(settings: Settings, announce: Callable[[Started], None], *, wor
         supervisor.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await supervisor
+    if lost := services.writer.stats().lost:
+        raise StoreError(f"{lost} answered requests are not recorded: neither the database nor the journal took them.")
 
 
 class _Server(uvicorn.Server):

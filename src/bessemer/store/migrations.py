@@ -95,7 +95,13 @@ _FLYWHEEL = Migration(
     ),
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_RECORDS, _FLYWHEEL)
+_ERASED = Migration(
+    3,
+    "ids of what was erased, so that no journal brings it back",
+    ("CREATE TABLE erased_records (id TEXT NOT NULL PRIMARY KEY, erased_at DOUBLE PRECISION NOT NULL)",),
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_RECORDS, _FLYWHEEL, _ERASED)
 
 
 def migrate(connection: Connection, *, target: int | None = None) -> int:

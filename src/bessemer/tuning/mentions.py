@@ -14,7 +14,7 @@ import msgspec
 
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.types import JSON
-from bessemer.tuning.rows import Row
+from bessemer.feedback.rows import Row
 
 _SPELLINGS: tuple[Callable[[str], str], ...] = (
     lambda text: json.dumps(text, ensure_ascii=False),
