@@ -36,6 +36,8 @@ user = "{{{{input.x}}}}!"
 grammar = 'start: %regex {{"substring_words": "{{{{input.x}}}}"}}'
 """
 
+ASKED = [{"role": "user", "content": "hello"}]
+
 
 @pytest.fixture(scope="module")
 def tiny_path(tmp_path_factory) -> Path:
@@ -141,6 +143,31 @@ async def test_the_limit_is_the_versions_unless_the_client_sends_one(local):
     assert (await local.gateway.chat(ask("tiny", seed=1, temperature=0.0), PRINCIPAL)).inference.output_tokens <= 12
     short = await local.gateway.chat(ask("tiny", seed=1, max_completion_tokens=2, temperature=0.0), PRINCIPAL)
     assert short.inference.output_tokens <= 2
+
+
+async def test_a_version_answers_at_its_own_temperature_unless_a_client_asks_for_another(local):
+    def told(row):
+        return row.calls[0].temperature
+
+    free, greedy, warm = "tiny", local.register(temperature=0.0, max_tokens=12), local.register(temperature=1.5)
+    own = {name: [await local.gateway.infer(name, messages=ASKED) for _ in range(6)] for name in (free, greedy, warm)}
+    assert [{told(row) for row in rows} for rows in own.values()] == [{1.0}, {0.0}, {1.5}]
+    assert len({row.output for row in own[greedy]}) == 1
+    assert all(len({row.output for row in own[name]}) > 1 for name in (free, warm))
+    asked = await local.gateway.infer(greedy, messages=ASKED, temperature=1.0, seed=4)
+    same = await local.gateway.infer(free, messages=ASKED, seed=4)
+    assert (told(asked), asked.output) == (1.0, same.output)
+    chosen = await local.gateway.infer(local.register(prompt="match"), input={"x": "a"})
+    assert told(chosen) == 0.0
+    drawn = local.register(prompt="match", temperature=1.0)
+    assert len({(await local.gateway.infer(drawn, input={"x": "a"})).output for _ in range(30)}) > 1
+
+
+@pytest.mark.parametrize("temperature", [-0.1, 2.1])
+async def test_a_temperature_that_cannot_be_is_refused(local, temperature):
+    with pytest.raises(InvalidRequest) as refused:
+        local.register(temperature=temperature)
+    assert refused.value.param == "temperature"
 
 
 async def test_a_stream_and_a_whole_answer_are_the_same(local):

@@ -68,6 +68,7 @@ class _ModelSection(_Section, frozen=True):
     response_schema: JSON | None = None
     grammar: str | None = None
     max_tokens: int = 256
+    temperature: float | None = None
 
 
 class _PromptSection(_Section, frozen=True):
@@ -299,6 +300,7 @@ def _base_version(name: str, section: _ModelSection, prompts: Mapping[str, Promp
             response_schema=section.response_schema,
             grammar=section.grammar,
             max_tokens=section.max_tokens,
+            temperature=section.temperature,
             lineage=Lineage(base=f"{name}:{content_hash(identity)[:12]}"),
         )
 

@@ -202,13 +202,11 @@ def _path(model: Model) -> Path:
 
 def _request(call: ProviderCall, prompt: tuple[int, ...], adapter: str | None) -> GenerateRequest:
     sampling, rules = call.sampling, call.rules
-    # An enumerable answer is a decision: the best one, unless the client asks for draws. Free text: OpenAI's default.
-    default = 0.0 if isinstance(rules.constraint, Choices) else 1.0
     limit = sampling.limit if sampling.limit is not None else rules.max_tokens
     return GenerateRequest(
         prompt=prompt,
         max_tokens=min(limit, call.model.context_tokens - len(prompt)),
-        temperature=default if sampling.temperature is None else sampling.temperature,
+        temperature=1.0 if sampling.temperature is None else sampling.temperature,
         top_p=1.0 if sampling.top_p is None else sampling.top_p,
         top_k=sampling.top_k or 0,
         seed=sampling.seed,
