@@ -10,6 +10,9 @@ import msgspec
 
 from bessemer.core.errors import ConfigError
 
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything an installation may set; each default is declared here and nowhere else."""
@@ -29,6 +32,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Largest JSON body."""
     max_file_bytes: int = 512 * 1024 * 1024
     """Largest uploaded file (OpenAI's own limit for one file)."""
+    max_header_bytes: Count = 64 * 1024
+    """Largest first line and headers of a request."""
+    header_timeout_s: Seconds = 10.0
+    """Seconds until a request's headers are there, and until a new connection sends its first byte."""
+    body_timeout_s: Seconds = 30.0
+    """Seconds between two pieces of a request's body."""
+    keep_alive_s: Seconds = 30.0
+    """Seconds that a connection may be idle after an answer."""
+    max_connections: Count = 4096
+    max_connections_per_address: Count = 1024
+    """A proxy in front is one address."""
+    max_concurrent_requests: Count = 2048
+    """Requests under way before new ones get 503."""
+    tls_cert: Path | None = None
+    """PEM file of the server's certificate and its chain; None: no TLS."""
+    tls_key: Path | None = None
+    """PEM file of the certificate's private key; None: it is in the file of the certificate."""
     engine_max_queue: int = 4096
     """Requests that may wait for the engine before new ones get 429."""
     writer_max_queue: int = 50_000

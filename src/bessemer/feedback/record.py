@@ -67,6 +67,7 @@ def parse(request: FeedbackRequest, principal: Principal, now: float) -> Feedbac
         author=request.author,
         trust=request.trust,
         key_id=principal.key_id,
+        project_id=principal.project_id,
         tags=request.tags,
     )
 

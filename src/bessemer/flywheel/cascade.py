@@ -115,8 +115,9 @@ def check(request: CascadeRequest, services: Services) -> Dataset:
         raise InvalidRequest("`delta` must lie between 0 and 1.", param="delta")
     if request.alpha < 0:
         raise InvalidRequest("`alpha` must not be negative.", param="alpha")
-    services.catalog.resolve(request.small)
-    services.catalog.resolve(request.large)
+    for target in (request.small, request.large):
+        services.check_may_ask(target)
+        services.catalog.resolve(target)
     _metric(request, services)
     return dataset_rows.get(services.database, request.dataset)
 

@@ -98,6 +98,7 @@ def check(request: EvaluationRequest, services: Services) -> Dataset:
     if not request.systems:
         raise InvalidRequest("Name at least one of `systems` to evaluate.", param="systems")
     for target in request.systems:
+        services.check_may_ask(target)
         services.catalog.route_or_target(target)
     if request.margin < 0:
         raise InvalidRequest(
@@ -171,6 +172,7 @@ async def _ask_once(
         temperature=temperature,
         logprobs=logprobs,
         tags={"origin": purpose},
+        principal=services.principal,
     )
 
 

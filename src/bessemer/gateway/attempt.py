@@ -14,7 +14,6 @@ from bessemer.core.types import ModelCall, ProviderKind, TokenLogprob
 from bessemer.gateway.exchange import Exchange
 from bessemer.gateway.providers.base import Provider, ProviderCall, ProviderChunk, ProviderUsage, ScoredToken
 from bessemer.gateway.shares import TimeShares
-from bessemer.registry.catalog import Catalog
 
 DISCONNECTED = "client_disconnected: the client closed the connection before the answer was complete"
 
@@ -91,12 +90,10 @@ class Attempts:
 
     def __init__(
         self,
-        catalog: Catalog,
         providers: Mapping[ProviderKind, Provider],
         clock: Callable[[], float],
         timer: Callable[[], float],
     ) -> None:
-        self._catalog = catalog
         self._providers = providers
         self._clock = clock
         self._timer = timer
@@ -168,7 +165,7 @@ class Attempts:
             finish_reason=account.finish_reason if error is None else None,
             input_tokens=usage.input_tokens,
             output_tokens=output_tokens,
-            cost_usd=self._catalog.cost(
+            cost_usd=exchange.catalog.cost(
                 leg.call.model.name, usage.input_tokens, output_tokens, charged, usage.cached_tokens
             ),
             latency_s=self._timer() - account.begun,

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, cast
 
+import msgspec
+
 from bessemer.core.errors import BessemerError, InvalidRequest
 from bessemer.core.ids import new_id
 from bessemer.core.openai import ChatCompletion, ChatRequest, RequestExtension
@@ -25,7 +27,12 @@ from bessemer.store.writer import Writer
 from bessemer.telemetry.metrics import Metrics
 
 INTERNAL = Principal(key_id="internal", name="internal", role=Role.MEMBER)
-"""Who asks when Bessemer asks itself: evaluations, judges."""
+"""Who asks when Bessemer asks itself for nobody."""
+
+
+def on_behalf_of(key_id: str | None, project_id: str, models: tuple[str, ...] | None) -> Principal:
+    """Return who asks when Bessemer asks itself for a key's job or grade (evaluations, judges), within its limits."""
+    return msgspec.structs.replace(INTERNAL, on_behalf_of=key_id, project_id=project_id, models=models)
 
 
 class ChatResult(NamedTuple):
@@ -61,7 +68,7 @@ class Gateway:
         self._metrics = metrics
         self._clock = clock
         self._timer = timer
-        strategy = Strategy(catalog, Attempts(catalog, self._providers, clock, timer))
+        strategy = Strategy(Attempts(self._providers, clock, timer))
         self._run = chain((Recorder(writer, timer, self._observe),), strategy.answer)
 
     async def chat(self, request: ChatRequest, principal: Principal) -> ChatResult:
@@ -118,7 +125,8 @@ class Gateway:
         started, created_at = self._timer(), self._clock()
         try:
             asked = parse(request)
-            route = await resolve(self._catalog, asked.name)
+            catalog = self._catalog.within(principal.project_id)
+            route = await resolve(catalog, asked.name, principal)
         except BessemerError as error:
             if self._metrics is not None:
                 self._metrics.error("unresolved", error.error_code or error.type)
@@ -128,7 +136,8 @@ class Gateway:
             asked=asked,
             route=route,
             principal=principal,
-            config_sha256=self._catalog.config_sha256,
+            catalog=catalog,
+            config_sha256=catalog.config_sha256,
             created_at=created_at,
             started=started,
         )

@@ -34,5 +34,6 @@ def build(services: Services) -> ASGIApp:
         denials.denied,
         max_body_bytes=services.settings.max_body_bytes,
         max_file_bytes=services.settings.max_file_bytes,
+        max_concurrent=services.settings.max_concurrent_requests,
         public=PUBLIC,
     )

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 import structlog
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bessemer.core.errors import (
@@ -18,17 +19,18 @@ from bessemer.core.errors import (
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
+    Overloaded,
     PayloadTooLarge,
     UnsupportedMediaType,
 )
 from bessemer.core.ids import new_id
-from bessemer.core.types import Principal
+from bessemer.core.types import DEFAULT_PROJECT, Principal
 from bessemer.server.http import ClientGone, JSONResponse
 
 Authenticate = Callable[[str | None], Awaitable[Principal]]
 Observe = Callable[[str, int, float], None]
-Deny = Callable[[str, str, BessemerError], None]
-"""Told of a refusal: who was refused, which endpoint, why."""
+Deny = Callable[[str, str, str, BessemerError], None]
+"""Told of a refusal: who was refused, of which project, which endpoint, why."""
 
 _REQUEST_ID = re.compile(rb"[\w.:-]{1,128}")
 _CLIENT_GONE: Final = 499
@@ -49,6 +51,7 @@ class Front:
         *,
         max_body_bytes: int,
         max_file_bytes: int,
+        max_concurrent: int,
         public: frozenset[str],
     ) -> None:
         self._router = router
@@ -57,6 +60,8 @@ class Front:
         self._deny = deny
         self._max_body_bytes = max_body_bytes
         self._max_file_bytes = max_file_bytes
+        self._max_concurrent = max_concurrent
+        self._running = 0
         self._public = public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,26 +76,32 @@ class Front:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         headers = dict(scope["headers"])
+        self._running += 1
         exchange = _Exchange(send, _request_id(headers.get(b"x-request-id")))
         scope["app"] = self  # makes the router raise 405 instead of answering it in plain text
         with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
             try:
+                if self._running > self._max_concurrent and scope["path"] not in self._public:
+                    raise Overloaded("The server answers as many requests as it can; try again.", retry_after=1)
                 limit = self._limit(scope, headers)
                 await self._admit(scope, headers)
                 await self._router(scope, _limited(receive, limit), exchange.send)
-            except ClientGone:
+            except (ClientGone, ClientDisconnect):
                 exchange.status = _CLIENT_GONE
             except HTTPException as error:
                 allow = (error.headers or {}).get("Allow")
                 await exchange.fail(_named(error, scope), [] if allow is None else [(b"allow", allow.encode())])
             except BessemerError as error:
                 if error.status in _DENIED:
-                    self._deny(_caller(scope), f"{scope['method']} {scope.get('bessemer.endpoint', '')}".strip(), error)
+                    self._deny(
+                        *_caller(scope), f"{scope['method']} {scope.get('bessemer.endpoint', '')}".strip(), error
+                    )
                 await exchange.fail(error)
             except Exception:
                 log.exception("unhandled", method=scope["method"], path=scope["path"])
                 await exchange.fail(BessemerError(f"Internal error; the log has it under {exchange.request_id}."))
             finally:
+                self._running -= 1
                 seconds = time.perf_counter() - started
                 endpoint = scope.get("bessemer.endpoint", "unmatched")
                 self._observe(endpoint, exchange.status, seconds)
@@ -197,13 +208,13 @@ def _request_id(given: bytes | None) -> str:
     return given.decode() if given and _REQUEST_ID.fullmatch(given) and given.isascii() else new_id("req")
 
 
-def _caller(scope: Scope) -> str:
-    """Return the id of the key that asks, the address where no key is valid."""
+def _caller(scope: Scope) -> tuple[str, str]:
+    """Return the id of the key that asks, the address where no key is valid; and its project."""
     principal: Principal | None = scope.get("bessemer.principal")
     if principal is not None:
-        return principal.key_id
+        return principal.key_id, principal.project_id
     client = scope.get("client")
-    return f"address {client[0]}" if client else "address unknown"
+    return f"address {client[0]}" if client else "address unknown", DEFAULT_PROJECT
 
 
 def _named(error: HTTPException, scope: Scope) -> BessemerError:

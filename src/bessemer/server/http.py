@@ -18,17 +18,21 @@ from bessemer.core.bounds import check_shape
 from bessemer.core.errors import Forbidden, InvalidRequest
 from bessemer.core.openai import StrictWire
 from bessemer.core.types import JSON, Action, Principal
+from bessemer.flywheel.services import Services as FlywheelServices
+from bessemer.gateway.pipeline import on_behalf_of
+from bessemer.registry.catalog import Catalog
 from bessemer.server.services import Services
 from bessemer.store import audit
+from bessemer.store.database import Database
 
 T = TypeVar("T")
 Query = TypeVar("Query", bound=msgspec.Struct)
 
-_encoder = msgspec.json.Encoder()
+encode = msgspec.json.Encoder().encode
 _PATH = re.compile(r" - at `(?:key in )?\$(?P<path>[^`]*)`$")
 _FIELD = re.compile(r"(?:unknown|required) field `(?P<field>[^`]*)`")
 _LONE_HALF = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|[c-fC-F](?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]))"
 )
 _SMALL: Final = 64 * 1024
 """Bodies above this many bytes are decoded off the event loop."""
@@ -56,7 +60,7 @@ class JSONResponse:
     __slots__ = ("body", "headers", "status")
 
     def __init__(self, value: Any, status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
-        self.body = _encoder.encode(value)
+        self.body = encode(value)
         self.status = status
         self.headers = headers
 
@@ -227,13 +231,29 @@ class Call:
 
     def audit(self, action: str, subject: str, detail: JSON | None = None) -> None:
         """Append who did what to what. Call it in the `Database.transaction` of the change: both stand, or neither."""
-        audit.append(self.services.database, self.principal.key_id, action, subject, detail)
+        audit.append(self.database, self.principal.key_id, action, subject, detail)
 
     def path(self, name: str) -> str:
         """Return a path parameter."""
         value = self.request.path_params[name]
         assert isinstance(value, str)
         return value
+
+    @property
+    def database(self) -> Database:
+        """The database as the caller's project sees it: the only one that handlers of a project's rows use."""
+        return self.services.database.within(self.principal.project_id)
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog as the caller's project sees it."""
+        return self.services.catalog.within(self.principal.project_id)
+
+    @property
+    def flywheel(self) -> FlywheelServices:
+        """The flywheel's parts as the caller's project sees them; graders' judges are asked on the caller's behalf."""
+        who = self.principal
+        return self.services.flywheel.asked_by(on_behalf_of(who.key_id, who.project_id, who.models))
 
     def check_made(self, key_id: str | None) -> None:
         """Raise Forbidden unless the caller made a thing (`key_id` did), or may operate what others made."""

@@ -8,7 +8,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
@@ -21,13 +21,14 @@ from bessemer.core.types import JSON, ModelVersion
 from bessemer.evals import graders
 from bessemer.evals.grader import Grader
 from bessemer.evals.grader import Services as GraderServices
+from bessemer.gateway.pipeline import on_behalf_of
 from bessemer.gateway.providers.local import unpack_adapter
 from bessemer.registry.catalog import Catalog
 from bessemer.store import files, job_rows
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
 from bessemer.store.files import FileRow
-from bessemer.store.job_rows import JobCheckpoint
+from bessemer.store.job_rows import JobCheckpoint, JobRow
 from bessemer.tuning.preparation import Algorithm, Preparation, Rows, base_model, load_rows, prepare, tuned_version
 from bessemer.tuning.probing import weaknesses
 from bessemer.tuning.selection import choose_f1_bias
@@ -56,6 +57,16 @@ class Services:
     organization: str
     code_commit: str | None
 
+    def of_job(self, row: JobRow) -> "Services":
+        """Return the parts as a job sees them: those of its project, judges asked on behalf of the key that made it."""
+        principal = on_behalf_of(row.key_id, row.project_id, row.models)
+        return replace(
+            self,
+            database=self.database.within(row.project_id),
+            catalog=self.catalog.within(row.project_id),
+            graders=self.graders.asked_by(principal),
+        )
+
 
 class TuningRun:
     """A job with its tuner in memory; everything that must survive is in the job's folder and the database."""
@@ -76,6 +87,7 @@ class TuningRun:
         """Prepare a job, or continue it from its saved state. Raises InvalidRequest, NotFound, TuningError."""
         folder = services.jobs_dir / job_id
         folder.mkdir(parents=True, exist_ok=True)
+        services = services.of_job(job_rows.get(services.database, job_id))
         plan = _plan(services, job_id, folder / "plan.json")
         rows = load_rows(plan, services.blobs)
         grader = None if plan.grader is None else graders.build(plan.grader, services.graders)
@@ -257,6 +269,7 @@ class TuningRun:
             created_at=time.time(),
             filename="step_metrics.csv",
             purpose=RESULTS_PURPOSE,
+            key_id=job_rows.get(self._services.database, self.job_id).key_id,
         )
         files.insert(self._services.database, row)
         return row.id

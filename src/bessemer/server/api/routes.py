@@ -17,13 +17,13 @@ _REASON = decoder(ReasonBody)
 
 async def list_routes(call: Call) -> ASGIApp:
     """GET /v1/routes."""
-    rows = call.services.catalog.routes()
+    rows = call.catalog.routes()
     return JSONResponse(envelope(rows, ids=[row.name for row in rows]))
 
 
 async def get(call: Call) -> ASGIApp:
     """GET /v1/routes/{name}."""
-    return JSONResponse(call.services.catalog.route(call.path("name")))
+    return JSONResponse(call.catalog.route(call.path("name")))
 
 
 async def create(call: Call) -> ASGIApp:
@@ -49,9 +49,9 @@ async def _write(call: Call, name: str, body: RouteBody) -> ASGIApp:
 
 
 def _put(call: Call, route: Route, reason: str) -> Route:
-    catalog = call.services.catalog
+    catalog = call.catalog
     action = "route.updated" if catalog.has_route(route.name) else "route.created"
-    with call.services.database.transaction():
+    with call.database.transaction():
         written = catalog.put_route(route, reason)
         call.audit(action, route.name, as_json(written) | {"reason": reason})
     return written
@@ -71,5 +71,5 @@ async def rollback(call: Call) -> ASGIApp:
     """POST /v1/routes/{name}/rollback: back to what was in force before; null when nothing was."""
     body = await call.body(_REASON) if await call.request.body() else ReasonBody()
     name = call.path("name")
-    route = await asyncio.to_thread(rollback_route, call.services.flywheel, name, call.principal, body.reason)
+    route = await asyncio.to_thread(rollback_route, call.flywheel, name, call.principal, body.reason)
     return JSONResponse({"name": name, "route": route})

@@ -22,18 +22,18 @@ class ModelQuery(StrictWire):
 
 async def list_versions(call: Call) -> ASGIApp:
     """GET /v1/versions."""
-    rows = call.services.catalog.versions(call.query(ModelQuery).model)
+    rows = call.catalog.versions(call.query(ModelQuery).model)
     return JSONResponse(envelope(rows, ids=[row.id for row in rows]))
 
 
 async def get(call: Call) -> ASGIApp:
     """GET /v1/versions/{version_id}."""
-    return JSONResponse(await asyncio.to_thread(call.services.catalog.version, call.path("version_id")))
+    return JSONResponse(await asyncio.to_thread(call.catalog.version, call.path("version_id")))
 
 
 async def list_aliases(call: Call) -> ASGIApp:
     """GET /v1/aliases."""
-    rows = call.services.catalog.aliases(call.query(ModelQuery).model)
+    rows = call.catalog.aliases(call.query(ModelQuery).model)
     return JSONResponse(envelope(rows, ids=[f"{row.model}:{row.name}" for row in rows]))
 
 
@@ -42,7 +42,7 @@ async def promote(call: Call) -> ASGIApp:
     body = await call.body(_PROMOTE) if await call.request.body() else PromoteBody()
     alias = await asyncio.to_thread(
         promotion.promote,
-        call.services.flywheel,
+        call.flywheel,
         call.path("version_id"),
         body.alias,
         call.principal,
@@ -56,7 +56,5 @@ async def rollback(call: Call) -> ASGIApp:
     """POST /v1/models/{model}/rollback: the alias names what it named before; null when it named nothing."""
     body = await call.body(_ROLLBACK) if await call.request.body() else RollbackBody()
     model = call.path("model")
-    alias = await asyncio.to_thread(
-        promotion.rollback, call.services.flywheel, model, body.alias, call.principal, body.reason
-    )
+    alias = await asyncio.to_thread(promotion.rollback, call.flywheel, model, body.alias, call.principal, body.reason)
     return JSONResponse({"model": model, "name": body.alias, "alias": alias})
