@@ -99,6 +99,8 @@ class Model(Frozen, frozen=True):
     """Id of the Price; None: what its calls cost is not known."""
     path: str | None = None
     """local: a GGUF file or safetensors folder; recorded: a JSON Lines file of recorded answers."""
+    sha256: str | None = None
+    """local: what the file must hash to when it is loaded; of a folder, the hash of its files' names and hashes."""
     base_url: str | None = None
     """openai: the server's base URL, up to and including /v1."""
     api_key_env: str | None = None

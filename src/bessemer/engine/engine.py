@@ -109,6 +109,12 @@ class Engine:
             self._thread.join()
             self._thread = None
 
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of weights, keys and values, and adapters, once all of them are in use."""
+        adapters = sum(map(self.adapter_bytes, self._adapters))
+        return self.network.memory_bytes + self._cache.pool.nbytes + adapters
+
     # -- adapters -----------------------------------------------------------------------------------------------------
 
     def add_adapter(self, id: str, source: Path | Adapter) -> str:
@@ -125,6 +131,11 @@ class Engine:
         """Forget an adapter; requests under way finish with it."""
         self._forget_version(self._find_adapter(id))
         self._adapters = {name: adapter for name, adapter in self._adapters.items() if name != id}
+
+    def adapter_bytes(self, id: str) -> int:
+        """Return the bytes of an adapter's parameters, with the copy that is computed with."""
+        flat = self._find_adapter(id).flat
+        return int(flat.nbytes + flat.numel() * self.network.dtype.itemsize)
 
     def adapters(self) -> tuple[str, ...]:
         """Return the ids of the loaded adapters."""

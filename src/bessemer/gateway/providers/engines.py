@@ -79,7 +79,7 @@ class Engines:
         try:
             # Shielded: one impatient client must not cancel the loading that others wait for.
             engine = await asyncio.shield(held.task)
-            self._make_room(path)
+            self._make_room()
             if adapter is None:
                 yield engine
             else:
@@ -134,12 +134,12 @@ class Engines:
             engine.add_adapter(sha256, Path(folder))
         return engine.adapter_bytes(sha256)
 
-    def _make_room(self, using: Path) -> None:
+    def _make_room(self) -> None:
         """Release idle engines, the ones used longest ago first, until the rest fits."""
         ready = {path: held for path, held in self._held.items() if held.task.done() and not held.broken}
         size = sum(held.task.result().memory_bytes for held in ready.values())
         for path, held in ready.items():
-            if size > self._memory and path != using and not held.users:
+            if size > self._memory and not held.users:
                 size -= held.task.result().memory_bytes
                 self._release(path)
 
