@@ -54,6 +54,7 @@ def open_services(
     config = load_config(settings.config_path, settings.data)
     check_upstreams(config.models.values(), os.environ)
     database = Database.open(settings)
+    database.watch()
     blobs = Blobs(settings.data / "blobs")
     catalog = Catalog(config, database)
     writer = Writer(
