@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from bessemer.core.errors import BessemerError
-from bessemer.core.types import JSON, Frozen
+from bessemer.core.types import JSON, Frozen, Split
 
 _START_S = 120.0
 _STOP_S = 30.0
@@ -161,7 +161,9 @@ class Application:
         from openai import APIError
 
         started = time.perf_counter()
-        extension = {"input": question.input, "tags": {"split": question.split, "question": question.id, **tags}}
+        extension: JSON = {"input": question.input, "tags": {"question": question.id, **tags}}
+        if question.split in list(Split):  # others are never trained on
+            extension["split"] = question.split
         try:
             reply = await self.client.chat.completions.create(
                 model=model, messages=[], temperature=0.0, extra_body={"bessemer": extension}
@@ -260,7 +262,7 @@ class Application:
             await asyncio.sleep(_POLL_S)
             job = await self.client.fine_tuning.jobs.retrieve(job.id)
             latest = await self.client.fine_tuning.jobs.list_events(job.id, limit=1)
-            notice(0, 0, _told(latest.data[0].message, latest.data[0].data) if latest.data else job.status)
+            notice(0, 0, latest.data[0].message if latest.data else job.status)
         return _succeeded(job.to_dict(warnings=False))
 
     async def run_job(self, path: str, body: JSON, key: str, notice: Notice) -> JSON:
@@ -287,15 +289,6 @@ class Application:
     async def close(self) -> None:
         """Close the connections."""
         await self.client.close()
-
-
-def _told(message: str, data: object) -> str:
-    """Return an event as a line: its message, and loss and reward when it carries them."""
-    if not isinstance(data, dict):
-        return message
-    shown = {"train_loss": "loss", "reward_mean": "reward", "valid_score": "validation"}
-    facts = [f"{name} {data[key]:.3f}" for key, name in shown.items() if isinstance(data.get(key), float)]
-    return ", ".join([message.removesuffix(": training metrics"), *facts])
 
 
 def _succeeded(job: Mapping[str, Any]) -> JSON:
