@@ -146,6 +146,8 @@ class Alias(Frozen, frozen=True):
     version: str
     moved_at: float
     reason: str = ""
+    evaluation: str | None = None
+    """The evaluation whose gate the move stands on."""
 
 
 class Target(Frozen, frozen=True):
@@ -418,6 +420,20 @@ class GateResult(Frozen, frozen=True):
     margin: float
     candidate: str | None = None
     reference: str | None = None
+    n: int | None = None
+    """Pairs compared; None, like the rest, in a result of an earlier rule."""
+    discordant: int | None = None
+    """Pairs on which the two scores differ."""
+    unknown: int | None = None
+    """Of the pairs, those in which a score is not known: counted against the candidate."""
+    look: int | None = None
+    """This is the k-th look at these items."""
+    alpha: float | None = None
+    """What this look may spend: the chance that a candidate worse by the margin passes it."""
+    p_value: float | None = None
+    power: float | None = None
+    """About how often a candidate as good as the reference passes, at this n, discordance and alpha."""
+    method: str | None = None
 
 
 class Evaluation(Frozen, frozen=True):

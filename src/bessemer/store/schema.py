@@ -109,6 +109,7 @@ alias_moves = Table(
     Column("previous_seq", BigInteger, nullable=False),
     Column("moved_at", DOUBLE_PRECISION, nullable=False),
     Column("reason", Text, nullable=False),
+    Column("evaluation", Text),
 )
 
 route_changes = Table(
@@ -151,6 +152,22 @@ evaluations = Table(
     Column("dataset", Text, nullable=False),
     Column("body", Text, nullable=False),
     Index("evaluations_created_at", "created_at", "id"),
+)
+
+looks = Table(
+    "looks",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("created_at", DOUBLE_PRECISION, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+)
+
+look_items = Table(
+    "look_items",
+    metadata,
+    Column("item", Text, primary_key=True),
+    Column("look", Text, ForeignKey("looks.id"), primary_key=True),
 )
 
 jobs = Table(
