@@ -62,7 +62,7 @@ def test_every_list_has_the_envelope(run: Run, noun: tuple[str, ...]) -> None:
 def test_a_change_is_told_and_can_be_tried_dry(run: Run) -> None:
     dry = json.loads(run("keys", "create", "robot", "--dry-run", "--json").stdout)
     assert (dry["applied"], dry["dry_run"]) == (False, True)
-    made = json.loads(run("keys", "create", "robot", "--role", "inference", "--json").stdout)
+    made = json.loads(run("keys", "create", "robot", "--role", "app", "--json").stdout)
     assert (made["applied"], made["dry_run"]) == (True, False)
     assert made["detail"]["key"].startswith("bsm-")
     names = [row["name"] for row in json.loads(run("keys", "list", "--json").stdout)["rows"]]

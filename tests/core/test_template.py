@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.template import placeholders, render, render_grammar, shared_words
+from bessemer.core.template import check, placeholders, render, render_grammar, shared_words
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "10", "x-1"])).map(" ".join)
 
@@ -49,3 +49,115 @@ def test_an_object_rule_needs_a_list_of_different_names():
             render_grammar(template, {"names": names})
     with pytest.raises(InvalidRequest, match="rules of a grammar"):
         render(template, {"input": {"names": ["a"]}})
+
+
+MISSPELLED = [
+    "{{item['answer']}}",
+    '{{item["answer"]}}',
+    "{{item.list[0]}}",
+    "{{ item.answer | lower }}",
+    "{{item.name with space}}",
+    "{item.answer}",
+    "{{item.answer}",
+    "{{item. answer}}",
+    "{{Item.answer}}",
+    "{{ sample.choices[0].message.content }}",
+    "{% if item.answer %}yes{% endif %}",
+    "{{#item.answer}}yes{{/item.answer}}",
+    "{{{item.answer}}}",
+    "${item.answer}",
+    "{item.answer}}",
+    "item.answer}}",
+    "｛｛item.answer｝｝",
+    "{{item.answer}}}}",
+    "<%= item.answer %>",
+    "[[item.answer]]",
+    "<<item.answer>>",
+    "%(item.answer)s",
+    "$item.answer",
+    "{item[answer]}",
+    "{item}",
+    "{ item.answer }",
+    "{{item.answer:}}",
+    "{{.item.answer}}",
+    "{{item}",
+    "{{ITEM.x}}",
+    "{{$item.x}}",
+    "\\{\\{item.answer\\}\\}",
+    "{\u200b{item.answer}\u200b}",
+    "{{item.answer\u200b}}",
+    "{{item..x}}",
+    "{{item.}}",
+    "{{}}",
+    "{{ }}",
+    "{{item->x}}",
+    "{{item:x}}",
+    "{{item/x}}",
+    "{{answer}}",
+    "{%- for x in item.list -%}",
+    "{# c #}",
+    "{item.answer|lower}",
+    "{item!r}",
+    "{Item.answer}",
+    "&#123;&#123;item.answer&#125;&#125;",
+    "{{ item.x ?? 'a' }}",
+    "{{lower(item.x)}}",
+    "{{common(item.a)}}",
+    "#{item.answer}",
+    "@{item.x}",
+    "﹛item.x﹜",
+    "{ {item.x} }",
+    "{{item.x}} and {{item.y }",
+    "{{",
+]
+PLAIN_TEXT = [
+    "{{item.answer}}",
+    "{{ item.answer }}",
+    "{{item.名前}}",
+    "{{item.list.0}}",
+    "{{item}}",
+    '{"a": {"b": {{item.x}}}}',
+    '{"a": {"b": 1}}',
+    "\\boxed{{{item.answer}}}",
+    "a{2}b",
+    "$5 {x} {items} {item: 1} { {{item.x}} }",
+    "no }",
+    "{:}",
+    "100%}",
+    "\\def\\x{%\n foo}",
+    "${{item.price}}",
+    "{{sample.output_text}} {",
+    "item.answer",
+    "function f() { if (x) { y } }",
+    "[[1,2]] << 3",
+]
+
+
+@pytest.mark.parametrize("template", MISSPELLED)
+def test_what_looks_like_a_placeholder_and_is_none_is_refused(template):
+    scope = {"item": {"answer": "yes", "list": ["yes"], "x": "yes", "y": "yes"}, "sample": {"output_text": "yes"}}
+    for use in (lambda: check(template, ("item", "sample")), lambda: render(f"Label: {template}.", scope)):
+        with pytest.raises(InvalidRequest, match="template"):
+            use()
+
+
+@pytest.mark.parametrize("template", PLAIN_TEXT)
+def test_other_braces_are_text(template):
+    check(template, ("item", "sample"))
+
+
+@given(st.text())
+def test_values_are_never_looked_at(value):
+    for braces in (value, "{{item.y}} {% if %} {{{ " + value, "{{item.x | lower}}"):
+        assert render("<{{item.x}}>", {"item": {"x": braces}}) == f"<{braces}>"
+
+
+@pytest.mark.parametrize("index", ["²", "①", "9" * 5000, "-1", "1"])
+def test_an_index_is_written_in_plain_digits(index):
+    with pytest.raises(InvalidRequest):
+        render(f"{{{{item.list.{index}}}}}", {"item": {"list": ["a"]}})
+
+
+def test_a_prompt_of_grammar_is_looked_at_too():
+    with pytest.raises(InvalidRequest, match="looks like a placeholder"):
+        render_grammar('start: "{{input.x | trim}}"', {"x": "a"})

@@ -1,5 +1,6 @@
 """Grader kinds through `build` and `grade`: OpenAI's contract, its traps, and Bessemer's own two."""
 
+import json
 from typing import Any
 
 import msgspec
@@ -347,3 +348,32 @@ def test_no_reward_always_has_a_reason(sample: str, item: dict[str, Any]) -> Non
     for grader in (string_check(), SIMILAR, FEEDBACK, {"type": "feedback"}, ATTRIBUTES):
         result = run(grader, sample, item)
         assert (result.reward is None) == result.errors.any
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ item.answer | lower }}", "{item.answer}", "{{Item.answer}}", "{{sample.choices.0.message.content}}"],
+)
+@pytest.mark.parametrize(
+    "grader",
+    [
+        {"type": "string_check", "input": "{{sample.output_text}}", "reference": "?", "operation": "eq"},
+        {"type": "string_check", "input": "?", "reference": "yes", "operation": "eq"},
+        {"type": "text_similarity", "input": "?", "reference": "yes", "evaluation_metric": "rouge_1"},
+        {"type": "score_model", "model": "m", "input": [{"role": "user", "content": "Is ? right?"}]},
+        {"type": "feedback", "labels": ["a", "b"], "input": "?"},
+        {"type": "attributes", "reference": "?"},
+        {
+            "type": "multi",
+            "graders": {"a": {"type": "string_check", "input": "?", "reference": "x", "operation": "eq"}},
+            "calculate_output": "a",
+        },
+    ],
+)
+def test_a_misspelled_placeholder_is_refused_before_anything_is_graded(template: str, grader: dict[str, Any]) -> None:
+    async def judge(_: Any) -> Any:
+        raise AssertionError
+
+    spelled = json.loads(json.dumps(grader).replace("?", template, 1))
+    with pytest.raises(GraderError, match=r"grader\S*\.(input|reference)"):
+        check(spelled, Services(judge=judge))

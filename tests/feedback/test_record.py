@@ -12,7 +12,7 @@ from bessemer.store import feedback
 from bessemer.store.database import Database
 from bessemer.store.writer import Writer
 
-PRINCIPAL = Principal(key_id="key-test", name="test", role=Role.INFERENCE)
+PRINCIPAL = Principal(key_id="key-test", name="test", role=Role.APP)
 
 
 def request(**fields: object) -> FeedbackRequest:

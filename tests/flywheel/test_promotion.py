@@ -19,7 +19,7 @@ CONFIG = """
 provider = "openai"
 base_url = "http://127.0.0.1:9/v1"
 """
-WHO = Principal(key_id="key", name="someone", role=Role.ADMIN)
+WHO = Principal(key_id="key", name="someone", role=Role.OWNER)
 
 
 @pytest.fixture

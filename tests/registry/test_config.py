@@ -133,3 +133,13 @@ def test_the_documented_file_is_right_and_every_setting_is_told() -> None:
     assert {"large", "own", "smollm2-135m"} <= set(config.models)
     told = page.partition("## Models")[0]
     assert [field.name for field in msgspec.structs.fields(Settings) if f"`{field.name}`" not in told] == []
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ input.left | trim }}", "{input.left}", "{{item.left}}", "{% if input.left %}x{% endif %}"]
+)
+@pytest.mark.parametrize("key", ["system", "user", "grammar"])
+def test_a_misspelled_placeholder_of_a_prompt_is_refused(key, template):
+    text = "[prompts.match]\nuser = '{{input.left}}'\n" if key != "user" else "[prompts.match]\n"
+    with pytest.raises(ConfigError, match=rf"prompts\.match\]: {key}"):
+        parse_config(text + f'{key} = "{template}"\n', DATA)

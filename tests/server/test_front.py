@@ -16,7 +16,7 @@ from bessemer.server.front import Front
 from bessemer.server.http import Call, JSONResponse
 from bessemer.server.routing import Endpoint, build_router
 
-ADMIN = Principal(key_id="key-1", name="admin", role=Role.ADMIN)
+ADMIN = Principal(key_id="key-1", name="admin", role=Role.OWNER)
 
 
 async def authenticate(header: str | None) -> Principal:

@@ -259,7 +259,7 @@ def test_graders_are_validated_and_run(client: OpenAI) -> None:
 
 
 def test_a_revoked_key_is_refused_at_once(server: Server, client: OpenAI) -> None:
-    made = client.post("/keys", body={"name": "guest", "role": "inference"}, cast_to=object)
+    made = client.post("/keys", body={"name": "guest", "role": "app"}, cast_to=object)
     guest = server.openai(made["key"])
     assert guest.models.list().data
     with pytest.raises(openai.PermissionDeniedError):

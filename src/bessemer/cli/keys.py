@@ -14,7 +14,9 @@ app = typer.Typer(help="API keys.", no_args_is_help=True)
 def create(
     context: typer.Context,
     name: str,
-    role: Annotated[str, typer.Option("--role", help="admin, member or inference.")] = "member",
+    role: Annotated[
+        str, typer.Option("--role", help="viewer, app, member, operator, approver, auditor or owner.")
+    ] = "member",
     as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:

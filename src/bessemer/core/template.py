@@ -4,13 +4,18 @@ Two pure functions of texts compare fields: `{{common(input.left, input.right)}}
 in the second as well, `{{only(input.left, input.right)}}` those that are not. A causal model reads the first record
 before it has seen the second; showing what differs spares it that comparison, and tokens.
 
+Whatever else of a template looks like a placeholder is refused, never left as text: another spelling (`{item.title}`,
+`{{item['title']}}`, `{% if %}`) would reach a model or a comparison literally. Values are never looked at.
+
 In grammars, `{{object(input.names)}}` writes the rules of a JSON object with these members, in any order, each once at
 most.
 """
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -23,6 +28,24 @@ _PLACEHOLDER = re.compile(
     rf"\{{\{{\s*(?:(?P<function>common|only)\(\s*(?P<first>{_PATH})\s*,\s*(?P<second>{_PATH})\s*\)"
     rf"|object\(\s*(?P<names>{_PATH})\s*\)|(?P<path>{_PATH}))\s*\}}\}}"
 )
+_INDEX = re.compile(r"[0-9]{1,9}")
+_ROOTS = r"(?:item|sample|input)"
+_LOOK_ALIKES = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"\{\{[^{}]*\}{0,2}",  # two braces around what is no path: a filter, an index in brackets, a space in a name
+        r"(?<!\w)\{\0\}",  # three braces; after a word they are LaTeX's one and the placeholder's two
+        r"\{%[-+]?[^\S\n]*\w[^{}\n]*\}?",  # Jinja's statements
+        r"\{#[^{}\n]{0,200}#\}",  # and its comments
+        rf"\{{\\?\s*{_ROOTS}\s*(?:[.\[|!\\][^{{}}\n]*\}}*|\}})",  # one brace: f-strings, shells, str.format
+        rf"\$\(?{_ROOTS}\.\w\S*",
+        rf"%\({_ROOTS}\b[^)\n]{{0,200}}\)s?",
+        rf"<%[-=]?\s*{_ROOTS}\b[^>\n]*>?",
+        rf"(?:\[\[|<<)\s*{_ROOTS}\.[^\]>\n]{{0,200}}(?:\]\]|>>)",
+        rf"&(?:lbrace|lcub|#123|#x7b);\s*(?:&[#\w]+;)?\s*{_ROOTS}\b\S*",
+    )
+)
+_REMEDY = "Write {{%s.field}}, {{%s.field.inner}} or {{%s.list.0}}; there are no filters, indexes in brackets or logic."
 MOST_MEMBERS = 64
 """Names that the parameter of a llguidance rule can count off, one bit each."""
 
@@ -33,15 +56,67 @@ def look_up(path: str, scope: Mapping[str, Any]) -> Any:
     for part in path.split("."):
         if isinstance(value, Mapping) and part in value:
             value = value[part]
-        elif isinstance(value, list | tuple) and part.isdigit() and int(part) < len(value):
+        elif isinstance(value, list | tuple) and _INDEX.fullmatch(part) and int(part) < len(value):
             value = value[int(part)]
         else:
             raise InvalidRequest(f"The template refers to {path!r}, but {part!r} is not there.", param=path)
     return value
 
 
+@lru_cache(maxsize=1024)
+def check(template: str, roots: tuple[str, ...]) -> None:
+    """Refuse a template with a name of no known root, or with anything that looks like a placeholder and is none.
+
+    `roots`: the names that paths may begin with. Raises InvalidRequest that quotes the place.
+    """
+    for path in placeholders(template):
+        root = path.split(".")[0]
+        if root not in roots:
+            raise InvalidRequest(
+                f"The template refers to {path!r}, but {root!r} is not there; names begin with "
+                f"{' or '.join(f'`{name}`' for name in sorted(roots))}.",
+                param=path,
+            )
+    # Full-width and other compatible forms of a brace read like one.
+    rest = unicodedata.normalize("NFKC", _PLACEHOLDER.sub("\0", template))
+    strange = _look_alike(rest)
+    if strange is not None:
+        root = min(roots)
+        raise InvalidRequest(
+            f"{strange!r} in the template looks like a placeholder and is none. {_REMEDY % (root, root, root)}",
+            param=strange,
+        )
+
+
+def _look_alike(rest: str) -> str | None:
+    """Return what of a template, its placeholders replaced by NUL, looks like one; None when nothing does."""
+    found = [match for pattern in _LOOK_ALIKES if (match := pattern.search(rest))]
+    first = min(found, key=lambda match: match.start(), default=None)
+    strange = _unopened(rest) if first is None else first.group()
+    return None if strange is None else strange[:80].replace("\0", "{{…}}")
+
+
+def _unopened(rest: str) -> str | None:
+    """Return the line's end before a `}}` that nothing opened; those that end nested objects are text."""
+    if "}}" not in rest:
+        return None
+    depth = 0
+    for at, character in enumerate(rest):
+        if character == "{":
+            depth += 1
+        elif character == "}":
+            if depth < 2 and rest.startswith("}}", at):
+                return rest[max(rest.rfind("\n", 0, at) + 1, at - 40) : at + 2]
+            depth = max(depth - 1, 0)
+    return None
+
+
 def render(template: str, scope: Mapping[str, Any]) -> str:
-    """Fill every placeholder: strings as they are, other values as JSON. Raises InvalidRequest for an unknown name."""
+    """Fill every placeholder: strings as they are, other values as JSON.
+
+    Raises InvalidRequest for an unknown name, and for what `check` refuses.
+    """
+    check(template, tuple(scope))
     return _PLACEHOLDER.sub(lambda match: _filled(match, scope), template)
 
 
@@ -52,6 +127,7 @@ def render_grammar(template: str, input: JSON) -> str:
     `%json {"enum": {{input.names}}}` takes a list.
     """
     scope = {"input": input}
+    check(template, tuple(scope))
 
     def fill(match: re.Match[str]) -> str:
         if match["names"] is not None:

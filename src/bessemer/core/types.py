@@ -451,15 +451,60 @@ class Evaluation(Frozen, frozen=True):
 # -- governance -------------------------------------------------------------------------------------------------------
 
 
-class Role(StrEnum):
-    """What a key may do."""
+class Action(StrEnum):
+    """What can be allowed: each endpoint names the actions of which one is needed."""
 
-    ADMIN = "admin"
-    """Everything, keys included."""
+    VIEW = "view"
+    """See that things exist, with their metadata: ids, times, versions, tokens, costs."""
+    CONTENT = "content"
+    """Read what was asked, answered and said: prompts, outputs, feedback texts, dataset rows, file bytes."""
+    CONTRIBUTE = "contribute"
+    """Add feedback on anything, files, datasets, jobs, evaluations, plans; steer one's own jobs, delete one's files."""
+    OPERATE = "operate"
+    """Change what serves: routes, aliases, cascades; steer anybody's jobs and delete anybody's files."""
+    APPROVE = "approve"
+    """Approve what somebody else wants promoted."""
+    GOVERN = "govern"
+    """Make and revoke keys."""
+    AUDIT = "audit"
+    """Read the audit trail."""
+    INVOKE = "invoke"
+    """Ask models, and give feedback on one's own inferences."""
+
+
+class Role(StrEnum):
+    """A named set of actions that a key may do; roles are not ranks."""
+
+    VIEWER = "viewer"
+    APP = "app"
+    """What an application needs: inference, and feedback on its own answers."""
     MEMBER = "member"
-    """Inference, feedback, datasets, jobs."""
-    INFERENCE = "inference"
-    """Inference and feedback alone."""
+    OPERATOR = "operator"
+    APPROVER = "approver"
+    AUDITOR = "auditor"
+    OWNER = "owner"
+    """Everything."""
+
+    @property
+    def actions(self) -> frozenset[Action]:
+        """What the role may do."""
+        return _ACTIONS[self]
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Role | None":
+        """Read the names of earlier releases, from clients and from rows."""
+        return {"inference": cls.APP, "admin": cls.OWNER}.get(str(value))
+
+
+_ACTIONS: Mapping[Role, frozenset[Action]] = {
+    Role.VIEWER: frozenset({Action.VIEW}),
+    Role.APP: frozenset({Action.INVOKE}),
+    Role.MEMBER: frozenset({Action.INVOKE, Action.VIEW, Action.CONTENT, Action.CONTRIBUTE}),
+    Role.OPERATOR: frozenset({Action.VIEW, Action.OPERATE}),
+    Role.APPROVER: frozenset({Action.VIEW, Action.APPROVE}),
+    Role.AUDITOR: frozenset({Action.VIEW, Action.AUDIT}),
+    Role.OWNER: frozenset(Action),
+}
 
 
 class Principal(Frozen, frozen=True):
@@ -468,6 +513,10 @@ class Principal(Frozen, frozen=True):
     key_id: str
     name: str
     role: Role
+
+    def may(self, *actions: Action) -> bool:
+        """Whether one of the actions is allowed."""
+        return not self.role.actions.isdisjoint(actions)
 
 
 def as_json(value: msgspec.Struct | Mapping[str, Any]) -> JSON:

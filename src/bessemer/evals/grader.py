@@ -13,8 +13,8 @@ from typing import Any, Self
 
 import msgspec
 
-from bessemer.core.errors import InvalidRequest
-from bessemer.core.template import render
+from bessemer.core.errors import GraderError, InvalidRequest
+from bessemer.core.template import check, placeholders, render
 from bessemer.core.types import JSON, Frozen
 
 
@@ -132,6 +132,23 @@ class Unscorable(Exception):
     def __init__(self, errors: GraderErrors) -> None:
         super().__init__("unscorable")
         self.errors = errors
+
+
+_SAMPLE_FIELDS = ("output_text", "output_json")
+
+
+def check_template(template: str, where: str) -> str:
+    """Return a grader's template; raises GraderError for what no sample and item can fill. `where` names the field."""
+    try:
+        check(template, ("item", "sample"))
+    except InvalidRequest as error:
+        raise GraderError(f"{where}: {error.message}", param=where) from None
+    for path in placeholders(template):
+        root, _, rest = path.partition(".")
+        if root == "sample" and rest.split(".")[0] not in ("", *_SAMPLE_FIELDS):
+            known = " and ".join(f"sample.{name}" for name in _SAMPLE_FIELDS)
+            raise GraderError(f"{where} refers to {path!r}; a sample has {known}.", param=where)
+    return template
 
 
 def scope_of(sample: str, item: JSON) -> JSON:

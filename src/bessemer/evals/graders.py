@@ -13,7 +13,7 @@ import msgspec
 from bessemer.core.errors import GraderError
 from bessemer.core.types import JSON
 from bessemer.evals.code import LambdaGrader, PythonGrader
-from bessemer.evals.grader import Grader, GradeResult, Services
+from bessemer.evals.grader import Grader, GradeResult, Services, check_template
 from bessemer.evals.judge import ScoreModel, message_text
 from bessemer.evals.learned import AttributesGrader, FeedbackGrader
 from bessemer.evals.multi import Multi
@@ -152,6 +152,8 @@ def _score_model(spec: _ScoreModel, services: Services, path: str) -> Grader:
     if None in texts:
         where = f"{path}.input.{texts.index(None)}.content"
         raise GraderError(f"{where} must be text or parts of type 'input_text'.", param=where)
+    for number, text in enumerate(texts):
+        check_template(text or "", f"{path}.input.{number}.content")
     return ScoreModel(
         spec.name,
         model=spec.model,
@@ -231,6 +233,9 @@ def _build(grader: JSON, services: Services, path: str) -> Grader:
     except msgspec.ValidationError as error:
         raise GraderError(f"{path} ({kind}) is wrong: {error}.", param=path) from error
     spec.name = spec.name or kind
+    for field in ("input", "reference"):
+        if isinstance(template := getattr(spec, field, None), str):
+            check_template(template, f"{path}.{field}")
     return make(spec, services, path)
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bessemer.core.errors import Forbidden, InvalidRequest, StoreError, Unauthorized
+from bessemer.core.errors import InvalidRequest, StoreError, Unauthorized
 from bessemer.core.ids import new_id
 from bessemer.core.types import Frozen, Principal, Role
 from bessemer.store import keys, revisions
@@ -77,7 +77,7 @@ class Keys:
         """
         if keys.find(self._database):
             return None
-        plaintext, row = _new_key("admin", Role.ADMIN)
+        plaintext, row = _new_key("admin", Role.OWNER)
         keep(plaintext)
         if not keys.insert_first(self._database, row):
             return None
@@ -172,13 +172,6 @@ class Keys:
             self._checked_at = began
         finally:
             self._reading.release()
-
-
-def require(principal: Principal, *roles: Role) -> None:
-    """Raise Forbidden unless the principal has one of the roles."""
-    if principal.role not in roles:
-        allowed = " or ".join(role.value for role in roles)
-        raise Forbidden(f"The key {principal.name!r} has the role {principal.role.value}; this needs {allowed}.")
 
 
 def _new_key(name: str, role: Role) -> tuple[str, KeyRow]:

@@ -15,6 +15,7 @@ import msgspec
 
 from bessemer.core.content import content_hash
 from bessemer.core.errors import ConfigError, InvalidRequest
+from bessemer.core.template import check as check_template
 from bessemer.core.types import (
     JSON,
     Frozen,
@@ -231,6 +232,8 @@ def _price(name: str, section: _PriceSection) -> Price:
 
 
 def _prompt(name: str, section: _PromptSection) -> Prompt:
+    for key in ("user", "system", "grammar"):
+        _check_template(f"prompts.{name}", key, getattr(section, key))
     return Prompt(
         name=name,
         user=section.user,
@@ -240,6 +243,13 @@ def _prompt(name: str, section: _PromptSection) -> Prompt:
         grammar=section.grammar,
         max_tokens=section.max_tokens,
     )
+
+
+def _check_template(place: str, key: str, template: str | None) -> None:
+    try:
+        check_template(template or "", ("input",))
+    except InvalidRequest as error:
+        raise ConfigError(f"[{place}]: {key}: {error.message}", param=key) from None
 
 
 def _model(name: str, section: _ModelSection, data: Path) -> Model:
@@ -270,6 +280,7 @@ def _base_version(name: str, section: _ModelSection, prompts: Mapping[str, Promp
         "upstream_model": section.upstream_model or name,
     }
     prompt = prompts.get(section.prompt or "")
+    _check_template(f"models.{name}", "grammar", section.grammar)
     with _place(f"models.{name}"):
         return make_version(
             name,

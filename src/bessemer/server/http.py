@@ -14,8 +14,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from bessemer.core.errors import InvalidRequest
-from bessemer.core.types import Principal
+from bessemer.core.errors import Forbidden, InvalidRequest
+from bessemer.core.types import Action, Principal
 from bessemer.server.services import Services
 
 T = TypeVar("T")
@@ -181,6 +181,11 @@ class Call:
         value = self.request.path_params[name]
         assert isinstance(value, str)
         return value
+
+    def check_made(self, key_id: str | None) -> None:
+        """Raise Forbidden unless the caller made a thing (`key_id` did), or may operate what others made."""
+        if key_id != self.principal.key_id and not self.principal.may(Action.OPERATE):
+            raise Forbidden("Another key made this: ask with that key, or with one whose role is operator or owner.")
 
     async def body(self, using: msgspec.json.Decoder[T]) -> T:
         """Return the JSON body as the decoder's type. Raises InvalidRequest."""

@@ -1,4 +1,4 @@
-"""From the table of endpoints to a router: each endpoint says its method, path, role and handler."""
+"""From the table of endpoints to a router: each endpoint says its method, path, actions and handler."""
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,7 +12,7 @@ from starlette.routing import Route as PathRoute
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from bessemer.core.errors import Forbidden
-from bessemer.core.types import Principal, Role
+from bessemer.core.types import Action, Principal, Role
 from bessemer.server.http import Call
 from bessemer.server.services import Services
 
@@ -20,8 +20,7 @@ Handler = Callable[[Call], Awaitable[ASGIApp]]
 
 _SLASHED = re.compile(r"\{(model|name|version_id)\}")
 """Parameters that are names: they may hold a `/`, as in `meta-llama/Llama-3.1-8B`."""
-_RANK = {Role.INFERENCE: 0, Role.MEMBER: 1, Role.ADMIN: 2}
-ANYONE = Principal(key_id="", name="", role=Role.INFERENCE)
+ANYONE = Principal(key_id="", name="", role=Role.APP)
 """Who asks where no key is needed."""
 
 
@@ -32,12 +31,17 @@ class Endpoint:
     method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
     handler: Handler
-    role: Role | None
-    """The least role that may call it; None: no key needed (the front door decides from where)."""
+    actions: tuple[Action, ...]
+    """A key that may do one of them may call it; none: no key needed (the front door decides from where)."""
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """Return the roles that may call it."""
+        return tuple(role for role in Role if not role.actions.isdisjoint(self.actions))
 
 
 class _Serve:
-    """ASGI application of one endpoint: checks the role, calls the handler, sends what it returns."""
+    """ASGI application of one endpoint: checks the right, calls the handler, sends what it returns."""
 
     def __init__(self, endpoint: Endpoint, services: Services) -> None:
         self._endpoint = endpoint
@@ -46,10 +50,10 @@ class _Serve:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["bessemer.endpoint"] = self._endpoint.path
         principal = scope.get("bessemer.principal", ANYONE)
-        if self._endpoint.role is not None and _RANK[principal.role] < _RANK[self._endpoint.role]:
+        if self._endpoint.actions and not principal.may(*self._endpoint.actions):
             raise Forbidden(
-                f"The key {principal.name!r} has the role {principal.role.value!r}; "
-                f"{self._endpoint.method} {self._endpoint.path} needs {self._endpoint.role.value!r}."
+                f"The key {principal.name!r} has the role {principal.role.value!r}; {self._endpoint.method} "
+                f"{self._endpoint.path} needs {' or '.join(self._endpoint.roles)}."
             )
         response = await self._endpoint.handler(Call(self._services, Request(scope, receive), principal))
         await response(scope, receive, send)

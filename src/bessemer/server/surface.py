@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from bessemer.core.types import Role
+from bessemer.core.types import Action
 from bessemer.server.api import (
     chat,
     datasets,
@@ -27,63 +27,74 @@ PUBLIC: Final = frozenset({"/healthz", "/readyz"})
 LOCAL: Final = frozenset({"/metrics"})
 """Paths that need no key from this machine itself, and any valid key from elsewhere."""
 
-_ALL, _MEMBER, _ADMIN = Role.INFERENCE, Role.MEMBER, Role.ADMIN
+_NO_KEY: Final = ()
+_VIEW: Final = (Action.VIEW,)
+_CONTENT: Final = (Action.CONTENT,)
+_CONTRIBUTE: Final = (Action.CONTRIBUTE,)
+_OPERATE: Final = (Action.OPERATE,)
+_GOVERN: Final = (Action.GOVERN,)
+_INVOKE: Final = (Action.INVOKE,)
+_INVOKE_OR_VIEW: Final = (Action.INVOKE, Action.VIEW)
+_INVOKE_OR_CONTRIBUTE: Final = (Action.INVOKE, Action.CONTRIBUTE)
+"""Feedback: a key that may invoke judges its own inferences, one that may contribute any."""
+_CONTRIBUTE_OR_OPERATE: Final = (Action.CONTRIBUTE, Action.OPERATE)
+"""A key that may contribute steers and deletes what it made, one that may operate anything."""
 _JOBS = "/v1/fine_tuning/jobs"
 
 TABLE: Final = (
-    Endpoint("GET", "/healthz", health.live, None),
-    Endpoint("GET", "/readyz", health.ready, None),
-    Endpoint("GET", "/metrics", health.metrics, None),
-    Endpoint("POST", "/v1/chat/completions", chat.completions, _ALL),
-    Endpoint("GET", "/v1/models", models.list_models, _ALL),
-    Endpoint("GET", "/v1/models/{model}", models.get_model, _ALL),
-    Endpoint("POST", "/v1/models/{model}/rollback", versions.rollback, _ADMIN),
-    Endpoint("POST", "/v1/feedback", feedback.create, _ALL),
-    Endpoint("GET", "/v1/feedback", feedback.list_feedback, _MEMBER),
-    Endpoint("POST", "/v1/files", files.upload, _MEMBER),
-    Endpoint("GET", "/v1/files", files.list_files, _MEMBER),
-    Endpoint("GET", "/v1/files/{file_id}", files.get_file, _MEMBER),
-    Endpoint("GET", "/v1/files/{file_id}/content", files.content, _MEMBER),
-    Endpoint("DELETE", "/v1/files/{file_id}", files.delete, _MEMBER),
-    Endpoint("POST", _JOBS, fine_tuning.create, _MEMBER),
-    Endpoint("GET", _JOBS, fine_tuning.list_jobs, _MEMBER),
-    Endpoint("GET", _JOBS + "/{job_id}", fine_tuning.get, _MEMBER),
-    Endpoint("POST", _JOBS + "/{job_id}/cancel", fine_tuning.cancel, _MEMBER),
-    Endpoint("POST", _JOBS + "/{job_id}/pause", fine_tuning.pause, _MEMBER),
-    Endpoint("POST", _JOBS + "/{job_id}/resume", fine_tuning.resume, _MEMBER),
-    Endpoint("GET", _JOBS + "/{job_id}/events", fine_tuning.events, _MEMBER),
-    Endpoint("GET", _JOBS + "/{job_id}/checkpoints", fine_tuning.checkpoints, _MEMBER),
-    Endpoint("POST", "/v1/fine_tuning/alpha/graders/validate", graders.validate, _MEMBER),
-    Endpoint("POST", "/v1/fine_tuning/alpha/graders/run", graders.run, _MEMBER),
-    Endpoint("POST", "/v1/datasets", datasets.create, _MEMBER),
-    Endpoint("GET", "/v1/datasets", datasets.list_datasets, _MEMBER),
-    Endpoint("GET", "/v1/datasets/{dataset_id}", datasets.get, _MEMBER),
-    Endpoint("GET", "/v1/inferences", inferences.list_inferences, _MEMBER),
-    Endpoint("GET", "/v1/inferences/{inference_id}", inferences.get, _MEMBER),
-    Endpoint("GET", "/v1/usage", inferences.usage, _MEMBER),
-    Endpoint("GET", "/v1/routes", routes.list_routes, _MEMBER),
-    Endpoint("POST", "/v1/routes", routes.create, _ADMIN),
-    Endpoint("GET", "/v1/routes/{name}", routes.get, _MEMBER),
-    Endpoint("PUT", "/v1/routes/{name}", routes.put, _ADMIN),
-    Endpoint("POST", "/v1/routes/{name}/rollback", routes.rollback, _ADMIN),
-    Endpoint("GET", "/v1/versions", versions.list_versions, _MEMBER),
-    Endpoint("GET", "/v1/versions/{version_id}", versions.get, _MEMBER),
-    Endpoint("POST", "/v1/versions/{version_id}/promote", versions.promote, _ADMIN),
-    Endpoint("GET", "/v1/aliases", versions.list_aliases, _MEMBER),
-    Endpoint("POST", "/v1/evaluations", jobs.create_evaluation, _MEMBER),
-    Endpoint("GET", "/v1/evaluations", jobs.lister(JobKind.EVALUATION), _MEMBER),
-    Endpoint("GET", "/v1/evaluations/{job_id}", jobs.getter(JobKind.EVALUATION), _MEMBER),
-    Endpoint("GET", "/v1/evaluations/{job_id}/events", jobs.eventer(JobKind.EVALUATION), _MEMBER),
-    Endpoint("POST", "/v1/evaluations/{job_id}/cancel", jobs.canceller(JobKind.EVALUATION), _MEMBER),
-    Endpoint("POST", "/v1/cascades", jobs.create_cascade, _ADMIN),
-    Endpoint("GET", "/v1/cascades", jobs.lister(JobKind.CASCADE), _MEMBER),
-    Endpoint("GET", "/v1/cascades/{job_id}", jobs.getter(JobKind.CASCADE), _MEMBER),
-    Endpoint("GET", "/v1/cascades/{job_id}/events", jobs.eventer(JobKind.CASCADE), _MEMBER),
-    Endpoint("POST", "/v1/cascades/{job_id}/cancel", jobs.canceller(JobKind.CASCADE), _ADMIN),
-    Endpoint("POST", "/v1/plans", plans.create, _MEMBER),
-    Endpoint("GET", "/v1/plans", plans.list_plans, _MEMBER),
-    Endpoint("GET", "/v1/plans/{plan_id}", plans.get, _MEMBER),
-    Endpoint("GET", "/v1/keys", keys.list_keys, _ADMIN),
-    Endpoint("POST", "/v1/keys", keys.create, _ADMIN),
-    Endpoint("DELETE", "/v1/keys/{key_id}", keys.revoke, _ADMIN),
+    Endpoint("GET", "/healthz", health.live, _NO_KEY),
+    Endpoint("GET", "/readyz", health.ready, _NO_KEY),
+    Endpoint("GET", "/metrics", health.metrics, _NO_KEY),
+    Endpoint("POST", "/v1/chat/completions", chat.completions, _INVOKE),
+    Endpoint("GET", "/v1/models", models.list_models, _INVOKE_OR_VIEW),
+    Endpoint("GET", "/v1/models/{model}", models.get_model, _INVOKE_OR_VIEW),
+    Endpoint("POST", "/v1/models/{model}/rollback", versions.rollback, _OPERATE),
+    Endpoint("POST", "/v1/feedback", feedback.create, _INVOKE_OR_CONTRIBUTE),
+    Endpoint("GET", "/v1/feedback", feedback.list_feedback, _VIEW),
+    Endpoint("POST", "/v1/files", files.upload, _CONTRIBUTE),
+    Endpoint("GET", "/v1/files", files.list_files, _VIEW),
+    Endpoint("GET", "/v1/files/{file_id}", files.get_file, _VIEW),
+    Endpoint("GET", "/v1/files/{file_id}/content", files.content, _CONTENT),
+    Endpoint("DELETE", "/v1/files/{file_id}", files.delete, _CONTRIBUTE_OR_OPERATE),
+    Endpoint("POST", _JOBS, fine_tuning.create, _CONTRIBUTE),
+    Endpoint("GET", _JOBS, fine_tuning.list_jobs, _VIEW),
+    Endpoint("GET", _JOBS + "/{job_id}", fine_tuning.get, _VIEW),
+    Endpoint("POST", _JOBS + "/{job_id}/cancel", fine_tuning.cancel, _CONTRIBUTE_OR_OPERATE),
+    Endpoint("POST", _JOBS + "/{job_id}/pause", fine_tuning.pause, _CONTRIBUTE_OR_OPERATE),
+    Endpoint("POST", _JOBS + "/{job_id}/resume", fine_tuning.resume, _CONTRIBUTE_OR_OPERATE),
+    Endpoint("GET", _JOBS + "/{job_id}/events", fine_tuning.events, _VIEW),
+    Endpoint("GET", _JOBS + "/{job_id}/checkpoints", fine_tuning.checkpoints, _VIEW),
+    Endpoint("POST", "/v1/fine_tuning/alpha/graders/validate", graders.validate, _CONTRIBUTE),
+    Endpoint("POST", "/v1/fine_tuning/alpha/graders/run", graders.run, _CONTRIBUTE),
+    Endpoint("POST", "/v1/datasets", datasets.create, _CONTRIBUTE),
+    Endpoint("GET", "/v1/datasets", datasets.list_datasets, _VIEW),
+    Endpoint("GET", "/v1/datasets/{dataset_id}", datasets.get, _VIEW),
+    Endpoint("GET", "/v1/inferences", inferences.list_inferences, _VIEW),
+    Endpoint("GET", "/v1/inferences/{inference_id}", inferences.get, _VIEW),
+    Endpoint("GET", "/v1/usage", inferences.usage, _VIEW),
+    Endpoint("GET", "/v1/routes", routes.list_routes, _VIEW),
+    Endpoint("POST", "/v1/routes", routes.create, _OPERATE),
+    Endpoint("GET", "/v1/routes/{name}", routes.get, _VIEW),
+    Endpoint("PUT", "/v1/routes/{name}", routes.put, _OPERATE),
+    Endpoint("POST", "/v1/routes/{name}/rollback", routes.rollback, _OPERATE),
+    Endpoint("GET", "/v1/versions", versions.list_versions, _VIEW),
+    Endpoint("GET", "/v1/versions/{version_id}", versions.get, _VIEW),
+    Endpoint("POST", "/v1/versions/{version_id}/promote", versions.promote, _OPERATE),
+    Endpoint("GET", "/v1/aliases", versions.list_aliases, _VIEW),
+    Endpoint("POST", "/v1/evaluations", jobs.create_evaluation, _CONTRIBUTE),
+    Endpoint("GET", "/v1/evaluations", jobs.lister(JobKind.EVALUATION), _VIEW),
+    Endpoint("GET", "/v1/evaluations/{job_id}", jobs.getter(JobKind.EVALUATION), _VIEW),
+    Endpoint("GET", "/v1/evaluations/{job_id}/events", jobs.eventer(JobKind.EVALUATION), _VIEW),
+    Endpoint("POST", "/v1/evaluations/{job_id}/cancel", jobs.canceller(JobKind.EVALUATION), _CONTRIBUTE_OR_OPERATE),
+    Endpoint("POST", "/v1/cascades", jobs.create_cascade, _OPERATE),
+    Endpoint("GET", "/v1/cascades", jobs.lister(JobKind.CASCADE), _VIEW),
+    Endpoint("GET", "/v1/cascades/{job_id}", jobs.getter(JobKind.CASCADE), _VIEW),
+    Endpoint("GET", "/v1/cascades/{job_id}/events", jobs.eventer(JobKind.CASCADE), _VIEW),
+    Endpoint("POST", "/v1/cascades/{job_id}/cancel", jobs.canceller(JobKind.CASCADE), _OPERATE),
+    Endpoint("POST", "/v1/plans", plans.create, _CONTRIBUTE),
+    Endpoint("GET", "/v1/plans", plans.list_plans, _VIEW),
+    Endpoint("GET", "/v1/plans/{plan_id}", plans.get, _VIEW),
+    Endpoint("GET", "/v1/keys", keys.list_keys, _GOVERN),
+    Endpoint("POST", "/v1/keys", keys.create, _GOVERN),
+    Endpoint("DELETE", "/v1/keys/{key_id}", keys.revoke, _GOVERN),
 )

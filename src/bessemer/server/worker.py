@@ -21,6 +21,7 @@ from bessemer.server.locks import only_one
 from bessemer.server.serve import OFFLINE, SHARING
 from bessemer.server.services import Services
 from bessemer.server.supervise import exit_with_parent
+from bessemer.server.workflow_values import JsonValues, refuse_pickles
 from bessemer.store import job_rows
 from bessemer.store.job_rows import JobKind, JobRow
 from bessemer.telemetry.logs import configure
@@ -30,8 +31,9 @@ from bessemer.tuning.run import Services as TuningServices
 QUEUE = "jobs"
 EXECUTOR = "worker-0"
 """Stable, so that a restarted worker recovers its own workflows (DBOS matches executor and application version)."""
-APPLICATION_VERSION = "1"
-"""Raise when the order of a workflow's steps changes; pending workflows of another version are not recovered."""
+APPLICATION_VERSION = "2"
+"""Raise when the order of a workflow's steps or the form of their values changes: DBOS leaves the pending workflows of
+other versions alone, and their jobs get new ones, made from the job rows and from what the jobs have on disk."""
 _POLL_S = 0.5
 _FLUSH_S = 10.0
 """What the database has not taken by then waits in the journal for the next start."""
@@ -56,6 +58,7 @@ async def _work(settings: Settings) -> None:
     services = open_services(settings, loop)
     await asyncio.to_thread(tell_isolation, settings)
     workflows = await asyncio.to_thread(_launch, settings, services)
+    await asyncio.to_thread(_take_over, services, workflows)
     log.info("worker.ready")
     try:
         while not stop.is_set():
@@ -70,6 +73,7 @@ async def _work(settings: Settings) -> None:
 
 
 def _launch(settings: Settings, services: Services) -> Mapping[JobKind, flywheel_jobs.Workflow]:
+    refuse_pickles()
     DBOS(
         config={
             "name": "bessemer",
@@ -77,6 +81,7 @@ def _launch(settings: Settings, services: Services) -> Mapping[JobKind, flywheel
             "db_engine_kwargs": {"connect_args": services.database.limits},
             "application_version": APPLICATION_VERSION,
             "executor_id": EXECUTOR,
+            "serializer": JsonValues(),
             "log_level": "WARNING",
             "enable_otlp": False,
         }
@@ -101,14 +106,26 @@ def _launch(settings: Settings, services: Services) -> Mapping[JobKind, flywheel
     return workflows
 
 
+def _take_over(services: Services, workflows: Mapping[JobKind, flywheel_jobs.Workflow]) -> None:
+    """Give running jobs a workflow where they have none: an earlier version began them, or its tables are lost."""
+    for row in job_rows.find(services.database, statuses=(JobStatus.RUNNING,), limit=None, ascending=True):
+        if DBOS.get_workflow_status(workflow_id(row)) is None:
+            log.info("job.taken_over", job=row.id, kind=row.kind.value, workflow=workflow_id(row))
+            _hand_over(row, workflows)
+
+
 def _enqueue(services: Services, workflows: Mapping[JobKind, flywheel_jobs.Workflow]) -> None:
     """Hand every queued job to its workflow; a job that is handed over twice runs once, by its workflow id."""
     for row in job_rows.find(services.database, statuses=(JobStatus.QUEUED,), limit=100, ascending=True):
-        with SetWorkflowID(workflow_id(row)):
-            DBOS.enqueue_workflow(QUEUE, workflows[row.kind], row.id)
+        _hand_over(row, workflows)
+
+
+def _hand_over(row: JobRow, workflows: Mapping[JobKind, flywheel_jobs.Workflow]) -> None:
+    with SetWorkflowID(workflow_id(row)):
+        DBOS.enqueue_workflow(QUEUE, workflows[row.kind], row.id)
 
 
 def workflow_id(row: JobRow) -> str:
-    """Return the id of the workflow that runs this job now: a resumed job is a new workflow on the same state."""
-    resumed = (row.result or {}).get("resumed", 0)
-    return f"{row.id}.{resumed}" if resumed else row.id
+    """Return the id of the workflow that runs this job now: a resumed job is a new workflow on the same state, and so
+    is one that goes on under another version."""
+    return f"{row.id}.{APPLICATION_VERSION}.{(row.result or {}).get('resumed', 0)}"

@@ -33,7 +33,13 @@ def _build(call: Call, request: DatasetRequest) -> Dataset:
         raise StoreError("The database is behind: feedback already taken is still on its way to it. Try again later.")
     prompt = services.catalog.prompt(request.prompt) if request.prompt is not None else None
     return build(
-        services.database, services.blobs, request, prompt=prompt, code_commit=services.code_commit, now=time.time()
+        services.database,
+        services.blobs,
+        request,
+        prompt=prompt,
+        code_commit=services.code_commit,
+        now=time.time(),
+        key_id=call.principal.key_id,
     )
 
 

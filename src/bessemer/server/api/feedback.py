@@ -5,6 +5,7 @@ import asyncio
 from starlette.types import ASGIApp
 
 from bessemer.feedback.record import FeedbackRequest, record
+from bessemer.server.content import shown_feedback
 from bessemer.server.http import Call, JSONResponse, decoder
 from bessemer.server.lists import ListQuery, page, page_limit
 from bessemer.store import feedback
@@ -39,4 +40,4 @@ async def list_feedback(call: Call) -> ASGIApp:
         limit=limit + 1,
         after=query.after,
     )
-    return JSONResponse(page(rows, limit, lambda row: row, lambda row: row.id))
+    return JSONResponse(page(rows, limit, lambda row: shown_feedback(row, call.principal), lambda row: row.id))

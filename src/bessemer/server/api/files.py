@@ -156,6 +156,8 @@ async def content(call: Call) -> ASGIApp:
 async def delete(call: Call) -> ASGIApp:
     """DELETE /v1/files/{file_id}: the name goes; the content stays while a dataset or job refers to it."""
     file_id = call.path("file_id")
+    row = await asyncio.to_thread(files.get, call.services.database, file_id)
+    call.check_made(row.key_id)
     await asyncio.to_thread(files.delete, call.services.database, file_id)
     await call.services.audit(call.principal, "file.delete", file_id)
     return JSONResponse({"id": file_id, "object": "file", "deleted": True})

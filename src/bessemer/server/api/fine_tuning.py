@@ -136,7 +136,10 @@ async def _steer(call: Call, control: Control | None) -> ASGIApp:
 
 
 def steer(call: Call, row: JobRow, control: Control | None) -> JobRow:
-    """Cancel, pause or (None) resume a job of any kind. Raises InvalidRequest when its status does not allow it."""
+    """Cancel, pause or (None) resume a job of any kind. Raises InvalidRequest when its status does not allow it,
+    Forbidden when another key made it.
+    """
+    call.check_made(row.key_id)
     database = call.services.database
     idle = {Control.CANCEL: (*_WAITING, JobStatus.PAUSED), Control.PAUSE: _WAITING, None: (JobStatus.PAUSED,)}[control]
     target = {Control.CANCEL: JobStatus.CANCELLED, Control.PAUSE: JobStatus.PAUSED, None: JobStatus.QUEUED}[control]

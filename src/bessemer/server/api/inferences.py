@@ -5,6 +5,7 @@ import asyncio
 from starlette.types import ASGIApp
 
 from bessemer.core.openai import StrictWire
+from bessemer.server.content import shown_inference
 from bessemer.server.http import Call, JSONResponse
 from bessemer.server.lists import ListQuery, envelope, page, page_limit
 from bessemer.store import inferences
@@ -44,13 +45,14 @@ async def list_inferences(call: Call) -> ASGIApp:
         limit=limit + 1,
         after=query.after,
     )
-    return JSONResponse(page(rows, limit, lambda row: row, lambda row: row.id))
+    return JSONResponse(page(rows, limit, lambda row: shown_inference(row, call.principal), lambda row: row.id))
 
 
 async def get(call: Call) -> ASGIApp:
     """GET /v1/inferences/{inference_id}."""
     await _written(call)
-    return JSONResponse(await asyncio.to_thread(inferences.get, call.services.database, call.path("inference_id")))
+    row = await asyncio.to_thread(inferences.get, call.services.database, call.path("inference_id"))
+    return JSONResponse(shown_inference(row, call.principal))
 
 
 async def usage(call: Call) -> ASGIApp:

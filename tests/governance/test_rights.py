@@ -1,0 +1,87 @@
+"""What a role may see and do, against the running server."""
+
+import json
+from typing import Any
+
+import pytest
+from tests.server.asking import ask, chat, key_of, upload
+from tests.server.live import Server
+
+from bessemer.core.types import Role
+from bessemer.gateway.providers.fake import Script
+
+ROW = {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}
+READERS = {Role.MEMBER, Role.OWNER}
+SECRET = "CUSTOMER 4711"
+
+
+@pytest.fixture(scope="module")
+def keys(server: Server) -> dict[Role, str]:
+    return {role: key_of(server, role.value) for role in Role}
+
+
+@pytest.fixture(scope="module")
+def inference(server: Server, keys: dict[Role, str]) -> str:
+    server.upstream.scripts.waiting.append(Script(pieces=(SECRET,), logprobs=(-0.5,)))
+    made = chat(server, keys[Role.APP], SECRET, logprobs=True)
+    for metric, value in (("comment", SECRET), ("demonstration", SECRET), ("verdict", True)):
+        body = {"inference_id": made, "metric": metric, "value": value}
+        assert ask(server, "POST", "/v1/feedback", keys[Role.APP], json.dumps(body).encode())[0] == 200
+    return made
+
+
+@pytest.mark.parametrize("role", [role for role in Role if role is not Role.APP])
+def test_content_is_shown_to_those_alone_who_may_read_it(
+    server: Server, keys: dict[Role, str], inference: str, role: Role
+) -> None:
+    lists = [f"/v1/inferences/{inference}", "/v1/inferences", f"/v1/feedback?inference_id={inference}", "/v1/feedback"]
+    for path in lists:
+        status, answer, _ = ask(server, "GET", path, keys[role])
+        assert status == 200
+        assert (SECRET in json.dumps(answer)) == (role in READERS), path
+    one = ask(server, "GET", lists[0], keys[role])[1]
+    assert one["id"] == inference
+    assert one["output_tokens"] is not None
+    assert one["calls"][0]["version"]
+    if role not in READERS:
+        assert one["content"] == "withheld"
+        assert [one[name] for name in ("messages", "input", "input_sha256", "output")] == [None] * 4
+        assert one["calls"][0]["token_logprobs"] is None
+    feedback = ask(server, "GET", lists[2], keys[role])[1]["data"]
+    assert {row["metric"]: row["value"] for row in feedback}["verdict"] is True
+
+
+@pytest.mark.parametrize("role", Role)
+def test_file_bytes_are_content(server: Server, keys: dict[Role, str], role: Role) -> None:
+    file_id = upload(server, keys[Role.MEMBER], ROW)
+    status = ask(server, "GET", f"/v1/files/{file_id}/content", keys[role])[0]
+    assert status == (200 if role in READERS else 403)
+
+
+def test_a_file_is_deleted_by_its_maker_or_an_operator(server: Server, keys: dict[Role, str]) -> None:
+    other = key_of(server, "member")
+    mine, again = upload(server, keys[Role.MEMBER], ROW), upload(server, keys[Role.MEMBER], ROW)
+    refused = ask(server, "DELETE", f"/v1/files/{mine}", other)
+    assert refused[0] == 403
+    assert "operator" in refused[1]["error"]["message"]
+    assert ask(server, "GET", f"/v1/files/{mine}", other)[0] == 200
+    assert ask(server, "DELETE", f"/v1/files/{mine}", keys[Role.MEMBER])[0] == 200
+    assert ask(server, "DELETE", f"/v1/files/{again}", keys[Role.OPERATOR])[0] == 200
+
+
+def test_a_job_is_steered_by_its_maker_or_an_operator(server: Server, keys: dict[Role, str]) -> None:
+    other = key_of(server, "member")
+
+    def job(body: dict[str, Any]) -> str:
+        made = ask(server, "POST", "/v1/fine_tuning/jobs", keys[Role.MEMBER], json.dumps(body).encode())
+        assert made[0] == 200, made[1]
+        return f"/v1/fine_tuning/jobs/{made[1]['id']}"
+
+    request = {"model": "small", "training_file": upload(server, keys[Role.MEMBER], ROW)}
+    first, second = job(request), job(request)
+    for verb in ("cancel", "pause", "resume"):
+        assert ask(server, "POST", f"{first}/{verb}", other)[0] == 403
+    assert ask(server, "POST", f"{first}/pause", keys[Role.MEMBER])[1]["status"] == "paused"
+    assert ask(server, "POST", f"{first}/resume", keys[Role.OPERATOR])[1]["status"] == "queued"
+    for path in (first, second):
+        assert ask(server, "POST", f"{path}/cancel", keys[Role.OPERATOR])[1]["status"] == "cancelled"
