@@ -392,6 +392,13 @@ class Interval(Frozen, frozen=True):
     method: str = "paired bootstrap"
 
 
+class Bounds(Frozen, frozen=True):
+    """A score of which a part is not known: what it is if all of that is wrong, and if all of it is right."""
+
+    worst: Interval
+    best: Interval
+
+
 class EvaluationRow(Frozen, frozen=True):
     """One system scored on one dataset split."""
 
@@ -399,7 +406,9 @@ class EvaluationRow(Frozen, frozen=True):
     version: str | None
     n: int
     unscorable: int
+    """Items that failed, or of which nothing is known that could be scored."""
     score: Interval | None
+    """None where nothing counts, and where the truth of any item is open: see `bounds`."""
     cost_usd: float | None
     input_tokens: int | None
     output_tokens: int | None
@@ -408,6 +417,12 @@ class EvaluationRow(Frozen, frozen=True):
     provider: ProviderKind | None = None
     small_share: float | None = None
     """Share of items that the route's first step answered by itself; None for a single version."""
+    known: int | None = None
+    """Items with a score; None in a row of an earlier release."""
+    unknown: int | None = None
+    """Items whose truth is open: the recorded answer was judged wrong, and nobody said what is right."""
+    bounds: Bounds | None = None
+    """The score at worst and at best, where items are unknown."""
 
 
 class GateResult(Frozen, frozen=True):

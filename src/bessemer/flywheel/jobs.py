@@ -96,7 +96,9 @@ def _install_evaluation(services: Services) -> Workflow:
             msgspec.json.decode((folder / f"{evaluation.file_name(target)}.run.json").read_bytes(), type=runs.Run)
             for target in request.systems
         ]
-        summary = evaluation.summarise(job_id, request, results, time.time())
+        now = time.time()
+        look = evaluation.look_of(services, job_id, request, results, now)
+        summary = evaluation.summarise(job_id, request, results, now, services.catalog.gate_policy, look)
         try:
             evaluations.get(services.database, job_id)
         except NotFound:

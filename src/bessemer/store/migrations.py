@@ -95,7 +95,20 @@ _FLYWHEEL = Migration(
     ),
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_RECORDS, _FLYWHEEL)
+_LOOKS = Migration(
+    3,
+    "looks at the same items; the evaluation that an alias stands on",
+    (
+        """CREATE TABLE looks (
+            id TEXT NOT NULL PRIMARY KEY, created_at DOUBLE PRECISION NOT NULL, number BIGINT NOT NULL,
+            body TEXT NOT NULL)""",
+        """CREATE TABLE look_items (
+            item TEXT NOT NULL, look TEXT NOT NULL REFERENCES looks (id), PRIMARY KEY (item, look))""",
+        "ALTER TABLE alias_moves ADD COLUMN evaluation TEXT",
+    ),
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_RECORDS, _FLYWHEEL, _LOOKS)
 
 
 def migrate(connection: Connection, *, target: int | None = None) -> int:

@@ -26,6 +26,8 @@ class AliasMove(Frozen, frozen=True):
     """The move that this one replaced; 0: none."""
     moved_at: float
     reason: str
+    evaluation: str | None = None
+    """The evaluation whose gate the move stands on."""
 
 
 def insert(database: Database, version: ModelVersion) -> ModelVersion:
@@ -76,7 +78,9 @@ def aliases(database: Database) -> list[Alias]:
     return [_alias(row) for row in database.read(lambda connection: connection.execute(statement).all())]
 
 
-def move_alias(database: Database, model: str, alias: str, version: str, reason: str) -> Alias:
+def move_alias(
+    database: Database, model: str, alias: str, version: str, reason: str, evaluation: str | None = None
+) -> Alias:
     """Point an alias at a version of the model. Raises NotFound for a version that the model does not have."""
 
     def work(connection: Connection) -> Alias:
@@ -86,7 +90,9 @@ def move_alias(database: Database, model: str, alias: str, version: str, reason:
             raise NotFound(f"The model {model!r} has no version {version!r}.", param="version")
         newest = _newest(connection, model, alias)
         seq = newest.seq if newest else 0
-        return _append(connection, model, alias, version, seq=seq + 1, previous=seq, reason=reason)
+        return _append(
+            connection, model, alias, version, seq=seq + 1, previous=seq, reason=reason, evaluation=evaluation
+        )
 
     return database.write(work)
 
@@ -102,7 +108,16 @@ def roll_back(database: Database, model: str, alias: str, reason: str) -> Alias 
         before = _move(connection, model, alias, newest.previous_seq)
         version = before.version if before else None
         previous = before.previous_seq if before else 0
-        moved = _append(connection, model, alias, version, seq=newest.seq + 1, previous=previous, reason=reason)
+        moved = _append(
+            connection,
+            model,
+            alias,
+            version,
+            seq=newest.seq + 1,
+            previous=previous,
+            reason=reason,
+            evaluation=before.evaluation if before else None,
+        )
         return moved if version is not None else None
 
     return database.write(work)
@@ -125,6 +140,7 @@ def history(database: Database, model: str, alias: str) -> list[AliasMove]:
             previous_seq=row.previous_seq,
             moved_at=row.moved_at,
             reason=row.reason,
+            evaluation=row.evaluation,
         )
         for row in rows
     ]
@@ -141,7 +157,15 @@ def _move(connection: Connection, model: str, alias: str, seq: int) -> Row[tuple
 
 
 def _append(
-    connection: Connection, model: str, alias: str, version: str | None, *, seq: int, previous: int, reason: str
+    connection: Connection,
+    model: str,
+    alias: str,
+    version: str | None,
+    *,
+    seq: int,
+    previous: int,
+    reason: str,
+    evaluation: str | None,
 ) -> Alias:
     now = time.time()
     values = {
@@ -152,10 +176,18 @@ def _append(
         "previous_seq": previous,
         "moved_at": now,
         "reason": reason,
+        "evaluation": evaluation,
     }
     connection.execute(sql_insert(alias_moves).values(values))
-    return Alias(model=model, name=alias, version=version or "", moved_at=now, reason=reason)
+    return Alias(model=model, name=alias, version=version or "", moved_at=now, reason=reason, evaluation=evaluation)
 
 
 def _alias(row: Row[tuple[object, ...]]) -> Alias:
-    return Alias(model=row.model, name=row.alias, version=row.version, moved_at=row.moved_at, reason=row.reason)
+    return Alias(
+        model=row.model,
+        name=row.alias,
+        version=row.version,
+        moved_at=row.moved_at,
+        reason=row.reason,
+        evaluation=row.evaluation,
+    )
