@@ -252,7 +252,7 @@ def test_judge_refusal_and_failure() -> None:
     result = run(JUDGE, "good", {}, judge=broken)
     assert result.reward is None
     assert result.errors.model_grader_server_error
-    assert "late" in (result.errors.model_grader_server_error_details or "")
+    assert "TimeoutError at" in (result.errors.model_grader_server_error_details or "")
 
 
 @given(st.text(max_size=20), st.floats(0, 1), st.floats(1, 2))

@@ -54,7 +54,7 @@ async def test_a_cascade_put_in_force_again_is_rolled_back_in_one_step(tmp_path:
         applied=applied,
     )
     for _ in range(2):
-        cascade.apply(services.flywheel, request, result)
+        cascade.apply(services.flywheel, request, result, "cascade-1")
     assert len(catalog.route_history("matching")) == applied
     if applied:
         assert catalog.route("matching").steps[0].threshold == 2 / 3

@@ -71,5 +71,5 @@ async def test_what_it_was_trained_on_proves_nothing(services: Services, named: 
 async def test_the_audit_event_names_the_evaluation_that_decided(services: Services) -> None:
     evaluated(services, "held-out", passed=True)
     assert champion(services) == services.catalog.resolve("small").version.id
-    event = next(row for row in audit.find(services.database) if row.action == "promote")
+    event = next(row for row in audit.find(services.database) if row.action == "version.promoted")
     assert event.detail["evaluation"] == "held-out"

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from bessemer.core.openai import ChatRequest
-from bessemer.core.types import Inference, Principal, ProviderKind, Role, Route
+from bessemer.core.types import Inference, Principal, ProviderKind, Role, Route, Timeouts, as_json
 from bessemer.gateway import Gateway
 from bessemer.gateway.providers.fake import FakeOpenAI, Script
-from bessemer.gateway.providers.openai import OpenAIProvider, Timeouts
+from bessemer.gateway.providers.openai import OpenAIProvider
 from bessemer.gateway.providers.recorded import RecordedProvider
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
@@ -79,13 +79,16 @@ async def make_world(tmp_path: Path, sqlite_database: Database):
                 fakes[name] = await stack.enter_async_context(FakeOpenAI(scripts))
                 text += f'[models.{name}]\nprovider = "openai"\nprice = "tokens"\nprompt = "ask"\n'
                 text += f'base_url = "{fakes[name].base_url}"\n'
+                if timeouts is not None:
+                    given = ", ".join(f"{key} = {value}" for key, value in as_json(timeouts).items())
+                    text += f"timeouts = {{ {given} }}\n"
             path = tmp_path / "bessemer.toml"
             path.write_text(text)
             catalog = Catalog(load_config(path, tmp_path), sqlite_database)
             writer = Writer(sqlite_database, tmp_path / "spool")
             stack.callback(writer.close)
             providers = {
-                ProviderKind.OPENAI: OpenAIProvider(environ or {}, timeouts),
+                ProviderKind.OPENAI: OpenAIProvider(environ or {}),
                 ProviderKind.RECORDED: RecordedProvider(),
             }
             gateway = Gateway(catalog, providers, writer)

@@ -7,7 +7,7 @@ import pytest
 
 from bessemer.core.errors import ConfigError
 from bessemer.core.settings import Settings
-from bessemer.core.types import ProviderKind, Target
+from bessemer.core.types import ProviderKind, Target, Timeouts
 from bessemer.registry.config import load_config, parse_config
 
 DATA = Path("/data")
@@ -79,6 +79,18 @@ def test_identity_depends_on_content_alone() -> None:
         ('provider = "local"', 'provider = "magic"', "magic"),
         ('path = "{data}/models/small.gguf"\n', "", "needs path"),
         ('base_url = "http://127.0.0.1:9/v1"\n', "", "needs base_url"),
+        ("http://127.0.0.1:9/v1", "127.0.0.1:9/v1", "base_url"),
+        ("http://127.0.0.1:9/v1", "ftp://127.0.0.1:9/v1", "base_url"),
+        ("http://127.0.0.1:9/v1", "http:///v1", "base_url"),
+        ("http://127.0.0.1:9/v1", "http://127.0.0.1:99999/v1", "base_url"),
+        ("http://127.0.0.1:9/v1", " http://127.0.0.1:9/v1", "base_url"),
+        ("http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1\\r", "base_url"),
+        ("http://127.0.0.1:9/v1", "'http://127.0.0.1:9/v1'", "base_url"),
+        ("http://127.0.0.1:9/v1", "http://me:secret@127.0.0.1:9/v1", "api_key_env"),
+        ("http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1?key=x", "query"),
+        ("http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1/chat/completions", "end it before"),
+        ('9/v1"\n', '9/v1"\ntimeouts = { idle = 0.0 }\n', r"models\.large.*timeouts.idle"),
+        ('9/v1"\n', '9/v1"\ntimeouts = { idel = 1.0 }\n', "idel"),
         ("per_hour = 0.36", "per_hour = 0.36\ninput_per_million = 1.0", "either"),
         ("output_per_million = 2.0", "", "either"),
         ("per_hour = 0.36", "per_hour = -1.0", "below 0"),
@@ -143,3 +155,12 @@ def test_a_misspelled_placeholder_of_a_prompt_is_refused(key, template):
     text = "[prompts.match]\nuser = '{{input.left}}'\n" if key != "user" else "[prompts.match]\n"
     with pytest.raises(ConfigError, match=rf"prompts\.match\]: {key}"):
         parse_config(text + f'{key} = "{template}"\n', DATA)
+
+
+def test_timeouts_are_the_models_then_the_files_then_the_default() -> None:
+    own = GOOD.replace('9/v1"\n', '9/v1"\ntimeouts = { idle = 7.0 }\n')
+    config = parse_config("[timeouts]\nidle = 5.0\nconnect = 3.0\n" + own, DATA)
+    large, small = config.models["large"].timeouts, config.models["small"].timeouts
+    assert (large.idle, large.connect, large.total) == (7.0, 3.0, Timeouts().total)
+    assert small.idle == 5.0
+    assert config.base_versions["large"].id == parse_config(GOOD, DATA).base_versions["large"].id

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,11 +18,18 @@ from tests.store.samples import a_feedback, an_inference
 
 from bessemer.core.errors import ConfigError, StoreError
 from bessemer.core.settings import Settings
+from bessemer.core.types import JobStatus
 from bessemer.store import database as database_module
-from bessemer.store import feedback, inferences
+from bessemer.store import feedback, inferences, job_rows
 from bessemer.store.database import Database, insert_new
 from bessemer.store.migrations import MIGRATIONS, migrate
 from bessemer.store.schema import metadata
+
+
+def job(name: str) -> job_rows.JobRow:
+    return job_rows.JobRow(
+        id=name, kind=job_rows.JobKind.EVALUATION, request={}, status=JobStatus.QUEUED, created_at=1.0
+    )
 
 
 def shape(url: str) -> dict[str, object]:
@@ -257,3 +265,27 @@ def test_two_processes_write_one_sqlite_file(tmp_path: Path) -> None:
     opened = Database.open_url(url)
     assert len(feedback.find(opened, limit=None)) == 2 * rows
     opened.close()
+
+
+def test_a_transaction_takes_every_write_of_its_block_or_none(database: Database) -> None:
+    followed: list[str] = []
+    with pytest.raises(RuntimeError), database.transaction():
+        job_rows.insert(database, job("undone"))
+        database.on_commit(lambda: followed.append("undone"))
+        assert job_rows.get(database, "undone").id == "undone"
+        raise RuntimeError
+    assert job_rows.find(database) == []
+    with database.transaction():
+        job_rows.insert(database, job("first"))
+        with database.transaction():
+            job_rows.insert(database, job("second"))
+            database.on_commit(lambda: followed.append("done"))
+        assert followed == []
+    assert {row.id for row in job_rows.find(database)} == {"first", "second"}
+    assert followed == ["done"]
+
+
+def test_another_thread_is_in_no_transaction_of_this_one(database: Database) -> None:
+    with ThreadPoolExecutor(1) as pool, database.transaction():
+        job_rows.insert(database, job("inside"))
+        assert pool.submit(job_rows.find, database).result(20) == []

@@ -4,7 +4,7 @@ import pytest
 
 from bessemer.core.errors import GraderError
 from bessemer.core.types import JobStatus
-from bessemer.store import job_rows
+from bessemer.store import audit, job_rows
 from bessemer.store.database import Database
 from bessemer.store.job_lifecycle import begin, fail, finish, obey
 from bessemer.store.job_rows import Control, JobKind, JobRow
@@ -53,3 +53,5 @@ def test_a_failure_is_named_once(database: Database, job_id: str) -> None:
     assert row.status is JobStatus.FAILED
     assert row.error == {"code": "invalid_grader", "message": "The grader has no name.", "param": "grader"}
     assert len(job_rows.events(database, job_id)) == 1
+    told = [(event.actor, event.action, event.subject, event.detail["status"]) for event in audit.find(database)]
+    assert told == [("system", "job.finished", job_id, "failed")]

@@ -11,6 +11,7 @@ import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
 from bessemer.core.errors import ConfigError
+from bessemer.core.scrub import hide, scrub
 from bessemer.store.writer import WriterStats
 from bessemer.telemetry.logs import configure, get_logger
 from bessemer.telemetry.metrics import Metrics
@@ -90,3 +91,64 @@ def test_metrics_count() -> None:
     assert found["bessemer_writer_written_total",] == 5
     assert found["bessemer_writer_spooling",] == 1
     assert values(Metrics()) != found
+
+
+class Terminal(io.StringIO):
+    """Says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+SECRETS = (
+    "bsm-XIKvdYaG6Ab_x-9",
+    "sk-proj-abcDEF123456",
+    "hf_abcdefGHIJKL",
+    "AKIAIOSFODNN7EXAMPLE",
+    "a-key-of-no-known-shape",
+    "hunter2hunter2",
+)
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_neither_values_nor_texts_of_errors_nor_keys_are_logged(stream: type[io.StringIO]) -> None:
+    target = stream()
+    configure("debug", target)
+    hide("a-key-of-no-known-shape")
+
+    def fails(prompt: str, headers: dict[str, str]) -> None:
+        try:
+            raise ValueError(f"cannot send {prompt} {headers}")
+        except ValueError as error:
+            raise ExceptionGroup("prompt-canary", [RuntimeError(prompt), error]) from error
+
+    for secret in SECRETS:
+        headers = {"authorization": f"Bearer {secret}"}
+        for log in (get_logger("bessemer.test"), logging.getLogger("uvicorn.error"), logging.getLogger("dbos")):
+            try:
+                fails("prompt-canary", headers)
+            except ExceptionGroup:
+                log.exception("failed")
+        get_logger("bessemer.test").info("event", headers=headers, url=f"postgresql://me:{secret}@db/x", text=secret)
+        logging.getLogger("library").error("sent %s with api_key=%s", headers, secret)
+        logging.getLogger("asyncio").error("Task exception was never retrieved\nfuture: RuntimeError('prompt-canary')")
+    text = target.getvalue()
+    assert text.count("ValueError") >= 18
+    assert "in fails" in text or '"name": "fails"' in text
+    assert "prompt-canary" not in text
+    for secret in SECRETS[:-1]:
+        assert secret not in text
+    assert f"me:{SECRETS[-1]}" not in text
+    assert f"api_key={SECRETS[-1]}" not in text
+
+
+@pytest.mark.parametrize("text", ["a task-force of skilled people", "hf_", "the risk-averse desk-bound", "pk-1", "x"])
+def test_words_are_not_masked(text: str) -> None:
+    assert scrub(text) == text
+
+
+def test_a_secret_is_masked_however_it_is_written() -> None:
+    hide('odd"key\\with\nlines\u00e9')
+    secret = 'odd"key\\with\nlines\u00e9'
+    for text in (secret, json.dumps(secret), json.dumps(secret, ensure_ascii=False), repr(secret)):
+        assert "lines" not in scrub(f"<{text}>")

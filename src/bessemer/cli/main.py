@@ -6,17 +6,20 @@ and exit code 2.
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from types import TracebackType
 from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
-from bessemer.cli import cascades, datasets, evaluations, feedback, files, jobs, keys, plan, processes, registry
+from bessemer.cli import audit, cascades, datasets, evaluations, feedback, files, jobs, keys, plan, processes, registry
 from bessemer.cli.demo.command import demo
 from bessemer.cli.options import Data, Session
 from bessemer.cli.output import ErrorKind, kind_of, show_error
 from bessemer.core.errors import BessemerError, ConfigError
+from bessemer.core.scrub import scrub
 
 app = typer.Typer(
     name="bessemer",
@@ -54,6 +57,7 @@ for name, group in (
     ("eval", evaluations.app),
     ("cascade", cascades.app),
     ("keys", keys.app),
+    ("audit", audit.app),
     ("plan", plan.app),
 ):
     app.add_typer(group, name=name)
@@ -61,7 +65,13 @@ for name, group in (
 
 def main() -> None:
     """Run the command line; the exit code is 0, or 2 with one line on standard error."""
+    sys.excepthook = _uncaught
     sys.exit(run(sys.argv[1:]))
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Write a defect's traceback, without what looks like a key."""
+    sys.stderr.write(scrub("".join(traceback.format_exception(kind, error, trace))))
 
 
 def run(arguments: list[str]) -> int:

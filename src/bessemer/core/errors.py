@@ -18,7 +18,11 @@ BessemerError
 └── StoreError (503)          the database or the artifact store is unavailable
 """
 
+import traceback
+from pathlib import PurePath
 from typing import Any, ClassVar
+
+from bessemer.core.scrub import scrub
 
 
 class BessemerError(Exception):
@@ -27,19 +31,38 @@ class BessemerError(Exception):
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
     code: ClassVar[str | None] = None
+    detail: str | None = None
+    """What somebody else said, masked: for the owner's eyes, never part of an answer."""
 
-    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str | None = None, retry_after: int | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
         self.error_code = code or self.code
+        self.retry_after = retry_after
+        """Seconds after which another try may help: the header `Retry-After`; None when nobody said."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_restore, (type(self), self.message, self.__dict__))
 
     def body(self) -> dict[str, Any]:
-        """Return OpenAI's error body: `{"error": {"message", "type", "param", "code"}}`."""
-        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.error_code}}
+        """Return OpenAI's error body: `{"error": {"message", "type", "param", "code"}}`; key-shaped text is masked."""
+        message = scrub(self.message)
+        return {"error": {"message": message, "type": self.type, "param": self.param, "code": self.error_code}}
+
+
+def told(error: BaseException) -> str:
+    """Return what a caller and a record may be told of any error: a named one's message, another's type and place.
+
+    The text of an error that is not ours may hold whatever was being worked on: a prompt, a header, a key.
+    """
+    if isinstance(error, BessemerError):
+        return scrub(error.message)
+    frames = traceback.extract_tb(error.__traceback__)
+    name = type(error).__name__
+    return f"{name} at {PurePath(frames[-1].filename).name}:{frames[-1].lineno}" if frames else name
 
 
 def _restore(kind: type[BessemerError], message: str, state: dict[str, Any]) -> BessemerError:
@@ -129,9 +152,15 @@ class ProviderError(BessemerError):
     code = "provider_error"
 
     def __init__(
-        self, message: str, *, retryable: bool = True, param: str | None = None, code: str | None = None
+        self,
+        message: str,
+        *,
+        retryable: bool = True,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: int | None = None,
     ) -> None:
-        super().__init__(message, param=param, code=code)
+        super().__init__(message, param=param, code=code, retry_after=retry_after)
         self.retryable = retryable
 
 

@@ -88,6 +88,8 @@ class ChatMessage(Wire, omit_defaults=False):
     role: Literal["assistant"] = "assistant"
     content: str | None = None
     refusal: str | None = None
+    reasoning_content: str | msgspec.UnsetType = msgspec.UNSET
+    """What the model thought before it answered; only where the upstream tells it."""
 
 
 class Choice(Wire, omit_defaults=False):

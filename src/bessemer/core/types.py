@@ -76,6 +76,18 @@ class RecordedFormat(Frozen, frozen=True):
     """Published mean of input and output together; the output is counted or known and the input is the rest."""
 
 
+class Timeouts(Frozen, frozen=True):
+    """Seconds that an upstream may take."""
+
+    connect: float = 10.0
+    first_byte: float = 120.0
+    """Of a stream, until the first byte of its body, a comment included."""
+    idle: float = 60.0
+    """Of a stream, between two pieces, comments included."""
+    total: float = 600.0
+    """Of a whole answer, streamed or not."""
+
+
 class Model(Frozen, frozen=True):
     """A servable model: where its answers come from and what they cost."""
 
@@ -91,6 +103,8 @@ class Model(Frozen, frozen=True):
     """openai: name of the environment variable that holds the key."""
     upstream_model: str | None = None
     """openai: the model name there; default: `name`."""
+    timeouts: Timeouts = Timeouts()
+    """openai: how long the server may take."""
     context_tokens: int = 2048
     recorded: RecordedFormat | None = None
     """recorded: the fields of its file; default: `prompt` and `recorded_answer`."""
@@ -255,6 +269,12 @@ class ModelCall(Frozen, frozen=True):
     """Probability with which the router drew this target in this step."""
     prompt: str | None = None
     error: str | None = None
+    error_detail: str | None = None
+    """What the upstream itself said, masked and cut; shown to who may do everything, and to nobody else."""
+    reasoning: str | None = None
+    """What the model thought before it answered, where it was told."""
+    refusal: str | None = None
+    """What the model said in place of an answer."""
 
 
 class Inference(Frozen, frozen=True):
@@ -286,6 +306,8 @@ class Inference(Frozen, frozen=True):
     episode_id: str | None = None
     tags: dict[str, str] = {}
     error: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
 
 
 class FeedbackKind(StrEnum):

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import torch
 
-from bessemer.core.errors import BessemerError, EngineError, NotFound, RateLimited
+from bessemer.core.errors import BessemerError, EngineError, NotFound, RateLimited, told
 from bessemer.engine.admission import Admission
 from bessemer.engine.cache import BlockCache
 from bessemer.engine.constraint import Grammars
@@ -276,7 +276,7 @@ class Engine:
                     self._open(arrived)
                     self._turn()
         except Exception as error:
-            reason = f"the engine stopped: {type(error).__name__}: {error}"
+            reason = f"the engine stopped: {told(error)}"
             _log.exception("the engine stopped")
         finally:
             with self._wake:
@@ -303,7 +303,7 @@ class Engine:
             except BessemerError as error:
                 ticket.deliver(error)
             except Exception as error:  # of a library, on what one request holds: the others go on
-                ticket.deliver(EngineError(f"the request cannot be prepared: {type(error).__name__}: {error}"))
+                ticket.deliver(EngineError(f"the request cannot be prepared: {told(error)}"))
 
     def _turn(self) -> None:
         before = self._runner.sampled
@@ -312,7 +312,7 @@ class Engine:
             if works:
                 self._runner.step(works)
         except Exception as error:
-            self._fail_all([], EngineError(f"a step of the engine failed: {type(error).__name__}: {error}"))
+            self._fail_all([], EngineError(f"a step of the engine failed: {told(error)}"))
         now = time.perf_counter()
         self._rate.append((now, self._runner.sampled - before))
         while self._rate[0][0] < now - _RATE_WINDOW_S:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from bessemer.core.errors import told
 from bessemer.core.types import JSON
 from bessemer.evals.grader import (
     Grader,
@@ -103,7 +104,7 @@ class ScoreModel(Grader):
         try:
             return await self._judge(call)
         except Exception as error:
-            details = f"{type(error).__name__}: {error}"
+            details = told(error)
             raise Unscorable(
                 GraderErrors(model_grader_server_error=True, model_grader_server_error_details=details)
             ) from error

@@ -193,7 +193,6 @@ def _score(terms: Sequence[Terms], seed: int, resamples: int) -> Interval | None
 
 
 def _bounds(terms: Sequence[Terms], unknown: Sequence[Unknown], seed: int, resamples: int) -> Bounds | None:
-    worst, best = (
-        _score([*terms, *(getattr(one, end) for one in unknown)], seed, resamples) for end in Unknown._fields
-    )
+    worst = _score([*terms, *(one.worst for one in unknown)], seed, resamples)
+    best = _score([*terms, *(one.best for one in unknown)], seed, resamples)
     return Bounds(worst=worst, best=best) if unknown and worst is not None and best is not None else None

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 
+from bessemer.core.errors import told
 from bessemer.core.types import JSON
 from bessemer.evals.grader import Embed, Grader, GraderErrors, GradeResult, Unscorable, fill, scope_of
 from bessemer.evals.similarity import SIMILARITIES, cosine
@@ -57,7 +58,7 @@ class TextSimilarity(Grader):
             left, right = await self._embed([text, reference])
             return cosine(left, right)
         except Exception as error:
-            details = f"{type(error).__name__}: {error}"
+            details = told(error)
             raise Unscorable(
                 GraderErrors(model_grader_server_error=True, model_grader_server_error_details=details)
             ) from error

@@ -17,9 +17,10 @@ from bessemer.core.template import render_messages
 from bessemer.core.types import JSON, Dataset, Example, Feedback, Inference, Prompt, Split, as_json
 from bessemer.feedback.join import ORIGIN, Learned, learn
 from bessemer.feedback.record import VERDICT
-from bessemer.store import datasets, feedback, files, inferences
+from bessemer.store import audit, datasets, feedback, files, inferences
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
+from bessemer.store.files import FileRow
 
 _STRICTEST_FIRST = (Split.HOLDOUT, Split.CALIBRATION, Split.SELECTION, Split.TRAIN)
 _DEFAULT_SPLITS = {Split.TRAIN: 0.7, Split.SELECTION: 0.1, Split.CALIBRATION: 0.1, Split.HOLDOUT: 0.1}
@@ -110,6 +111,7 @@ def build(
             param="route",
         )
     sha256 = blobs.put(b"".join(canonical_json(example) + b"\n" for example in examples))
+    written = _files(blobs, request, examples, prompt, now, key_id)
     dataset = Dataset(
         id=new_id("ds"),
         name=request.name,
@@ -117,9 +119,13 @@ def build(
         created_at=now,
         counts={split.value: sum(example.split is split for example in examples) for split in Split},
         provenance=_provenance(request, selected, about, examples, code_commit),
-        files=_files(database, blobs, request, examples, prompt, now, key_id),
+        files={split: file.id for split, file in written.items()},
     )
-    datasets.insert(database, dataset)
+    with database.transaction():
+        for file in written.values():
+            files.insert(database, file)
+        datasets.insert(database, dataset)
+        audit.append(database, key_id or audit.SYSTEM, "dataset.created", dataset.id, {"name": dataset.name})
     return dataset
 
 
@@ -203,15 +209,15 @@ def _example(row: Learned, split: Split) -> Example:
 
 
 def _files(
-    database: Database,
     blobs: Blobs,
     request: DatasetRequest,
     examples: Sequence[Example],
     prompt: Prompt | None,
     now: float,
     key_id: str | None,
-) -> dict[str, str]:
-    ids: dict[str, str] = {}
+) -> dict[str, FileRow]:
+    """Store a training file for each split that has rows; their names are still to be inserted."""
+    written: dict[str, FileRow] = {}
     for split in Split:
         rows = [
             training_row(example, prompt, supervised=request.supervised)
@@ -221,7 +227,7 @@ def _files(
         content = b"".join(canonical_json(row) + b"\n" for row in rows if row is not None)
         if not content:
             continue
-        file = files.FileRow(
+        written[split.value] = FileRow(
             id=new_id("file"),
             sha256=blobs.put(content),
             bytes=len(content),
@@ -230,9 +236,7 @@ def _files(
             purpose="fine-tune",
             key_id=key_id,
         )
-        files.insert(database, file)
-        ids[split.value] = file.id
-    return ids
+    return written
 
 
 def training_row(example: Example, prompt: Prompt | None, *, supervised: bool) -> JSON | None:

@@ -36,6 +36,7 @@ from bessemer.evals.runs import for_each
 from bessemer.flywheel.evaluation import CONCURRENCY, MetricName, ask, build_metric, read_journal, split_examples
 from bessemer.flywheel.services import Services
 from bessemer.gateway.cascade import raw_score
+from bessemer.store import audit
 from bessemer.store import datasets as dataset_rows
 
 Array = npt.NDArray[np.float64]
@@ -167,14 +168,16 @@ def build(
     )
 
 
-def apply(services: Services, request: CascadeRequest, result: CascadeResult) -> None:
+def apply(services: Services, request: CascadeRequest, result: CascadeResult, job_id: str) -> None:
     """Put the cascade into force if a threshold is certified and `activate` is set; a second time changes nothing."""
     if not result.applied:
         return
     catalog, route = services.catalog, _route(request, result)
     # A killed job comes here again; a route that is put twice is not rolled back in one step.
     if not catalog.has_route(route.name) or catalog.route(route.name) != route:
-        catalog.put_route(route, reason=f"cascade with threshold {result.threshold:.4f}")
+        with services.database.transaction():
+            catalog.put_route(route, reason=f"cascade with threshold {result.threshold:.4f}")
+            audit.append(services.database, audit.SYSTEM, "route.updated", route.name, {"job": job_id})
 
 
 class _Parts(NamedTuple):

@@ -265,11 +265,8 @@ def look_of(
     Each tuned version whose score on the hold-out split is read could be gated because of it: so it counts.
     """
     versions = {run.row.name: run.row.version or run.row.name for run in results}
-    tuned = {
-        name
-        for run in results
-        if (name := run.row.version) is not None and standing.tuned(services.catalog.version(name))
-    }
+    named = [services.catalog.version(run.row.version) for run in results if run.row.version is not None]
+    tuned = {version.id for version in named if standing.tuned(version)}
     subject = versions.get(request.candidate or "")
     others = sorted(tuned - {subject, versions.get(request.reference or "")})
     if request.split is not Split.HOLDOUT or (subject is None and not others):

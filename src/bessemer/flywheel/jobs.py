@@ -137,7 +137,7 @@ def _install_cascade(services: Services) -> Workflow:
             return
         if obey(services.database, job_id):  # the last moment before the route goes live
             return
-        cascade.apply(services, request, result)
+        cascade.apply(services, request, result, job_id)
         finish(services.database, job_id, as_json(result))
 
     @DBOS.workflow(name="cascade")

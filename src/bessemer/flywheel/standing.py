@@ -5,12 +5,11 @@ incumbent), on the hold-out split of a dataset that the operator has not ruled o
 """
 
 from bessemer.core.errors import BessemerError, Conflict
-from bessemer.core.types import Evaluation, GateResult, ModelVersion, Route, Split, Target
+from bessemer.core.types import Evaluation, ModelVersion, Route, Split, Target
 from bessemer.flywheel.services import Services
+from bessemer.registry.catalog import CHAMPION
 from bessemer.registry.policy import GatePin
 from bessemer.store import evaluations
-
-CHAMPION = "champion"
 
 
 def champion(services: Services, model: str) -> str | None:
@@ -43,8 +42,8 @@ def standing_gate(services: Services, version: ModelVersion, evaluation_id: str 
     against = champion(services, version.model) or "the incumbent"
     told = f" Not counted: {'; '.join(refusals[:3])}." if refusals else ""
     raise Conflict(
-        f"Version {version.id!r} has no evaluation with a gate that counts: run one on the hold-out split that names it "
-        f"as the candidate and {against} as the reference.{told}",
+        f"Version {version.id!r} has no evaluation with a gate that counts: run one on the hold-out split that names "
+        f"it as the candidate and {against} as the reference.{told}",
         code="gate_missing",
     )
 
@@ -62,11 +61,9 @@ def _refusal(services: Services, version: ModelVersion, evaluation: Evaluation) 
         return f"its margin {gate.margin:g} is above {policy.max_margin:g}"
     if gate.n < policy.min_items:
         return f"its {gate.n} items are fewer than {policy.min_items}"
-    return dataset_refusal(services, version, evaluation.dataset) or _stale(services, version, gate)
-
-
-def _stale(services: Services, version: ModelVersion, gate: GateResult) -> str | None:
-    return reference_refusal(services, version, gate.reference or "")
+    return dataset_refusal(services, version, evaluation.dataset) or reference_refusal(
+        services, version, gate.reference or ""
+    )
 
 
 def dataset_refusal(services: Services, version: ModelVersion, dataset: str) -> str | None:

@@ -1,5 +1,6 @@
 """One attempt at one provider: forwards its chunks and keeps the account that becomes a ModelCall."""
 
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from typing import NamedTuple, cast
 
 import msgspec
 
-from bessemer.core.errors import BessemerError, ConfigError, ProviderError
+from bessemer.core.errors import BessemerError, ConfigError, ProviderError, told
 from bessemer.core.ids import new_id
 from bessemer.core.types import ModelCall, ProviderKind, TokenLogprob
 from bessemer.gateway.exchange import Exchange
@@ -30,9 +31,9 @@ class Leg(NamedTuple):
 def account_error(error: BaseException) -> str:
     """Return how an error is written into records: its code and message, or what a cancelled client means."""
     if isinstance(error, BessemerError):
-        return f"{error.error_code or error.type}: {error.message}"
+        return f"{error.error_code or error.type}: {told(error)}"
     if isinstance(error, Exception):
-        return f"{type(error).__name__}: {error}"
+        return f"internal_error: {told(error)}"
     return DISCONNECTED
 
 
@@ -41,6 +42,8 @@ class _Account:
     created_at: float
     begun: float
     text: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    refusal: list[str] = field(default_factory=list)
     tokens: list[ScoredToken] = field(default_factory=list)
     finish_reason: str | None = None
     usage: ProviderUsage = field(default_factory=ProviderUsage)
@@ -52,6 +55,8 @@ class _Account:
     def add(self, chunk: ProviderChunk) -> None:
         if chunk.text:
             self.text.append(chunk.text)
+        self.reasoning.append(chunk.reasoning)
+        self.refusal.append(chunk.refusal)
         self.tokens.extend(chunk.tokens)
         self.finish_reason = chunk.finish_reason or self.finish_reason
         self.choice_logprobs = chunk.choice_logprobs or self.choice_logprobs
@@ -61,6 +66,8 @@ class _Account:
 
     def token_logprobs(self) -> tuple[TokenLogprob, ...]:
         tokens = [scored.token for scored in self.tokens]
+        if any(math.isnan(token.logprob) for token in tokens):
+            return ()  # some are unknown, so that nothing can be made of the others
         if len(self.forced) != len(tokens):
             return tuple(tokens)
         pairs = zip(tokens, self.forced, strict=True)
@@ -100,18 +107,18 @@ class Attempts:
         account = _Account(created_at=self._clock(), begun=self._timer())
         shares = self._machine(leg)
         mark = shares.start()
-        error: str | None = None
+        error: BaseException | None = None
         try:
             async with aclosing(self._open(leg)) as chunks:
                 while (chunk := await self._pull(chunks, account)) is not None:
                     account.add(chunk)
-                    if chunk.text or chunk.tokens or chunk.finish_reason:
+                    if chunk.text or chunk.reasoning or chunk.refusal or chunk.tokens or chunk.finish_reason:
                         account.first = account.first or self._timer()
                         yield chunk
             if account.finish_reason is None:
                 raise ProviderError(f"{leg.call.version.id!r}: the answer ended without a finish reason.")
         except BaseException as failure:
-            error = account_error(failure)
+            error = failure
             raise
         finally:
             exchange.upstream_s += account.waited
@@ -141,13 +148,16 @@ class Attempts:
             self._shares[name] = TimeShares(self._timer)
         return self._shares[name]
 
-    def _call(self, exchange: Exchange, leg: Leg, account: _Account, seconds: float, error: str | None) -> ModelCall:
+    def _call(
+        self, exchange: Exchange, leg: Leg, account: _Account, seconds: float, error: BaseException | None
+    ) -> ModelCall:
         usage = account.usage
         output_tokens = usage.output_tokens
         if output_tokens is None and account.tokens:
             output_tokens = len(account.tokens)
         charged = seconds if usage.seconds is None else min(seconds, usage.seconds)
-        answered = bool(account.text) or account.finish_reason is not None
+        refusal = "".join(account.refusal) or None
+        answered = bool(account.text) or (account.finish_reason is not None and refusal is None)
         return ModelCall(
             id=new_id("call"),
             inference_id=exchange.inference_id,
@@ -170,5 +180,8 @@ class Attempts:
             accepted=error is None,
             propensity=leg.propensity,
             prompt=leg.prompt,
-            error=error,
+            error=None if error is None else account_error(error),
+            error_detail=error.detail if isinstance(error, BessemerError) else None,
+            reasoning="".join(account.reasoning) or None,
+            refusal=refusal,
         )

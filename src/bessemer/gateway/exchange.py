@@ -25,6 +25,8 @@ class Exchange:
     answer: ModelCall | None = None
     """The call whose answer was returned."""
     output: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    refusal: list[str] = field(default_factory=list)
     tokens: list[ScoredToken] = field(default_factory=list)
     finish_reason: str | None = None
     first_token: float | None = None

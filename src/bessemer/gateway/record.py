@@ -31,6 +31,8 @@ class Recorder:
                     if exchange.first_token is None:
                         exchange.first_token = self._timer()
                     exchange.output.append(chunk.text)
+                    exchange.reasoning.append(chunk.reasoning)
+                    exchange.refusal.append(chunk.refusal)
                     exchange.tokens.extend(chunk.tokens)
                     exchange.finish_reason = chunk.finish_reason or exchange.finish_reason
                     yield chunk
@@ -49,6 +51,7 @@ def inference_of(exchange: Exchange) -> Inference:
     """Make the record. Tokens and cost are sums over all calls, None when those of any call are unknown."""
     calls = exchange.calls
     answer = exchange.answer or (calls[-1] if calls and exchange.output else None)
+    text, refusal = "".join(exchange.output), "".join(exchange.refusal) or None
     finished = exchange.finished if exchange.finished is not None else exchange.started
     return Inference(
         id=exchange.inference_id,
@@ -58,7 +61,7 @@ def inference_of(exchange: Exchange) -> Inference:
         messages=exchange.asked.messages,
         input=exchange.asked.input,
         input_sha256=exchange.asked.input_sha256,
-        output="".join(exchange.output) if exchange.output else None,
+        output=None if not exchange.output or (refusal and not text) else text,
         finish_reason=exchange.finish_reason,
         version=answer.version if answer is not None else None,
         input_tokens=count([call.input_tokens for call in calls]),
@@ -72,4 +75,6 @@ def inference_of(exchange: Exchange) -> Inference:
         episode_id=exchange.asked.episode_id,
         tags=exchange.asked.tags,
         error=exchange.error,
+        reasoning="".join(exchange.reasoning) or None,
+        refusal=refusal,
     )

@@ -72,7 +72,9 @@ class Strategy:
         if sent or not may_fall_back(error):
             raise error
         route = exchange.route.name
-        _log.warning("target_failed", inference_id=exchange.inference_id, route=route, error=error.message)
+        _log.warning(
+            "target_failed", inference_id=exchange.inference_id, route=route, error=error.error_code or error.type
+        )
         return error
 
     async def _leg(self, exchange: Exchange, index: int, target: Target, propensity: float, step: Step | None) -> Leg:

@@ -32,13 +32,22 @@ def completion_of(exchange: Exchange, inference: Inference) -> ChatCompletion:
         choices=[
             Choice(
                 index=0,
-                message=ChatMessage(content="".join(exchange.output)),
+                message=_message(exchange),
                 finish_reason=exchange.finish_reason or "stop",
                 logprobs=_logprobs(exchange, tuple(exchange.tokens)),
             )
         ],
         usage=None if answer is None else usage_of(answer),
         bessemer=extension_of(exchange, inference),
+    )
+
+
+def _message(exchange: Exchange) -> ChatMessage:
+    text, refusal = "".join(exchange.output), "".join(exchange.refusal)
+    return ChatMessage(
+        content=None if refusal and not text else text,
+        refusal=refusal or None,
+        reasoning_content="".join(exchange.reasoning) or msgspec.UNSET,
     )
 
 
@@ -136,24 +145,27 @@ class EventStream:
     def _piece(self, chunk: ProviderChunk) -> bytes | None:
         shown = tuple(scored for scored in chunk.tokens if not scored.terminator)
         logprobs = _logprobs(self._exchange, shown) if shown else None
-        if not chunk.text and logprobs is None:
+        delta = {"content": chunk.text, "reasoning_content": chunk.reasoning, "refusal": chunk.refusal}
+        delta = {name: text for name, text in delta.items() if text}
+        if not delta and logprobs is None:
             return None
-        return self._chunk({"content": chunk.text}, None, logprobs=logprobs)
+        return self._chunk(delta or {"content": ""}, None, logprobs=logprobs)
 
     def _closing(self) -> list[bytes]:
         exchange = self._exchange
         assert exchange.inference is not None, "the recorder has run: the chunks are exhausted"
         extension = extension_of(exchange, exchange.inference)
         events = [self._chunk({}, extension, finish_reason=exchange.finish_reason or "stop")]
-        if exchange.asked.include_usage and exchange.answer is not None:
-            usage = ChatCompletionChunk(
+        usage = None if exchange.answer is None else usage_of(exchange.answer)
+        if exchange.asked.include_usage and usage is not None:  # clients take a chunk without choices for usage
+            last = ChatCompletionChunk(
                 id=_completion_id(exchange),
                 created=int(exchange.created_at),
                 model=exchange.asked.name,
                 choices=[],
-                usage=usage_of(exchange.answer),
+                usage=usage,
             )
-            events.append(_event(usage))
+            events.append(_event(last))
         return [*events, DONE]
 
     def _chunk(

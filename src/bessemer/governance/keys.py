@@ -66,7 +66,7 @@ class Keys:
         """Make a key. Raises InvalidRequest for a name that is empty or too long."""
         plaintext, row = _new_key(name, role)
         keys.insert(self._database, row)
-        self._follow()
+        self._database.on_commit(self._follow)
         return CreatedKey(plaintext, _info(row))
 
     def ensure_admin(self, keep: Callable[[str], None]) -> str | None:
@@ -115,8 +115,7 @@ class Keys:
     def revoke(self, key_id: str) -> KeyInfo:
         """Make a key invalid: at once here, within seconds in other processes. Raises NotFound."""
         row = keys.revoke(self._database, key_id, time.time())
-        self._follow()
-        self._principals.pop(row.key_hash, None)  # the database may have left before it could be read again
+        self._database.on_commit(lambda: self._forget(row.key_hash))
         return _info(row)
 
     def watch(self, interval_s: float = 1.0) -> None:
@@ -145,6 +144,10 @@ class Keys:
                 continue  # the catalog, which reads the same database as often, says so
             except Exception:  # without this thread, revoked keys would stay valid
                 _log.exception("the keys could not be read")
+
+    def _forget(self, key_hash: str) -> None:
+        self._follow()
+        self._principals.pop(key_hash, None)  # the database may have left before it could be read again
 
     def _follow(self) -> None:
         """Bring a change made here into memory at once; if the database has left since, the watcher does it later."""

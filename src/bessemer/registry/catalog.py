@@ -250,7 +250,7 @@ class Catalog:
         if version.prompt is not None:
             self.prompt(version.prompt)
         stored = versions.insert(self._database, version)
-        self._reload()
+        self._database.on_commit(self._reload)
         return stored
 
     def move_alias(
@@ -262,20 +262,20 @@ class Catalog:
         """
         check_name(alias, "alias")
         moved = versions.move_alias(self._database, model, alias, version_id, reason, evaluation)
-        self._reload()
+        self._database.on_commit(self._reload)
         return moved
 
     def rollback(self, model: str, alias: str, reason: str = "") -> Alias | None:
         """Undo the alias's last move that is not undone yet; None: it points nowhere now. Raises Conflict."""
         moved = versions.roll_back(self._database, model, alias, reason or "rolled back")
-        self._reload()
+        self._database.on_commit(self._reload)
         return moved
 
     def put_route(self, route: Route, reason: str = "") -> Route:
         """Put a route in force over any other of its name. Raises InvalidRequest, or NotFound for what it names."""
         self._check_route(route)
         routes.put(self._database, route, reason)
-        self._reload()
+        self._database.on_commit(self._reload)
         return route
 
     def rollback_route(self, name: str, reason: str = "") -> Route | None:
@@ -283,9 +283,9 @@ class Catalog:
 
         Returns the route now in force. Raises Conflict when there is nothing to undo.
         """
-        routes.roll_back(self._database, name, reason or "rolled back")
-        self._reload()
-        return self.route(name) if self.has_route(name) else None
+        route = routes.roll_back(self._database, name, reason or "rolled back").route
+        self._database.on_commit(self._reload)
+        return route or self._config.routes.get(name)
 
     def refresh(self) -> bool:
         """Load what other processes changed; return whether anything did. Reads one row when nothing did."""

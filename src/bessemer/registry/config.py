@@ -33,6 +33,7 @@ from bessemer.core.types import (
 )
 from bessemer.registry.policy import GatePolicy, check_policy
 from bessemer.registry.routes import check_steps
+from bessemer.registry.upstreams import TimeoutsSection, check_base_url, timeouts_of
 from bessemer.registry.versions import check_name, make_version
 
 
@@ -61,6 +62,7 @@ class _ModelSection(_Section, frozen=True):
     base_url: str | None = None
     api_key_env: str | None = None
     upstream_model: str | None = None
+    timeouts: TimeoutsSection | None = None
     context_tokens: int = 2048
     recorded: RecordedFormat | None = None
     prompt: str | None = None
@@ -107,6 +109,8 @@ class _RouteSection(_Section, frozen=True):
 
 class _File(_Section, frozen=True):
     include_default: bool = False
+    timeouts: TimeoutsSection = TimeoutsSection()
+    """Of every model that does not say otherwise."""
     models: dict[str, _ModelSection] = {}
     prompts: dict[str, _PromptSection] = {}
     prices: dict[str, _PriceSection] = {}
@@ -162,7 +166,7 @@ def _build(values: dict[str, Any], data: Path) -> Config:
                 check_name(name, section)
     prices = {name: _price(name, section) for name, section in file.prices.items()}
     prompts = {name: _prompt(name, section) for name, section in file.prompts.items()}
-    models = {name: _model(name, section, data) for name, section in file.models.items()}
+    models = {name: _model(name, section, data, file.timeouts) for name, section in file.models.items()}
     bases = {name: _base_version(name, section, prompts) for name, section in file.models.items()}
     routes = {name: _route(name, section) for name, section in file.routes.items()}
     config = Config(
@@ -258,10 +262,12 @@ def _check_template(place: str, key: str, template: str | None) -> None:
         raise ConfigError(f"[{place}]: {key}: {error.message}", param=key) from None
 
 
-def _model(name: str, section: _ModelSection, data: Path) -> Model:
+def _model(name: str, section: _ModelSection, data: Path, default: TimeoutsSection) -> Model:
     needed = "base_url" if section.provider is ProviderKind.OPENAI else "path"
     if getattr(section, needed) is None:
         raise ConfigError(f"[models.{name}]: the provider {section.provider.value!r} needs {needed}.", param=needed)
+    if section.base_url is not None:
+        check_base_url(f"models.{name}", section.base_url)
     if section.context_tokens < 1:
         raise ConfigError(f"[models.{name}]: context_tokens is below 1.", param="context_tokens")
     return Model(
@@ -272,6 +278,7 @@ def _model(name: str, section: _ModelSection, data: Path) -> Model:
         base_url=section.base_url,
         api_key_env=section.api_key_env,
         upstream_model=section.upstream_model,
+        timeouts=timeouts_of(f"models.{name}", section.timeouts, default),
         context_tokens=section.context_tokens,
         recorded=section.recorded,
     )

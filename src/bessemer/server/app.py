@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 
 from bessemer.server.authentication import authenticate
 from bessemer.server.compose import close_services
+from bessemer.server.denials import Denials
 from bessemer.server.front import Front
 from bessemer.server.routing import build_router
 from bessemer.server.services import Services
@@ -18,15 +19,19 @@ from bessemer.server.surface import LOCAL, PUBLIC, TABLE
 def build(services: Services) -> ASGIApp:
     """Return the application over running services; it closes them when it stops."""
 
+    denials = Denials(services.writer)
+
     @asynccontextmanager
     async def lifespan(_router: Router) -> AsyncIterator[None]:
         yield
+        denials.close()
         await close_services(services)
 
     return Front(
         build_router(TABLE, services, lifespan),
         partial(authenticate, services.keys),
         services.metrics.http,
+        denials.denied,
         max_body_bytes=services.settings.max_body_bytes,
         max_file_bytes=services.settings.max_file_bytes,
         public=PUBLIC,

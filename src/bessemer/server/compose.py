@@ -21,6 +21,7 @@ from bessemer.evals.sandbox import SandboxError, isolation
 from bessemer.flywheel.services import Services as FlywheelServices
 from bessemer.gateway.pipeline import INTERNAL, Gateway
 from bessemer.gateway.providers import build_providers
+from bessemer.gateway.providers.openai import check_upstreams
 from bessemer.governance.keys import Keys
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
@@ -44,6 +45,7 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop) -> Servic
     """
     settings.data.mkdir(parents=True, exist_ok=True)
     config = load_config(settings.config_path, settings.data)
+    check_upstreams(config.models.values(), os.environ)
     database = Database.open(settings)
     blobs = Blobs(settings.data / "blobs")
     catalog = Catalog(config, database)

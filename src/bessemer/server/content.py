@@ -5,14 +5,19 @@ Content is what was asked, answered and said; log-probabilities of tokens and la
 
 from typing import Any
 
+import msgspec
+
 from bessemer.core.types import JSON, Action, Feedback, Inference, Principal, as_json
 
-_INFERENCE = ("messages", "input", "input_sha256", "output")
-_CALL = ("output", "token_logprobs", "choice_logprobs")
+_INFERENCE = ("messages", "input", "input_sha256", "output", "reasoning", "refusal")
+_CALL = ("output", "token_logprobs", "choice_logprobs", "reasoning", "refusal")
 
 
 def shown_inference(row: Inference, principal: Principal) -> Inference | JSON:
-    """Return the inference as the principal may see it."""
+    """Return the inference as the principal may see it; what an upstream said of a failure is for owners alone."""
+    if not principal.may(Action.GOVERN) and any(call.error_detail is not None for call in row.calls):
+        calls = tuple(msgspec.structs.replace(call, error_detail=None) for call in row.calls)
+        row = msgspec.structs.replace(row, calls=calls)
     if principal.may(Action.CONTENT):
         return row
     shown = _withheld(as_json(row), _INFERENCE)

@@ -21,10 +21,13 @@ from bessemer.server.http import ClientGone, JSONResponse
 
 Authenticate = Callable[[str | None], Awaitable[Principal]]
 Observe = Callable[[str, int, float], None]
+Deny = Callable[[str, str, BessemerError], None]
+"""Told of a refusal: who was refused, which endpoint, why."""
 
 _REQUEST_ID = re.compile(rb"[\w.:-]{1,128}")
 _CLIENT_GONE: Final = 499
 """Logged status of a request whose client left first (nginx's convention); nobody receives it."""
+_DENIED: Final = (401, 403)
 log = structlog.get_logger("bessemer.http")
 
 
@@ -36,6 +39,7 @@ class Front:
         router: ASGIApp,
         authenticate: Authenticate,
         observe: Observe,
+        deny: Deny,
         *,
         max_body_bytes: int,
         max_file_bytes: int,
@@ -45,6 +49,7 @@ class Front:
         self._router = router
         self._authenticate = authenticate
         self._observe = observe
+        self._deny = deny
         self._max_body_bytes = max_body_bytes
         self._max_file_bytes = max_file_bytes
         self._public = public
@@ -75,6 +80,8 @@ class Front:
                 allow = (error.headers or {}).get("Allow")
                 await exchange.fail(_named(error, scope), [] if allow is None else [(b"allow", allow.encode())])
             except BessemerError as error:
+                if error.status in _DENIED:
+                    self._deny(_caller(scope), f"{scope['method']} {scope.get('bessemer.endpoint', '')}".strip(), error)
                 await exchange.fail(error)
             except Exception:
                 log.exception("unhandled", method=scope["method"], path=scope["path"])
@@ -130,7 +137,11 @@ class _Exchange:
         if self.started:
             self.status = error.status
             raise error
-        extra = [*headers, (b"www-authenticate", b"Bearer")] if error.status == 401 else headers
+        extra = list(headers)
+        if error.status == 401:
+            extra.append((b"www-authenticate", b"Bearer"))
+        if error.retry_after is not None:
+            extra.append((b"retry-after", str(error.retry_after).encode()))
         await JSONResponse(error.body(), error.status, extra)({}, _no_body, self.send)
 
 
@@ -161,6 +172,15 @@ def _too_large(limit: int) -> PayloadTooLarge:
 def _request_id(given: bytes | None) -> str:
     """Keep the client's own request id when it is short and plain, otherwise make one."""
     return given.decode() if given and _REQUEST_ID.fullmatch(given) and given.isascii() else new_id("req")
+
+
+def _caller(scope: Scope) -> str:
+    """Return the id of the key that asks, the address where no key is valid."""
+    principal: Principal | None = scope.get("bessemer.principal")
+    if principal is not None:
+        return principal.key_id
+    client = scope.get("client")
+    return f"address {client[0]}" if client else "address unknown"
 
 
 def _asked_here(scope: Scope, headers: dict[bytes, bytes]) -> bool:

@@ -15,8 +15,9 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from bessemer.core.errors import Forbidden, InvalidRequest
-from bessemer.core.types import Action, Principal
+from bessemer.core.types import JSON, Action, Principal
 from bessemer.server.services import Services
+from bessemer.store import audit
 
 T = TypeVar("T")
 
@@ -175,6 +176,10 @@ class Call:
     services: Services
     request: Request
     principal: Principal
+
+    def audit(self, action: str, subject: str, detail: JSON | None = None) -> None:
+        """Append who did what to what. Call it in the `Database.transaction` of the change: both stand, or neither."""
+        audit.append(self.services.database, self.principal.key_id, action, subject, detail)
 
     def path(self, name: str) -> str:
         """Return a path parameter."""

@@ -21,7 +21,7 @@ from bessemer.server.app import build
 from bessemer.server.compose import open_services, tell_isolation
 from bessemer.server.locks import only_one
 from bessemer.server.supervise import keep_running
-from bessemer.telemetry.logs import configure
+from bessemer.telemetry.logs import catch_uncaught, configure
 
 log = structlog.get_logger("bessemer.serve")
 ADMIN_KEY_FILE = "admin.key"
@@ -49,6 +49,7 @@ class Started(NamedTuple):
 def serve(settings: Settings, announce: Callable[[Started], None], *, worker: bool = True) -> None:
     """Serve until SIGINT or SIGTERM. Raises ConfigError, StoreError before anything listens."""
     configure(settings.log_level)
+    catch_uncaught()
     os.environ.update({**OFFLINE, **SHARING})
     with only_one(settings.data / "server.lock"), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         _bring_weights(settings)

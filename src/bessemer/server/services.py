@@ -1,19 +1,14 @@
 """What handlers may use: the parts of a running application, wired by the composition root."""
 
-import time
 from dataclasses import dataclass
 
-from bessemer.core.ids import new_id
-from bessemer.core.openai import JSON
 from bessemer.core.settings import Settings
-from bessemer.core.types import Principal
 from bessemer.evals.grader import Services as GraderServices
 from bessemer.flywheel.services import Services as FlywheelServices
 from bessemer.gateway.pipeline import Gateway
 from bessemer.governance.keys import Keys
 from bessemer.registry.catalog import Catalog
 from bessemer.server.pulse import Pulse
-from bessemer.store.audit import AuditEvent
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
 from bessemer.store.writer import Writer
@@ -37,16 +32,3 @@ class Services:
     flywheel: FlywheelServices
     started_at: float
     code_commit: str | None
-
-    async def audit(self, principal: Principal, action: str, subject: str, detail: JSON | None = None) -> None:
-        """Record who changed what; returns when the event is durable."""
-        await self.writer.commit(
-            AuditEvent(
-                id=new_id("audit"),
-                created_at=time.time(),
-                actor=principal.key_id,
-                action=action,
-                subject=subject,
-                detail=detail or {},
-            )
-        )

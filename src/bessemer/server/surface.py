@@ -4,6 +4,7 @@ from typing import Final
 
 from bessemer.core.types import Action
 from bessemer.server.api import (
+    audit,
     chat,
     datasets,
     feedback,
@@ -33,6 +34,7 @@ _CONTENT: Final = (Action.CONTENT,)
 _CONTRIBUTE: Final = (Action.CONTRIBUTE,)
 _OPERATE: Final = (Action.OPERATE,)
 _GOVERN: Final = (Action.GOVERN,)
+_AUDIT: Final = (Action.AUDIT,)
 _INVOKE: Final = (Action.INVOKE,)
 _INVOKE_OR_VIEW: Final = (Action.INVOKE, Action.VIEW)
 _INVOKE_OR_CONTRIBUTE: Final = (Action.INVOKE, Action.CONTRIBUTE)
@@ -94,6 +96,7 @@ TABLE: Final = (
     Endpoint("POST", "/v1/plans", plans.create, _CONTRIBUTE),
     Endpoint("GET", "/v1/plans", plans.list_plans, _VIEW),
     Endpoint("GET", "/v1/plans/{plan_id}", plans.get, _VIEW),
+    Endpoint("GET", "/v1/audit", audit.list_events, _AUDIT),
     Endpoint("GET", "/v1/keys", keys.list_keys, _GOVERN),
     Endpoint("POST", "/v1/keys", keys.create, _GOVERN),
     Endpoint("DELETE", "/v1/keys/{key_id}", keys.revoke, _GOVERN),

@@ -24,7 +24,7 @@ from bessemer.server.supervise import exit_with_parent
 from bessemer.server.workflow_values import JsonValues, refuse_pickles
 from bessemer.store import job_rows
 from bessemer.store.job_rows import JobKind, JobRow
-from bessemer.telemetry.logs import configure
+from bessemer.telemetry.logs import catch_uncaught, configure
 from bessemer.tuning import jobs as tuning_jobs
 from bessemer.tuning.run import Services as TuningServices
 
@@ -43,6 +43,7 @@ log = structlog.get_logger("bessemer.worker")
 def work(settings: Settings, *, supervised: bool = False) -> None:
     """Run jobs until SIGINT or SIGTERM. Raises ConfigError, StoreError before the first job."""
     configure(settings.log_level)
+    catch_uncaught()
     os.environ.update({**OFFLINE, **SHARING})
     if supervised:
         exit_with_parent()

@@ -7,9 +7,9 @@ the same file) `BEGIN IMMEDIATE` and the busy timeout do. Reads never wait for w
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, exc, text
 from sqlalchemy.dialects import postgresql, sqlite
@@ -38,12 +38,22 @@ _POSTGRESQL: Mapping[str, int] = {
 _WRITE = "bessemer_write"
 
 
+class _Begun(NamedTuple):
+    """A transaction that a thread is in."""
+
+    connection: Connection
+    afterwards: list[Callable[[], object]]
+    """What `on_commit` was given."""
+
+
 class Database:
     """Transactions on one database. Safe to share between threads."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lock = threading.Lock()
+        self._local = threading.local()
+        """`begun`: the transaction that this thread is in."""
         self._single_writer = engine.dialect.name == "sqlite"
 
     @staticmethod
@@ -77,27 +87,61 @@ class Database:
         return {} if self._single_writer else dict(_POSTGRESQL)
 
     def read(self, work: Callable[[Connection], T]) -> T:
-        """Run a read-only function in a transaction and return its result. Raises StoreError when unavailable."""
+        """Run a read-only function in a transaction and return its result. Raises StoreError when unavailable.
+
+        Within `transaction` it reads what that transaction has written so far.
+        """
+        begun = self._begun()
+        if begun is not None:
+            return work(begun.connection)
         with _boundary(), self._engine.connect() as connection:
             return work(connection)
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run a function in a transaction that is committed when it returns and undone when it raises.
 
-        Raises StoreError when the database is unavailable.
+        Within `transaction` it becomes a part of that one. Raises StoreError when the database is unavailable.
         """
-        if not self._single_writer:
-            return self._write(work)
-        with self._lock:
-            return self._write(work)
+        with self.transaction() as connection:
+            return work(connection)
 
-    def _write(self, work: Callable[[Connection], T]) -> T:
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Make every read and write of this thread within the block one transaction: all of it, or nothing.
+
+        A block within a block joins it. Raises StoreError when the database is unavailable.
+        """
+        begun = self._begun()
+        if begun is not None:
+            yield begun.connection
+            return
         with (
+            self._lock if self._single_writer else nullcontext(),
             _boundary(),
             self._engine.connect().execution_options(**{_WRITE: True}) as connection,
             connection.begin(),
         ):
-            return work(connection)
+            self._local.begun = begun = _Begun(connection, [])
+            try:
+                yield connection
+            finally:
+                self._local.begun = None
+        for follow in begun.afterwards:
+            follow()
+
+    def on_commit(self, follow: Callable[[], object]) -> None:
+        """Call a function once this thread's transaction is committed, at once where none is open.
+
+        For what memory remembers of the database: it must never be ahead of a transaction that is undone.
+        """
+        begun = self._begun()
+        if begun is None:
+            follow()
+        else:
+            begun.afterwards.append(follow)
+
+    def _begun(self) -> "_Begun | None":
+        return getattr(self._local, "begun", None)
 
     def ping(self) -> None:
         """Raise StoreError unless the database answers."""

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection, Row, case, func, select
 
 from bessemer.core.errors import NotFound
-from bessemer.core.types import Frozen, Inference, ModelCall, ProviderKind, TokenLogprob
+from bessemer.core.types import Frozen, Inference, ModelCall, ProviderKind
 from bessemer.store import paging
 from bessemer.store.database import Database, insert_new, take_time
 from bessemer.store.schema import inferences, model_calls
@@ -206,7 +206,7 @@ def _with_finite_logprobs(call: ModelCall) -> ModelCall:
     return msgspec.structs.replace(
         call,
         token_logprobs=tuple(
-            TokenLogprob(token=token.token, logprob=_finite(token.logprob)) for token in call.token_logprobs
+            msgspec.structs.replace(token, logprob=_finite(token.logprob)) for token in call.token_logprobs
         ),
         choice_logprobs=None if choices is None else {choice: _finite(value) for choice, value in choices.items()},
     )

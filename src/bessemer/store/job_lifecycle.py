@@ -2,9 +2,9 @@
 
 import time
 
-from bessemer.core.errors import BessemerError, Conflict
+from bessemer.core.errors import BessemerError, Conflict, told
 from bessemer.core.types import JSON, JobStatus
-from bessemer.store import job_rows
+from bessemer.store import audit, job_rows
 from bessemer.store.database import Database
 from bessemer.store.job_rows import Control, JobRow
 
@@ -24,33 +24,46 @@ def begin(database: Database, job_id: str) -> JobRow | None:
 
 def obey(database: Database, job_id: str) -> JobStatus | None:
     """Carry out a wish to cancel or pause; returns the new status, None without a wish."""
-    wish = job_rows.control(database, job_id)
-    if wish is None:
-        return None
-    status = JobStatus.CANCELLED if wish is Control.CANCEL else JobStatus.PAUSED
-    job_rows.request(database, job_id, None)
-    finished_at = time.time() if status is JobStatus.CANCELLED else None
-    job_rows.update(database, job_id, status=status, finished_at=finished_at)
-    job_rows.append_event(database, job_id, f"The job is {status.value}.", level="warn")
+    with database.transaction():
+        wish = job_rows.control(database, job_id)
+        if wish is None:
+            return None
+        status = JobStatus.CANCELLED if wish is Control.CANCEL else JobStatus.PAUSED
+        job_rows.request(database, job_id, None)
+        finished_at = time.time() if status is JobStatus.CANCELLED else None
+        row = job_rows.update(database, job_id, status=status, finished_at=finished_at)
+        job_rows.append_event(database, job_id, f"The job is {status.value}.", level="warn")
+        if status is JobStatus.CANCELLED:
+            _finished(database, row)
     return status
 
 
 def finish(database: Database, job_id: str, result: JSON, *, trained_tokens: int | None = None) -> None:
     """Mark a job as succeeded with its result."""
-    job_rows.update(
-        database,
-        job_id,
-        status=JobStatus.SUCCEEDED,
-        finished_at=time.time(),
-        result=result,
-        trained_tokens=trained_tokens,
-    )
+    with database.transaction():
+        row = job_rows.update(
+            database,
+            job_id,
+            status=JobStatus.SUCCEEDED,
+            finished_at=time.time(),
+            result=result,
+            trained_tokens=trained_tokens,
+        )
+        _finished(database, row)
 
 
 def fail(database: Database, job_id: str, error: Exception) -> None:
     """Mark a job as failed and say why; what is not a named error is named by its Python type."""
     code, param = (error.error_code, error.param) if isinstance(error, BessemerError) else (None, None)
-    body = {"code": code or type(error).__name__, "message": str(error), "param": param}
+    body = {"code": code or type(error).__name__, "message": told(error), "param": param}
     event_id = f"ftevent-{job_id}-failed"
-    job_rows.append_event(database, job_id, f"Failed: {error}", level="error", event_id=event_id)
-    job_rows.update(database, job_id, status=JobStatus.FAILED, finished_at=time.time(), error=body)
+    with database.transaction():
+        job_rows.append_event(database, job_id, f"Failed: {told(error)}", level="error", event_id=event_id)
+        row = job_rows.update(database, job_id, status=JobStatus.FAILED, finished_at=time.time(), error=body)
+        _finished(database, row)
+
+
+def _finished(database: Database, row: JobRow) -> None:
+    detail = {"kind": row.kind.value, "status": row.status.value, "on_behalf_of": row.key_id}
+    # A step that is repeated after a kill tells it once, by its id.
+    audit.append(database, audit.SYSTEM, "job.finished", row.id, detail, event_id=f"audit-{row.id}-finished")

@@ -81,8 +81,8 @@ class JobCheckpoint(Frozen, frozen=True):
     metrics: JSON
 
 
-def insert(database: Database, row: JobRow) -> None:
-    """Append a job; a known id is left alone, so that submission is idempotent."""
+def insert(database: Database, row: JobRow) -> bool:
+    """Append a job and return True; a known id is left alone, so that submission is idempotent."""
     values = {
         "id": row.id,
         "created_at": row.created_at,
@@ -91,7 +91,15 @@ def insert(database: Database, row: JobRow) -> None:
         "control": row.control and row.control.value,
         "body": paging.encode(row),
     }
-    database.write(lambda connection: insert_new(connection, jobs, [values]))
+
+    def work(connection: Connection) -> bool:
+        lock(connection, f"jobs.{row.id}")
+        known = connection.execute(select(jobs.c.id).where(jobs.c.id == row.id)).first() is not None
+        if not known:
+            connection.execute(sql_insert(jobs).values(values))
+        return not known
+
+    return database.write(work)
 
 
 def get(database: Database, job_id: str) -> JobRow:

@@ -450,7 +450,7 @@ class Writer:
                 target.flush()
                 os.fsync(target.fileno())
         except OSError as failure:
-            _log.error("rejected.jsonl cannot be written (%s); the row was %s", failure, line.decode(errors="replace"))
+            _log.error("rejected.jsonl cannot be written (%s): the row is lost", failure)  # a row is content
 
 
 def _look_at(done: "asyncio.Future[Durability]") -> None:

@@ -92,6 +92,10 @@ class ProviderChunk(Frozen, frozen=True):
     """A piece of the answer; the last one carries finish_reason and, where known, usage and choices."""
 
     text: str = ""
+    reasoning: str = ""
+    """What a model thinks before it answers."""
+    refusal: str = ""
+    """What a model says in place of an answer."""
     tokens: tuple[ScoredToken, ...] = ()
     finish_reason: str | None = None
     usage: ProviderUsage | None = None

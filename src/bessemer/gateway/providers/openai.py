@@ -1,69 +1,73 @@
 """Any OpenAI-compatible server over HTTP: one pooled client, exactly the fields that the client or the version sent.
 
-Retryable: no connection, timeouts, 408, 409, 425, 429 and 5xx, and streams that break. Everything else is the request's
-own fault and no other try helps.
+Whatever a server does is at worst a retryable ProviderError with its reason, so that another target is asked; only a
+request that it refuses as such (400, 413, 422) is the caller's own fault.
 """
 
 import asyncio
 import contextlib
+import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import aclosing
-from typing import Any, cast
+from typing import cast
 
 import aiohttp
 import msgspec
 
-from bessemer.core.errors import BessemerError, ConfigError, InvalidRequest, ProviderError, RateLimited
-from bessemer.core.types import JSON, Frozen, Model, TokenLogprob
+from bessemer.core.errors import BessemerError, ConfigError, ProviderError
+from bessemer.core.scrub import hide, scrub
+from bessemer.core.types import JSON, Model
 from bessemer.engine.request import Choices, Constraint, JsonSchema, Regex
-from bessemer.gateway.providers.base import ProviderCall, ProviderChunk, ProviderUsage, ScoredToken
+from bessemer.gateway.providers.answers import BOM, DONE, AnswerReader, looks_like_json
+from bessemer.gateway.providers.base import ProviderCall, ProviderChunk
 from bessemer.gateway.providers.events import server_sent_data
+from bessemer.gateway.providers.refusals import status_error
+from bessemer.telemetry.logs import get_logger
 
-_RETRYABLE = frozenset({408, 409, 425})
-_THE_REQUEST = frozenset({400, 413, 422})
-_MAX_ERROR_TEXT = 500
 _DRAIN_S = 0.05
+_MAX_ANSWER_BYTES = 64 * 1024 * 1024
+_MAX_ERROR_BYTES = 64 * 1024
+_MAX_DETAIL = 2000
+_KEY = re.compile(r"[\x21-\x7e]+")
+_QUOTES = "\"'`"
 _encode = msgspec.json.Encoder().encode
+_log = get_logger("bessemer.gateway")
 
 
-class Timeouts(Frozen, frozen=True):
-    """Seconds that an upstream may take."""
+def upstream_key(model: Model, environ: Mapping[str, str]) -> str | None:
+    """Return the key that a model's server is sent, without spaces or line ends around it; None when it needs none.
 
-    connect: float = 5.0
-    first_token: float = 60.0
-    """Of a stream, until its first event."""
-    idle: float = 30.0
-    """Of a stream, between two events."""
-    total: float = 600.0
-
-
-class _Choice(msgspec.Struct):
-    message: JSON | None = None
-    delta: JSON | None = None
-    finish_reason: str | None = None
-    logprobs: JSON | None = None
-
-
-class _Answer(msgspec.Struct):
-    """What is read of a chat.completion or of a chunk; the rest is not needed."""
-
-    choices: list[_Choice] = []
-    usage: JSON | None = None
-    error: Any = None
+    Raises ConfigError by the variable's name, never with its value, for a key that is missing or cannot be one.
+    """
+    name = model.api_key_env
+    if name is None:
+        return None
+    place, key = f"[models.{model.name}]: the environment variable {name!r}", environ.get(name, "").strip()
+    if not key:
+        raise ConfigError(f"{place} is not set or empty; set it and start again.", param="api_key_env")
+    if key[0] in _QUOTES or key[-1] in _QUOTES:
+        raise ConfigError(f"{place} has quotes around the key; remove them.", param="api_key_env")
+    if not _KEY.fullmatch(key):
+        raise ConfigError(
+            f"{place} holds a space, a line end or a character that is not ASCII; copy the key again.",
+            param="api_key_env",
+        )
+    return key
 
 
-_decode = msgspec.json.Decoder(_Answer).decode
+def check_upstreams(models: Iterable[Model], environ: Mapping[str, str]) -> None:
+    """Check every model's key at start, and keep the keys out of logs and error texts. Raises ConfigError."""
+    for model in models:
+        if (key := upstream_key(model, environ)) is not None:
+            hide(key)
 
 
 class OpenAIProvider:
     """Asks OpenAI-compatible servers. `environ` holds the API keys that models name by `api_key_env`."""
 
-    def __init__(
-        self, environ: Mapping[str, str], timeouts: Timeouts | None = None, *, connections: int = 1000
-    ) -> None:
+    def __init__(self, environ: Mapping[str, str], *, connections: int = 1000) -> None:
         self._environ = environ
-        self._timeouts = timeouts or Timeouts()
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
 
@@ -72,7 +76,7 @@ class OpenAIProvider:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=60),
-                timeout=aiohttp.ClientTimeout(total=self._timeouts.total, sock_connect=self._timeouts.connect),
+                timeout=aiohttp.ClientTimeout(total=None),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 skip_auto_headers=("User-Agent",),
                 trust_env=False,
@@ -82,79 +86,154 @@ class OpenAIProvider:
     async def complete(self, call: ProviderCall) -> AsyncIterator[ProviderChunk]:
         """Ask the upstream. See Provider; closing the iterator closes the connection."""
         response: aiohttp.ClientResponse | None = None
-        patience = self._timeouts.first_token if call.stream else self._timeouts.total
-        deadline = time.monotonic() + patience
+        reader, patience = AnswerReader(call.model), _Patience(call)
         try:
-            async with asyncio.timeout(patience):
-                response = await self._post(call)
-                body = b"" if call.stream and response.status == 200 else await response.read()
-            if body or response.status != 200 or not call.stream:
-                yield _whole(call.model, response.status, body)
-                return
-            async with aclosing(self._events(call.model, response, deadline)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
-        except TimeoutError as error:
-            raise ProviderError(f"{call.model.name!r}: the upstream did not answer in time.", code="timeout") from error
-        except aiohttp.ClientError as error:
-            raise ProviderError(
-                f"{call.model.name!r}: {type(error).__name__}: {error}.", code="connection_error"
-            ) from error
+            with _crossing(call.model):
+                async with patience.until_next():
+                    response = await self._post(call)
+                    if response.status != 200:
+                        raise status_error(call.model, response.status, response.headers, await _start_of(response))
+                async with aclosing(_answer(reader, response, patience, stream=call.stream)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
         finally:
             if response is not None:
                 # An answer that was not read to its end must stop at the upstream; at its end this does nothing.
                 response.close()
 
     async def _post(self, call: ProviderCall) -> aiohttp.ClientResponse:
-        url, headers = self._address(call.model)
-        body = _encode(upstream_body(call))
-        return await self._client().post(url, data=body, headers=headers, allow_redirects=False)
-
-    def _address(self, model: Model) -> tuple[str, dict[str, str]]:
+        model = call.model
         if model.base_url is None:
             raise ConfigError(f"The model {model.name!r} has no base_url; set models.{model.name}.base_url.")
         headers = {"Content-Type": "application/json"}
-        if model.api_key_env is not None:
-            key = self._environ.get(model.api_key_env)
-            if not key:
-                raise ProviderError(
-                    f"{model.name!r} needs the environment variable {model.api_key_env!r}; set it and start again.",
-                    retryable=False,
-                )
+        if (key := upstream_key(model, self._environ)) is not None:
             headers["Authorization"] = f"Bearer {key}"
-        return model.base_url.rstrip("/") + "/chat/completions", headers
-
-    async def _events(
-        self, model: Model, response: aiohttp.ClientResponse, deadline: float
-    ) -> AsyncGenerator[ProviderChunk, None]:
-        finished = False
-        data_of = cast("AsyncGenerator[bytes, None]", server_sent_data(response.content.iter_any()))
-        async with aclosing(data_of) as events:
-            while True:
-                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                    data = await anext(events, None)
-                if data is None or data == b"[DONE]":
-                    await self._drain(events)
-                    break
-                chunk = _chunk(model, data)
-                finished = finished or chunk.finish_reason is not None
-                deadline = time.monotonic() + self._timeouts.idle
-                yield chunk
-        if not finished:
-            raise ProviderError(f"{model.name!r}: the upstream's stream ended early.", code="stream_ended")
-
-    async def _drain(self, events: AsyncGenerator[bytes, None]) -> None:
-        """Read to the end that follows [DONE] at once, so that the connection can be used again."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_DRAIN_S):
-                while await anext(events, None) is not None:
-                    pass
+        return await self._client().post(
+            model.base_url.rstrip("/") + "/chat/completions",
+            data=_encode(upstream_body(call)),
+            headers=headers,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=model.timeouts.connect),
+        )
 
     async def close(self) -> None:
         """Close the connections."""
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+class _Patience:
+    """How long one call may still take: in all, and until the next byte of a stream."""
+
+    def __init__(self, call: ProviderCall) -> None:
+        limits = call.model.timeouts
+        self._ends = time.monotonic() + limits.total
+        self._idle = limits.idle if call.stream else limits.total
+        self._next = min(self._ends, time.monotonic() + (limits.first_byte if call.stream else limits.total))
+
+    def until_next(self) -> asyncio.Timeout:
+        """Return the limit of waiting for the next sign of life."""
+        return asyncio.timeout(max(0.0, self._next - time.monotonic()))
+
+    def lives(self) -> None:
+        """Take note of a sign of life: an event or a comment."""
+        self._next = min(self._ends, time.monotonic() + self._idle)
+
+
+@contextlib.contextmanager
+def _crossing(model: Model) -> Iterator[None]:
+    """Name every error of this boundary; its text may hold addresses and keys, so only its kind is told."""
+    try:
+        yield
+    except BessemerError:
+        raise
+    except TimeoutError as error:
+        raise ProviderError(f"{model.name!r}: the upstream did not answer in time.", code="timeout") from error
+    except (aiohttp.ClientConnectorError, aiohttp.ServerDisconnectedError, ConnectionError) as error:
+        raise _named(model, error, "no connection to the upstream, or it was lost", "connection_error") from error
+    except aiohttp.ClientError as error:
+        raise _named(model, error, "the upstream's answer broke off or is not HTTP", "connection_error") from error
+    except Exception as error:
+        _log.exception("upstream_unreadable", model=model.name)
+        raise _named(model, error, "the upstream's answer cannot be read", "upstream_unreadable") from error
+
+
+def _named(model: Model, error: Exception, reason: str, code: str) -> ProviderError:
+    named = ProviderError(f"{model.name!r}: {reason} ({type(error).__name__}).", code=code)
+    named.detail = scrub(str(error))[:_MAX_DETAIL] or None
+    return named
+
+
+async def _start_of(response: aiohttp.ClientResponse) -> bytes:
+    """Read as much of an error's body as is worth telling; an endless one is cut."""
+    body = b""
+    with contextlib.suppress(aiohttp.ClientError):
+        while len(body) < _MAX_ERROR_BYTES and (piece := await response.content.readany()):
+            body += piece
+    return body
+
+
+async def _answer(
+    reader: AnswerReader, response: aiohttp.ClientResponse, patience: _Patience, *, stream: bool
+) -> AsyncGenerator[ProviderChunk, None]:
+    """Read the answer as what it is, JSON or events, whichever of them was asked for."""
+    async with aclosing(_pieces(response, patience)) as pieces:
+        begun = bytearray()
+        while not begun.removeprefix(BOM).strip() and (piece := await anext(pieces, None)) is not None:
+            begun += piece
+        if stream and not looks_like_json(begun):
+            async with aclosing(_chunks(reader, _rejoined(bytes(begun), pieces))) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+            return
+        async for piece in pieces:
+            begun += piece
+            if len(begun) > _MAX_ANSWER_BYTES:
+                raise ProviderError("The upstream's answer is above 64 MiB.", code="upstream_unreadable")
+    yield reader.whole(bytes(begun))
+
+
+async def _pieces(response: aiohttp.ClientResponse, patience: _Patience) -> AsyncGenerator[bytes, None]:
+    """Yield the bytes of the body as they come; each is a sign of life."""
+    while True:
+        async with patience.until_next():
+            piece = await response.content.readany()
+        if not piece:
+            return
+        patience.lives()
+        yield piece
+
+
+async def _rejoined(begun: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    yield begun
+    async for piece in rest:
+        yield piece
+
+
+async def _chunks(reader: AnswerReader, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[ProviderChunk, None]:
+    """Yield the chunks of a streamed answer. Raises ProviderError when it ends before the answer does."""
+    finished = False
+    async with aclosing(cast("AsyncGenerator[bytes, None]", server_sent_data(pieces))) as events:
+        async for data in events:
+            if data.strip() == DONE:
+                if not finished:  # some servers give no reason, but this is the end that they meant
+                    yield ProviderChunk(finish_reason="stop")
+                await _drain(events)
+                return
+            chunk = reader.chunk(data)
+            finished = finished or chunk.finish_reason is not None
+            yield chunk
+    if not finished:
+        raise ProviderError("The upstream's stream ended before its answer did.", code="stream_ended")
+
+
+async def _drain(events: AsyncGenerator[bytes, None]) -> None:
+    """Read to the end that follows [DONE] at once, so that the connection can be used again."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_S):
+            while await anext(events, None) is not None:
+                pass
 
 
 def upstream_body(call: ProviderCall) -> JSON:
@@ -200,91 +279,3 @@ def _constraint_fields(constraint: Constraint) -> JSON:
     if isinstance(constraint, Regex):
         return {"structured_outputs": {"regex": constraint.pattern}}
     return {"structured_outputs": {"grammar": constraint.grammar}}
-
-
-def _refusal(model: Model, status: int, body: bytes) -> BessemerError:
-    message, code = _error_text(body)
-    text = f"{model.name!r}: the upstream answered {status}: {message}"
-    if status == 429:
-        return RateLimited(text)
-    if status in _THE_REQUEST:
-        return InvalidRequest(text, code=code)
-    return ProviderError(text, retryable=status >= 500 or status in _RETRYABLE, code=code)
-
-
-def _error_text(body: bytes) -> tuple[str, str | None]:
-    try:
-        error = msgspec.json.decode(body, type=dict[str, Any]).get("error")
-    except msgspec.DecodeError:
-        return body[:_MAX_ERROR_TEXT].decode("utf-8", "replace"), None
-    if isinstance(error, dict):
-        code = error.get("code")
-        return str(error.get("message"))[:_MAX_ERROR_TEXT], code if isinstance(code, str) else None
-    return str(error)[:_MAX_ERROR_TEXT], None
-
-
-def _parse(model: Model, data: bytes) -> _Answer:
-    try:
-        answer = _decode(data)
-    except msgspec.DecodeError as error:
-        raise ProviderError(f"{model.name!r}: the upstream's answer is not OpenAI's: {error}.") from error
-    if answer.error is not None:
-        # An error inside a 200 is an error.
-        raise ProviderError(f"{model.name!r}: the upstream failed: {_error_text(data)[0]}", code="upstream_error")
-    return answer
-
-
-def _whole(model: Model, status: int, body: bytes) -> ProviderChunk:
-    if status != 200:
-        raise _refusal(model, status, body)
-    answer = _parse(model, body)
-    if not answer.choices or answer.choices[0].message is None:
-        raise ProviderError(f"{model.name!r}: the upstream's answer has no message.")
-    choice = answer.choices[0]
-    return ProviderChunk(
-        text=_content(model, choice.message),
-        tokens=_tokens(choice.logprobs),
-        finish_reason=choice.finish_reason or "stop",
-        usage=_usage(answer.usage),
-    )
-
-
-def _chunk(model: Model, data: bytes) -> ProviderChunk:
-    answer = _parse(model, data)
-    choice = answer.choices[0] if answer.choices else _Choice()
-    return ProviderChunk(
-        text=_content(model, choice.delta),
-        tokens=_tokens(choice.logprobs),
-        finish_reason=choice.finish_reason,
-        usage=_usage(answer.usage),
-    )
-
-
-def _content(model: Model, message: JSON | None) -> str:
-    content = (message or {}).get("content")
-    if content is not None and not isinstance(content, str):
-        raise ProviderError(f"{model.name!r}: the upstream's content is not text.", retryable=False)
-    return content or ""
-
-
-def _tokens(logprobs: JSON | None) -> tuple[ScoredToken, ...]:
-    entries = (logprobs or {}).get("content") or []
-    return tuple(
-        ScoredToken(token=_token(entry), alternatives=tuple(map(_token, entry.get("top_logprobs") or ())))
-        for entry in entries
-    )
-
-
-def _token(entry: JSON) -> TokenLogprob:
-    return TokenLogprob(token=str(entry.get("token", "")), logprob=float(entry.get("logprob", "nan")))
-
-
-def _usage(usage: JSON | None) -> ProviderUsage | None:
-    if usage is None:
-        return None
-    details = usage.get("prompt_tokens_details") or {}
-    return ProviderUsage(
-        input_tokens=usage.get("prompt_tokens"),
-        output_tokens=usage.get("completion_tokens"),
-        cached_tokens=details.get("cached_tokens"),
-    )

@@ -70,7 +70,9 @@ def _keep(call: Call, filename: str, content: BinaryIO) -> FileRow:
         purpose=PURPOSE,
         key_id=call.principal.key_id,
     )
-    files.insert(call.services.database, row)
+    with call.services.database.transaction():
+        files.insert(call.services.database, row)
+        call.audit("file.created", row.id, {"bytes": row.bytes, "sha256": row.sha256})
     return row
 
 
@@ -158,9 +160,14 @@ async def delete(call: Call) -> ASGIApp:
     file_id = call.path("file_id")
     row = await asyncio.to_thread(files.get, call.services.database, file_id)
     call.check_made(row.key_id)
-    await asyncio.to_thread(files.delete, call.services.database, file_id)
-    await call.services.audit(call.principal, "file.delete", file_id)
+    await asyncio.to_thread(_delete, call, file_id)
     return JSONResponse({"id": file_id, "object": "file", "deleted": True})
+
+
+def _delete(call: Call, file_id: str) -> None:
+    with call.services.database.transaction():
+        files.delete(call.services.database, file_id)
+        call.audit("file.deleted", file_id)
 
 
 def _wire(row: FileRow) -> FileObject:

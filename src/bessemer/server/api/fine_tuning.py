@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Final
 
 import msgspec
 from starlette.types import ASGIApp
@@ -20,6 +21,13 @@ from bessemer.store.job_rows import Control, JobCheckpoint, JobEvent, JobKind, J
 
 _REQUEST = decoder(FineTuningJobRequest)
 _FINISHED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
+CREATED: Final = {
+    JobKind.FINE_TUNING: "job.created",
+    JobKind.EVALUATION: "evaluation.created",
+    JobKind.CASCADE: "cascade.created",
+}
+"""Audit events of a new job."""
+_VERB: Final = {Control.CANCEL: "cancelled", Control.PAUSE: "paused", None: "resumed"}
 _WAITING = (JobStatus.VALIDATING_FILES, JobStatus.QUEUED)
 
 
@@ -60,17 +68,21 @@ def _create(call: Call, request: FineTuningJobRequest) -> JobRow:
         key_id=call.principal.key_id,
         metadata=request.metadata or {},
     )
-    row = insert_once(services.database, row)
-    job_rows.append_event(
-        services.database, row.id, f"Created fine-tuning job: {row.id}", event_id=f"ftevent-{row.id}-created"
-    )
+    with services.database.transaction():
+        row = insert_once(call, row)
+        job_rows.append_event(
+            services.database, row.id, f"Created fine-tuning job: {row.id}", event_id=f"ftevent-{row.id}-created"
+        )
     return row
 
 
-def insert_once(database: Database, row: JobRow) -> JobRow:
+def insert_once(call: Call, row: JobRow) -> JobRow:
     """Insert a job and return it, or the one that the same Idempotency-Key made before. Raises InvalidRequest."""
-    job_rows.insert(database, row)
-    stored = job_rows.get(database, row.id)
+    database = call.services.database
+    with database.transaction():
+        if job_rows.insert(database, row):
+            call.audit(CREATED[row.kind], row.id)
+        stored = job_rows.get(database, row.id)
     if canonical_json(stored.request) != canonical_json(row.request):
         raise InvalidRequest(
             f"This Idempotency-Key already made {row.id} from another request; use a new key.",
@@ -141,6 +153,13 @@ def steer(call: Call, row: JobRow, control: Control | None) -> JobRow:
     """
     call.check_made(row.key_id)
     database = call.services.database
+    with database.transaction():
+        row = _steered(database, job_rows.get(database, row.id), control)
+        call.audit(f"job.{_VERB[control]}", row.id)
+    return row
+
+
+def _steered(database: Database, row: JobRow, control: Control | None) -> JobRow:
     idle = {Control.CANCEL: (*_WAITING, JobStatus.PAUSED), Control.PAUSE: _WAITING, None: (JobStatus.PAUSED,)}[control]
     target = {Control.CANCEL: JobStatus.CANCELLED, Control.PAUSE: JobStatus.PAUSED, None: JobStatus.QUEUED}[control]
     if row.status in idle:
@@ -154,9 +173,8 @@ def steer(call: Call, row: JobRow, control: Control | None) -> JobRow:
     elif row.status is JobStatus.RUNNING:
         row = job_rows.request(database, row.id, control)
     else:
-        verb = {Control.CANCEL: "cancelled", Control.PAUSE: "paused", None: "resumed"}[control]
         raise InvalidRequest(
-            f"{row.id} is {row.status.value} and cannot be {verb}.", param="job_id", code="invalid_job_state"
+            f"{row.id} is {row.status.value} and cannot be {_VERB[control]}.", param="job_id", code="invalid_job_state"
         )
     return row
 

@@ -48,7 +48,7 @@ async def _create(call: Call, kind: JobKind, request: JSON) -> ASGIApp:
         created_at=time.time(),
         key_id=call.principal.key_id,
     )
-    return JSONResponse(_wire(await asyncio.to_thread(insert_once, call.services.database, row)))
+    return JSONResponse(_wire(await asyncio.to_thread(insert_once, call, row)))
 
 
 def lister(kind: JobKind) -> Handler:

@@ -6,6 +6,7 @@ from starlette.types import ASGIApp
 
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.types import as_json
+from bessemer.governance.keys import CreatedKey, KeyInfo
 from bessemer.server.http import Call, JSONResponse, decoder
 from bessemer.server.lists import envelope
 from bessemer.server.wire import KeyBody
@@ -18,8 +19,7 @@ async def create(call: Call) -> ASGIApp:
     body = await call.body(_BODY)
     if not 1 <= len(body.name) <= 64:
         raise InvalidRequest("'name' must have 1 to 64 characters.", param="name")
-    created = await asyncio.to_thread(call.services.keys.create, body.name, body.role)
-    await call.services.audit(call.principal, "key.create", created.info.id, {"role": body.role.value})
+    created = await asyncio.to_thread(_create, call, body)
     return JSONResponse(as_json(created.info) | {"key": created.plaintext})
 
 
@@ -31,7 +31,18 @@ async def list_keys(call: Call) -> ASGIApp:
 
 async def revoke(call: Call) -> ASGIApp:
     """DELETE /v1/keys/{key_id}: answers 401 to its bearer from now on."""
-    key_id = call.path("key_id")
-    info = await asyncio.to_thread(call.services.keys.revoke, key_id)
-    await call.services.audit(call.principal, "key.revoke", key_id)
-    return JSONResponse(info)
+    return JSONResponse(await asyncio.to_thread(_revoke, call, call.path("key_id")))
+
+
+def _create(call: Call, body: KeyBody) -> CreatedKey:
+    with call.services.database.transaction():
+        created = call.services.keys.create(body.name, body.role)
+        call.audit("api_key.created", created.info.id, {"name": body.name, "role": body.role.value})
+    return created
+
+
+def _revoke(call: Call, key_id: str) -> KeyInfo:
+    with call.services.database.transaction():
+        info = call.services.keys.revoke(key_id)
+        call.audit("api_key.deleted", key_id)
+    return info

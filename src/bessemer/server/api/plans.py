@@ -35,7 +35,7 @@ async def create(call: Call) -> ASGIApp:
     plan = {"id": new_id("plan"), "object": "plan", **plan}
     content = msgspec.json.encode(plan)
     await asyncio.to_thread(_keep, _folder(call), plan["id"], content)
-    await call.services.audit(call.principal, "plan.create", plan["id"], {"workload": workload.name})
+    await asyncio.to_thread(call.audit, "plan.created", plan["id"], {"workload": workload.name})
     return BytesResponse(content, "application/json")
 
 

@@ -45,9 +45,16 @@ async def put(call: Call) -> ASGIApp:
 
 async def _write(call: Call, name: str, body: RouteBody) -> ASGIApp:
     route = Route(name=name, steps=_steps(body), fallbacks=_targets(body.fallbacks), guarantee=body.guarantee)
-    written = await asyncio.to_thread(call.services.catalog.put_route, route, body.reason)
-    await call.services.audit(call.principal, "route.put", name, as_json(written) | {"reason": body.reason})
-    return JSONResponse(written)
+    return JSONResponse(await asyncio.to_thread(_put, call, route, body.reason))
+
+
+def _put(call: Call, route: Route, reason: str) -> Route:
+    catalog = call.services.catalog
+    action = "route.updated" if catalog.has_route(route.name) else "route.created"
+    with call.services.database.transaction():
+        written = catalog.put_route(route, reason)
+        call.audit(action, route.name, as_json(written) | {"reason": reason})
+    return written
 
 
 def _steps(body: RouteBody) -> tuple[Step, ...]:

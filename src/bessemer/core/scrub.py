@@ -1,0 +1,58 @@
+"""Masks key-shaped text: the second fence of logs and error texts. The first is not to put secrets there at all.
+
+Known by shape: keys of Bessemer, OpenAI-like vendors, Hugging Face, AWS, Google, GitHub and Slack, bearer and basic
+credentials, passwords in URLs, private keys and JSON web tokens. Known by value: what `hide` was told.
+"""
+
+import json
+import re
+
+MASK = "[hidden]"
+_SHORTEST = 6
+"""A secret below this length is no secret, and masking it would mask ordinary words."""
+_TAIL = r"[A-Za-z0-9_\-]"
+_START = r"(?:(?<![A-Za-z0-9_])|(?<=\dm))"
+"""Where a key may begin: not inside a word, but behind a terminal's colour code, which ends in a digit and `m`."""
+_KEYS = re.compile(
+    rf"""
+    {_START}(?:bsm-{_TAIL}{{6,}}
+    | (?:sk|pk|rk)[-_]{_TAIL}{{6,}}
+    | hf_[A-Za-z0-9]{{6,}}
+    | gsk_[A-Za-z0-9]{{6,}} | xai-{_TAIL}{{6,}} | nvapi-{_TAIL}{{6,}} | glpat-{_TAIL}{{6,}} | xox[a-z]-{_TAIL}{{6,}}
+    | gh[pousr]_[A-Za-z0-9]{{6,}} | github_pat_[A-Za-z0-9_]{{6,}}
+    | AIza{_TAIL}{{20,}}
+    | (?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{{12,}}
+    | eyJ{_TAIL}{{8,}}\.{_TAIL}{{8,}}(?:\.{_TAIL}*)?)
+    | -----BEGIN\ [A-Z ]*PRIVATE\ KEY-----.*?(?:-----END\ [A-Z ]*PRIVATE\ KEY-----|\Z)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_NAMED = re.compile(
+    r"""(?i)
+    ( \b(?:bearer|basic)[ ]+
+    | \b(?:x-)?(?:api|access|secret|aws_secret_access|aws-secret-access|session)[-_ ]?(?:key|token)(?:_id)?
+      ["'\\]{0,3}[ ]?[:=][ ]?(?:b?["'\\]{1,3})?
+    | \b(?:password|passwd|secret|token)["'\\]{0,3}[ ]?[:=][ ]?(?:b?["'\\]{1,3})?
+    | ://[^/\s:@"']*:
+    )
+    (?!\[hidden) ( [^\s"'\\,;@<>)}\]]{6,} )
+    """,
+    re.VERBOSE,
+)
+_values: set[str] = set()
+
+
+def hide(secret: str) -> None:
+    """Mask this text from now on, as it is and as JSON or `repr` writes it. Shorter than 6 characters is no secret."""
+    for text in (secret, secret.strip()):
+        if len(text) >= _SHORTEST:
+            escaped = (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], repr(text)[1:-1])
+            _values.update((text, *escaped))
+
+
+def scrub(text: str) -> str:
+    """Return the text with every known or key-shaped secret replaced by `[hidden]`."""
+    for value in sorted(_values, key=len, reverse=True):
+        text = text.replace(value, MASK)
+    text = _KEYS.sub(MASK, text)
+    return _NAMED.sub(lambda found: found[1] + MASK, text)

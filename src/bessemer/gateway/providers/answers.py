@@ -1,0 +1,218 @@
+"""What an upstream answered, read at the edge into our own types: nothing foreign goes further in.
+
+Upstreams differ in the fields that matter least, so what is odd there is unknown, never an error: counts as text,
+log-probabilities without a number. What has no answer in it is a retryable ProviderError with its reason.
+"""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from bessemer.core.errors import ProviderError
+from bessemer.core.types import Model, TokenLogprob
+from bessemer.gateway.providers.base import ProviderChunk, ProviderUsage, ScoredToken
+from bessemer.gateway.providers.events import EventParser
+from bessemer.gateway.providers.refusals import failure_inside
+
+DONE = b"[DONE]"
+BOM = b"\xef\xbb\xbf"
+_REASONING = ("reasoning_content", "reasoning", "thinking")
+_MAX_COUNT = 10**12
+_WORD = re.compile(r"[A-Za-z_-]{1,32}")
+
+
+class AnswerReader:
+    """Reads one answer of one model: a whole body, or chunk by chunk."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._halves: dict[str, str] = {}
+        """By field: the first half of a character that an upstream has cut in two."""
+
+    def whole(self, body: bytes) -> ProviderChunk:
+        """Read an answer in one piece: a chat.completion, or events that say the same. Raises ProviderError."""
+        if looks_like_json(body):
+            return self._read(self._decode(body), "message")
+        events = EventParser().feed(body, last=True)
+        if not events:
+            raise self._unreadable("it is neither JSON nor server-sent events")
+        return _joined([self.chunk(event) for event in events if event != DONE])
+
+    def chunk(self, data: bytes) -> ProviderChunk:
+        """Read one event of a streamed answer. Raises ProviderError."""
+        return self._read(self._decode(data), "delta")
+
+    def _decode(self, data: bytes) -> dict[str, Any]:
+        try:
+            value = msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            value = self._lenient(data)
+        except RecursionError:
+            raise self._unreadable("its JSON is nested too deeply") from None
+        if not isinstance(value, dict):
+            raise self._unreadable("it is not a JSON object")
+        return value
+
+    def _lenient(self, data: bytes) -> Any:
+        """Decode JSON with what strict JSON forbids but servers send: halves of characters, NaN."""
+        try:
+            return json.loads(data.removeprefix(BOM))
+        except (ValueError, RecursionError):
+            raise self._unreadable("it is not valid JSON") from None
+
+    def _read(self, answer: dict[str, Any], kind: str) -> ProviderChunk:
+        if answer.get("error") is not None or answer.get("object") == "error":
+            raise failure_inside(self._model, answer)
+        choice = _first_choice(answer.get("choices"))
+        message = _object(choice.get(kind)) if choice else None
+        if message is None and choice:  # a whole answer in an event, or the reverse
+            message = _object(choice.get("message" if kind == "delta" else "delta"))
+        if kind == "message" and message is None:
+            raise self._unreadable("it has no message")
+        text, thought = self._content((message or {}).get("content"))
+        reasoning = next((given for name in _REASONING if (given := _plain((message or {}).get(name)))), "")
+        finished = _finish_reason((choice or {}).get("finish_reason")) or ("stop" if kind == "message" else None)
+        ends = finished is not None
+        return ProviderChunk(
+            text=self._together("text", text, ends=ends),
+            reasoning=self._together("reasoning", reasoning or thought, ends=ends),
+            refusal=self._together("refusal", _plain((message or {}).get("refusal")), ends=ends),
+            tokens=_tokens((choice or {}).get("logprobs")),
+            finish_reason=finished,
+            usage=_usage(answer.get("usage")),
+        )
+
+    def _content(self, content: Any) -> tuple[str, str]:
+        """Return a content's text and the reasoning in it: text, or a list of parts of both."""
+        if content is None or isinstance(content, str):
+            return content or "", ""
+        parts = content if isinstance(content, list) else [content]
+        text, thought = [], []
+        for part in parts:
+            if isinstance(part, str):
+                text.append(part)
+            elif isinstance(part, dict) and isinstance(part.get("text"), str):
+                text.append(part["text"])
+            elif isinstance(part, dict) and part.get("type") in {"thinking", "reasoning"}:
+                thought.append(_plain(part.get("thinking") or part.get("reasoning")))
+            else:
+                raise self._unreadable("its content is not text")
+        return "".join(text), "".join(thought)
+
+    def _together(self, field: str, text: str, *, ends: bool) -> str:
+        """Join halves of characters that were cut between chunks; a half that stays alone becomes U+FFFD."""
+        text = self._halves.pop(field, "") + text
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            pass
+        else:
+            return text
+        if not ends and "\ud800" <= text[-1] <= "\udbff":
+            self._halves[field] = text[-1]
+            text = text[:-1]
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+    def _unreadable(self, why: str) -> ProviderError:
+        return ProviderError(
+            f"{self._model.name!r}: the upstream's answer cannot be read: {why}.", code="upstream_unreadable"
+        )
+
+
+def looks_like_json(body: bytes | bytearray) -> bool:
+    """Say whether a body is JSON and not events, whatever its media type says: no event begins with a brace."""
+    return body.removeprefix(BOM).lstrip().startswith((b"{", b"["))
+
+
+def _joined(chunks: Sequence[ProviderChunk]) -> ProviderChunk:
+    """Return one chunk that says what all of them say."""
+    return ProviderChunk(
+        text="".join(chunk.text for chunk in chunks),
+        reasoning="".join(chunk.reasoning for chunk in chunks),
+        refusal="".join(chunk.refusal for chunk in chunks),
+        tokens=tuple(token for chunk in chunks for token in chunk.tokens),
+        finish_reason=next((chunk.finish_reason for chunk in reversed(chunks) if chunk.finish_reason), None),
+        usage=next((chunk.usage for chunk in reversed(chunks) if chunk.usage), None),
+    )
+
+
+def _object(value: Any) -> dict[str, Any] | None:
+    return value if isinstance(value, dict) else None
+
+
+def _first_choice(choices: Any) -> dict[str, Any] | None:
+    """Return the choice of index 0; more than one was not asked for."""
+    found = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+    return next((choice for choice in found if str(choice.get("index") or 0) == "0"), None)
+
+
+def _finish_reason(value: Any) -> str | None:
+    """Return a reason that is a word; None for none, `stop` for what is no word but says that it ended."""
+    if not value:
+        return None
+    return value if isinstance(value, str) and _WORD.fullmatch(value) else "stop"
+
+
+def _plain(value: Any) -> str:
+    """Return text as it is, the text of parts joined, of anything else nothing."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "".join(map(_plain, value))
+    if isinstance(value, dict):
+        return _plain(value.get("text") or value.get("content"))
+    return ""
+
+
+def _tokens(logprobs: Any) -> tuple[ScoredToken, ...]:
+    entries = (_object(logprobs) or {}).get("content")
+    if not isinstance(entries, list):
+        return ()
+    return tuple(
+        ScoredToken(
+            token=_token(entry),
+            alternatives=tuple(_token(other) for other in entry.get("top_logprobs") or () if isinstance(other, dict))
+            if isinstance(entry.get("top_logprobs"), list)
+            else (),
+        )
+        for entry in entries
+        if isinstance(entry, dict)
+    )
+
+
+def _token(entry: dict[str, Any]) -> TokenLogprob:
+    """Read a token; a log-probability that is no number is NaN: unknown."""
+    token, logprob = entry.get("token"), entry.get("logprob")
+    try:
+        number = math.nan if logprob is None or isinstance(logprob, bool) else float(logprob)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    text = token if isinstance(token, str) else ""
+    return TokenLogprob(token=text.encode(errors="replace").decode(), logprob=number)
+
+
+def _usage(usage: Any) -> ProviderUsage | None:
+    counts = _object(usage)
+    if counts is None:
+        return None
+    details = _object(counts.get("prompt_tokens_details")) or {}
+    return ProviderUsage(
+        input_tokens=_count(counts.get("prompt_tokens")),
+        output_tokens=_count(counts.get("completion_tokens")),
+        cached_tokens=_count(details.get("cached_tokens")),
+    )
+
+
+def _count(value: Any) -> int | None:
+    """Read a number of tokens, also one written as text or with a point; anything else is unknown."""
+    if value is None or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return int(number) if number.is_integer() and 0 <= number <= _MAX_COUNT else None

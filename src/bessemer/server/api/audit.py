@@ -1,0 +1,38 @@
+"""The audit trail: who changed what, and what was refused."""
+
+import asyncio
+
+from starlette.types import ASGIApp
+
+from bessemer.server.http import Call, JSONResponse
+from bessemer.server.lists import ListQuery, page, page_limit
+from bessemer.store import audit
+
+_FLUSH_S = 5.0
+
+
+class AuditQuery(ListQuery):
+    """Query of GET /v1/audit. Times are Unix seconds."""
+
+    action: str | None = None
+    actor: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+
+async def list_events(call: Call) -> ASGIApp:
+    """GET /v1/audit: newest first, denials up to this request included."""
+    query = call.query(AuditQuery)
+    limit = page_limit(query.limit)
+    await asyncio.to_thread(call.services.writer.flush, _FLUSH_S)
+    rows = await asyncio.to_thread(
+        audit.find,
+        call.services.database,
+        action=query.action,
+        actor=query.actor,
+        since=query.since,
+        until=query.until,
+        limit=limit + 1,
+        after=query.after,
+    )
+    return JSONResponse(page(rows, limit, lambda row: row, lambda row: row.id))
