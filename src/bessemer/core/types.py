@@ -209,6 +209,15 @@ class Guarantee(Frozen, frozen=True):
     n: int
     dataset_sha256: str
     statement: str
+    delta_spent: float | None = None
+    """What this look may spend of delta, which all looks at the same items share."""
+    look: int | None = None
+    population: str | None = None
+    """What the items are, and so what traffic the bound speaks of."""
+    unknown: int | None = None
+    """Items whose score is not known: counted against the small model."""
+    versions: tuple[str, ...] = ()
+    """The versions that were measured: with others the bound means nothing."""
 
 
 class Step(Frozen, frozen=True):

@@ -36,6 +36,8 @@ class _HasId(Protocol):
 Journaled = TypeVar("Journaled", bound=_HasId)
 CONCURRENCY = 32
 """Items asked at once: enough to fill the engine's batches."""
+TEMPERATURE = 0.0
+"""At which jobs ask."""
 _PAUSES_S = (1, 2, 4, 8, 16, 32)
 """A job asks again after these, half of each at random: together as long as the minute that limits count by."""
 
@@ -175,7 +177,7 @@ async def _ask_once(services: Services, target: str, example: Example, purpose: 
         target,
         input=example.input,
         messages=example.messages if example.input is None else (),
-        temperature=0.0,
+        temperature=TEMPERATURE,
         logprobs=logprobs,
         tags={"origin": purpose},
     )

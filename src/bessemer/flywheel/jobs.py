@@ -130,7 +130,11 @@ def _install_cascade(services: Services) -> Workflow:
         request = msgspec.convert(row.request, CascadeRequest)
         try:
             result = cascade.build(
-                services, request, _folder(services, job_id), lambda label: progress_events(services, job_id, label)
+                services,
+                request,
+                job_id,
+                _folder(services, job_id),
+                lambda label: progress_events(services, job_id, label),
             )
         except _WishLeft:
             obey(services.database, job_id)
