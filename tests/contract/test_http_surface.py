@@ -13,7 +13,7 @@ from tests.server.live import Server
 
 from bessemer.core.types import Action, Role
 from bessemer.server.routing import Endpoint
-from bessemer.server.surface import LOCAL, PUBLIC, TABLE
+from bessemer.server.surface import PUBLIC, TABLE
 
 WITH_KEY = [line for line in TABLE if line.actions]
 
@@ -88,14 +88,21 @@ def test_lists_have_one_envelope_and_refuse_unknown_parameters(server: Server, l
         assert isinstance(body["has_more"], bool)
 
 
-@pytest.mark.parametrize(
-    "path", ["/v1/files", "/v1/fine_tuning/jobs", "/v1/inferences", "/v1/versions", "/v1/evaluations"]
-)
-def test_an_unknown_or_wrong_query_parameter_is_refused(server: Server, path: str) -> None:
-    check_error(*ask(server, "GET", f"{path}?surprise=1", server.key), expected={400})
-    if path != "/v1/versions":
-        check_error(*ask(server, "GET", f"{path}?limit=many", server.key), expected={400})
-        check_error(*ask(server, "GET", f"{path}?limit=0", server.key), expected={400})
+@pytest.mark.parametrize("line", WITH_KEY, ids=name_of)
+def test_an_unknown_or_wrong_query_parameter_is_refused_everywhere(server: Server, line: Endpoint) -> None:
+    path = concrete(line)
+    for parameter in ("surprise", "surprise[x]", "limit[x]", "metadata", "metadata["):
+        status, body, headers = ask(server, line.method, f"{path}?{parameter}=1", server.key)
+        check_error(status, body, headers, {400})
+        assert body["error"]["param"] == parameter
+    if "limit" in line.query.__struct_fields__:
+        for query in ("limit=many", "limit=1&limit=2") + (() if "{" in path else ("limit=0",)):
+            check_error(*ask(server, line.method, f"{path}?{query}", server.key), expected={400, 404})
+
+
+def test_metadata_is_a_query_of_several_parameters(server: Server) -> None:
+    status, body, _ = ask(server, "GET", "/v1/fine_tuning/jobs?metadata[a]=1&metadata[b]=2&limit=2", server.key)
+    assert (status, body["data"]) == (200, [])
 
 
 def test_unknown_paths_and_methods_are_shaped(server: Server) -> None:
@@ -106,15 +113,59 @@ def test_unknown_paths_and_methods_are_shaped(server: Server) -> None:
     check_error(*ask(server, "GET", "/v1/chat/completions", server.key), expected={405})
 
 
-def test_health_needs_no_key_and_metrics_none_from_here(server: Server) -> None:
-    assert {line.path for line in TABLE if not line.actions} == PUBLIC | LOCAL
+def test_health_needs_no_key_and_metrics_one_even_from_here(server: Server) -> None:
+    assert {line.path for line in TABLE if not line.actions} == PUBLIC
     for path in PUBLIC:
         assert ask(server, "GET", path, None)[0] == 200
-    status, text, _ = ask(server, "GET", "/metrics", None)
+    assert ask(server, "GET", "/metrics", None)[0] == 401
+    status, text, _ = ask(server, "GET", "/metrics", server.key)
     assert status == 200
     assert b"http_server_request_duration_seconds" in text
     assert b"bessemer_writer_queued" in text
     assert b"bessemer_engine_running" in text
+
+
+def test_an_unknown_path_hints_at_the_base_url(server: Server) -> None:
+    for path in ("/chat/completions", "/v1/v1/chat/completions", "/v1//chat/completions", "/"):
+        assert "http://HOST:PORT/v1" in ask(server, "POST", path, server.key)[1]["error"]["message"]
+    assert "HOST" not in ask(server, "POST", "/v1/nothing", server.key)[1]["error"]["message"]
+
+
+PLACES = {
+    "a message": ("/v1/chat/completions", b'{"model":"assistant","messages":[{"role":"user","content":%s}]}'),
+    "messages": ("/v1/chat/completions", b'{"model":"assistant","messages":%s}'),
+    "a format": ("/v1/chat/completions", b'{"model":"assistant","messages":[],"response_format":{"a":%s}}'),
+    "an input": ("/v1/chat/completions", b'{"model":"assistant","messages":[],"bessemer":{"input":{"a":%s}}}'),
+    "an item": ("/v1/fine_tuning/alpha/graders/run", b'{"grader":{},"model_sample":"a","item":{"a":%s}}'),
+    "a grader": ("/v1/fine_tuning/alpha/graders/validate", b'{"grader":{"a":%s}}'),
+    "a job's grader": (
+        "/v1/fine_tuning/jobs",
+        b'{"model":"m","training_file":"f","method":{"type":"reinforcement","reinforcement":{"grader":{"a":%s}}}}',
+    ),
+    "a route": ("/v1/routes", b'{"name":"r","targets":%s}'),
+    "a plan": ("/v1/plans", b'{"a":%s}'),
+}
+
+
+@pytest.mark.parametrize(("path", "body"), PLACES.values(), ids=PLACES)
+def test_deep_json_is_refused_as_such(server: Server, path: str, body: bytes) -> None:
+    for depth in (200, 500, 900, 1000, 2000, 20_000):
+        status, answer, headers = ask(server, "POST", path, server.key, body % (b"[" * depth + b"]" * depth))
+        check_error(status, answer, headers, {400})
+        assert "levels" in answer["error"]["message"]
+
+
+def test_a_deep_row_is_refused_by_its_number(server: Server) -> None:
+    row = b'{"messages":[{"role":"user","content":"x"}],"a":' + b"[" * 20_000 + b"]" * 20_000 + b"}\n"
+    form = b"".join(
+        b'--x\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n' % part
+        for part in ((b"purpose", b"", b"fine-tune"), (b"file", b'; filename="a.jsonl"', row))
+    )
+    status, answer, headers = ask(
+        server, "POST", "/v1/files", server.key, form + b"--x--\r\n", "multipart/form-data; boundary=x"
+    )
+    check_error(status, answer, headers, {400})
+    assert "row 1: not valid JSON (it is nested" in answer["error"]["message"]
 
 
 def test_a_large_body_is_refused_before_it_is_read(server: Server) -> None:

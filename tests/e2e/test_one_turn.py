@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import openai
 import pytest
 from openai import OpenAI
 from tests.gateway.tiny import tiny_model
@@ -245,18 +246,14 @@ def test_f1_of_answers_that_are_no_choices_is_refused_by_name(installation):
         "reference": "a",
         "operation": "eq",
     }
-    job = client.fine_tuning.jobs.create(
-        model="tiny",
-        training_file=client.files.create(file=("rows.jsonl", content), purpose="fine-tune").id,
-        method={"type": "reinforcement", "reinforcement": {"grader": grader}},
-        metadata={"bessemer.metric": "f1"},
-    )
-    ends = time.monotonic() + 90
-    while (done := client.fine_tuning.jobs.retrieve(job.id)).status != "failed" and time.monotonic() < ends:
-        time.sleep(0.2)
-    assert done.error is not None
-    assert "bessemer.metric f1 needs a prompt or version with choices" in done.error.message
-    assert done.error.param == "metadata"
+    with pytest.raises(openai.BadRequestError, match="needs a prompt or version with choices") as refused:
+        client.fine_tuning.jobs.create(
+            model="tiny",
+            training_file=client.files.create(file=("rows.jsonl", content), purpose="fine-tune").id,
+            method={"type": "reinforcement", "reinforcement": {"grader": grader}},
+            metadata={"bessemer.metric": "f1"},
+        )
+    assert refused.value.param == "metadata"
 
 
 def wait_for_steps(installation: Installation, job_id: str, steps: int) -> None:
@@ -323,6 +320,7 @@ def test_a_grader_that_pays_for_anything_is_told_before_it_fails_the_job(install
     ends = time.monotonic() + 90
     while (done := installation.get(f"/fine_tuning/jobs/{job.id}"))["status"] != "failed" and time.monotonic() < ends:
         time.sleep(0.2)
-    assert done["error"]["code"] == "no_signal"
+    assert done["error"]["code"] == "learned_nothing"
+    assert done["fine_tuned_model"] is None
     told = [event.message for event in installation.client.fine_tuning.jobs.list_events(job.id, limit=100)]
     assert any("an empty answer is rewarded" in message for message in told)

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from bessemer.evals.fields import fields_read
 from bessemer.evals.graders import build
-from bessemer.evals.lint import Finding, adversarial
+from bessemer.evals.lint import Finding, adversarial, best_reference, skeletons
 
 ITEMS = [
     {"question": f"Are item {i} and item {i + 1} the same offer?", "label": "Yes" if i % 2 else "No", "answer": "Yes",
@@ -57,3 +58,44 @@ async def test_a_grader_that_does_not_fit_the_items() -> None:
     assert "earn nothing" in nothing.message
     (unscorable,) = await findings(check("eq", "{{item.missing}}"))
     assert "cannot be scored" in unscorable.message
+
+
+FORMAT = {
+    "type": "python",
+    "name": "format",
+    "source": "import re\n"
+    "def grade(sample, item):\n"
+    "    return 1.0 if re.match(r'^<think>.*</think>\\s*<answer>.*</answer>$', sample['output_text'], re.S) else 0.0\n",
+}
+
+
+async def test_where_no_answer_is_known_form_without_content_is_still_found() -> None:
+    with build(FORMAT) as built:
+        found = await adversarial(
+            built, ITEMS, input_text=lambda item: item["question"], reference=None, forms=skeletons([FORMAT["source"]])
+        )
+    assert {"tags without content", "every tag twice, without content"} <= {finding.probe for finding in found}
+    assert all(finding.honest is None for finding in found)
+    with build(check("eq")) as built:
+        assert await adversarial(built, ITEMS, input_text=lambda item: "", reference=None, forms=skeletons([])) == ()
+
+
+async def test_the_right_answer_is_found_whatever_its_field_is_called() -> None:
+    items = [{"breed": name, "place": "park"} for name in ("poodle", "beagle", "boxer")]
+    with build(check("eq", "{{item.breed}}")) as built:
+        assert await best_reference(built, items, ("place", "breed", "gone")) == "breed"
+        assert await best_reference(built, items, ("place",)) is None
+
+
+@pytest.mark.parametrize(
+    ("grader", "fields"),
+    [
+        (check("eq", "{{ item.a }} {{item.b.c}}"), ("a", "b")),
+        ({"type": "python", "source": "def grade(sample, item):\n return item['a'] == item.get(\"b\")"}, ("a", "b")),
+        ({"type": "lambda", "source": "m['metadata']['reference_answer']"}, ("reference_answer",)),
+        ({"type": "multi", "graders": {"x": {"type": "feedback"}}}, ("answer", "verdict", "demonstration")),
+        ({"type": "attributes"}, ("target",)),
+    ],
+)
+def test_the_fields_that_a_grader_reads(grader: dict[str, Any], fields: tuple[str, ...]) -> None:
+    assert fields_read(grader) == fields

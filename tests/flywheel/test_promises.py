@@ -58,10 +58,11 @@ def test_a_candidate_worse_by_the_margin_rarely_passes(n: int) -> None:
 
 
 def test_a_candidate_five_points_worse_does_not_pass_a_margin_of_one() -> None:
-    for n in SIZES:
+    for n in SIZES[:4]:
         assert passed_with_looks(n, 0.05, 0.01, 1, 200) <= allowed(ALPHA, 200)
 
 
+@pytest.mark.long
 def test_twenty_looks_at_the_same_items_break_no_more_than_one() -> None:
     assert passed_with_looks(100, 0.05, 0.05, 20, 60) <= allowed(ALPHA, 60)
 
@@ -76,7 +77,9 @@ def test_the_gate_keeps_its_promise(n: int, looks: int, loss: float, margin: flo
 
 def f1_terms(rng: np.random.Generator, n: int, right: float) -> list[Terms]:
     actual, said = rng.uniform(size=n) < 0.2, rng.uniform(size=n) < right
-    return [label_terms("Yes" if a == s else "No", "Yes" if a else "No", "Yes") for a, s in zip(actual, said, strict=True)]
+    return [
+        label_terms("Yes" if a == s else "No", "Yes" if a else "No", "Yes") for a, s in zip(actual, said, strict=True)
+    ]
 
 
 def passed_f1(n: int, draws: int) -> float:
@@ -84,8 +87,7 @@ def passed_f1(n: int, draws: int) -> float:
     rng, passed = np.random.default_rng(n), 0
     reference, candidate = 0.9, 0.87259
     for _ in range(draws):
-        truth = np.random.default_rng(rng.integers(2**31))
-        seed = int(truth.integers(2**31))
+        seed = int(rng.integers(2**31))  # the same truth for both
         sides = [f1_terms(np.random.default_rng(seed), n, right) for right in (candidate, reference)]
         passed += compare(*sides).p_value(0.05, ALPHA) <= ALPHA
     return passed / draws
@@ -93,8 +95,10 @@ def passed_f1(n: int, draws: int) -> float:
 
 def test_a_candidate_whose_f1_is_worse_by_the_margin_rarely_passes() -> None:
     # F1 = 2·.2·r / (.2·r + .8·(1 − r) + .2): 0.7826 at r = 0.9, 0.7326 at r = 0.87259.
-    assert 2 * 0.2 * 0.87259 / (0.2 * 0.87259 + 0.8 * (1 - 0.87259) + 0.2) == pytest.approx(0.7826 - 0.05, abs=3e-4)
-    assert passed_f1(200, 100) <= allowed(ALPHA, 100)
+    right = 0.87259
+    assert 0.4 * right / (0.2 * right + 0.8 * (1 - right) + 0.2) == pytest.approx(0.7826 - 0.05, abs=3e-4)
+    for n in (20, 100):
+        assert passed_f1(n, 100) <= allowed(ALPHA, 100)
 
 
 @pytest.mark.long

@@ -131,7 +131,7 @@ def start_server(
         )
     assert process.stdout is not None
     first = process.stdout.readline()
-    found = re.search(r"http://\S+", first)
+    found = re.search(r"https?://\S+", first)
     assert found is not None, f"{first}{log.read_text()}"
     return Server(found[0], (data / "admin.key").read_text().strip(), data, log, upstream, process)
 

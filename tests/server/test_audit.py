@@ -90,6 +90,15 @@ def steps(client: OpenAI) -> list[tuple[str, str, Step]]:
         version = client.get("/versions?model=upstream", cast_to=object)["data"][0]["id"]  # type: ignore[index]
         post(f"/versions/{version}/promote", {"alias": "challenger"})
 
+    def forgotten(state: dict[str, str]) -> None:
+        client.delete(f"/feedback/{state['feedback']}", cast_to=object)
+
+    def erased(state: dict[str, str]) -> None:
+        post("/erasures", {"route": "assistant"})
+
+    def erased_one(state: dict[str, str]) -> None:
+        client.delete(f"/inferences/{state['inference']}", cast_to=object)
+
     jobs = client.fine_tuning.jobs
     route = {"targets": ["upstream"]}
     return [
@@ -119,6 +128,9 @@ def steps(client: OpenAI) -> list[tuple[str, str, Step]]:
             "version.rolled_back",
             lambda _: post("/models/upstream/rollback", {"alias": "challenger"}),
         ),
+        ("DELETE /v1/feedback/{feedback_id}", "subject.erased", forgotten),
+        ("DELETE /v1/inferences/{inference_id}", "subject.erased", erased_one),
+        ("POST /v1/erasures", "subject.erased", erased),
     ]
 
 
@@ -126,15 +138,13 @@ def test_every_change_and_its_event_are_one_transaction(server: Server, client: 
     table = steps(client)
     changing = {f"{line.method} {line.path}" for line in TABLE if line.method != "GET"}
     assert {name for name, _, _ in table} == changing - FACTS - ELSEWHERE
-    answer = client.chat.completions.create(model="assistant", messages=[{"role": "user", "content": "hi"}])
-    feedback = {
-        "inference_id": answer.model_extra["bessemer"]["inference_id"],
-        "value": "ok",
-        "metric": "demonstration",
-    }  # type: ignore[index]
-    client.post("/feedback", body=feedback, cast_to=object)
-    client.get("/inferences", cast_to=object)  # waits for what is still on its way to the database
     state: dict[str, str] = {}
+    for text in ("hi", "ho"):
+        answer = client.chat.completions.create(model="assistant", messages=[{"role": "user", "content": text}])
+        state["inference"] = answer.model_extra["bessemer"]["inference_id"]  # type: ignore[index]
+    feedback = {"inference_id": state["inference"], "value": "ok", "metric": "demonstration"}
+    state["feedback"] = client.post("/feedback", body=feedback, cast_to=object)["id"]  # type: ignore[index]
+    client.get("/inferences", cast_to=object)  # waits for what is still on its way to the database
     for name, action, step in table:
         before = contents(server.data)
         statement(

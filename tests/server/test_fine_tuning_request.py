@@ -1,6 +1,5 @@
 """Ranges, methods and training rows that a fine-tuning request must satisfy."""
 
-import io
 from typing import Any
 
 import msgspec
@@ -8,7 +7,6 @@ import pytest
 
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.openai import FineTuningJobRequest
-from bessemer.server.api.files import check_rows
 from bessemer.server.fine_tuning import method_of
 
 GRADER = {"type": "string_check", "name": "g", "input": "{{sample.output_text}}", "reference": "x", "operation": "eq"}
@@ -54,6 +52,10 @@ def test_a_hyperparameter_out_of_range_is_named(kind: str, name: str, value: flo
     [
         ({"type": "dpo", "dpo": {}}, "method.type"),
         ({"type": "reinforcement"}, "method.reinforcement"),
+        (
+            {"type": "reinforcement", "reinforcement": {"grader": GRADER, "response_format": {"type": "json_object"}}},
+            "method.reinforcement.response_format",
+        ),
         ({"type": "supervised", "reinforcement": {"grader": GRADER}}, "method.reinforcement"),
     ],
 )
@@ -61,21 +63,3 @@ def test_a_method_needs_its_own_body_and_no_other(method: dict[str, Any], param:
     with pytest.raises(InvalidRequest) as caught:
         method_of(request(method=method))
     assert caught.value.param == param
-
-
-def test_rows_are_checked_one_by_one_and_named_by_number() -> None:
-    good = b'{"messages": [{"role": "user", "content": "a"}], "answer": "b"}\n'
-    assert check_rows(io.BytesIO(good * 3)) == 3
-    bad = good + b"{}\n" + b"not json\n" + good + b'{"messages": [{"role": "robot", "content": "a"}]}\n'
-    with pytest.raises(InvalidRequest) as caught:
-        check_rows(io.BytesIO(bad))
-    for number in ("row 2", "row 3", "row 5"):
-        assert number in caught.value.message
-    assert "row 1" not in caught.value.message
-    with pytest.raises(InvalidRequest, match="row 1: the last message is from 'user'"):
-        check_rows(io.BytesIO(good), last_role=("assistant",))
-    with pytest.raises(InvalidRequest, match="row 1: a carriage return"):
-        check_rows(io.BytesIO(good.replace(b", ", b",\r")))
-    assert check_rows(io.BytesIO(good.replace(b"\n", b"\r\n"))) == 1
-    with pytest.raises(InvalidRequest, match="no rows"):
-        check_rows(io.BytesIO(b"\n\n"))

@@ -1,7 +1,7 @@
 """The front door over a tiny router: ids, limits, keys, error shape. No socket, no services."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bessemer.core.errors import InvalidRequest, Unauthorized
+from bessemer.core.errors import InvalidRequest, RateLimited, Unauthorized
 from bessemer.core.types import Principal, Role
 from bessemer.server.front import Front
 from bessemer.server.http import Call, JSONResponse
@@ -48,8 +48,8 @@ def front(seen: list[tuple[str, int]] | None = None, application: ASGIApp = appl
         lambda _caller, _endpoint, _error: None,
         max_body_bytes=100,
         max_file_bytes=1000,
+        max_concurrent=2,
         public=frozenset({"/healthz"}),
-        local=frozenset({"/metrics"}),
     )
 
 
@@ -63,6 +63,7 @@ async def ask(
     path: str,
     *,
     headers: dict[str, str] | None = None,
+    more: Sequence[tuple[str, str]] = (),
     chunks: tuple[bytes, ...] = (b"",),
     client: str = "10.0.0.9",
     method: str = "POST",
@@ -74,7 +75,7 @@ async def ask(
         "method": method,
         "path": path,
         "query_string": b"",
-        "headers": [(name.encode(), value.encode()) for name, value in given.items()],
+        "headers": [(name.encode(), value.encode()) for name, value in (*given.items(), *more)],
         "client": (client, 1234),
     }
     incoming = [
@@ -125,12 +126,29 @@ async def test_nothing_answers_without_a_key_but_the_public_paths() -> None:
         assert set(refused.body["error"]) == {"message", "type", "param", "code"}
 
 
-async def test_local_paths_need_no_key_from_this_machine_itself_only() -> None:
-    bad = {"authorization": "Bearer bad"}
-    assert (await ask("/metrics", headers=bad, client="127.0.0.1")).status == 200
-    assert (await ask("/metrics", headers=bad, client="::1")).status == 200
-    assert (await ask("/metrics", headers=bad | {"x-forwarded-for": "1.2.3.4"}, client="127.0.0.1")).status == 401
-    assert (await ask("/x", headers=bad, client="127.0.0.1")).status == 401
+async def test_two_authorization_headers_are_refused() -> None:
+    answer = await ask("/x", more=[("authorization", "Bearer bad")])
+    assert (answer.status, answer.body["error"]["param"]) == (400, "Authorization")
+
+
+async def test_an_encoded_body_is_refused_by_its_encoding() -> None:
+    for encoding, status in (("gzip", 415), ("br", 415), ("identity", 200)):
+        answer = await ask("/x", headers={"content-encoding": encoding})
+        assert answer.status == status
+        assert status == 200 or encoding in answer.body["error"]["message"]
+
+
+async def test_a_limit_names_its_own_setting() -> None:
+    form = {"content-type": "multipart/form-data; boundary=x", "content-length": "5000"}
+    assert "max_file_bytes" in (await ask("/v1/files", headers=form)).body["error"]["message"]
+    assert "max_body_bytes" in (await ask("/x", headers={"content-length": "5000"})).body["error"]["message"]
+
+
+async def test_a_wait_is_told_in_the_header() -> None:
+    async def busy(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise RateLimited("busy", retry_after=37)
+
+    assert (await ask("/x", app=front(application=busy))).headers["retry-after"] == "37"
 
 
 async def test_an_unexpected_error_is_shaped_and_says_nothing_of_the_inside() -> None:

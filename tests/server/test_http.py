@@ -19,6 +19,7 @@ from bessemer.server.http import ClientGone, EventStream, decode, decoder, while
         (b"", None, "missing_body"),
         (b"{", None, "invalid_json"),
         (b"[]", None, "invalid_type"),
+        (b"[" * 500, None, "invalid_json"),
         (b'{"messages": []}', "model", "missing_required_parameter"),
         (b'{"model": "m", "messages": [], "nope": 1}', "nope", "unknown_parameter"),
         (b'{"model": 1, "messages": []}', "model", "invalid_type"),
@@ -110,3 +111,17 @@ async def test_a_stream_is_closed_when_its_head_cannot_be_sent() -> None:
     with pytest.raises(OSError, match="gone"):
         await EventStream(events)({}, asyncio.Event().wait, send)  # type: ignore[arg-type]
     assert events.closed
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (rb'{"model": "\ud83d"}', "half of a character"),
+        (rb'{"model": "\ude00 \ud83d\ude00"}', "half of a character"),
+        (b'\xef\xbb\xbf{"model": "m"}', "BOM"),
+        (b'{"model": "\xff"}', "UTF-8"),
+    ],
+)
+def test_a_body_that_is_no_json_is_told_why(body: bytes, says: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"(?i){says}"):
+        decode(decoder(ChatRequest), body)

@@ -169,6 +169,24 @@ def test_a_file_with_faulty_rows_names_them(client: OpenAI) -> None:
         client.files.create(file=("a.txt", io.BytesIO(b"{}")), purpose="batch")
 
 
+def test_names_that_lead_nowhere_are_refused_when_a_job_is_created(client: OpenAI) -> None:
+    def refused(grader: Any = GRADER, **metadata: str) -> str:
+        method = {"type": "reinforcement", "reinforcement": {"grader": grader}}
+        options = {f"bessemer.{name}": value for name, value in metadata.items()}
+        with pytest.raises((openai.BadRequestError, openai.NotFoundError)) as caught:
+            client.fine_tuning.jobs.create(
+                model="small", training_file=file_id, method=method, metadata=options or None
+            )
+        return str(caught.value)
+
+    file_id = upload(client, [ROW] * 10)
+    assert "bessemer.prompt" in refused(prompt="nowhere")
+    assert "bessemer.positive" in refused(positive="perhaps")
+    judge = {"type": "score_model", "name": "j", "model": "nobody", "input": [{"role": "user", "content": "Good?"}]}
+    assert "grader.model" in refused(judge)
+    assert "grader.reference" in refused(GRADER | {"reference": "{{ item.answer | lower }}"})
+
+
 def test_files_are_listed_in_pages(client: OpenAI) -> None:
     ids = [upload(client, [ROW]) for _ in range(3)]
     page = client.files.list(limit=2)
@@ -194,7 +212,10 @@ def test_a_job_is_created_listed_paused_resumed_and_cancelled(client: OpenAI) ->
     assert job.hyperparameters.n_epochs == 2
     assert [row.id for row in jobs.list(limit=2)][:3] == [row.id for row in reversed(made)]
     assert [row.id for row in jobs.list(metadata={"i": "1"})] == [made[1].id]
-    assert [event.message for event in jobs.list_events(job.id)] == [f"Created fine-tuning job: {job.id}"]
+    warning, created = jobs.list_events(job.id)
+    assert created.message == f"Created fine-tuning job: {job.id}"
+    assert (warning.level, warning.message) == ("warn", made[0].model_extra["bessemer"]["warnings"][0])
+    assert "Only 1 training row" in warning.message
     assert jobs.checkpoints.list(job.id).data == []
     assert jobs.pause(job.id).status == "paused"
     assert jobs.resume(job.id).status == "queued"

@@ -22,7 +22,7 @@ from dbos._serialization import deserialize_args, deserialize_exception, deseria
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
-from tests.server.live import OFFLINE, Upstream
+from tests.server.live import OFFLINE, Upstream, start_server, stop_server
 
 import bessemer
 from bessemer.core.errors import BessemerError, NotFound, StoreError
@@ -145,6 +145,31 @@ def test_a_planted_pickle_is_not_read(empty_database_url: str, tmp_path: Path) -
     }
     assert not marker.exists(), "a row of the database was executed"
     store.close()
+
+
+def test_the_unsigned_journal_of_an_earlier_version_is_taken_in_once(tmp_path: Path, upstream: Upstream) -> None:
+    data = installed_before(tmp_path)
+    (unsigned,) = (data / "spool").glob("*.journal")
+    late = [json.loads(line)["row"]["id"] for line in unsigned.read_bytes().splitlines()]
+    lines = unsigned.read_bytes()
+    server = start_server(tmp_path, upstream, "--no-worker", toml=CONFIG)
+    client = server.openai()
+    kept = {row["id"] for row in client.get("/inferences?limit=100", cast_to=object)["data"]}
+    assert len(late) == 2
+    assert kept >= set(late)
+    assert "2 lines of an earlier version" in server.log.read_text()
+    server.process.kill()
+    server.process.wait()
+    server.hang_up()
+    assert server.process.stdout is not None
+    server.process.stdout.close()
+
+    (data / "spool" / "1.journal").write_bytes(lines.replace(late[0].encode(), b"inf-" + b"f" * 32))
+    again = start_server(tmp_path, upstream, "--no-worker", toml=CONFIG)
+    found = {row["id"] for row in again.openai().get("/inferences?limit=100", cast_to=object)["data"]}
+    stop_server(again)
+    assert found == kept
+    assert (data / "spool" / "rejected.jsonl").read_bytes().count(b"\n") == 2
 
 
 def installed_before(folder: Path) -> Path:

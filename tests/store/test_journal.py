@@ -5,28 +5,87 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bessemer.store.journal import Segment, orphans
+from bessemer.store.journal import Line, Segment, orphans, signing_key
+
+KEY = b"k" * 32
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=st.lists(st.binary().filter(lambda line: b"\n" not in line)), torn=st.binary(max_size=20))
 def test_lines_come_back_in_order_without_a_torn_end(tmp_path: Path, lines: list[bytes], torn: bytes) -> None:
-    segment = Segment.create(tmp_path)
+    segment = Segment.create(tmp_path, KEY)
     for line in lines:
         segment.append(line)
     with segment.path.open("ab") as target:
         target.write(torn.replace(b"\n", b""))
-    assert list(segment.lines()) == lines
+    assert list(segment.lines()) == [Line(line, genuine=True) for line in lines]
     segment.remove()
 
 
 def test_a_segment_has_one_owner(tmp_path: Path) -> None:
-    owned = Segment.create(tmp_path)
+    owned = Segment.create(tmp_path, KEY)
     owned.append(b"x")
-    assert orphans(tmp_path) == []
+    assert orphans(tmp_path, KEY) == []
     owned.close()
-    (adopted,) = orphans(tmp_path)
-    assert list(adopted.lines()) == [b"x"]
-    assert orphans(tmp_path) == []
+    (adopted,) = orphans(tmp_path, KEY)
+    assert list(adopted.lines()) == [Line(b"x", genuine=True)]
+    assert orphans(tmp_path, KEY) == []
     adopted.remove()
-    assert orphans(tmp_path) == []
+    assert orphans(tmp_path, KEY) == []
+
+
+def test_what_was_not_written_here_is_not_genuine(tmp_path: Path) -> None:
+    segment, other = Segment.create(tmp_path, KEY), Segment.create(tmp_path, KEY)
+    segment.append(b"mine")
+    other.append(b"moved")
+    stranger = Segment.create(tmp_path, b"s" * 32)
+    stranger.append(b"forged")
+    mine = segment.path.read_bytes()
+    pieces = [
+        mine,
+        mine.replace(b"mine", b"mind"),
+        other.path.read_bytes(),
+        stranger.path.read_bytes(),
+        b"unsigned\n",
+        b"\n",
+        mine[:64] + b"\n",
+    ]
+    segment.path.write_bytes(b"".join(pieces))
+    told = [line.genuine for line in segment.lines()]
+    assert told == [True] + [False] * (len(pieces) - 1)
+    for one in (segment, other, stranger):
+        one.remove()
+
+
+def test_unsigned_lines_are_taken_in_before_there_is_a_key_and_never_again(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    (spool / "1.journal").write_bytes(b"old\nolder\ntorn")
+    key = signing_key(spool, first=True)
+    assert (tmp_path / "journal.key").stat().st_mode & 0o777 == 0o600
+    assert signing_key(spool, first=False) == key
+    (spool / "2.journal").write_bytes(b"new\n")
+    first, second = orphans(spool, key)
+    assert list(first.lines()) == [Line(b"old", genuine=True), Line(b"older", genuine=True)]
+    assert list(second.lines()) == [Line(b"new", genuine=False)]
+    for one in (first, second):
+        one.close()
+    (tmp_path / "journal.key").unlink()
+    again = signing_key(spool, first=False)
+    assert again != key, "whoever takes the key away takes nothing in"
+    for one in orphans(spool, again):
+        assert not any(line.genuine for line in one.lines())
+        one.remove()
+
+
+def test_a_process_killed_while_it_takes_lines_in_leaves_them_to_the_next(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    (spool / "1.journal").write_bytes(b"old\n")
+    key = signing_key(spool, first=True)
+    (tmp_path / "journal.key").rename(tmp_path / "journal.new")
+    (spool / "2.journal").write_bytes(b"not yet\n")
+    assert signing_key(spool, first=True) == key
+    for one in orphans(spool, key):
+        assert [line.genuine for line in one.lines()] == [True]
+        one.remove()

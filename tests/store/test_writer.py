@@ -15,9 +15,10 @@ import pytest
 from tests.store.samples import a_call, a_feedback, an_inference
 
 from bessemer.core.errors import ConfigError, InvalidRequest, StoreError
-from bessemer.store import audit, feedback, inferences
+from bessemer.store import audit, erasure, feedback, inferences
 from bessemer.store.audit import AuditEvent
 from bessemer.store.database import Database
+from bessemer.store.journal import Segment, signing_key
 from bessemer.store.writer import Durability, Writer
 
 
@@ -246,13 +247,64 @@ def test_a_row_that_the_database_refuses_is_kept_and_does_not_hold_up_others(
     assert (spool / "rejected.jsonl").read_text().count("\n") == 2
 
 
-def test_without_a_journal_rows_still_reach_the_database(sqlite_database: Database, spool: Path) -> None:
-    writer = Writer(sqlite_database, spool)
+def take_away(spool: Path) -> None:
+    """From now on no journal can be written."""
     spool.rmdir()
-    writer.put(a_feedback("fb-1"))
+
+
+def bring_back(spool: Path) -> None:
+    spool.mkdir()
+
+
+async def test_without_a_journal_the_database_answers_for_a_row(sqlite_database: Database, spool: Path) -> None:
+    writer = Writer(sqlite_database, spool)
+    take_away(spool)
+    await writer.record(a_feedback("fb-1"))
+    assert feedback.get(sqlite_database, "fb-1")
     assert writer.commit_blocking(a_feedback("fb-2")) is Durability.COMMITTED
+    with pytest.raises(StoreError, match="journal"):
+        writer.put(a_feedback("fb-3"))  # it does not wait, so it cannot know
+    assert not writer.journal_works()
+    writer.check()
     writer.close()
-    assert len(feedback.find(sqlite_database)) == 2
+    assert len(feedback.find(sqlite_database)) == 3
+    assert writer.stats().lost == 0
+
+
+async def test_what_neither_journal_nor_database_takes_is_refused_until_one_does(
+    postgres: Database, plug: Callable[[bool], None], spool: Path
+) -> None:
+    writer = Writer(postgres, spool)
+    take_away(spool)
+    plug(False)
+    for number in range(3):
+        with pytest.raises(StoreError, match="free disk space"):
+            await writer.record(an_inference(f"inf-{number}"))
+    with pytest.raises(StoreError, match="free disk space"):
+        writer.check()
+    bring_back(spool)
+    writer.check()
+    assert writer.journal_works()
+    await writer.record(an_inference("inf-kept"))
+    plug(True)
+    assert writer.flush(timeout=20)
+    assert inferences.get(postgres, "inf-kept")
+    writer.close()
+
+
+async def test_best_effort_accepts_such_rows_and_says_how_many_it_lost(
+    postgres: Database, plug: Callable[[bool], None], spool: Path
+) -> None:
+    writer = Writer(postgres, spool, required=False)
+    take_away(spool)
+    plug(False)
+    for number in range(3):
+        await writer.record(an_inference(f"inf-{number}"))
+        writer.check()
+    with pytest.raises(StoreError):
+        await writer.commit(a_feedback("fb-1"))  # whoever waits for an outcome gets the true one
+    writer.close(timeout=0.3)
+    assert writer.stats().lost == 3
 
 
 def test_what_can_be_kept_nowhere_is_refused(postgres: Database, plug: Callable[[bool], None], spool: Path) -> None:
@@ -273,9 +325,41 @@ def test_a_queue_has_room(sqlite_database: Database, spool: Path) -> None:
 
 
 def test_a_torn_last_line_and_a_foreign_line_do_not_stop_the_replay(sqlite_database: Database, spool: Path) -> None:
-    spool.mkdir()
-    (spool / "0.journal").write_bytes(b'{"kind":"feedback","row":{}}\n{"kind":"inf')
+    Writer(sqlite_database, spool).close()
+    key = signing_key(spool, first=False)
+    segment = Segment.create(spool, key)
+    segment.append(b'{"kind":"feedback","row":{}}')
+    segment.append(msgspec.json.encode({"kind": "feedback", "row": a_feedback("fb-mine")}))
+    segment.append(b'{"kind":"inf')
+    segment.close()
+    segment.path.write_bytes(segment.path.read_bytes()[:-1])
     again = Writer(sqlite_database, spool)
     assert again.flush()
-    assert again.stats().rejected == 1
+    assert (again.stats().rejected, again.stats().written) == (1, 1)
     again.close()
+
+
+def test_a_forged_line_is_no_row(database: Database, spool: Path) -> None:
+    Writer(database, spool).close()
+    forged = msgspec.json.encode({"kind": "inference", "row": an_inference("inf-forged")})
+    (spool / "0.journal").write_bytes(forged + b"\n" + b"0" * 64 + b" " + forged + b"\n")
+    again = Writer(database, spool)
+    assert again.flush()
+    assert again.stats().rejected == 2
+    again.close()
+    assert inferences.find(database) == []
+    assert (spool / "rejected.jsonl").read_bytes().count(b"\n") == 2
+    assert (spool / "rejected.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_was_erased_does_not_come_back_from_a_journal(
+    sqlite_database: Database, tmp_path: Path, spool: Path
+) -> None:
+    names = killed_while_writing(f"sqlite:///{tmp_path / 'sqlite.db'}", spool, "erased", 0.05)
+    gone, kept = f"inf-{names[-1]}", f"inf-{names[-2]}"
+    erasure.erase(sqlite_database, [an_inference(gone)])
+    again = Writer(sqlite_database, spool)
+    assert again.flush()
+    again.close()
+    found = {row.id for row in inferences.find(sqlite_database, limit=None)}
+    assert (gone in found, kept in found) == (False, True)

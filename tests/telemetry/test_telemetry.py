@@ -142,7 +142,17 @@ def test_neither_values_nor_texts_of_errors_nor_keys_are_logged(stream: type[io.
     assert f"api_key={SECRETS[-1]}" not in text
 
 
-@pytest.mark.parametrize("text", ["a task-force of skilled people", "hf_", "the risk-averse desk-bound", "pk-1", "x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a task-force of skilled people",
+        "hf_",
+        "the risk-averse desk-bound",
+        "pk-1",
+        "a basic setting, unexpected token: identifier",
+        "http://127.0.0.1:8080/v1 and me@x.org",
+    ],
+)
 def test_words_are_not_masked(text: str) -> None:
     assert scrub(text) == text
 

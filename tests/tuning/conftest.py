@@ -17,14 +17,14 @@ TEMPLATE = (
 )
 
 
-def tiny_tokens() -> Tokens:
+def tiny_tokens(template: str = TEMPLATE) -> Tokens:
     """Bytes as tokens, two control tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={piece: i for i, piece in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(t, special=True) for t in ("<|im_start|>", "<|im_end|>")])
-    return Tokens(tokenizer, template=TEMPLATE, eos_ids=frozenset(), bos_id=None, add_bos=False, spaced=False)
+    return Tokens(tokenizer, template=template, eos_ids=frozenset(), bos_id=None, add_bos=False, spaced=False)
 
 
 def tiny_config(family: str = "llama") -> ModelConfig:

@@ -6,8 +6,8 @@ import torch
 
 from bessemer.core.types import TokenLogprob
 from bessemer.evals.metrics import attribute_counts, parse_attributes
+from bessemer.feedback.rows import Row
 from bessemer.tuning.credit import Answer, by_answer, by_field, parts
-from bessemer.tuning.rows import Row
 
 TARGET = {"Brand": {"Kroger": 1}, "Size": {"12": 1}}
 

@@ -107,16 +107,68 @@ def test_log_reward_is_cross_entropy_for_one_right_answer_and_does_not_vanish() 
 
 
 @given(st.floats(-5, 5), st.floats(0.1, 10))
-def test_log_reward_ignores_shift_and_scale_of_rewards(shift: float, scale: float) -> None:
+def test_log_reward_ignores_shift_and_scale_of_all_rewards(shift: float, scale: float) -> None:
     logprob, reward = tensor([-1.0, -2.0, -0.5]), tensor([0.0, 1.0, 0.25])
     one, _ = losses.expected_reward_loss(logprob, reward, logarithm=True)
-    two, _ = losses.expected_reward_loss(logprob, reward * scale + shift, logarithm=True)
+    two, _ = losses.expected_reward_loss(
+        logprob, reward * scale + shift, logarithm=True, lowest=shift, highest=scale + shift
+    )
     assert math.isclose(one.item(), two.item(), rel_tol=1e-3)
 
 
-def test_an_unscorable_choice_is_left_out() -> None:
-    logprob = tensor([-1.0, -2.0, -0.5])
-    with_it, expected = losses.expected_reward_loss(logprob, tensor([1.0, 0.0, NAN]), logarithm=True)
-    without, reference = losses.expected_reward_loss(logprob[:2], tensor([1.0, 0.0]), logarithm=True)
-    torch.testing.assert_close(with_it, without)
-    torch.testing.assert_close(expected, reference)
+def gradient(logprob: list[float], reward: list[float], *, logarithm: bool = True) -> tuple[float, list[float]]:
+    at = tensor(logprob, requires_grad=True)
+    loss, _ = losses.expected_reward_loss(at, tensor(reward), logarithm=logarithm)
+    loss.backward()
+    return loss.item(), at.grad.tolist()
+
+
+def test_a_judges_near_ties_are_no_full_signal() -> None:
+    """d/ds -log J = -p (r - J) / J: 0.49 against 0.51 is a fiftieth of nothing against all."""
+    even = [math.log(1 / 3)] * 3
+    _, ties = gradient(even, [0.49, 0.51, 0.49])
+    _, all_or_nothing = gradient(even, [0.0, 1.0, 0.0])
+    j = (0.49 * 2 + 0.51) / 3
+    assert ties == pytest.approx([-(r - j) / j / 3 for r in (0.49, 0.51, 0.49)], abs=1e-5)
+    assert all_or_nothing == pytest.approx([1 / 3, -2 / 3, 1 / 3], abs=1e-5)
+    assert abs(ties[1]) < 0.05 * abs(all_or_nothing[1])
+
+
+def test_wrong_teaches_the_unlikelihood_of_that_answer() -> None:
+    """p = (.5, .3, .2), the first is wrong: -log(1 - p), whose gradient p (on it) and -p q / (1 - p) (others)."""
+    p = [0.5, 0.3, 0.2]
+    loss, slope = gradient([math.log(x) for x in p], [0.0, NAN, NAN])
+    assert loss == pytest.approx(-math.log(0.5))
+    assert slope == pytest.approx([0.5, -0.3, -0.2], abs=1e-5)
+    loss, slope = gradient([math.log(x) for x in p], [0.0, NAN, NAN], logarithm=False)
+    assert loss == pytest.approx(-0.5)
+    assert slope == pytest.approx([0.25, -0.15, -0.1], abs=1e-5)
+
+
+def test_right_teaches_the_likelihood_of_that_answer_though_nobody_knows_the_others() -> None:
+    p = [0.5, 0.3, 0.2]
+    loss, slope = gradient([math.log(x) for x in p], [NAN, 1.0, NAN])
+    assert loss == pytest.approx(-math.log(0.3))
+    assert slope == pytest.approx([0.5, -0.7, 0.2], abs=1e-5)
+
+
+def test_an_unknown_choice_is_not_free() -> None:
+    """p(unknown) = .991: as good as sure of what nobody judged is as bad as sure of what is wrong."""
+    p = [0.0045, 0.0045, 0.991]
+    loss, slope = gradient([math.log(x) for x in p], [1.0, 0.0, NAN])
+    assert loss == pytest.approx(-math.log(0.0045), rel=1e-4)
+    assert slope[2] == pytest.approx(0.991, abs=1e-4)
+
+
+def test_nothing_known_teaches_nothing() -> None:
+    for reward in ([NAN, NAN, NAN], [0.4, NAN, NAN], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]):
+        assert gradient([-1.0, -2.0, -0.5], reward) == (0.0, [0.0, 0.0, 0.0])
+
+
+@given(st.lists(st.tuples(st.floats(-8, 0), st.booleans()), min_size=2, max_size=6))
+def test_settled_rewards_of_0_and_1_are_the_likelihood_of_being_rewarded(pairs: list[tuple[float, bool]]) -> None:
+    logprob, reward = tensor([s for s, _ in pairs]), tensor([float(r) for _, r in pairs])
+    loss, _ = losses.expected_reward_loss(logprob, reward, logarithm=True)
+    p = torch.softmax(logprob, -1)
+    right = float((p * reward).sum())
+    assert loss.item() == pytest.approx(-math.log(right) if 0 < reward.sum() < len(pairs) else 0.0, abs=1e-4)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from bessemer.core.errors import InvalidRequest
 from bessemer.engine.engine import LoadedModel
+from bessemer.feedback.rows import Row
 from bessemer.tuning.mentions import Mentions
-from bessemer.tuning.rows import Row
 from bessemer.tuning.spec import TuneSpec
 from bessemer.tuning.tuner import Tuner
 

@@ -8,15 +8,17 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
-from tests.tuning.conftest import tiny_config, tiny_network, tiny_tokens
+from tests.tuning.conftest import TEMPLATE, tiny_config, tiny_network, tiny_tokens
 
 from bessemer.core.errors import InvalidRequest, TuningError
 from bessemer.core.types import JSON
 from bessemer.engine.engine import Engine, LoadedModel
 from bessemer.engine.lora import Adapter
 from bessemer.engine.request import GenerateRequest
-from bessemer.tuning.rows import Row
-from bessemer.tuning.spec import StepReport, TuneSpec
+from bessemer.evals.grader import Failure
+from bessemer.feedback.rows import Row
+from bessemer.tuning.methods import lessons
+from bessemer.tuning.spec import Score, StepReport, TuneSpec
 from bessemer.tuning.tuner import Tuner
 
 BASE = TuneSpec(
@@ -122,35 +124,77 @@ def test_equal_rewards_change_nothing_and_stop_the_run_with_a_named_cause(
     start = run.trainer.adapter.flat.clone()
     with pytest.raises(TuningError) as raised:
         list(run.run())
-    assert raised.value.error_code == "no_signal"
+    assert raised.value.error_code == "learned_nothing"
+    assert "full marks" in raised.value.message
     assert torch.equal(run.trainer.adapter.flat, start)
 
 
+BROKEN = Failure("invalid_variable_error", "the template refers to 'item.none'")
+
+
 @pytest.mark.parametrize("method", ["exact", "grpo"])
-def test_unscorable_answers_take_no_part_and_too_many_stop_the_run(
+def test_a_grader_that_fails_too_often_stops_the_run_with_its_own_cause(
     method: str, tmp_path: Path, model: LoadedModel
 ) -> None:
     spec = spec_of(method)
-    data = rows()
 
-    def partly(answers: Sequence[tuple[JSON, str]]) -> list[float | None]:
-        return [None if i % 3 == 2 else float(i % 2) for i in range(len(answers))]
+    def partly(answers: Sequence[tuple[JSON, str]]) -> list[Score]:
+        return [BROKEN if i % 3 == 2 else float(i % 2) for i in range(len(answers))]
 
-    run = tuner(spec, tmp_path / "partly", model, partly, data)
+    run = Tuner(spec, rows(), [], partly, tmp_path / "partly", model=model)
     report = run.step()
-    assert 0 < report.metrics["unscorable"] < 0.5
+    assert 0 < report.metrics["grader_failures"] < 0.5
     assert torch.isfinite(run.trainer.adapter.flat).all()
-    with pytest.raises(TuningError) as raised:
-        tuner(spec, tmp_path / "none", model, lambda answers: [None] * len(answers), data).step()
-    assert raised.value.error_code == "max_unscorable"
+    for validation in ([], rows(4)):
+        run = Tuner(spec, rows(), validation, lambda answers: [BROKEN] * len(answers), tmp_path / "all", model=model)
+        with pytest.raises(TuningError, match=r"100% of the answers .* 'item.none'") as raised:
+            run.step()
+        assert raised.value.error_code == "invalid_variable_error"
+
+
+@pytest.mark.parametrize("method", ["exact", "grpo"])
+def test_rewards_that_nobody_knows_stop_no_run(method: str, tmp_path: Path, model: LoadedModel) -> None:
+    def seldom(answers: Sequence[tuple[JSON, str]]) -> list[Score]:
+        return [float(text == "Yes") if i % 5 == 0 else None for i, (_, text) in enumerate(answers)]
+
+    run = Tuner(msgspec.structs.replace(spec_of(method), evaluations=0), rows(), [], seldom, tmp_path, model=model)
+    assert run.step().metrics["unscorable"] > 0.5
+    assert run.step().metrics["grader_failures"] == 0.0
+
+
+def test_a_run_cut_short_before_it_learned_anything_has_nothing_to_register(tmp_path: Path, model: LoadedModel) -> None:
+    spec = msgspec.structs.replace(spec_of("grpo"), epochs=0.3, evaluations=0)
+    run = tuner(spec, tmp_path, model, lambda answers: [0.0] * len(answers))
+    list(run.run())
+    assert run.done
+    with pytest.raises(TuningError, match=r"None of 1 steps .* earned nothing") as raised:
+        run.require_learned()
+    assert raised.value.error_code == "learned_nothing"
+
+
+def test_a_run_ends_early_only_after_every_row_was_looked_at(tmp_path: Path, model: LoadedModel) -> None:
+    """The one row with a signal lies somewhere in an epoch of 60 steps."""
+    data = rows(60)
+    found = msgspec.structs.replace(data[37], item={"label": "Yes", "hard": True})
+    data[37] = found
+
+    def one_in_sixty(answers: Sequence[tuple[JSON, str]]) -> list[Score]:
+        return [length_reward([(item, text)])[0] if item.get("hard") else 0.0 for item, text in answers]
+
+    spec = msgspec.structs.replace(spec_of("exact"), batch_size=1, epochs=2, evaluations=0, objective="reward")
+    run = Tuner(spec, data, [], one_in_sixty, tmp_path, model=model)
+    reports = list(run.run())
+    assert len(reports) >= 60
+    run.require_learned()
+    assert any("10 steps in a row" in (report.note or "") for report in reports)
 
 
 def test_what_a_grader_could_not_score_is_asked_again(tmp_path: Path, model: LoadedModel) -> None:
     down = iter([True])
 
-    def flaky(answers: Sequence[tuple[JSON, str]]) -> list[float | None]:
+    def flaky(answers: Sequence[tuple[JSON, str]]) -> list[Score]:
         lost = next(down, False)
-        return [None if lost and i % 3 == 2 else value for i, value in enumerate(label_reward(answers))]
+        return [BROKEN if lost and i % 3 == 2 else value for i, value in enumerate(label_reward(answers))]
 
     spec = msgspec.structs.replace(spec_of("exact"), evaluations=0, revisit=1.0)
     reports = list(tuner(spec, tmp_path, model, flaky).run())
@@ -241,7 +285,7 @@ def test_a_time_cap_ends_the_run_with_a_final_evaluation(tmp_path: Path, model: 
 
 def test_long_rows_are_listed(tmp_path: Path, model: LoadedModel) -> None:
     data = [*rows(2), Row(messages=({"role": "user", "content": "x" * 500},), completion="No", item={})]
-    with pytest.raises(InvalidRequest, match=r"rows 3"):
+    with pytest.raises(InvalidRequest, match=r"1 of 3 rows .* \(row 3: 5\d\d\)"):
         tuner(spec_of("supervised"), tmp_path, model, None, data)
 
 
@@ -304,3 +348,64 @@ def test_sampler_and_trainer_agree_under_a_schema(tmp_path: Path, dtype: torch.d
     agreed = [report.metrics["mismatch_kl"] for report in reports if "mismatch_kl" in report.metrics]
     assert agreed
     assert max(map(abs, agreed)) < most
+
+
+def conversation(*answers: str, taught: tuple[int, ...] = ()) -> Row:
+    *earlier, last = answers
+    messages: list[JSON] = [{"role": "user", "content": "one?"}]
+    for answer in earlier:
+        messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": "and?"}]
+    return Row(messages=tuple(messages), completion=last, item={}, taught=taught)
+
+
+def test_every_demonstrated_turn_is_taught_after_what_the_model_is_shown_before_it(model: LoadedModel) -> None:
+    row = conversation("first", "masked", "last", taught=(1,))
+    tokens = model.tokens
+    (lesson,) = lessons(tokens, row)
+    branch = lesson.tree.branches[0]
+    assert tokens.encode_chat(row.messages[:1]) == list(lesson.tree.prompt)
+    assert tokens.encode_chat(row.messages) + tokens.encode_completion("last") == [*lesson.tree.prompt, *branch]
+    learned = [token for token, taught in zip(branch, lesson.taught, strict=True) if taught]
+    assert learned == tokens.encode_completion("first") + tokens.encode_completion("last")
+
+
+def test_a_template_that_renders_earlier_turns_otherwise_gives_each_turn_a_lesson(model: LoadedModel) -> None:
+    tokens = tiny_tokens(TEMPLATE.replace("{{ m['content'] }}", "{{ m['content'] if loop.last else '-' }}"))
+    row = conversation("first", "last", taught=(1,))
+    read = lessons(tokens, row)
+    assert [list(lesson.tree.branches[0]) for lesson in read] == [
+        tokens.encode_completion(text) for text in ("first", "last")
+    ]
+    assert list(read[1].tree.prompt) == tokens.encode_chat(row.messages)
+
+
+def test_a_conversation_teaches_the_same_as_its_turns_one_by_one(tmp_path: Path, model: LoadedModel) -> None:
+    whole = conversation("first", "second", "third", taught=(1, 3))
+    turns = [conversation("first"), conversation("first", "second"), conversation("first", "second", "third")]
+
+    def run(name: str, data: list[Row]) -> Tuner:
+        spec = msgspec.structs.replace(spec_of("supervised"), batch_size=len(data))
+        return Tuner(spec, data, data, None, tmp_path / name, model=model)
+
+    one, many = run("one", [whole]), run("many", turns)
+    assert one.evaluate().loss == pytest.approx(many.evaluate().loss, rel=1e-4)
+    assert one.step().metrics["train_loss"] == pytest.approx(many.step().metrics["train_loss"], rel=1e-4)
+    assert torch.allclose(one.trainer.adapter.flat, many.trainer.adapter.flat, atol=1e-4)
+
+
+def test_a_masked_turn_changes_nothing_but_what_follows(tmp_path: Path, model: LoadedModel) -> None:
+    """The words of a turn with weight 0 are read, and not learned."""
+    spec = msgspec.structs.replace(spec_of("supervised"), epochs=30)
+    row = conversation("QQQQ", "fine")
+    run = Tuner(spec, [row] * 4, [row], None, tmp_path, model=model)
+    asked = Row(messages=row.messages[:1], completion="QQQQ", item={})
+    before, after = (Tuner(spec, [asked], [asked], None, tmp_path / name, model=model) for name in ("before", "after"))
+    list(run.run())
+    after.trainer.adapter.flat.copy_(run.trainer.adapter.flat)
+    after.trainer.adapter.changed()
+    taught = Tuner(spec, [conversation("QQQQ", "fine", taught=(1,))] * 4, [row], None, tmp_path / "t", model=model)
+    list(taught.run())
+    assert taught.evaluate().loss is not None
+    before.trainer.adapter.flat.copy_(taught.trainer.adapter.flat)
+    before.trainer.adapter.changed()
+    assert before.evaluate().loss < 0.5 * after.evaluate().loss

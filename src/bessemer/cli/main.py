@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 
 from bessemer.cli import audit, cascades, datasets, evaluations, feedback, files, jobs, keys, plan, processes, registry
 from bessemer.cli.demo.command import demo
+from bessemer.cli.erasure import erase
 from bessemer.cli.options import Data, Session
 from bessemer.cli.output import ErrorKind, kind_of, show_error
 from bessemer.core.errors import BessemerError, ConfigError
@@ -48,6 +49,7 @@ def root(
 
 processes.register(app)
 app.command()(demo)
+app.command()(erase)
 registry.register(app)
 for name, group in (
     ("files", files.app),

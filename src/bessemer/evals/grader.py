@@ -9,7 +9,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -47,6 +47,13 @@ class GraderErrors(Frozen, frozen=True):
         return GraderErrors(**dict(zip(self.__struct_fields__, (a or b for a, b in pairs), strict=True)))
 
 
+class Failure(Frozen, frozen=True):
+    """Why a grader gave no reward: a code that programs can read (the judge's own, or OpenAI's flag) and a sentence."""
+
+    code: str
+    message: str
+
+
 class GradeResult(Frozen, frozen=True):
     """One grade. `reward` None is unscorable; `errors` says why."""
 
@@ -61,6 +68,23 @@ class GradeResult(Frozen, frozen=True):
     token_usage: int | None = None
     sampled_model_name: str | None = None
     token_usage_per_model: dict[str, int] = msgspec.field(default_factory=dict)
+    unknown: bool = False
+    """Nothing is wrong, but nobody knows the reward: the feedback does not settle it."""
+    reason: Failure | None = None
+    """What the flags of `errors` leave out."""
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why the grader failed; None where there is a reward, and where nobody knows it."""
+        if self.reward is not None or self.unknown:
+            return None
+        if self.reason is not None:
+            return self.reason
+        flags = msgspec.structs.asdict(self.errors).items()
+        code = next((name for name, value in flags if value is True), "other_error")
+        details = self.errors.python_grader_runtime_error_details or self.errors.python_grader_server_error_type
+        said = f"{code}: {details[:300]}" if details else code
+        return Failure(code, f"the grader {self.name!r} gave no reward ({said})")
 
     def wire(self) -> JSON:
         """Return OpenAI's run-grader response. Its reward is not nullable: None is sent as 0.0, `errors` say why."""
@@ -102,6 +126,9 @@ Judge = Callable[[JudgeCall], Awaitable[JudgeReply]]
 Embed = Callable[[list[str]], Awaitable[list[list[float]]]]
 
 
+RuntimeName = Literal["auto", "native", "bubblewrap"]
+
+
 class Limits(Frozen, frozen=True):
     """What a grader's own code may use."""
 
@@ -109,9 +136,13 @@ class Limits(Frozen, frozen=True):
     cpu_s: int = 3
     """Seconds of processor time for one call."""
     memory_mb: int = 1024
-    """Address space of the process."""
-    load_s: float = 20.0
-    """Seconds to import the source, once per process."""
+    """Memory of all its processes together, and address space of each."""
+    disk_mb: int = 64
+    """Size of the scratch folder, and of each file."""
+    processes: int = 64
+    """Processes and threads at once."""
+    load_s: float = 10.0
+    """Seconds to compile and import the source, once per process; of the clock and of processor time."""
     workers: int = 2
     """Processes kept ready."""
 
@@ -120,18 +151,23 @@ class Services(Frozen, frozen=True):
     """What graders may use of the outside, given by the caller; None refuses the kinds that need it."""
 
     judge: Judge | None = None
+    find_judge: Callable[[str], object] | None = None
+    """Raises NotFound for a model that the judge cannot be; None: found out when it is asked."""
     embed: Embed | None = None
     limits: Limits = Limits()
+    runtime: RuntimeName = "auto"
+    """What code graders run in."""
     unfenced: bool = False
     """Whether a caller's code may run where the kernel cannot keep it from this account's files."""
 
 
 class Unscorable(Exception):
-    """Raised inside a grader when there is no reward; carries the flags for the result."""
+    """Raised inside a grader when there is no reward; carries the flags for the result, and what they leave out."""
 
-    def __init__(self, errors: GraderErrors) -> None:
+    def __init__(self, errors: GraderErrors, reason: Failure | None = None) -> None:
         super().__init__("unscorable")
         self.errors = errors
+        self.reason = reason
 
 
 _SAMPLE_FIELDS = ("output_text", "output_json")
@@ -165,7 +201,9 @@ def fill(template: str, scope: JSON) -> str:
         return render(template, scope)
     except InvalidRequest as error:
         of_sample = (error.param or "").startswith("sample.output_json")
-        raise Unscorable(GraderErrors(sample_parse_error=of_sample, invalid_variable_error=not of_sample)) from error
+        errors = GraderErrors(sample_parse_error=of_sample, invalid_variable_error=not of_sample)
+        code = "sample_parse_error" if of_sample else "invalid_variable_error"
+        raise Unscorable(errors, Failure(code, error.message)) from error
 
 
 class Grader(ABC):
@@ -188,6 +226,10 @@ class Grader(ABC):
                 return await self.grade(sample, item)
 
         return list(await asyncio.gather(*(one(sample, item) for sample, item in pairs)))
+
+    def unscored(self, problem: Unscorable) -> GradeResult:
+        """Return the result of an output without a reward."""
+        return GradeResult(name=self.name, type=self.type, reward=None, errors=problem.errors, reason=problem.reason)
 
     def check(self) -> None:
         """Raise GraderError when the grader can never work (formula, source); the default finds nothing."""

@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 import msgspec
 
-from bessemer.core.errors import GraderError
+from bessemer.core.errors import GraderError, NotFound
 from bessemer.core.types import JSON
-from bessemer.evals.code import LambdaGrader, PythonGrader
+from bessemer.evals.code import MAX_SOURCE, LambdaGrader, PythonGrader
 from bessemer.evals.grader import Grader, GradeResult, Services, check_template
 from bessemer.evals.judge import ScoreModel, message_text
 from bessemer.evals.learned import AttributesGrader, FeedbackGrader
 from bessemer.evals.multi import Multi
-from bessemer.evals.sandbox import isolation
+from bessemer.evals.sandbox import SandboxError, isolation
 from bessemer.evals.similarity import SIMILARITIES
 from bessemer.evals.text import StringCheck, TextSimilarity
 from bessemer.evals.truth import plain
@@ -117,20 +117,31 @@ def _text_similarity(spec: _TextSimilarity, services: Services, path: str) -> Gr
     )
 
 
-def _check_fence(services: Services, path: str) -> None:
-    """Refuse a caller's code where it could read this account's files: the admin key is one of them."""
-    if services.unfenced or isolation().files != "open":
+def _check_code(source: str, services: Services, path: str) -> None:
+    """Refuse a caller's code where it could leave its fence: the admin key is one of this account's files."""
+    size = len(source.encode(errors="replace"))
+    if size > MAX_SOURCE:
+        raise GraderError(
+            f"{path}.source has {size} bytes; a grader's source may have {MAX_SOURCE}. Shorten it.",
+            param=f"{path}.source",
+        )
+    if services.unfenced:
         return
-    raise GraderError(
-        f"{path}.type runs code, and this machine's kernel cannot keep code from the server's files (no Landlock); use "
-        "another grader or such a kernel, or set unfenced_graders = true where every caller may read all of them.",
-        param=f"{path}.type",
-    )
+    try:
+        fenced, reason = isolation(services.runtime).fenced, "this machine's kernel cannot keep code from its files"
+    except SandboxError as error:
+        fenced, reason = False, f"no sandbox starts on this machine ({error})"
+    if not fenced:
+        raise GraderError(
+            f"{path}.type runs code, and {reason}; use another grader or a machine with namespaces or Landlock and "
+            "seccomp, or set unfenced_graders = true where every caller may read all of the server's files.",
+            param=f"{path}.type",
+        )
 
 
 def _python(spec: _Python, services: Services, path: str) -> Grader:
-    _check_fence(services, path)
-    return PythonGrader(spec.name, source=spec.source, limits=services.limits, unfenced=services.unfenced)
+    _check_code(spec.source, services, path)
+    return PythonGrader(spec.name, source=spec.source, services=services)
 
 
 def _score_model(spec: _ScoreModel, services: Services, path: str) -> Grader:
@@ -148,6 +159,11 @@ def _score_model(spec: _ScoreModel, services: Services, path: str) -> Grader:
             f"{path}.type 'score_model' needs a judge and this place has none; use it where models can be called.",
             param=f"{path}.type",
         )
+    if services.find_judge is not None:
+        try:
+            services.find_judge(spec.model)
+        except NotFound as error:
+            raise GraderError(f"{path}.model: {error.message}", param=f"{path}.model") from None
     texts = [message_text(message.content) for message in spec.input]
     if None in texts:
         where = f"{path}.input.{texts.index(None)}.content"
@@ -195,10 +211,8 @@ def _parts(graders: Any, path: str) -> dict[str, JSON]:
 
 
 def _lambda(spec: _Lambda, services: Services, path: str) -> Grader:
-    _check_fence(services, path)
-    return LambdaGrader(
-        spec.name, source=spec.source, handler=spec.handler, limits=services.limits, unfenced=services.unfenced
-    )
+    _check_code(spec.source, services, path)
+    return LambdaGrader(spec.name, source=spec.source, handler=spec.handler, services=services)
 
 
 def _feedback(spec: _Feedback, _: Services, path: str) -> Grader:

@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
-from bessemer.core.errors import told
+from bessemer.core.errors import BessemerError, told
 from bessemer.core.types import JSON
 from bessemer.evals.grader import (
+    Failure,
     Grader,
     GraderErrors,
     GradeResult,
@@ -70,12 +71,12 @@ class ScoreModel(Grader):
 
     async def grade(self, sample: str, item: JSON) -> GradeResult:
         """Ask the judge once."""
-        start, reply, reward, errors = time.perf_counter(), None, None, GraderErrors()
+        start, reply, reward, errors, reason = time.perf_counter(), None, None, GraderErrors(), None
         try:
             reply = await self._ask(scope_of(sample, item))
             reward = self._read(reply)
         except Unscorable as problem:
-            errors = problem.errors
+            errors, reason = problem.errors, problem.reason
         tokens = reply.total_tokens if reply else None
         return GradeResult(
             name=self.name,
@@ -86,6 +87,7 @@ class ScoreModel(Grader):
             token_usage=tokens,
             sampled_model_name=reply.model if reply else None,
             token_usage_per_model={reply.model: tokens} if reply and tokens is not None else {},
+            reason=reason,
         )
 
     async def _ask(self, scope: JSON) -> JudgeReply:
@@ -106,8 +108,14 @@ class ScoreModel(Grader):
         except Exception as error:
             details = told(error)
             raise Unscorable(
-                GraderErrors(model_grader_server_error=True, model_grader_server_error_details=details)
+                GraderErrors(model_grader_server_error=True, model_grader_server_error_details=details),
+                self._failure(error),
             ) from error
+
+    def _failure(self, error: Exception) -> Failure:
+        """Return the judge's own error, under its own code."""
+        code = (error.error_code if isinstance(error, BessemerError) else None) or "model_grader_server_error"
+        return Failure(code, f"the judge {self._model!r} failed: {told(error)}")
 
     def _read(self, reply: JudgeReply) -> float:
         if reply.refusal:

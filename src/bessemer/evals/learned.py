@@ -59,9 +59,9 @@ class FeedbackGrader(Grader):
             errors = GraderErrors(invalid_variable_error=True)
             return GradeResult(name=self.name, type=self.type, reward=None, errors=errors)
         except Unscorable as problem:
-            return GradeResult(name=self.name, type=self.type, reward=None, errors=problem.errors)
+            return self.unscored(problem)
         why = GraderErrors() if reward is not None else _OPEN
-        return GradeResult(name=self.name, type=self.type, reward=reward, errors=why)
+        return GradeResult(name=self.name, type=self.type, reward=reward, errors=why, unknown=reward is None)
 
 
 class AttributesGrader(Grader):
@@ -78,7 +78,7 @@ class AttributesGrader(Grader):
             target = parse_attributes(fill(self._reference, scope))
             predicted = parse_attributes(fill(self._text, scope))
         except Unscorable as problem:
-            return GradeResult(name=self.name, type=self.type, reward=None, errors=problem.errors)
+            return self.unscored(problem)
         counts = attribute_counts(predicted, target or {})
         reward = counts.reward
         return GradeResult(
@@ -87,4 +87,5 @@ class AttributesGrader(Grader):
             reward=reward,
             errors=_OPEN if reward is None else GraderErrors(),
             scores=dict(counts._asdict().items()),
+            unknown=reward is None,
         )

@@ -60,6 +60,7 @@ class Multi(Grader):
             zip(keys, await asyncio.gather(*(self._graders[key].grade(sample, item) for key in keys)), strict=True)
         )
         reward, errors = self._combine(parts)
+        missing = [part for part in parts.values() if part.reward is None] if reward is None else []
         usage: dict[str, int] = {}
         for part in parts.values():
             for model, tokens in part.token_usage_per_model.items():
@@ -75,6 +76,8 @@ class Multi(Grader):
             execution_time=time.perf_counter() - start,
             token_usage=sum(counted) if counted else None,
             token_usage_per_model=usage,
+            unknown=bool(missing) and all(part.unknown for part in missing),
+            reason=next((part.failure for part in missing if part.failure is not None), None),
         )
 
     def _combine(self, parts: Mapping[str, GradeResult]) -> tuple[float | None, GraderErrors]:

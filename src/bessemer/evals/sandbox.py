@@ -1,8 +1,8 @@
 """A pool of killable processes that run a grader's own code.
 
-Each call is a fresh fork of a process that has imported the source once: no state leaks between grades, and a call
-that loops, eats memory or leaves children behind takes only itself down. `isolation` says honestly what keeps the code
-off the network and the files on this machine; where nothing keeps it off the files, it does not run, unless `unfenced`
+Each call is a fresh fork of a process that has imported the source once, with an empty scratch folder: what a call does
+is gone with it, and one that loops, eats memory or leaves children behind takes only itself down. `isolation` says what
+keeps the code in on this machine (`fence` builds it); where that is not enough the code does not run, unless `unfenced`
 allows it. Safe to use from many threads; nothing here needs an event loop.
 """
 
@@ -14,21 +14,20 @@ import queue
 import select
 import struct
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 import weakref
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from bessemer.core.types import JSON, Frozen
-from bessemer.evals.grader import Limits
+from bessemer.core.types import Frozen
+from bessemer.evals.grader import Limits, RuntimeName
+from bessemer.evals.runtimes import Runtime, choices, readable
 
-_CHILD = Path(__file__).with_name("_sandbox_child.py")
-_GRACE_S = 2.0
+_GRACE_S = 4.0
+"""Beyond what the keeper allows: it ends what is late and says why."""
 _MAX_FRAME = 4 << 20
 
 
@@ -45,24 +44,49 @@ class SandboxError(Exception):
 class Isolation(Frozen, frozen=True):
     """What keeps a grader's code in, as far as this machine's kernel allows."""
 
-    network: Literal["namespace", "landlock", "socket module off"]
-    """No interface at all; no TCP; or only honest code is stopped."""
-    files: Literal["landlock", "open"]
-    """Reads of Python and system libraries, writes of a scratch folder; or whatever the account may do."""
+    runtime: Literal["native", "bubblewrap"]
+    account: Literal["other", "own"]
+    """Whether the code runs as another user of the machine than the service."""
+    files: Literal["private root", "landlock", "open"]
+    """A root with nothing but Python in it; the same files by rule alone; or whatever the account may do."""
+    processes: Literal["namespace", "shared"]
+    """Whether the machine's other processes, and its network interfaces, are out of its world."""
+    system_calls: Literal["filtered", "open"]
+    """Whether an allow-list of system calls holds: no sockets, modes, owners, keys, tracing, mounts."""
+
+    @property
+    def fenced(self) -> bool:
+        """Whether the code can be kept from the service's files: without the filter it leaves Landlock by chmod."""
+        return self.files != "open" and self.system_calls == "filtered"
+
+
+class _Answer(Frozen, frozen=True):
+    """What a keeper may say."""
+
+    value: Any = None
+    error: str | None = None
+    details: str = ""
+    fatal: bool = False
+    account: Literal["other", "own"] = "own"
+    files: Literal["private root", "landlock", "open"] = "open"
+    processes: Literal["namespace", "shared"] = "shared"
+    system_calls: Literal["filtered", "open"] = "open"
 
 
 class _Worker:
     """One keeper process with its server, ready to answer calls."""
 
-    def __init__(self, source: str, function: str, kind: str, limits: Limits, *, unfenced: bool) -> None:
+    def __init__(
+        self, source: str, function: str, kind: str, limits: Limits, runtime: Runtime, *, unfenced: bool
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="grader-", ignore_cleanup_errors=True)
         self._process = subprocess.Popen(  # noqa: S603 -- our interpreter, our file
-            [sys.executable, "-I", str(_CHILD)],
+            runtime.command(limits.disk_mb),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=self._folder.name,
-            env={"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": self._folder.name, "OPENBLAS_NUM_THREADS": "1"},
+            env={"PATH": os.defpath, "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             start_new_session=True,
         )
         try:
@@ -71,32 +95,42 @@ class _Worker:
                 "function": function,
                 "kind": kind,
                 "unfenced": unfenced,
-                "limits": {"wall_s": limits.wall_s, "cpu_s": limits.cpu_s, "memory_mb": limits.memory_mb},
+                "enclosed": runtime.encloses,
+                "readable": readable(),
+                "limits": msgspec.to_builtins(limits),
             }
             ready = self.ask(setup, limits.load_s)
-            if "error" in ready:
-                raise SandboxError(ready["error"], ready["details"])
-            self.isolation = Isolation(network=ready["network"], files=ready["files"])
+            if ready.error is not None:
+                raise SandboxError(ready.error, ready.details)
+            self.isolation = Isolation(
+                runtime=runtime.name,
+                account=ready.account,
+                files=ready.files,
+                processes=ready.processes,
+                system_calls=ready.system_calls,
+            )
         except BaseException:
             self.close()
             raise
 
-    def ask(self, message: Any, seconds: float) -> JSON:
+    def ask(self, message: Any, seconds: float) -> _Answer:
         """Send one message and wait for its answer. Raises SandboxError when the process is late or gone."""
         try:
             body = msgspec.json.encode(message)
             assert self._process.stdin is not None
             self._process.stdin.write(struct.pack(">I", len(body)) + body)
             self._process.stdin.flush()
-            deadline = time.monotonic() + seconds
-            (length,) = struct.unpack(">I", self._read(4, deadline))
-            if length > _MAX_FRAME:
-                raise SandboxError("AnswerTooLarge", f"the answer has {length} bytes")
-            answer = msgspec.json.decode(self._read(length, deadline))
-        except (OSError, msgspec.MsgspecError, UnicodeEncodeError, TypeError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeEncodeError, TypeError, RecursionError) as error:
             raise SandboxError(type(error).__name__, str(error), server=True) from error
-        assert isinstance(answer, dict)
-        return answer
+        deadline = time.monotonic() + seconds + _GRACE_S
+        (length,) = struct.unpack(">I", self._read(4, deadline))
+        if length > _MAX_FRAME:
+            raise SandboxError("AnswerTooLarge", f"the answer has {length} bytes")
+        try:
+            return _ANSWER.decode(self._read(length, deadline))
+        except (msgspec.MsgspecError, RecursionError) as error:
+            # The source's own process wrote it.
+            raise SandboxError("BadAnswer", f"the grader's process answered with no reward: {error}") from error
 
     def _read(self, count: int, deadline: float) -> bytes:
         assert self._process.stdout is not None
@@ -126,6 +160,9 @@ class _Worker:
         self._folder.cleanup()
 
 
+_ANSWER = msgspec.json.Decoder(_Answer)
+
+
 def _close_all(workers: set[_Worker]) -> None:
     while workers:
         workers.pop().close()
@@ -141,11 +178,12 @@ class Sandbox:
         kind: Literal["python", "lambda"],
         limits: Limits,
         *,
+        runtime: Runtime | RuntimeName = "auto",
         unfenced: bool = False,
     ) -> None:
-        """`unfenced`: run even where the code could read and write all that this account may."""
+        """`runtime`: one, or a setting's name. `unfenced`: run even where nothing keeps the code in."""
         self._source, self._function, self._kind, self._limits = source, function, kind, limits
-        self._unfenced = unfenced
+        self._runtime, self._unfenced = runtime, unfenced
         self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         self._slots = threading.Semaphore(limits.workers)
         self._workers: set[_Worker] = set()
@@ -158,15 +196,17 @@ class Sandbox:
         with self._slots:
             worker = self._take()
             try:
-                answer = worker.ask(arguments, self._limits.wall_s + _GRACE_S)
+                answer = worker.ask(arguments, self._limits.wall_s)
+                if answer.fatal:
+                    raise SandboxError(str(answer.error), answer.details)
             except BaseException:
                 self._workers.discard(worker)
                 worker.close()
                 raise
             self._idle.put(worker)
-        if "error" in answer:
-            raise SandboxError(str(answer["error"]), str(answer.get("details", "")))
-        return answer.get("value")
+        if answer.error is not None:
+            raise SandboxError(answer.error, answer.details)
+        return answer.value
 
     def isolation(self) -> Isolation:
         """Say what keeps the code in on this machine."""
@@ -174,6 +214,10 @@ class Sandbox:
             worker = self._take()
             self._idle.put(worker)
             return worker.isolation
+
+    def load(self) -> None:
+        """Compile and import the source, unless that was done. Raises SandboxError for what it says."""
+        self.isolation()
 
     def _take(self) -> _Worker:
         if self._closed:
@@ -183,8 +227,9 @@ class Sandbox:
         if self._broken is not None:
             # A source that fails on import fails every time; trying again would cost a process for each grade.
             raise self._broken
+        runtime = chosen(self._runtime).runtime if isinstance(self._runtime, str) else self._runtime
         try:
-            worker = _Worker(self._source, self._function, self._kind, self._limits, unfenced=self._unfenced)
+            worker = _Worker(self._source, self._function, self._kind, self._limits, runtime, unfenced=self._unfenced)
         except SandboxError as error:
             self._broken = None if error.server else error
             raise
@@ -197,18 +242,51 @@ class Sandbox:
         self._finalizer()
 
 
+class Chosen(NamedTuple):
+    """A runtime, and what it keeps on this machine."""
+
+    runtime: Runtime
+    isolation: Isolation
+
+
+_STRENGTH = ("open", "landlock", "private root")
+
+
 @functools.cache
-def isolation() -> Isolation:
-    """Say what keeps code in on this machine; found out once, with code of nobody's. Raises SandboxError."""
-    nothing = Sandbox("def grade(sample, item): pass", "grade", "python", Limits(), unfenced=True)
-    try:
-        return nothing.isolation()
-    finally:
-        nothing.close()
+def chosen(name: RuntimeName) -> Chosen:
+    """Find the runtime of a setting, by trying it once with code of nobody's; "auto": the one that keeps most.
+
+    Raises SandboxError when none starts.
+    """
+    found: list[Chosen] = []
+    problem: SandboxError | None = None
+    for runtime in choices(name):
+        nothing = Sandbox("def grade(sample, item): pass", "grade", "python", Limits(), runtime=runtime, unfenced=True)
+        try:
+            found.append(Chosen(runtime, nothing.isolation()))
+        except (SandboxError, OSError) as error:
+            problem = error if isinstance(error, SandboxError) else SandboxError("Unavailable", str(error), server=True)
+            continue
+        finally:
+            nothing.close()
+        if found[-1].isolation.fenced and found[-1].isolation.files == "private root":
+            return found[-1]
+    if not found:
+        raise problem or SandboxError("Unavailable", f"the grader runtime {name!r} is not installed", server=True)
+    return max(found, key=lambda one: (one.isolation.fenced, _STRENGTH.index(one.isolation.files)))
+
+
+def isolation(name: RuntimeName = "auto") -> Isolation:
+    """Say what keeps code in on this machine. Raises SandboxError."""
+    return chosen(name).isolation
 
 
 def finite(value: Any) -> float | None:
     """Return a reward as a float, None when it is no finite number."""
-    if isinstance(value, bool):
-        return float(value)
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    if not isinstance(value, bool | int | float):
+        return None
+    try:
+        reward = float(value)
+    except OverflowError:
+        return None
+    return reward if math.isfinite(reward) else None

@@ -31,7 +31,7 @@ class StringCheck(Grader):
         try:
             reward = float(self._holds(fill(self._text, scope), fill(self._reference, scope)))
         except Unscorable as problem:
-            return GradeResult(name=self.name, type=self.type, reward=None, errors=problem.errors)
+            return self.unscored(problem)
         return GradeResult(name=self.name, type=self.type, reward=reward, execution_time=time.perf_counter() - start)
 
 
@@ -48,7 +48,7 @@ class TextSimilarity(Grader):
         try:
             reward = await self._compare(fill(self._text, scope), fill(self._reference, scope))
         except Unscorable as problem:
-            return GradeResult(name=self.name, type=self.type, reward=None, errors=problem.errors)
+            return self.unscored(problem)
         return GradeResult(name=self.name, type=self.type, reward=reward, execution_time=time.perf_counter() - start)
 
     async def _compare(self, text: str, reference: str) -> float:

@@ -252,7 +252,9 @@ def training_row(example: Example, prompt: Prompt | None, *, supervised: bool) -
         )
         if right is None:
             return None
-        messages = [*messages, {"role": "assistant", "content": right}]
+        # What a model said earlier in the conversation was not judged: it is read, and not taught.
+        earlier = [{**one, "weight": 0} if one.get("role") == "assistant" else one for one in messages]
+        messages = [*earlier, {"role": "assistant", "content": right}]
     return {
         "messages": messages,
         "input": example.input,

@@ -19,7 +19,7 @@ from bessemer.flywheel.cascade import CascadeRequest
 from bessemer.flywheel.evaluation import EvaluationRequest
 from bessemer.flywheel.services import Services
 from bessemer.store import evaluations, job_rows
-from bessemer.store.job_lifecycle import begin, fail, finish, obey
+from bessemer.store.job_lifecycle import attempt, begin, finish, obey
 
 Workflow = Callable[[str], None]
 
@@ -62,8 +62,7 @@ def _folder(services: Services, job_id: str) -> Path:
 
 
 def _install_evaluation(services: Services) -> Workflow:
-    @DBOS.step(name="evaluation.start")
-    def evaluation_start(job_id: str) -> list[str]:
+    def start(job_id: str) -> list[str]:
         row = begin(services.database, job_id)
         if row is None:
             return []
@@ -72,8 +71,7 @@ def _install_evaluation(services: Services) -> Workflow:
         evaluation.check(request, services)
         return list(request.systems)
 
-    @DBOS.step(name="evaluation.target")
-    def evaluation_target(job_id: str, target: str) -> bool:
+    def ask_target(job_id: str, target: str) -> bool:
         request = msgspec.convert(job_rows.get(services.database, job_id).request, EvaluationRequest)
         dataset = evaluation.check(request, services)
         folder, progress = _folder(services, job_id), progress_events(services, job_id, target)
@@ -81,13 +79,12 @@ def _install_evaluation(services: Services) -> Workflow:
             run = evaluation.evaluate_target(services, request, dataset, target, folder, progress)
         except _WishLeft:
             obey(services.database, job_id)
-            return True
+            return False
         path = folder / f"{evaluation.file_name(target)}.run.json"
         path.write_bytes(msgspec.json.encode(run))
-        return False
+        return True
 
-    @DBOS.step(name="evaluation.finish")
-    def evaluation_finish(job_id: str) -> None:
+    def conclude(job_id: str) -> None:
         if obey(services.database, job_id):
             return
         request = msgspec.convert(job_rows.get(services.database, job_id).request, EvaluationRequest)
@@ -105,24 +102,29 @@ def _install_evaluation(services: Services) -> Workflow:
             evaluations.insert(services.database, summary)
         finish(services.database, job_id, as_json(summary))
 
+    @DBOS.step(name="evaluation.start")
+    def evaluation_start(job_id: str) -> list[str]:
+        return attempt(services.database, job_id, lambda: start(job_id)) or []
+
+    @DBOS.step(name="evaluation.target")
+    def evaluation_target(job_id: str, target: str) -> bool:
+        return attempt(services.database, job_id, lambda: ask_target(job_id, target)) or False
+
+    @DBOS.step(name="evaluation.finish")
+    def evaluation_finish(job_id: str) -> None:
+        attempt(services.database, job_id, lambda: conclude(job_id))
+
     @DBOS.workflow(name="evaluation")
     def evaluation_workflow(job_id: str) -> None:
-        try:
-            systems = evaluation_start(job_id)
-            for target in systems:
-                if evaluation_target(job_id, target):
-                    return
-            if systems:
-                evaluation_finish(job_id)
-        except Exception as error:
-            fail(services.database, job_id, error)
+        systems = evaluation_start(job_id)
+        if systems and all(evaluation_target(job_id, target) for target in systems):
+            evaluation_finish(job_id)
 
     return evaluation_workflow
 
 
 def _install_cascade(services: Services) -> Workflow:
-    @DBOS.step(name="cascade.run")
-    def cascade_run(job_id: str) -> None:
+    def calibrate(job_id: str) -> None:
         row = begin(services.database, job_id)
         if row is None:
             return
@@ -144,11 +146,12 @@ def _install_cascade(services: Services) -> Workflow:
         cascade.apply(services, request, result, job_id)
         finish(services.database, job_id, as_json(result))
 
+    @DBOS.step(name="cascade.run")
+    def cascade_run(job_id: str) -> None:
+        attempt(services.database, job_id, lambda: calibrate(job_id))
+
     @DBOS.workflow(name="cascade")
     def cascade_workflow(job_id: str) -> None:
-        try:
-            cascade_run(job_id)
-        except Exception as error:
-            fail(services.database, job_id, error)
+        cascade_run(job_id)
 
     return cascade_workflow

@@ -68,7 +68,7 @@ def confident(text: str, tokens: Sequence[TokenLogprob], threshold: float) -> st
     """
     try:
         answer = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return text
     if not isinstance(answer, dict):
         return text

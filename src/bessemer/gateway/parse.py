@@ -1,5 +1,6 @@
 """The client's request, checked once at the edge: what is not supported is refused by name, never ignored."""
 
+import re
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from bessemer.core.types import JSON, Frozen, as_json
 from bessemer.engine.request import Choices, Constraint, JsonSchema, Lark, Regex
 from bessemer.gateway.providers.base import Sampling
 
+_TOKEN_ID = re.compile(r"[0-9]{1,9}")
 ROLES = ("system", "developer", "user", "assistant")
 
 
@@ -116,8 +118,8 @@ def _sampling(request: ChatRequest) -> Sampling:
     if stop is not None and (len(stop) > 4 or not all(stop)):
         raise InvalidRequest("stop takes one to four non-empty strings.", param="stop")
     for key, value in (request.logit_bias or {}).items():
-        if not key.isdigit():
-            raise InvalidRequest(f"logit_bias: {key!r} is not a token id.", param="logit_bias")
+        if not _TOKEN_ID.fullmatch(key):
+            raise InvalidRequest(f"logit_bias: {key[:20]!r} is not a token id.", param="logit_bias")
         _in_range("logit_bias", value, -100, 100)
     return Sampling(
         max_tokens=request.max_tokens,

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import cast
 
+from bessemer.core.errors import StoreError
 from bessemer.core.totals import count, total
 from bessemer.core.types import Inference
 from bessemer.gateway.attempt import account_error
@@ -24,7 +25,11 @@ class Recorder:
         self._observe = observe
 
     async def __call__(self, exchange: Exchange, following: Next) -> AsyncIterator[ProviderChunk]:
-        """Pass the answer on; on the way out append the Inference (`Writer.put` is safe against a killed process)."""
+        """Pass the answer on; on the way out append the Inference, safe against a killed process.
+
+        Raises StoreError when nothing can keep it: before a model is asked, or instead of the answer's end.
+        """
+        self._writer.check()
         try:
             async with aclosing(cast(AsyncChunks, following(exchange))) as chunks:
                 async for chunk in chunks:
@@ -39,12 +44,16 @@ class Recorder:
         except BaseException as error:
             exchange.error = account_error(error)
             exchange.finish_reason = None
+            with suppress(StoreError):  # the client gets the error that came first
+                self._writer.put(self._finish(exchange))
             raise
-        finally:
-            exchange.finished = self._timer()
-            exchange.inference = inference_of(exchange)
-            self._writer.put(exchange.inference)
-            self._observe(exchange, exchange.inference)
+        await self._writer.record(self._finish(exchange))
+
+    def _finish(self, exchange: Exchange) -> Inference:
+        exchange.finished = self._timer()
+        exchange.inference = inference = inference_of(exchange)
+        self._observe(exchange, inference)
+        return inference
 
 
 def inference_of(exchange: Exchange) -> Inference:

@@ -13,7 +13,7 @@ from bessemer.server.denials import Denials
 from bessemer.server.front import Front
 from bessemer.server.routing import build_router
 from bessemer.server.services import Services
-from bessemer.server.surface import LOCAL, PUBLIC, TABLE
+from bessemer.server.surface import PUBLIC, TABLE
 
 
 def build(services: Services) -> ASGIApp:
@@ -34,6 +34,6 @@ def build(services: Services) -> ASGIApp:
         denials.denied,
         max_body_bytes=services.settings.max_body_bytes,
         max_file_bytes=services.settings.max_file_bytes,
+        max_concurrent=services.settings.max_concurrent_requests,
         public=PUBLIC,
-        local=LOCAL,
     )

@@ -11,10 +11,12 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import structlog
 
 from bessemer.core.openai import ChatRequest, RequestExtension
 from bessemer.core.settings import Settings
+from bessemer.core.types import JSON
 from bessemer.evals.grader import Judge, JudgeCall, JudgeReply
 from bessemer.evals.grader import Services as GraderServices
 from bessemer.evals.sandbox import SandboxError, isolation
@@ -49,7 +51,9 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop) -> Servic
     database = Database.open(settings)
     blobs = Blobs(settings.data / "blobs")
     catalog = Catalog(config, database)
-    writer = Writer(database, settings.data / "spool", settings.writer_max_queue)
+    writer = Writer(
+        database, settings.data / "spool", settings.writer_max_queue, required=settings.record == "required"
+    )
     metrics = Metrics()
     metrics.watch_writer(writer.stats)
     engines = _Engines(settings)
@@ -57,7 +61,12 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop) -> Servic
     providers = build_providers(catalog, blobs, settings.data, os.environ, engines.open)
     gateway = Gateway(catalog, providers, writer, metrics=metrics)
     catalog.watch()
-    graders = GraderServices(judge=_judge(gateway, loop), unfenced=settings.unfenced_graders)
+    graders = GraderServices(
+        judge=_judge(gateway, loop),
+        find_judge=catalog.route_or_target,
+        runtime=settings.grader_runtime,
+        unfenced=settings.unfenced_graders,
+    )
     keys = Keys(database)
     keys.watch()
     return Services(
@@ -71,6 +80,7 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop) -> Servic
         writer=writer,
         metrics=metrics,
         graders=graders,
+        graders_fence=_graders_fence(settings),
         flywheel=FlywheelServices(
             database=database,
             blobs=blobs,
@@ -95,17 +105,19 @@ async def close_services(services: Services) -> None:
     services.database.close()
 
 
-def tell_isolation(settings: Settings) -> None:
-    """Log once, at start, what keeps graders' code in on this machine, and whether it runs here at all. Blocking."""
+def _graders_fence(settings: Settings) -> JSON:
+    """Return what keeps graders' code in on this machine, and log it once, at start. Blocking."""
+    found: JSON
     try:
-        found = isolation()
+        held = isolation(settings.grader_runtime)
+        runs = held.fenced or settings.unfenced_graders
+        found = {"code_graders": "run" if runs else "refused", "fenced": held.fenced, **msgspec.to_builtins(held)}
     except SandboxError as error:
-        log.warning("graders.isolation", error=str(error))
-        return
-    fenced = found.files != "open"
-    tell = log.info if fenced else log.warning
-    runs = fenced or settings.unfenced_graders
-    tell("graders.isolation", network=found.network, files=found.files, code_graders="run" if runs else "refused")
+        log.warning("graders.isolation", code_graders="refused", fenced=False, reason=error.kind)
+        return {"code_graders": "refused", "fenced": False}
+    tell = log.info if held.fenced else log.warning
+    tell("graders.isolation", **found)
+    return found
 
 
 class _EngineState(NamedTuple):

@@ -1,7 +1,7 @@
 """What a fine-tuning request must satisfy before a job row is written: ranges, files, model, grader."""
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.openai import (
@@ -13,12 +13,15 @@ from bessemer.core.openai import (
 )
 from bessemer.core.types import ProviderKind
 from bessemer.evals import graders
+from bessemer.evals.fields import fields_read
 from bessemer.evals.grader import Services as GraderServices
+from bessemer.feedback.rows import read_rows
 from bessemer.registry.catalog import Catalog
-from bessemer.server.api.files import PURPOSE, check_rows
+from bessemer.server.api.files import PURPOSE
 from bessemer.store import files
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
+from bessemer.tuning import preflight
 from bessemer.tuning.options import check_options, parse_options
 
 _RANGES: Final[dict[str, tuple[float, float]]] = {
@@ -30,13 +33,19 @@ _RANGES: Final[dict[str, tuple[float, float]]] = {
 }
 _SUFFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MAX_SEED: Final = 2_147_483_647
-_LAST_ROLE: Final = {"supervised": ("assistant",), "reinforcement": ("user", "system", "developer", "tool")}
+
+
+class Checked(NamedTuple):
+    """A request that can run: its method with defaults filled in, and what a person should know before it does."""
+
+    method: Method
+    warnings: tuple[str, ...]
 
 
 def check_request(
     request: FineTuningJobRequest, catalog: Catalog, database: Database, blobs: Blobs, grader_services: GraderServices
-) -> Method:
-    """Return the request's method with defaults filled in. Raises InvalidRequest that names the field; blocking."""
+) -> Checked:
+    """Check a request with its files. Raises InvalidRequest that names the field; blocking."""
     _check_scalars(request)
     method = method_of(request)
     check_options(parse_options(request.metadata), method.type)
@@ -53,10 +62,13 @@ def check_request(
         )
     if request.suffix is not None and (taken := catalog.taken(request.suffix, resolved.model.name)):
         raise InvalidRequest(f"'suffix' {request.suffix!r} is the name of {taken}; choose another.", param="suffix")
-    _check_file(request.training_file, "training_file", method.type, database, blobs)
+    training = _survey(request.training_file, "training_file", method, database, blobs)
+    validation = None
     if request.validation_file is not None:
-        _check_file(request.validation_file, "validation_file", method.type, database, blobs)
-    return method
+        validation = _survey(request.validation_file, "validation_file", method, database, blobs)
+    body = method.reinforcement or method.supervised
+    rate = None if body is None else body.hyperparameters.learning_rate_multiplier
+    return Checked(method, preflight.warnings(training, validation, None if isinstance(rate, str) else rate))
 
 
 def method_of(request: FineTuningJobRequest) -> Method:
@@ -87,6 +99,12 @@ def method_of(request: FineTuningJobRequest) -> Method:
     _check_ranges(body_of_type.hyperparameters, f"method.{method.type}.hyperparameters")
     if method.reinforcement is not None:
         _check_offered(method.reinforcement.hyperparameters, "method.reinforcement.hyperparameters")
+        if method.reinforcement.response_format not in (None, {"type": "text"}):
+            raise InvalidRequest(
+                "'response_format' is not offered: a version's answers follow the schema of its prompt or model in "
+                "bessemer.toml. Leave it out.",
+                param="method.reinforcement.response_format",
+            )
     return method
 
 
@@ -140,7 +158,8 @@ def check_metadata(metadata: dict[str, str]) -> None:
         )
 
 
-def _check_file(file_id: str, param: str, method: str, database: Database, blobs: Blobs) -> None:
+def _survey(file_id: str, param: str, method: Method, database: Database, blobs: Blobs) -> preflight.Survey:
+    """Read a job's file from its first row to its last. Raises InvalidRequest on the job's field."""
     try:
         row = files.get(database, file_id)
     except NotFound:
@@ -149,8 +168,10 @@ def _check_file(file_id: str, param: str, method: str, database: Database, blobs
         ) from None
     if row.purpose != PURPOSE:
         raise InvalidRequest(f"'{param}' {file_id!r} has purpose {row.purpose!r}; it needs {PURPOSE!r}.", param=param)
+    survey = preflight.Survey(fields_read(method.reinforcement.grader) if method.reinforcement else ())
     try:
-        with blobs.get(row.sha256).open("rb") as rows:
-            check_rows(rows, last_role=_LAST_ROLE[method])
+        with blobs.get(row.sha256).open("rb") as lines:
+            survey.add(read_rows(lines, param, supervised=method.type == "supervised"))
     except InvalidRequest as error:
         raise InvalidRequest(error.message, param=param, code="invalid_training_file") from None
+    return survey

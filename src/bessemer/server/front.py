@@ -4,17 +4,25 @@ Plain ASGI, no middleware class between the socket and the handler, so a disconn
 Knows no endpoint; what needs no key is given to it.
 """
 
-import ipaddress
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bessemer.core.errors import BessemerError, InvalidRequest, MethodNotAllowed, NotFound, PayloadTooLarge
+from bessemer.core.errors import (
+    BessemerError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    Overloaded,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+)
 from bessemer.core.ids import new_id
 from bessemer.core.types import Principal
 from bessemer.server.http import ClientGone, JSONResponse
@@ -32,7 +40,7 @@ log = structlog.get_logger("bessemer.http")
 
 
 class Front:
-    """Wraps the router. `public` paths need no key; `local` paths need none when asked from this machine itself."""
+    """Wraps the router. `public` paths need no key."""
 
     def __init__(
         self,
@@ -43,8 +51,8 @@ class Front:
         *,
         max_body_bytes: int,
         max_file_bytes: int,
+        max_concurrent: int,
         public: frozenset[str],
-        local: frozenset[str],
     ) -> None:
         self._router = router
         self._authenticate = authenticate
@@ -52,8 +60,9 @@ class Front:
         self._deny = deny
         self._max_body_bytes = max_body_bytes
         self._max_file_bytes = max_file_bytes
+        self._max_concurrent = max_concurrent
+        self._running = 0
         self._public = public
-        self._local = local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection scope; web sockets are closed."""
@@ -67,14 +76,17 @@ class Front:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         headers = dict(scope["headers"])
+        self._running += 1
         exchange = _Exchange(send, _request_id(headers.get(b"x-request-id")))
         scope["app"] = self  # makes the router raise 405 instead of answering it in plain text
         with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
             try:
+                if self._running > self._max_concurrent and scope["path"] not in self._public:
+                    raise Overloaded("The server answers as many requests as it can; try again.", retry_after=1)
                 limit = self._limit(scope, headers)
                 await self._admit(scope, headers)
                 await self._router(scope, _limited(receive, limit), exchange.send)
-            except ClientGone:
+            except (ClientGone, ClientDisconnect):
                 exchange.status = _CLIENT_GONE
             except HTTPException as error:
                 allow = (error.headers or {}).get("Allow")
@@ -87,6 +99,7 @@ class Front:
                 log.exception("unhandled", method=scope["method"], path=scope["path"])
                 await exchange.fail(BessemerError(f"Internal error; the log has it under {exchange.request_id}."))
             finally:
+                self._running -= 1
                 seconds = time.perf_counter() - started
                 endpoint = scope.get("bessemer.endpoint", "unmatched")
                 self._observe(endpoint, exchange.status, seconds)
@@ -99,21 +112,44 @@ class Front:
                     key=getattr(scope.get("bessemer.principal"), "key_id", None),
                 )
 
-    def _limit(self, scope: Scope, headers: dict[bytes, bytes]) -> int:
+    def _limit(self, scope: Scope, headers: dict[bytes, bytes]) -> "_Limit":
         """Return the largest body for this request; refuse a declared length above it before reading a byte."""
+        encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+        if encoding not in {b"identity", b""}:
+            raise UnsupportedMediaType(
+                f"Content-Encoding {encoding.decode('latin-1')!r} is not supported; send the body as it is.",
+                param="Content-Encoding",
+            )
         multipart = headers.get(b"content-type", b"").startswith(b"multipart/form-data")
-        limit = self._max_file_bytes if multipart and scope["path"] == "/v1/files" else self._max_body_bytes
+        of_file = multipart and scope["path"] == "/v1/files"
+        limit = (
+            _Limit("max_file_bytes", self._max_file_bytes)
+            if of_file
+            else _Limit("max_body_bytes", self._max_body_bytes)
+        )
         declared = headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > limit:
-            raise _too_large(limit)
+        if declared.isdigit() and int(declared) > limit.bytes:
+            raise limit.exceeded()
         return limit
 
     async def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
-        path = scope["path"]
-        if path in self._public or (path in self._local and _asked_here(scope, headers)):
+        if scope["path"] in self._public:
             return
+        if sum(name == b"authorization" for name, _ in scope["headers"]) > 1:
+            # A proxy in front may have checked another one than the one that would be used here.
+            raise InvalidRequest("Send one Authorization header.", param="Authorization")
         header = headers.get(b"authorization")
         scope["bessemer.principal"] = await self._authenticate(header.decode("latin-1") if header else None)
+
+
+class _Limit(NamedTuple):
+    """The largest body of a request, and the setting that says so."""
+
+    setting: str
+    bytes: int
+
+    def exceeded(self) -> PayloadTooLarge:
+        return PayloadTooLarge(f"The request body exceeds {self.bytes} bytes; send less, or raise {self.setting}.")
 
 
 class _Exchange:
@@ -149,7 +185,7 @@ async def _no_body() -> Message:
     return {"type": "http.disconnect"}
 
 
-def _limited(receive: Receive, limit: int) -> Receive:
+def _limited(receive: Receive, limit: "_Limit") -> Receive:
     """Count body bytes while they arrive, for bodies of undeclared or false length."""
     seen = 0
 
@@ -158,15 +194,11 @@ def _limited(receive: Receive, limit: int) -> Receive:
         message = await receive()
         if message["type"] == "http.request":
             seen += len(message.get("body", b""))
-            if seen > limit:
-                raise _too_large(limit)
+            if seen > limit.bytes:
+                raise limit.exceeded()
         return message
 
     return limited
-
-
-def _too_large(limit: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"The request body exceeds {limit} bytes; send less, or raise max_body_bytes.")
 
 
 def _request_id(given: bytes | None) -> str:
@@ -183,21 +215,21 @@ def _caller(scope: Scope) -> str:
     return f"address {client[0]}" if client else "address unknown"
 
 
-def _asked_here(scope: Scope, headers: dict[bytes, bytes]) -> bool:
-    """Tell whether the peer is this machine and no proxy speaks for somebody else."""
-    if b"x-forwarded-for" in headers or b"forwarded" in headers:
-        return False
-    try:
-        return ipaddress.ip_address(scope["client"][0]).is_loopback
-    except (TypeError, ValueError):
-        return False
-
-
 def _named(error: HTTPException, scope: Scope) -> BessemerError:
     """Turn the router's own errors into named ones."""
     if error.status_code == 404:
-        return NotFound(f"Unknown URL: {scope['method']} {scope['path']}.", code="unknown_url")
+        hint = _hint(scope["path"])
+        return NotFound(f"Unknown URL: {scope['method']} {scope['path']}.{hint}", code="unknown_url")
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
         return MethodNotAllowed(f"{scope['method']} is not allowed for {scope['path']}; allowed: {allowed}.")
     return InvalidRequest(str(error.detail))
+
+
+def _hint(path: str) -> str:
+    """Say what is wrong with a client's base URL, when that is what an unknown path tells."""
+    if "//" in path or path.startswith("/v1/v1"):
+        return " A client's base URL ends with one /v1 and without a slash: http://HOST:PORT/v1."
+    if path != "/v1" and not path.startswith("/v1/"):
+        return " A client's base URL ends with /v1: http://HOST:PORT/v1."
+    return ""

@@ -5,25 +5,33 @@ Decides how a body becomes a type and a value becomes bytes, and cancels work wh
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar, get_origin
 
 import msgspec
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
+from bessemer.core.bounds import check_shape
 from bessemer.core.errors import Forbidden, InvalidRequest
+from bessemer.core.openai import StrictWire
 from bessemer.core.types import JSON, Action, Principal
 from bessemer.server.services import Services
 from bessemer.store import audit
 
 T = TypeVar("T")
+Query = TypeVar("Query", bound=msgspec.Struct)
 
-_encoder = msgspec.json.Encoder()
+encode = msgspec.json.Encoder().encode
 _PATH = re.compile(r" - at `(?:key in )?\$(?P<path>[^`]*)`$")
 _FIELD = re.compile(r"(?:unknown|required) field `(?P<field>[^`]*)`")
+_LONE_HALF = re.compile(
+    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|[c-fC-F](?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]))"
+)
+_SMALL: Final = 64 * 1024
+"""Bodies above this many bytes are decoded off the event loop."""
 _JSON_TYPE: Final = (b"content-type", b"application/json")
 _END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
 
@@ -48,7 +56,7 @@ class JSONResponse:
     __slots__ = ("body", "headers", "status")
 
     def __init__(self, value: Any, status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
-        self.body = _encoder.encode(value)
+        self.body = encode(value)
         self.status = status
         self.headers = headers
 
@@ -141,11 +149,23 @@ def decode(using: msgspec.json.Decoder[T], body: bytes) -> T:
     if not body:
         raise InvalidRequest("The request has no body; send a JSON object.", code="missing_body")
     try:
+        check_shape(body)
         return using.decode(body)
     except msgspec.ValidationError as error:
         raise invalid(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"The body is not valid JSON: {error}.", code="invalid_json") from None
+        raise InvalidRequest(f"The body is not valid JSON: {why_not_json(body, error)}.", code="invalid_json") from None
+
+
+def why_not_json(data: bytes, error: Exception) -> str:
+    """Return the reason in words that help; the decoder's own where there are no better ones."""
+    if data.startswith(b"\xef\xbb\xbf"):
+        return "it begins with a byte order mark (BOM); send it without"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    if _LONE_HALF.search(data):
+        return "it holds half of a character, a surrogate (\\ud800 to \\udfff) without its other half"
+    return str(error).rstrip(".")
 
 
 def invalid(error: msgspec.ValidationError) -> InvalidRequest:
@@ -169,6 +189,32 @@ def invalid(error: msgspec.ValidationError) -> InvalidRequest:
     return InvalidRequest(f"{subject}: {problem[:1].lower()}{problem[1:]}.", param=param, code="invalid_type")
 
 
+class NoQuery(StrictWire):
+    """Of an endpoint that takes no query parameters."""
+
+
+def read_query(kind: type[Query], parameters: Sequence[tuple[str, str]]) -> Query:
+    """Return query parameters as a struct. `name[key]=value` is an item of a field that is a dictionary.
+
+    Raises InvalidRequest that names a parameter which is unknown, wrong, or given twice.
+    """
+    types = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    values: dict[str, Any] = {}
+    for name, value in parameters:
+        field, opened, rest = name.partition("[")
+        keyed = get_origin(types.get(field)) is dict
+        if field not in types or keyed is not (bool(opened) and rest.endswith("]")):
+            raise InvalidRequest(f"Unknown parameter: {name!r}. Remove it.", param=name, code="unknown_parameter")
+        target, key = (values.setdefault(field, {}), rest[:-1]) if keyed else (values, field)
+        if key in target:
+            raise InvalidRequest(f"{name!r} is given twice; give it once.", param=name)
+        target[key] = value
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise invalid(error) from None
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One authenticated request on its way to a handler."""
@@ -176,6 +222,8 @@ class Call:
     services: Services
     request: Request
     principal: Principal
+    given: msgspec.Struct
+    """What the query string says."""
 
     def audit(self, action: str, subject: str, detail: JSON | None = None) -> None:
         """Append who did what to what. Call it in the `Database.transaction` of the change: both stand, or neither."""
@@ -194,13 +242,10 @@ class Call:
 
     async def body(self, using: msgspec.json.Decoder[T]) -> T:
         """Return the JSON body as the decoder's type. Raises InvalidRequest."""
-        return decode(using, await self.request.body())
+        body = await self.request.body()
+        return decode(using, body) if len(body) <= _SMALL else await asyncio.to_thread(decode, using, body)
 
-    def query(self, kind: type[T], extra: Mapping[str, Any] | None = None) -> T:
-        """Return the query string as a struct; unknown parameters are refused. `extra` joins or replaces values."""
-        values: dict[str, Any] = {key: value for key, value in self.request.query_params.items() if "[" not in key}
-        values.update(extra or {})
-        try:
-            return msgspec.convert(values, kind, strict=False)
-        except msgspec.ValidationError as error:
-            raise invalid(error) from None
+    def query(self, kind: type[T]) -> T:
+        """Return the query string as the type that the table of endpoints names for this one."""
+        assert isinstance(self.given, kind), "the table and the handler name the same query"
+        return self.given

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.routing import Match, Router
@@ -13,7 +14,7 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from bessemer.core.errors import Forbidden
 from bessemer.core.types import Action, Principal, Role
-from bessemer.server.http import Call
+from bessemer.server.http import Call, NoQuery, read_query
 from bessemer.server.services import Services
 
 Handler = Callable[[Call], Awaitable[ASGIApp]]
@@ -33,6 +34,9 @@ class Endpoint:
     handler: Handler
     actions: tuple[Action, ...]
     """A key that may do one of them may call it; none: no key needed (the front door decides from where)."""
+
+    query: type[msgspec.Struct] = NoQuery
+    """The query parameters that it takes; others are refused."""
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -55,7 +59,9 @@ class _Serve:
                 f"The key {principal.name!r} has the role {principal.role.value!r}; {self._endpoint.method} "
                 f"{self._endpoint.path} needs {' or '.join(self._endpoint.roles)}."
             )
-        response = await self._endpoint.handler(Call(self._services, Request(scope, receive), principal))
+        request = Request(scope, receive)
+        given = read_query(self._endpoint.query, request.query_params.multi_items())
+        response = await self._endpoint.handler(Call(self._services, request, principal, given))
         await response(scope, receive, send)
 
 

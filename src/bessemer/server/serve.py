@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,7 +20,8 @@ from bessemer.core.errors import ConfigError, StoreError
 from bessemer.core.settings import Settings
 from bessemer.registry import weights
 from bessemer.server.app import build
-from bessemer.server.compose import open_services, tell_isolation
+from bessemer.server.compose import open_services
+from bessemer.server.connections import protocol_of
 from bessemer.server.locks import only_one
 from bessemer.server.supervise import keep_running
 from bessemer.telemetry.logs import catch_uncaught, configure
@@ -47,7 +50,10 @@ class Started(NamedTuple):
 
 
 def serve(settings: Settings, announce: Callable[[Started], None], *, worker: bool = True) -> None:
-    """Serve until SIGINT or SIGTERM. Raises ConfigError, StoreError before anything listens."""
+    """Serve until SIGINT or SIGTERM.
+
+    Raises ConfigError, StoreError before anything listens; StoreError at the end when answered requests are lost.
+    """
     configure(settings.log_level)
     catch_uncaught()
     os.environ.update({**OFFLINE, **SHARING})
@@ -68,14 +74,14 @@ def _bring_weights(settings: Settings) -> None:
 
 async def _serve(settings: Settings, announce: Callable[[Started], None], *, worker: bool) -> None:
     loop = asyncio.get_running_loop()
+    tls = tls_context(settings)
     listener = _bind(settings.host, settings.port)
     services = open_services(settings, loop)
     admin_key = services.keys.ensure_admin(lambda key: write_secret(settings.data / ADMIN_KEY_FILE, key))
-    await asyncio.to_thread(tell_isolation, settings)
     server = _Server(
         uvicorn.Config(
             build(services),
-            http="httptools",
+            http=protocol_of(settings),
             ws="none",
             lifespan="on",
             access_log=False,
@@ -83,6 +89,8 @@ async def _serve(settings: Settings, announce: Callable[[Started], None], *, wor
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=5,
+            timeout_keep_alive=math.ceil(settings.keep_alive_s),
+            ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         )
     )
     supervisor: asyncio.Future[None] | None = None
@@ -97,7 +105,7 @@ async def _serve(settings: Settings, announce: Callable[[Started], None], *, wor
     serving = asyncio.ensure_future(server.serve(sockets=[listener]))
     await server.listens(serving)
     if server.started:
-        url = _url(listener)
+        url = _url(listener, "http" if tls is None else "https")
         (settings.data / URL_FILE).write_text(url + "\n")
         if worker:
             command = [sys.executable, "-m", "bessemer", "worker", "--supervised"]
@@ -109,6 +117,8 @@ async def _serve(settings: Settings, announce: Callable[[Started], None], *, wor
         supervisor.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await supervisor
+    if lost := services.writer.stats().lost:
+        raise StoreError(f"{lost} answered requests are not recorded: neither the database nor the journal took them.")
 
 
 class _Server(uvicorn.Server):
@@ -133,9 +143,29 @@ class _Server(uvicorn.Server):
         listening.cancel()
 
 
-def _url(listener: socket.socket) -> str:
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """Return how the server speaks TLS (1.2 or newer); None without a certificate. Raises ConfigError."""
+    if settings.tls_cert is None:
+        if settings.tls_key is not None:
+            raise ConfigError("tls_key is set without tls_cert; set both.", param="tls_cert")
+        return None
+    for name, path in (("tls_cert", settings.tls_cert), ("tls_key", settings.tls_key)):
+        if path is not None and not os.access(path, os.R_OK):
+            raise ConfigError(f"{name} {str(path)!r} does not exist or cannot be read.", param=name)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        # A password would be asked for on the terminal: a key that needs one is refused.
+        context.load_cert_chain(settings.tls_cert, settings.tls_key, password=lambda: "")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or "not PEM, or the key needs a password"
+        raise ConfigError(f"tls_cert and tls_key cannot be used: {reason}.", param="tls_cert") from None
+    return context
+
+
+def _url(listener: socket.socket, scheme: str) -> str:
     host, port = listener.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from bessemer.core.settings import Settings
+from bessemer.core.types import JSON
 from bessemer.evals.grader import Services as GraderServices
 from bessemer.flywheel.services import Services as FlywheelServices
 from bessemer.gateway.pipeline import Gateway
@@ -29,6 +30,8 @@ class Services:
     writer: Writer
     metrics: Metrics
     graders: GraderServices
+    graders_fence: JSON
+    """What keeps the code of graders in on this machine, and whether it runs."""
     flywheel: FlywheelServices
     started_at: float
     code_commit: str | None

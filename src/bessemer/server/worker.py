@@ -16,7 +16,7 @@ from dbos import DBOS, SetWorkflowID
 from bessemer.core.settings import Settings
 from bessemer.core.types import JobStatus
 from bessemer.flywheel import jobs as flywheel_jobs
-from bessemer.server.compose import open_services, tell_isolation
+from bessemer.server.compose import open_services
 from bessemer.server.locks import only_one
 from bessemer.server.serve import OFFLINE, SHARING
 from bessemer.server.services import Services
@@ -57,7 +57,6 @@ async def _work(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     services = open_services(settings, loop)
-    await asyncio.to_thread(tell_isolation, settings)
     workflows = await asyncio.to_thread(_launch, settings, services)
     await asyncio.to_thread(_take_over, services, workflows)
     log.info("worker.ready")
@@ -69,8 +68,8 @@ async def _work(settings: Settings) -> None:
     finally:
         # A job in the middle of a step cannot be waited for: its state is on disk and it continues at the next start.
         # Nothing that it uses is closed before the process is gone, or the job would take that for failures.
-        await asyncio.to_thread(services.writer.flush, _FLUSH_S)
-        os._exit(0)
+        await asyncio.to_thread(services.writer.close, _FLUSH_S)
+        os._exit(1 if services.writer.stats().lost else 0)
 
 
 def _launch(settings: Settings, services: Services) -> Mapping[JobKind, flywheel_jobs.Workflow]:

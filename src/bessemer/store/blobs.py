@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -69,6 +70,24 @@ class Blobs:
         if hashlib.sha256(content).hexdigest() != sha256:
             raise StoreError(f"The blob {sha256!r} is damaged: restore it from a backup.")
         return content
+
+    def remove_unless(self, sha256: str, named: Callable[[], bool]) -> None:
+        """Delete a blob that nothing names any more; one that is gone already is left at that.
+
+        It is put aside before `named` is asked: whoever names it in between finds it missing and puts it again, or is
+        seen, and the blob is put back.
+        """
+        path = self._path(sha256)
+        aside = path.with_name(f".gone-{sha256}")
+        try:
+            path.replace(aside)
+        except FileNotFoundError:
+            return
+        if named():
+            aside.replace(path)
+        else:
+            aside.unlink()
+            _sync_folder(path.parent)
 
     def exists(self, sha256: str) -> bool:
         """Return whether the blob is here. Raises InvalidRequest for what is not a SHA-256."""

@@ -143,6 +143,15 @@ class Database:
     def _begun(self) -> "_Begun | None":
         return getattr(self._local, "begun", None)
 
+    def forget(self) -> None:
+        """Bring deletions from SQLite's log into its file now: until then the log holds what was there before.
+
+        While somebody reads, a part of the log stays until a later one; on PostgreSQL, vacuuming does this.
+        """
+        if self._single_writer:
+            with _boundary(), self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def ping(self) -> None:
         """Raise StoreError unless the database answers."""
         self.read(lambda connection: connection.execute(text("SELECT 1")))
@@ -250,6 +259,7 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
             time.sleep(0.01)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA secure_delete = ON")  # what is erased is overwritten, not only unlinked
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -7,7 +7,7 @@ from bessemer.core.errors import NotFound
 from bessemer.core.types import Frozen
 from bessemer.store import paging
 from bessemer.store.database import Database, insert_new
-from bessemer.store.schema import files
+from bessemer.store.schema import datasets, files
 
 
 class FileRow(Frozen, frozen=True):
@@ -50,7 +50,16 @@ def find(
 
 
 def delete(database: Database, file_id: str) -> None:
-    """Remove a file's row; the blob stays, since datasets may name it. Raises NotFound."""
+    """Remove a file's row; its blob is the caller's to remove when nothing else names it. Raises NotFound."""
     statement = sql_delete(files).where(files.c.id == file_id)
     if database.write(lambda connection: connection.execute(statement).rowcount) == 0:
         raise NotFound(f"There is no file {file_id!r}.", param="file_id")
+
+
+def named(database: Database, sha256: str) -> bool:
+    """Return whether a file or a dataset has this content. What a lineage keeps is the hash alone."""
+    of_files = select(files.c.id).where(files.c.body.contains(f'"sha256":"{sha256}"')).limit(1)
+    of_datasets = select(datasets.c.id).where(datasets.c.sha256 == sha256).limit(1)
+    return database.read(
+        lambda connection: any(connection.execute(one).first() is not None for one in (of_files, of_datasets))
+    )

@@ -1,13 +1,16 @@
 """The life of a running job, shared by every kind: begin, stop on a wish, finish, fail with a named cause."""
 
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
-from bessemer.core.errors import BessemerError, Conflict, told
+from bessemer.core.errors import BessemerError, Conflict, InvalidRequest, told
 from bessemer.core.types import JSON, JobStatus
 from bessemer.store import audit, job_rows
 from bessemer.store.database import Database
 from bessemer.store.job_rows import Control, JobRow
 
+_Result = TypeVar("_Result")
 _CAN_RUN = (JobStatus.VALIDATING_FILES, JobStatus.QUEUED, JobStatus.RUNNING)
 
 
@@ -53,14 +56,27 @@ def finish(database: Database, job_id: str, result: JSON, *, trained_tokens: int
 
 
 def fail(database: Database, job_id: str, error: Exception) -> None:
-    """Mark a job as failed and say why; what is not a named error is named by its Python type."""
+    """Mark a job as failed and say why, under the error's own code; what is not a named error is an internal one."""
     code, param = (error.error_code, error.param) if isinstance(error, BessemerError) else (None, None)
-    body = {"code": code or type(error).__name__, "message": told(error), "param": param}
+    unnamed = "invalid_request" if isinstance(error, InvalidRequest) else "internal_error"
+    body = {"code": code or unnamed, "message": told(error), "param": param}
     event_id = f"ftevent-{job_id}-failed"
     with database.transaction():
         job_rows.append_event(database, job_id, f"Failed: {told(error)}", level="error", event_id=event_id)
         row = job_rows.update(database, job_id, status=JobStatus.FAILED, finished_at=time.time(), error=body)
         _finished(database, row)
+
+
+def attempt(database: Database, job_id: str, work: Callable[[], _Result]) -> _Result | None:
+    """Do a part of a job; an error ends the job here, with its cause, and None is returned.
+
+    Errors are told before a workflow's tables see them: what those make of an error is not what was raised.
+    """
+    try:
+        return work()
+    except Exception as error:
+        fail(database, job_id, error)
+        return None
 
 
 def _finished(database: Database, row: JobRow) -> None:

@@ -95,8 +95,14 @@ _FLYWHEEL = Migration(
     ),
 )
 
-_LOOKS = Migration(
+_ERASED = Migration(
     3,
+    "ids of what was erased, so that no journal brings it back",
+    ("CREATE TABLE erased_records (id TEXT NOT NULL PRIMARY KEY, erased_at DOUBLE PRECISION NOT NULL)",),
+)
+
+_LOOKS = Migration(
+    4,
     "looks at the same items; the evaluation that an alias stands on",
     (
         """CREATE TABLE looks (
@@ -108,7 +114,7 @@ _LOOKS = Migration(
     ),
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_RECORDS, _FLYWHEEL, _LOOKS)
+MIGRATIONS: tuple[Migration, ...] = (_RECORDS, _FLYWHEEL, _ERASED, _LOOKS)
 
 
 def migrate(connection: Connection, *, target: int | None = None) -> int:

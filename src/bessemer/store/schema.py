@@ -69,6 +69,13 @@ audit_events = Table(
     Index("audit_events_created_at", "created_at", "id"),
 )
 
+erased_records = Table(
+    "erased_records",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("erased_at", DOUBLE_PRECISION, nullable=False),
+)
+
 api_keys = Table(
     "api_keys",
     metadata,

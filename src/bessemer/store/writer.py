@@ -3,6 +3,7 @@
 A row is appended to a journal on disk before `put` returns, so kill -9 of the process loses nothing that was
 acknowledged; the next start replays what the database has not seen. While the database is down rows wait in memory and
 in the journal; beyond `max_queue` in the journal alone. Inserts are idempotent by id, so replaying twice is harmless.
+While the journal cannot be written, a row is acknowledged when it is in the database; what neither takes is refused.
 """
 
 import asyncio
@@ -23,10 +24,10 @@ from sqlalchemy import Connection
 
 from bessemer.core.errors import ConfigError, InvalidRequest, StoreError
 from bessemer.core.types import Feedback, Frozen, Inference
-from bessemer.store import audit, feedback, inferences
+from bessemer.store import audit, erasure, feedback, inferences, revisions
 from bessemer.store.audit import AuditEvent
 from bessemer.store.database import Database, cause
-from bessemer.store.journal import Segment, orphans
+from bessemer.store.journal import Line, Segment, orphans, signing_key
 
 Record = Inference | Feedback | AuditEvent
 
@@ -37,6 +38,7 @@ _RETRY_S = 1.0
 _COMMIT_TIMEOUT_S = 2.0
 """How long a commit waits for a slow database before the synced journal answers for it."""
 _SEGMENT_BYTES = 64 * 1024 * 1024
+_UNJOURNALED = "The database is unavailable and the journal cannot be written: free disk space."
 _KINDS: dict[str, type[Record]] = {"inference": Inference, "feedback": Feedback, "audit": AuditEvent}
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
@@ -64,6 +66,8 @@ class WriterStats(Frozen, frozen=True):
     queued: int
     spooling: bool
     """Whether rows wait for a database that is down, or on disk alone."""
+    lost: int
+    """Rows that were acknowledged and were in memory alone when the writer was closed; only without `required`."""
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -77,38 +81,46 @@ class _Pending(NamedTuple):
     row: Record
     journaled: bool
     done: "Future[Durability] | None"
+    """Answers whoever waits; None: the row was acknowledged as soon as it was accepted."""
 
 
 class Writer:
     """A thread that owns the writing of inferences, feedback and audit events."""
 
-    def __init__(self, database: Database, spool_dir: Path, max_queue: int = 50_000) -> None:
-        """Start the thread. Raises ConfigError when `max_queue` is below 1, OSError when the folder cannot be made."""
+    def __init__(self, database: Database, spool_dir: Path, max_queue: int = 50_000, *, required: bool = True) -> None:
+        """Start the thread. `required`: a row that neither the journal nor the database can take is refused.
+
+        Raises ConfigError when `max_queue` is below 1, OSError when the folder cannot be made, StoreError.
+        """
         if max_queue < 1:
             raise ConfigError(f"writer_max_queue is {max_queue}: give a number from 1 up.", param="writer_max_queue")
         spool_dir.mkdir(parents=True, exist_ok=True)
         self._database = database
         self._folder = spool_dir
         self._max_queue = max_queue
+        self._required = required
+        self._key = _key(database, spool_dir)
         self._change = threading.Condition()
         self._queue: deque[_Pending] = deque()
-        self._in_flight = 0
+        self._in_flight: Sequence[_Pending] = ()
         self._active: Segment | None = None
         """Takes the lines of new rows."""
         self._sealed: deque[tuple[Segment, int]] = deque()
         """Full segments of queued rows, each with the number of its last row."""
-        self._backlog: deque[Segment] = deque(orphans(spool_dir))
+        self._backlog: deque[Segment] = deque(orphans(spool_dir, self._key))
         """Segments whose rows are nowhere else: they are replayed."""
-        self._replay: Iterator[bytes] | None = None
+        self._replay: Iterator[Line] | None = None
         self._chunk: list[Record] = []
         """Rows of the backlog that are read and not yet written."""
         self._queued_total = 0
         self._finished_total = 0
         self._overflowing = False
         self._down = False
+        self._unwritable = False
+        """Whether the last line could not be added to the journal."""
         self._urgent = False
         self._closing = False
-        self._written = self._spooled = self._replayed = self._rejected = 0
+        self._written = self._spooled = self._replayed = self._rejected = self._lost = 0
         # A thread of its own: the loop's may all be waiting for the database whose absence the journal makes up for.
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="bessemer-journal")
         self._thread = threading.Thread(target=self._run, name="bessemer-writer", daemon=True)
@@ -119,9 +131,18 @@ class Writer:
     def put(self, row: Record) -> None:
         """Accept a row without waiting for the database; when it returns, kill -9 no longer loses the row.
 
-        Raises StoreError when the row can be kept neither in memory nor on disk, or the writer is closed.
+        Raises StoreError when the row is in memory alone or nowhere, or the writer is closed. Without `required`,
+        a row in memory alone is accepted.
         """
-        self._accept(row, None)
+        pending, _ = self._accept(row, None)
+        if pending.done is not None:
+            raise StoreError(_UNJOURNALED)
+
+    async def record(self, row: Record) -> None:
+        """Do as `put`, but where the journal fails wait for the database to take the row."""
+        pending, waiting = self._accept(row, None)
+        if pending.done is not None:
+            await self._outcome(pending, pending.done, waiting=waiting)
 
     async def commit(self, row: Record) -> Durability:
         """Accept a row and wait until it is in the database, or on disk when the database is down or slow.
@@ -130,6 +151,9 @@ class Writer:
         """
         done: Future[Durability] = Future()
         pending, waiting = self._accept(row, done)
+        return await self._outcome(pending, done, waiting=waiting)
+
+    async def _outcome(self, pending: "_Pending", done: "Future[Durability]", *, waiting: bool) -> Durability:
         if not waiting:
             wrapped = asyncio.wrap_future(done)
             wrapped.add_done_callback(_look_at)
@@ -149,6 +173,19 @@ class Writer:
                 pass
         return self._on_disk(pending)
 
+    def check(self) -> None:
+        """Raise StoreError when neither the journal nor the database would take a row: before work is spent on it."""
+        if self._unwritable and self._down and self._required and not self.journal_works():
+            raise StoreError(_UNJOURNALED)
+
+    def journal_works(self) -> bool:
+        """Return whether the journal can be written; after a failure that is tried anew."""
+        with self._change:
+            if self._unwritable and not self._closing:
+                with contextlib.suppress(OSError):
+                    self._unwritable = not self._segment().has_room()
+            return not self._unwritable
+
     def flush(self, timeout: float = 30.0) -> bool:
         """Wait until everything accepted so far is in the database; False when that takes longer than `timeout` s.
 
@@ -160,6 +197,20 @@ class Writer:
             self._change.notify_all()
             return self._change.wait_for(lambda: self._is_idle() if behind else self._finished_total >= last, timeout)
 
+    def forget(self, ids: Sequence[str]) -> None:
+        """Drop the lines of `rejected.jsonl` that name one of the ids."""
+        names = [name.encode() for name in ids]
+        path = self._folder / "rejected.jsonl"
+        with self._change:
+            if not names or not path.exists():
+                return
+            lines = path.read_bytes().splitlines(keepends=True)
+            kept = [line for line in lines if not any(name in line for name in names)]
+            if len(kept) < len(lines):
+                new = path.with_suffix(".new")
+                new.write_bytes(b"".join(kept))
+                new.replace(path)
+
     def stats(self) -> WriterStats:
         """Return the counters."""
         with self._change:
@@ -168,18 +219,27 @@ class Writer:
                 spooled=self._spooled,
                 replayed=self._replayed,
                 rejected=self._rejected,
-                queued=len(self._queue) + self._in_flight,
+                queued=len(self._queue) + len(self._in_flight),
                 spooling=self._down or self._overflowing or bool(self._backlog),
+                lost=self._lost,
             )
 
     def close(self, timeout: float = 10.0) -> None:
-        """Flush and stop. What the database does not take in time stays in the journal for the next start."""
+        """Flush and stop. What the database does not take in time stays in the journal for the next start.
+
+        Rows that are in neither are counted as `lost`.
+        """
         if not self.flush(timeout):
             _log.warning("the database did not take every row: the rest stays in %s", self._folder)
         with self._change:
             self._closing = True
             self._change.notify_all()
         self._thread.join(timeout)
+        with self._change:
+            waiting = (*self._in_flight, *self._queue)
+            self._lost = sum(not pending.journaled and pending.done is None for pending in waiting)
+        if self._lost:
+            _log.error("%d acknowledged rows are lost: neither the database nor the journal took them", self._lost)
         if self._thread.is_alive():
             return  # it still uses the files; the end of the process gives up their locks
         with self._change:
@@ -205,11 +265,13 @@ class Writer:
             if not self._overflowing and len(self._queue) >= self._max_queue:
                 self._seal()
                 self._overflowing = True
-            pending = _Pending(row, self._append(line), done)
-            if self._overflowing:
-                if not pending.journaled:
-                    raise StoreError("The database is behind and the journal cannot be written: free disk space.")
-            else:
+            journaled = self._append(line)
+            if not journaled and (self._overflowing or (self._down and self._required)):
+                raise StoreError(_UNJOURNALED)
+            if not journaled and self._required and done is None:
+                done = Future()  # only the database can answer for the row
+            pending = _Pending(row, journaled, done)
+            if not self._overflowing:
                 self._queue.append(pending)
                 self._queued_total += 1
             waiting = self._overflowing or self._down
@@ -222,13 +284,19 @@ class Writer:
 
     def _append(self, line: bytes) -> bool:
         try:
-            if self._active is None:
-                self._active = Segment.create(self._folder)
-            self._active.append(line)
+            self._segment().append(line)
         except OSError as error:
-            _log.error("the journal in %s cannot be written: %s", self._folder, error)
+            if not self._unwritable:
+                _log.error("the journal in %s cannot be written: %s", self._folder, error)
+            self._unwritable = True
             return False
+        self._unwritable = False
         return True
+
+    def _segment(self) -> Segment:
+        if self._active is None:
+            self._active = Segment.create(self._folder, self._key)
+        return self._active
 
     def _seal(self) -> None:
         if self._active is not None:
@@ -238,7 +306,7 @@ class Writer:
     def _on_disk(self, pending: _Pending) -> Durability:
         """Sync the journal on behalf of a row that the database has not taken yet."""
         if not pending.journaled:
-            raise StoreError("The database is unavailable and the journal cannot be written: free disk space.")
+            raise StoreError(_UNJOURNALED)
         try:
             self._sync()
         except OSError as error:
@@ -299,7 +367,7 @@ class Writer:
                 )
             self._urgent = False
             batch = [self._queue.popleft() for _ in range(min(_BATCH_ROWS, len(self._queue)))]
-            self._in_flight = len(batch)
+            self._in_flight = batch
             return batch
 
     def _insert(self, rows: Sequence[Record]) -> None:
@@ -314,7 +382,7 @@ class Writer:
         """Count a batch as done, acknowledge it, and drop the parts of the journal that nobody needs any more."""
         with self._change:
             self._down = False
-            self._in_flight = 0
+            self._in_flight = ()
             self._written += len(batch) - rejected
             self._finished_total += len(batch)
             while self._sealed and self._sealed[0][1] <= self._finished_total:
@@ -338,7 +406,7 @@ class Writer:
         with self._change:
             if self._in_flight:
                 self._queue.extendleft(reversed(batch))
-                self._in_flight = 0
+                self._in_flight = ()
             if not self._down:
                 _log.error("%s Rows are kept in %s until it is back.", error.message, self._folder)
                 self._spooled += len(self._queue)
@@ -359,25 +427,23 @@ class Writer:
             synced = False
         for pending in waiting:
             kept = synced and pending.journaled
-            lost = StoreError("The database is unavailable and the journal cannot be written: free disk space.")
-            _resolve(pending.done, Durability.SPOOLED if kept else lost)
+            _resolve(pending.done, Durability.SPOOLED if kept else StoreError(_UNJOURNALED))
 
     def _insert_singly(self, batch: list[_Pending]) -> None:
         """Insert each row on its own, so that one that the database refuses does not hold up the others."""
         rejected = 0
         for position, pending in enumerate(batch):
             try:
-                self._insert([pending.row])
+                refusal = self._refusal(pending.row)
             except StoreError as error:
                 with self._change:  # first, so that finishing the others leaves the journal of these alone
                     self._queue.extendleft(reversed(batch[position:]))
                 self._finish(batch[:position], rejected=rejected)
                 self._hold([], error)
                 return
-            except Exception as error:
+            if refusal is not None:
                 rejected += 1
-                self._reject(msgspec.json.encode(pending.row), error)
-                _resolve(pending.done, InvalidRequest(f"The row was refused: {cause(error)}"))
+                _resolve(pending.done, InvalidRequest(f"The row was refused: {cause(refusal)}"))
         self._finish(batch, rejected=rejected)
 
     def _replay_some(self) -> None:
@@ -396,7 +462,11 @@ class Writer:
             if not lines:
                 self._drop_replayed(segment)
                 return
-            self._chunk = [row for row in map(self._decode, lines) if row is not None]
+            try:
+                self._chunk = [row for row in map(self._decode, lines) if row is not None]
+            except StoreError:
+                self._replay = None  # from the segment's beginning again: rows that are there already are left alone
+                raise
         # A chunk that meets a database that is down is tried again, not read again.
         written = self._insert_chunk(self._chunk)
         with self._change:
@@ -413,44 +483,54 @@ class Writer:
             self._change.notify_all()
 
     def _insert_chunk(self, rows: Sequence[Record]) -> int:
-        """Return how many of the rows the database took; the others are kept as rejected. Raises StoreError."""
+        """Return how many of the rows the database took; the others are kept as rejected. Raises StoreError.
+
+        What was erased since it was journaled is left out.
+        """
+        gone = erasure.erased(self._database, [row.id for row in rows])
+        rows = [row for row in rows if row.id not in gone]
         try:
             self._insert(rows)
         except StoreError:
             raise
-        except Exception:  # as in `_insert_singly`
-            return sum(self._insert_or_reject(row) for row in rows)
+        except Exception:  # as in `_refusal`
+            return sum(self._refusal(row) is None for row in rows)
         return len(rows)
 
-    def _insert_or_reject(self, row: Record) -> bool:
+    def _refusal(self, row: Record) -> Exception | None:
+        """Insert one row, or keep it as rejected and return why. Raises StoreError."""
         try:
             self._insert([row])
         except StoreError:
             raise
-        except Exception as error:  # as in `_insert_singly`
+        except Exception as error:  # the thread must outlive any row
             self._reject(msgspec.json.encode(row), error)
-            return False
-        return True
+            return error
+        return None
 
-    def _decode(self, line: bytes) -> Record | None:
+    def _decode(self, line: Line) -> Record | None:
         try:
-            entry = msgspec.json.decode(line, type=_Entry)
+            if not line.genuine:
+                raise ValueError("its signature does not hold: the line is damaged, or was not written here")
+            entry = msgspec.json.decode(line.content, type=_Entry)
             return msgspec.json.decode(entry.row, type=_KINDS[entry.kind])
-        except (msgspec.MsgspecError, KeyError) as error:
-            self._reject(line, error)
+        except (ValueError, KeyError) as error:  # msgspec's errors are ValueErrors
+            self._reject(line.content, error)
             return None
 
     def _reject(self, line: bytes, error: Exception) -> None:
-        with self._change:
-            self._rejected += 1
-        _log.error("a row was refused and kept in rejected.jsonl: %s", cause(error))
+        """Keep a row for people to look at. Raises StoreError when the disk does not take it: it is tried again."""
         try:
-            with (self._folder / "rejected.jsonl").open("ab") as target:
+            path = self._folder / "rejected.jsonl"
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as target:
                 target.write(line + b"\n")
                 target.flush()
                 os.fsync(target.fileno())
         except OSError as failure:
-            _log.error("rejected.jsonl cannot be written (%s): the row is lost", failure)  # a row is content
+            raise StoreError(f"rejected.jsonl cannot be written: {failure}.") from failure
+        with self._change:
+            self._rejected += 1
+        _log.error("a row was refused and kept in rejected.jsonl: %s", cause(error))
 
 
 def _look_at(done: "asyncio.Future[Durability]") -> None:
@@ -465,3 +545,13 @@ def _resolve(done: "Future[Durability] | None", outcome: Durability | Exception)
         return
     with contextlib.suppress(InvalidStateError):
         done.set_exception(outcome) if isinstance(outcome, Exception) else done.set_result(outcome)
+
+
+def _key(database: Database, folder: Path) -> bytes:
+    """Return the journal's key. The database remembers for which folders one was made."""
+    known = f"journal_key:{folder.absolute()}"
+    first = revisions.current(database, known) == 0
+    key = signing_key(folder, first=first)
+    if first:
+        database.write(lambda connection: revisions.bump(connection, known))
+    return key

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from bessemer.core.types import TokenLogprob
+from bessemer.feedback.rows import Row
 from bessemer.gateway.fields import fields
 from bessemer.tuning.losses import centred
-from bessemer.tuning.rows import Row
+from bessemer.tuning.rewards import number
 from bessemer.tuning.spec import Reward
 
 
@@ -45,7 +46,7 @@ def parts(answer: Answer) -> list[Part]:
     """
     try:
         values = msgspec.json.decode(answer.text)
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return []
     found = fields(answer.tokens)
     plain = isinstance(values, dict) and not any(isinstance(value, dict | list) for value in values.values())
@@ -86,7 +87,7 @@ def by_field(
     asked = [
         (row.item, part.without) for row, answers in zip(rows, found, strict=True) for of in answers for part in of
     ]
-    grades = iter(reward(asked) if asked else ())
+    grades = iter(map(number, reward(asked)) if asked else ())
     for of_group, parts_G, reward_G in zip(advantages, found, reward_RG, strict=True):
         for index, part, advantage in _centred_parts(parts_G, reward_G.tolist(), grades):
             of_group[index][part.first : part.end] = advantage
@@ -94,7 +95,7 @@ def by_field(
 
 
 def _centred_parts(
-    parts_G: Sequence[Sequence[Part]], reward_G: Sequence[float], grades: Iterator[float | None]
+    parts_G: Sequence[Sequence[Part]], reward_G: Sequence[float], grades: Iterator[float]
 ) -> list[tuple[int, Part, float]]:
     """Return (answer, field, advantage) of a group; takes the grades of its fields from the iterator."""
     known: list[tuple[int, Part, float | None]] = []
@@ -103,10 +104,10 @@ def _centred_parts(
     for index, (of_answer, whole) in enumerate(zip(parts_G, reward_G, strict=True)):
         for part in of_answer:
             without = next(grades)
-            added = None if without is None or not math.isfinite(whole) else whole - without
+            added = whole - without if math.isfinite(without) and math.isfinite(whole) else None
             known.append((index, part, added))
             totals[part.name] = totals.get(part.name, 0.0) + (added or 0.0)
-            scored[part.name] -= without is None and math.isfinite(whole)
+            scored[part.name] -= math.isnan(without) and math.isfinite(whole)
     return [
         (index, part, 0.0 if added is None else added - totals[part.name] / scored[part.name])
         for index, part, added in known

@@ -6,7 +6,8 @@ but carry no gradient; tokens a grammar forced carry none either.
 
 A model that is sure of itself draws the same answer eight times: what it never tries is never rewarded. After a step in
 which more groups agreed on less than the best reward than differed, the next one explores: it draws hotter, and learns
-from the answers alone that beat the model's own (docs/decisions/011).
+from the answers alone that beat the model's own (docs/decisions/011). Once every row was explored in vain, it is not
+done again until a group differs: the best that the model can reach may be less than the best that there is.
 """
 
 import hashlib
@@ -23,20 +24,13 @@ from bessemer.core.types import TokenLogprob
 from bessemer.engine.engine import Engine, LoadedModel
 from bessemer.engine.request import Constraint, GenerateRequest, Generation, JsonSchema, Lark
 from bessemer.engine.tokens import Tokens
+from bessemer.feedback.rows import Row
 from bessemer.gateway.fields import confident
 from bessemer.tuning.credit import Answer, by_answer, by_field, shared
-from bessemer.tuning.losses import clipped, k3
-from bessemer.tuning.methods import (
-    Outcome,
-    Task,
-    prompt_ids,
-    prompt_limit,
-    reward_metrics,
-    too_many_unscorable,
-    varying,
-)
+from bessemer.tuning.losses import clipped, completed, k3
+from bessemer.tuning.methods import Outcome, Task, prompt_ids, prompt_limit
 from bessemer.tuning.packing import Tree
-from bessemer.tuning.rows import Row
+from bessemer.tuning.rewards import Graded, graded, numbers, reward_metrics, varying
 from bessemer.tuning.spec import Reward, TuneSpec, Validation
 from bessemer.tuning.trainer import Scored, Trainer
 
@@ -129,10 +123,9 @@ def sample_seed(seed: int, step: int, row: int, sample: int) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def graded(reward: Reward, rows: Sequence[Row], answers: Sequence[Generation]) -> Tensor:
-    """Return the reward of each answer, NaN where unscorable."""
-    values = reward([(row.item, answer.text) for row, answer in zip(rows, answers, strict=True)])
-    return torch.tensor([float("nan") if value is None else float(value) for value in values])
+def graded_answers(reward: Reward, rows: Sequence[Row], answers: Sequence[Generation]) -> Graded:
+    """Return the reward of each answer."""
+    return graded(reward([(row.item, answer.text) for row, answer in zip(rows, answers, strict=True)]))
 
 
 def greedy_validation(
@@ -141,12 +134,26 @@ def greedy_validation(
     """Score the answers the model would give, at the field threshold that is set or, of some, at the best."""
     answers = [spelled(generation, rollouts.tokens) for generation in rollouts.greedy(asked)]
     thresholds = _THRESHOLDS if rollouts.field_threshold is None else (rollouts.field_threshold,)
-    found = [(_mean_reward(reward, rows, answers, threshold), threshold) for threshold in thresholds]
-    known = [(mean, threshold) for mean, threshold in found if mean is not None]
+    found = [(_greedy_rewards(reward, rows, answers, threshold), threshold) for threshold in thresholds]
+    known = [(of_rows, threshold) for of_rows, threshold in found if bool(of_rows.reward.isfinite().any())]
     if not known:
-        return Validation(step=step, score=None)
-    mean, threshold = max(known, key=lambda pair: (pair[0], -pair[1]))
-    return Validation(step=step, score=mean, mean_reward=mean, field_threshold=threshold)
+        return Validation(step=step, score=None, failure=found[0][0].failure)
+    best, threshold = max(known, key=lambda pair: (float(pair[0].reward.nanmean()), -pair[1]))
+    mean, unknown = float(best.reward.nanmean()), best.reward.isnan() & ~best.failed
+    low, high = min(0.0, float(best.reward.nan_to_num(0.0).min())), max(1.0, float(best.reward.nan_to_num(0.0).max()))
+    bounded = ~best.failed
+    return Validation(
+        step=step,
+        score=mean,
+        mean_reward=mean,
+        reward_bounds=(
+            float(torch.where(unknown, low, best.reward)[bounded].mean()),
+            float(torch.where(unknown, high, best.reward)[bounded].mean()),
+        ),
+        row_scores=numbers(best.reward),
+        failure=best.failure,
+        field_threshold=threshold,
+    )
 
 
 def spelled(generation: Generation, tokens: Tokens) -> Answer:
@@ -161,11 +168,9 @@ def spelled(generation: Generation, tokens: Tokens) -> Answer:
     )
 
 
-def _mean_reward(reward: Reward, rows: Sequence[Row], answers: Sequence[Answer], threshold: float) -> float | None:
+def _greedy_rewards(reward: Reward, rows: Sequence[Row], answers: Sequence[Answer], threshold: float) -> Graded:
     texts = [confident(answer.text, answer.tokens, threshold) if threshold else answer.text for answer in answers]
-    rewards = reward([(row.item, text) for row, text in zip(rows, texts, strict=True)])
-    known = [value for value in rewards if value is not None]
-    return math.fsum(known) / len(known) if known else None
+    return graded(reward([(row.item, text) for row, text in zip(rows, texts, strict=True)]))
 
 
 class Grpo:
@@ -182,6 +187,8 @@ class Grpo:
         self._best = 1.0
         """The highest reward that is known to exist: a grader's usual maximum, or more when it was seen."""
         self._stuck = False
+        self._in_vain = 0
+        """Rows in a row whose exploration found nothing."""
 
     def accumulate(self, indices: Sequence[int], step: int) -> Outcome:
         """See `Method`."""
@@ -192,18 +199,25 @@ class Grpo:
         answers = self._rollouts.sample([self._train[i] for i in flat], seeds, _EXPLORING if exploring else _PLAIN)
         if not all(math.isfinite(logprob) for answer in answers for logprob in answer.logprobs):
             return Outcome({"train_loss": math.nan}, signal=True)  # the weights are broken: the run goes back
-        reward_RG = graded(self._reward, [self._task.train[i] for i in flat], answers).view(len(indices), group)
-        metrics = self._rollout_metrics(reward_RG, answers) | {"exploring": float(exploring)}
-        self._stuck = not exploring and self._agrees(reward_RG)
-        if metrics["unscorable"] > spec.max_unscorable:
-            raise too_many_unscorable(metrics["unscorable"])
+        found = graded_answers(self._reward, [self._task.train[i] for i in flat], answers)
+        found.check(spec.max_failures)
+        given_RG, failed_RG = found.reward.view(len(indices), group), found.failed.view(len(indices), group)
+        metrics = self._rollout_metrics(given_RG, failed_RG, answers) | {"exploring": float(exploring)}
+        self._stuck = not exploring and self._agrees(given_RG) and self._in_vain < len(self._train)
+        # "Wrong" of one answer, and nothing of the others, still says: not this one. Broken grades say nothing.
+        reward_RG = torch.where(failed_RG.any(-1, keepdim=True), given_RG, completed(given_RG))
         gain_RG = self._gains(indices, reward_RG) if exploring else None
+        if gain_RG is not None:
+            self._in_vain = 0 if bool((gain_RG > 0).any()) else self._in_vain + len(indices)
+        elif bool(varying(reward_RG).any()):
+            self._in_vain = 0
         used = (varying(reward_RG) if gain_RG is None else (gain_RG > 0).any(-1)).nonzero().squeeze(1).tolist()
         groups = [answers[r * group : (r + 1) * group] for r in used]
         asked = [self._train[indices[r]] for r in used]
         rows = [self._task.train[indices[r]] for r in used]
         advantages = self._advantages(rows, groups, reward_RG[used], None if gain_RG is None else gain_RG[used])
-        loss, mismatch = _policy_loss(self._task.trainer, self._rollouts, asked, groups, advantages, spec)
+        weights = [row.weight for row in rows]
+        loss, mismatch = _policy_loss(self._task.trainer, self._rollouts, asked, groups, advantages, weights, spec)
         if loss is None:
             return Outcome({**metrics, "train_loss": 0.0}, signal=False, explored=exploring)
         if mismatch > _MISMATCH_LIMIT:
@@ -223,12 +237,14 @@ class Grpo:
 
     def state(self) -> dict[str, Tensor]:
         """See `Method`."""
-        return {"best": torch.tensor(self._best), "stuck": torch.tensor(self._stuck)}
+        values = {"best": self._best, "stuck": self._stuck, "in_vain": self._in_vain}
+        return {name: torch.tensor(value) for name, value in values.items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """See `Method`."""
         if "best" in state:  # a run that an earlier version began has none
             self._best, self._stuck = float(state["best"]), bool(state["stuck"])
+            self._in_vain = int(state.get("in_vain", 0))
 
     def _agrees(self, reward_RG: Tensor) -> bool:
         """Return whether more groups agree on less than the best reward than differ."""
@@ -245,7 +261,7 @@ class Grpo:
         nothing: the model would not have said it.
         """
         own = self._rollouts.greedy([self._train[i] for i in indices])
-        own_R = graded(self._reward, [self._task.train[i] for i in indices], own)
+        own_R = graded_answers(self._reward, [self._task.train[i] for i in indices], own).reward
         return (reward_RG - own_R[:, None]).nan_to_num(0.0).clamp(min=0.0)
 
     def _advantages(
@@ -268,16 +284,16 @@ class Grpo:
             advantages = by_answer(answers, reward_RG)
         return [
             [
-                torch.where(torch.tensor(answer.forced), 0.0, (answer.finish_reason != "length") * row.weight * value)
+                torch.where(torch.tensor(answer.forced), 0.0, (answer.finish_reason != "length") * value)
                 for answer, value in zip(group, of_group, strict=True)
             ]
-            for row, group, of_group in zip(rows, groups, advantages, strict=True)
+            for group, of_group in zip(groups, advantages, strict=True)
         ]
 
-    def _rollout_metrics(self, reward_RG: Tensor, answers: Sequence[Generation]) -> dict[str, float]:
+    def _rollout_metrics(self, reward_RG: Tensor, failed_RG: Tensor, answers: Sequence[Generation]) -> dict[str, float]:
         scorable = reward_RG[reward_RG.isfinite()]
         return {
-            **reward_metrics(reward_RG),
+            **reward_metrics(reward_RG, failed_RG),
             **({"reward_mean": float(scorable.mean())} if len(scorable) else {}),
             "completion_tokens_mean": sum(a.completion_tokens for a in answers) / len(answers),
             "truncated_share": sum(a.finish_reason == "length" for a in answers) / len(answers),
@@ -291,17 +307,20 @@ def _policy_loss(
     asked: Sequence[Ask],
     groups: Sequence[Sequence[Generation]],
     advantage_RG: Sequence[Sequence[Tensor]],
+    weights: Sequence[float],
     spec: TuneSpec,
 ) -> tuple[float | None, float]:
-    """Accumulate the gradient of the clipped surrogate, token mean over the batch.
+    """Accumulate the gradient of the clipped surrogate: its mean, weighted by row, over tokens with an advantage.
 
+    One group that differs thus moves the model as far as eight do, which Adam, blind to a gradient's scale, would make
+    of any other normaliser; and what weighs is how much a row weighs beside the others of its step.
     The policy is what was sampled: under a grammar, the model among the tokens that it left. Returns (loss or None when
     no token carries an advantage, mean k3 divergence of the sampler's log-probabilities).
     """
     trees = [Tree(ask.prompt, tuple(a.tokens for a in answers)) for ask, answers in zip(asked, groups, strict=True)]
-    advantages = [torch.cat(list(of_group)) for of_group in advantage_RG]
+    advantages = [torch.cat(list(of_group)) * weight for of_group, weight in zip(advantage_RG, weights, strict=True)]
     sampled = [torch.cat([torch.tensor(answer.logprobs) for answer in answers]) for answers in groups]
-    active = sum(int((advantage != 0).sum()) for advantage in advantages)
+    active = sum(int((part != 0).sum()) * weight for part, weight in zip(advantages, weights, strict=True))
     if not active:
         return None, 0.0
     divergence = [0.0]

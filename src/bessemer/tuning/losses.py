@@ -124,26 +124,44 @@ def dpo(margin: Tensor, beta: float = 0.1) -> Tensor:
     return -F.logsigmoid(beta * margin)
 
 
-def expected_reward_loss(logprob_K: Tensor, reward_K: Tensor, *, logarithm: bool) -> tuple[Tensor, Tensor]:
-    """Exact expected reward of an enumerable answer: p = softmax(logprob), J = sum p r.
+def completed(reward_K: Tensor, lowest: float = 0.0, highest: float = 1.0) -> Tensor:
+    """Fill in rewards that nobody knows [..., K] (NaN) where what is known teaches nothing by comparison.
 
-    logprob_K [..., K], reward_K the same, NaN where unscorable: such a choice is left out of J, p renormalised over the
-    rest. Returns (loss, J): loss is -J, or -log J with rewards shifted so that the worst of the row is 0 and the best 1
-    (otherwise log J has no meaning for negative rewards). Rows whose rewards do not vary lose exactly 0.
+    A row whose only known rewards are the worst there is ("wrong") says: not these. Any other answer counts as the
+    best, so that the expected reward is 1 - p(these) and its logarithm's loss the unlikelihood -log(1 - p) (Welleck et
+    al. 2020, arXiv 1908.04319). A row whose only known rewards are the best says: these, and any other counts as the
+    worst. All other rows are returned as they are.
     """
     valid = reward_K.isfinite()
-    reward = torch.where(valid, reward_K, torch.zeros_like(reward_K))
-    highest = reward.masked_fill(~valid, float("-inf")).amax(-1, keepdim=True)
-    lowest = reward.masked_fill(~valid, float("inf")).amin(-1, keepdim=True)
-    varies = (highest > lowest).squeeze(-1) & (valid.sum(-1) > 1)
-    log_p = torch.log_softmax(logprob_K.masked_fill(~valid, -1e30), dim=-1)
+    some = valid.any(-1, keepdim=True)
+    wrong = some & (reward_K.masked_fill(~valid, lowest) <= lowest).all(-1, keepdim=True)
+    right = some & (reward_K.masked_fill(~valid, highest) >= highest).all(-1, keepdim=True)
+    filled = torch.where(wrong & ~valid, torch.full_like(reward_K, highest), reward_K)
+    return torch.where(right & ~valid, torch.full_like(reward_K, lowest), filled)
+
+
+def expected_reward_loss(
+    logprob_K: Tensor, reward_K: Tensor, *, logarithm: bool, lowest: float = 0.0, highest: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Exact expected reward of an enumerable answer: p = softmax(logprob), J = sum p r.
+
+    logprob_K [..., K], reward_K the same, NaN where there is no reward. `completed` fills in what a lone verdict says;
+    where rewards differ, an unknown one counts as `lowest`: what is not known to be good must not be free. Returns
+    (loss, J): loss is -J, or -log J with the rewards' scale [lowest, highest], the same for all rows, mapped to [0, 1].
+    Small differences between rewards thus stay small. Rows whose rewards do not vary lose exactly 0.
+    """
+    reward = completed(reward_K, lowest, highest)
+    valid = reward.isfinite()
+    best = reward.masked_fill(~valid, float("-inf")).amax(-1)
+    worst = reward.masked_fill(~valid, float("inf")).amin(-1)
+    varies = (best > worst) & (valid.sum(-1) > 1)
+    reward = torch.where(valid, reward, torch.full_like(reward, lowest))
+    log_p = torch.log_softmax(logprob_K, dim=-1)
     expected = (log_p.exp() * reward).sum(-1)
     if logarithm:
-        span = torch.where(varies[..., None], highest - lowest, torch.ones_like(highest))
-        unit = ((reward - torch.where(varies[..., None], lowest, torch.zeros_like(lowest))) / span).clamp(0, 1)
-        usable = valid & (unit > 0)
+        unit = ((reward - lowest) / (highest - lowest)).clamp(0, 1)
         floor = torch.full_like(unit, -1e30)
-        loss = -torch.logsumexp(torch.where(usable, log_p + unit.clamp(min=1e-30).log(), floor), dim=-1)
+        loss = -torch.logsumexp(torch.where(unit > 0, log_p + unit.clamp(min=1e-30).log(), floor), dim=-1)
     else:
         loss = -expected
     return torch.where(varies, loss, torch.zeros_like(loss)), expected.detach()

@@ -14,7 +14,7 @@ import msgspec
 
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.types import JSON
-from bessemer.tuning.rows import Row
+from bessemer.feedback.rows import Row
 
 _SPELLINGS: tuple[Callable[[str], str], ...] = (
     lambda text: json.dumps(text, ensure_ascii=False),
@@ -70,7 +70,7 @@ def _mentioned(row: Row) -> dict[str, str]:
     """Return the texts of a JSON answer that stand once in the last message, as words, apart from each other."""
     try:
         answer = msgspec.json.decode(row.completion or "", type=dict[str, object])
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return {}
     prompt = _content(row)
     texts = {name: value for name, value in answer.items() if isinstance(value, str) and value}

@@ -4,20 +4,20 @@ A method turns row indices into an accumulated gradient and metrics, and the val
 loop (`tuner.Tuner`) knows nothing else about it.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from bessemer.core.errors import InvalidRequest, TuningError
+from bessemer.core.errors import InvalidRequest
 from bessemer.engine.tokens import Tokens
-from bessemer.tuning.losses import expected_reward_loss
+from bessemer.feedback.rows import Row
+from bessemer.tuning.losses import completed, expected_reward_loss
 from bessemer.tuning.mentions import Mentions
 from bessemer.tuning.packing import Tree
-from bessemer.tuning.rows import Row
+from bessemer.tuning.rewards import ChoiceRewards, Graded, numbers, reward_metrics, varying
 from bessemer.tuning.spec import Reward, TuneSpec, Validation
 from bessemer.tuning.trainer import Scored, Trainer
 
@@ -72,17 +72,30 @@ class Task:
 
 
 def prompt_ids(tokens: Tokens, rows: Sequence[Row], limit: int, param: str) -> list[tuple[int, ...]]:
-    """Return each row's prompt as token ids. Raises InvalidRequest that lists the rows of `param` beyond the limit."""
+    """Return each row's prompt as token ids. Raises InvalidRequest that names the rows of `param` beyond the limit."""
     prompts = [tuple(tokens.encode_chat(row.messages)) for row in rows]
-    long = [i + 1 for i, prompt in enumerate(prompts) if not 0 < len(prompt) <= limit]
-    if long:
-        shown = ", ".join(map(str, long[:20])) + (" …" if len(long) > 20 else "")
+    if limit < 1:
         raise InvalidRequest(
-            f"{len(long)} rows have prompts longer than {limit} tokens (rows {shown}): shorten them.",
+            "The longest answer fills the model's context and leaves no room for a prompt: lower `max_tokens`, or "
+            "shorten the choices.",
+            param="model",
+        )
+    refuse_long(rows, [len(prompt) for prompt in prompts], limit, param)
+    return prompts
+
+
+def refuse_long(rows: Sequence[Row], lengths: Sequence[int], limit: int, param: str) -> None:
+    """Raise InvalidRequest that names the rows of `param` that are longer than `limit` tokens."""
+    numbered = zip(rows, lengths, strict=True)
+    long = [(row.number or place, length) for place, (row, length) in enumerate(numbered, 1) if length > limit]
+    if long:
+        shown = ", ".join(f"row {number}: {length:,}" for number, length in long[:10])
+        raise InvalidRequest(
+            f"{len(long)} of {len(rows)} rows of the {param} do not fit into the {limit:,} tokens that the model has "
+            f"room for ({shown}{', …' if len(long) > 10 else ''}): shorten or remove them.",
             param=param,
             code="no_rows_fit",
         )
-    return prompts
 
 
 def prompt_limit(task: Task, reserve: int) -> int:
@@ -90,13 +103,42 @@ def prompt_limit(task: Task, reserve: int) -> int:
     return int(task.trainer.network.config.context_length - reserve)
 
 
+class Lesson(NamedTuple):
+    """A conversation as it is read: a tree of one branch, and which of the branch's tokens are demonstrated."""
+
+    tree: Tree
+    taught: tuple[bool, ...]
+
+
+def lessons(tokens: Tokens, row: Row) -> list[Lesson]:
+    """Return what a row teaches: each of its demonstrations after what the model is shown before it in use.
+
+    One reading teaches all turns, as long as the template renders a conversation as the beginning of its continuation.
+    A turn before which it is rendered otherwise (a template that drops earlier reasoning) begins a lesson of its own.
+    """
+    found: list[Lesson] = []
+    turns = [(row.messages[:place], row.messages[place]["content"]) for place in row.taught]
+    for before, text in (*turns, (row.messages, row.completion or "")):
+        prompt, answer = tuple(tokens.encode_chat(before)), tuple(tokens.encode_completion(text))
+        if found:
+            tree, taught = found[-1]
+            so_far = (*tree.prompt, *tree.branches[0])
+            if prompt[: len(so_far)] == so_far:
+                between = prompt[len(so_far) :]
+                joined = Tree(tree.prompt, ((*tree.branches[0], *between, *answer),))
+                found[-1] = Lesson(joined, (*taught, *[False] * len(between), *[True] * len(answer)))
+                continue
+        found.append(Lesson(Tree(prompt, (answer,)), (True,) * len(answer)))
+    return found
+
+
 class Supervised:
-    """Maximum likelihood of demonstrations: completion tokens only, the end of the turn included, token mean."""
+    """Maximum likelihood of demonstrations: their tokens only, the end of the turn included, token mean."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._train = self._trees(task.train, "training_file")
-        self._validation = self._trees(task.validation, "validation_file")
+        self._train = self._lessons(task.train, "training_file")
+        self._validation = [lesson for row in self._lessons(task.validation, "validation_file") for lesson in row]
         spec = task.spec
         self._mentions = (
             Mentions(task.train, spec.mention_replacement, spec.mention_group, spec.seed)
@@ -106,28 +148,34 @@ class Supervised:
 
     def accumulate(self, indices: Sequence[int], step: int) -> Outcome:
         """See `Method`."""
-        trees = [self._read(i, step) for i in indices]
-        weights = torch.tensor([self._task.train[i].weight for i in indices])
-        sizes = torch.tensor([len(tree.branches[0]) for tree in trees])
+        read = [self._read(i, step) for i in indices]
+        trees = [lesson.tree for row in read for lesson in row]
+        taught = [torch.tensor(lesson.taught) for row in read for lesson in row]
+        weights = torch.tensor([self._task.train[i].weight for i, row in zip(indices, read, strict=True) for _ in row])
+        sizes = torch.tensor([int(tokens.sum()) for tokens in taught])
         total = float((weights * sizes).sum())
         if total == 0:
             return Outcome({"train_loss": 0.0}, signal=False)
         hits = [0]
 
         def loss(scored: Scored) -> Tensor:
-            hits[0] += int(scored.hit_I.sum())
-            weight_I = weights[torch.tensor(scored.trees)][scored.branch_I]
+            taught_I = torch.cat([taught[i] for i in scored.trees])
+            hits[0] += int((scored.hit_I & taught_I).sum())
+            weight_I = weights[torch.tensor(scored.trees)][scored.branch_I] * taught_I
             return -(scored.logprob_I * weight_I).sum() / total
 
         value = self._task.trainer.forward_backward(trees, loss, among=self._candidates(trees, step))
         metrics = {"train_loss": value, "train_mean_token_accuracy": hits[0] / int(sizes.sum())}
         if self._mentions is not None:
-            metrics["rows_replaced"] = sum(tree is not self._train[i] for i, tree in zip(indices, trees, strict=True))
+            metrics["rows_replaced"] = sum(row is not self._train[i] for i, row in zip(indices, read, strict=True))
         return Outcome(metrics, signal=True)
 
     def validate(self, step: int) -> Validation:
         """See `Method`."""
-        logprobs = [branches[0] for branches in self._task.trainer.forward(self._validation)]
+        scored = self._task.trainer.forward([lesson.tree for lesson in self._validation])
+        logprobs = [
+            branches[0][torch.tensor(lesson.taught)] for branches, lesson in zip(scored, self._validation, strict=True)
+        ]
         count = sum(len(logprob) for logprob in logprobs)
         loss = -sum(float(logprob.sum()) for logprob in logprobs) / max(count, 1)
         return Validation(step=step, score=-loss, loss=loss)
@@ -159,47 +207,23 @@ class Supervised:
         own_and_others: Tensor = torch.unique(torch.cat([torch.tensor(sorted(own)), others]))
         return own_and_others
 
-    def _read(self, index: int, step: int) -> Tree:
+    def _read(self, index: int, step: int) -> list[Lesson]:
         """Return a training row as this step reads it."""
         row = self._task.train[index] if self._mentions is None else self._mentions.drawn(index, step)
         if row is self._task.train[index]:
             return self._train[index]
-        tokens = self._task.tokens
-        prompt, answer = tuple(tokens.encode_chat(row.messages)), tuple(tokens.encode_completion(row.completion or ""))
-        fits = len(prompt) <= prompt_limit(self._task, len(answer))
-        return Tree(prompt, (answer,)) if fits else self._train[index]
+        read = lessons(self._task.tokens, row)
+        return read if _length(read) <= prompt_limit(self._task, 0) else self._train[index]
 
-    def _trees(self, rows: Sequence[Row], param: str) -> list[Tree]:
-        tokens = self._task.tokens
-        missing = [i + 1 for i, row in enumerate(rows) if row.completion is None]
-        if missing:
-            raise InvalidRequest(f"Row {missing[0]} of the {param} has no demonstration.", param=param)
-        answers = [tuple(tokens.encode_completion(row.completion or "")) for row in rows]
-        longest = max((len(answer) for answer in answers), default=0)
-        prompts = prompt_ids(tokens, rows, prompt_limit(self._task, longest), param)
-        return [Tree(prompt, (answer,)) for prompt, answer in zip(prompts, answers, strict=True)]
+    def _lessons(self, rows: Sequence[Row], param: str) -> list[list[Lesson]]:
+        read = [lessons(self._task.tokens, row) for row in rows]
+        refuse_long(rows, list(map(_length, read)), prompt_limit(self._task, 0), param)
+        return read
 
 
-@dataclass
-class _Rewards:
-    """Rewards of every choice of every row, asked for until they are known. NaN: unscorable."""
-
-    values: Tensor
-    known: Tensor = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.known = torch.zeros(len(self.values), dtype=torch.bool)
-
-    def of(self, indices: Sequence[int], rows: Sequence[Row], choices: Sequence[str], reward: Reward) -> Tensor:
-        """Return [len(indices), choices]."""
-        new = [i for i in dict.fromkeys(indices) if not self.known[i]]
-        if new:
-            asked = reward([(rows[i].item, choice) for i in new for choice in choices])
-            numbers = torch.tensor([float("nan") if r is None else float(r) for r in asked], dtype=torch.float32)
-            self.values[new] = numbers.view(len(new), len(choices))
-            # What could not be scored is asked again the next time: a grader may have been down for a moment.
-            self.known[new] = self.values[new].isfinite().all(dim=-1)
-        return self.values[list(indices)]
+def _length(read: Sequence[Lesson]) -> int:
+    """Return the tokens of a row's longest reading."""
+    return max(len(lesson.tree.prompt) + len(lesson.tree.branches[0]) for lesson in read)
 
 
 class ExactReward:
@@ -217,68 +241,97 @@ class ExactReward:
         self._validation = self._trees(task.validation, "validation_file")
         shape = len(task.spec.choices)
         self._solved = torch.zeros(len(task.train), dtype=torch.bool)
-        self._train_rewards = _Rewards(torch.full((len(task.train), shape), float("nan")))
-        self._validation_rewards = _Rewards(torch.full((len(task.validation), shape), float("nan")))
+        self._train_rewards = ChoiceRewards(torch.full((len(task.train), shape), float("nan")))
+        self._validation_rewards = ChoiceRewards(torch.full((len(task.validation), shape), float("nan")))
 
     def accumulate(self, indices: Sequence[int], step: int) -> Outcome:
         """See `Method`."""
         del step
-        spec, rows = self._task.spec, self._task.train
-        reward_RK = self._train_rewards.of(indices, rows, spec.choices, self._reward)
-        metrics = reward_metrics(reward_RK)
-        if metrics["unscorable"] > spec.max_unscorable:
-            raise too_many_unscorable(metrics["unscorable"])
+        spec, rows, known = self._task.spec, self._task.train, self._train_rewards
+        graded = known.of(indices, rows, spec.choices, self._reward)
+        graded.check(spec.max_failures)
+        metrics = reward_metrics(*graded[:2])
+        reward_RK = completed(graded.reward, known.lowest, known.highest)
         used = varying(reward_RK)
         weights = torch.tensor([rows[i].weight for i in indices])[used]
         total = float(weights.sum())
         kept = [i for i, use in zip(indices, used.tolist(), strict=True) if use]
         if not kept or total == 0:
             return Outcome({**metrics, "train_loss": 0.0}, signal=False)
-        rewards = reward_RK[used]
-        expected = torch.zeros(len(kept))
-        right = torch.zeros(len(kept))
+        rewards, given = reward_RK[used], graded.reward[used]
+        expected, certain, right = torch.zeros(3, len(kept))
 
         def loss(scored: Scored) -> Tensor:
             at = torch.tensor(scored.trees)
             logprob_RK = scored.branch_sums().view(len(at), -1)
             loss_R, expected[at] = expected_reward_loss(
-                logprob_RK, rewards[at], logarithm=spec.objective == "log_reward"
+                logprob_RK,
+                rewards[at],
+                logarithm=spec.objective == "log_reward",
+                lowest=known.lowest,
+                highest=known.highest,
             )
-            best = logprob_RK.detach().argmax(-1, keepdim=True)
-            right[at] = (
-                (rewards[at].gather(1, best) >= rewards[at].nan_to_num(-torch.inf).amax(1, keepdim=True))
-                .float()
-                .squeeze(1)
-            )
+            certain[at] = (logprob_RK.detach().softmax(-1) * given[at].nan_to_num(known.lowest)).sum(-1)
+            picked = given[at].gather(1, logprob_RK.detach().argmax(-1, keepdim=True)).squeeze(1)
+            right[at] = (picked >= rewards[at].nan_to_num(-torch.inf).amax(1)).float()  # an unknown one is not right
             return (loss_R * weights[at]).sum() / total
 
         value = self._task.trainer.forward_backward([self._train[i] for i in kept], loss)
-        highest, lowest = rewards.nan_to_num(-torch.inf).amax(1), rewards.nan_to_num(torch.inf).amin(1)
+        highest, lowest = rewards.nan_to_num(-torch.inf).amax(1), rewards.nan_to_num(known.lowest).amin(1)
         self._solved[kept] = expected - lowest >= spec.solved_at * (highest - lowest)
         metrics |= {
             "solved_share": float(self._solved.float().mean()),
             "train_loss": value,
-            "reward_mean": float((expected * weights).sum() / total),
+            "reward_mean": float((certain * weights).sum() / total),
             "train_mean_token_accuracy": float(right.mean()),
         }
         return Outcome(metrics, signal=True)
 
     def validate(self, step: int) -> Validation:
         """See `Method`."""
-        choices = self._task.spec.choices
+        choices, rows = self._task.spec.choices, self._task.validation
         branches = self._task.trainer.forward(self._validation)
         logprobs = torch.tensor([[float(part.sum()) for part in row] for row in branches]).view(-1, len(choices))
-        rows = self._task.validation
-        rewards = self._validation_rewards.of(range(len(rows)), rows, choices, self._reward)
-        picked = rewards.gather(1, logprobs.argmax(1, keepdim=True)) if len(rows) else rewards
+        known = self._validation_rewards
+        graded = known.of(range(len(rows)), rows, choices, self._reward)
+        loss, _ = expected_reward_loss(
+            logprobs, graded.reward, logarithm=True, lowest=known.lowest, highest=known.highest
+        )
+        picked, low, high = self._picked(graded, logprobs)
         scorable = picked.isfinite()
-        mean = float(picked[scorable].mean()) if bool(scorable.any()) else None
+        some = bool(scorable.any())
+        mean = float(picked[scorable].mean()) if some else None
         return Validation(
             step=step,
             score=mean,
+            loss=float(loss.mean()) if some else None,
             mean_reward=mean,
+            reward_bounds=(float(low[scorable].mean()), float(high[scorable].mean())) if some else None,
+            row_scores=numbers(picked),
+            failure=graded.failure,
             logprobs=tuple(map(tuple, logprobs.tolist())),
-            rewards=tuple(tuple(None if math.isnan(r) else r for r in row) for row in rewards.tolist()),
+            rewards=tuple(map(numbers, graded.reward)),
+        )
+
+    def _picked(self, graded: Graded, logprobs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return by row the reward of the likeliest choice, and its bounds; NaN where nothing is known of the row.
+
+        One that nobody judged counts as the worst where the right one is known, and elsewhere as a guess among all
+        that nobody judged. One that the grader failed on does not count.
+        """
+        known = self._validation_rewards
+        best = logprobs.argmax(1, keepdim=True)
+        picked, failed = graded.reward.gather(1, best).squeeze(1), graded.failed.gather(1, best).squeeze(1)
+        valid = graded.reward.isfinite()
+        settled = (graded.reward.nan_to_num(known.lowest) >= known.highest).any(1)
+        guess = known.lowest + (known.highest - known.lowest) / (~valid).sum(1).clamp(min=1)
+        worst = torch.full_like(picked, known.lowest)
+        unknown = picked.isnan() & ~failed & valid.any(1)
+        most = torch.where(settled, worst, torch.full_like(picked, known.highest))
+        return (
+            torch.where(unknown, torch.where(settled, worst, guess), picked),
+            torch.where(unknown, worst, picked),
+            torch.where(unknown, most, picked),
         )
 
     def state(self) -> dict[str, Tensor]:
@@ -305,36 +358,3 @@ class ExactReward:
         branches = tuple(tuple(tokens.encode_completion(choice)) for choice in self._task.spec.choices)
         limit = prompt_limit(self._task, max(map(len, branches)))
         return [Tree(prompt, branches) for prompt in prompt_ids(tokens, rows, limit, param)]
-
-
-def varying(reward_RK: Tensor) -> Tensor:
-    """Return which groups carry a signal: at least two scorable rewards that are not exactly equal."""
-    valid = reward_RK.isfinite()
-    highest = reward_RK.masked_fill(~valid, -torch.inf).amax(-1)
-    lowest = reward_RK.masked_fill(~valid, torch.inf).amin(-1)
-    return (highest > lowest) & (valid.sum(-1) > 1)
-
-
-def reward_metrics(reward_RK: Tensor) -> dict[str, float]:
-    """Return shares (0 to 1) of groups whose rewards are all 0, all 1, mixed, and of unscorable rewards."""
-    valid = reward_RK.isfinite()
-    some = valid.any(-1)
-    groups = max(len(reward_RK), 1)
-
-    def share(value: float) -> float:
-        return float((((reward_RK == value) | ~valid).all(-1) & some).sum()) / groups
-
-    return {
-        "reward_all_zero_share": share(0.0),
-        "reward_all_one_share": share(1.0),
-        "reward_mixed_share": float(varying(reward_RK).sum()) / groups,
-        "unscorable": float((~valid).float().mean()) if valid.numel() else 0.0,
-    }
-
-
-def too_many_unscorable(share: float) -> TuningError:
-    """Return the error of a step with too many unscorable answers."""
-    return TuningError(
-        f"{share:.0%} of a step's answers could not be scored: run the grader on a few rows and mend it.",
-        code="max_unscorable",
-    )

@@ -8,6 +8,7 @@ from bessemer.core.content import content_hash
 from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.openai import FineTuningJobRequest, Method, ReinforcementHyperparameters, SupervisedHyperparameters
 from bessemer.core.types import JSON, Frozen, Lineage, Model, ModelVersion, Prompt
+from bessemer.feedback.rows import Row, parse_rows
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.versions import default_name, make_version
 from bessemer.store import datasets, files
@@ -15,7 +16,6 @@ from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
 from bessemer.store.job_rows import JobRow
 from bessemer.tuning.options import Options, parse_options
-from bessemer.tuning.rows import Row, parse_rows
 
 Algorithm = Literal["sft", "exact", "grpo"]
 
@@ -64,7 +64,7 @@ def prepare(row: JobRow, catalog: Catalog, database: Database) -> Preparation:
     resolved = catalog.resolve(request.model)
     training = files.get(database, request.training_file)
     prompt_name = options.prompt or _dataset_prompt(database, request.training_file) or resolved.version.prompt
-    prompt = None if prompt_name is None else catalog.prompt(prompt_name)
+    prompt = None if prompt_name is None else _prompt(catalog, prompt_name)
     choices = _choices(resolved.version, prompt)
     if options.positive is not None and options.positive not in choices:
         raise InvalidRequest(
@@ -168,6 +168,13 @@ def _dataset_prompt(database: Database, file_id: str) -> str | None:
             prompt = dataset.provenance.get("request", {}).get("prompt")
             return prompt if isinstance(prompt, str) else None
     return None
+
+
+def _prompt(catalog: Catalog, name: str) -> Prompt:
+    try:
+        return catalog.prompt(name)
+    except NotFound as error:
+        raise InvalidRequest(f"bessemer.prompt: {error.message}", param="metadata") from None
 
 
 def _choices(version: ModelVersion, prompt: Prompt | None) -> tuple[str, ...]:

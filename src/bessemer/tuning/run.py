@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import msgspec
 import numpy as np
@@ -18,11 +18,9 @@ import numpy as np
 from bessemer.core.ids import new_id
 from bessemer.core.openai import ReinforcementHyperparameters
 from bessemer.core.types import JSON, ModelVersion
-from bessemer.evals import graders, lint
+from bessemer.evals import graders
 from bessemer.evals.grader import Grader
 from bessemer.evals.grader import Services as GraderServices
-from bessemer.evals.learned import Learned
-from bessemer.evals.truth import truth
 from bessemer.gateway.providers.local import unpack_adapter
 from bessemer.registry.catalog import Catalog
 from bessemer.store import files, job_rows
@@ -31,8 +29,9 @@ from bessemer.store.database import Database
 from bessemer.store.files import FileRow
 from bessemer.store.job_rows import JobCheckpoint
 from bessemer.tuning.preparation import Algorithm, Preparation, Rows, base_model, load_rows, prepare, tuned_version
+from bessemer.tuning.probing import weaknesses
 from bessemer.tuning.selection import choose_f1_bias
-from bessemer.tuning.spec import Reward, StepReport, TuneSpec, Validation
+from bessemer.tuning.spec import Reward, Score, StepReport, TuneSpec, Validation
 from bessemer.tuning.tuner import Tuner
 
 CHUNK_SECONDS = 15.0
@@ -41,8 +40,6 @@ _DEMONSTRATIONS = 2400
 """How many a supervised job sees by itself, repetitions included: 300 steps of 8."""
 _DEMONSTRATIONS_ANEW = 3600
 """The same where mentions are replaced, so that no reading is a repetition: 450 steps (decision 012)."""
-_PROBED_ROWS = 5
-"""Rows on which a grader is probed before training; a judge model is asked six times for each."""
 RESULTS_PURPOSE = "fine-tune-results"
 
 
@@ -82,14 +79,19 @@ class TuningRun:
         plan = _plan(services, job_id, folder / "plan.json")
         rows = load_rows(plan, services.blobs)
         grader = None if plan.grader is None else graders.build(plan.grader, services.graders)
-        tuner = Tuner(
-            _spec(services, plan, len(rows.training)),
-            rows.training,
-            rows.validation,
-            None if grader is None else _reward(grader),
-            folder / "state",
-            select=_selector(plan),
-        )
+        try:
+            tuner = Tuner(
+                _spec(services, plan, len(rows.training)),
+                rows.training,
+                rows.validation,
+                None if grader is None else _reward(grader),
+                folder / "state",
+                select=_selector(plan),
+            )
+        except BaseException:
+            if grader is not None:
+                grader.close()
+            raise
         return cls(services, job_id, plan, tuner, rows, grader)
 
     def announce(self) -> None:
@@ -100,9 +102,13 @@ class TuningRun:
             f"({len(rows.validation)} for validation), at most {self._tuner.total_steps} steps",
             "started",
         )
-        for number, finding in enumerate(self._weaknesses()):
-            earned = f"'{finding.probe}' earns {finding.reward}, honest answers {finding.honest}"
-            self._event(f"Grader warning: {finding.message} ({earned})", f"grader-{number}")
+        if self._grader is None or plan.grader is None:
+            return
+        found = asyncio.run(weaknesses(self._grader, plan.grader, rows.training, plan.choices))
+        for number, finding in enumerate(found):
+            honest = "unknown" if finding.honest is None else finding.honest
+            earned = f"'{finding.probe}' earns {finding.reward}, honest answers {honest}"
+            self._event(f"Grader warning: {finding.message} ({earned})", f"grader-{number}", level="warn")
 
     def train_chunk(self) -> bool:
         """Take optimizer steps for some seconds and save; True when the job is done."""
@@ -118,7 +124,11 @@ class TuningRun:
         return done
 
     def register(self) -> tuple[JSON, int]:
-        """Register the best checkpoint as a version; returns the job's result and the tokens trained on."""
+        """Register the best checkpoint as a version; returns the job's result and the tokens trained on.
+
+        Raises TuningError (learned_nothing) when the run has nothing to show.
+        """
+        self._tuner.require_learned()
         version = self._version()
         reports = self._read_reports()
         chosen = self._tuner.step_number if self._tuner.best is None else self._tuner.best.step
@@ -137,32 +147,12 @@ class TuningRun:
             "best_step": best.step if best else None,
             "best_score": best.score if best else None,
         }
-        if self._grader is not None:
-            self._grader.close()
         return result, trained
 
-    def _weaknesses(self) -> tuple[lint.Finding, ...]:
-        """Find answers that deserve nothing but are paid for: reinforcement would find them, too."""
-        choices = self._plan.choices
-
-        def reference(item: JSON) -> str | None:
-            try:
-                learned = msgspec.convert(item, Learned)
-            except msgspec.ValidationError:  # a file of the client's own, with fields that mean something else
-                return None
-            return truth(learned.answer, learned.verdict, learned.demonstration, choices)
-
-        known = [row.item for row in self._rows.training if reference(row.item) is not None][:_PROBED_ROWS]
-        if self._grader is None or not known:
-            return ()
-        found = lint.adversarial(
-            self._grader,
-            known,
-            input_text=lambda item: str(item.get("input") or ""),
-            reference=lambda item: reference(item) or "",
-            labels=choices,
-        )
-        return asyncio.run(found)
+    def close(self) -> None:
+        """Give back the grader's processes; the model goes with this object."""
+        if self._grader is not None:
+            self._grader.close()
 
     def _version(self) -> ModelVersion:
         """Export the best adapter so far and register it; the same adapter gives the same version."""
@@ -271,11 +261,12 @@ class TuningRun:
         files.insert(self._services.database, row)
         return row.id
 
-    def _event(self, message: str, key: str, data: JSON | None = None) -> None:
+    def _event(self, message: str, key: str, data: JSON | None = None, level: Literal["info", "warn"] = "info") -> None:
         job_rows.append_event(
             self._services.database,
             self.job_id,
             message,
+            level=level,
             type="message" if data is None else "metrics",
             data=data,
             event_id=f"ftevent-{self.job_id}-{key}",
@@ -363,9 +354,9 @@ def _evaluations(hyper: ReinforcementHyperparameters, steps: int, default: int) 
 
 
 def _reward(grader: Grader) -> Reward:
-    def reward(pairs: Sequence[tuple[JSON, str]]) -> list[float | None]:
+    def reward(pairs: Sequence[tuple[JSON, str]]) -> list[Score]:
         results = graders.grade_batch(grader, [(text, item) for item, text in pairs])
-        return [result.reward for result in results]
+        return [result.reward if result.failure is None else result.failure for result in results]
 
     return reward
 

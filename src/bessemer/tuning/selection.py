@@ -24,15 +24,19 @@ class Bias(NamedTuple):
 def choose_f1_bias(logprobs: Array, rewards: Array, positive: int) -> Bias:
     """Return the bias of the positive choice that maximises the expected F1, and that F1.
 
-    `logprobs` and `rewards` are [items, choices]; an item is positive when its positive choice has the highest reward.
+    `logprobs` and `rewards` are [items, choices], NaN: no reward; an item is positive when its positive choice has the
+    highest reward. Items whose positive choice has no reward, or whose rewards are all equal, are left out.
     With a few dozen positive items the threshold of the highest observed F1 follows single items. So the margins are
     first calibrated (`calibrate`), and the threshold maximises F1 as the probabilities p expect it,
     2 sum(p of the answered) / (answered + sum p): about half of the best F1 (Lipton, Elkan & Naryanaswamy 2014,
     arXiv 1402.1892). Without a positive item nothing can be chosen: zero bias.
     """
-    others = np.delete(logprobs, positive, axis=1).max(axis=1)
-    margin = logprobs[:, positive] - others
-    truth = rewards[:, positive] >= np.nanmax(np.where(np.isnan(rewards), -np.inf, rewards), axis=1)
+    known = ~np.isnan(rewards)
+    highest = np.where(known, rewards, -np.inf).max(axis=1, initial=-np.inf)
+    told = known[:, positive] & (np.where(known, rewards, np.inf).min(axis=1, initial=np.inf) < highest)
+    others = np.delete(logprobs, positive, axis=1).max(axis=1, initial=-np.inf)
+    margin = (logprobs[:, positive] - others)[told]
+    truth = (rewards[:, positive] >= highest)[told]
     if not truth.any():
         return Bias((0.0,) * logprobs.shape[1], float("nan"))
     slope, offset = calibrate(margin, truth)

@@ -4,9 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from bessemer.core.types import JSON, Frozen
+from bessemer.evals.grader import Failure
 
-Reward = Callable[[Sequence[tuple[JSON, str]]], Sequence[float | None]]
-"""(item, answer text) of many answers -> their rewards; None is unscorable."""
+Score = float | Failure | None
+"""A reward; None where nobody knows it (a verdict on another answer settles nothing), a Failure where the grader
+broke. Both are unscorable; only failures say that something must be mended."""
+Reward = Callable[[Sequence[tuple[JSON, str]]], Sequence[Score]]
+"""(item, answer text) of many answers -> their rewards."""
 
 
 class TuneSpec(Frozen, frozen=True):
@@ -68,8 +72,8 @@ class TuneSpec(Frozen, frozen=True):
     checkpoint_every_s: float = 30.0
     max_seconds: float | None = None
     """Cap on the time spent in steps, over all restarts."""
-    max_unscorable: float = 0.5
-    """A step with a larger share of unscorable answers stops the run."""
+    max_failures: float = 0.5
+    """A step in which the grader fails on a larger share of the answers stops the run."""
     threads: int | None = None
 
     @property
@@ -95,6 +99,12 @@ class Validation(Frozen, frozen=True):
     """supervised: mean negative log-likelihood of a completion token."""
     mean_reward: float | None = None
     """Mean reward of the answer the model would give (greedy), over scorable rows."""
+    reward_bounds: tuple[float, float] | None = None
+    """The mean reward if every answer that nobody judged were as bad, or as good, as can be."""
+    row_scores: tuple[float | None, ...] = ()
+    """What each row contributes to the score, in the order of the rows; None: unscorable. For paired comparisons."""
+    failure: Failure | None = None
+    """What the grader failed with on some row."""
     token_accuracy: float | None = None
     field_threshold: float = 0.0
     """The threshold of the values' probabilities at which the score was reached."""

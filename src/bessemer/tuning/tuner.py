@@ -20,16 +20,27 @@ from torch import Tensor
 from bessemer.core.errors import TuningError
 from bessemer.engine.engine import LoadedModel, load_model
 from bessemer.engine.lora import Adapter, LoraConfig
+from bessemer.feedback.rows import Row
 from bessemer.tuning.grpo import Grpo, Rollouts, asks, greedy_validation
 from bessemer.tuning.methods import ExactReward, Method, Outcome, Supervised, Task
-from bessemer.tuning.rows import Row
 from bessemer.tuning.spec import Reward, StepReport, TuneSpec, Validation
 from bessemer.tuning.trainer import Adam, Trainer
 
 _PATIENCE = 10
-"""Steps in a row without any gradient after which a run stops."""
-_SATURATED = f"{_PATIENCE} steps in a row had nothing left to learn from: the run ends early, with its best checkpoint."
-_UNSCORED = "No answer on the validation rows could be scored: this checkpoint cannot be chosen."
+"""Steps in a row without any gradient that are told; a run stops after as many, and an epoch's worth, at least."""
+_SATURATED = "An epoch's worth of steps had nothing left to learn from: the run ends early, with its best checkpoint."
+_SILENT = f"{_PATIENCE} steps in a row had nothing to learn from; the run looks through the rest of the epoch's rows."
+
+_WHY_SILENT = {
+    "reward_all_zero_share": (
+        "{:.0%} of the groups of answers earned nothing throughout",
+        "start from a version that is right now and then (a supervised job on some demonstrations), or let the grader "
+        "pay for a part of an answer",
+    ),
+    "reward_all_one_share": ("{:.0%} earned full marks throughout", "use harder rows"),
+    "unscorable": ("{:.0%} of the rewards are not known", "check that the rows have the fields which the grader reads"),
+}
+"""Metrics of a step without a signal: what they mean, and what helps where they are the largest."""
 
 Select = Callable[[Validation], float | None]
 
@@ -51,6 +62,8 @@ class _Progress(msgspec.Struct, kw_only=True):
     """Steps in a row without a signal."""
     learned: bool = False
     """Some step had a signal."""
+    seen: dict[str, float] = msgspec.field(default_factory=dict)
+    """Sums over all steps of the shares in `_WHY_SILENT`."""
     finished: bool = False
 
 
@@ -122,7 +135,7 @@ class Tuner:
     def step(self) -> StepReport:
         """Do one optimizer step; evaluate when due; save when due.
 
-        Raises TuningError with the codes nan_loss, no_signal, max_unscorable, policy_mismatch.
+        Raises TuningError with the codes nan_loss, learned_nothing, policy_mismatch, or a grader's own.
         """
         if self.done:
             raise TuningError("The run is done.", code="done")
@@ -142,9 +155,11 @@ class Tuner:
             "tokens_per_s": (self.trainer.tokens - tokens) / seconds,
             "step_seconds": seconds,
         }
-        saturated = self._progress.silent >= _PATIENCE
+        saturated = self._progress.silent >= self._patience()
         validation = self._evaluate_if_due(ending=saturated)
         self._progress.finished = saturated or self.share_done >= 1.0
+        if saturated:
+            self.require_learned()
         saved = self.done or validation is not None or time.monotonic() - self._saved_at >= self.spec.checkpoint_every_s
         if saved:
             self.save()
@@ -154,8 +169,36 @@ class Tuner:
             metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
             validation=validation,
             saved=saved,
-            note=_SATURATED if saturated else _UNSCORED if validation and validation.score is None else None,
+            note=_SATURATED if saturated else self._note(validation),
         )
+
+    def require_learned(self) -> None:
+        """Raise TuningError (learned_nothing) when no step had anything to learn from: there is nothing to register."""
+        progress = self._progress
+        if progress.learned:
+            return
+        steps = max(progress.step, 1)
+        shares = {name: total / steps for name, total in progress.seen.items()}
+        found = ", ".join(_WHY_SILENT[name][0].format(share) for name, share in shares.items() if share >= 0.005)
+        remedy = _WHY_SILENT[max(shares, key=shares.__getitem__)][1] if found else "check the rows' weights"
+        raise TuningError(
+            f"None of {progress.step} steps had anything to learn from: {found or 'no row had a weight'}. "
+            f"No version was made; {remedy}.",
+            code="learned_nothing",
+        )
+
+    def _note(self, validation: Validation | None) -> str | None:
+        if validation is not None and validation.score is None:
+            why = f" ({validation.failure.message})" if validation.failure else ""
+            return f"No answer on the validation rows could be scored{why}: this checkpoint cannot be chosen."
+        return _SILENT if self._progress.silent == _PATIENCE < self._patience() else None
+
+    def _patience(self) -> int:
+        """Return after how many steps in a row without a signal a run ends: an epoch's worth, so that all rows had one.
+
+        Where one group in thirty differs, ten steps of eight are silent now and then whatever there is to learn.
+        """
+        return max(_PATIENCE, -(-len(self._order) // self.spec.prompts_per_step))
 
     def evaluate(self) -> Validation:
         """Score the validation rows with the adapter as it is, by the selection score."""
@@ -225,12 +268,8 @@ class Tuner:
         if outcome.signal or not outcome.explored:  # to have found nothing beyond says nothing of what is left here
             progress.silent = 0 if outcome.signal else progress.silent + 1
         progress.learned = progress.learned or outcome.signal
-        if progress.silent >= _PATIENCE and not progress.learned:
-            raise TuningError(
-                f"{_PATIENCE} steps in a row had nothing to learn from: within each group all rewards are equal or "
-                "unscorable. Check the grader, or use easier or harder rows.",
-                code="no_signal",
-            )
+        for name in _WHY_SILENT.keys() & outcome.metrics.keys():
+            progress.seen[name] = progress.seen.get(name, 0.0) + outcome.metrics[name]
         if not outcome.signal:
             self.trainer.zero_grad()
             return 0.0

@@ -2,26 +2,25 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
-import msgspec
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.types import ASGIApp
 
-from bessemer.core.errors import InvalidRequest
+from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.ids import new_id
 from bessemer.core.openai import FileObject, StrictWire
+from bessemer.core.types import JobStatus
+from bessemer.feedback.rows import read_rows
 from bessemer.server.http import BytesResponse, Call, JSONResponse
 from bessemer.server.lists import page, page_limit
-from bessemer.store import files
+from bessemer.store import files, job_rows
 from bessemer.store.files import FileRow
+from bessemer.store.job_rows import JobKind
 
 PURPOSE = "fine-tune"
-ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-_SHOWN = 10
-"""Faulty rows named in one error."""
+_UNFINISHED = (JobStatus.VALIDATING_FILES, JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.PAUSED)
 
 
 class FilesQuery(StrictWire):
@@ -58,7 +57,8 @@ async def upload(call: Call) -> ASGIApp:
 
 def _keep(call: Call, filename: str, content: BinaryIO) -> FileRow:
     # Above a megabyte the form is a file on disk, and here it is never in memory whole.
-    check_rows(content)
+    for _ in read_rows(content, "file"):
+        pass
     size = content.tell()
     content.seek(0)
     row = FileRow(
@@ -73,56 +73,10 @@ def _keep(call: Call, filename: str, content: BinaryIO) -> FileRow:
     with call.services.database.transaction():
         files.insert(call.services.database, row)
         call.audit("file.created", row.id, {"bytes": row.bytes, "sha256": row.sha256})
+    if not call.services.blobs.exists(row.sha256):  # an equal file was being deleted
+        content.seek(0)
+        call.services.blobs.put(content)
     return row
-
-
-def check_rows(lines: Iterable[bytes], *, last_role: Sequence[str] | None = None) -> int:
-    """Check JSON Lines of chat rows (an open file gives them one by one) and return how many there are.
-
-    A row is an object with `messages`, each with a known role; other fields are free (a grader's `item`). `last_role`:
-    roles that the last message may have. Raises InvalidRequest that names the faulty rows by number, from 1.
-    """
-    faults: list[str] = []
-    decode = msgspec.json.Decoder().decode
-    count = 0
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        count += 1
-        try:
-            fault = _row_fault(decode(line), last_role)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            fault = f"not valid JSON ({error})"
-        if b"\r" in line.rstrip(b"\r\n"):
-            fault = "a carriage return inside the row: end each row with a line feed"
-        if fault is not None:
-            faults.append(f"row {number}: {fault}")
-    if faults:
-        more = f"; and {len(faults) - _SHOWN} more rows" if len(faults) > _SHOWN else ""
-        raise InvalidRequest(
-            f"Invalid file: {'; '.join(faults[:_SHOWN])}{more}. Correct them and upload again.",
-            param="file",
-            code="invalid_file",
-        )
-    if count == 0:
-        raise InvalidRequest("The file has no rows; send JSON Lines.", param="file", code="invalid_file")
-    return count
-
-
-def _row_fault(row: Any, last_role: Sequence[str] | None) -> str | None:
-    if not isinstance(row, dict):
-        return "not a JSON object"
-    messages = row.get("messages")
-    if not isinstance(messages, list) or not messages:
-        return "'messages' is missing or not a non-empty list"
-    for index, message in enumerate(messages):
-        if not isinstance(message, dict) or message.get("role") not in ROLES:
-            return f"messages[{index}] needs a 'role' out of {', '.join(sorted(ROLES))}"
-        if not isinstance(message.get("content"), str | list) and not message.get("tool_calls"):
-            return f"messages[{index}] needs a 'content'"
-    if last_role is not None and messages[-1]["role"] not in last_role:
-        return f"the last message is from {messages[-1]['role']!r}; it must be from {' or '.join(map(repr, last_role))}"
-    return None
 
 
 async def list_files(call: Call) -> ASGIApp:
@@ -156,18 +110,27 @@ async def content(call: Call) -> ASGIApp:
 
 
 async def delete(call: Call) -> ASGIApp:
-    """DELETE /v1/files/{file_id}: the name goes; the content stays while a dataset or job refers to it."""
+    """DELETE /v1/files/{file_id}: with its content, unless another file or a dataset has the same."""
     file_id = call.path("file_id")
     row = await asyncio.to_thread(files.get, call.services.database, file_id)
     call.check_made(row.key_id)
-    await asyncio.to_thread(_delete, call, file_id)
+    await asyncio.to_thread(_delete, call, row)
     return JSONResponse({"id": file_id, "object": "file", "deleted": True})
 
 
-def _delete(call: Call, file_id: str) -> None:
-    with call.services.database.transaction():
-        files.delete(call.services.database, file_id)
-        call.audit("file.deleted", file_id)
+def _delete(call: Call, row: FileRow) -> None:
+    database = call.services.database
+    for job in job_rows.find(database, kind=JobKind.FINE_TUNING, statuses=_UNFINISHED, limit=None):
+        if row.id in {job.request.get("training_file"), job.request.get("validation_file")}:
+            raise Conflict(
+                f"The job {job.id!r} is {job.status.value} and reads {row.id!r}: cancel it, or wait for its end.",
+                param="file_id",
+            )
+    with database.transaction():
+        files.delete(database, row.id)
+        call.audit("file.deleted", row.id)
+    call.services.blobs.remove_unless(row.sha256, lambda: files.named(database, row.sha256))
+    database.forget()
 
 
 def _wire(row: FileRow) -> FileObject:

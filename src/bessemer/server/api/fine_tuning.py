@@ -9,7 +9,14 @@ from starlette.types import ASGIApp
 
 from bessemer.core.content import canonical_json
 from bessemer.core.errors import InvalidRequest, NotFound
-from bessemer.core.openai import FineTuningCheckpoint, FineTuningEvent, FineTuningJob, FineTuningJobRequest, StrictWire
+from bessemer.core.openai import (
+    FineTuningCheckpoint,
+    FineTuningEvent,
+    FineTuningJob,
+    FineTuningJobRequest,
+    JobExtension,
+    StrictWire,
+)
 from bessemer.core.types import JobStatus, as_json
 from bessemer.server.fine_tuning import check_request
 from bessemer.server.http import Call, JSONResponse, decoder
@@ -18,6 +25,7 @@ from bessemer.server.lists import ListQuery, page, page_limit
 from bessemer.store import job_rows
 from bessemer.store.database import Database
 from bessemer.store.job_rows import Control, JobCheckpoint, JobEvent, JobKind, JobRow
+from bessemer.tuning.preparation import prepare
 
 _REQUEST = decoder(FineTuningJobRequest)
 _FINISHED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
@@ -50,13 +58,16 @@ class CheckpointsQuery(StrictWire):
 async def create(call: Call) -> ASGIApp:
     """POST /v1/fine_tuning/jobs. With an Idempotency-Key header, the same key gives the same job."""
     request = await call.body(_REQUEST)
-    row = await asyncio.to_thread(_create, call, request)
-    return JSONResponse(wire(row, call.services.settings.organization))
+    row, warnings = await asyncio.to_thread(_create, call, request)
+    answer = wire(row, call.services.settings.organization)
+    if warnings:
+        answer.bessemer = JobExtension(warnings=list(warnings))
+    return JSONResponse(answer)
 
 
-def _create(call: Call, request: FineTuningJobRequest) -> JobRow:
+def _create(call: Call, request: FineTuningJobRequest) -> tuple[JobRow, tuple[str, ...]]:
     services = call.services
-    method = check_request(request, services.catalog, services.database, services.blobs, services.graders)
+    method, warnings = check_request(request, services.catalog, services.database, services.blobs, services.graders)
     stored = as_json(request) | {"method": as_json(method), "seed": request.seed or 0}
     stored.pop("hyperparameters", None)
     row = JobRow(
@@ -68,12 +79,16 @@ def _create(call: Call, request: FineTuningJobRequest) -> JobRow:
         key_id=call.principal.key_id,
         metadata=request.metadata or {},
     )
+    prepare(row, services.catalog, services.database)  # what the worker will do first: names that lead nowhere
     with services.database.transaction():
         row = insert_once(call, row)
         job_rows.append_event(
             services.database, row.id, f"Created fine-tuning job: {row.id}", event_id=f"ftevent-{row.id}-created"
         )
-    return row
+        for number, warning in enumerate(warnings):
+            event_id = f"ftevent-{row.id}-warning-{number}"
+            job_rows.append_event(services.database, row.id, warning, level="warn", event_id=event_id)
+    return row, warnings
 
 
 def insert_once(call: Call, row: JobRow) -> JobRow:
@@ -93,12 +108,7 @@ def insert_once(call: Call, row: JobRow) -> JobRow:
 
 async def list_jobs(call: Call) -> ASGIApp:
     """GET /v1/fine_tuning/jobs: newest first."""
-    wanted = {
-        key[len("metadata[") : -1]: value
-        for key, value in call.request.query_params.items()
-        if key.startswith("metadata[") and key.endswith("]")
-    }
-    query = call.query(JobsQuery, {"metadata": wanted})
+    query = call.query(JobsQuery)
     limit = page_limit(query.limit)
     rows = await asyncio.to_thread(_find, call, query, limit)
     organization = call.services.settings.organization

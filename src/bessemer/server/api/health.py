@@ -1,4 +1,4 @@
-"""Liveness, readiness, metrics. Liveness asks nothing but the process; readiness asks the database."""
+"""Liveness, readiness, metrics. Liveness asks nothing but the process; readiness asks the database and the journal."""
 
 from starlette.types import ASGIApp
 
@@ -11,10 +11,19 @@ async def live(_call: Call) -> ASGIApp:
 
 
 async def ready(call: Call) -> ASGIApp:
-    """GET /readyz: 503 while the database does not answer; says so per part."""
-    if not await call.services.pulse.beats():  # the reason may name hosts and users: it is in the log, not here
-        return JSONResponse({"status": "unavailable", "database": "unavailable"}, 503)
-    return JSONResponse({"status": "ok", "database": "ok"})
+    """GET /readyz: 503 while the database does not answer or the journal cannot be written; says so per part.
+
+    `graders` says what keeps graders' code in.
+    """
+    parts = {
+        "database": await call.services.pulse.beats(),
+        "journal": call.services.writer.journal_works(),
+    }
+    # Why it is so may name hosts, users and folders: that is in the log, not here.
+    told = {part: "ok" if works else "unavailable" for part, works in parts.items()}
+    works = all(parts.values())
+    answer = {"status": "ok" if works else "unavailable", **told, "graders": call.services.graders_fence}
+    return JSONResponse(answer, 200 if works else 503)
 
 
 async def metrics(call: Call) -> ASGIApp:

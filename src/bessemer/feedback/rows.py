@@ -1,0 +1,277 @@
+"""Training rows: OpenAI's chat JSON Lines, read by one parser for uploads, data sets and training.
+
+What is accepted is used and what is not used is refused, by row and field, before anything is kept: a file that passes
+never fails in a worker for its shape. A supervised row ends in an assistant message; each of its assistant messages is
+a demonstration unless its `weight` is 0, as OpenAI documents. A reinforcement row ends in a question; its other fields
+are the `item` that graders read. A row's own `weight` (0 or more, default 1) is Bessemer's addition: how much it
+counts.
+"""
+
+import io
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from bessemer.core.bounds import check_shape
+from bessemer.core.errors import InvalidRequest
+from bessemer.core.types import JSON, Frozen
+
+ROLES = ("system", "developer", "user", "assistant")
+_SHOWN_FAULTS = 10
+"""Different faults named in one error."""
+_SHOWN_ROWS = 5
+"""Rows named for each of them."""
+_BOM = b"\xef\xbb\xbf"
+_TOOLS = "tools are not offered for training: take out rows with tool calls"
+_CHAT = '{"messages": [{"role": "user", "content": …}, {"role": "assistant", "content": …}]}'
+_FOREIGN = (
+    (("prompt", "completion"), f"`prompt` and `completion` instead of `messages`: write {_CHAT}"),
+    (
+        ("preferred_output", "non_preferred_output"),
+        "a preference row, and the method dpo is not offered: for supervised training write the preferred answer as "
+        "the last of `messages`, after those of `input`",
+    ),
+    (
+        ("chosen", "rejected"),
+        f"preferences, and the method dpo is not offered: for supervised training write the chosen answer: {_CHAT}",
+    ),
+    (("conversations",), f"`conversations` instead of `messages`: write {_CHAT}"),
+    (("instruction", "output"), f"`instruction` and `output` instead of `messages`: write {_CHAT}"),
+    (("contents",), f"`contents` instead of `messages`: write {_CHAT}"),
+    (("text",), f"`text` instead of `messages`: write {_CHAT}"),
+)
+"""Other formats, by the fields that tell them."""
+
+
+class Row(Frozen, frozen=True):
+    """One training row. Messages hold role and text alone: that is what reaches the model."""
+
+    messages: tuple[JSON, ...]
+    """What comes before the answer; in reinforcement, the whole question."""
+    completion: str | None
+    """The last demonstration; None in reinforcement."""
+    item: JSON
+    """The row's other fields."""
+    weight: float = 1.0
+    taught: tuple[int, ...] = ()
+    """Places in `messages` of earlier assistant turns that are demonstrations, too."""
+    number: int = 0
+    """Line of the file, from 1."""
+
+
+class _Fault(Exception):
+    """What is wrong with one row."""
+
+
+def parse_rows(content: bytes, param: str, *, supervised: bool) -> tuple[Row, ...]:
+    """Return all rows of the file that is a job's `param`. Raises InvalidRequest as `read_rows` does."""
+    return tuple(read_rows(io.BytesIO(content), param, supervised=supervised))
+
+
+def read_rows(lines: Iterable[bytes], param: str, *, supervised: bool | None = None) -> Iterator[Row]:
+    """Yield the rows of JSON Lines as they are read; an open file gives the lines one by one.
+
+    `supervised`: whether the rows must end in an assistant message; None: either way, but all of them the same. After
+    the last line, raises InvalidRequest on `param` that names each fault once, with how many rows have it and the first
+    of them; also for a file without rows, of another format, or in which every row has weight 0.
+    """
+    faults: dict[str, list[int]] = {}
+    count, total_weight = 0, 0.0
+    for number, raw in enumerate(lines, start=1):
+        line = raw.removeprefix(_BOM)
+        if not line.strip():
+            continue
+        count += 1
+        if count == 1 and (format_ := _other_format(raw)) is not None:
+            raise InvalidRequest(f"Invalid file: {format_}.", param=param, code="invalid_file")
+        try:
+            row = _row(line, number)
+            if supervised is None:
+                supervised = row.completion is not None
+            if supervised != (row.completion is not None):
+                _refuse_end(row, supervised=supervised)
+        except _Fault as fault:
+            faults.setdefault(str(fault), []).append(number)
+        else:
+            total_weight += row.weight
+            yield row
+    if faults:
+        raise InvalidRequest(f"Invalid file: {_told(faults)}.", param=param, code="invalid_file")
+    if count == 0:
+        raise InvalidRequest("The file has no rows; send JSON Lines.", param=param, code="invalid_file")
+    if not total_weight:
+        raise InvalidRequest(
+            "The file has nothing to learn from: every row has `weight` 0.", param=param, code="invalid_file"
+        )
+
+
+def _told(faults: dict[str, list[int]]) -> str:
+    """Return the faults in one sentence, each with its first rows."""
+    told = []
+    for fault, numbers in list(faults.items())[:_SHOWN_FAULTS]:
+        shown = ", ".join(map(str, numbers[:_SHOWN_ROWS]))
+        more = f" and {len(numbers) - _SHOWN_ROWS} more" if len(numbers) > _SHOWN_ROWS else ""
+        told.append(f"row{'s' if len(numbers) > 1 else ''} {shown}{more}: {fault}")
+    others = sum(len(numbers) for numbers in list(faults.values())[_SHOWN_FAULTS:])
+    return "; ".join(told) + (f"; and {others} more rows with other faults" if others else "")
+
+
+def _other_format(line: bytes) -> str | None:
+    """Return what a file is that is not JSON Lines in UTF-8, and the remedy, by its first line with text; else None."""
+    text = line.removeprefix(_BOM).strip()
+    signatures = (
+        (b"\x1f\x8b", "it is compressed with gzip: unpack it first"),
+        (b"PK\x03\x04", "it is a ZIP archive or an Excel workbook: export JSON Lines, one JSON object on each line"),
+        (b"PAR1", "it is a Parquet file: export JSON Lines, one JSON object on each line"),
+        (b"\xff\xfe", "it is UTF-16: save it as UTF-8"),
+        (b"\xfe\xff", "it is UTF-16: save it as UTF-8"),
+    )
+    for start, told in signatures:
+        if line.startswith(start):
+            return told
+    if b"\0" in text:
+        return "it has NUL bytes, as UTF-16 and binary files do: save it as text in UTF-8"
+    if text.startswith(b"["):
+        return (
+            "it is one JSON array, not JSON Lines: write each row as one JSON object on a line of its own "
+            "(jq -c '.[]' rows.json > rows.jsonl)"
+        )
+    if text.startswith(b"{") and text.endswith((b"{", b"[", b",")):
+        return (
+            "its first row goes on after the end of the line: write each row on one line "
+            "(jq -c . rows.json > rows.jsonl)"
+        )
+    if not text.startswith((b"{", b'"')) and any(mark in text for mark in (b",", b";", b"\t")):
+        return f"it looks like CSV, not JSON Lines: write each record as one line of JSON, {_CHAT}"
+    return None
+
+
+def _row(line: bytes, number: int) -> Row:
+    if b"\r" in line.rstrip(b"\r\n"):
+        raise _Fault("a carriage return inside the row: end each row with a line feed")
+    try:
+        check_shape(line)
+        record = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _Fault(f"not valid JSON ({error})") from None
+    if not isinstance(record, dict):
+        raise _Fault("not a JSON object")
+    given = record.pop("messages", None)
+    if not isinstance(given, list) or not given:
+        raise _Fault(_foreign(record))
+    _refuse_tools(record)
+    weight = _row_weight(record)
+    messages = tuple(_message(message, index) for index, message in enumerate(given))
+    if messages[-1]["role"] != "assistant":
+        if (
+            index := next((i for i, message in enumerate(given) if message.get("weight") is not None), None)
+        ) is not None:
+            raise _Fault(f"messages[{index}].weight is for rows that end in an assistant message: leave it out")
+        return Row(messages=messages, completion=None, item=record, weight=weight, number=number)
+    return _supervised(given, messages, record, weight, number)
+
+
+def _supervised(given: list[JSON], messages: tuple[JSON, ...], item: JSON, weight: float, number: int) -> Row:
+    """Return a row whose demonstrations are its assistant messages; what follows the last of them is left out."""
+    turns = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+    taught = [index for index in turns if given[index].get("weight") != 0]
+    if not taught:
+        raise _Fault("nothing to learn: every assistant message has `weight` 0")
+    if taught[0] == 0:
+        raise _Fault("messages[0] is the assistant's: an answer needs a system or user message before it")
+    *earlier, last = taught
+    return Row(
+        messages=messages[:last],
+        completion=messages[last]["content"],
+        item=item,
+        weight=weight,
+        taught=tuple(earlier),
+        number=number,
+    )
+
+
+def _refuse_end(row: Row, *, supervised: bool) -> None:
+    if supervised:
+        role = row.messages[-1]["role"]
+        raise _Fault(
+            f"the last message is from {role!r}; supervised rows end in an assistant message, the demonstration, and a "
+            "file holds one kind of row"
+        )
+    raise _Fault(
+        "the last message is from 'assistant'; reinforcement rows end in a user message, and a file holds one kind of "
+        "row"
+    )
+
+
+def _foreign(record: JSON) -> str:
+    for fields, told in _FOREIGN:
+        if all(field in record for field in fields):
+            return told
+    return "`messages` is missing or not a non-empty list"
+
+
+def _refuse_tools(record: JSON) -> None:
+    """Take OpenAI's tool fields out of a row where they say nothing; refuse them elsewhere."""
+    for field in ("tools", "functions"):
+        if record.pop(field, None):
+            raise _Fault(f"`{field}`: {_TOOLS}")
+    record.pop("parallel_tool_calls", None)  # means nothing without tools
+
+
+def _row_weight(record: JSON) -> float:
+    weight = record.get("weight")
+    if weight is None:
+        return 1.0
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not (weight >= 0 and math.isfinite(weight)):
+        raise _Fault("`weight` of the row must be a number of at least 0")
+    return float(weight)
+
+
+def _message(message: Any, index: int) -> JSON:
+    where = f"messages[{index}]"
+    if not isinstance(message, dict):
+        raise _Fault(f"{where} is not a JSON object with `role` and `content`")
+    role = message.get("role")
+    if role in ("tool", "function"):
+        raise _Fault(f"{where} has the role {role!r}: {_TOOLS}")
+    if role not in ROLES:
+        raise _Fault(f"{where} needs a `role` out of {', '.join(ROLES)}")
+    for field, value in message.items():
+        # An answer that was kept as a client got it has keys without a value: `"refusal": null`.
+        if field in ("role", "content", "name", "weight") or value in (None, [], {}):
+            continue
+        told = _TOOLS if field in ("tool_calls", "function_call", "tool_call_id") else "it is not used: leave it out"
+        raise _Fault(f"{where}.{field[:64]}: {told}")
+    if not isinstance(message.get("name"), str | None):
+        raise _Fault(f"{where}.name must be text")
+    _check_weight(message.get("weight"), role, where)
+    return {"role": role, "content": _text(message.get("content"), f"{where}.content")}
+
+
+def _check_weight(weight: Any, role: str, where: str) -> None:
+    if weight is None:
+        return
+    if role != "assistant":
+        raise _Fault(f"{where}.weight is for assistant messages alone: leave it out")
+    if isinstance(weight, bool) or weight not in (0, 1):
+        raise _Fault(f"{where}.weight must be 0 (not trained on) or 1")
+
+
+def _text(content: Any, where: str) -> str:
+    """Return the text of a message: plain, or of parts joined."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list) or not content:
+        raise _Fault(f"{where} must be text, or a list of text parts")
+    for index, part in enumerate(content):
+        if not isinstance(part, dict):
+            raise _Fault(
+                f'{where}[{index}] is no part: write {{"type": "text", "text": …}}, or the whole content as text'
+            )
+        if part.get("type") != "text":
+            raise _Fault(f"{where}[{index}] is of type {str(part.get('type'))[:64]!r}: only text can be trained on")
+        if not isinstance(part.get("text"), str):
+            raise _Fault(f"{where}[{index}] needs a `text`")
+    return "".join(part["text"] for part in content)
