@@ -209,3 +209,10 @@ def test_roles_are_what_they_are_called() -> None:
 def test_role_names_of_earlier_releases_are_taken(server: Server, old: str, new: str) -> None:
     made = ask(server, "POST", "/v1/keys", server.key, json.dumps({"name": "old", "role": old}).encode())
     assert made[1]["role"] == new
+
+
+def test_handlers_see_the_database_and_the_catalog_as_their_caller_does() -> None:
+    """What is not limited to a project is reached through `services`; a handler that needs it would be listed here."""
+    folder = Path(__file__).parents[2] / "src" / "bessemer" / "server" / "api"
+    reaches = re.compile(r"services\.(database|catalog|flywheel|graders)\b")
+    assert [path.name for path in sorted(folder.glob("*.py")) if reaches.search(path.read_text())] == []

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bessemer.core.errors import InvalidRequest
@@ -61,3 +62,10 @@ async def test_feedback_is_in_the_database_when_it_is_answered(tmp_path: Path, s
     row = await record(request(tags={"batch": "1"}), PRINCIPAL, writer)
     assert feedback.get(sqlite_database, row.id) == row
     writer.close()
+
+
+def test_a_completions_own_id_names_its_inference() -> None:
+    inference_id = new_id("inf")
+    given = {"metric": "verdict", "value": True, "inference_id": inference_id.replace("inf-", "chatcmpl-")}
+    assert msgspec.convert(given, FeedbackRequest).inference_id == inference_id
+    assert parse(request(**given), PRINCIPAL, 5.0).inference_id == inference_id

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pytest
 from sqlalchemy import text
 from tests.store.forwarder import Forwarder
 
-from bessemer.core.errors import InvalidRequest, NotFound, StoreError, Unauthorized
+from bessemer.core.errors import Conflict, InvalidRequest, NotFound, StoreError, Unauthorized
 from bessemer.core.types import Principal, Role
 from bessemer.governance import keys as governance
 from bessemer.governance.keys import Keys
@@ -26,7 +28,7 @@ def test_a_key_says_who_asks(keys: Keys) -> None:
         key_id=created.info.id, name="app", role=Role.APP
     )
     assert keys.authenticate(f"bearer  {created.plaintext} ").key_id == created.info.id
-    assert keys.list() == [created.info]
+    assert [msgspec.structs.replace(key, last_used_at=None) for key in keys.list()] == [created.info]
 
 
 def test_the_database_holds_no_key(keys: Keys, database: Database) -> None:
@@ -143,7 +145,7 @@ def test_known_keys_work_while_the_database_does_not_answer(
     database.close()
 
 
-@pytest.mark.parametrize("name", ["", "  ", "a" * 201, "a\nb"])
+@pytest.mark.parametrize("name", ["", "  ", "a" * 65, "a\nb", "\u202eevil"])
 def test_a_name_must_be_readable(keys: Keys, name: str) -> None:
     with pytest.raises(InvalidRequest, match="name"):
         keys.create(name, Role.MEMBER)
@@ -154,3 +156,60 @@ def test_keys_of_earlier_releases_keep_their_rights(keys: Keys, database: Databa
     created = keys.create("old", Role.VIEWER)
     database.write(lambda c: c.execute(text("UPDATE api_keys SET role = :old"), {"old": old}))
     assert Keys(database).authenticate(f"Bearer {created.plaintext}").role is role
+
+
+def test_an_expired_key_is_refused_from_then_on(keys: Keys) -> None:
+    created = keys.create("short", Role.MEMBER, expires_at=time.time() + 0.3)
+    header = f"Bearer {created.plaintext}"
+    assert keys.authenticate(header).name == "short"
+    assert within(10, lambda: time.time() > (created.info.expires_at or 0))
+    with pytest.raises(Unauthorized, match="expired"):
+        keys.known(header)
+    with pytest.raises(Unauthorized, match="expired"):
+        keys.authenticate(header)
+    assert [key.expires_at for key in keys.list()] == [created.info.expires_at]
+
+
+@pytest.mark.parametrize("at", [0.0, -1.0, float("nan"), float("inf"), 1.8e12])
+def test_an_expiry_is_a_time_to_come_in_seconds(keys: Keys, at: float) -> None:
+    with pytest.raises(InvalidRequest, match="expires_at"):
+        keys.create("odd", Role.MEMBER, expires_at=at)
+
+
+def test_the_last_owner_cannot_be_revoked(keys: Keys) -> None:
+    first = keys.create("first", Role.OWNER).info
+    keys.create("not for good", Role.OWNER, expires_at=time.time() + 1000)
+    keys.create("elsewhere", Role.OWNER, project_id="claims")
+    keys.create("no owner", Role.MEMBER)
+    with pytest.raises(Conflict, match="last owner"):
+        keys.revoke(first.id)
+    second = keys.create("second", Role.OWNER).info
+    assert keys.revoke(first.id).revoked_at is not None
+    with pytest.raises(Conflict, match="last owner"):
+        keys.revoke(second.id)
+
+
+def test_of_two_owners_that_are_revoked_at_once_one_stays(keys: Keys) -> None:
+    owners = [keys.create(name, Role.OWNER).info for name in ("one", "two")]
+
+    def revoke(key_id: str) -> bool:
+        try:
+            keys.revoke(key_id)
+        except Conflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(revoke, [owner.id for owner in owners])) == [False, True]
+
+
+def test_it_is_told_when_a_key_was_last_used(keys: Keys, database: Database) -> None:
+    created = keys.create("app", Role.APP)
+    assert keys.list()[0].last_used_at is None
+    keys.authenticate(f"Bearer {created.plaintext}")
+    told = keys.list()[0].last_used_at
+    assert told is not None
+    assert abs(told - time.time()) < 60
+    keys.watch(0.01)
+    keys.close()
+    assert Keys(database).list()[0].last_used_at == told

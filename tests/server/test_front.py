@@ -45,7 +45,7 @@ def front(seen: list[tuple[str, int]] | None = None, application: ASGIApp = appl
         application,
         authenticate,
         lambda endpoint, status, _seconds: (seen if seen is not None else []).append((endpoint, status)),
-        lambda _caller, _endpoint, _error: None,
+        lambda _caller, _project, _endpoint, _error: None,
         max_body_bytes=100,
         max_file_bytes=1000,
         max_concurrent=2,

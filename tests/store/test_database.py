@@ -1,5 +1,6 @@
 """The database: transactions, migrations, errors, two processes on one file."""
 
+import json
 import os
 import socket
 import subprocess
@@ -11,16 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from sqlalchemy import Connection, MetaData, create_engine, inspect, text
 from tests.store.forwarder import Forwarder
 from tests.store.samples import a_feedback, an_inference
 
-from bessemer.core.errors import ConfigError, StoreError
+from bessemer.core.errors import ConfigError, NotFound, StoreError
 from bessemer.core.settings import Settings
-from bessemer.core.types import JobStatus
+from bessemer.core.types import DEFAULT_PROJECT, JobStatus, Role, as_json
 from bessemer.store import database as database_module
-from bessemer.store import feedback, inferences, job_rows
+from bessemer.store import feedback, inferences, job_rows, keys, routes, versions
 from bessemer.store.database import Database, insert_new
 from bessemer.store.migrations import MIGRATIONS, migrate
 from bessemer.store.schema import metadata
@@ -69,16 +71,47 @@ def test_migrated_schema_equals_the_declared_one(empty_database_url: str) -> Non
 
 @pytest.mark.parametrize("older", [migration.version for migration in MIGRATIONS[:-1]])
 def test_an_older_schema_is_upgraded_and_keeps_its_rows(empty_database_url: str, older: int) -> None:
+    old = msgspec.structs.replace(an_inference("inf-old"), calls=())
+    body = {name: value for name, value in as_json(old).items() if name not in {"project_id", "on_behalf_of"}}
+    values = {"id": old.id, "at": old.created_at, "body": json.dumps(body)}
     engine = create_engine(empty_database_url)
     with engine.begin() as connection:
         assert migrate(connection, target=older) == older
-        inferences.insert_rows(connection, [an_inference("inf-old")])
+        insert = "INSERT INTO inferences (id, created_at, route, key_id, input_sha256, body) "
+        connection.execute(text(insert + "VALUES (:id, :at, 'matching', 'key-1', '', :body)"), values)
     engine.dispose()
     with_newest = Database.open_url(empty_database_url)
-    assert inferences.get(with_newest, "inf-old") == an_inference("inf-old")
+    assert inferences.get(with_newest.within(DEFAULT_PROJECT), "inf-old") == old
+    with pytest.raises(NotFound):
+        inferences.get(with_newest.within("other"), "inf-old")
     assert with_newest.read(migrate) == MIGRATIONS[-1].version
     with_newest.close()
     assert set(shape(empty_database_url)) == set(metadata.tables)
+
+
+def test_routes_aliases_and_keys_from_before_projects_are_those_of_the_default_one(empty_database_url: str) -> None:
+    engine = create_engine(empty_database_url)
+    route = '{"name":"cv","steps":[{"targets":[{"model":"small"}]}]}'
+    with engine.begin() as connection:
+        migrate(connection, target=2)
+        for statement in (
+            "INSERT INTO model_versions (id, model, created_at, body) VALUES "
+            """('small@1', 'small', 1, '{"id":"small@1","model":"small","created_at":1.0}')""",
+            "INSERT INTO alias_moves VALUES ('small', 'champion', 1, 'small@1', 0, 1, 'why')",
+            f"INSERT INTO route_changes VALUES ('cv', 1, '{route}', 0, 1, 'why')",
+            "INSERT INTO api_keys (id, key_hash, name, role, hint, created_at) "
+            "VALUES ('key-1', 'h', 'a', 'admin', 'x', 1)",
+        ):
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+    opened = Database.open_url(empty_database_url)
+    assert [alias.version for alias in versions.aliases(opened)[DEFAULT_PROJECT]] == ["small@1"]
+    assert versions.history(opened, "small", "champion")[0].reason == "why"
+    assert set(routes.current(opened)[DEFAULT_PROJECT]) == {"cv"}
+    assert [(key.role, key.project_id, key.expires_at) for key in keys.find(opened)] == [
+        (Role.OWNER, DEFAULT_PROJECT, None)
+    ]
+    opened.close()
 
 
 def test_opening_twice_changes_nothing(empty_database_url: str) -> None:

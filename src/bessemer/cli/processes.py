@@ -39,7 +39,7 @@ def up(
     log_level: LogLevel = None,
     with_worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Run the worker of jobs, too.")] = True,
 ) -> None:
-    """Start the API and the worker on this machine. Prints the URL and, the first time, the admin key."""
+    """Start the API and the worker on this machine. Prints the URL and, the first time, where the admin key is."""
     settings = _settings(
         context,
         settings_file,
@@ -51,13 +51,15 @@ def up(
         tls_key=tls_key,
         log_level=log_level,
     )
-    from bessemer.server.serve import ADMIN_KEY_FILE, Started, serve
+    from bessemer.server.admin_key import ADMIN_KEY_FILE
+    from bessemer.server.serve import Started, serve
 
     def announce(started: Started) -> None:
         sys.stdout.write(f"Bessemer listens on {started.url}\n")
         if started.admin_key is not None:
-            path = settings.data / ADMIN_KEY_FILE
-            sys.stdout.write(f"Admin key (shown once, kept in {path}, mode 600): {started.admin_key}\n")
+            # What is not a terminal is a log, and a key in a log is everybody's.
+            shown = f"; shown once: {started.admin_key}" if sys.stdout.isatty() else ""
+            sys.stdout.write(f"Admin key in {settings.data / ADMIN_KEY_FILE} (mode 600){shown}\n")
         sys.stdout.flush()
 
     serve(settings, announce, worker=with_worker)

@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 
 JSON = dict[str, Any]
+DEFAULT_PROJECT = "proj_default"
+"""The project of what was made before there were projects, and of keys that name none."""
 
 
 class Frozen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=False):
@@ -315,6 +317,9 @@ class Inference(Frozen, frozen=True):
     episode_id: str | None = None
     tags: dict[str, str] = {}
     error: str | None = None
+    project_id: str = DEFAULT_PROJECT
+    on_behalf_of: str | None = None
+    """The key for whose job or grade Bessemer itself asked; None when `key_id` is the client's."""
     reasoning: str | None = None
     refusal: str | None = None
 
@@ -354,6 +359,7 @@ class Feedback(Frozen, frozen=True):
     """Weight in [0, 1]."""
     key_id: str | None = None
     tags: dict[str, str] = {}
+    project_id: str = DEFAULT_PROJECT
 
 
 # -- datasets, jobs, evaluations --------------------------------------------------------------------------------------
@@ -554,15 +560,26 @@ _ACTIONS: Mapping[Role, frozenset[Action]] = {
 
 
 class Principal(Frozen, frozen=True):
-    """Who asks: the key's id, its name and role."""
+    """Who asks: the key's id, its name, role and project."""
 
     key_id: str
     name: str
     role: Role
+    project_id: str = DEFAULT_PROJECT
+    on_behalf_of: str | None = None
+    """The key that asked for the job or grade for which Bessemer asks itself; None for a key's own request."""
+    trust: float = 1.0
+    """Weight of the feedback that it gives, in [0, 1]."""
+    models: tuple[str, ...] | None = None
+    """Routes and models that it may ask for, a model with its aliases and versions; None: all of its project."""
 
     def may(self, *actions: Action) -> bool:
         """Whether one of the actions is allowed."""
         return not self.role.actions.isdisjoint(actions)
+
+    def may_ask(self, name: str) -> bool:
+        """Whether it may ask for a route, model, alias or version of that name."""
+        return self.models is None or not {name, name.partition("@")[0], name.partition(":")[0]}.isdisjoint(self.models)
 
 
 def as_json(value: msgspec.Struct | Mapping[str, Any]) -> JSON:

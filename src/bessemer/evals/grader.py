@@ -15,7 +15,7 @@ import msgspec
 
 from bessemer.core.errors import GraderError, InvalidRequest
 from bessemer.core.template import check, placeholders, render
-from bessemer.core.types import JSON, Frozen
+from bessemer.core.types import JSON, Frozen, Principal
 
 
 class GraderErrors(Frozen, frozen=True):
@@ -111,6 +111,8 @@ class JudgeCall(Frozen, frozen=True):
     messages: tuple[JSON, ...]
     sampling: JSON
     response_schema: JSON
+    principal: Principal | None = None
+    """For whom; None: for nobody in particular."""
 
 
 class JudgeReply(Frozen, frozen=True):
@@ -159,6 +161,17 @@ class Services(Frozen, frozen=True):
     """What code graders run in."""
     unfenced: bool = False
     """Whether a caller's code may run where the kernel cannot keep it from this account's files."""
+
+    def asked_by(self, principal: Principal) -> "Services":
+        """Return these services with judges that are asked for somebody: with his rights, on his account."""
+        judge = self.judge
+        if judge is None:
+            return self
+
+        async def ask(call: JudgeCall) -> JudgeReply:
+            return await judge(msgspec.structs.replace(call, principal=principal))
+
+        return msgspec.structs.replace(self, judge=ask)
 
 
 class Unscorable(Exception):

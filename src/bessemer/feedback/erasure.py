@@ -76,6 +76,7 @@ def erase(database: Database, blobs: Blobs, writer: Writer, request: ErasureRequ
     if not writer.flush():
         raise StoreError("The database is behind: rows already taken are still on their way to it. Try again later.")
     found: list[Inference] = []
+    said = erasure.known_feedback(database, request.feedback_ids)
     if by_condition:
         matching = erasure.matching(
             database,
@@ -89,15 +90,15 @@ def erase(database: Database, blobs: Blobs, writer: Writer, request: ErasureRequ
     more, found = len(found) > LARGEST, found[:LARGEST]
     derived = derived_from(database, blobs, found)
     if request.dry_run:
-        calls, said = erasure.count_feedback(database, [row.id for row in found])
-        counts = erasure.Erased(len(found), calls, said + len(request.feedback_ids))
+        calls, about = erasure.count_feedback(database, [row.id for row in found])
+        counts = erasure.Erased(len(found), calls, about + len(said))
     else:
         with database.transaction():
-            counts = erasure.erase(database, found, request.feedback_ids)
+            counts = erasure.erase(database, found, said)
             if any(counts):
                 detail = {**counts._asdict(), "derived": msgspec.to_builtins(derived)}
                 audit.append(database, actor, "subject.erased", "records", detail)
-        writer.forget([*(row.id for row in found), *request.feedback_ids])
+        writer.forget([*(row.id for row in found), *said])
         database.forget()
     return Erasure(**counts._asdict(), more=more, derived=derived, dry_run=request.dry_run)
 
@@ -132,7 +133,7 @@ def derived_from(database: Database, blobs: Blobs, found: Sequence[Inference]) -
 def _trained(database: Database, jobs: Iterable[str]) -> tuple[str, ...]:
     """Return the versions that the jobs made, and those tuned from these, and so on."""
     made, by = set[str](), set(jobs)
-    rows = versions.find(database)
+    rows = [row for found in versions.find(database).values() for row in found]
     while True:
         new = {
             row.id for row in rows if row.lineage is not None and (row.lineage.job_id in by or row.lineage.base in made)

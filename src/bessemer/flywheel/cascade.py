@@ -148,6 +148,8 @@ def check(request: CascadeRequest, services: Services) -> Dataset:
             "promise.",
             param="split",
         )
+    for target in (request.small, request.large):
+        services.check_may_ask(target)
     small, large = services.catalog.resolve(request.small), services.catalog.resolve(request.large)
     if request.activate:
         compared = request.rule != "error"

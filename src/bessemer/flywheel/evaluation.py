@@ -103,6 +103,7 @@ def check(request: EvaluationRequest, services: Services) -> Dataset:
     if not request.systems:
         raise InvalidRequest("Name at least one of `systems` to evaluate.", param="systems")
     for target in request.systems:
+        services.check_may_ask(target)
         services.catalog.route_or_target(target)
     services.catalog.gate_policy.margin_of(request.margin)
     if request.limit is not None and request.limit < 1:
@@ -180,6 +181,7 @@ async def _ask_once(services: Services, target: str, example: Example, purpose: 
         temperature=TEMPERATURE,
         logprobs=logprobs,
         tags={"origin": purpose},
+        principal=services.principal,
     )
 
 

@@ -68,15 +68,16 @@ def _install_evaluation(services: Services) -> Workflow:
             return []
         services.catalog.refresh()  # what the API process changed before it queued the job
         request = msgspec.convert(row.request, EvaluationRequest)
-        evaluation.check(request, services)
+        evaluation.check(request, services.of_job(row))
         return list(request.systems)
 
     def ask_target(job_id: str, target: str) -> bool:
-        request = msgspec.convert(job_rows.get(services.database, job_id).request, EvaluationRequest)
-        dataset = evaluation.check(request, services)
+        row = job_rows.get(services.database, job_id)
+        mine, request = services.of_job(row), msgspec.convert(row.request, EvaluationRequest)
+        dataset = evaluation.check(request, mine)
         folder, progress = _folder(services, job_id), progress_events(services, job_id, target)
         try:
-            run = evaluation.evaluate_target(services, request, dataset, target, folder, progress)
+            run = evaluation.evaluate_target(mine, request, dataset, target, folder, progress)
         except _WishLeft:
             obey(services.database, job_id)
             return False
@@ -87,19 +88,20 @@ def _install_evaluation(services: Services) -> Workflow:
     def conclude(job_id: str) -> None:
         if obey(services.database, job_id):
             return
-        request = msgspec.convert(job_rows.get(services.database, job_id).request, EvaluationRequest)
+        row = job_rows.get(services.database, job_id)
+        mine, request = services.of_job(row), msgspec.convert(row.request, EvaluationRequest)
         folder = _folder(services, job_id)
         results = [
             msgspec.json.decode((folder / f"{evaluation.file_name(target)}.run.json").read_bytes(), type=runs.Run)
             for target in request.systems
         ]
         now = time.time()
-        look = evaluation.look_of(services, job_id, request, results, now)
-        summary = evaluation.summarise(job_id, request, results, now, services.catalog.gate_policy, look)
+        look = evaluation.look_of(mine, job_id, request, results, now)
+        summary = evaluation.summarise(job_id, request, results, now, mine.catalog.gate_policy, look)
         try:
-            evaluations.get(services.database, job_id)
+            evaluations.get(mine.database, job_id)
         except NotFound:
-            evaluations.insert(services.database, summary)
+            evaluations.insert(mine.database, summary)
         finish(services.database, job_id, as_json(summary))
 
     @DBOS.step(name="evaluation.start")
@@ -129,10 +131,10 @@ def _install_cascade(services: Services) -> Workflow:
         if row is None:
             return
         services.catalog.refresh()
-        request = msgspec.convert(row.request, CascadeRequest)
+        mine, request = services.of_job(row), msgspec.convert(row.request, CascadeRequest)
         try:
             result = cascade.build(
-                services,
+                mine,
                 request,
                 job_id,
                 _folder(services, job_id),
@@ -143,7 +145,7 @@ def _install_cascade(services: Services) -> Workflow:
             return
         if obey(services.database, job_id):  # the last moment before the route goes live
             return
-        cascade.apply(services, request, result, job_id)
+        cascade.apply(mine, request, result, job_id)
         finish(services.database, job_id, as_json(result))
 
     @DBOS.step(name="cascade.run")

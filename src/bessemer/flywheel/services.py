@@ -1,15 +1,18 @@
 """What the flywheel's jobs work with, built once by the composition root."""
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bessemer.core.errors import NotFound
+from bessemer.core.types import Principal
 from bessemer.evals.grader import Services as GraderServices
-from bessemer.gateway.pipeline import Gateway
+from bessemer.gateway.pipeline import INTERNAL, Gateway, on_behalf_of
 from bessemer.registry.catalog import Catalog
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
+from bessemer.store.job_rows import JobRow
 from bessemer.store.writer import Writer
 
 
@@ -27,3 +30,24 @@ class Services:
     """A folder per job for what it has done so far."""
     wait: Callable[[Coroutine[Any, Any, Any]], Any]
     """Runs a coroutine on the installation's event loop and waits for its result."""
+    principal: Principal = INTERNAL
+    """Who asks models."""
+
+    def asked_by(self, principal: Principal) -> "Services":
+        """Return the parts as somebody's project sees them; models are asked for him."""
+        return replace(
+            self,
+            database=self.database.within(principal.project_id),
+            catalog=self.catalog.within(principal.project_id),
+            graders=self.graders.asked_by(principal),
+            principal=principal,
+        )
+
+    def check_may_ask(self, name: str) -> None:
+        """Raise NotFound for a name that is not for the one who asks."""
+        if not self.principal.may_ask(name):
+            raise NotFound(f"There is no model {name!r} that this key may ask for.", param="model")
+
+    def of_job(self, row: JobRow) -> "Services":
+        """Return the parts as a job sees them: those of its project, on behalf of the key that made it."""
+        return self.asked_by(on_behalf_of(row.key_id, row.project_id, row.models))

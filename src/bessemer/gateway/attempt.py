@@ -14,9 +14,12 @@ from bessemer.core.types import ModelCall, ProviderKind, TokenLogprob
 from bessemer.gateway.exchange import Exchange
 from bessemer.gateway.providers.base import Provider, ProviderCall, ProviderChunk, ProviderUsage, ScoredToken
 from bessemer.gateway.shares import TimeShares
-from bessemer.registry.catalog import Catalog
 
 DISCONNECTED = "client_disconnected: the client closed the connection before the answer was complete"
+
+
+SERVER_STOPPED = "server_stopped: the server was stopped before the answer was complete"
+SIBLING_FAILED = "sibling_failed: another answer to the same request failed, which ended this one"
 
 
 class Leg(NamedTuple):
@@ -34,7 +37,8 @@ def account_error(error: BaseException) -> str:
         return f"{error.error_code or error.type}: {told(error)}"
     if isinstance(error, Exception):
         return f"internal_error: {told(error)}"
-    return DISCONNECTED
+    reasons = (SERVER_STOPPED, SIBLING_FAILED)
+    return next((reason for reason in reasons if reason in error.args), DISCONNECTED)
 
 
 @dataclass(slots=True)
@@ -91,12 +95,10 @@ class Attempts:
 
     def __init__(
         self,
-        catalog: Catalog,
         providers: Mapping[ProviderKind, Provider],
         clock: Callable[[], float],
         timer: Callable[[], float],
     ) -> None:
-        self._catalog = catalog
         self._providers = providers
         self._clock = clock
         self._timer = timer
@@ -168,7 +170,7 @@ class Attempts:
             finish_reason=account.finish_reason if error is None else None,
             input_tokens=usage.input_tokens,
             output_tokens=output_tokens,
-            cost_usd=self._catalog.cost(
+            cost_usd=exchange.catalog.cost(
                 leg.call.model.name, usage.input_tokens, output_tokens, charged, usage.cached_tokens
             ),
             latency_s=self._timer() - account.begun,

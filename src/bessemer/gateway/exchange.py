@@ -7,6 +7,7 @@ from typing import TypeAlias
 from bessemer.core.types import Inference, ModelCall, Principal, Route
 from bessemer.gateway.parse import Asked
 from bessemer.gateway.providers.base import ProviderChunk, ScoredToken
+from bessemer.registry.catalog import Catalog
 
 
 @dataclass(slots=True)
@@ -17,6 +18,8 @@ class Exchange:
     asked: Asked
     route: Route
     principal: Principal
+    catalog: Catalog
+    """As the principal's project sees it."""
     config_sha256: str
     created_at: float
     started: float

@@ -14,6 +14,7 @@ from bessemer.engine.request import Choices, Constraint, JsonSchema, Lark, Regex
 from bessemer.gateway.providers.base import Sampling
 
 _TOKEN_ID = re.compile(r"[0-9]{1,9}")
+_REASONING = ("reasoning_content", "reasoning")
 ROLES = ("system", "developer", "user", "assistant")
 
 
@@ -40,8 +41,8 @@ def parse(request: ChatRequest) -> Asked:
     messages = tuple(_message(message, index) for index, message in enumerate(request.messages))
     if not messages and structured is None:
         raise InvalidRequest("Send at least one message, or structured input as `bessemer.input`.", param="messages")
-    if request.n not in (None, 1):
-        raise InvalidRequest(f"n = {request.n} is not supported; send {request.n} requests.", param="n")
+    if request.n not in (None, 1):  # several answers are several inferences, which whoever asks for them makes
+        raise InvalidRequest(f"n = {request.n}: one inference has one answer.", param="n")
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest("stream_options is only for `stream: true`.", param="stream_options")
     episode_id = extension.episode_id if extension is not None else None
@@ -74,6 +75,8 @@ def _message(message: JSON, index: int) -> JSON:
     where = f"messages[{index}]"
     # An answer that a client sends back has keys without a value: `"refusal": null`, `"annotations": []`.
     message = {key: value for key, value in message.items() if key == "content" or value not in (None, [])}
+    if message.get("role") == "assistant":
+        message = _answered(message)
     unknown = set(message) - {"role", "content", "name"}
     if unknown:
         raise InvalidRequest(
@@ -92,6 +95,15 @@ def _message(message: JSON, index: int) -> JSON:
                 f"{where}.content: only parts of type 'text' are supported; images, audio and files are not.",
                 param=f"{where}.content",
             )
+    return message
+
+
+def _answered(message: JSON) -> JSON:
+    """Return an answer as a model may read it again: without its reasoning, a refusal as what was said."""
+    message = {key: value for key, value in message.items() if key not in _REASONING}
+    refusal = message.pop("refusal", None)
+    if message.get("content") is None and isinstance(refusal, str):
+        message["content"] = refusal
     return message
 
 

@@ -84,6 +84,8 @@ def inference_of(exchange: Exchange) -> Inference:
         episode_id=exchange.asked.episode_id,
         tags=exchange.asked.tags,
         error=exchange.error,
+        project_id=exchange.principal.project_id,
+        on_behalf_of=exchange.principal.on_behalf_of,
         reasoning="".join(exchange.reasoning) or None,
         refusal=refusal,
     )

@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from bessemer.core.errors import InvalidRequest
-from bessemer.core.types import Route, Target
+from bessemer.core.errors import InvalidRequest, NotFound
+from bessemer.core.types import Principal, Route, Target
 from bessemer.engine.request import Constraint
 from bessemer.gateway.parse import Asked
 from bessemer.gateway.providers.base import ProviderCall
@@ -18,10 +18,25 @@ from bessemer.registry.catalog import Catalog
 T = TypeVar("T")
 
 
-async def resolve(catalog: Catalog, name: str) -> Route:
-    """Return the route of that name, or a one-step route of a model, alias or version. Raises NotFound, Conflict."""
+async def resolve(catalog: Catalog, name: str, principal: Principal) -> Route:
+    """Return the route of that name, or a one-step route of a model, alias or version.
+
+    Raises NotFound, the same one for what is not there and what the principal may not ask for, and Conflict.
+    """
+    if not principal.may_ask(name):
+        raise _not_for(name)
     known = catalog.has_route(name) or catalog.has_target(name)
-    return await _looked_up(catalog.route_or_target, name, known=known)
+    try:
+        return await _looked_up(catalog.route_or_target, name, known=known)
+    except NotFound:
+        if principal.models is None:
+            raise
+        raise _not_for(name) from None  # the catalog's own error names what else there is
+
+
+def _not_for(name: str) -> NotFound:
+    message = f"There is no model {name!r} that this key may ask for; GET /v1/models lists those that it may."
+    return NotFound(message, param="model", code="model_not_found")
 
 
 async def provider_call(

@@ -16,7 +16,6 @@ from bessemer.gateway.cascade import accepts, calibrated, draw, raw_score
 from bessemer.gateway.exchange import Exchange
 from bessemer.gateway.providers.base import ProviderChunk
 from bessemer.gateway.resolve import provider_call
-from bessemer.registry.catalog import Catalog
 from bessemer.telemetry.logs import get_logger
 
 _log = get_logger("bessemer.gateway")
@@ -35,8 +34,7 @@ def may_fall_back(error: BessemerError) -> bool:
 class Strategy:
     """Runs the steps and fallbacks of a route for one exchange."""
 
-    def __init__(self, catalog: Catalog, attempts: Attempts) -> None:
-        self._catalog = catalog
+    def __init__(self, attempts: Attempts) -> None:
         self._attempts = attempts
 
     async def answer(self, exchange: Exchange) -> AsyncIterator[ProviderChunk]:
@@ -80,7 +78,7 @@ class Strategy:
     async def _leg(self, exchange: Exchange, index: int, target: Target, propensity: float, step: Step | None) -> Leg:
         direct = step is None or step.threshold is None
         call, prompt = await provider_call(
-            self._catalog, target, exchange.asked, direct=direct, need_logprobs=step is not None and not direct
+            exchange.catalog, target, exchange.asked, direct=direct, need_logprobs=step is not None and not direct
         )
         return Leg(call, index, propensity, prompt)
 

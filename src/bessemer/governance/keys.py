@@ -8,15 +8,18 @@ import contextlib
 import hashlib
 import hmac
 import logging
+import re
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+import msgspec
 
 from bessemer.core.errors import InvalidRequest, StoreError, Unauthorized
 from bessemer.core.ids import new_id
-from bessemer.core.types import Frozen, Principal, Role
+from bessemer.core.types import DEFAULT_PROJECT, Frozen, Principal, Role
 from bessemer.store import keys, revisions
 from bessemer.store.database import Database
 from bessemer.store.keys import KeyRow
@@ -28,6 +31,13 @@ _MISS_REFRESH_S = 0.05
 _PATIENCE_S = 1.0
 """How long an unknown key waits for a reading that another one has begun."""
 _CLOSE_S = 5.0
+_USED_S = 60.0
+"""Uses of keys are written this often."""
+_NAME_CHARACTERS = 64
+_MODELS = 1000
+_LATEST = 253_402_300_800.0
+"""The year 10000, which no calendar of Python's reaches: milliseconds sent as seconds are found out."""
+_PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 class KeyInfo(Frozen, frozen=True):
@@ -40,6 +50,15 @@ class KeyInfo(Frozen, frozen=True):
     hint: str
     """The key's last four characters."""
     revoked_at: float | None = None
+    project_id: str = DEFAULT_PROJECT
+    expires_at: float | None = None
+    """From then on it is refused; None: never. Unix seconds, as the others."""
+    last_used_at: float | None = None
+    """To a minute; None: never yet."""
+    trust: float = 1.0
+    """Weight of the feedback that it gives, in [0, 1]."""
+    models: tuple[str, ...] | None = None
+    """Routes and models that it may ask for; None: all of its project."""
 
 
 class CreatedKey(NamedTuple):
@@ -49,6 +68,11 @@ class CreatedKey(NamedTuple):
     info: KeyInfo
 
 
+class _Known(NamedTuple):
+    principal: Principal
+    expires_at: float | None
+
+
 class Keys:
     """Makes, checks and revokes keys. Safe to share between threads."""
 
@@ -56,20 +80,38 @@ class Keys:
         self._database = database
         self._reading = threading.Lock()
         """Held by the one who reads the table; who finds a key in memory never asks for it."""
-        self._principals: dict[str, Principal] = {}
+        self._known: dict[str, _Known] = {}
+        self._used: dict[str, float] = {}
+        """When keys were last used, by id, since this was last written."""
         self._revision = -1
         self._checked_at = float("-inf")
         self._stop = threading.Event()
         self._watcher: threading.Thread | None = None
 
-    def create(self, name: str, role: Role) -> CreatedKey:
-        """Make a key. Raises InvalidRequest for a name that is empty or too long."""
+    def create(
+        self,
+        name: str,
+        role: Role,
+        *,
+        project_id: str = DEFAULT_PROJECT,
+        expires_at: float | None = None,
+        models: Sequence[str] | None = None,
+        trust: float = 1.0,
+    ) -> CreatedKey:
+        """Make a key; see KeyInfo. Raises InvalidRequest that names the field."""
         plaintext, row = _new_key(name, role)
+        row = msgspec.structs.replace(
+            row,
+            project_id=_checked_project(project_id),
+            expires_at=_checked_expiry(expires_at),
+            models=_checked_models(models),
+            trust=_checked_trust(trust),
+        )
         keys.insert(self._database, row)
         self._database.on_commit(self._follow)
         return CreatedKey(plaintext, _info(row))
 
-    def ensure_admin(self, keep: Callable[[str], None]) -> str | None:
+    def ensure_admin(self, keep: Callable[[str], object]) -> str | None:
         """Make the first admin key of an installation without keys and return it; None when there are keys.
 
         `keep` stores the key before it becomes valid: a process killed in between leaves a key that the next start
@@ -95,6 +137,11 @@ class Keys:
             raise Unauthorized("Send an API key: the header 'Authorization: Bearer bsm-…'.", param="Authorization")
         return self._find(_hash(key))
 
+    def id_of(self, plaintext: str) -> str | None:
+        """Return the id of a key, revoked ones included; None for what was never one. Reads the database."""
+        key_hash = _hash(plaintext)
+        return next((row.id for row in keys.find(self._database) if row.key_hash == key_hash), None)
+
     def authenticate(self, authorization: str | None) -> Principal:
         """Return who sends an Authorization header; a key that is not known may be new, so the table is read. Blocking.
 
@@ -108,13 +155,18 @@ class Keys:
             raise Unauthorized("The API key is not valid: check it, or ask for a new one.", param="Authorization")
         return principal
 
-    def list(self) -> list[KeyInfo]:
-        """Return every key, revoked ones included, oldest first."""
-        return [_info(row) for row in keys.find(self._database)]
+    def list(self, project: str | None = None) -> list[KeyInfo]:
+        """Return every key of a project (None: of all), revoked and expired ones included, oldest first."""
+        used = dict(self._used)
+        rows = [_info(row) for row in keys.find(self._of(project))]
+        return [msgspec.structs.replace(row, last_used_at=used.get(row.id, row.last_used_at)) for row in rows]
 
-    def revoke(self, key_id: str) -> KeyInfo:
-        """Make a key invalid: at once here, within seconds in other processes. Raises NotFound."""
-        row = keys.revoke(self._database, key_id, time.time())
+    def revoke(self, key_id: str, project: str | None = None) -> KeyInfo:
+        """Make a key of a project (None: of any) invalid: at once here, within seconds in other processes.
+
+        Raises NotFound, Conflict for the last owner.
+        """
+        row = keys.revoke(self._of(project), key_id, time.time())
         self._database.on_commit(lambda: self._forget(row.key_hash))
         return _info(row)
 
@@ -129,17 +181,42 @@ class Keys:
         self._stop.set()
         if self._watcher is not None:
             self._watcher.join(_CLOSE_S)
+            if not self._watcher.is_alive():
+                with contextlib.suppress(StoreError):
+                    self._write_used()
+
+    def _of(self, project: str | None) -> Database:
+        return self._database if project is None else self._database.within(project)
 
     def _find(self, key_hash: str) -> Principal | None:
         # The table is looked up by hash; comparing again in constant time leaves nothing to measure.
-        principal = self._principals.get(key_hash)
-        known = key_hash if principal is not None else "0" * len(key_hash)
-        return principal if hmac.compare_digest(known, key_hash) else None
+        found = self._known.get(key_hash)
+        known = key_hash if found is not None else "0" * len(key_hash)
+        if not hmac.compare_digest(known, key_hash) or found is None:
+            return None
+        now = time.time()
+        if found.expires_at is not None and found.expires_at <= now:
+            raise Unauthorized("The API key has expired: ask for a new one.", param="Authorization", code="expired_key")
+        self._used[found.principal.key_id] = now
+        return found.principal
+
+    def _write_used(self) -> None:
+        used, self._used = self._used, {}
+        if used:
+            try:
+                keys.touch(self._database, used)
+            except StoreError:
+                self._used = used | self._used
+                raise
 
     def _watch(self, interval_s: float) -> None:
+        written = time.monotonic()
         while not self._stop.wait(interval_s):
             try:
                 self._refresh(0.0)
+                if time.monotonic() - written >= _USED_S:
+                    written = time.monotonic()
+                    self._write_used()
             except StoreError:
                 continue  # the catalog, which reads the same database as often, says so
             except Exception:  # without this thread, revoked keys would stay valid
@@ -147,7 +224,7 @@ class Keys:
 
     def _forget(self, key_hash: str) -> None:
         self._follow()
-        self._principals.pop(key_hash, None)  # the database may have left before it could be read again
+        self._known.pop(key_hash, None)  # the database may have left before it could be read again
 
     def _follow(self) -> None:
         """Bring a change made here into memory at once; if the database has left since, the watcher does it later."""
@@ -170,7 +247,9 @@ class Keys:
             revision = revisions.current(self._database, revisions.KEYS)
             if revision != self._revision:
                 rows = keys.find(self._database)
-                self._principals = {row.key_hash: _principal(row) for row in rows if row.revoked_at is None}
+                self._known = {
+                    row.key_hash: _Known(_principal(row), row.expires_at) for row in rows if row.revoked_at is None
+                }
                 self._revision = revision
             self._checked_at = began
         finally:
@@ -178,8 +257,10 @@ class Keys:
 
 
 def _new_key(name: str, role: Role) -> tuple[str, KeyRow]:
-    if not name.strip() or len(name) > 200 or not name.isprintable():
-        raise InvalidRequest("name: give the key a name of 1 to 200 printable characters.", param="name")
+    if not name.strip() or len(name) > _NAME_CHARACTERS or not name.isprintable():
+        raise InvalidRequest(
+            f"'name' must have 1 to {_NAME_CHARACTERS} printable characters, not blanks alone.", param="name"
+        )
     plaintext = PREFIX + secrets.token_urlsafe(32)
     row = KeyRow(
         id=new_id("key"),
@@ -192,12 +273,48 @@ def _new_key(name: str, role: Role) -> tuple[str, KeyRow]:
     return plaintext, row
 
 
+def _checked_project(project_id: str) -> str:
+    if not _PROJECT.fullmatch(project_id):
+        raise InvalidRequest(
+            f"'project' is {project_id!r}: use 1 to 64 small letters, digits, '_' and '-', a letter or digit first.",
+            param="project",
+        )
+    return project_id
+
+
+def _checked_expiry(expires_at: float | None) -> float | None:
+    if expires_at is not None and not time.time() < expires_at < _LATEST:
+        raise InvalidRequest(
+            "'expires_at' must be Unix seconds of a time to come; leave it out for a key that does not expire.",
+            param="expires_at",
+        )
+    return expires_at
+
+
+def _checked_models(models: Sequence[str] | None) -> tuple[str, ...] | None:
+    if models is None:
+        return None
+    if not 1 <= len(models) <= _MODELS or any(not 1 <= len(name) <= 200 for name in models):
+        raise InvalidRequest(
+            f"'models' must list 1 to {_MODELS} names of routes or models; leave it out for all.", param="models"
+        )
+    return tuple(dict.fromkeys(models))
+
+
+def _checked_trust(trust: float) -> float:
+    if not 0 <= trust <= 1:
+        raise InvalidRequest(f"'trust' must be between 0 and 1, not {trust:g}.", param="trust")
+    return trust
+
+
 def _hash(key: str) -> str:
     return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
 
 
 def _principal(row: KeyRow) -> Principal:
-    return Principal(key_id=row.id, name=row.name, role=row.role)
+    return Principal(
+        key_id=row.id, name=row.name, role=row.role, project_id=row.project_id, trust=row.trust, models=row.models
+    )
 
 
 def _info(row: KeyRow) -> KeyInfo:
@@ -208,4 +325,9 @@ def _info(row: KeyRow) -> KeyInfo:
         created_at=row.created_at,
         hint=row.hint,
         revoked_at=row.revoked_at,
+        project_id=row.project_id,
+        expires_at=row.expires_at,
+        last_used_at=row.last_used_at,
+        trust=row.trust,
+        models=row.models,
     )

@@ -5,6 +5,7 @@ Reads do not touch the database, but for a name that is not known: it may be new
 revisions (`refresh`, or `watch` in the background). A route in the database wins over the file's.
 """
 
+import copy
 import logging
 import threading
 import time
@@ -14,7 +15,19 @@ import msgspec
 
 from bessemer.core.content import content_hash
 from bessemer.core.errors import ConfigError, Conflict, InvalidRequest, NotFound, StoreError
-from bessemer.core.types import Alias, Frozen, Model, ModelVersion, Price, Prompt, Route, Step, Target, as_json
+from bessemer.core.types import (
+    DEFAULT_PROJECT,
+    Alias,
+    Frozen,
+    Model,
+    ModelVersion,
+    Price,
+    Prompt,
+    Route,
+    Step,
+    Target,
+    as_json,
+)
 from bessemer.registry.config import Config
 from bessemer.registry.policy import GatePolicy
 from bessemer.registry.routes import check_steps
@@ -41,10 +54,9 @@ class Resolved(NamedTuple):
     version: ModelVersion
 
 
-class _View(Frozen, frozen=True):
-    """One consistent picture of the database."""
+class _Owned(Frozen, frozen=True):
+    """What one project may ask for beside the file: the versions of configured models, and what is its own."""
 
-    revision: int
     versions: dict[str, ModelVersion]
     """By id, oldest first."""
     aliases: dict[str, Alias]
@@ -53,8 +65,27 @@ class _View(Frozen, frozen=True):
     config_sha256: str
 
 
+class _View(Frozen, frozen=True):
+    """One consistent picture of the database."""
+
+    revision: int
+    shared: _Owned
+    """What a project sees that owns nothing."""
+    projects: dict[str, _Owned]
+
+
+class _Seen:
+    """The last picture, which the catalogs of all projects share."""
+
+    def __init__(self, view: _View) -> None:
+        self.view = view
+        self.missed_at = float("-inf")
+
+
 class Catalog:
-    """Models, versions, aliases, routes, prompts and prices by name. Safe to share between threads."""
+    """Models, versions, aliases, routes, prompts and prices by name, as one project sees them: the file's are
+    everybody's, the database's its own. Safe to share between threads.
+    """
 
     def __init__(self, config: Config, database: Database) -> None:
         """Register the configured models' base versions and load everything.
@@ -63,24 +94,40 @@ class Catalog:
         """
         self._config = config
         self._prompt_sha256 = {name: content_hash(prompt) for name, prompt in config.prompts.items()}
-        self._database = database
-        known = {version.id for version in versions.find(database)}
+        self._everything = database
+        self._project = DEFAULT_PROJECT
+        self._database = database.within(DEFAULT_PROJECT)
+        known = {version.id for found in versions.find(database).values() for version in found}
         for version in config.base_versions.values():
             if version.id not in known:
-                versions.insert(database, msgspec.structs.replace(version, created_at=time.time()))
-        self._view = self._load()
-        self._check_in_force()
-        self._missed_at = float("-inf")
+                versions.insert(self._database, msgspec.structs.replace(version, created_at=time.time()))
+        self._seen = _Seen(self._load())
+        for project in {DEFAULT_PROJECT, *self._seen.view.projects}:
+            self.within(project)._check_in_force()
         self._looking = threading.Lock()
         self._stop = threading.Event()
         self._watcher: threading.Thread | None = None
+
+    def within(self, project: str) -> "Catalog":
+        """Return the catalog as a project sees it; what changes through it is the project's."""
+        if project == self._project:
+            return self
+        scoped = copy.copy(self)
+        scoped._project = project
+        scoped._database = self._everything.within(project)
+        return scoped
+
+    @property
+    def _mine(self) -> _Owned:
+        view = self._seen.view
+        return view.projects.get(self._project, view.shared)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
     @property
     def config_sha256(self) -> str:
         """Hash of the file and of the database's routes and aliases: of everything that decides who answers."""
-        return self._view.config_sha256
+        return self._mine.config_sha256
 
     @property
     def gate_policy(self) -> GatePolicy:
@@ -113,7 +160,7 @@ class Catalog:
 
     def versions(self, model: str | None = None) -> list[ModelVersion]:
         """Return versions, oldest first."""
-        return [version for version in self._view.versions.values() if model in {None, version.model}]
+        return [version for version in self._mine.versions.values() if model in {None, version.model}]
 
     def version(self, version_id: str) -> ModelVersion:
         """Return a version by its id or OpenAI's name. Raises NotFound that names the model's known ones."""
@@ -145,7 +192,7 @@ class Catalog:
 
     def aliases(self, model: str | None = None) -> list[Alias]:
         """Return where the aliases point."""
-        return [alias for alias in self._view.aliases.values() if model in {None, alias.model}]
+        return [alias for alias in self._mine.aliases.values() if model in {None, alias.model}]
 
     def alias_history(self, model: str, alias: str) -> list[AliasMove]:
         """Return every move of an alias, newest first; read from the database."""
@@ -178,16 +225,16 @@ class Catalog:
 
     def routes(self) -> list[Route]:
         """Return the routes in force, by name."""
-        merged = {**self._config.routes, **self._view.routes}
+        merged = {**self._config.routes, **self._mine.routes}
         return [merged[name] for name in sorted(merged)]
 
     def has_route(self, name: str) -> bool:
         """Return whether there is a route of that name."""
-        return name in self._view.routes or name in self._config.routes
+        return name in self._mine.routes or name in self._config.routes
 
     def route(self, name: str) -> Route:
         """Return the route in force. Raises NotFound that names the known ones."""
-        return _look_up({**self._config.routes, **self._view.routes}, name, "route")
+        return _look_up({**self._config.routes, **self._mine.routes}, name, "route")
 
     def route_history(self, name: str) -> list[RouteChange]:
         """Return every change of a route, newest first; read from the database."""
@@ -261,7 +308,10 @@ class Catalog:
         Raises NotFound, InvalidRequest for a name that cannot be.
         """
         check_name(alias, "alias")
-        moved = versions.move_alias(self._database, model, alias, version_id, reason, evaluation)
+        served = self._seen.view.shared.versions
+        moved = versions.move_alias(
+            self._database, model, alias, version_id, reason, served=served, evaluation=evaluation
+        )
         self._database.on_commit(self._reload)
         return moved
 
@@ -289,7 +339,7 @@ class Catalog:
 
     def refresh(self) -> bool:
         """Load what other processes changed; return whether anything did. Reads one row when nothing did."""
-        if revisions.current(self._database, revisions.REGISTRY) == self._view.revision:
+        if revisions.current(self._everything, revisions.REGISTRY) == self._seen.view.revision:
             return False
         self._reload()
         return True
@@ -319,23 +369,38 @@ class Catalog:
 
     def _reload(self) -> None:
         view = self._load()
-        if view.revision >= self._view.revision:
-            self._view = view
+        if view.revision >= self._seen.view.revision:
+            self._seen.view = view
 
     def _load(self) -> _View:
         # The revision is read first: a change that comes in between is loaded now and once more later, never missed.
-        revision = revisions.current(self._database, revisions.REGISTRY)
-        found = {version.id: version for version in versions.find(self._database)}
-        aliases = {f"{alias.model}:{alias.name}": alias for alias in versions.aliases(self._database)}
-        put = routes.current(self._database)
-        deciding = {
-            "config": self._config.sha256,
-            "aliases": {name: alias.version for name, alias in aliases.items()},
-            "routes": {name: as_json(route) for name, route in put.items()},
-        }
-        return _View(
-            revision=revision, versions=found, aliases=aliases, routes=put, config_sha256=content_hash(deciding)
-        )
+        revision = revisions.current(self._everything, revisions.REGISTRY)
+        found, aliases = versions.find(self._everything), versions.aliases(self._everything)
+        put = routes.current(self._everything)
+        served = {row.id: row for rows in found.values() for row in rows if self._is_served(row)}
+
+        def owned(project: str) -> _Owned:
+            own = {f"{alias.model}:{alias.name}": alias for alias in aliases.get(project, ())}
+            changed = put.get(project, {})
+            deciding = {
+                "config": self._config.sha256,
+                "aliases": {name: alias.version for name, alias in own.items()},
+                "routes": {name: as_json(route) for name, route in changed.items()},
+            }
+            seen = served | {row.id: row for row in found.get(project, ())}
+            return _Owned(
+                versions=dict(sorted(seen.items(), key=lambda item: (item[1].created_at, item[0]))),
+                aliases=own,
+                routes=changed,
+                config_sha256=content_hash(deciding),
+            )
+
+        projects = {*found, *aliases, *put}
+        return _View(revision=revision, shared=owned(""), projects={project: owned(project) for project in projects})
+
+    def _is_served(self, version: ModelVersion) -> bool:
+        """Whether a version is a model itself, the configuration file's now or before: nobody's own."""
+        return version.lineage is None or version.lineage.method is None
 
     def _looked_again(self) -> bool:
         """Return whether the database holds something new: the worker may have made a version a moment ago.
@@ -343,10 +408,10 @@ class Catalog:
         Asked at most every `_MISS_REFRESH_S` and by one thread at a time, so that wrong names cost nothing, and a
         database that does not answer one thread. Nothing is new while it is down.
         """
-        if time.monotonic() - self._missed_at < _MISS_REFRESH_S or not self._looking.acquire(blocking=False):
+        if time.monotonic() - self._seen.missed_at < _MISS_REFRESH_S or not self._looking.acquire(blocking=False):
             return False
         try:
-            self._missed_at = time.monotonic()
+            self._seen.missed_at = time.monotonic()
             return self.refresh()
         except StoreError:
             return False
@@ -354,7 +419,7 @@ class Catalog:
             self._looking.release()
 
     def _meant(self, target: str) -> ModelVersion | None:
-        view = self._view
+        view = self._mine
         if target.startswith("ft:"):
             digits = "@" + target.rpartition(":")[2]
             found = (row for name, row in view.versions.items() if name.endswith(digits))
@@ -367,7 +432,7 @@ class Catalog:
             return view.versions.get(alias.version) if alias else None
         return self._named(view, target)
 
-    def _named(self, view: _View, model: str) -> ModelVersion | None:
+    def _named(self, view: _Owned, model: str) -> ModelVersion | None:
         base = self._config.base_versions.get(model)
         if base is not None:
             return view.versions.get(base.id, base)
@@ -388,7 +453,7 @@ class Catalog:
             name = base.split("@", 1)[0].split(":", 1)[0]
             if name in self._config.models:
                 return self._config.models[name]
-            current = self._view.versions.get(base)
+            current = self._mine.versions.get(base)
         raise InvalidRequest(
             f"{version.id}: neither its model nor the base in its lineage is configured. "
             f"Configured: {', '.join(sorted(self._config.models)) or 'none'}.",
@@ -413,7 +478,7 @@ class Catalog:
 
     def _check_in_force(self) -> None:
         """Raise ConfigError for what would now answer otherwise. What cannot answer at all says so when it is asked."""
-        aliased = {alias.version: f"the alias {name}" for name, alias in self._view.aliases.items()}
+        aliased = {alias.version: f"the alias {name}" for name, alias in self._mine.aliases.items()}
         targets = [(target.model, route.name) for route in self.routes() for target in _targets(route)]
         routed = {name: f"the route {route!r}" for name, route in targets}
         for name, where in {**aliased, **routed}.items():
@@ -443,7 +508,7 @@ class Catalog:
 
     def _unknown(self, target: str) -> NotFound:
         name = target.split("@", 1)[0].split(":", 1)[0]
-        view = self._view
+        view = self._mine
         of_model = [f"{a.model}:{a.name}" for a in view.aliases.values() if a.model == name]
         of_model += [version.id for version in view.versions.values() if version.model == name]
         known = of_model or sorted({*self._config.models, *(version.model for version in view.versions.values())})

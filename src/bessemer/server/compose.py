@@ -176,7 +176,7 @@ def _judge(gateway: Gateway, loop: asyncio.AbstractEventLoop) -> Judge:
                 },
                 bessemer=RequestExtension(tags={"origin": "judge"}),
             ),
-            INTERNAL,
+            call.principal or INTERNAL,
         )
         usage = result.completion.usage
         return JudgeReply(

@@ -23,6 +23,7 @@ class _Window(msgspec.Struct):
     """What a caller was refused in the second that began at `began` (seconds, monotonic)."""
 
     began: float
+    project: str
     written: int = 0
     suppressed: int = 0
 
@@ -34,12 +35,12 @@ class Denials:
         self._writer = writer
         self._windows: OrderedDict[str, _Window] = OrderedDict()
 
-    def denied(self, caller: str, endpoint: str, error: BessemerError) -> None:
+    def denied(self, caller: str, project: str, endpoint: str, error: BessemerError) -> None:
         """Tell of a call that was refused. `caller`: key id, or the address where no key was valid."""
         window = self._windows.pop(caller, None)
         now = time.monotonic()
         if window is None or now - window.began >= 1:
-            window = _Window(now, suppressed=window.suppressed if window else 0)
+            window = _Window(now, project, suppressed=window.suppressed if window else 0)
         self._windows[caller] = window
         if window.written < _PER_SECOND:
             window.written += 1
@@ -63,4 +64,5 @@ class Denials:
         more = {"suppressed": window.suppressed} if window.suppressed else {}
         window.suppressed = 0
         with contextlib.suppress(StoreError):  # the writer has logged why; a refusal is answered all the same
-            self._writer.put(event(caller, action, endpoint, {**detail, **more}, outcome="denied"))
+            row = event(caller, action, endpoint, {**detail, **more}, outcome="denied")
+            self._writer.put(msgspec.structs.replace(row, project_id=window.project))

@@ -24,13 +24,13 @@ from bessemer.core.errors import (
     UnsupportedMediaType,
 )
 from bessemer.core.ids import new_id
-from bessemer.core.types import Principal
+from bessemer.core.types import DEFAULT_PROJECT, Principal
 from bessemer.server.http import ClientGone, JSONResponse
 
 Authenticate = Callable[[str | None], Awaitable[Principal]]
 Observe = Callable[[str, int, float], None]
-Deny = Callable[[str, str, BessemerError], None]
-"""Told of a refusal: who was refused, which endpoint, why."""
+Deny = Callable[[str, str, str, BessemerError], None]
+"""Told of a refusal: who was refused, of which project, which endpoint, why."""
 
 _REQUEST_ID = re.compile(rb"[\w.:-]{1,128}")
 _CLIENT_GONE: Final = 499
@@ -93,7 +93,9 @@ class Front:
                 await exchange.fail(_named(error, scope), [] if allow is None else [(b"allow", allow.encode())])
             except BessemerError as error:
                 if error.status in _DENIED:
-                    self._deny(_caller(scope), f"{scope['method']} {scope.get('bessemer.endpoint', '')}".strip(), error)
+                    self._deny(
+                        *_caller(scope), f"{scope['method']} {scope.get('bessemer.endpoint', '')}".strip(), error
+                    )
                 await exchange.fail(error)
             except Exception:
                 log.exception("unhandled", method=scope["method"], path=scope["path"])
@@ -206,13 +208,13 @@ def _request_id(given: bytes | None) -> str:
     return given.decode() if given and _REQUEST_ID.fullmatch(given) and given.isascii() else new_id("req")
 
 
-def _caller(scope: Scope) -> str:
-    """Return the id of the key that asks, the address where no key is valid."""
+def _caller(scope: Scope) -> tuple[str, str]:
+    """Return the id of the key that asks, the address where no key is valid; and its project."""
     principal: Principal | None = scope.get("bessemer.principal")
     if principal is not None:
-        return principal.key_id
+        return principal.key_id, principal.project_id
     client = scope.get("client")
-    return f"address {client[0]}" if client else "address unknown"
+    return f"address {client[0]}" if client else "address unknown", DEFAULT_PROJECT
 
 
 def _named(error: HTTPException, scope: Scope) -> BessemerError:

@@ -18,8 +18,13 @@ from bessemer.core.bounds import check_shape
 from bessemer.core.errors import Forbidden, InvalidRequest
 from bessemer.core.openai import StrictWire
 from bessemer.core.types import JSON, Action, Principal
+from bessemer.flywheel.services import Services as FlywheelServices
+from bessemer.gateway.attempt import SERVER_STOPPED
+from bessemer.gateway.pipeline import on_behalf_of
+from bessemer.registry.catalog import Catalog
 from bessemer.server.services import Services
 from bessemer.store import audit
+from bessemer.store.database import Database
 
 T = TypeVar("T")
 Query = TypeVar("Query", bound=msgspec.Struct)
@@ -127,10 +132,14 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
         if worker.done():
             return worker.result()
         raise ClientGone
+    except asyncio.CancelledError:  # nothing but the end of the process cancels a request from outside
+        worker.cancel(SERVER_STOPPED)
+        raise
     finally:
         watcher.cancel()
         if not worker.done():
-            worker.cancel()
+            if not worker.cancelling():
+                worker.cancel()
             await asyncio.gather(worker, return_exceptions=True)
 
 
@@ -227,13 +236,29 @@ class Call:
 
     def audit(self, action: str, subject: str, detail: JSON | None = None) -> None:
         """Append who did what to what. Call it in the `Database.transaction` of the change: both stand, or neither."""
-        audit.append(self.services.database, self.principal.key_id, action, subject, detail)
+        audit.append(self.database, self.principal.key_id, action, subject, detail)
 
     def path(self, name: str) -> str:
         """Return a path parameter."""
         value = self.request.path_params[name]
         assert isinstance(value, str)
         return value
+
+    @property
+    def database(self) -> Database:
+        """The database as the caller's project sees it: the only one that handlers of a project's rows use."""
+        return self.services.database.within(self.principal.project_id)
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog as the caller's project sees it."""
+        return self.services.catalog.within(self.principal.project_id)
+
+    @property
+    def flywheel(self) -> FlywheelServices:
+        """The flywheel's parts as the caller's project sees them; graders' judges are asked on the caller's behalf."""
+        who = self.principal
+        return self.services.flywheel.asked_by(on_behalf_of(who.key_id, who.project_id, who.models))
 
     def check_made(self, key_id: str | None) -> None:
         """Raise Forbidden unless the caller made a thing (`key_id` did), or may operate what others made."""

@@ -9,6 +9,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ import uvloop
 from bessemer.core.errors import ConfigError, StoreError
 from bessemer.core.settings import Settings
 from bessemer.registry import weights
+from bessemer.server.admin_key import keep_admin_key
 from bessemer.server.app import build
 from bessemer.server.compose import open_services
 from bessemer.server.connections import protocol_of
@@ -27,8 +29,6 @@ from bessemer.server.supervise import keep_running
 from bessemer.telemetry.logs import catch_uncaught, configure
 
 log = structlog.get_logger("bessemer.serve")
-ADMIN_KEY_FILE = "admin.key"
-"""In the data folder, mode 600: the first admin key, read by the command line."""
 URL_FILE = "server.url"
 """In the data folder: where the running server listens."""
 OFFLINE: Mapping[str, str] = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
@@ -77,7 +77,7 @@ async def _serve(settings: Settings, announce: Callable[[Started], None], *, wor
     tls = tls_context(settings)
     listener = _bind(settings.host, settings.port)
     services = open_services(settings, loop)
-    admin_key = services.keys.ensure_admin(lambda key: write_secret(settings.data / ADMIN_KEY_FILE, key))
+    admin_key = services.keys.ensure_admin(partial(keep_admin_key, settings.data))
     server = _Server(
         uvicorn.Config(
             build(services),
@@ -183,15 +183,6 @@ def _bind(host: str, port: int) -> socket.socket:
         ) from None
     listener.set_inheritable(False)
     return listener
-
-
-def write_secret(path: Path, secret: str) -> None:
-    """Write a file that only its owner can read, mode 600 from its first byte."""
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(secret + "\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def environment(settings: Settings) -> dict[str, str]:

@@ -65,6 +65,14 @@ class KeyBody(StrictWire):
 
     name: str
     role: Role = Role.MEMBER
+    project: str | None = None
+    """Default: the caller's own; another needs an owner of the default project."""
+    expires_at: float | None = None
+    """Unix seconds; None: it does not expire."""
+    models: list[str] | None = None
+    """Routes and models that it may ask for; None: all of its project."""
+    trust: float = 1.0
+    """Weight of the feedback that it gives, in [0, 1]."""
 
 
 class GraderBody(StrictWire):

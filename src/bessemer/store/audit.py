@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from bessemer.core.ids import new_id
-from bessemer.core.types import JSON, Frozen
+from bessemer.core.types import DEFAULT_PROJECT, JSON, Frozen
 from bessemer.store import paging
 from bessemer.store.database import Database, insert_new
 from bessemer.store.schema import audit_events
@@ -32,6 +32,7 @@ class AuditEvent(Frozen, frozen=True):
     detail: JSON = msgspec.field(default_factory=dict)
     """Ids, names and settings; never content, never a secret."""
     outcome: Outcome = "allowed"
+    project_id: str = DEFAULT_PROJECT
 
 
 def event(
@@ -62,7 +63,7 @@ def append(
 
     An `event_id` that is known is left alone.
     """
-    row = event(actor, action, subject, detail)
+    row = msgspec.structs.replace(event(actor, action, subject, detail), project_id=database.owner)
     if event_id is not None:
         row = msgspec.structs.replace(row, id=event_id)
     database.write(lambda connection: insert_rows(connection, [row]))
@@ -79,6 +80,7 @@ def insert_rows(connection: Connection, rows: Sequence[AuditEvent]) -> None:
                 "created_at": row.created_at,
                 "action": row.action,
                 "body": paging.encode(row),
+                "project_id": row.project_id,
             }
             for row in rows
         ],
@@ -108,5 +110,6 @@ def find(
         statement = statement.where(audit_events.c.created_at >= since)
     if until is not None:
         statement = statement.where(audit_events.c.created_at < until)
-    rows = database.read(lambda c: paging.page(c, audit_events, statement, after=after, limit=limit))
+    within = paging.mine(database, audit_events)
+    rows = database.read(lambda c: paging.page(c, audit_events, statement, within=within, after=after, limit=limit))
     return [paging.decode(AuditEvent, row.body) for row in rows]

@@ -1,9 +1,12 @@
 """The database: one place that opens connections and transactions, on SQLite (WAL) or PostgreSQL.
 
+`Database.within` is the database as one project sees it: every query of the store keeps to that project's rows.
+
 SQLite takes one writer at a time: within the process a lock orders the writes, between processes (API and worker use
 the same file) `BEGIN IMMEDIATE` and the busy timeout do. Reads never wait for writes.
 """
 
+import copy
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +20,7 @@ from sqlalchemy.engine import make_url
 
 from bessemer.core.errors import ConfigError, InvalidRequest, StoreError
 from bessemer.core.settings import Settings
+from bessemer.core.types import DEFAULT_PROJECT
 from bessemer.store.migrations import migrate
 
 T = TypeVar("T")
@@ -55,6 +59,19 @@ class Database:
         self._local = threading.local()
         """`begun`: the transaction that this thread is in."""
         self._single_writer = engine.dialect.name == "sqlite"
+        self.project: str | None = None
+        """The project whose rows are all there is; None: those of all projects."""
+
+    def within(self, project: str) -> "Database":
+        """Return this database as a project sees it: the same connections and transactions, its rows alone."""
+        scoped = copy.copy(self)
+        scoped.project = project
+        return scoped
+
+    @property
+    def owner(self) -> str:
+        """The project that new rows belong to, where they do not say so themselves."""
+        return self.project or DEFAULT_PROJECT
 
     @staticmethod
     def open(settings: Settings) -> "Database":

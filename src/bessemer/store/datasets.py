@@ -17,13 +17,14 @@ def insert(database: Database, dataset: Dataset) -> None:
         "name": dataset.name,
         "sha256": dataset.sha256,
         "body": paging.encode(dataset),
+        "project_id": database.owner,
     }
     database.write(lambda connection: insert_new(connection, datasets, [values]))
 
 
 def get(database: Database, dataset_id: str) -> Dataset:
     """Return one dataset. Raises NotFound."""
-    statement = select(datasets.c.body).where(datasets.c.id == dataset_id)
+    statement = select(datasets.c.body).where(datasets.c.id == dataset_id, paging.mine(database, datasets))
     body = database.read(lambda connection: connection.execute(statement).scalar_one_or_none())
     if body is None:
         raise NotFound(f"There is no dataset {dataset_id!r}.", param="dataset")
@@ -37,5 +38,6 @@ def find(
     statement = select(datasets.c.body)
     if name is not None:
         statement = statement.where(datasets.c.name == name)
-    rows = database.read(lambda c: paging.page(c, datasets, statement, after=after, limit=limit))
+    within = paging.mine(database, datasets)
+    rows = database.read(lambda c: paging.page(c, datasets, statement, within=within, after=after, limit=limit))
     return [paging.decode(Dataset, row.body) for row in rows]

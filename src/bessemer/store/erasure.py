@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Table, delete, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, select, true, tuple_
 
 from bessemer.core.types import Inference
 from bessemer.store import paging
@@ -19,6 +19,7 @@ from bessemer.store.schema import erased_records, feedback, inferences, model_ca
 
 _IDS_PER_QUERY = 500
 _PAGE = 1000
+_ALL = true()
 
 
 class Erased(NamedTuple):
@@ -44,6 +45,7 @@ def matching(
     """
     c = inferences.c
     statement = select(c.created_at, c.id, c.body).order_by(c.created_at, c.id).limit(_PAGE)
+    statement = statement.where(paging.mine(database, inferences))
     if ids:
         statement = statement.where(c.id.in_(ids))
     if route is not None:
@@ -84,8 +86,8 @@ def erase(database: Database, found: Sequence[Inference], feedback_ids: Sequence
         ]
         calls = _delete(connection, model_calls, "inference_id", ids)
         rows = _delete(connection, inferences, "id", ids)
-        left = set(_values(connection, inferences, "episode_id", episodes))
-        about += _ids(connection, feedback, "episode_id", episodes - left)
+        left = set(_values(connection, inferences, "episode_id", episodes, paging.mine(database, inferences)))
+        about += _ids(connection, feedback, "episode_id", episodes - left, paging.mine(database, feedback))
         said = _delete(connection, feedback, "id", about)
         now = time.time()
         insert_new(connection, erased_records, [{"id": one, "erased_at": now} for one in {*ids, *about}])
@@ -97,6 +99,12 @@ def erase(database: Database, found: Sequence[Inference], feedback_ids: Sequence
 def erased(database: Database, ids: Sequence[str]) -> set[str]:
     """Return those of the ids that were erased."""
     return set(database.read(lambda connection: _ids(connection, erased_records, "id", ids)))
+
+
+def known_feedback(database: Database, ids: Sequence[str]) -> list[str]:
+    """Return those of the ids that feedback has."""
+    mine = paging.mine(database, feedback)
+    return database.read(lambda connection: _ids(connection, feedback, "id", ids, mine))
 
 
 def count_feedback(database: Database, ids: Sequence[str]) -> tuple[int, int]:
@@ -114,16 +122,21 @@ def count_feedback(database: Database, ids: Sequence[str]) -> tuple[int, int]:
     return database.read(work)
 
 
-def _ids(connection: Connection, table: Table, column: str, values: Iterable[str]) -> list[str]:
+def _ids(
+    connection: Connection, table: Table, column: str, values: Iterable[str], within: ColumnElement[bool] = _ALL
+) -> list[str]:
+    statement = select(table.c.id).where(within)
     return [
         one
         for some in _chunks(values)
-        for one in connection.execute(select(table.c.id).where(table.c[column].in_(some))).scalars()
+        for one in connection.execute(statement.where(table.c[column].in_(some))).scalars()
     ]
 
 
-def _values(connection: Connection, table: Table, column: str, values: Iterable[str]) -> list[str]:
-    statement = select(table.c[column]).distinct()
+def _values(
+    connection: Connection, table: Table, column: str, values: Iterable[str], within: ColumnElement[bool]
+) -> list[str]:
+    statement = select(table.c[column]).where(within).distinct()
     return [
         one
         for some in _chunks(values)

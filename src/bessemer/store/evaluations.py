@@ -17,13 +17,14 @@ def insert(database: Database, evaluation: Evaluation) -> None:
         "created_at": evaluation.created_at,
         "dataset": evaluation.dataset,
         "body": paging.encode(evaluation),
+        "project_id": database.owner,
     }
     database.write(lambda connection: insert_new(connection, evaluations, [values]))
 
 
 def get(database: Database, evaluation_id: str) -> Evaluation:
     """Return one evaluation. Raises NotFound."""
-    statement = select(evaluations.c.body).where(evaluations.c.id == evaluation_id)
+    statement = select(evaluations.c.body).where(evaluations.c.id == evaluation_id, paging.mine(database, evaluations))
     body = database.read(lambda connection: connection.execute(statement).scalar_one_or_none())
     if body is None:
         raise NotFound(f"There is no evaluation {evaluation_id!r}.", param="evaluation")
@@ -37,7 +38,8 @@ def find(
     statement = select(evaluations.c.body)
     if dataset is not None:
         statement = statement.where(evaluations.c.dataset == dataset)
-    rows = database.read(lambda c: paging.page(c, evaluations, statement, after=after, limit=limit))
+    within = paging.mine(database, evaluations)
+    rows = database.read(lambda c: paging.page(c, evaluations, statement, within=within, after=after, limit=limit))
     return [paging.decode(Evaluation, row.body) for row in rows]
 
 
@@ -45,6 +47,7 @@ def gated(database: Database, candidate: str) -> list[Evaluation]:
     """Return every evaluation whose gate decided about a version, newest first, however many others there are."""
     mentions = evaluations.c.body.contains(f'"candidate":{msgspec.json.encode(candidate).decode()}', autoescape=True)
     statement = select(evaluations.c.body).where(mentions)
-    rows = database.read(lambda c: paging.page(c, evaluations, statement, after=None, limit=None))
+    within = paging.mine(database, evaluations)
+    rows = database.read(lambda c: paging.page(c, evaluations, statement, within=within, after=None, limit=None))
     found = [paging.decode(Evaluation, row.body) for row in rows]
     return [one for one in found if one.gate is not None and one.gate.candidate == candidate]

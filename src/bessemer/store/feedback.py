@@ -28,6 +28,7 @@ def insert_rows(connection: Connection, rows: Sequence[Feedback]) -> None:
                 "episode_id": row.episode_id,
                 "metric": row.metric,
                 "body": paging.encode(row),
+                "project_id": row.project_id,
             }
             for row in rows
         ],
@@ -41,7 +42,7 @@ def insert_many(database: Database, rows: Sequence[Feedback]) -> None:
 
 def get(database: Database, feedback_id: str) -> Feedback:
     """Return one feedback. Raises NotFound."""
-    statement = select(feedback.c.body).where(feedback.c.id == feedback_id)
+    statement = select(feedback.c.body).where(feedback.c.id == feedback_id, paging.mine(database, feedback))
     body = database.read(lambda connection: connection.execute(statement).scalar_one_or_none())
     if body is None:
         raise NotFound(f"There is no feedback {feedback_id!r}.", param="feedback_id")
@@ -75,17 +76,20 @@ def find(
         statement = statement.where(feedback.c.created_at >= since)
     if inference_id is not None:
         statement = statement.where(feedback.c.inference_id == inference_id)
-    rows = database.read(lambda c: paging.page(c, feedback, statement, after=after, limit=limit))
+    within = paging.mine(database, feedback)
+    rows = database.read(lambda c: paging.page(c, feedback, statement, within=within, after=after, limit=limit))
     return [paging.decode(Feedback, row.body) for row in rows]
 
 
 def _grouped(database: Database, column: Column[Any], ids: Sequence[str]) -> dict[str, list[Feedback]]:
+    mine = paging.mine(database, feedback)
+
     def work(connection: Connection) -> dict[str, list[Feedback]]:
         groups: dict[str, list[Feedback]] = defaultdict(list)
         for start in range(0, len(ids), _IDS_PER_QUERY):
             statement = (
                 select(column.label("subject"), feedback.c.body)
-                .where(column.in_(ids[start : start + _IDS_PER_QUERY]))
+                .where(column.in_(ids[start : start + _IDS_PER_QUERY]), mine)
                 .order_by(feedback.c.created_at, feedback.c.id)
             )
             for row in connection.execute(statement):

@@ -25,13 +25,19 @@ class FileRow(Frozen, frozen=True):
 
 def insert(database: Database, row: FileRow) -> None:
     """Append one file; a known id is left alone."""
-    values = {"id": row.id, "created_at": row.created_at, "purpose": row.purpose, "body": paging.encode(row)}
+    values = {
+        "id": row.id,
+        "created_at": row.created_at,
+        "purpose": row.purpose,
+        "body": paging.encode(row),
+        "project_id": database.owner,
+    }
     database.write(lambda connection: insert_new(connection, files, [values]))
 
 
 def get(database: Database, file_id: str) -> FileRow:
     """Return one file. Raises NotFound."""
-    statement = select(files.c.body).where(files.c.id == file_id)
+    statement = select(files.c.body).where(files.c.id == file_id, paging.mine(database, files))
     body = database.read(lambda connection: connection.execute(statement).scalar_one_or_none())
     if body is None:
         raise NotFound(f"There is no file {file_id!r}.", param="file_id")
@@ -45,13 +51,14 @@ def find(
     statement = select(files.c.body)
     if purpose is not None:
         statement = statement.where(files.c.purpose == purpose)
-    rows = database.read(lambda c: paging.page(c, files, statement, after=after, limit=limit))
+    within = paging.mine(database, files)
+    rows = database.read(lambda c: paging.page(c, files, statement, within=within, after=after, limit=limit))
     return [paging.decode(FileRow, row.body) for row in rows]
 
 
 def delete(database: Database, file_id: str) -> None:
     """Remove a file's row; its blob is the caller's to remove when nothing else names it. Raises NotFound."""
-    statement = sql_delete(files).where(files.c.id == file_id)
+    statement = sql_delete(files).where(files.c.id == file_id, paging.mine(database, files))
     if database.write(lambda connection: connection.execute(statement).rowcount) == 0:
         raise NotFound(f"There is no file {file_id!r}.", param="file_id")
 

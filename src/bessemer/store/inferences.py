@@ -60,6 +60,7 @@ def insert_rows(connection: Connection, rows: Sequence[Inference]) -> None:
                 "episode_id": row.episode_id,
                 "input_sha256": row.input_sha256,
                 "body": _encode(msgspec.structs.replace(row, calls=())),
+                "project_id": row.project_id,
             }
             for row in rows
         ],
@@ -81,6 +82,7 @@ def insert_rows(connection: Connection, rows: Sequence[Inference]) -> None:
                 "cost_usd": call.cost_usd,
                 "latency_s": call.latency_s,
                 "body": _encode(call),
+                "project_id": row.project_id,
             }
             for row in rows
             for position, call in enumerate(row.calls)
@@ -104,11 +106,13 @@ def get(database: Database, inference_id: str) -> Inference:
 def get_many(database: Database, ids: Sequence[str]) -> dict[str, Inference]:
     """Return those of the inferences that exist, by id."""
 
+    mine = paging.mine(database, inferences)
+
     def work(connection: Connection) -> dict[str, Inference]:
         found: dict[str, Inference] = {}
         for start in range(0, len(ids), _IDS_PER_QUERY):
             some = ids[start : start + _IDS_PER_QUERY]
-            bodies = connection.execute(select(inferences.c.body).where(inferences.c.id.in_(some))).scalars()
+            bodies = connection.execute(select(inferences.c.body).where(inferences.c.id.in_(some), mine)).scalars()
             found.update({row.id: row for row in _with_calls(connection, list(bodies))})
         return found
 
@@ -138,7 +142,10 @@ def find(
         statement = statement.where(inferences.c.created_at < until)
 
     def work(connection: Connection) -> list[Inference]:
-        rows = paging.page(connection, inferences, statement, after=after, limit=limit, ascending=ascending)
+        within = paging.mine(database, inferences)
+        rows = paging.page(
+            connection, inferences, statement, within=within, after=after, limit=limit, ascending=ascending
+        )
         return _with_calls(connection, [row.body for row in rows])
 
     return database.read(work)
@@ -161,6 +168,7 @@ def usage(
             func.sum(case((c.cost_usd.is_(None), 1), else_=0)).label("unpriced_calls"),
             func.sum(c.latency_s).label("seconds"),
         )
+        .where(paging.mine(database, model_calls))
         .group_by(c.route, c.version, c.provider)
         .order_by(c.route, c.version, c.provider)
     )

@@ -82,4 +82,5 @@ def attempt(database: Database, job_id: str, work: Callable[[], _Result]) -> _Re
 def _finished(database: Database, row: JobRow) -> None:
     detail = {"kind": row.kind.value, "status": row.status.value, "on_behalf_of": row.key_id}
     # A step that is repeated after a kill tells it once, by its id.
-    audit.append(database, audit.SYSTEM, "job.finished", row.id, detail, event_id=f"audit-{row.id}-finished")
+    own = database.within(row.project_id)
+    audit.append(own, audit.SYSTEM, "job.finished", row.id, detail, event_id=f"audit-{row.id}-finished")

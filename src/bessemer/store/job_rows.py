@@ -16,7 +16,7 @@ from sqlalchemy import update as sql_update
 
 from bessemer.core.errors import Conflict, InvalidRequest, NotFound
 from bessemer.core.ids import new_id
-from bessemer.core.types import JSON, Frozen, JobStatus
+from bessemer.core.types import DEFAULT_PROJECT, JSON, Frozen, JobStatus
 from bessemer.store import paging
 from bessemer.store.database import Database, insert_new, lock
 from bessemer.store.schema import job_checkpoints, job_events, jobs
@@ -55,6 +55,9 @@ class JobRow(Frozen, frozen=True):
     trained_tokens: int | None = None
     control: Control | None = None
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    project_id: str = DEFAULT_PROJECT
+    models: tuple[str, ...] | None = None
+    """Routes and models that the key that made it may ask for; None: all of its project."""
 
 
 class JobEvent(Frozen, frozen=True):
@@ -90,6 +93,7 @@ def insert(database: Database, row: JobRow) -> bool:
         "status": row.status.value,
         "control": row.control and row.control.value,
         "body": paging.encode(row),
+        "project_id": row.project_id,
     }
 
     def work(connection: Connection) -> bool:
@@ -104,7 +108,7 @@ def insert(database: Database, row: JobRow) -> bool:
 
 def get(database: Database, job_id: str) -> JobRow:
     """Return one job. Raises NotFound."""
-    return database.read(lambda connection: _get(connection, job_id))
+    return database.read(lambda connection: _get(database, connection, job_id))
 
 
 def find(
@@ -122,7 +126,10 @@ def find(
         statement = statement.where(jobs.c.kind == kind.value)
     if statuses:
         statement = statement.where(jobs.c.status.in_([status.value for status in statuses]))
-    rows = database.read(lambda c: paging.page(c, jobs, statement, after=after, limit=limit, ascending=ascending))
+    within = paging.mine(database, jobs)
+    rows = database.read(
+        lambda c: paging.page(c, jobs, statement, within=within, after=after, limit=limit, ascending=ascending)
+    )
     return [paging.decode(JobRow, row.body) for row in rows]
 
 
@@ -177,7 +184,7 @@ def request(database: Database, job_id: str, control: Control | None) -> JobRow:
 
 def control(database: Database, job_id: str) -> Control | None:
     """Return the wish left for a job. Raises NotFound."""
-    statement = select(jobs.c.control).where(jobs.c.id == job_id)
+    statement = select(jobs.c.control).where(jobs.c.id == job_id, paging.mine(database, jobs))
     row = database.read(lambda connection: connection.execute(statement).first())
     if row is None:
         raise _unknown(job_id)
@@ -198,7 +205,7 @@ def append_event(
 
     def work(connection: Connection) -> JobEvent:
         lock(connection, f"job_events.{job_id}")
-        _get(connection, job_id)
+        _get(database, connection, job_id)
         if event_id is not None:
             known = connection.execute(
                 select(job_events.c.body).where(job_events.c.id == event_id)
@@ -277,7 +284,7 @@ def checkpoints(
 def _change(database: Database, job_id: str, change: Callable[[JobRow], JobRow]) -> JobRow:
     def work(connection: Connection) -> JobRow:
         lock(connection, f"jobs.{job_id}")
-        row = change(_get(connection, job_id))
+        row = change(_get(database, connection, job_id))
         values = {
             "status": row.status.value,
             "control": row.control and row.control.value,
@@ -289,8 +296,10 @@ def _change(database: Database, job_id: str, change: Callable[[JobRow], JobRow])
     return database.write(work)
 
 
-def _get(connection: Connection, job_id: str) -> JobRow:
-    body = connection.execute(select(jobs.c.body).where(jobs.c.id == job_id)).scalar_one_or_none()
+def _get(database: Database, connection: Connection, job_id: str) -> JobRow:
+    body = connection.execute(
+        select(jobs.c.body).where(jobs.c.id == job_id, paging.mine(database, jobs))
+    ).scalar_one_or_none()
     if body is None:
         raise _unknown(job_id)
     return paging.decode(JobRow, body)

@@ -57,12 +57,13 @@ def number(database: Database, look: Look, items: Sequence[str]) -> int:
         found = connection.execute(known).scalar_one_or_none()
         if found is not None:
             return int(found)
-        counted = _count(look, _earlier(connection, set(items)))
+        counted = _count(look, _earlier(database, connection, set(items)))
         values = {
             "id": look.id,
             "created_at": look.created_at,
             "number": counted,
             "body": paging.encode(look),
+            "project_id": database.owner,
         }
         connection.execute(sql_insert(looks).values(values))
         insert_new(connection, look_items, [{"item": item, "look": look.id} for item in sorted(set(items))])
@@ -78,8 +79,8 @@ def _count(look: Look, earlier: Sequence[Look]) -> int:
     return 1 + len(decided) + len(read - gated - {look.subject})
 
 
-def _earlier(connection: Connection, items: set[str]) -> list[Look]:
-    """Return the looks that share enough of the items."""
+def _earlier(database: Database, connection: Connection, items: set[str]) -> list[Look]:
+    """Return the project's looks that share enough of the items."""
     shared: Counter[str] = Counter()
     ordered = sorted(items)
     for start in range(0, len(ordered), _CHUNK):
@@ -88,6 +89,8 @@ def _earlier(connection: Connection, items: set[str]) -> list[Look]:
     ids = sorted(look for look, count in shared.items() if count > _SHARED * len(items))
     bodies: list[str] = []
     for start in range(0, len(ids), _CHUNK):
-        statement = select(looks.c.body).where(looks.c.id.in_(ids[start : start + _CHUNK]))
+        statement = select(looks.c.body).where(
+            looks.c.id.in_(ids[start : start + _CHUNK]), looks.c.project_id == database.owner
+        )
         bodies.extend(connection.execute(statement).scalars())
     return [paging.decode(Look, body) for body in bodies]

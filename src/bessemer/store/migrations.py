@@ -101,20 +101,76 @@ _ERASED = Migration(
     ("CREATE TABLE erased_records (id TEXT NOT NULL PRIMARY KEY, erased_at DOUBLE PRECISION NOT NULL)",),
 )
 
-_LOOKS = Migration(
+_OWNED = (
+    "inferences",
+    "model_calls",
+    "feedback",
+    "audit_events",
+    "api_keys",
+    "model_versions",
+    "files",
+    "datasets",
+    "evaluations",
+    "jobs",
+)
+_LISTED = ("inferences", "feedback", "audit_events", "files", "datasets", "evaluations", "jobs")
+_PROJECTS = Migration(
     4,
+    "whose it is: a project on every row, aliases and routes by project; what a key is limited to",
+    (
+        *(f"ALTER TABLE {table} ADD COLUMN project_id TEXT NOT NULL DEFAULT 'proj_default'" for table in _OWNED),
+        *(
+            statement
+            for table in _LISTED
+            for statement in (
+                f"DROP INDEX {table}_created_at",
+                f"CREATE INDEX {table}_created_at ON {table} (project_id, created_at, id)",
+            )
+        ),
+        "DROP INDEX inferences_route",
+        "CREATE INDEX inferences_route ON inferences (project_id, route, created_at, id)",
+        "DROP INDEX model_calls_created_at",
+        "CREATE INDEX model_calls_created_at ON model_calls (project_id, created_at)",
+        "ALTER TABLE alias_moves RENAME TO alias_moves_before",
+        """CREATE TABLE alias_moves (
+            project_id TEXT NOT NULL, model TEXT NOT NULL, alias TEXT NOT NULL, seq BIGINT NOT NULL,
+            version TEXT REFERENCES model_versions (id), previous_seq BIGINT NOT NULL,
+            moved_at DOUBLE PRECISION NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (project_id, model, alias, seq))""",
+        """INSERT INTO alias_moves (project_id, model, alias, seq, version, previous_seq, moved_at, reason)
+            SELECT 'proj_default', model, alias, seq, version, previous_seq, moved_at, reason
+            FROM alias_moves_before""",
+        "DROP TABLE alias_moves_before",
+        "ALTER TABLE route_changes RENAME TO route_changes_before",
+        """CREATE TABLE route_changes (
+            project_id TEXT NOT NULL, name TEXT NOT NULL, seq BIGINT NOT NULL, body TEXT,
+            previous_seq BIGINT NOT NULL, changed_at DOUBLE PRECISION NOT NULL, reason TEXT NOT NULL,
+            PRIMARY KEY (project_id, name, seq))""",
+        """INSERT INTO route_changes (project_id, name, seq, body, previous_seq, changed_at, reason)
+            SELECT 'proj_default', name, seq, body, previous_seq, changed_at, reason FROM route_changes_before""",
+        "DROP TABLE route_changes_before",
+        "ALTER TABLE api_keys ADD COLUMN expires_at DOUBLE PRECISION",
+        "ALTER TABLE api_keys ADD COLUMN last_used_at DOUBLE PRECISION",
+        "ALTER TABLE api_keys ADD COLUMN trust DOUBLE PRECISION NOT NULL DEFAULT 1",
+        "ALTER TABLE api_keys ADD COLUMN models TEXT",
+        "UPDATE api_keys SET role = 'owner' WHERE role = 'admin'",
+        "UPDATE api_keys SET role = 'app' WHERE role = 'inference'",
+    ),
+)
+
+_LOOKS = Migration(
+    5,
     "looks at the same items; the evaluation that an alias stands on",
     (
         """CREATE TABLE looks (
             id TEXT NOT NULL PRIMARY KEY, created_at DOUBLE PRECISION NOT NULL, number BIGINT NOT NULL,
-            body TEXT NOT NULL)""",
+            body TEXT NOT NULL, project_id TEXT NOT NULL DEFAULT 'proj_default')""",
         """CREATE TABLE look_items (
             item TEXT NOT NULL, look TEXT NOT NULL REFERENCES looks (id), PRIMARY KEY (item, look))""",
         "ALTER TABLE alias_moves ADD COLUMN evaluation TEXT",
     ),
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_RECORDS, _FLYWHEEL, _ERASED, _LOOKS)
+MIGRATIONS: tuple[Migration, ...] = (_RECORDS, _FLYWHEEL, _ERASED, _PROJECTS, _LOOKS)
 
 
 def migrate(connection: Connection, *, target: int | None = None) -> int:

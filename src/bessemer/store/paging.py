@@ -3,10 +3,10 @@
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Column, Connection, Row, Select, Table, select, tuple_
+from sqlalchemy import Column, ColumnElement, Connection, Row, Select, Table, select, true, tuple_
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.store.database import take_time
+from bessemer.store.database import Database, take_time
 
 N = TypeVar("N", bound=msgspec.Struct)
 _LARGEST_PAGE = 10_001
@@ -31,30 +31,38 @@ def decode(kind: type[N], body: str) -> N:
     return msgspec.json.decode(body, type=kind)
 
 
+def mine(database: Database, table: Table) -> ColumnElement[bool]:
+    """Return the condition that a row of the table belongs to the project that the database is seen by."""
+    return true() if database.project is None else table.c.project_id == database.project
+
+
 def page(
     connection: Connection,
     table: Table,
     statement: Select[Any],
     *,
+    within: ColumnElement[bool],
     after: str | None,
     limit: int | None,
     ascending: bool = False,
 ) -> list[Row[Any]]:
     """Run a select ordered by (created_at, id), newest first unless `ascending`, from behind the row with id `after`.
 
-    Raises InvalidRequest when `after` is not an id of the table or the limit is negative.
+    `within` (`mine`) bounds rows and cursor alike. Raises InvalidRequest when `after` is not an id within it or the
+    limit is negative.
     """
     created_at, identity = table.c.created_at, table.c.id
     if limit is not None and limit < 0:
         raise InvalidRequest(f"limit is {limit}: give a number from 0 up.", param="limit")
     if after is not None:
-        start = connection.execute(select(created_at).where(identity == after)).scalar_one_or_none()
+        start = connection.execute(select(created_at).where(identity == after, within)).scalar_one_or_none()
         if start is None:
             raise InvalidRequest(f"after is {after!r}, which is not an id of this list.", param="after")
         here, mark = tuple_(created_at, identity), tuple_(start, after)
         statement = statement.where(here > mark if ascending else here < mark)
     if limit is None or limit > _LARGEST_PAGE:
         take_time(connection)
+    statement = statement.where(within)
     order: list[Any] = [_direction(created_at, ascending=ascending), _direction(identity, ascending=ascending)]
     return list(connection.execute(statement.order_by(*order).limit(limit)))
 

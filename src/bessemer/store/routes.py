@@ -1,8 +1,13 @@
-"""Routes put at run time, with their history. A change is appended with the number of the change it replaced."""
+"""Routes put at run time, each project's own, with their history.
+
+A change is appended with the number of the change it replaced.
+"""
 
 import time
+from collections import defaultdict
+from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, select
+from sqlalchemy import Connection, Row, Select, and_, func, select
 from sqlalchemy import insert as sql_insert
 
 from bessemer.core.errors import Conflict
@@ -24,18 +29,25 @@ class RouteChange(Frozen, frozen=True):
     reason: str
 
 
-def current(database: Database) -> dict[str, Route]:
-    """Return the routes in force here, by name."""
-    newest = (
-        select(route_changes.c.name, func.max(route_changes.c.seq).label("seq"))
-        .group_by(route_changes.c.name)
-        .subquery()
+def current(database: Database) -> dict[str, dict[str, Route]]:
+    """Return the routes in force in each project, by name."""
+    names = (route_changes.c.project_id, route_changes.c.name)
+    newest = select(*names, func.max(route_changes.c.seq).label("seq")).group_by(*names).subquery()
+    same = and_(
+        route_changes.c.project_id == newest.c.project_id,
+        route_changes.c.name == newest.c.name,
+        route_changes.c.seq == newest.c.seq,
     )
-    same = and_(route_changes.c.name == newest.c.name, route_changes.c.seq == newest.c.seq)
-    statement = select(route_changes.c.body).join(newest, same).where(route_changes.c.body.is_not(None))
-    bodies = database.read(lambda connection: connection.execute(statement).scalars().all())
-    routes = [paging.decode(Route, body) for body in bodies]
-    return {route.name: route for route in routes}
+    statement = (
+        select(route_changes.c.project_id, route_changes.c.body)
+        .join(newest, same)
+        .where(route_changes.c.body.is_not(None), paging.mine(database, route_changes))
+    )
+    found: dict[str, dict[str, Route]] = defaultdict(dict)
+    for row in database.read(lambda connection: connection.execute(statement).all()):
+        route = paging.decode(Route, row.body)
+        found[row.project_id][route.name] = route
+    return found
 
 
 def put(database: Database, route: Route, reason: str) -> RouteChange:
@@ -43,9 +55,9 @@ def put(database: Database, route: Route, reason: str) -> RouteChange:
 
     def work(connection: Connection) -> RouteChange:
         revisions.bump(connection, revisions.REGISTRY)
-        newest = _change(connection, route.name)
+        newest = _change(database, connection, route.name)
         seq = newest.seq if newest else 0
-        return _append(connection, route.name, route, seq=seq + 1, previous=seq, reason=reason)
+        return _append(database, connection, route.name, route, seq=seq + 1, previous=seq, reason=reason)
 
     return database.write(work)
 
@@ -55,20 +67,20 @@ def roll_back(database: Database, name: str, reason: str) -> RouteChange:
 
     def work(connection: Connection) -> RouteChange:
         revisions.bump(connection, revisions.REGISTRY)
-        newest = _change(connection, name)
+        newest = _change(database, connection, name)
         if newest is None or newest.body is None:
             raise Conflict(f"The route {name!r} has no change to undo.", param="route")
-        before = _change(connection, name, newest.previous_seq)
+        before = _change(database, connection, name, newest.previous_seq)
         route = paging.decode(Route, before.body) if before is not None and before.body is not None else None
         previous = before.previous_seq if before else 0
-        return _append(connection, name, route, seq=newest.seq + 1, previous=previous, reason=reason)
+        return _append(database, connection, name, route, seq=newest.seq + 1, previous=previous, reason=reason)
 
     return database.write(work)
 
 
 def history(database: Database, name: str) -> list[RouteChange]:
     """Return every change of a route, newest first."""
-    statement = select(route_changes).where(route_changes.c.name == name).order_by(route_changes.c.seq.desc())
+    statement = _changes(database, name).order_by(route_changes.c.seq.desc())
     rows = database.read(lambda connection: connection.execute(statement).all())
     return [
         RouteChange(
@@ -83,18 +95,25 @@ def history(database: Database, name: str) -> list[RouteChange]:
     ]
 
 
-def _change(connection: Connection, name: str, seq: int | None = None) -> Row[tuple[object, ...]] | None:
-    statement = select(route_changes).where(route_changes.c.name == name)
+def _changes(database: Database, name: str) -> Select[Any]:
+    return select(route_changes).where(route_changes.c.project_id == database.owner, route_changes.c.name == name)
+
+
+def _change(
+    database: Database, connection: Connection, name: str, seq: int | None = None
+) -> Row[tuple[object, ...]] | None:
+    statement = _changes(database, name)
     if seq is not None:
         statement = statement.where(route_changes.c.seq == seq)
     return connection.execute(statement.order_by(route_changes.c.seq.desc()).limit(1)).first()
 
 
 def _append(
-    connection: Connection, name: str, route: Route | None, *, seq: int, previous: int, reason: str
+    database: Database, connection: Connection, name: str, route: Route | None, *, seq: int, previous: int, reason: str
 ) -> RouteChange:
     change = RouteChange(name=name, seq=seq, route=route, previous_seq=previous, changed_at=time.time(), reason=reason)
     values = {
+        "project_id": database.owner,
         "name": name,
         "seq": seq,
         "body": None if route is None else paging.encode(route),

@@ -1,12 +1,19 @@
 """Tables of the one schema, for SQLite and PostgreSQL.
 
 A noun is kept whole as JSON in `body`; the other columns exist to find it. `migrations.py` creates these tables; a test
-holds both equal. Times are Unix seconds.
+holds both equal. Times are Unix seconds. `project_id` says whose a row is.
 """
 
 from sqlalchemy import DOUBLE_PRECISION, BigInteger, Column, ForeignKey, Index, MetaData, Table, Text
 
+from bessemer.core.types import DEFAULT_PROJECT
+
 metadata = MetaData()
+
+
+def _project() -> Column[str]:
+    return Column("project_id", Text, nullable=False, server_default=DEFAULT_PROJECT)
+
 
 schema_version = Table("schema_version", metadata, Column("version", BigInteger, primary_key=True, autoincrement=False))
 
@@ -21,8 +28,9 @@ inferences = Table(
     Column("episode_id", Text),
     Column("input_sha256", Text, nullable=False),
     Column("body", Text, nullable=False),
-    Index("inferences_created_at", "created_at", "id"),
-    Index("inferences_route", "route", "created_at", "id"),
+    _project(),
+    Index("inferences_created_at", "project_id", "created_at", "id"),
+    Index("inferences_route", "project_id", "route", "created_at", "id"),
     Index("inferences_episode", "episode_id"),
 )
 
@@ -41,8 +49,9 @@ model_calls = Table(
     Column("cost_usd", DOUBLE_PRECISION),
     Column("latency_s", DOUBLE_PRECISION, nullable=False),
     Column("body", Text, nullable=False),
+    _project(),
     Index("model_calls_inference", "inference_id"),
-    Index("model_calls_created_at", "created_at"),
+    Index("model_calls_created_at", "project_id", "created_at"),
 )
 
 feedback = Table(
@@ -54,9 +63,10 @@ feedback = Table(
     Column("episode_id", Text),
     Column("metric", Text, nullable=False),
     Column("body", Text, nullable=False),
+    _project(),
     Index("feedback_inference", "inference_id"),
     Index("feedback_episode", "episode_id"),
-    Index("feedback_created_at", "created_at", "id"),
+    Index("feedback_created_at", "project_id", "created_at", "id"),
 )
 
 audit_events = Table(
@@ -66,7 +76,8 @@ audit_events = Table(
     Column("created_at", DOUBLE_PRECISION, nullable=False),
     Column("action", Text, nullable=False),
     Column("body", Text, nullable=False),
-    Index("audit_events_created_at", "created_at", "id"),
+    _project(),
+    Index("audit_events_created_at", "project_id", "created_at", "id"),
 )
 
 erased_records = Table(
@@ -86,6 +97,11 @@ api_keys = Table(
     Column("hint", Text, nullable=False),
     Column("created_at", DOUBLE_PRECISION, nullable=False),
     Column("revoked_at", DOUBLE_PRECISION),
+    _project(),
+    Column("expires_at", DOUBLE_PRECISION),
+    Column("last_used_at", DOUBLE_PRECISION),
+    Column("trust", DOUBLE_PRECISION, nullable=False, server_default="1"),
+    Column("models", Text),
     Index("api_keys_hash", "key_hash", unique=True),
 )
 
@@ -103,12 +119,14 @@ model_versions = Table(
     Column("model", Text, nullable=False),
     Column("created_at", DOUBLE_PRECISION, nullable=False),
     Column("body", Text, nullable=False),
+    _project(),
     Index("model_versions_model", "model", "created_at"),
 )
 
 alias_moves = Table(
     "alias_moves",
     metadata,
+    Column("project_id", Text, primary_key=True),
     Column("model", Text, primary_key=True),
     Column("alias", Text, primary_key=True),
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
@@ -122,6 +140,7 @@ alias_moves = Table(
 route_changes = Table(
     "route_changes",
     metadata,
+    Column("project_id", Text, primary_key=True),
     Column("name", Text, primary_key=True),
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
     Column("body", Text),
@@ -137,7 +156,8 @@ files = Table(
     Column("created_at", DOUBLE_PRECISION, nullable=False),
     Column("purpose", Text, nullable=False),
     Column("body", Text, nullable=False),
-    Index("files_created_at", "created_at", "id"),
+    _project(),
+    Index("files_created_at", "project_id", "created_at", "id"),
 )
 
 datasets = Table(
@@ -148,7 +168,8 @@ datasets = Table(
     Column("name", Text, nullable=False),
     Column("sha256", Text, nullable=False),
     Column("body", Text, nullable=False),
-    Index("datasets_created_at", "created_at", "id"),
+    _project(),
+    Index("datasets_created_at", "project_id", "created_at", "id"),
 )
 
 evaluations = Table(
@@ -158,7 +179,8 @@ evaluations = Table(
     Column("created_at", DOUBLE_PRECISION, nullable=False),
     Column("dataset", Text, nullable=False),
     Column("body", Text, nullable=False),
-    Index("evaluations_created_at", "created_at", "id"),
+    _project(),
+    Index("evaluations_created_at", "project_id", "created_at", "id"),
 )
 
 looks = Table(
@@ -168,6 +190,7 @@ looks = Table(
     Column("created_at", DOUBLE_PRECISION, nullable=False),
     Column("number", BigInteger, nullable=False),
     Column("body", Text, nullable=False),
+    _project(),
 )
 
 look_items = Table(
@@ -186,8 +209,9 @@ jobs = Table(
     Column("status", Text, nullable=False),
     Column("control", Text),
     Column("body", Text, nullable=False),
+    _project(),
     Index("jobs_status", "status", "created_at"),
-    Index("jobs_created_at", "created_at", "id"),
+    Index("jobs_created_at", "project_id", "created_at", "id"),
 )
 
 job_events = Table(

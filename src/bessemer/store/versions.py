@@ -1,11 +1,14 @@
-"""Model versions, which never change, and aliases, which move and remember where they were.
+"""Model versions, which never change, and aliases, which move and remember where they were; each project has its own.
 
 A move is appended with the number of the move it replaced, so undoing twice goes back twice.
 """
 
 import time
+from collections import defaultdict
+from collections.abc import Container
+from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, select
+from sqlalchemy import Connection, Row, Select, and_, func, select
 from sqlalchemy import insert as sql_insert
 
 from bessemer.core.errors import Conflict, NotFound
@@ -40,6 +43,7 @@ def insert(database: Database, version: ModelVersion) -> ModelVersion:
             "model": version.model,
             "created_at": version.created_at,
             "body": paging.encode(version),
+            "project_id": database.owner,
         }
         insert_new(connection, model_versions, [row])
         statement = select(model_versions.c.body).where(model_versions.c.id == version.id)
@@ -48,23 +52,25 @@ def insert(database: Database, version: ModelVersion) -> ModelVersion:
     return database.write(work)
 
 
-def find(database: Database, *, model: str | None = None) -> list[ModelVersion]:
-    """Return versions, oldest first."""
-    statement = select(model_versions.c.body).order_by(model_versions.c.created_at, model_versions.c.id)
-    if model is not None:
-        statement = statement.where(model_versions.c.model == model)
-    bodies = database.read(lambda connection: connection.execute(statement).scalars().all())
-    return [paging.decode(ModelVersion, body) for body in bodies]
-
-
-def aliases(database: Database) -> list[Alias]:
-    """Return where every alias points now."""
-    newest = (
-        select(alias_moves.c.model, alias_moves.c.alias, func.max(alias_moves.c.seq).label("seq"))
-        .group_by(alias_moves.c.model, alias_moves.c.alias)
-        .subquery()
+def find(database: Database) -> dict[str, list[ModelVersion]]:
+    """Return the versions of each project, oldest first."""
+    statement = (
+        select(model_versions.c.project_id, model_versions.c.body)
+        .where(paging.mine(database, model_versions))
+        .order_by(model_versions.c.created_at, model_versions.c.id)
     )
+    found: dict[str, list[ModelVersion]] = defaultdict(list)
+    for row in database.read(lambda connection: connection.execute(statement).all()):
+        found[row.project_id].append(paging.decode(ModelVersion, row.body))
+    return found
+
+
+def aliases(database: Database) -> dict[str, list[Alias]]:
+    """Return where every alias of each project points now."""
+    names = (alias_moves.c.project_id, alias_moves.c.model, alias_moves.c.alias)
+    newest = select(*names, func.max(alias_moves.c.seq).label("seq")).group_by(*names).subquery()
     same = and_(
+        alias_moves.c.project_id == newest.c.project_id,
         alias_moves.c.model == newest.c.model,
         alias_moves.c.alias == newest.c.alias,
         alias_moves.c.seq == newest.c.seq,
@@ -72,26 +78,41 @@ def aliases(database: Database) -> list[Alias]:
     statement = (
         select(alias_moves)
         .join(newest, same)
-        .where(alias_moves.c.version.is_not(None))
+        .where(alias_moves.c.version.is_not(None), paging.mine(database, alias_moves))
         .order_by(alias_moves.c.model, alias_moves.c.alias)
     )
-    return [_alias(row) for row in database.read(lambda connection: connection.execute(statement).all())]
+    found: dict[str, list[Alias]] = defaultdict(list)
+    for row in database.read(lambda connection: connection.execute(statement).all()):
+        found[row.project_id].append(_alias(row))
+    return found
 
 
 def move_alias(
-    database: Database, model: str, alias: str, version: str, reason: str, evaluation: str | None = None
+    database: Database,
+    model: str,
+    alias: str,
+    version: str,
+    reason: str,
+    served: Container[str] = (),
+    evaluation: str | None = None,
 ) -> Alias:
-    """Point an alias at a version of the model. Raises NotFound for a version that the model does not have."""
+    """Point an alias at a version of the model, on the ground of an evaluation if there is one.
+
+    `served`: versions that belong to no project, those of configured models. Raises NotFound for a version that the
+    model does not have.
+    """
 
     def work(connection: Connection) -> Alias:
         revisions.bump(connection, revisions.REGISTRY)
         owner = select(model_versions.c.model).where(model_versions.c.id == version)
+        if version not in served:
+            owner = owner.where(paging.mine(database, model_versions))
         if connection.execute(owner).scalar_one_or_none() != model:
             raise NotFound(f"The model {model!r} has no version {version!r}.", param="version")
-        newest = _newest(connection, model, alias)
+        newest = _newest(database, connection, model, alias)
         seq = newest.seq if newest else 0
         return _append(
-            connection, model, alias, version, seq=seq + 1, previous=seq, reason=reason, evaluation=evaluation
+            database, connection, model, alias, version, seq=seq + 1, previous=seq, reason=reason, evaluation=evaluation
         )
 
     return database.write(work)
@@ -102,13 +123,14 @@ def roll_back(database: Database, model: str, alias: str, reason: str) -> Alias 
 
     def work(connection: Connection) -> Alias | None:
         revisions.bump(connection, revisions.REGISTRY)
-        newest = _newest(connection, model, alias)
+        newest = _newest(database, connection, model, alias)
         if newest is None or newest.version is None:
             raise Conflict(f"The alias {model}:{alias} has no move to undo.", param="alias")
-        before = _move(connection, model, alias, newest.previous_seq)
+        before = _move(database, connection, model, alias, newest.previous_seq)
         version = before.version if before else None
         previous = before.previous_seq if before else 0
         moved = _append(
+            database,
             connection,
             model,
             alias,
@@ -125,11 +147,7 @@ def roll_back(database: Database, model: str, alias: str, reason: str) -> Alias 
 
 def history(database: Database, model: str, alias: str) -> list[AliasMove]:
     """Return every move of an alias, newest first."""
-    statement = (
-        select(alias_moves)
-        .where(alias_moves.c.model == model, alias_moves.c.alias == alias)
-        .order_by(alias_moves.c.seq.desc())
-    )
+    statement = _moves(database, model, alias).order_by(alias_moves.c.seq.desc())
     rows = database.read(lambda connection: connection.execute(statement).all())
     return [
         AliasMove(
@@ -146,17 +164,25 @@ def history(database: Database, model: str, alias: str) -> list[AliasMove]:
     ]
 
 
-def _newest(connection: Connection, model: str, alias: str) -> Row[tuple[object, ...]] | None:
-    statement = select(alias_moves).where(alias_moves.c.model == model, alias_moves.c.alias == alias)
+def _newest(database: Database, connection: Connection, model: str, alias: str) -> Row[tuple[object, ...]] | None:
+    statement = _moves(database, model, alias)
     return connection.execute(statement.order_by(alias_moves.c.seq.desc()).limit(1)).first()
 
 
-def _move(connection: Connection, model: str, alias: str, seq: int) -> Row[tuple[object, ...]] | None:
-    statement = select(alias_moves).where(alias_moves.c.model == model, alias_moves.c.alias == alias)
-    return connection.execute(statement.where(alias_moves.c.seq == seq)).first()
+def _move(
+    database: Database, connection: Connection, model: str, alias: str, seq: int
+) -> Row[tuple[object, ...]] | None:
+    return connection.execute(_moves(database, model, alias).where(alias_moves.c.seq == seq)).first()
+
+
+def _moves(database: Database, model: str, alias: str) -> Select[Any]:
+    return select(alias_moves).where(
+        alias_moves.c.project_id == database.owner, alias_moves.c.model == model, alias_moves.c.alias == alias
+    )
 
 
 def _append(
+    database: Database,
     connection: Connection,
     model: str,
     alias: str,
@@ -169,6 +195,7 @@ def _append(
 ) -> Alias:
     now = time.time()
     values = {
+        "project_id": database.owner,
         "model": model,
         "alias": alias,
         "seq": seq,

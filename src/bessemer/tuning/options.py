@@ -19,7 +19,7 @@ class Options(Frozen, frozen=True):
     """What an OpenAI client may set in a job's metadata, each as a string."""
 
     max_seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
-    """Hard cap on training time in seconds; the job ends with its best checkpoint."""
+    """Cap on training and evaluation in seconds; the job ends with its best checkpoint."""
     prompt: str | None = None
     """Name of the prompt the tuned version renders structured input with; default: the one of the training dataset."""
     metric: Literal["reward", "f1"] = "reward"

@@ -8,7 +8,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
@@ -17,19 +17,24 @@ import numpy as np
 
 from bessemer.core.ids import new_id
 from bessemer.core.openai import ReinforcementHyperparameters
-from bessemer.core.types import JSON, ModelVersion
+from bessemer.core.types import JSON, ModelVersion, as_json
 from bessemer.evals import graders
 from bessemer.evals.grader import Grader
 from bessemer.evals.grader import Services as GraderServices
+from bessemer.evals.metrics import Terms, label_terms, mean_terms
+from bessemer.gateway.pipeline import on_behalf_of
 from bessemer.gateway.providers.local import unpack_adapter
 from bessemer.registry.catalog import Catalog
 from bessemer.store import files, job_rows
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
 from bessemer.store.files import FileRow
-from bessemer.store.job_rows import JobCheckpoint
+from bessemer.store.job_rows import JobCheckpoint, JobRow
+from bessemer.tuning.accounts import duration, headline, step_metrics, valid_metrics, warning_of
+from bessemer.tuning.comparison import Comparison, compare
 from bessemer.tuning.preparation import Algorithm, Preparation, Rows, base_model, load_rows, prepare, tuned_version
 from bessemer.tuning.probing import weaknesses
+from bessemer.tuning.progress import Start
 from bessemer.tuning.selection import choose_f1_bias
 from bessemer.tuning.spec import Reward, Score, StepReport, TuneSpec, Validation
 from bessemer.tuning.tuner import Tuner
@@ -56,6 +61,16 @@ class Services:
     organization: str
     code_commit: str | None
 
+    def of_job(self, row: JobRow) -> "Services":
+        """Return the parts as a job sees them: those of its project, judges asked on behalf of the key that made it."""
+        principal = on_behalf_of(row.key_id, row.project_id, row.models)
+        return replace(
+            self,
+            database=self.database.within(row.project_id),
+            catalog=self.catalog.within(row.project_id),
+            graders=self.graders.asked_by(principal),
+        )
+
 
 class TuningRun:
     """A job with its tuner in memory; everything that must survive is in the job's folder and the database."""
@@ -70,12 +85,14 @@ class TuningRun:
         self._rows = rows
         self._grader = grader
         self._reports = services.jobs_dir / job_id / "steps.jsonl"
+        self._opened, self._seconds_before = time.monotonic(), tuner.seconds
 
     @classmethod
     def open(cls, services: Services, job_id: str) -> Self:
         """Prepare a job, or continue it from its saved state. Raises InvalidRequest, NotFound, TuningError."""
         folder = services.jobs_dir / job_id
         folder.mkdir(parents=True, exist_ok=True)
+        services = services.of_job(job_rows.get(services.database, job_id))
         plan = _plan(services, job_id, folder / "plan.json")
         rows = load_rows(plan, services.blobs)
         grader = None if plan.grader is None else graders.build(plan.grader, services.graders)
@@ -102,6 +119,7 @@ class TuningRun:
             f"({len(rows.validation)} for validation), at most {self._tuner.total_steps} steps",
             "started",
         )
+        self._estimate()
         if self._grader is None or plan.grader is None:
             return
         found = asyncio.run(weaknesses(self._grader, plan.grader, rows.training, plan.choices))
@@ -113,6 +131,8 @@ class TuningRun:
     def train_chunk(self) -> bool:
         """Take optimizer steps for some seconds and save; True when the job is done."""
         ends = time.monotonic() + CHUNK_SECONDS
+        if self._tuner.step_number == 0:
+            self._tell_start(self._tuner.begin())
         while not self._tuner.done and time.monotonic() < ends:
             report = self._tuner.step()
             self._tell(report)
@@ -137,7 +157,11 @@ class TuningRun:
                 self._checkpoint(report, version)
         trained = int(sum(report.metrics.get("tokens", 0.0) for report in reports))
         result_file = self._result_file(reports)
-        best = self._tuner.best
+        best, start = self._tuner.best, self._tuner.start
+        comparison = self._comparison()
+        warning = warning_of(best, start, comparison)
+        if warning is not None:
+            self._event(warning, "not-better", level="warn")
         result = {
             "fine_tuned_model": self._services.catalog.openai_name(version, self._services.organization),
             "version": version.id,
@@ -146,6 +170,11 @@ class TuningRun:
             "field_threshold": version.field_threshold,
             "best_step": best.step if best else None,
             "best_score": best.score if best else None,
+            "start_score": start.validation.score if start else None,
+            "comparison": None if comparison is None else as_json(comparison),
+            "warnings": [] if warning is None else [warning],
+            "compute_seconds": self._tuner.seconds,
+            "cost_usd": self._cost(),
         }
         return result, trained
 
@@ -185,19 +214,52 @@ class TuningRun:
             return ()
         return _f1_bias(self._plan, best)
 
+    def _comparison(self) -> Comparison | None:
+        """Return how the chosen checkpoint compares with the start, by the metric that chose it."""
+        best, start = self._tuner.best, self._tuner.start
+        if best is None or start is None or best.step == 0:
+            return None
+        sides = [self._terms(validation) for validation in (start.validation, best)]
+        return compare(sides[0], sides[1], self._tuner.looks)
+
+    def _terms(self, validation: Validation) -> list[Terms | None]:
+        if self._plan.options.metric != "f1":
+            return [None if score is None else mean_terms(score) for score in validation.row_scores]
+        choices, positive = self._plan.choices, self._plan.choices[_positive(self._plan)]
+        logprobs, rewards = _arrays(validation)
+        picks = (logprobs + np.array(_f1_bias(self._plan, validation))).argmax(axis=1)
+        return [
+            None if np.isnan(row).any() else label_terms(choices[pick], choices[int(row.argmax())], positive)
+            for pick, row in zip(picks, rewards, strict=True)
+        ]
+
+    def _cost(self) -> float | None:
+        """Return what the computing cost so far by the model's hourly price, judges left out; None without one."""
+        price = self._services.catalog.model(self._plan.model).price
+        rate = None if price is None else self._services.catalog.price(price).per_hour
+        return None if rate is None else self._tuner.seconds / 3600 * rate
+
+    def _tell_start(self, start: Start | None) -> None:
+        if start is None:
+            return
+        said = ", ".join(headline({}, start.validation)) or "could not be scored"
+        data = {"step": 0, "rows": len(start.rows), "evaluations": start.evaluations}
+        data |= valid_metrics(start.validation)
+        self._event(f"Start: {said}, on {len(start.rows)} validation rows", "start", data)
+
     def _tell(self, report: StepReport) -> None:
         with self._reports.open("ab") as file:
             file.write(msgspec.json.encode(report) + b"\n")
-        data: JSON = {"step": report.step, "total_steps": report.total_steps} | dict(report.metrics)
-        if report.validation is not None:
-            data |= {
-                "valid_score": report.validation.score,
-                "valid_loss": report.validation.loss,
-                "valid_reward": report.validation.mean_reward,
-            }
-        self._event(f"Step {report.step}/{report.total_steps}: training metrics", f"step-{report.step}", data)
+        done, left, cost = self._tuner.share_done, self._seconds_left(), self._cost()
+        data: JSON = {"step": report.step, "total_steps": report.total_steps} | step_metrics(report)
+        data |= {"share_done": done, "seconds_left": left, "cost_usd": cost}
+        facts = [*headline(report.metrics, report.validation), f"{done:.0%} done"]
+        facts += [] if left is None else [f"{duration(left)} left"]
+        facts += [] if cost is None else [f"${cost:.4f} so far"]
+        told = f"Step {report.step}/{report.total_steps}: {', '.join(facts)}"
+        self._event(told, f"step-{report.step}", {name: value for name, value in data.items() if value is not None})
         if report.note is not None:
-            self._event(report.note, f"note-{report.step}")
+            self._event(report.note, f"note-{report.step}", level="warn")
         best = self._tuner.best
         if report.validation is not None and best is not None and best.step == report.validation.step:
             self._checkpoint(report, self._version())
@@ -213,22 +275,29 @@ class TuningRun:
                 created_at=time.time(),
                 step=report.step,
                 version=name,
-                metrics={"step": report.step} | dict(report.metrics) | {"valid_score": report.validation.score}
-                if report.validation
-                else {"step": report.step},
+                metrics={"step": report.step} | step_metrics(report),
             ),
         )
         self._event(f"Checkpoint created at step {report.step}: {name}", f"checkpoint-{report.step}")
 
+    def _seconds_left(self) -> float | None:
+        """Return the tuner's estimate, stretched by what goes on beside its steps and evaluations."""
+        left, computed = self._tuner.seconds_left, self._tuner.seconds - self._seconds_before
+        if left is None or computed < 1.0:
+            return left
+        return float(left) * max(1.0, (time.monotonic() - self._opened) / computed)
+
     def _estimate(self) -> None:
-        """Say when the job will be done, at the pace so far."""
+        """Say how far the job is and when it will be done, at the pace so far."""
+        left = self._seconds_left()
         row = job_rows.get(self._services.database, self.job_id)
-        done, total = self._tuner.step_number, self._tuner.total_steps
-        if row.started_at is None or not done:
-            return
-        remaining = (time.time() - row.started_at) * (total - done) / done
-        result = (row.result or {}) | {"estimated_finish": int(time.time() + remaining)}
-        job_rows.update(self._services.database, self.job_id, result=result)
+        known = {
+            "estimated_finish": None if left is None else int(time.time() + left),
+            "share_done": self._tuner.share_done,
+            "compute_seconds": self._tuner.seconds,
+            "cost_usd": self._cost(),
+        }
+        job_rows.update(self._services.database, self.job_id, result=(row.result or {}) | known)
 
     def _read_reports(self) -> list[StepReport]:
         """Return the steps' reports once each, in order: steps repeated after a kill are told twice in the file."""
@@ -240,15 +309,15 @@ class TuningRun:
         return [reports[step] for step in sorted(reports)]
 
     def _result_file(self, reports: Sequence[StepReport]) -> str:
-        """Write the metrics of every step as OpenAI's result file (CSV); returns the file id."""
-        columns = sorted({name for report in reports for name in report.metrics})
+        """Write the metrics of every step as OpenAI's result file (CSV), step 0 the start; returns the file id."""
+        start = self._tuner.start
+        rows = [] if start is None else [{"step": 0} | valid_metrics(start.validation)]
+        rows += [{"step": report.step} | step_metrics(report) for report in reports]
+        names = {name for row in rows for name in row} | {"valid_loss", "valid_score", "valid_reward"}
         text = io.StringIO()
-        writer = csv.writer(text)
-        writer.writerow(["step", *columns, "valid_score"])
-        for report in reports:
-            score = report.validation.score if report.validation else None
-            valid = "" if score is None else score
-            writer.writerow([report.step, *(report.metrics.get(name, "") for name in columns), valid])
+        writer = csv.DictWriter(text, ["step", *sorted(names - {"step"})], restval="")
+        writer.writeheader()
+        writer.writerows(rows)
         content = text.getvalue().encode()
         row = FileRow(
             id=new_id("file"),
@@ -257,6 +326,7 @@ class TuningRun:
             created_at=time.time(),
             filename="step_metrics.csv",
             purpose=RESULTS_PURPOSE,
+            key_id=job_rows.get(self._services.database, self.job_id).key_id,
         )
         files.insert(self._services.database, row)
         return row.id
@@ -267,7 +337,7 @@ class TuningRun:
             self.job_id,
             message,
             level=level,
-            type="message" if data is None else "metrics",
+            type="message" if data is None or data.get("step") == 0 else "metrics",
             data=data,
             event_id=f"ftevent-{self.job_id}-{key}",
         )

@@ -27,7 +27,7 @@ async def list_events(call: Call) -> ASGIApp:
     await asyncio.to_thread(call.services.writer.flush, _FLUSH_S)
     rows = await asyncio.to_thread(
         audit.find,
-        call.services.database,
+        call.database,
         action=query.action,
         actor=query.actor,
         since=query.since,

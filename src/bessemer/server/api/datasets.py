@@ -31,9 +31,9 @@ def _build(call: Call, request: DatasetRequest) -> Dataset:
     services = call.services
     if not services.writer.flush():
         raise StoreError("The database is behind: feedback already taken is still on its way to it. Try again later.")
-    prompt = services.catalog.prompt(request.prompt) if request.prompt is not None else None
+    prompt = call.catalog.prompt(request.prompt) if request.prompt is not None else None
     return build(
-        services.database,
+        call.database,
         services.blobs,
         request,
         prompt=prompt,
@@ -47,12 +47,10 @@ async def list_datasets(call: Call) -> ASGIApp:
     """GET /v1/datasets: newest first."""
     query = call.query(DatasetsQuery)
     limit = page_limit(query.limit)
-    rows = await asyncio.to_thread(
-        datasets.find, call.services.database, name=query.name, limit=limit + 1, after=query.after
-    )
+    rows = await asyncio.to_thread(datasets.find, call.database, name=query.name, limit=limit + 1, after=query.after)
     return JSONResponse(page(rows, limit, lambda row: row, lambda row: row.id))
 
 
 async def get(call: Call) -> ASGIApp:
     """GET /v1/datasets/{dataset_id}."""
-    return JSONResponse(await asyncio.to_thread(datasets.get, call.services.database, call.path("dataset_id")))
+    return JSONResponse(await asyncio.to_thread(datasets.get, call.database, call.path("dataset_id")))

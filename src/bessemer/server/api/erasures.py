@@ -36,4 +36,4 @@ async def delete_feedback(call: Call) -> ASGIApp:
 
 def _erase(call: Call, request: ErasureRequest) -> Erasure:
     services = call.services
-    return erase(services.database, services.blobs, services.writer, request, call.principal.key_id)
+    return erase(call.database, services.blobs, services.writer, request, call.principal.key_id)

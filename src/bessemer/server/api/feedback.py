@@ -33,7 +33,7 @@ async def list_feedback(call: Call) -> ASGIApp:
     limit = page_limit(query.limit)
     rows = await asyncio.to_thread(
         feedback.find,
-        call.services.database,
+        call.database,
         metric=query.metric,
         since=query.since,
         inference_id=query.inference_id,

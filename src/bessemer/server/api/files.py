@@ -70,8 +70,8 @@ def _keep(call: Call, filename: str, content: BinaryIO) -> FileRow:
         purpose=PURPOSE,
         key_id=call.principal.key_id,
     )
-    with call.services.database.transaction():
-        files.insert(call.services.database, row)
+    with call.database.transaction():
+        files.insert(call.database, row)
         call.audit("file.created", row.id, {"bytes": row.bytes, "sha256": row.sha256})
     if not call.services.blobs.exists(row.sha256):  # an equal file was being deleted
         content.seek(0)
@@ -89,7 +89,7 @@ async def list_files(call: Call) -> ASGIApp:
 
 def _find(call: Call, query: FilesQuery, limit: int) -> list[FileRow]:
     """Return up to `limit` + 1 rows after the cursor, in the order that was asked for."""
-    database = call.services.database
+    database = call.database
     if query.order == "desc":
         return files.find(database, purpose=query.purpose, limit=limit + 1, after=query.after)
     rows = files.find(database, purpose=query.purpose, limit=None)[::-1]
@@ -99,12 +99,12 @@ def _find(call: Call, query: FilesQuery, limit: int) -> list[FileRow]:
 
 async def get_file(call: Call) -> ASGIApp:
     """GET /v1/files/{file_id}."""
-    return JSONResponse(_wire(await asyncio.to_thread(files.get, call.services.database, call.path("file_id"))))
+    return JSONResponse(_wire(await asyncio.to_thread(files.get, call.database, call.path("file_id"))))
 
 
 async def content(call: Call) -> ASGIApp:
     """GET /v1/files/{file_id}/content."""
-    row = await asyncio.to_thread(files.get, call.services.database, call.path("file_id"))
+    row = await asyncio.to_thread(files.get, call.database, call.path("file_id"))
     body = await asyncio.to_thread(call.services.blobs.read, row.sha256)
     return BytesResponse(body, "application/jsonl" if row.purpose == PURPOSE else "application/octet-stream")
 
@@ -112,14 +112,14 @@ async def content(call: Call) -> ASGIApp:
 async def delete(call: Call) -> ASGIApp:
     """DELETE /v1/files/{file_id}: with its content, unless another file or a dataset has the same."""
     file_id = call.path("file_id")
-    row = await asyncio.to_thread(files.get, call.services.database, file_id)
+    row = await asyncio.to_thread(files.get, call.database, file_id)
     call.check_made(row.key_id)
     await asyncio.to_thread(_delete, call, row)
     return JSONResponse({"id": file_id, "object": "file", "deleted": True})
 
 
 def _delete(call: Call, row: FileRow) -> None:
-    database = call.services.database
+    database = call.database
     for job in job_rows.find(database, kind=JobKind.FINE_TUNING, statuses=_UNFINISHED, limit=None):
         if row.id in {job.request.get("training_file"), job.request.get("validation_file")}:
             raise Conflict(

@@ -17,7 +17,7 @@ from bessemer.core.openai import (
     JobExtension,
     StrictWire,
 )
-from bessemer.core.types import JobStatus, as_json
+from bessemer.core.types import JSON, JobStatus, as_json
 from bessemer.server.fine_tuning import check_request
 from bessemer.server.http import Call, JSONResponse, decoder
 from bessemer.server.job_ids import job_id
@@ -67,7 +67,9 @@ async def create(call: Call) -> ASGIApp:
 
 def _create(call: Call, request: FineTuningJobRequest) -> tuple[JobRow, tuple[str, ...]]:
     services = call.services
-    method, warnings = check_request(request, services.catalog, services.database, services.blobs, services.graders)
+    if not call.principal.may_ask(request.model):
+        raise NotFound(f"There is no model {request.model!r} that this key may tune.", param="model")
+    method, warnings = check_request(request, call.catalog, call.database, services.blobs, call.flywheel.graders)
     stored = as_json(request) | {"method": as_json(method), "seed": request.seed or 0}
     stored.pop("hyperparameters", None)
     row = JobRow(
@@ -77,23 +79,25 @@ def _create(call: Call, request: FineTuningJobRequest) -> tuple[JobRow, tuple[st
         status=JobStatus.QUEUED,
         created_at=time.time(),
         key_id=call.principal.key_id,
+        project_id=call.principal.project_id,
+        models=call.principal.models,
         metadata=request.metadata or {},
     )
-    prepare(row, services.catalog, services.database)  # what the worker will do first: names that lead nowhere
-    with services.database.transaction():
+    prepare(row, call.catalog, call.database)  # what the worker will do first: names that lead nowhere
+    with call.database.transaction():
         row = insert_once(call, row)
         job_rows.append_event(
-            services.database, row.id, f"Created fine-tuning job: {row.id}", event_id=f"ftevent-{row.id}-created"
+            call.database, row.id, f"Created fine-tuning job: {row.id}", event_id=f"ftevent-{row.id}-created"
         )
         for number, warning in enumerate(warnings):
             event_id = f"ftevent-{row.id}-warning-{number}"
-            job_rows.append_event(services.database, row.id, warning, level="warn", event_id=event_id)
+            job_rows.append_event(call.database, row.id, warning, level="warn", event_id=event_id)
     return row, warnings
 
 
 def insert_once(call: Call, row: JobRow) -> JobRow:
     """Insert a job and return it, or the one that the same Idempotency-Key made before. Raises InvalidRequest."""
-    database = call.services.database
+    database = call.database
     with database.transaction():
         if job_rows.insert(database, row):
             call.audit(CREATED[row.kind], row.id)
@@ -120,7 +124,7 @@ def _find(call: Call, query: JobsQuery, limit: int) -> list[JobRow]:
     found: list[JobRow] = []
     after = query.after
     while len(found) <= limit:
-        batch = job_rows.find(call.services.database, kind=JobKind.FINE_TUNING, limit=limit + 1, after=after)
+        batch = job_rows.find(call.database, kind=JobKind.FINE_TUNING, limit=limit + 1, after=after)
         found += [row for row in batch if query.metadata.items() <= row.metadata.items()]
         if len(batch) <= limit:
             break
@@ -132,7 +136,7 @@ async def get(call: Call) -> ASGIApp:
     """GET /v1/fine_tuning/jobs/{job_id}: who sees it succeeded can ask for its model."""
     row = await asyncio.to_thread(_row, call)
     if row.status is JobStatus.SUCCEEDED:
-        await asyncio.to_thread(call.services.catalog.refresh)
+        await asyncio.to_thread(call.catalog.refresh)
     return JSONResponse(wire(row, call.services.settings.organization))
 
 
@@ -162,7 +166,7 @@ def steer(call: Call, row: JobRow, control: Control | None) -> JobRow:
     Forbidden when another key made it.
     """
     call.check_made(row.key_id)
-    database = call.services.database
+    database = call.database
     with database.transaction():
         row = _steered(database, job_rows.get(database, row.id), control)
         call.audit(f"job.{_VERB[control]}", row.id)
@@ -194,7 +198,7 @@ async def events(call: Call) -> ASGIApp:
     query = call.query(ListQuery)
     limit = page_limit(query.limit)
     row = await asyncio.to_thread(_row, call)
-    rows = await asyncio.to_thread(job_rows.events, call.services.database, row.id, limit=limit + 1, after=query.after)
+    rows = await asyncio.to_thread(job_rows.events, call.database, row.id, limit=limit + 1, after=query.after)
     return JSONResponse(page(rows, limit, _event, lambda event: event.id))
 
 
@@ -203,15 +207,13 @@ async def checkpoints(call: Call) -> ASGIApp:
     query = call.query(CheckpointsQuery)
     limit = page_limit(query.limit)
     row = await asyncio.to_thread(_row, call)
-    rows = await asyncio.to_thread(
-        job_rows.checkpoints, call.services.database, row.id, limit=limit + 1, after=query.after
-    )
+    rows = await asyncio.to_thread(job_rows.checkpoints, call.database, row.id, limit=limit + 1, after=query.after)
     return JSONResponse(page(rows, limit, _checkpoint, lambda checkpoint: checkpoint.id))
 
 
 def _row(call: Call) -> JobRow:
     identifier = call.path("job_id")
-    row = job_rows.get(call.services.database, identifier)
+    row = job_rows.get(call.database, identifier)
     if row.kind is not JobKind.FINE_TUNING:
         raise NotFound(f"No fine-tuning job {identifier!r}.", param="job_id")
     return row
@@ -257,4 +259,10 @@ def wire(row: JobRow, organization: str) -> FineTuningJob:
         estimated_finish=result.get("estimated_finish"),
         integrations=request.get("integrations"),
         metadata=row.metadata or None,
+        bessemer=_extension(result),
     )
+
+
+def _extension(result: JSON) -> JobExtension | msgspec.UnsetType:
+    known = {name: result[name] for name in JobExtension.__struct_fields__ if result.get(name) is not None}
+    return msgspec.convert(known, JobExtension) if known else msgspec.UNSET

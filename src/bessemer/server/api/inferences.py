@@ -37,7 +37,7 @@ async def list_inferences(call: Call) -> ASGIApp:
     await _written(call)
     rows = await asyncio.to_thread(
         inferences.find,
-        call.services.database,
+        call.database,
         route=query.route,
         since=query.since,
         until=query.until,
@@ -51,7 +51,7 @@ async def list_inferences(call: Call) -> ASGIApp:
 async def get(call: Call) -> ASGIApp:
     """GET /v1/inferences/{inference_id}."""
     await _written(call)
-    row = await asyncio.to_thread(inferences.get, call.services.database, call.path("inference_id"))
+    row = await asyncio.to_thread(inferences.get, call.database, call.path("inference_id"))
     return JSONResponse(shown_inference(row, call.principal))
 
 
@@ -60,7 +60,7 @@ async def usage(call: Call) -> ASGIApp:
     query = call.query(UsageQuery)
     await _written(call)
     rows = await asyncio.to_thread(
-        inferences.usage, call.services.database, since=query.since, until=query.until, route=query.route
+        inferences.usage, call.database, since=query.since, until=query.until, route=query.route
     )
     return JSONResponse(envelope(rows))
 

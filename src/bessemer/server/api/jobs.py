@@ -28,14 +28,14 @@ _PREFIX = {JobKind.EVALUATION: "eval", JobKind.CASCADE: "cascade"}
 async def create_evaluation(call: Call) -> ASGIApp:
     """POST /v1/evaluations."""
     request = await call.body(_EVALUATION)
-    await asyncio.to_thread(evaluation.check, request, call.services.flywheel)
+    await asyncio.to_thread(evaluation.check, request, call.flywheel)
     return await _create(call, JobKind.EVALUATION, as_json(request))
 
 
 async def create_cascade(call: Call) -> ASGIApp:
     """POST /v1/cascades."""
     request = await call.body(_CASCADE)
-    await asyncio.to_thread(cascade.check, request, call.services.flywheel)
+    await asyncio.to_thread(cascade.check, request, call.flywheel)
     return await _create(call, JobKind.CASCADE, as_json(request))
 
 
@@ -47,6 +47,8 @@ async def _create(call: Call, kind: JobKind, request: JSON) -> ASGIApp:
         status=JobStatus.QUEUED,
         created_at=time.time(),
         key_id=call.principal.key_id,
+        project_id=call.principal.project_id,
+        models=call.principal.models,
     )
     return JSONResponse(_wire(await asyncio.to_thread(insert_once, call, row)))
 
@@ -57,9 +59,7 @@ def lister(kind: JobKind) -> Handler:
     async def list_jobs(call: Call) -> ASGIApp:
         query = call.query(ListQuery)
         limit = page_limit(query.limit)
-        rows = await asyncio.to_thread(
-            job_rows.find, call.services.database, kind=kind, limit=limit + 1, after=query.after
-        )
+        rows = await asyncio.to_thread(job_rows.find, call.database, kind=kind, limit=limit + 1, after=query.after)
         return JSONResponse(page(rows, limit, _wire, lambda row: row.id))
 
     return list_jobs
@@ -71,7 +71,7 @@ def getter(kind: JobKind) -> Handler:
     async def get(call: Call) -> ASGIApp:
         row = await asyncio.to_thread(_row, call, kind)
         if row.status is JobStatus.SUCCEEDED:
-            await asyncio.to_thread(call.services.catalog.refresh)
+            await asyncio.to_thread(call.catalog.refresh)
         return JSONResponse(_wire(row))
 
     return get
@@ -94,9 +94,7 @@ def eventer(kind: JobKind) -> Handler:
         query = call.query(ListQuery)
         limit = page_limit(query.limit)
         row = await asyncio.to_thread(_row, call, kind)
-        rows = await asyncio.to_thread(
-            job_rows.events, call.services.database, row.id, limit=limit + 1, after=query.after
-        )
+        rows = await asyncio.to_thread(job_rows.events, call.database, row.id, limit=limit + 1, after=query.after)
         return JSONResponse(page(rows, limit, lambda event: event, lambda event: event.id))
 
     return events
@@ -104,7 +102,7 @@ def eventer(kind: JobKind) -> Handler:
 
 def _row(call: Call, kind: JobKind) -> JobRow:
     identifier = call.path("job_id")
-    row = job_rows.get(call.services.database, identifier)
+    row = job_rows.get(call.database, identifier)
     if row.kind is not kind:
         raise NotFound(f"No {kind.value} {identifier!r}.", param="job_id")
     return row

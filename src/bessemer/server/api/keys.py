@@ -4,9 +4,10 @@ import asyncio
 
 from starlette.types import ASGIApp
 
-from bessemer.core.errors import InvalidRequest
-from bessemer.core.types import as_json
+from bessemer.core.errors import Forbidden
+from bessemer.core.types import DEFAULT_PROJECT, as_json
 from bessemer.governance.keys import CreatedKey, KeyInfo
+from bessemer.server.admin_key import forget_admin_key
 from bessemer.server.http import Call, JSONResponse, decoder
 from bessemer.server.lists import envelope
 from bessemer.server.wire import KeyBody
@@ -17,15 +18,13 @@ _BODY = decoder(KeyBody)
 async def create(call: Call) -> ASGIApp:
     """POST /v1/keys."""
     body = await call.body(_BODY)
-    if not 1 <= len(body.name) <= 64:
-        raise InvalidRequest("'name' must have 1 to 64 characters.", param="name")
     created = await asyncio.to_thread(_create, call, body)
     return JSONResponse(as_json(created.info) | {"key": created.plaintext})
 
 
 async def list_keys(call: Call) -> ASGIApp:
     """GET /v1/keys."""
-    rows = await asyncio.to_thread(call.services.keys.list)
+    rows = await asyncio.to_thread(call.services.keys.list, _reach(call))
     return JSONResponse(envelope(rows, ids=[row.id for row in rows]))
 
 
@@ -34,15 +33,35 @@ async def revoke(call: Call) -> ASGIApp:
     return JSONResponse(await asyncio.to_thread(_revoke, call, call.path("key_id")))
 
 
+def _reach(call: Call) -> str | None:
+    """Return whose keys the caller governs: its project's; an owner of the default project everybody's (None)."""
+    project = call.principal.project_id
+    return None if project == DEFAULT_PROJECT else project
+
+
 def _create(call: Call, body: KeyBody) -> CreatedKey:
-    with call.services.database.transaction():
-        created = call.services.keys.create(body.name, body.role)
-        call.audit("api_key.created", created.info.id, {"name": body.name, "role": body.role.value})
+    principal = call.principal
+    project = principal.project_id if body.project is None else body.project
+    if _reach(call) not in {None, project}:
+        raise Forbidden(f"Keys of another project are made by an owner of {DEFAULT_PROJECT!r}.", param="project")
+    models = principal.models if body.models is None else body.models
+    if principal.models is not None and not set(models or ()) <= set(principal.models):
+        raise Forbidden("A key may not be allowed more models than the key that makes it.", param="models")
+    with call.database.transaction():
+        created = call.services.keys.create(
+            body.name, body.role, project_id=project, expires_at=body.expires_at, models=models, trust=body.trust
+        )
+        detail = {name: value for name, value in as_json(created.info).items() if name in _AUDITED}
+        call.audit("api_key.created", created.info.id, detail)
     return created
 
 
+_AUDITED = ("name", "role", "project_id", "expires_at", "models", "trust")
+
+
 def _revoke(call: Call, key_id: str) -> KeyInfo:
-    with call.services.database.transaction():
-        info = call.services.keys.revoke(key_id)
+    with call.database.transaction():
+        info = call.services.keys.revoke(key_id, _reach(call))
         call.audit("api_key.deleted", key_id)
+    forget_admin_key(call.services.settings.data, call.services.keys, key_id)
     return info

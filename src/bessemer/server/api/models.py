@@ -13,20 +13,25 @@ from bessemer.server.lists import envelope
 
 async def list_models(call: Call) -> ASGIApp:
     """GET /v1/models."""
-    rows = list((await asyncio.to_thread(known, call.services.catalog, call.services.settings.organization)).values())
+    rows = list((await _asked_for(call)).values())
     return JSONResponse(envelope(rows, ids=[row.id for row in rows]))
 
 
 async def get_model(call: Call) -> ASGIApp:
     """GET /v1/models/{model}."""
     name = call.path("model")
-    rows = await asyncio.to_thread(known, call.services.catalog, call.services.settings.organization)
-    row = rows.get(name)
+    row = (await _asked_for(call)).get(name)
     if row is None:
         raise NotFound(
             f"The model {name!r} does not exist; GET /v1/models lists those that do.", code="model_not_found"
         )
     return JSONResponse(row)
+
+
+async def _asked_for(call: Call) -> dict[str, ModelObject]:
+    """Return what the caller may ask for."""
+    rows = await asyncio.to_thread(known, call.catalog, call.services.settings.organization)
+    return {name: row for name, row in rows.items() if call.principal.may_ask(name)}
 
 
 def known(catalog: Catalog, organization: str) -> dict[str, ModelObject]:

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from bessemer.core.errors import BessemerError, ConfigError, Infeasible, InvalidRequest, NotFound
 from bessemer.core.ids import new_id
 from bessemer.core.openai import JSON
+from bessemer.core.types import DEFAULT_PROJECT
 from bessemer.planner.workload import Workload, check_workload
 from bessemer.server.http import BytesResponse, Call, JSONResponse, decoder, while_connected
 from bessemer.server.lists import ListQuery, envelope, page_limit
@@ -75,7 +76,8 @@ async def _planned(workload: Workload, data: Path) -> JSON:
 
 
 def _folder(call: Call) -> Path:
-    return call.services.settings.data / "plans"
+    folder, project = call.services.settings.data / "plans", call.principal.project_id
+    return folder if project == DEFAULT_PROJECT else folder / project
 
 
 def _keep(folder: Path, plan_id: str, content: bytes) -> None:

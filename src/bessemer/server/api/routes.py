@@ -18,13 +18,13 @@ _REASON = decoder(ReasonBody)
 
 async def list_routes(call: Call) -> ASGIApp:
     """GET /v1/routes."""
-    rows = call.services.catalog.routes()
+    rows = call.catalog.routes()
     return JSONResponse(envelope(rows, ids=[row.name for row in rows]))
 
 
 async def get(call: Call) -> ASGIApp:
     """GET /v1/routes/{name}."""
-    return JSONResponse(call.services.catalog.route(call.path("name")))
+    return JSONResponse(call.catalog.route(call.path("name")))
 
 
 async def create(call: Call) -> ASGIApp:
@@ -54,13 +54,13 @@ async def _write(call: Call, name: str, body: RouteBody) -> ASGIApp:
 
 
 def _put(call: Call, route: Route, reason: str, *, force: bool) -> Route:
-    catalog = call.services.catalog
+    catalog = call.catalog
     if force and not reason.strip():
         raise InvalidRequest("`force` needs a `reason`: it is kept in the audit trail.", param="reason")
     if force and call.principal.role is not Role.OWNER:
         raise Forbidden("Only an owner may put versions in force that have not passed a gate.")
     catalog.refresh()  # the worker may have made the version a moment ago
-    missing = ungated(call.services.flywheel, route)
+    missing = ungated(call.flywheel, route)
     if missing and not force:
         raise Conflict(
             f"{', '.join(map(repr, missing))}: not passed a gate that counts. Evaluate as the candidate of a gate "
@@ -69,7 +69,7 @@ def _put(call: Call, route: Route, reason: str, *, force: bool) -> Route:
             code="gate_missing",
         )
     action = "route.updated" if catalog.has_route(route.name) else "route.created"
-    with call.services.database.transaction():
+    with call.database.transaction():
         written = catalog.put_route(route, reason)
         call.audit(action, route.name, as_json(written) | {"reason": reason, "ungated": missing})
     return written
@@ -89,5 +89,5 @@ async def rollback(call: Call) -> ASGIApp:
     """POST /v1/routes/{name}/rollback: back to what was in force before; null when nothing was."""
     body = await call.body(_REASON) if await call.request.body() else ReasonBody()
     name = call.path("name")
-    route = await asyncio.to_thread(rollback_route, call.services.flywheel, name, call.principal, body.reason)
+    route = await asyncio.to_thread(rollback_route, call.flywheel, name, call.principal, body.reason)
     return JSONResponse({"name": name, "route": route})

@@ -4,9 +4,10 @@ import asyncio
 
 from starlette.types import ASGIApp
 
+from bessemer.core.errors import NotFound
 from bessemer.core.openai import StrictWire
 from bessemer.flywheel import promotion
-from bessemer.server.http import Call, JSONResponse, decoder
+from bessemer.server.http import BytesResponse, Call, JSONResponse, decoder
 from bessemer.server.lists import envelope
 from bessemer.server.wire import PromoteBody, RollbackBody
 
@@ -22,18 +23,26 @@ class ModelQuery(StrictWire):
 
 async def list_versions(call: Call) -> ASGIApp:
     """GET /v1/versions."""
-    rows = call.services.catalog.versions(call.query(ModelQuery).model)
+    rows = call.catalog.versions(call.query(ModelQuery).model)
     return JSONResponse(envelope(rows, ids=[row.id for row in rows]))
 
 
 async def get(call: Call) -> ASGIApp:
     """GET /v1/versions/{version_id}."""
-    return JSONResponse(await asyncio.to_thread(call.services.catalog.version, call.path("version_id")))
+    return JSONResponse(await asyncio.to_thread(call.catalog.version, call.path("version_id")))
+
+
+async def adapter(call: Call) -> ASGIApp:
+    """GET /v1/versions/{version_id}/adapter: a tar of its peft folder."""
+    version = await asyncio.to_thread(call.services.catalog.version, call.path("version_id"))
+    if version.adapter_sha256 is None:
+        raise NotFound(f"{version.id} has no adapter: it is the base model itself.", param="version_id")
+    return BytesResponse(await asyncio.to_thread(call.services.blobs.read, version.adapter_sha256), "application/x-tar")
 
 
 async def list_aliases(call: Call) -> ASGIApp:
     """GET /v1/aliases."""
-    rows = call.services.catalog.aliases(call.query(ModelQuery).model)
+    rows = call.catalog.aliases(call.query(ModelQuery).model)
     return JSONResponse(envelope(rows, ids=[f"{row.model}:{row.name}" for row in rows]))
 
 
@@ -42,7 +51,7 @@ async def promote(call: Call) -> ASGIApp:
     body = await call.body(_PROMOTE) if await call.request.body() else PromoteBody()
     alias = await asyncio.to_thread(
         promotion.promote,
-        call.services.flywheel,
+        call.flywheel,
         call.path("version_id"),
         body.alias,
         call.principal,
@@ -56,7 +65,5 @@ async def rollback(call: Call) -> ASGIApp:
     """POST /v1/models/{model}/rollback: the alias names what it named before; null when it named nothing."""
     body = await call.body(_ROLLBACK) if await call.request.body() else RollbackBody()
     model = call.path("model")
-    alias = await asyncio.to_thread(
-        promotion.rollback, call.services.flywheel, model, body.alias, call.principal, body.reason
-    )
+    alias = await asyncio.to_thread(promotion.rollback, call.flywheel, model, body.alias, call.principal, body.reason)
     return JSONResponse({"model": model, "name": body.alias, "alias": alias})
