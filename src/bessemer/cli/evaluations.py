@@ -34,6 +34,9 @@ def run(
         float | None, typer.Option("--margin", min=0, help="... by more than this; the operator's if left out.")
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Examples at most.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", min=0, max=2, help="Of every answer; default: each system's own.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Print events until it has finished.")] = False,
     as_json: AsJson = False,
     dry_run: DryRun = False,
@@ -50,6 +53,7 @@ def run(
         "reference": reference,
         "margin": margin,
         "limit": limit,
+        "temperature": temperature,
     }
     if wait and not dry_run:
         client = client_of(context)

@@ -40,7 +40,6 @@ from bessemer.flywheel import standing
 from bessemer.flywheel.cascade_items import Asked, Chosen, Fit, Graded, Parts, Score, chosen_items, fit_items
 from bessemer.flywheel.evaluation import (
     CONCURRENCY,
-    TEMPERATURE,
     MetricName,
     ask,
     build_metric,
@@ -370,7 +369,8 @@ def _told(
     period = " to ".join("an unknown day" if end is None else _day(float(end)) for end in ends)
     population = (
         f"{len(items.raw)} {inputs}{judged}, each counted once, of the {request.split.value} split of "
-        f"{dataset.id}, recorded from {period}, answered at temperature {TEMPERATURE:g}"
+        f"{dataset.id}, recorded from {period}, answered at temperature {_temperature(services, request.small)} "
+        f"(small) and {_temperature(services, request.large)} (large), as default traffic is"
     )
     unknown = f"; {items.unknown} whose score is not known count against the small model" if items.unknown else ""
     level = spent(request.delta, look)
@@ -388,6 +388,11 @@ def _told(
         statement=f"{found.statement} The items: {population}{unknown}. This is look {look} at them and spends "
         f"{level:.4g} of delta {request.delta:g}, which all looks share.",
     )
+
+
+def _temperature(services: Services, target: str) -> str:
+    own = services.catalog.resolve(target).version.temperature
+    return "of the model's default" if own is None else f"{own:g}"
 
 
 def _day(at: float) -> str:

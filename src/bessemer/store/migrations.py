@@ -157,8 +157,20 @@ _PROJECTS = Migration(
     ),
 )
 
-_LOOKS = Migration(
+_INSTALLATION = Migration(
     5,
+    "the identity of the database; plans, which were files",
+    (
+        "CREATE TABLE installation (id TEXT NOT NULL PRIMARY KEY)",
+        """CREATE TABLE plans (
+            id TEXT NOT NULL PRIMARY KEY, created_at DOUBLE PRECISION NOT NULL, body TEXT NOT NULL,
+            project_id TEXT NOT NULL DEFAULT 'proj_default')""",
+        "CREATE INDEX plans_created_at ON plans (project_id, created_at, id)",
+    ),
+)
+
+_LOOKS = Migration(
+    6,
     "looks at the same items; the evaluation that an alias stands on",
     (
         """CREATE TABLE looks (
@@ -170,7 +182,7 @@ _LOOKS = Migration(
     ),
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_RECORDS, _FLYWHEEL, _ERASED, _PROJECTS, _LOOKS)
+MIGRATIONS: tuple[Migration, ...] = (_RECORDS, _FLYWHEEL, _ERASED, _PROJECTS, _INSTALLATION, _LOOKS)
 
 
 def migrate(connection: Connection, *, target: int | None = None) -> int:
