@@ -8,20 +8,9 @@ import msgspec
 import pytest
 
 from bessemer.core.errors import Conflict, InvalidRequest
+from bessemer.core.evaluations import Evaluation, GateResult
 from bessemer.core.settings import Settings
-from bessemer.core.types import (
-    Dataset,
-    Evaluation,
-    GateResult,
-    Lineage,
-    ModelVersion,
-    Principal,
-    Role,
-    Route,
-    Split,
-    Step,
-    Target,
-)
+from bessemer.core.types import Dataset, Lineage, ModelVersion, Principal, Role, Route, Split, Step, Target
 from bessemer.flywheel.evaluation import EvaluationRequest, check
 from bessemer.flywheel.promotion import promote
 from bessemer.flywheel.services import Services

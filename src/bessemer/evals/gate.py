@@ -6,7 +6,8 @@ from typing import NamedTuple
 import msgspec
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.types import GateResult, Interval
+from bessemer.core.evaluations import GateResult
+from bessemer.core.types import Interval
 from bessemer.evals.metrics import Terms, Unknown
 from bessemer.evals.paired import Comparison, compare, spent
 

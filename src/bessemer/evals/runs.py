@@ -12,8 +12,9 @@ from typing import Self
 import numpy as np
 
 from bessemer.core.errors import BessemerError
+from bessemer.core.evaluations import Bounds, EvaluationRow
 from bessemer.core.totals import count, total
-from bessemer.core.types import Bounds, EvaluationRow, Example, Frozen, Interval, ProviderKind
+from bessemer.core.types import Example, Frozen, Interval, ProviderKind
 from bessemer.evals.measures import Metric
 from bessemer.evals.metrics import Terms, Unknown
 from bessemer.evals.statistics import terms_interval

@@ -14,8 +14,9 @@ import msgspec
 
 from bessemer.core.content import content_hash
 from bessemer.core.errors import BessemerError, InvalidRequest, ProviderError, RateLimited
+from bessemer.core.evaluations import Evaluation, EvaluationRow, GateResult
 from bessemer.core.openai import StrictWire
-from bessemer.core.types import JSON, Dataset, Evaluation, EvaluationRow, Example, GateResult, Inference, Split
+from bessemer.core.types import JSON, Dataset, Example, Inference, Split
 from bessemer.evals import graders, measures, runs
 from bessemer.evals.gate import non_inferiority
 from bessemer.evals.grader import Services as GraderServices

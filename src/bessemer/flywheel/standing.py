@@ -5,7 +5,8 @@ incumbent), on the hold-out split of a dataset that the operator has not ruled o
 """
 
 from bessemer.core.errors import BessemerError, Conflict
-from bessemer.core.types import Evaluation, ModelVersion, Route, Split, Target
+from bessemer.core.evaluations import Evaluation
+from bessemer.core.types import ModelVersion, Route, Split, Target
 from bessemer.flywheel.services import Services
 from bessemer.registry.catalog import CHAMPION
 from bessemer.registry.policy import GatePin
