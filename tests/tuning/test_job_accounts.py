@@ -2,6 +2,7 @@
 
 import json
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from bessemer.store.files import FileRow
 from bessemer.store.job_lifecycle import attempt
 from bessemer.store.job_rows import JobKind, JobRow
 from bessemer.tuning.comparison import compare
+from bessemer.tuning.jobs import Live
 from bessemer.tuning.progress import plan_looks
 from bessemer.tuning.run import Services, TuningRun
 
@@ -230,6 +232,25 @@ def test_a_job_fails_with_its_graders_cause(services: Services, grader: JSON, co
     assert error["code"] == code
     assert says in error["message"]
     run.close()
+
+
+@pytest.mark.parametrize("status", [JobStatus.PAUSED, JobStatus.CANCELLED, JobStatus.SUCCEEDED, None])
+def test_a_run_that_is_over_or_paused_holds_no_memory(services: Services, status: JobStatus | None) -> None:
+    """None: its step raised."""
+    run = opened(services, questions(4), [], string_check("Yes"), {"bessemer.prompt": "same"})
+    tuner, model = weakref.ref(run._tuner), weakref.ref(run._tuner.trainer.network)
+    live = Live(services, run)
+    del run
+
+    def work(job_id: str) -> JobStatus:
+        live.of(job_id).train_chunk()
+        return status or JobStatus(0)
+
+    assert live.guarded("ftjob-1", lambda job_id: JobStatus.RUNNING) == "running"
+    assert tuner() is not None
+    live.guarded("ftjob-1", work)
+    assert tuner() is None
+    assert model() is None
 
 
 def test_an_error_that_is_not_ours_is_an_internal_one(services: Services) -> None:

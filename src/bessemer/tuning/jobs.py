@@ -18,13 +18,14 @@ from bessemer.tuning.run import Services, TuningRun
 
 
 @dataclass
-class _Live:
+class Live:
     """The run that this process has in memory; training state is on disk, this saves loading it for every chunk."""
 
     services: Services
     run: TuningRun | None = None
 
     def of(self, job_id: str) -> TuningRun:
+        """Return the run of a job, continued from its saved state unless it is the one in memory."""
         if self.run is None or self.run.job_id != job_id:
             self.release()
             self.run = TuningRun.open(self.services, job_id)
@@ -47,7 +48,7 @@ class _Live:
 
 def install(services: Services) -> Callable[[str], None]:
     """Declare the workflow; call once, before DBOS is launched."""
-    live = _Live(services)
+    live = Live(services)
 
     def prepare(job_id: str) -> JobStatus:
         if begin(services.database, job_id) is None:
