@@ -15,6 +15,7 @@ from bessemer.core.types import JobStatus
 from bessemer.store import job_rows
 from bessemer.store.job_lifecycle import attempt, begin, finish, obey
 from bessemer.tuning.run import Services, TuningRun
+from bessemer.tuning.wishes import BrokenOff
 
 
 @dataclass
@@ -60,7 +61,12 @@ def install(services: Services) -> Callable[[str], None]:
         stopped = obey(services.database, job_id)
         if stopped is not None:
             return stopped
-        if not live.of(job_id).train_chunk():
+        try:
+            done = live.of(job_id).train_chunk()
+        except BrokenOff:
+            live.release()  # what is half done is not continued
+            return obey(services.database, job_id) or JobStatus.RUNNING
+        if not done:
             return JobStatus.RUNNING
         _register(services, live.of(job_id))
         return JobStatus.SUCCEEDED
