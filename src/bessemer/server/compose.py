@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import structlog
 
+from bessemer.core.ids import follow_id
 from bessemer.core.openai import ChatRequest, RequestExtension
 from bessemer.core.settings import Settings
 from bessemer.core.types import JSON
@@ -29,6 +30,7 @@ from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
 from bessemer.server.pulse import Pulse
 from bessemer.server.services import Services
+from bessemer.store import feedback
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
 from bessemer.store.writer import Writer
@@ -50,6 +52,7 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop) -> Servic
     check_upstreams(config.models.values(), os.environ)
     database = Database.open(settings)
     database.watch()
+    follow_id(feedback.newest_id(database) or "")  # the clock may have been set back since
     blobs = Blobs(settings.data / "blobs")
     catalog = Catalog(config, database)
     writer = Writer(
