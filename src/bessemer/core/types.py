@@ -99,6 +99,8 @@ class Model(Frozen, frozen=True):
     """Id of the Price; None: what its calls cost is not known."""
     path: str | None = None
     """local: a GGUF file or safetensors folder; recorded: a JSON Lines file of recorded answers."""
+    sha256: str | None = None
+    """local: what the file must hash to when it is loaded; of a folder, the hash of its files' names and hashes."""
     base_url: str | None = None
     """openai: the server's base URL, up to and including /v1."""
     api_key_env: str | None = None
@@ -151,6 +153,9 @@ class ModelVersion(Frozen, frozen=True):
     field_threshold: float = 0.0
     """JSON answers: values whose probability is below are left out; chosen on a selection split."""
     max_tokens: int = 256
+    temperature: float | None = None
+    """How it answers who asks for no temperature: default traffic, evaluations, gates and cascades alike. None: the
+    provider's default, which of the built-in engine is 0 for choices and 1 for text."""
     lineage: Lineage | None = None
 
 
@@ -268,6 +273,8 @@ class ModelCall(Frozen, frozen=True):
     propensity: float = 1.0
     """Probability with which the router drew this target in this step."""
     prompt: str | None = None
+    temperature: float | None = None
+    """It was asked at; None: the upstream's own default, or a record from before it was kept."""
     error: str | None = None
     error_detail: str | None = None
     """What the upstream itself said, masked and cut; shown to who may do everything, and to nobody else."""
@@ -275,6 +282,22 @@ class ModelCall(Frozen, frozen=True):
     """What the model thought before it answered, where it was told."""
     refusal: str | None = None
     """What the model said in place of an answer."""
+
+
+INTERNAL_KEY = "internal"
+"""Key id of what Bessemer asks itself."""
+
+
+class Split(StrEnum):
+    """Parts of a dataset; an input is in exactly one of them, by hash."""
+
+    TRAIN = "train"
+    SELECTION = "selection"
+    """Chooses checkpoints, biases, hyperparameters."""
+    CALIBRATION = "calibration"
+    """Calibrates confidence and sets cascade thresholds; nothing else sees it."""
+    HOLDOUT = "holdout"
+    """Seen by the final evaluation alone."""
 
 
 class Inference(Frozen, frozen=True):
@@ -289,7 +312,7 @@ class Inference(Frozen, frozen=True):
     input: JSON | None
     """Structured input, when the client sent it: renders again through any later prompt."""
     input_sha256: str
-    """Content hash of `input`, or of `messages` without one: splits are made by it."""
+    """`input_hash` of `input`, or of `messages` without one: splits are made by it."""
     output: str | None
     finish_reason: str | None
     version: str | None
@@ -305,12 +328,32 @@ class Inference(Frozen, frozen=True):
     ttft_s: float | None = None
     episode_id: str | None = None
     tags: dict[str, str] = {}
+    """The client's own."""
+    user: str | None = None
+    """OpenAI's `user`, as the client sent it."""
+    origin: str | None = None
+    """Why Bessemer asked this itself (evaluation, judge); None: a client did. No client can write it."""
+    split: Split | None = None
+    """The split that a key with the right to contribute gave the input."""
+    hash_version: int = 1
+    """Of `input_sha256`; rows of version 1 kept `user` and `origin` among their tags."""
     error: str | None = None
     project_id: str = DEFAULT_PROJECT
     on_behalf_of: str | None = None
     """The key for whose job or grade Bessemer itself asked; None when `key_id` is the client's."""
     reasoning: str | None = None
     refusal: str | None = None
+
+    @property
+    def made_by_bessemer(self) -> bool:
+        """Whether no client asked this."""
+        return self.origin is not None or (self.hash_version == 1 and self.key_id == INTERNAL_KEY)
+
+    def has_tags(self, wanted: Mapping[str, str]) -> bool:
+        """Whether all pairs are among the tags; `user` may be OpenAI's field as well."""
+        return all(
+            self.tags.get(name) == value or (name == "user" and self.user == value) for name, value in wanted.items()
+        )
 
 
 class FeedbackKind(StrEnum):
@@ -352,18 +395,6 @@ class Feedback(Frozen, frozen=True):
 
 
 # -- datasets, jobs, evaluations --------------------------------------------------------------------------------------
-
-
-class Split(StrEnum):
-    """Parts of a dataset; an input is in exactly one of them, by hash."""
-
-    TRAIN = "train"
-    SELECTION = "selection"
-    """Chooses checkpoints, biases, hyperparameters."""
-    CALIBRATION = "calibration"
-    """Calibrates confidence and sets cascade thresholds; nothing else sees it."""
-    HOLDOUT = "holdout"
-    """Seen by the final evaluation alone."""
 
 
 class Example(Frozen, frozen=True):
@@ -432,6 +463,8 @@ class EvaluationRow(Frozen, frozen=True):
     latency_p50_s: float | None
     latency_p95_s: float | None
     provider: ProviderKind | None = None
+    temperature: float | None = None
+    """All answers were drawn at; None: not all at one, or at an upstream's own default."""
     small_share: float | None = None
     """Share of items that the route's first step answered by itself; None for a single version."""
 

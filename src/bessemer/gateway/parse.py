@@ -5,15 +5,16 @@ from typing import Any
 
 import msgspec
 
-from bessemer.core.content import content_hash
+from bessemer.core.content import input_hash
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.ids import EPISODE_ID
 from bessemer.core.openai import ChatRequest
-from bessemer.core.types import JSON, Frozen, as_json
-from bessemer.engine.request import Choices, Constraint, JsonSchema, Lark, Regex
+from bessemer.core.types import JSON, Frozen, Split, as_json
+from bessemer.engine.choices import check_labels
+from bessemer.engine.request import MAX_BIASED_TOKENS, Choices, Constraint, JsonSchema, Lark, Regex
 from bessemer.gateway.providers.base import Sampling
 
-_TOKEN_ID = re.compile(r"[0-9]{1,9}")
+_TOKEN_ID = re.compile(r"0|[1-9][0-9]{0,8}")
 _REASONING = ("reasoning_content", "reasoning")
 ROLES = ("system", "developer", "user", "assistant")
 
@@ -32,6 +33,9 @@ class Asked(Frozen, frozen=True):
     include_usage: bool
     episode_id: str | None
     tags: dict[str, str]
+    """The client's own: nothing in Bessemer is steered by them."""
+    user: str | None
+    split: Split | None
 
 
 def parse(request: ChatRequest) -> Asked:
@@ -52,23 +56,16 @@ def parse(request: ChatRequest) -> Asked:
         name=request.model,
         messages=messages,
         input=structured,
-        input_sha256=content_hash(structured if structured is not None else messages),
+        input_sha256=input_hash(structured, messages),
         sampling=_sampling(request),
         constraint=_constraint(request),
         stream=bool(request.stream),
         include_usage=request.stream_options is not None and request.stream_options.include_usage,
         episode_id=episode_id,
-        tags=_tags(request),
+        tags=dict(request.metadata or {}) | (extension.tags if extension is not None else {}),
+        user=request.user,
+        split=extension.split if extension is not None else None,
     )
-
-
-def _tags(request: ChatRequest) -> dict[str, str]:
-    tags = dict(request.metadata or {})
-    if request.user is not None:
-        tags["user"] = request.user
-    if request.bessemer is not None:
-        tags.update(request.bessemer.tags)
-    return tags
 
 
 def _message(message: JSON, index: int) -> JSON:
@@ -129,9 +126,15 @@ def _sampling(request: ChatRequest) -> Sampling:
     stop = (request.stop,) if isinstance(request.stop, str) else request.stop
     if stop is not None and (len(stop) > 4 or not all(stop)):
         raise InvalidRequest("stop takes one to four non-empty strings.", param="stop")
+    if request.logit_bias is not None and len(request.logit_bias) > MAX_BIASED_TOKENS:
+        raise InvalidRequest(
+            f"logit_bias has {len(request.logit_bias)} tokens; send at most {MAX_BIASED_TOKENS}.", param="logit_bias"
+        )
     for key, value in (request.logit_bias or {}).items():
         if not _TOKEN_ID.fullmatch(key):
-            raise InvalidRequest(f"logit_bias: {key[:20]!r} is not a token id.", param="logit_bias")
+            raise InvalidRequest(
+                f"logit_bias: {key[:20]!r} is not a token id; write it in plain digits.", param="logit_bias"
+            )
         _in_range("logit_bias", value, -100, 100)
     return Sampling(
         max_tokens=request.max_tokens,
@@ -161,8 +164,7 @@ def _constraint(request: ChatRequest) -> Constraint | None:
             param="structured_outputs",
         )
     if outputs.choice is not None:
-        if len(set(outputs.choice)) < len(outputs.choice) or not all(outputs.choice):
-            raise InvalidRequest("structured_outputs.choice: labels must differ and not be empty.", param="choice")
+        check_labels(outputs.choice)
         return Choices(labels=tuple(outputs.choice))
     if outputs.json is not None:
         return JsonSchema(schema=outputs.json)

@@ -10,12 +10,13 @@ import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakSet
 
 import msgspec
 import structlog
 
 from bessemer.core.ids import follow_id
-from bessemer.core.openai import ChatRequest, RequestExtension
+from bessemer.core.openai import ChatRequest
 from bessemer.core.settings import Settings
 from bessemer.core.types import JSON
 from bessemer.evals.grader import Judge, JudgeCall, JudgeReply
@@ -28,6 +29,7 @@ from bessemer.gateway.providers.openai import check_upstreams
 from bessemer.governance.keys import Keys
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
+from bessemer.server.grading import Grading
 from bessemer.server.pulse import Pulse
 from bessemer.server.services import Services
 from bessemer.store import feedback
@@ -42,8 +44,12 @@ if TYPE_CHECKING:
 log = structlog.get_logger("bessemer.compose")
 
 
-def open_services(settings: Settings, loop: asyncio.AbstractEventLoop) -> Services:
+def open_services(
+    settings: Settings, loop: asyncio.AbstractEventLoop, *, engine_idle_s: float | None = None
+) -> Services:
     """Build everything. `loop`: where the gateway runs, whoever asks it; its connections belong to this loop.
+
+    `engine_idle_s`: engines of local models are released after so long a rest.
 
     Raises ConfigError for wrong settings or configuration, StoreError when the database cannot be opened.
     """
@@ -62,7 +68,15 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop) -> Servic
     metrics.watch_writer(writer.stats)
     engines = _Engines(settings)
     metrics.watch_engine(engines.state)
-    providers = build_providers(catalog, blobs, settings.data, os.environ, engines.open)
+    providers = build_providers(
+        catalog,
+        blobs,
+        settings.data,
+        os.environ,
+        engines.open,
+        engine_memory=settings.engine_memory_bytes,
+        engine_idle_s=engine_idle_s,
+    )
     gateway = Gateway(catalog, providers, writer, metrics=metrics)
     catalog.watch()
     graders = GraderServices(
@@ -84,6 +98,7 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop) -> Servic
         writer=writer,
         metrics=metrics,
         graders=graders,
+        grading=Grading(),
         graders_fence=_graders_fence(settings),
         flywheel=FlywheelServices(
             database=database,
@@ -102,6 +117,7 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop) -> Servic
 
 async def close_services(services: Services) -> None:
     """Stop what `open_services` started; everything accepted so far is written first."""
+    services.grading.close()
     await services.gateway.close()
     services.catalog.close()
     services.keys.close()
@@ -134,13 +150,13 @@ class _Engines:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._opened: list[Engine] = []
+        self._opened: WeakSet[Engine] = WeakSet()
 
     def open(self, path: Path) -> "Engine":
         from bessemer.engine.engine import Engine
 
         engine = Engine(path, threads=self._settings.torch_threads, max_waiting=self._settings.engine_max_queue)
-        self._opened.append(engine)
+        self._opened.add(engine)
         return engine
 
     def state(self) -> _EngineState:
@@ -178,9 +194,9 @@ def _judge(gateway: Gateway, loop: asyncio.AbstractEventLoop) -> Judge:
                     "type": "json_schema",
                     "json_schema": {"name": "grade", "schema": call.response_schema, "strict": True},
                 },
-                bessemer=RequestExtension(tags={"origin": "judge"}),
             ),
             call.principal or INTERNAL,
+            origin="judge",
         )
         usage = result.completion.usage
         return JudgeReply(

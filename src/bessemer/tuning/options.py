@@ -40,6 +40,8 @@ class Options(Frozen, frozen=True):
     """Group size of sampled reinforcement; one sample has nothing to be compared with."""
     credit: Literal["answer", "field"] = "answer"
     """Sampled reinforcement: all tokens of an answer earn its reward, or, in JSON answers, each field what it adds."""
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] = 0.0
+    """The tuned version answers at it unless a client asks for another."""
     field_threshold: Annotated[float, msgspec.Meta(ge=0, lt=1)] | Literal["auto"] = 0.0
     """JSON answers: the version leaves out values that are less probable; `auto`, of reinforcement alone: chosen on the
     validation file by the grader, at every evaluation."""

@@ -23,8 +23,9 @@ from bessemer.evals.grader import Grader
 from bessemer.evals.grader import Services as GraderServices
 from bessemer.evals.metrics import Terms, label_terms, mean_terms
 from bessemer.gateway.pipeline import on_behalf_of
-from bessemer.gateway.providers.local import unpack_adapter
+from bessemer.gateway.providers.adapters import unpack_adapter
 from bessemer.registry.catalog import Catalog
+from bessemer.registry.weights import check_model
 from bessemer.store import files, job_rows
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
@@ -98,7 +99,7 @@ class TuningRun:
         grader = None if plan.grader is None else graders.build(plan.grader, services.graders)
         try:
             tuner = Tuner(
-                _spec(services, plan, len(rows.training)),
+                _spec(services, plan, len(rows.training), folder),
                 rows.training,
                 rows.validation,
                 None if grader is None else _reward(grader),
@@ -356,11 +357,13 @@ def _plan(services: Services, job_id: str, path: Path) -> Preparation:
     return plan
 
 
-def _spec(services: Services, plan: Preparation, rows: int) -> TuneSpec:
+def _spec(services: Services, plan: Preparation, rows: int, folder: Path) -> TuneSpec:
     model = base_model(plan, services.catalog)
+    check_model(model)
     adapter = None
     if plan.adapter_sha256 is not None:
-        adapter = str(unpack_adapter(services.blobs, plan.adapter_sha256, services.jobs_dir.parent / "adapters"))
+        unpack_adapter(services.blobs, plan.adapter_sha256, folder / "start")
+        adapter = str(folder / "start")
     hyper = plan.hyperparameters
     multiplier = 1.0 if hyper.learning_rate_multiplier == "auto" else float(hyper.learning_rate_multiplier)
     limited = plan.options.max_seconds is not None
