@@ -32,6 +32,9 @@ def run(
     reference: Annotated[str | None, typer.Option("--reference", help="... than this one ...")] = None,
     margin: Annotated[float, typer.Option("--margin", min=0, help="... by more than this.")] = 0.01,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Examples at most.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", min=0, max=2, help="Of every answer; default: each system's own.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Print events until it has finished.")] = False,
     as_json: AsJson = False,
     dry_run: DryRun = False,
@@ -48,6 +51,7 @@ def run(
         "reference": reference,
         "margin": margin,
         "limit": limit,
+        "temperature": temperature,
     }
     if wait and not dry_run:
         client = client_of(context)

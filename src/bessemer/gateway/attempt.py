@@ -182,6 +182,7 @@ class Attempts:
             accepted=error is None,
             propensity=leg.propensity,
             prompt=leg.prompt,
+            temperature=leg.call.sampling.temperature,
             error=None if error is None else account_error(error),
             error_detail=error.detail if isinstance(error, BessemerError) else None,
             reasoning="".join(account.reasoning) or None,

@@ -10,10 +10,11 @@ from bessemer.core.errors import InvalidRequest
 from bessemer.core.ids import EPISODE_ID
 from bessemer.core.openai import ChatRequest
 from bessemer.core.types import JSON, Frozen, as_json
-from bessemer.engine.request import Choices, Constraint, JsonSchema, Lark, Regex
+from bessemer.engine.choices import check_labels
+from bessemer.engine.request import MAX_BIASED_TOKENS, Choices, Constraint, JsonSchema, Lark, Regex
 from bessemer.gateway.providers.base import Sampling
 
-_TOKEN_ID = re.compile(r"[0-9]{1,9}")
+_TOKEN_ID = re.compile(r"0|[1-9][0-9]{0,8}")
 _REASONING = ("reasoning_content", "reasoning")
 ROLES = ("system", "developer", "user", "assistant")
 
@@ -129,9 +130,15 @@ def _sampling(request: ChatRequest) -> Sampling:
     stop = (request.stop,) if isinstance(request.stop, str) else request.stop
     if stop is not None and (len(stop) > 4 or not all(stop)):
         raise InvalidRequest("stop takes one to four non-empty strings.", param="stop")
+    if request.logit_bias is not None and len(request.logit_bias) > MAX_BIASED_TOKENS:
+        raise InvalidRequest(
+            f"logit_bias has {len(request.logit_bias)} tokens; send at most {MAX_BIASED_TOKENS}.", param="logit_bias"
+        )
     for key, value in (request.logit_bias or {}).items():
         if not _TOKEN_ID.fullmatch(key):
-            raise InvalidRequest(f"logit_bias: {key[:20]!r} is not a token id.", param="logit_bias")
+            raise InvalidRequest(
+                f"logit_bias: {key[:20]!r} is not a token id; write it in plain digits.", param="logit_bias"
+            )
         _in_range("logit_bias", value, -100, 100)
     return Sampling(
         max_tokens=request.max_tokens,
@@ -161,8 +168,7 @@ def _constraint(request: ChatRequest) -> Constraint | None:
             param="structured_outputs",
         )
     if outputs.choice is not None:
-        if len(set(outputs.choice)) < len(outputs.choice) or not all(outputs.choice):
-            raise InvalidRequest("structured_outputs.choice: labels must differ and not be empty.", param="choice")
+        check_labels(outputs.choice)
         return Choices(labels=tuple(outputs.choice))
     if outputs.json is not None:
         return JsonSchema(schema=outputs.json)
