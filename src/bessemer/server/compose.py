@@ -15,7 +15,7 @@ from weakref import WeakSet
 import msgspec
 import structlog
 
-from bessemer.core.openai import ChatRequest, RequestExtension
+from bessemer.core.openai import ChatRequest
 from bessemer.core.settings import Settings
 from bessemer.core.types import JSON
 from bessemer.evals.grader import Judge, JudgeCall, JudgeReply
@@ -188,9 +188,9 @@ def _judge(gateway: Gateway, loop: asyncio.AbstractEventLoop) -> Judge:
                     "type": "json_schema",
                     "json_schema": {"name": "grade", "schema": call.response_schema, "strict": True},
                 },
-                bessemer=RequestExtension(tags={"origin": "judge"}),
             ),
             call.principal or INTERNAL,
+            origin="judge",
         )
         usage = result.completion.usage
         return JudgeReply(
