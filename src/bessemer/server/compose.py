@@ -28,6 +28,7 @@ from bessemer.gateway.providers.openai import check_upstreams
 from bessemer.governance.keys import Keys
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
+from bessemer.server.grading import Grading
 from bessemer.server.pulse import Pulse
 from bessemer.server.services import Services
 from bessemer.store.blobs import Blobs
@@ -94,6 +95,7 @@ def open_services(
         writer=writer,
         metrics=metrics,
         graders=graders,
+        grading=Grading(),
         graders_fence=_graders_fence(settings),
         flywheel=FlywheelServices(
             database=database,
@@ -112,6 +114,7 @@ def open_services(
 
 async def close_services(services: Services) -> None:
     """Stop what `open_services` started; everything accepted so far is written first."""
+    services.grading.close()
     await services.gateway.close()
     services.catalog.close()
     services.keys.close()
