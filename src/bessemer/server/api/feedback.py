@@ -1,10 +1,12 @@
 """POST and GET /v1/feedback."""
 
 import asyncio
+import time
 
 from starlette.types import ASGIApp
 
-from bessemer.feedback.record import FeedbackRequest, record
+from bessemer.feedback.record import FeedbackRequest, parse
+from bessemer.feedback.rights import check_may_judge
 from bessemer.server.content import shown_feedback
 from bessemer.server.http import Call, JSONResponse, decoder
 from bessemer.server.lists import ListQuery, page, page_limit
@@ -22,8 +24,13 @@ class FeedbackQuery(ListQuery):
 
 
 async def create(call: Call) -> ASGIApp:
-    """Record feedback; durable when the answer is sent. The inference may still be on its way to the database."""
-    row = await record(await call.body(_REQUEST), call.principal, call.services.writer)
+    """Record feedback on one's own inference, or as a reviewer on any; durable when the answer is sent."""
+    request = await call.body(_REQUEST)
+    row = parse(request, call.principal, time.time())
+    if row.inference_id is not None:
+        writer = call.services.writer
+        await asyncio.to_thread(check_may_judge, call.database, writer, row.inference_id, call.principal)
+    await call.services.writer.commit(row)
     return JSONResponse(row)
 
 
