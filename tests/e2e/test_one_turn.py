@@ -272,7 +272,7 @@ def check_job(installation: Installation, job_id: str, done: dict) -> None:
     assert re.fullmatch(r"ft:tiny:[\w-]+:matcher:[0-9a-f]{12}", done["fine_tuned_model"])
     assert installation.client.fine_tuning.jobs.checkpoints.list(job_id).data
     table = installation.client.files.content(done["result_files"][0]).text.splitlines()
-    assert len(table) == len(steps) + 1
+    assert len(table) == len(steps) + 2, "a header, and the start as step 0"
     answer = installation.client.chat.completions.create(
         model=done["fine_tuned_model"],
         messages=[],

@@ -1,6 +1,7 @@
 """Scored labels equal their brute-force log-probabilities, whatever they share."""
 
 import math
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -8,7 +9,14 @@ from hypothesis import strategies as st
 from tests.engine.tiny_model import END, prompt_of, recompute_logprobs, tiny_adapter, tiny_engine, tiny_network
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.engine.choices import build_tree, choose, tree_pairs
+from bessemer.engine.choices import (
+    MAX_CHARACTERS,
+    MAX_LABEL_CHARACTERS,
+    MAX_LABELS,
+    build_tree,
+    choose,
+    tree_pairs,
+)
 from bessemer.engine.request import Choices, GenerateRequest
 
 LABELS = ("Yes", "No", "Yellow", "Y", "None of these", "Nothing")
@@ -92,6 +100,9 @@ def test_bias_and_temperature() -> None:
         (Choices(labels=("a",)), {"top_k": 1}),
         (Choices(labels=("a",)), {"logit_bias": {1: 1.0}}),
         (Choices(labels=("a" * 510,)), {}),
+        (Choices(labels=("a" * (MAX_LABEL_CHARACTERS + 1),)), {}),
+        (Choices(labels=tuple(map(str, range(MAX_LABELS + 1)))), {}),
+        (Choices(labels=tuple(f"{i} {'a' * 300}" for i in range(MAX_CHARACTERS // 300))), {}),
     ],
 )
 def test_meaningless_choices_are_refused(constraint: Choices, changes: dict[str, object]) -> None:
@@ -117,6 +128,16 @@ def test_every_label_is_a_path_of_the_tree(labels: list[tuple[int, ...]]) -> Non
                     for n, (t, p) in enumerate(zip(tree.tokens, tree.parents, strict=True))
                     if t == token and p == before - 1
                 )
+
+
+def test_a_tree_takes_memory_in_proportion_to_its_labels() -> None:
+    labels = [tuple(range(10_000)), (*range(9_999), -1), (7,)]
+    tracemalloc.start()
+    tree = build_tree(labels, terminator=9)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(tree.tokens) == 10_002
+    assert peak < 20e6, "all prefixes of the first label alone would be 400 MB"
 
 
 @settings(max_examples=50)

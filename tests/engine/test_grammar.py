@@ -12,7 +12,7 @@ from bessemer.core.errors import EngineError, InvalidRequest
 from bessemer.core.template import render_grammar
 from bessemer.engine import runner
 from bessemer.engine.network import Network
-from bessemer.engine.request import Constraint, GenerateRequest, Generation, JsonSchema, Lark, Regex
+from bessemer.engine.request import Choices, Constraint, GenerateRequest, Generation, JsonSchema, Lark, Regex
 
 SCHEMA = {
     "type": "object",
@@ -170,3 +170,66 @@ def test_malformed_constraints_are_refused(constraint: Constraint) -> None:
     with pytest.raises(InvalidRequest) as caught:
         tiny_engine().generate_many([GenerateRequest(prompt=(1,), constraint=constraint)])
     assert caught.value.param == "constraint"
+
+
+IMPOSSIBLE = [
+    Regex(pattern=r"[^\s\S]"),
+    Regex(pattern="[a&&b]"),
+    JsonSchema(schema={"$ref": "#"}),
+    JsonSchema(schema={"type": "object", "properties": {"a": False}, "required": ["a"]}),
+    Lark(grammar="start: start"),
+    Lark(grammar="start: a\na: b\nb: a"),
+    Lark(grammar='start: "a" x\nx: x'),
+]
+COSTLY = [
+    Regex(pattern="(a{1000}){1000}"),
+    Regex(pattern="a{1000000}y"),
+    Lark(grammar='start: "a" start'),
+    JsonSchema(schema={"type": "array", "items": {"const": 1}, "minItems": 100_000}),
+    Regex(pattern="a" * 70_000),
+    JsonSchema(schema={"enum": ["é" * 40_000]}),
+]
+
+
+@pytest.mark.parametrize("constraint", [*IMPOSSIBLE, *COSTLY])
+def test_what_cannot_be_answered_is_said_in_one_sentence(constraint: Constraint) -> None:
+    engine = tiny_engine()
+    with pytest.raises(InvalidRequest) as caught:
+        engine.generate_many([GenerateRequest(prompt=(1,), constraint=constraint)])
+    assert caught.value.param == "constraint"
+    assert caught.value.message.startswith("constraint is not valid: ")
+    assert len(caught.value.message) < 150
+    assert "\n" not in caught.value.message
+    assert "state" not in caught.value.message
+    if constraint in IMPOSSIBLE:
+        assert "satisf" in caught.value.message
+
+
+@pytest.mark.parametrize("pattern", ["[ab](a{1000}){1000}", "[ab](cd{30}){30}(a{1000}){1000}"])
+def test_a_grammar_that_grows_too_large_on_its_way_is_the_clients_error(pattern: str) -> None:
+    requests = [GenerateRequest(prompt=(1,), constraint=Regex(pattern=pattern), seed=i) for i in range(3)]
+    engine = tiny_engine()
+    for request in requests:
+        with pytest.raises(InvalidRequest, match="too much work"):
+            engine.generate_many([request])
+    assert engine.generate_many([GenerateRequest(prompt=(1,), max_tokens=3)])[0].completion_tokens > 0
+
+
+def test_a_long_forced_answer_is_given_whole() -> None:
+    wanted = "a sentence of some length, " * 10
+    for constraint in (Regex(pattern=wanted), JsonSchema(schema={"const": wanted})):
+        request = GenerateRequest(prompt=(1,), max_tokens=400, constraint=constraint)
+        generation = tiny_engine().generate_many([request])[0]
+        assert generation.text.strip('"') == wanted
+        assert all(generation.forced)
+
+
+def test_a_constraint_made_ready_is_compiled_once() -> None:
+    engine = tiny_engine()
+    for constraint in (Regex(pattern="[ab]{2}"), Lark(grammar='start: "x" | "y"'), Choices(labels=("a", "b"))):
+        assert not engine.is_ready(constraint)
+        engine.make_ready(constraint)
+        assert engine.is_ready(constraint)
+        assert engine.generate_many([GenerateRequest(prompt=(1,), constraint=constraint)])[0].finish_reason == "stop"
+    with pytest.raises(InvalidRequest):
+        engine.make_ready(Choices(labels=("a",) * 2))

@@ -127,7 +127,7 @@ async def test_what_a_library_throws_at_one_request_leaves_the_engine_running(mo
                 raise ValueError("too deep")
 
             patch.setattr(engine.grammars, "start", break_down)
-            with pytest.raises(EngineError, match="too deep"):
+            with pytest.raises(EngineError, match="ValueError at "):
                 await engine.generate(GenerateRequest(prompt=(1,), constraint=Regex(pattern="a")))
         assert (await engine.generate(GenerateRequest(prompt=(1,), max_tokens=3, seed=1))).completion_tokens
 
@@ -140,7 +140,7 @@ async def test_an_engine_that_died_says_so_and_starts_again(monkeypatch: pytest.
                 raise MemoryError("no memory left")
 
             patch.setattr(engine, "_turn", break_down)
-            with pytest.raises(EngineError, match="no memory left"):
+            with pytest.raises(EngineError, match="MemoryError at "):
                 await engine.generate(LONG)
         with pytest.raises(EngineError, match="not running"):
             await engine.generate(LONG)
@@ -182,7 +182,7 @@ async def test_a_failed_step_reaches_its_callers_and_the_engine_goes_on(monkeypa
                 raise MemoryError("no memory left")
 
             patch.setattr(engine.network, "forward_hidden", break_down)
-            with pytest.raises(EngineError, match="no memory left"):
+            with pytest.raises(EngineError, match="MemoryError at "):
                 await engine.generate(LONG)
         assert engine.network.forward_hidden == forward
         assert (await engine.generate(GenerateRequest(prompt=(1,), max_tokens=3, seed=1))).completion_tokens

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bessemer.core.errors import InvalidRequest
@@ -75,3 +76,10 @@ def test_author_trust_and_standing_are_the_keys_and_claims_are_kept_as_claims(ro
         assert row.source is not FeedbackSource.HUMAN
     else:
         assert row.source is (claimed or FeedbackSource.HUMAN)
+
+
+def test_a_completions_own_id_names_its_inference() -> None:
+    inference_id = new_id("inf")
+    given = {"metric": "verdict", "value": True, "inference_id": inference_id.replace("inf-", "chatcmpl-")}
+    assert msgspec.convert(given, FeedbackRequest).inference_id == inference_id
+    assert parse(request(**given), PRINCIPAL, 5.0).inference_id == inference_id

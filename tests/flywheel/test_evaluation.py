@@ -33,6 +33,7 @@ def test_two_systems_never_share_a_journal() -> None:
         ("margin", {"margin": -0.5}),
         ("limit", {"limit": 0}),
         ("limit", {"limit": -5}),
+        ("temperature", {"temperature": 2.5}),
         ("reference", {"candidate": "small", "reference": "small"}),
     ],
 )

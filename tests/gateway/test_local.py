@@ -9,7 +9,7 @@ import pytest
 from tests.gateway.conftest import PRICES, PRINCIPAL, ask
 from tests.gateway.tiny import adapter_tar, open_tiny, tiny_model
 
-from bessemer.core.errors import InvalidRequest, ProviderError
+from bessemer.core.errors import InvalidRequest, ProviderError, StoreError
 from bessemer.core.openai import ChatRequest, StructuredOutputs
 from bessemer.core.types import Calibration, ProviderKind, Route, Step, Target
 from bessemer.engine.engine import Engine
@@ -35,6 +35,8 @@ choices = ["Yes", "No", "Maybe"]
 user = "{{{{input.x}}}}!"
 grammar = 'start: %regex {{"substring_words": "{{{{input.x}}}}"}}'
 """
+
+ASKED = [{"role": "user", "content": "hello"}]
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +145,35 @@ async def test_the_limit_is_the_versions_unless_the_client_sends_one(local):
     assert short.inference.output_tokens <= 2
 
 
+async def test_a_version_answers_at_its_own_temperature_unless_a_client_asks_for_another(local):
+    def told(row):
+        return row.calls[0].temperature
+
+    free, greedy, warm = (
+        "tiny",
+        local.register(temperature=0.0, max_tokens=12),
+        local.register(temperature=1.5, max_tokens=12),
+    )
+    own = {name: [await local.gateway.infer(name, messages=ASKED) for _ in range(6)] for name in (free, greedy, warm)}
+    assert [{told(row) for row in rows} for rows in own.values()] == [{1.0}, {0.0}, {1.5}]
+    assert len({row.output for row in own[greedy]}) == 1
+    assert all(len({row.output for row in own[name]}) > 1 for name in (free, warm))
+    asked = await local.gateway.infer(greedy, messages=ASKED, temperature=1.0, seed=4)
+    same = await local.gateway.infer(free, messages=ASKED, seed=4)
+    assert (told(asked), asked.output) == (1.0, same.output)
+    chosen = await local.gateway.infer(local.register(prompt="match"), input={"x": "a"})
+    assert told(chosen) == 0.0
+    drawn = await local.gateway.infer(local.register(prompt="match", temperature=1.0), input={"x": "a"})
+    assert told(drawn) == 1.0
+
+
+@pytest.mark.parametrize("temperature", [-0.1, 2.1])
+async def test_a_temperature_that_cannot_be_is_refused(local, temperature):
+    with pytest.raises(InvalidRequest) as refused:
+        local.register(temperature=temperature)
+    assert refused.value.param == "temperature"
+
+
 async def test_a_stream_and_a_whole_answer_are_the_same(local):
     whole = await local.gateway.chat(ask("tiny", seed=5, temperature=1.0), PRINCIPAL)
     result = await local.gateway.stream(ask("tiny", seed=5, temperature=1.0, stream=True, logprobs=True), PRINCIPAL)
@@ -175,24 +206,25 @@ async def test_versions_share_an_engine_and_adapters_change_the_answer(local, tm
     assert sorted(local.opened[0].adapters()) == sorted(shas)
 
 
-async def test_only_so_many_adapters_stay_in_memory(local, tmp_path, monkeypatch):
-    monkeypatch.setattr("bessemer.gateway.providers.local._MAX_ADAPTERS", 2)
-    await local.gateway.infer(local.register(prompt="match"), input={"x": "a"})
-    versions = []
-    for seed in (1, 2, 3):
-        sha256 = local.blobs.put(adapter_tar(local.opened[0], tmp_path / f"adapter{seed}", seed))
-        versions.append(local.register(prompt="match", adapter_sha256=sha256))
-    answers = [(await local.gateway.infer(version, input={"x": "a"})).calls[0].choice_logprobs for version in versions]
-    assert len(local.opened[0].adapters()) == 2
-    again = await local.gateway.infer(versions[0], input={"x": "a"})
-    assert again.calls[0].choice_logprobs == pytest.approx(answers[0])
-
-
 async def test_a_broken_adapter_is_an_error_and_no_other_try_helps(local):
     version = local.register(adapter_sha256=local.blobs.put(b"not a tar"))
     with pytest.raises(ProviderError, match="unpacked") as failure:
         await local.gateway.chat(ask(version), PRINCIPAL)
     assert not failure.value.retryable
+
+
+async def test_an_adapter_that_was_changed_is_refused_by_name(local, tmp_path):
+    await local.gateway.infer("tiny", messages=ASKED)
+    sha256 = local.blobs.put(adapter_tar(local.opened[0], tmp_path / "adapter", 1))
+    version = local.register(adapter_sha256=sha256)
+    blob = local.blobs.get(sha256)
+    whole = blob.read_bytes()
+    middle = len(whole) // 2
+    blob.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    with pytest.raises(StoreError, match=sha256):
+        await local.gateway.chat(ask(version), PRINCIPAL)
+    blob.write_bytes(whole)
+    assert (await local.gateway.chat(ask(version), PRINCIPAL)).inference.output is not None
 
 
 async def test_a_prompt_beyond_the_context_is_refused_by_name(local):

@@ -11,9 +11,10 @@ from tests.gateway.conftest import PRINCIPAL, ask
 from tests.gateway.raw import DONE, SSE, RawUpstream, event, head, whole
 
 from bessemer.core.errors import BessemerError, ConfigError, InvalidRequest, ProviderError, RateLimited
-from bessemer.core.openai import StreamOptions
+from bessemer.core.openai import ChatRequest, StreamOptions
 from bessemer.core.types import Model, ProviderKind, Route, Step, Target
 from bessemer.gateway.providers.answers import AnswerReader
+from bessemer.gateway.providers.fake import Script
 from bessemer.gateway.providers.openai import upstream_key
 
 Answers = Sequence[Sequence[bytes | float]]
@@ -104,6 +105,23 @@ async def test_refusal_and_reasoning_are_kept_whole_streamed_and_in_the_record(m
         assert (said(raw), said(raw, "reasoning_content")) == ("42", "because")
     raw = await stream(make_world, [SSE, event({"refusal": "I can"}), event({"refusal": "not."}, "stop"), DONE])
     assert (said(raw), said(raw, "refusal")) == ("", "I cannot.")
+
+
+async def test_an_answer_with_reasoning_or_refusal_goes_back_into_the_conversation(make_world) -> None:
+    world = await make_world({"small": [Script()]})
+    request = ChatRequest(
+        model="small",
+        messages=[
+            {"role": "user", "content": "Is it?"},
+            {"role": "assistant", "content": "Yes.", "reasoning_content": "hm", "refusal": None},
+            {"role": "assistant", "content": None, "refusal": "I cannot say."},
+            {"role": "user", "content": "Why?"},
+        ],
+    )
+    await world.gateway.chat(request, PRINCIPAL)
+    sent = json.loads(world.fakes["small"].bodies[0])["messages"]
+    assert [message["content"] for message in sent] == ["Is it?", "Yes.", "I cannot say.", "Why?"]
+    assert all(set(message) == {"role", "content"} for message in sent)
 
 
 async def test_reasoning_is_passed_on_before_the_answer_begins(make_world) -> None:

@@ -58,6 +58,12 @@ def test_a_version_is_registered_once(catalog: Catalog) -> None:
     assert catalog.register(tuned(adapter="b")).id != first.id
 
 
+def test_a_version_from_before_there_were_temperatures_keeps_its_name() -> None:
+    old = make_version("small", created_at=0.0, max_tokens=7)
+    assert old.id == "small@2adb55ff06b8"
+    assert make_version("small", created_at=0.0, max_tokens=7, temperature=0.0).id != old.id
+
+
 def test_an_alias_moves_and_goes_back(catalog: Catalog) -> None:
     one, two, three = (catalog.register(tuned(adapter=letter)) for letter in "abc")
     with pytest.raises(NotFound, match="small:champion"):

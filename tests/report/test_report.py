@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import msgspec
 import pytest
+from tests.report.markup import poisoned
 
 from bessemer.core.types import GateResult, Guarantee, Interval
 from bessemer.flywheel.charts import LineChart, Series
@@ -157,3 +158,10 @@ def test_a_browser_draws_the_page(tmp_path):
     ]  # fmt: skip
     subprocess.run(command, check=True, timeout=90, capture_output=True)
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_text_of_a_report_becomes_markup() -> None:
+    page = render(poisoned(sample()))
+    assert "onerror" in page
+    assert "<img" not in page
+    assert "default-src 'none'" in page

@@ -91,10 +91,56 @@ def test_log_probabilities_and_several_answers(server: Server, client: OpenAI) -
     assert extension["cost_usd"] == pytest.approx(3 * (5 + 2 * 1) / 1e6)
 
 
+def test_several_answers_are_streamed_each_as_it_comes(server: Server, client: OpenAI) -> None:
+    server.upstream.scripts.waiting.extend(
+        Script(pieces=(text, text), prompt_tokens=5, between_s=0.01) for text in ("x", "y", "z")
+    )
+    chunks = list(
+        client.chat.completions.create(
+            model="assistant",
+            messages=[{"role": "user", "content": "hi"}],
+            n=3,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    texts, inferences = {0: "", 1: "", 2: ""}, {}
+    for chunk in chunks:
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+            if choice.finish_reason is not None:
+                inferences[choice.index] = chunk.model_extra["bessemer"]["inference_id"]
+    assert sorted(texts.values()) == ["xx", "yy", "zz"]
+    assert len({chunk.id for chunk in chunks}) == 1
+    usage = chunks[-1].usage
+    assert usage is not None
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (5, 6, 11)
+    for index, inference_id in inferences.items():
+        kept = client.get(f"/inferences/{inference_id}", cast_to=object)
+        assert (kept["output"], kept["output_tokens"], kept["error"]) == (texts[index], 2, None)
+    assert len(set(inferences.values())) == 3
+
+
+def test_when_one_of_several_answers_fails_the_others_end_and_say_so(server: Server, client: OpenAI) -> None:
+    slow = Script(pieces=("a",) * 100, between_s=0.05)
+    server.upstream.scripts.waiting.extend([slow, Script(pieces=("b", "c"), error_after=1, between_s=0.2)])
+    with pytest.raises(openai.APIError):
+        list(
+            client.chat.completions.create(
+                model="assistant", messages=[{"role": "user", "content": "one fails"}], n=2, stream=True
+            )
+        )
+    rows = client.get("/inferences?limit=2", cast_to=object)["data"]
+    assert sorted(row["error"].partition(":")[0] for row in rows) == ["sibling_failed", "upstream_error"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("n", [0, -1, 17])
-def test_a_number_of_answers_that_cannot_be_is_refused(client: OpenAI, n: int) -> None:
+def test_a_number_of_answers_that_cannot_be_is_refused(client: OpenAI, n: int, stream: bool) -> None:
     with pytest.raises(openai.BadRequestError, match=f"1 to 16; got {n}") as refused:
-        client.chat.completions.create(model="assistant", messages=[{"role": "user", "content": "hi"}], n=n)
+        client.chat.completions.create(
+            model="assistant", messages=[{"role": "user", "content": "hi"}], n=n, stream=stream
+        )
     assert refused.value.param == "n"
 
 

@@ -71,12 +71,15 @@ def test_pages_joined_are_the_whole(sqlite_database: Database, times: list[int],
 def test_a_logprob_of_minus_infinity_can_be_read_again(database: Database) -> None:
     call = msgspec.structs.replace(
         a_call("call-1", "inf-1"),
-        token_logprobs=(TokenLogprob(token="no", logprob=float("-inf")), TokenLogprob(token="yes", logprob=-0.5)),
+        token_logprobs=(
+            TokenLogprob(token="no", logprob=float("-inf")),
+            TokenLogprob(token="yes", logprob=-0.5, forced=True),
+        ),
         choice_logprobs={"yes": 0.0, "no": float("-inf")},
     )
     inferences.insert_many(database, [an_inference("inf-1", calls=(call,))])
     (found,) = inferences.get(database, "inf-1").calls
-    assert [token.logprob for token in found.token_logprobs] == [-9999.0, -0.5]
+    assert [(token.logprob, token.forced) for token in found.token_logprobs] == [(-9999.0, False), (-0.5, True)]
     assert found.choice_logprobs == {"yes": 0.0, "no": -9999.0}
 
 

@@ -264,6 +264,54 @@ def test_a_broken_gradient_rolls_back_once_then_fails(method: str, tmp_path: Pat
     assert raised.value.error_code == "nan_loss"
 
 
+@pytest.fixture
+def knowing(tmp_path: Path, model: LoadedModel) -> TuneSpec:
+    """A run that goes on from a model that knows its rows fairly well."""
+    calm = msgspec.structs.replace(spec_of("supervised"), epochs=8, evaluations=0)
+    first = Tuner(calm, rows(), [], None, tmp_path / "calm", model=model)
+    assert list(first.run())[-1].metrics["train_loss"] < 1.0
+    first.export(tmp_path / "adapter")
+    return msgspec.structs.replace(calm, adapter=str(tmp_path / "adapter"), evaluations=8, epochs=24)
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_a_run_that_diverges_without_nan_stops(
+    knowing: TuneSpec, tmp_path: Path, model: LoadedModel, *, validated: bool
+) -> None:
+    wild = msgspec.structs.replace(knowing, learning_rate=50.0)
+    run = Tuner(wild, rows(), rows(4) if validated else [], None, tmp_path / "wild", model=model)
+    with pytest.raises(TuningError, match="diverged") as raised:
+        list(run.run())
+    assert raised.value.error_code == "diverged"
+    assert run.step_number < run.total_steps / 2
+
+
+def test_what_was_better_than_the_start_outlives_a_divergence(
+    knowing: TuneSpec, tmp_path: Path, model: LoadedModel
+) -> None:
+    run = Tuner(knowing, rows(), rows(4), None, tmp_path / "run", model=model)
+    while run.best is None or run.best.step == 0:
+        run.step()
+    run.trainer.adapter.flat.normal_(std=30.0, generator=torch.Generator().manual_seed(0))
+    run.trainer.adapter.changed()
+    best, reports = run.best, list(run.run())
+    assert "diverged" in (reports[-1].note or "")
+    assert reports[-1].step < run.total_steps
+    assert run.best == best
+
+
+def test_every_run_with_validation_rows_knows_where_it_began(tmp_path: Path, model: LoadedModel) -> None:
+    for method in ("supervised", "exact", "grpo"):
+        reward = length_reward if method == "grpo" else label_reward if method == "exact" else None
+        run = Tuner(spec_of(method), rows(), rows(4), reward, tmp_path / method, model=model)
+        run.step()
+        again = Tuner(spec_of(method), rows(), rows(4), reward, tmp_path / method, model=model)
+        assert run.start is not None
+        assert again.start == run.start
+        assert run.start.validation.score is not None
+        assert len(run.start.validation.row_scores) == 4
+
+
 def test_weights_scale_the_share_of_a_row(tmp_path: Path, model: LoadedModel) -> None:
     """A row of weight 0 is as good as absent; weights of a batch count relative to each other."""
     data = rows(4)

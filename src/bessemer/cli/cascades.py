@@ -69,3 +69,16 @@ def list_cascades(context: typer.Context, limit: Limit = 20, as_json: AsJson = F
 def show(context: typer.Context, cascade: str, as_json: AsJson = False) -> None:
     """Show one cascade job with its curve and guarantee."""
     show_row(client_of(context).get(f"{_PATH}/{segment(cascade)}"), as_json=as_json)
+
+
+@app.command("wait")
+def wait_for(context: typer.Context, cascade: str, as_json: AsJson = False) -> None:
+    """Print a cascade job's events until it has finished; exit code 2 when it failed."""
+    show_row(follow.wait(client_of(context), f"{_PATH}/{segment(cascade)}", quiet=as_json), as_json=as_json)
+
+
+@app.command("cancel")
+def cancel(context: typer.Context, cascade: str, as_json: AsJson = False, dry_run: DryRun = False) -> None:
+    """Cancel a cascade job; the route stays as it is."""
+    path = f"{_PATH}/{segment(cascade)}/cancel"
+    change(context, "POST", path, None, cascade, "{id} is {status}.", as_json=as_json, dry_run=dry_run)

@@ -100,7 +100,21 @@ class Client:
         body = head.encode() + content + f"\r\n--{mark}--\r\n".encode()
         return self._ask("POST", "/v1/files", body, {"content-type": f"multipart/form-data; boundary={mark}"})
 
+    def download(self, path: str) -> bytes:
+        """GET what is no JSON: a file's content, a version's adapter."""
+        return self._exchange("GET", path, None, {})
+
     def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        content = self._exchange(method, path, body, headers)
+        try:
+            answer = json.loads(content, object_hook=Answer)
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, Answer):
+            raise Unreachable(f"{self.url} answers, but not as Bessemer does; give another address with --url.")
+        return answer
+
+    def _exchange(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
         parts = self._parts
         assert parts.hostname is not None
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
@@ -119,13 +133,7 @@ class Client:
             connection.close()
         if response.status >= 400:
             raise _error(response.status, content)
-        try:
-            answer = json.loads(content, object_hook=Answer)
-        except (ValueError, RecursionError):
-            answer = None
-        if not isinstance(answer, Answer):
-            raise Unreachable(f"{self.url} answers, but not as Bessemer does; give another address with --url.")
-        return answer
+        return content
 
 
 def _split(url: str) -> SplitResult:

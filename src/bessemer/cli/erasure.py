@@ -4,8 +4,7 @@ from typing import Annotated
 
 import typer
 
-from bessemer.cli.options import AsJson, DryRun, change
-from bessemer.core.errors import ConfigError
+from bessemer.cli.options import AsJson, DryRun, change, pair
 
 
 def erase(
@@ -24,7 +23,7 @@ def erase(
     body = {
         "inference_ids": inference or [],
         "feedback_ids": feedback or [],
-        "tags": dict(_pair(text) for text in tag or []),
+        "tags": dict(pair(text, "tag") for text in tag or []),
         "route": route,
         "since": since,
         "until": until,
@@ -39,10 +38,3 @@ def erase(
             typer.echo(f"derived {kind}, still there: {', '.join(ids)}")
     if answer["more"]:
         typer.echo("Others match: run it again.")
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise ConfigError(f"--tag {text!r} is not NAME=VALUE.", param="tag")
-    return name, value

@@ -1,5 +1,7 @@
 """`eval`: systems scored on a dataset, and the gate."""
 
+import sys
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -8,7 +10,7 @@ from bessemer.cli import follow
 from bessemer.cli.client import segment
 from bessemer.cli.metric import Grader, Label, MetricType, Positive, metric_of
 from bessemer.cli.options import AsJson, DryRun, Limit, change, client_of, list_rows
-from bessemer.cli.output import show_row
+from bessemer.cli.output import printable, show_row, show_rows
 from bessemer.core.errors import ConfigError
 
 app = typer.Typer(help="Evaluations.", no_args_is_help=True)
@@ -30,6 +32,9 @@ def run(
     reference: Annotated[str | None, typer.Option("--reference", help="... than this one ...")] = None,
     margin: Annotated[float, typer.Option("--margin", min=0, help="... by more than this.")] = 0.01,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Examples at most.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", min=0, max=2, help="Of every answer; default: each system's own.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Print events until it has finished.")] = False,
     as_json: AsJson = False,
     dry_run: DryRun = False,
@@ -46,13 +51,37 @@ def run(
         "reference": reference,
         "margin": margin,
         "limit": limit,
+        "temperature": temperature,
     }
     if wait and not dry_run:
         client = client_of(context)
         job = client.send("POST", _PATH, body)
-        show_row(follow.wait(client, f"{_PATH}/{job['id']}", quiet=as_json), as_json=as_json)
+        _show(follow.wait(client, f"{_PATH}/{job['id']}", quiet=as_json), as_json=as_json)
     else:
         change(context, "POST", _PATH, body, "evaluation", "{id} is {status}.", as_json=as_json, dry_run=dry_run)
+
+
+def _show(job: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print an evaluation: a line for each system, then what the gate says; before it has ended, its status."""
+    result = job.get("result")
+    if as_json or not result:
+        show_row(job, as_json=as_json)
+        return
+    sys.stdout.write(f"{job['id']}  {result['metric']} on {result['split']} of {result['dataset']}\n\n")
+    columns = ("name", "n", "unscorable", "score", "interval", "usd", "p50_s", "version")
+    show_rows([_line(row) for row in result["rows"]], columns, as_json=False)
+    gate = result.get("gate")
+    if gate:
+        sys.stdout.write(f"\n{printable(gate['rule'])}\n")
+
+
+def _line(row: Mapping[str, Any]) -> dict[str, Any]:
+    score = row["score"]
+    known: dict[str, str | None] = {"score": None, "interval": None}
+    if score:
+        known = {"score": f"{score['value']:.4f}", "interval": f"{score['low']:.4f} to {score['high']:.4f}"}
+    named = {name: row.get(name) for name in ("name", "n", "unscorable", "version")}
+    return named | known | {"usd": row.get("cost_usd"), "p50_s": row.get("latency_p50_s")}
 
 
 @app.command("list")
@@ -65,13 +94,13 @@ def list_evaluations(context: typer.Context, limit: Limit = 20, as_json: AsJson 
 @app.command("show")
 def show(context: typer.Context, evaluation: str, as_json: AsJson = False) -> None:
     """Show one evaluation with its rows and gate."""
-    show_row(client_of(context).get(f"{_PATH}/{segment(evaluation)}"), as_json=as_json)
+    _show(client_of(context).get(f"{_PATH}/{segment(evaluation)}"), as_json=as_json)
 
 
 @app.command("wait")
 def wait_for(context: typer.Context, evaluation: str, as_json: AsJson = False) -> None:
     """Print an evaluation's events until it has finished; exit code 2 when it failed."""
-    show_row(follow.wait(client_of(context), f"{_PATH}/{segment(evaluation)}", quiet=as_json), as_json=as_json)
+    _show(follow.wait(client_of(context), f"{_PATH}/{segment(evaluation)}", quiet=as_json), as_json=as_json)
 
 
 @app.command("cancel")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from bessemer.cli.client import segment
-from bessemer.cli.options import AsJson, DryRun, Limit, change, client_of, list_rows
+from bessemer.cli.options import AsJson, DryRun, Limit, change, client_of, list_rows, save
 from bessemer.cli.output import show_change
 
 app = typer.Typer(help="Uploaded files.", no_args_is_help=True)
@@ -33,6 +33,16 @@ def list_files(context: typer.Context, limit: Limit = 100, as_json: AsJson = Fal
     """List files, newest first."""
     columns = ("id", "filename", "purpose", "bytes", "created_at")
     list_rows(context, "/v1/files", columns, {"limit": limit}, as_json=as_json)
+
+
+@app.command("content")
+def content(
+    context: typer.Context,
+    file_id: str,
+    to: Annotated[Path | None, typer.Option("--to", help="File to write; default: standard output.")] = None,
+) -> None:
+    """Print what a file holds, or write it to another."""
+    save(client_of(context).download(f"/v1/files/{segment(file_id)}/content"), to)
 
 
 @app.command("delete")

@@ -5,9 +5,11 @@ import time
 from typing import Any
 
 from bessemer.cli.client import Client
+from bessemer.cli.output import printable
 from bessemer.core.errors import BessemerError
 
-FINISHED = frozenset({"succeeded", "failed", "cancelled"})
+AT_REST = frozenset({"succeeded", "failed", "cancelled", "paused"})
+"""A paused job goes on when somebody resumes it: nobody waits for that."""
 _POLL_S = 1.0
 
 
@@ -18,7 +20,7 @@ def wait(client: Client, path: str, *, quiet: bool) -> Any:
         job = client.get(path)
         if not quiet:
             last = _print_new(client, path, last)
-        if job["status"] in FINISHED:
+        if job["status"] in AT_REST:
             break
         time.sleep(_POLL_S)
     if job["status"] == "failed":
@@ -36,5 +38,6 @@ def _print_new(client: Client, path: str, last: str | None) -> str | None:
             break
         fresh.append(event)
     for event in reversed(fresh):
-        sys.stderr.write(f"{time.strftime('%H:%M:%S', time.localtime(event['created_at']))}  {event['message']}\n")
+        at = time.strftime("%H:%M:%S", time.localtime(event["created_at"]))
+        sys.stderr.write(f"{at}  {printable(event['message'])}\n")
     return events[0]["id"] if events else last

@@ -7,9 +7,8 @@ import typer
 
 from bessemer.cli import follow
 from bessemer.cli.client import segment
-from bessemer.cli.options import AsJson, DryRun, Limit, change, client_of, list_rows, read_object
+from bessemer.cli.options import AsJson, DryRun, Limit, change, client_of, list_rows, pair, read_object
 from bessemer.cli.output import show_row
-from bessemer.core.errors import ConfigError
 
 app = typer.Typer(help="Fine-tuning jobs.", no_args_is_help=True)
 
@@ -29,6 +28,9 @@ def create(
     ] = None,
     suffix: Annotated[str | None, typer.Option("--suffix")] = None,
     seed: Annotated[int | None, typer.Option("--seed")] = None,
+    metadata: Annotated[
+        list[str] | None, typer.Option("--metadata", help="NAME=VALUE, as bessemer.max_seconds=600; repeat for more.")
+    ] = None,
     wait: Wait = False,
     as_json: AsJson = False,
     dry_run: DryRun = False,
@@ -45,6 +47,7 @@ def create(
         "validation_file": validation_file,
         "suffix": suffix,
         "seed": seed,
+        "metadata": dict(pair(text, "metadata") for text in metadata) if metadata else None,
         "method": {"type": kind, kind: body},
     }
     sentence = "{id} is {status}."
@@ -56,9 +59,7 @@ def create(
 
 
 def _setting(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigError(f"{text!r} is not name=value.", param="set")
+    name, value = pair(text, "set")
     try:
         number = float(value)
     except ValueError:

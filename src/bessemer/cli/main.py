@@ -14,7 +14,20 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from bessemer.cli import audit, cascades, datasets, evaluations, feedback, files, jobs, keys, plan, processes, registry
+from bessemer.cli import (
+    audit,
+    cascades,
+    datasets,
+    evaluations,
+    feedback,
+    files,
+    graders,
+    jobs,
+    keys,
+    plan,
+    processes,
+    registry,
+)
 from bessemer.cli.demo.command import demo
 from bessemer.cli.erasure import erase
 from bessemer.cli.options import Data, Session
@@ -26,10 +39,17 @@ app = typer.Typer(
     name="bessemer",
     help="An open AI factory that an organisation runs inside its own boundary.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _tell_version(asked: bool) -> None:  # noqa: FBT001 - the form of an option's callback
+    if asked:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"bessemer {version('bessemer')}\n")
+        raise typer.Exit
 
 
 @app.callback()
@@ -42,6 +62,9 @@ def root(
         str | None, typer.Option("--key", help="API key; default: BESSEMER_API_KEY, then the data folder's admin key.")
     ] = None,
     data: Data = None,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", callback=_tell_version, is_eager=True)
+    ] = False,
 ) -> None:
     """An open AI factory that an organisation runs inside its own boundary."""
     context.obj = Session(url, key, data)
@@ -55,6 +78,7 @@ for name, group in (
     ("files", files.app),
     ("jobs", jobs.app),
     ("feedback", feedback.app),
+    ("graders", graders.app),
     ("dataset", datasets.app),
     ("eval", evaluations.app),
     ("cascade", cascades.app),
@@ -89,7 +113,10 @@ def run(arguments: list[str]) -> int:
         return 0
     except TyperException as error:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
-        if message.strip():  # otherwise the help was printed
+        if type(error).__name__ == "NoArgsIsHelpError":  # a bare group: its message is its help
+            sys.stdout.write(message + "\n")
+            return 0
+        if message.strip():
             show_error(message, type(error).__name__, ErrorKind.USAGE, None, as_json=as_json)
     except BessemerError as error:
         show_error(error.message, type(error).__name__, kind_of(error), error.status, as_json=as_json)

@@ -1,6 +1,7 @@
 """Options that many verbs share, and the session they open."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,6 +68,26 @@ def change(
     answer = client_of(context).send(method, path, body)
     show_change(str(answer.get("id", target)), answer, sentence.format_map(answer), as_json=as_json)
     return answer
+
+
+def pair(text: str, option: str) -> tuple[str, str]:
+    """Return the parts of NAME=VALUE. Raises ConfigError that names the option."""
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise ConfigError(f"--{option} {text!r} is not NAME=VALUE.", param=option)
+    return name, value
+
+
+def save(content: bytes, to: Path | None) -> None:
+    """Write bytes to a file, whole or not at all, or to standard output."""
+    if to is None:
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+        return
+    new = to.with_name(f".{to.name}.new")
+    new.write_bytes(content)
+    new.replace(to)
+    sys.stdout.write(f"{to}  {len(content)} bytes\n")
 
 
 def read_object(file: Path, what: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from bessemer.cli.client import segment
-from bessemer.cli.options import AsJson, DryRun, Reason, change, client_of, list_rows, read_object
+from bessemer.cli.options import AsJson, DryRun, Reason, change, client_of, list_rows, read_object, save
 from bessemer.cli.output import show_row
 from bessemer.core.errors import ConfigError
 
@@ -50,6 +50,16 @@ def list_versions(context: typer.Context, model: ModelFilter = None, as_json: As
 def show_version(context: typer.Context, version: str, as_json: AsJson = False) -> None:
     """Show one version with its lineage."""
     show_row(client_of(context).get(f"/v1/versions/{segment(version)}"), as_json=as_json)
+
+
+@versions.command("export")
+def export_version(
+    context: typer.Context,
+    version: str,
+    to: Annotated[Path, typer.Option("--to", help="Tar file to write.")],
+) -> None:
+    """Write a tuned version's adapter as a tar of a peft folder, which other tools load."""
+    save(client_of(context).download(f"/v1/versions/{segment(version)}/adapter"), to)
 
 
 @versions.command("aliases")

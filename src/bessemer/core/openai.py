@@ -204,10 +204,22 @@ class FineTuningJobRequest(StrictWire):
 
 
 class JobExtension(Wire):
-    """Bessemer's own field of a job that was just created."""
+    """Bessemer's own field of a job: what OpenAI's object has no field for."""
 
-    warnings: list[str]
-    """What is worth a look in its files and numbers; each is an event of the job, too."""
+    warnings: list[str] = []
+    """What is worth a look, first in its files and numbers, in the end in what it made; each is an event, too."""
+    version: str | None = None
+    share_done: float | None = None
+    compute_seconds: float | None = None
+    cost_usd: float | None = None
+    """Of these seconds at the model's hourly price, judges left out; left out without one."""
+    start_score: float | None = None
+    """Of the model that the job started from, on the validation rows."""
+    best_score: float | None = None
+    best_step: int | None = None
+    """0: no checkpoint scored above the start."""
+    comparison: JSON | None = None
+    """The chosen checkpoint against the start, paired by row."""
 
 
 class FineTuningJob(Wire, omit_defaults=False):

@@ -51,6 +51,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """PEM file of the certificate's private key; None: it is in the file of the certificate."""
     engine_max_queue: int = 4096
     """Requests that may wait for the engine before new ones get 429."""
+    engine_memory_bytes: int | None = None
+    """What engines of local models may keep in memory while nobody uses them; None: half of the machine's memory."""
     writer_max_queue: int = 50_000
     """Rows that may wait for the database before they are spooled to disk."""
     record: Literal["required", "best_effort"] = "required"

@@ -99,6 +99,8 @@ class Model(Frozen, frozen=True):
     """Id of the Price; None: what its calls cost is not known."""
     path: str | None = None
     """local: a GGUF file or safetensors folder; recorded: a JSON Lines file of recorded answers."""
+    sha256: str | None = None
+    """local: what the file must hash to when it is loaded; of a folder, the hash of its files' names and hashes."""
     base_url: str | None = None
     """openai: the server's base URL, up to and including /v1."""
     api_key_env: str | None = None
@@ -151,6 +153,9 @@ class ModelVersion(Frozen, frozen=True):
     field_threshold: float = 0.0
     """JSON answers: values whose probability is below are left out; chosen on a selection split."""
     max_tokens: int = 256
+    temperature: float | None = None
+    """How it answers who asks for no temperature: default traffic, evaluations, gates and cascades alike. None: the
+    provider's default, which of the built-in engine is 0 for choices and 1 for text."""
     lineage: Lineage | None = None
 
 
@@ -268,6 +273,8 @@ class ModelCall(Frozen, frozen=True):
     propensity: float = 1.0
     """Probability with which the router drew this target in this step."""
     prompt: str | None = None
+    temperature: float | None = None
+    """It was asked at; None: the upstream's own default, or a record from before it was kept."""
     error: str | None = None
     error_detail: str | None = None
     """What the upstream itself said, masked and cut; shown to who may do everything, and to nobody else."""
@@ -442,6 +449,8 @@ class EvaluationRow(Frozen, frozen=True):
     latency_p50_s: float | None
     latency_p95_s: float | None
     provider: ProviderKind | None = None
+    temperature: float | None = None
+    """All answers were drawn at; None: not all at one, or at an upstream's own default."""
     small_share: float | None = None
     """Share of items that the route's first step answered by itself; None for a single version."""
 

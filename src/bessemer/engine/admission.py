@@ -1,19 +1,27 @@
-"""A request is checked and made ready in the engine's thread: limits, label tree or grammar, prefix names."""
+"""A request is checked and made ready in the engine's thread: limits, label tree or grammar, prefix names.
+
+Label trees and grammars are kept for reuse, so that whoever must not hold up the engine has them made before.
+"""
 
 import math
 from collections.abc import Callable
 
 from bessemer.core.errors import InvalidRequest
 from bessemer.engine.cache import block_hashes
-from bessemer.engine.choices import LabelTree, build_tree
+from bessemer.engine.choices import LabelTree, build_tree, check_labels
 from bessemer.engine.constraint import Grammars
 from bessemer.engine.lora import Adapter
-from bessemer.engine.request import Choices, GenerateRequest
+from bessemer.engine.recent import Recent
+from bessemer.engine.request import MAX_BIASED_TOKENS, Choices, Constraint, GenerateRequest
 from bessemer.engine.runner import extend_forced
 from bessemer.engine.sequence import Sequence, Ticket
 from bessemer.engine.tokens import Tokens
 
 MAX_TOP_LOGPROBS = 20
+MAX_STOPS = 4
+MAX_STOP_CHARACTERS = 256
+"""Each token is searched for the beginnings of stop texts, in time quadratic in their length."""
+_KEPT_TREES = 32
 
 
 class Admission:
@@ -22,6 +30,20 @@ class Admission:
     def __init__(self, tokens: Tokens, vocab_size: int, context_length: int, grammars: Grammars) -> None:
         self._tokens, self._vocab_size = tokens, vocab_size
         self._context_length, self._grammars = context_length, grammars
+        self._trees: Recent[tuple[str, ...], LabelTree] = Recent(_KEPT_TREES)
+
+    def is_ready(self, constraint: Constraint) -> bool:
+        """Whether a request with this constraint is prepared at once."""
+        if isinstance(constraint, Choices):
+            return constraint.labels in self._trees
+        return self._grammars.is_ready(constraint)
+
+    def make_ready(self, constraint: Constraint) -> None:
+        """Check a constraint and compile it for the requests that follow; any thread. Raises InvalidRequest."""
+        if isinstance(constraint, Choices):
+            self._tree_of(constraint.labels)
+        else:
+            self._grammars.compile(constraint)
 
     def prepare(self, ticket: Ticket, adapter: Adapter | None, version: str) -> Sequence:
         """Return a sequence that is ready to wait. Raises InvalidRequest that names the field."""
@@ -60,8 +82,7 @@ class Admission:
     def _tree(self, request: GenerateRequest) -> LabelTree:
         choices = request.constraint
         assert isinstance(choices, Choices)
-        if not choices.labels or len(set(choices.labels)) < len(choices.labels):
-            raise InvalidRequest("choices needs at least one label, and each only once", param="choices")
+        tree = self._tree_of(choices.labels)
         if choices.bias and len(choices.bias) != len(choices.labels):
             raise InvalidRequest("choices.bias needs one number per label", param="choices.bias")
         for name, idle in (
@@ -72,10 +93,6 @@ class Admission:
         ):
             if not idle:
                 raise InvalidRequest(f"{name} has no meaning with choices: leave it out", param=name)
-        labels = [self._tokens.encode(label) for label in choices.labels]
-        if not all(labels):
-            raise InvalidRequest("a label of choices is empty", param="choices")
-        tree = build_tree(labels, self._tokens.terminator)
         if len(request.prompt) + len(tree.tokens) > self._context_length:
             raise InvalidRequest(
                 f"prompt and labels have {len(request.prompt) + len(tree.tokens)} tokens, the model reads at most "
@@ -85,6 +102,17 @@ class Admission:
             )
         return tree
 
+    def _tree_of(self, labels: tuple[str, ...]) -> LabelTree:
+        check_labels(labels)
+
+        def make() -> LabelTree:
+            tokens = [self._tokens.encode(label) for label in labels]
+            if not all(tokens):  # a tokenizer may drop characters
+                raise InvalidRequest("a label of choices is empty", param="choices")
+            return build_tree(tokens, self._tokens.terminator)
+
+        return self._trees.get(labels, make)
+
 
 _LIMITS: tuple[tuple[str, Callable[[GenerateRequest], bool], str], ...] = (
     ("max_tokens", lambda r: r.max_tokens >= 1, "must be at least 1"),
@@ -93,6 +121,13 @@ _LIMITS: tuple[tuple[str, Callable[[GenerateRequest], bool], str], ...] = (
     ("top_k", lambda r: r.top_k >= 0, "must be at least 0"),
     ("top_logprobs", lambda r: 0 <= r.top_logprobs <= MAX_TOP_LOGPROBS, f"must be between 0 and {MAX_TOP_LOGPROBS}"),
     ("stop", lambda r: all(r.stop), "must not hold an empty text"),
+    ("stop", lambda r: len(r.stop) <= MAX_STOPS, f"must hold at most {MAX_STOPS} texts"),
+    (
+        "stop",
+        lambda r: all(len(stop) <= MAX_STOP_CHARACTERS for stop in r.stop),
+        f"must hold texts of at most {MAX_STOP_CHARACTERS} characters",
+    ),
+    ("logit_bias", lambda r: len(r.logit_bias) <= MAX_BIASED_TOKENS, f"must hold at most {MAX_BIASED_TOKENS} tokens"),
     ("logit_bias", lambda r: all(math.isfinite(v) for v in r.logit_bias.values()), "must hold finite numbers"),
 )
 

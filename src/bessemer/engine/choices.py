@@ -9,6 +9,13 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from bessemer.core.errors import InvalidRequest
+
+MAX_LABELS = 1000
+MAX_LABEL_CHARACTERS = 2000
+MAX_CHARACTERS = 64_000
+"""Of all labels together; with the other two, known before any work is done for them."""
+
 
 class LabelTree(NamedTuple):
     """Nodes in order, parents first."""
@@ -26,24 +33,40 @@ class LabelTree(NamedTuple):
     """How many tokens after the prompt each node stands; the first has depth 0."""
 
 
+def check_labels(labels: Sequence[str]) -> None:
+    """Refuse labels that are too many, too long, empty or repeated. Raises InvalidRequest."""
+    if len(labels) > MAX_LABELS:
+        raise InvalidRequest(f"choices has {len(labels)} labels: give at most {MAX_LABELS}", param="choices")
+    longest, total = max(map(len, labels), default=0), sum(map(len, labels))
+    if longest > MAX_LABEL_CHARACTERS or total > MAX_CHARACTERS:
+        raise InvalidRequest(
+            f"choices has labels of up to {longest} characters, {total} in all: give at most {MAX_LABEL_CHARACTERS} "
+            f"in one and {MAX_CHARACTERS} in all",
+            param="choices",
+        )
+    if not labels or len(set(labels)) < len(labels):
+        raise InvalidRequest("choices needs at least one label, and each only once", param="choices")
+    if not all(labels):
+        raise InvalidRequest("a label of choices is empty", param="choices")
+
+
 def build_tree(labels: Sequence[Sequence[int]], terminator: int) -> LabelTree:
-    """Build the tree of tokenised labels, each of at least one token."""
+    """Build the tree of tokenised labels, each of at least one token; linear in their tokens."""
     tokens: list[int] = []
     parents: list[int] = []
     depths: list[int] = []
-    node_of: dict[tuple[int, ...], int] = {}
+    node_of: dict[tuple[int, int], int] = {}
     rows = []
     for label in labels:
         parent = -1
         label_rows = [0]
-        for end in range(1, len(label) + 1):
-            prefix = tuple(label[:end])
-            if prefix not in node_of:
-                node_of[prefix] = len(tokens)
-                tokens.append(label[end - 1])
+        for depth, token in enumerate(label):
+            child = node_of.setdefault((parent, token), len(tokens))
+            if child == len(tokens):
+                tokens.append(token)
                 parents.append(parent)
-                depths.append(end - 1)
-            parent = node_of[prefix]
+                depths.append(depth)
+            parent = child
             label_rows.append(parent + 1)
         rows.append(tuple(label_rows))
     paths = tuple((*label, terminator) for label in labels)

@@ -1,6 +1,10 @@
-"""Grammar-constrained sampling with llguidance: which tokens may come next, and which must."""
+"""Grammar-constrained sampling with llguidance: which tokens may come next, and which must.
 
-from collections import OrderedDict
+A client writes the grammar, so what it may cost is bounded: its length, and the library's work to compile it and to
+take one step in it. Compiling does not hold the interpreter and may be done outside the engine's thread.
+"""
+
+import threading
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -10,12 +14,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bessemer.core.errors import EngineError, InvalidRequest
+from bessemer.core.errors import BessemerError, EngineError, InvalidRequest
+from bessemer.engine.recent import Recent
 from bessemer.engine.request import Choices, Constraint, JsonSchema, Lark, Regex
 
 LISTED = 4096
 """Up to this many tokens, what a grammar leaves is a distribution of its own: log-probabilities are normalised over it
 and no other logit is computed. Beyond, almost anything goes, and they are normalised over the whole vocabulary."""
+MAX_SOURCE_BYTES = 64_000
+"""Of a schema, expression or grammar in UTF-8."""
+_COMPILE_FUEL, _STEP_ITEMS = 50_000, 10_000
+"""Of the library's own units, a twentieth and a fifth of its defaults: some 50 ms for the worst that is known,
+(a{1000}){1000}, and enough for a thousand names or the spans of a page of text."""
+_FORCED_CHARACTERS = 4096
+"""What a grammar forces is spelled in tokens piece by piece: (a{1000}){1000} forces a million characters at once."""
 _KEPT = 256
 """Compiled grammars kept for reuse."""
 
@@ -52,15 +64,15 @@ class Grammar:
         return [] if self.complete else [int(token) for token in self._matcher.compute_ff_tokens()]
 
     def consume(self, tokens: Sequence[int]) -> None:
-        """Advance. Raises EngineError when a token was not allowed or a limit of the library was hit."""
-        if not self._matcher.consume_tokens(list(tokens)):
-            raise EngineError(f"the grammar stopped: {self._matcher.get_error()}", param="constraint")
+        """Advance. Raises InvalidRequest when the grammar leads nowhere or hit a limit of the library, EngineError when
+        a token was not allowed."""
+        self._matcher.consume_tokens(list(tokens))
         self.check()
 
     def check(self) -> None:
-        """Raise EngineError when a limit of the library was hit: it then calls the answer complete wherever it is."""
+        """Raise as `consume` for a grammar in error: the library then calls the answer complete wherever it is."""
         if self._matcher.is_error():
-            raise EngineError(f"the grammar stopped: {self._matcher.get_error()}", param="constraint")
+            raise _stopped(self._matcher.get_error())
 
     def write_mask(self, target: Tensor) -> None:
         """Write the bits of the allowed tokens into int32 words [ceil(tokenizer's vocabulary / 32)]."""
@@ -75,27 +87,40 @@ class Grammars:
         self._vocabulary = vocabulary
         self._vocab_size = vocab_size
         self._tokenizer: Any = None
-        self._compiled: OrderedDict[str, Any] = OrderedDict()
+        self._opening = threading.Lock()
+        self._compiled: Recent[str, Any] = Recent(_KEPT)
+
+    def is_ready(self, constraint: Constraint) -> bool:
+        """Whether the compiled form is there."""
+        return _source(constraint) in self._compiled
+
+    def compile(self, constraint: Constraint) -> Any:
+        """Return the compiled form of a constraint; any thread, and the interpreter is free meanwhile.
+
+        Raises InvalidRequest when it is malformed, too large, or when nothing satisfies it.
+        """
+        source = _source(constraint)
+        return self._compiled.get(source, lambda: self._compile(source))
 
     def start(self, constraint: Constraint) -> Grammar:
-        """Return a fresh grammar state. Raises InvalidRequest when the constraint is malformed."""
-        from llguidance import LLMatcher
+        """Return a fresh grammar state. Raises InvalidRequest as `compile` does."""
+        return Grammar(self.compile(constraint).deep_copy())
 
-        try:
-            source = _source(constraint)
-        except (ValueError, RecursionError) as error:  # a schema nested deeper than the library reads
-            raise InvalidRequest(f"constraint is not valid: {str(error).strip()[:500]}", param="constraint") from error
-        matcher = self._compiled.get(source)
-        if matcher is None:
-            matcher = LLMatcher(self._ll_tokenizer(), source, log_level=0)
-            if error_text := matcher.get_error():
-                raise InvalidRequest(f"constraint is not valid: {error_text.strip()[:500]}", param="constraint")
-            self._compiled[source] = matcher
-            if len(self._compiled) > _KEPT:
-                self._compiled.popitem(last=False)
-        else:
-            self._compiled.move_to_end(source)
-        return Grammar(matcher.deep_copy())
+    def _compile(self, source: str) -> Any:
+        from llguidance import LLMatcher, LLParserLimits
+
+        limits = LLParserLimits(initial_lexer_fuel=_COMPILE_FUEL, step_max_items=_STEP_ITEMS, verbose_errors=False)
+        matcher = LLMatcher(self._ll_tokenizer(), source, log_level=0, limits=limits)
+        if error := matcher.get_error():
+            raise _refusal(error)
+        # Its first step, which every answer takes: what nothing satisfies is compiled without complaint.
+        trial = Grammar(matcher)
+        trial.consume(trial.forced())
+        if not trial.complete:
+            trial.write_mask(torch.zeros(-(-self._vocabulary.vocab_size // 32), dtype=torch.int32))
+            trial.check()
+        matcher.reset()
+        return matcher
 
     def allowed(self, grammars: Sequence[Grammar | None]) -> list[Tensor | None] | None:
         """Return each row's allowed tokens, sorted int64 ids; None for a row without a grammar, or when none has one.
@@ -129,11 +154,12 @@ class Grammars:
         return tuple(found)
 
     def _ll_tokenizer(self) -> Any:
-        if self._tokenizer is None:
-            from llguidance import LLTokenizer, TokenizerWrapper
+        from llguidance import LLTokenizer, TokenizerWrapper
 
-            self._tokenizer = LLTokenizer(TokenizerWrapper(_Described(self._vocabulary)))
-        return self._tokenizer
+        with self._opening:
+            if self._tokenizer is None:
+                self._tokenizer = LLTokenizer(TokenizerWrapper(_Described(self._vocabulary)))
+            return self._tokenizer
 
 
 def _set_bits(words_RW: NDArray[np.int32], limit: int) -> list[NDArray[np.int64]]:
@@ -158,20 +184,55 @@ class _Described:
         self._vocabulary = vocabulary
 
     def __call__(self, text: bytes | str) -> list[int]:
-        return self._vocabulary.encode(text if isinstance(text, str) else text.decode("utf-8"))
+        spelled = text if isinstance(text, str) else text.decode("utf-8")
+        return self._vocabulary.encode(spelled[:_FORCED_CHARACTERS])
 
 
 def _source(constraint: Constraint) -> str:
-    """Return the grammar in the library's own form."""
+    """Return the grammar in the library's own form. Raises InvalidRequest when it is too large or malformed."""
     from llguidance import LLMatcher
 
-    match constraint:
-        case JsonSchema(schema=schema):
-            options = {"whitespace_flexible": False}
-            return str(LLMatcher.grammar_from_json_schema(msgspec.json.encode(schema).decode(), overrides=options))
-        case Regex(pattern=pattern):
-            return str(LLMatcher.grammar_from_regex(pattern))
-        case Lark(grammar=grammar):
-            return str(LLMatcher.grammar_from_lark(grammar))
-        case Choices():
-            raise EngineError("choices are scored, not decoded under a grammar")
+    try:
+        match constraint:
+            case JsonSchema(schema=schema):
+                options = {"whitespace_flexible": False}
+                written = _bounded(msgspec.json.encode(schema).decode())
+                return str(LLMatcher.grammar_from_json_schema(written, overrides=options))
+            case Regex(pattern=pattern):
+                return str(LLMatcher.grammar_from_regex(_bounded(pattern)))
+            case Lark(grammar=grammar):
+                return str(LLMatcher.grammar_from_lark(_bounded(grammar)))
+            case Choices():
+                raise EngineError("choices are scored, not decoded under a grammar")
+    except (ValueError, RecursionError) as error:  # a schema nested deeper than the library reads
+        raise _refusal(str(error)) from error
+
+
+def _bounded(source: str) -> str:
+    size = len(source.encode("utf-8", "surrogatepass"))
+    if size > MAX_SOURCE_BYTES:
+        raise InvalidRequest(
+            f"constraint is not valid: it has {size} bytes; write it in at most {MAX_SOURCE_BYTES}", param="constraint"
+        )
+    return source
+
+
+_WORK = ("too many", "too big", "too large", "toocomplex", "fuel")
+
+
+def _refusal(reason: str) -> InvalidRequest:
+    """Say in one sentence what the library means; its own text goes on with its state."""
+    lines = [line.strip() for line in reason.splitlines() if line.strip()] or ["unknown reason"]
+    # An expression's error is a drawing of the place, then the reason.
+    told = next((line.removeprefix("error: ") for line in lines if line.startswith("error: ")), lines[0])
+    if told.startswith("NoExtension"):
+        told = "no text satisfies it"
+    elif any(word in reason.lower() for word in _WORK):
+        told = "it takes too much work; make it smaller, with fewer repetitions"
+    return InvalidRequest(f"constraint is not valid: {told[:300]}", param="constraint")
+
+
+def _stopped(reason: str) -> BessemerError:
+    if reason.startswith("NoExtension") or any(word in reason.lower() for word in _WORK):
+        return _refusal(reason)
+    return EngineError(f"the grammar stopped: {reason.partition(chr(10))[0][:300]}", param="constraint")

@@ -24,7 +24,7 @@ from bessemer.engine.cache import BlockCache
 from bessemer.engine.constraint import Grammars
 from bessemer.engine.lora import Adapter
 from bessemer.engine.network import Network
-from bessemer.engine.request import EngineStats, GenerateRequest, Generation, TokenEvent
+from bessemer.engine.request import Constraint, EngineStats, GenerateRequest, Generation, TokenEvent
 from bessemer.engine.runner import Runner
 from bessemer.engine.scheduler import Scheduler
 from bessemer.engine.sequence import Deliver, Event, Ticket
@@ -109,6 +109,12 @@ class Engine:
             self._thread.join()
             self._thread = None
 
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of weights, keys and values, and adapters, once all of them are in use."""
+        adapters = sum(map(self.adapter_bytes, self._adapters))
+        return self.network.memory_bytes + self._cache.pool.nbytes + adapters
+
     # -- adapters -----------------------------------------------------------------------------------------------------
 
     def add_adapter(self, id: str, source: Path | Adapter) -> str:
@@ -125,6 +131,11 @@ class Engine:
         """Forget an adapter; requests under way finish with it."""
         self._forget_version(self._find_adapter(id))
         self._adapters = {name: adapter for name, adapter in self._adapters.items() if name != id}
+
+    def adapter_bytes(self, id: str) -> int:
+        """Return the bytes of an adapter's parameters, with the copy that is computed with."""
+        flat = self._find_adapter(id).flat
+        return int(flat.nbytes + flat.numel() * self.network.dtype.itemsize)
 
     def adapters(self) -> tuple[str, ...]:
         """Return the ids of the loaded adapters."""
@@ -153,6 +164,17 @@ class Engine:
         return self._adapters[name]
 
     # -- requests -----------------------------------------------------------------------------------------------------
+
+    def is_ready(self, constraint: Constraint) -> bool:
+        """Whether a request with this constraint begins at once."""
+        return self._admission.is_ready(constraint)
+
+    def make_ready(self, constraint: Constraint) -> None:
+        """Check and compile a constraint in the calling thread, so that its request holds up nobody else's.
+
+        Raises InvalidRequest.
+        """
+        self._admission.make_ready(constraint)
 
     async def generate(self, request: GenerateRequest) -> Generation:
         """Return the whole answer; cancelling frees its place.

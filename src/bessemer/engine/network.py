@@ -105,6 +105,13 @@ class Network:
                 if weight.device.type == "cpu":
                     self._packed[weight.data_ptr()] = torch.ops.mkldnn._reorder_linear_weight(weight, _PACKED_ROWS)
 
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the weights, in both layouts."""
+        blocks = [w for layer in self.weights.layers for w in (layer.qkv, layer.o, layer.gate_up, layer.down)]
+        ends = self.weights.embedding.nbytes * (1 if self.config.tied else 2)
+        return int(sum(weight.nbytes for weight in blocks) * (2 if self._packed else 1) + ends)
+
     def _product(self, x_TI: Tensor, weight_OI: Tensor) -> Tensor:
         packed = None if torch.is_grad_enabled() else self._packed.get(weight_OI.data_ptr())
         if packed is None:

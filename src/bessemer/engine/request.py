@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 import msgspec
 
+MAX_BIASED_TOKENS = 1024
+"""In one request's `logit_bias`."""
 FinishReason = Literal["stop", "length"]
 
 

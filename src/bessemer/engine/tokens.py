@@ -1,11 +1,16 @@
 """Text to tokens and back, and the chat template, from a GGUF header or a Hugging Face folder.
 
+Control tokens come from the template alone. What a text spells like one, a message, an answer, a label, is read as the
+plain characters it is, so nobody's text can end its turn or begin another's. Texts that spell none are encoded together
+with their template, exactly as the tokenizer does it.
+
 A model without a chat template (a base model) gets a plain one: message contents separated by blank lines, then a blank
 line where the answer begins; its turns end with the tokenizer's end-of-sequence token.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +26,10 @@ PLAIN_TEMPLATE = (
 )
 _TERMINATORS = ("<|im_end|>", "<end_of_turn>", "<|eot_id|>", "<|end|>", "</s>", "<|endoftext|>", "<eos>")
 _CONTROL, _USER_DEFINED, _BYTE = 3, 4, 6
+_LONG = 16_384
+"""Characters from which a text is encoded without holding the interpreter: other threads go on meanwhile."""
+_FIRST_MARK, _LAST_MARK = 0xF0000, 0xFFFFD
+"""A private-use plane of Unicode, for a character that no text of a conversation holds."""
 _SPACE = "▁"
 
 
@@ -46,9 +55,12 @@ class Tokens:
         self.vocab_size: int = tokenizer.get_vocab_size(with_added_tokens=True)
         self.terminator = self._find_terminator(eos_ids)
         self.eos_ids = eos_ids | {self.terminator}
-        self._control = frozenset(
-            index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special
-        )
+        added = tokenizer.get_added_tokens_decoder()
+        self._silent = frozenset(index for index, token in added.items() if token.special)
+        control = {token.content: index for index, token in added.items() if self._steers(index, token)}
+        self._control = control
+        self._control_pattern = re.compile(_any_of(control)) if control else None
+        self._plain = _without(tokenizer, control)
 
     @classmethod
     def load(cls, path: Path) -> "Tokens":
@@ -62,10 +74,14 @@ class Tokens:
         """False: a base model, rendered with the plain template."""
         return self.template is not None
 
+    @cached_property
+    def longest_piece(self) -> int:
+        """Bytes of the longest token: n characters of text are at least n / longest_piece tokens."""
+        return max(map(len, self._bytes))
+
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a text, without adding special tokens; special tokens spelled in it are recognised."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        """Return the ids of a plain text: nothing is added, and a control token spelled in it stays text."""
+        return _ids(self._plain, text)
 
     def render(self, messages: Sequence[JSON], *, add_generation_prompt: bool = True) -> str:
         """Return the text the model reads. Raises InvalidRequest when the template refuses the messages."""
@@ -85,11 +101,31 @@ class Tokens:
             raise InvalidRequest(f"messages do not fit the model's chat template: {error}", param="messages") from error
 
     def encode_chat(self, messages: Sequence[JSON], *, add_generation_prompt: bool = True) -> list[int]:
-        """Return the ids of a rendered conversation, the beginning-of-sequence token included where there is one."""
-        ids = self.encode(self.render(messages, add_generation_prompt=add_generation_prompt))
+        """Return the ids of a rendered conversation, the beginning-of-sequence token included where there is one.
+
+        Control tokens are the template's own; see the module. Raises InvalidRequest as `render` does.
+        """
+        ids = self._encode_rendered(messages, add_generation_prompt=add_generation_prompt)
         if self._add_bos and self.bos_id is not None and ids[:1] != [self.bos_id]:
             return [self.bos_id, *ids]
         return ids
+
+    def _encode_rendered(self, messages: Sequence[JSON], *, add_generation_prompt: bool) -> list[int]:
+        messages = [{**message, "content": _text_of(message)} for message in messages]
+        pattern = self._control_pattern
+        texts = [text for message in messages for text in _texts(message)]
+        if pattern is None or not any(map(pattern.search, texts)):
+            return _ids(self._tokenizer, self.render(messages, add_generation_prompt=add_generation_prompt))
+        # A mark inside each spelled control token hides it from the split below, which finds the template's own.
+        mark = _unused_character(texts)
+        hidden = [_mapped(message, lambda text: _broken(text, pattern, mark)) for message in messages]
+        rendered = self.render(hidden, add_generation_prompt=add_generation_prompt)
+        ids: list[int] = []
+        end = 0
+        for match in pattern.finditer(rendered):
+            ids += [*self.encode(rendered[end : match.start()].replace(mark, "")), self._control[match[0]]]
+            end = match.end()
+        return ids + self.encode(rendered[end:].replace(mark, ""))
 
     def encode_completion(self, text: str) -> list[int]:
         """Return the ids of an answer followed by the token that ends the turn."""
@@ -119,6 +155,14 @@ class Tokens:
         template = PLAIN_TEMPLATE if self.template is None else self.template
         return environment.from_string(template, globals={"tools": None, "documents": None})
 
+    def _steers(self, index: int, token: AddedToken) -> bool:
+        """Whether a text must not become this added token: it is special, the template writes it, or it ends a turn.
+
+        Others, like a run of line breaks or a tag that a tokenizer keeps whole, are text.
+        """
+        written = self.template is not None and bool(token.content.strip()) and token.content in self.template
+        return len(token.content) > 1 and (token.special or written or index in self.eos_ids)
+
     def _find_terminator(self, eos_ids: frozenset[int]) -> int:
         """The end token the template writes after an assistant's message; without a template the tokenizer's own."""
         if self.template is not None:
@@ -134,7 +178,7 @@ class Tokens:
 
     def _piece_bytes(self, token: int) -> bytes:
         piece = self._tokenizer.id_to_token(token)
-        if piece is None or token in self._control:
+        if piece is None or token in self._silent:
             return b""
         if not self._spaced:
             table = _byte_alphabet()
@@ -142,6 +186,79 @@ class Tokens:
         if len(piece) == len("<0x00>") and piece.startswith("<0x") and piece.endswith(">"):
             return bytes([int(piece[3:5], 16)])
         return str(piece).replace(_SPACE, " ").encode()
+
+
+def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    if len(text) <= _LONG:
+        ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+    else:
+        ids = tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids  # unlike encode, drops the GIL
+    return ids
+
+
+def _without(tokenizer: Tokenizer, control: Mapping[str, int]) -> Tokenizer:
+    """Return a tokenizer that knows no control tokens and is the same otherwise; the two share the vocabulary."""
+    plain = Tokenizer(tokenizer.model)
+    if tokenizer.normalizer is not None:
+        plain.normalizer = tokenizer.normalizer
+    if tokenizer.pre_tokenizer is not None:
+        plain.pre_tokenizer = tokenizer.pre_tokenizer
+    # A token that is not in the vocabulary itself would be added under another id.
+    kept = tokenizer.get_added_tokens_decoder().items()
+    plain.add_tokens(
+        [token for i, token in kept if token.content not in control and plain.token_to_id(token.content) == i]
+    )
+    return plain
+
+
+def _any_of(words: Collection[str]) -> str:
+    """Return a regular expression for any of some words, the longest first. A tree: there may be thousands."""
+    branches: dict[str, list[str]] = {}
+    for word in words:
+        if word:
+            branches.setdefault(word[0], []).append(word[1:])
+    parts = [re.escape(first) + (_any_of(rest) if any(rest) else "") for first, rest in branches.items()]
+    return f"(?:{'|'.join(parts)})" + ("?" if "" in words else "")
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield every text in a message, however deep."""
+    match value:
+        case str():
+            yield value
+        case list():
+            for part in value:
+                yield from _texts(part)
+        case dict():
+            yield from _texts(list(value.values()))
+
+
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
+    """Return a message with every text in it changed."""
+    match value:
+        case str():
+            return change(value)
+        case list():
+            return [_mapped(part, change) for part in value]
+        case dict():
+            return {name: _mapped(part, change) for name, part in value.items()}
+        case _:
+            return value
+
+
+def _broken(text: str, control: re.Pattern[str], mark: str) -> str:
+    """Put the mark behind the first character of every control token in a text."""
+    while control.search(text):  # again, because breaking one may leave another that overlapped it
+        text = control.sub(lambda match: match[0][0] + mark + match[0][1:], text)
+    return text
+
+
+def _unused_character(texts: Iterable[str]) -> str:
+    used = {character for text in texts for character in text}
+    for code in range(_FIRST_MARK, _LAST_MARK + 1):
+        if chr(code) not in used:
+            return chr(code)
+    raise InvalidRequest("messages hold every private-use character: send other text", param="messages")
 
 
 def _text_of(message: JSON) -> str:

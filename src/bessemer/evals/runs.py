@@ -34,6 +34,7 @@ class Answer(Frozen, frozen=True):
     accepted: bool | None = None
     """Whether the first step of a cascade answered."""
     inference_id: str | None = None
+    temperature: float | None = None
     error: str | None = None
 
 
@@ -149,6 +150,7 @@ def summarise(items: Sequence[ItemScore], *, name: str, seed: int = 0, resamples
     terms = [term for item in items if (term := item.terms) is not None]
     latencies = [item.answer.latency_s for item in items if item.answer.error is None]
     versions = {item.answer.version for item in items if item.answer.version is not None}
+    temperatures = {item.answer.temperature for item in items if item.answer.error is None}
     providers = {item.answer.provider for item in items if item.answer.provider is not None}
     p50, p95 = (float(q) for q in np.quantile(latencies, [0.5, 0.95])) if latencies else (None, None)
     return EvaluationRow(
@@ -163,6 +165,7 @@ def summarise(items: Sequence[ItemScore], *, name: str, seed: int = 0, resamples
         latency_p50_s=p50,
         latency_p95_s=p95,
         provider=providers.pop() if len(providers) == 1 else None,
+        temperature=temperatures.pop() if len(temperatures) == 1 else None,
     )
 
 

@@ -36,6 +36,11 @@ class FeedbackRequest(StrictWire):
     """Weight in [0, 1]: a claim, which makes the key's own trust smaller at most."""
     tags: dict[str, str] = msgspec.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Take a completion's own id for its inference: they differ in the prefix."""
+        if self.inference_id is not None and self.inference_id.startswith("chatcmpl-"):
+            self.inference_id = "inf-" + self.inference_id.removeprefix("chatcmpl-")
+
 
 def parse(request: FeedbackRequest, principal: Principal, now: float) -> Feedback:
     """Make the record of a request. Raises InvalidRequest that names the field and the remedy."""

@@ -62,6 +62,8 @@ class EvaluationRequest(StrictWire):
     limit: int | None = None
     """At most this many examples; None: all."""
     seed: int = 0
+    temperature: float | None = None
+    """Of every answer; None: each system's own, as its default traffic has it."""
 
 
 def build_metric(
@@ -114,6 +116,11 @@ def check(request: EvaluationRequest, services: Services) -> Dataset:
             f"The gate's reference {request.reference!r} is the candidate itself, which is never worse: name another.",
             param="reference",
         )
+    if request.temperature is not None and not 0 <= request.temperature <= 2:
+        raise InvalidRequest(
+            f"`temperature` must be from 0 to 2, not {request.temperature:g}; leave it out for each system's own.",
+            param="temperature",
+        )
     request_metric(request, services)
     return dataset
 
@@ -126,32 +133,43 @@ def split_examples(services: Services, dataset: Dataset, split: Split, limit: in
     return examples
 
 
-async def ask(services: Services, target: str, example: Example, purpose: str, *, logprobs: bool = False) -> Inference:
-    """Put one example to a target, greedily, as recorded internal traffic; an upstream is asked for `logprobs`.
+async def ask(
+    services: Services,
+    target: str,
+    example: Example,
+    purpose: str,
+    *,
+    logprobs: bool = False,
+    temperature: float | None = None,
+) -> Inference:
+    """Put one example to a target, as recorded internal traffic; an upstream is asked for `logprobs`.
 
+    Without a `temperature` it answers at its own, as it does for a client that asks for none.
     What may pass (a limit, an upstream that is down) is waited out for a minute before it is raised.
     """
     for pause in _PAUSES_S:
         try:
-            return await _ask_once(services, target, example, purpose, logprobs=logprobs)
+            return await _ask_once(services, target, example, purpose, logprobs=logprobs, temperature=temperature)
         except BessemerError as error:
             if not _may_pass(error):
                 raise
         # Not all at once: those that wait would meet the limit together again.
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
-    return await _ask_once(services, target, example, purpose, logprobs=logprobs)
+    return await _ask_once(services, target, example, purpose, logprobs=logprobs, temperature=temperature)
 
 
 def _may_pass(error: BessemerError) -> bool:
     return error.retryable if isinstance(error, ProviderError) else isinstance(error, RateLimited)
 
 
-async def _ask_once(services: Services, target: str, example: Example, purpose: str, *, logprobs: bool) -> Inference:
+async def _ask_once(
+    services: Services, target: str, example: Example, purpose: str, *, logprobs: bool, temperature: float | None
+) -> Inference:
     return await services.gateway.infer(
         target,
         input=example.input,
         messages=example.messages if example.input is None else (),
-        temperature=0.0,
+        temperature=temperature,
         logprobs=logprobs,
         tags={"origin": purpose},
         principal=services.principal,
@@ -172,6 +190,7 @@ def as_answer(inference: Inference) -> runs.Answer:
         score=final.score,
         confidence=final.confidence,
         accepted=len(inference.calls) == 1,
+        temperature=final.temperature,
         error=inference.error,
     )
 
@@ -190,7 +209,7 @@ def evaluate_target(
     done = read_journal(path, runs.ItemScore)
 
     async def infer(example: Example) -> runs.Answer:
-        return as_answer(await ask(services, target, example, "evaluation"))
+        return as_answer(await ask(services, target, example, "evaluation", temperature=request.temperature))
 
     with path.open("ab", buffering=0) as journal:
 

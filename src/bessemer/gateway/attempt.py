@@ -18,6 +18,10 @@ from bessemer.gateway.shares import TimeShares
 DISCONNECTED = "client_disconnected: the client closed the connection before the answer was complete"
 
 
+SERVER_STOPPED = "server_stopped: the server was stopped before the answer was complete"
+SIBLING_FAILED = "sibling_failed: another answer to the same request failed, which ended this one"
+
+
 class Leg(NamedTuple):
     """A call with its place in the route."""
 
@@ -33,7 +37,8 @@ def account_error(error: BaseException) -> str:
         return f"{error.error_code or error.type}: {told(error)}"
     if isinstance(error, Exception):
         return f"internal_error: {told(error)}"
-    return DISCONNECTED
+    reasons = (SERVER_STOPPED, SIBLING_FAILED)
+    return next((reason for reason in reasons if reason in error.args), DISCONNECTED)
 
 
 @dataclass(slots=True)
@@ -177,6 +182,7 @@ class Attempts:
             accepted=error is None,
             propensity=leg.propensity,
             prompt=leg.prompt,
+            temperature=leg.call.sampling.temperature,
             error=None if error is None else account_error(error),
             error_detail=error.detail if isinstance(error, BessemerError) else None,
             reasoning="".join(account.reasoning) or None,

@@ -10,10 +10,12 @@ from bessemer.core.errors import InvalidRequest
 from bessemer.core.ids import EPISODE_ID
 from bessemer.core.openai import ChatRequest
 from bessemer.core.types import JSON, Frozen, as_json
-from bessemer.engine.request import Choices, Constraint, JsonSchema, Lark, Regex
+from bessemer.engine.choices import check_labels
+from bessemer.engine.request import MAX_BIASED_TOKENS, Choices, Constraint, JsonSchema, Lark, Regex
 from bessemer.gateway.providers.base import Sampling
 
-_TOKEN_ID = re.compile(r"[0-9]{1,9}")
+_TOKEN_ID = re.compile(r"0|[1-9][0-9]{0,8}")
+_REASONING = ("reasoning_content", "reasoning")
 ROLES = ("system", "developer", "user", "assistant")
 
 
@@ -40,8 +42,8 @@ def parse(request: ChatRequest) -> Asked:
     messages = tuple(_message(message, index) for index, message in enumerate(request.messages))
     if not messages and structured is None:
         raise InvalidRequest("Send at least one message, or structured input as `bessemer.input`.", param="messages")
-    if request.n not in (None, 1):
-        raise InvalidRequest(f"n = {request.n} is not supported; send {request.n} requests.", param="n")
+    if request.n not in (None, 1):  # several answers are several inferences, which whoever asks for them makes
+        raise InvalidRequest(f"n = {request.n}: one inference has one answer.", param="n")
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest("stream_options is only for `stream: true`.", param="stream_options")
     episode_id = extension.episode_id if extension is not None else None
@@ -74,6 +76,8 @@ def _message(message: JSON, index: int) -> JSON:
     where = f"messages[{index}]"
     # An answer that a client sends back has keys without a value: `"refusal": null`, `"annotations": []`.
     message = {key: value for key, value in message.items() if key == "content" or value not in (None, [])}
+    if message.get("role") == "assistant":
+        message = _answered(message)
     unknown = set(message) - {"role", "content", "name"}
     if unknown:
         raise InvalidRequest(
@@ -92,6 +96,15 @@ def _message(message: JSON, index: int) -> JSON:
                 f"{where}.content: only parts of type 'text' are supported; images, audio and files are not.",
                 param=f"{where}.content",
             )
+    return message
+
+
+def _answered(message: JSON) -> JSON:
+    """Return an answer as a model may read it again: without its reasoning, a refusal as what was said."""
+    message = {key: value for key, value in message.items() if key not in _REASONING}
+    refusal = message.pop("refusal", None)
+    if message.get("content") is None and isinstance(refusal, str):
+        message["content"] = refusal
     return message
 
 
@@ -117,9 +130,15 @@ def _sampling(request: ChatRequest) -> Sampling:
     stop = (request.stop,) if isinstance(request.stop, str) else request.stop
     if stop is not None and (len(stop) > 4 or not all(stop)):
         raise InvalidRequest("stop takes one to four non-empty strings.", param="stop")
+    if request.logit_bias is not None and len(request.logit_bias) > MAX_BIASED_TOKENS:
+        raise InvalidRequest(
+            f"logit_bias has {len(request.logit_bias)} tokens; send at most {MAX_BIASED_TOKENS}.", param="logit_bias"
+        )
     for key, value in (request.logit_bias or {}).items():
         if not _TOKEN_ID.fullmatch(key):
-            raise InvalidRequest(f"logit_bias: {key[:20]!r} is not a token id.", param="logit_bias")
+            raise InvalidRequest(
+                f"logit_bias: {key[:20]!r} is not a token id; write it in plain digits.", param="logit_bias"
+            )
         _in_range("logit_bias", value, -100, 100)
     return Sampling(
         max_tokens=request.max_tokens,
@@ -149,8 +168,7 @@ def _constraint(request: ChatRequest) -> Constraint | None:
             param="structured_outputs",
         )
     if outputs.choice is not None:
-        if len(set(outputs.choice)) < len(outputs.choice) or not all(outputs.choice):
-            raise InvalidRequest("structured_outputs.choice: labels must differ and not be empty.", param="choice")
+        check_labels(outputs.choice)
         return Choices(labels=tuple(outputs.choice))
     if outputs.json is not None:
         return JsonSchema(schema=outputs.json)

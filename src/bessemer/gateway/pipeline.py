@@ -4,9 +4,10 @@ Check and resolve the request, run the stages (built once), and hand out a compl
 HTTP; knows no provider by name.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
@@ -33,6 +34,9 @@ INTERNAL = Principal(key_id="internal", name="internal", role=Role.MEMBER)
 def on_behalf_of(key_id: str | None, project_id: str, models: tuple[str, ...] | None) -> Principal:
     """Return who asks when Bessemer asks itself for a key's job or grade (evaluations, judges), within its limits."""
     return msgspec.structs.replace(INTERNAL, on_behalf_of=key_id, project_id=project_id, models=models)
+
+
+_SMALL = 64 * 1024
 
 
 class ChatResult(NamedTuple):
@@ -124,7 +128,9 @@ class Gateway:
     async def _open(self, request: ChatRequest, principal: Principal) -> Exchange:
         started, created_at = self._timer(), self._clock()
         try:
-            asked = parse(request)
+            # Checking and hashing cost time by the text: above a measure they must not hold up everybody else.
+            large = _size(request.messages, request.bessemer and request.bessemer.input) > _SMALL
+            asked = await asyncio.to_thread(parse, request) if large else parse(request)
             catalog = self._catalog.within(principal.project_id)
             route = await resolve(catalog, asked.name, principal)
         except BessemerError as error:
@@ -155,3 +161,14 @@ class Gateway:
             model = call.version.partition("@")[0]
             metrics.tokens(inference.route, model, call.input_tokens or 0, call.output_tokens or 0)
             metrics.cost(inference.route, model, call.cost_usd)
+
+
+def _size(*values: Any) -> int:
+    """Return about how many characters and values these hold; stops counting above `_SMALL`."""
+    size, left = 0, list(values)
+    while left and size <= _SMALL:
+        value = left.pop()
+        size += len(value) if isinstance(value, str | list | dict) else 1
+        if isinstance(value, list | dict) and size <= _SMALL:
+            left.extend(value if isinstance(value, list) else value.values())
+    return size

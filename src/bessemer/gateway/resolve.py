@@ -7,13 +7,15 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
+import msgspec
+
 from bessemer.core.errors import InvalidRequest, NotFound
-from bessemer.core.types import Principal, Route, Target
-from bessemer.engine.request import Constraint
+from bessemer.core.types import Principal, ProviderKind, Route, Target
+from bessemer.engine.request import Choices, Constraint
 from bessemer.gateway.parse import Asked
-from bessemer.gateway.providers.base import ProviderCall
+from bessemer.gateway.providers.base import AnswerRules, ProviderCall, Sampling
 from bessemer.gateway.render import answer_rules, render_messages
-from bessemer.registry.catalog import Catalog
+from bessemer.registry.catalog import Catalog, Resolved
 
 T = TypeVar("T")
 
@@ -60,18 +62,30 @@ async def provider_call(
             param="messages",
         )
     requested: Constraint | None = asked.constraint
+    rules = answer_rules(resolved.version, prompt, asked.input, requested)
     call = ProviderCall(
         model=resolved.model,
         version=resolved.version,
         messages=messages,
-        sampling=asked.sampling,
-        rules=answer_rules(resolved.version, prompt, asked.input, requested),
+        sampling=_decoding(asked.sampling, resolved, rules),
+        rules=rules,
         input=asked.input,
         tags=asked.tags,
         stream=asked.stream and direct,
         need_logprobs=need_logprobs,
     )
     return call, None if prompt is None else prompt.name
+
+
+def _decoding(sampling: Sampling, resolved: Resolved, rules: AnswerRules) -> Sampling:
+    """Return the sampling with the temperature that the client leaves to the version, whoever asks."""
+    temperature = sampling.temperature
+    if temperature is None:
+        temperature = resolved.version.temperature
+    if temperature is None and resolved.model.provider is ProviderKind.LOCAL:
+        # An enumerable answer is a decision: the best one. Free text: OpenAI's default.
+        temperature = 0.0 if isinstance(rules.constraint, Choices) else 1.0
+    return msgspec.structs.replace(sampling, temperature=temperature)
 
 
 async def _looked_up(look_up: Callable[[str], T], name: str, *, known: bool) -> T:

@@ -97,7 +97,8 @@ def _entry(token: TokenLogprob) -> dict[str, Any]:
     return {"token": token.token, "logprob": token.logprob, "bytes": spelled}
 
 
-def _event(value: Any) -> bytes:
+def event_of(value: Any) -> bytes:
+    """Return a value as one server-sent event."""
     return b"data: " + _encode(value) + b"\n\n"
 
 
@@ -134,7 +135,7 @@ class EventStream:
                     yield event
         except BessemerError as error:
             # Too late for a status and for another target: one terminal error event, never [DONE].
-            yield _event(error.body())
+            yield event_of(error.body())
             return
         for event in self._closing():
             yield event
@@ -165,7 +166,7 @@ class EventStream:
                 choices=[],
                 usage=usage,
             )
-            events.append(_event(last))
+            events.append(event_of(last))
         return [*events, DONE]
 
     def _chunk(
@@ -183,4 +184,4 @@ class EventStream:
             choices=[{"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}],
             bessemer=extension,
         )
-        return _event(chunk)
+        return event_of(chunk)

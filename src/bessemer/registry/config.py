@@ -4,6 +4,7 @@ Sections: `[models.NAME]`, `[prompts.NAME]`, `[prices.ID]`, `[routes.NAME]`. `{d
 `include_default = true` starts from the built-in file and adds to it or replaces by name.
 """
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -56,6 +57,7 @@ class _ModelSection(_Section, frozen=True):
     provider: ProviderKind
     price: str | None = None
     path: str | None = None
+    sha256: str | None = None
     base_url: str | None = None
     api_key_env: str | None = None
     upstream_model: str | None = None
@@ -68,6 +70,7 @@ class _ModelSection(_Section, frozen=True):
     response_schema: JSON | None = None
     grammar: str | None = None
     max_tokens: int = 256
+    temperature: float | None = None
 
 
 class _PromptSection(_Section, frozen=True):
@@ -262,12 +265,17 @@ def _model(name: str, section: _ModelSection, data: Path, default: TimeoutsSecti
         raise ConfigError(f"[models.{name}]: the provider {section.provider.value!r} needs {needed}.", param=needed)
     if section.base_url is not None:
         check_base_url(f"models.{name}", section.base_url)
+    if section.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", section.sha256):
+        raise ConfigError(f"[models.{name}]: sha256 is not 64 hex digits in lower case.", param="sha256")
+    if section.sha256 is not None and section.provider is not ProviderKind.LOCAL:
+        raise ConfigError(f"[models.{name}]: sha256 is of a local model's file; remove it.", param="sha256")
     if section.context_tokens < 1:
         raise ConfigError(f"[models.{name}]: context_tokens is below 1.", param="context_tokens")
     return Model(
         name=name,
         provider=section.provider,
         price=section.price,
+        sha256=section.sha256,
         path=None if section.path is None else section.path.replace("{data}", str(data)),
         base_url=section.base_url,
         api_key_env=section.api_key_env,
@@ -299,6 +307,7 @@ def _base_version(name: str, section: _ModelSection, prompts: Mapping[str, Promp
             response_schema=section.response_schema,
             grammar=section.grammar,
             max_tokens=section.max_tokens,
+            temperature=section.temperature,
             lineage=Lineage(base=f"{name}:{content_hash(identity)[:12]}"),
         )
 

@@ -30,6 +30,8 @@ def default_name(model: str) -> str:
 def version_id(version: ModelVersion) -> str:
     """Return `model@hash`: 12 hex digits of the hash of the version without its id and date."""
     content = {name: value for name, value in as_json(version).items() if name not in {"id", "created_at"}}
+    if version.temperature is None:
+        del content["temperature"]  # versions from before there was one keep their names
     return f"{version.model}@{content_hash(content)[:_HASH_DIGITS]}"
 
 
@@ -46,6 +48,7 @@ def make_version(
     grammar: str | None = None,
     field_threshold: float = 0.0,
     max_tokens: int = 256,
+    temperature: float | None = None,
     lineage: Lineage | None = None,
 ) -> ModelVersion:
     """Return a version with its id; the same content gives the same id. Raises InvalidRequest for what cannot be."""
@@ -63,6 +66,8 @@ def make_version(
         )
     if max_tokens < 1:
         raise InvalidRequest(f"max_tokens is {max_tokens}: give a number from 1 up.", param="max_tokens")
+    if temperature is not None and not 0 <= temperature <= 2:
+        raise InvalidRequest(f"temperature is {temperature}: give a number from 0 to 2.", param="temperature")
     version = ModelVersion(
         id="",
         model=model,
@@ -76,6 +81,7 @@ def make_version(
         grammar=grammar,
         field_threshold=field_threshold,
         max_tokens=max_tokens,
+        temperature=temperature,
         lineage=lineage,
     )
     return msgspec.structs.replace(version, id=version_id(version))

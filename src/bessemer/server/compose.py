@@ -10,6 +10,7 @@ import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakSet
 
 import msgspec
 import structlog
@@ -40,8 +41,12 @@ if TYPE_CHECKING:
 log = structlog.get_logger("bessemer.compose")
 
 
-def open_services(settings: Settings, loop: asyncio.AbstractEventLoop) -> Services:
+def open_services(
+    settings: Settings, loop: asyncio.AbstractEventLoop, *, engine_idle_s: float | None = None
+) -> Services:
     """Build everything. `loop`: where the gateway runs, whoever asks it; its connections belong to this loop.
+
+    `engine_idle_s`: engines of local models are released after so long a rest.
 
     Raises ConfigError for wrong settings or configuration, StoreError when the database cannot be opened.
     """
@@ -49,6 +54,7 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop) -> Servic
     config = load_config(settings.config_path, settings.data)
     check_upstreams(config.models.values(), os.environ)
     database = Database.open(settings)
+    database.watch()
     blobs = Blobs(settings.data / "blobs")
     catalog = Catalog(config, database)
     writer = Writer(
@@ -58,7 +64,15 @@ def open_services(settings: Settings, loop: asyncio.AbstractEventLoop) -> Servic
     metrics.watch_writer(writer.stats)
     engines = _Engines(settings)
     metrics.watch_engine(engines.state)
-    providers = build_providers(catalog, blobs, settings.data, os.environ, engines.open)
+    providers = build_providers(
+        catalog,
+        blobs,
+        settings.data,
+        os.environ,
+        engines.open,
+        engine_memory=settings.engine_memory_bytes,
+        engine_idle_s=engine_idle_s,
+    )
     gateway = Gateway(catalog, providers, writer, metrics=metrics)
     catalog.watch()
     graders = GraderServices(
@@ -130,13 +144,13 @@ class _Engines:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._opened: list[Engine] = []
+        self._opened: WeakSet[Engine] = WeakSet()
 
     def open(self, path: Path) -> "Engine":
         from bessemer.engine.engine import Engine
 
         engine = Engine(path, threads=self._settings.torch_threads, max_waiting=self._settings.engine_max_queue)
-        self._opened.append(engine)
+        self._opened.add(engine)
         return engine
 
     def state(self) -> _EngineState:

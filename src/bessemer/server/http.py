@@ -19,6 +19,7 @@ from bessemer.core.errors import Forbidden, InvalidRequest
 from bessemer.core.openai import StrictWire
 from bessemer.core.types import JSON, Action, Principal
 from bessemer.flywheel.services import Services as FlywheelServices
+from bessemer.gateway.attempt import SERVER_STOPPED
 from bessemer.gateway.pipeline import on_behalf_of
 from bessemer.registry.catalog import Catalog
 from bessemer.server.services import Services
@@ -131,10 +132,14 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
         if worker.done():
             return worker.result()
         raise ClientGone
+    except asyncio.CancelledError:  # nothing but the end of the process cancels a request from outside
+        worker.cancel(SERVER_STOPPED)
+        raise
     finally:
         watcher.cancel()
         if not worker.done():
-            worker.cancel()
+            if not worker.cancelling():
+                worker.cancel()
             await asyncio.gather(worker, return_exceptions=True)
 
 

@@ -33,7 +33,11 @@ URL_FILE = "server.url"
 """In the data folder: where the running server listens."""
 OFFLINE: Mapping[str, str] = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
 """Set in every process of Bessemer: libraries must not call home."""
-SHARING: Mapping[str, str] = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "6000"}
+SHARING: Mapping[str, str] = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "6000",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 """Server and worker share the cores: a thread that waits spins for about a tenth of a millisecond, then sleeps.
 
 Sleeping at once costs a training run that has the cores to itself a quarter of its speed, because each product waits

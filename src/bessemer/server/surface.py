@@ -83,6 +83,7 @@ TABLE: Final = (
     Endpoint("PUT", "/v1/routes/{name}", routes.put, _OPERATE),
     Endpoint("POST", "/v1/routes/{name}/rollback", routes.rollback, _OPERATE),
     Endpoint("GET", "/v1/versions", versions.list_versions, _VIEW, versions.ModelQuery),
+    Endpoint("GET", "/v1/versions/{version_id}/adapter", versions.adapter, _CONTENT),
     Endpoint("GET", "/v1/versions/{version_id}", versions.get, _VIEW),
     Endpoint("POST", "/v1/versions/{version_id}/promote", versions.promote, _OPERATE),
     Endpoint("GET", "/v1/aliases", versions.list_aliases, _VIEW, versions.ModelQuery),

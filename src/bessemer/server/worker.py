@@ -35,6 +35,8 @@ APPLICATION_VERSION = "2"
 """Raise when the order of a workflow's steps or the form of their values changes: DBOS leaves the pending workflows of
 other versions alone, and their jobs get new ones, made from the job rows and from what the jobs have on disk."""
 _POLL_S = 0.5
+_ENGINE_IDLE_S = 60.0
+"""The worker's engines serve evaluations and judges: a minute after the last answer their memory is the next job's."""
 _FLUSH_S = 10.0
 """What the database has not taken by then waits in the journal for the next start."""
 log = structlog.get_logger("bessemer.worker")
@@ -56,7 +58,7 @@ async def _work(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    services = open_services(settings, loop)
+    services = open_services(settings, loop, engine_idle_s=_ENGINE_IDLE_S)
     workflows = await asyncio.to_thread(_launch, settings, services)
     await asyncio.to_thread(_take_over, services, workflows)
     log.info("worker.ready")

@@ -65,11 +65,18 @@ class Blobs:
         return path
 
     def read(self, sha256: str) -> bytes:
-        """Return a blob's content. Raises as `get`, and StoreError when the content no longer has that hash."""
-        content = self.get(sha256).read_bytes()
-        if hashlib.sha256(content).hexdigest() != sha256:
+        """Return a blob's content. Raises as `open`."""
+        with self.open(sha256) as blob:
+            return blob.read()
+
+    def open(self, sha256: str) -> BinaryIO:
+        """Open a blob at its start. Raises as `get`, and StoreError when the content no longer has that hash."""
+        blob = self.get(sha256).open("rb")
+        if hashlib.file_digest(blob, "sha256").hexdigest() != sha256:
+            blob.close()
             raise StoreError(f"The blob {sha256!r} is damaged: restore it from a backup.")
-        return content
+        blob.seek(0)
+        return blob
 
     def remove_unless(self, sha256: str, named: Callable[[], bool]) -> None:
         """Delete a blob that nothing names any more; one that is gone already is left at that.

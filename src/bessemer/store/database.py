@@ -7,14 +7,18 @@ the same file) `BEGIN IMMEDIATE` and the busy timeout do. Reads never wait for w
 """
 
 import copy
+import logging
+import secrets
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, exc, text
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, exc, inspect, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 
@@ -22,6 +26,8 @@ from bessemer.core.errors import ConfigError, InvalidRequest, StoreError
 from bessemer.core.settings import Settings
 from bessemer.core.types import DEFAULT_PROJECT
 from bessemer.store.migrations import migrate
+from bessemer.store.presence import Presence, damage, expect, make_file, remember
+from bessemer.store.schema import installation
 
 T = TypeVar("T")
 
@@ -40,6 +46,13 @@ _POSTGRESQL: Mapping[str, int] = {
     "keepalives_count": 2,
 }
 _WRITE = "bessemer_write"
+_NO_TABLE = {"42P01", "3F000"}
+"""PostgreSQL: there is no such table, no such schema."""
+_WATCH_S = 1.0
+_CHECK_AT_START_S = 5.0
+_CHECK_S = 1.0
+_ANOTHER = "The database is another one, or empty, under the old name: restore it, or restart with another data folder."
+_log = logging.getLogger(__name__)
 
 
 class _Begun(NamedTuple):
@@ -55,6 +68,11 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._file = _file(engine)
+        self._presence = Presence(self._file)
+        self._identity = ""
+        self._stop = threading.Event()
+        self._watcher: threading.Thread | None = None
         self._lock = threading.Lock()
         self._local = threading.local()
         """`begun`: the transaction that this thread is in."""
@@ -77,21 +95,78 @@ class Database:
     def open(settings: Settings) -> "Database":
         """Open the database that the settings name (default: SQLite in the data folder), migrated to the newest schema.
 
-        Raises StoreError when it cannot be reached, ConfigError for a URL of another kind.
+        A damaged one can be read, not written. Raises StoreError when it cannot be reached or does not belong to the
+        data folder, ConfigError for a URL of another kind.
         """
         settings.data.mkdir(parents=True, exist_ok=True)
-        return Database.open_url(settings.database_url or f"sqlite:///{(settings.data / 'bessemer.db').absolute()}")
+        url = settings.database_url or f"sqlite:///{(settings.data / 'bessemer.db').absolute()}"
+        return Database._open(url, settings.data)
 
     @staticmethod
     def open_url(url: str) -> "Database":
-        """Open a database by URL, migrated to the newest schema. Raises as `open`."""
-        database = Database(_engine(url))
+        """Open a database by URL, whatever data folder it belongs to. Raises as `open`."""
+        return Database._open(url, None)
+
+    @staticmethod
+    def _open(url: str, folder: Path | None) -> "Database":
+        engine = _engine(url)
+        path = _file(engine)
+        expected = None
+        if path is not None:
+            empty = not path.is_file() or not path.stat().st_size
+            expected = None if folder is None else expect(folder, empty=empty)
+            make_file(path)
+        database = Database(engine)
         try:
-            database.write(_migrate)
+            if path is None and folder is not None:
+                expected = expect(folder, empty=database.read(_is_empty))
+            database._identity = database.write(_migrate)
+            if folder is not None:
+                remember(folder, database._identity, expected)
+            if path is not None:
+                database._presence.damage = damage(path, _CHECK_AT_START_S)
+                if database._presence.damage:
+                    _log.error("the database %s is damaged: %s", path, database._presence.damage)
         except BaseException:
             database.close()
             raise
         return database
+
+    def watch(self) -> None:
+        """See each second, until `close`, that the database is still the one that was opened, and whole."""
+        if self._watcher is None:
+            self._watcher = threading.Thread(target=self._watch, name="bessemer-database", daemon=True)
+            self._watcher.start()
+
+    def _watch(self) -> None:
+        told: str | None = None
+        next_check = 0.0
+        while not self._stop.wait(_WATCH_S):
+            self._look()
+            began = time.monotonic()
+            if self._file is not None and began >= next_check:
+                self._presence.damage = damage(self._file, _CHECK_S, self._presence.damage)
+                # Large files take long: a twentieth of the time at most goes into this.
+                next_check = began + 20 * (time.monotonic() - began)
+            fault = None
+            try:
+                self._presence.check(writing=True)
+            except StoreError as error:
+                fault = error.message
+            if fault != told:
+                _log.error("%s", fault) if fault else _log.warning("the database is back")
+                told = fault
+
+    def _look(self) -> None:
+        """Compare the identity; while the database is down nothing is known."""
+        try:
+            with _boundary(), self._engine.connect() as connection:
+                found = connection.execute(select(installation.c.id)).scalar_one_or_none()
+        except StoreError as error:
+            if not _without_tables(error.__cause__):
+                return
+            found = None
+        self._presence.fault = None if found == self._identity else _ANOTHER
 
     @property
     def url(self) -> str:
@@ -111,6 +186,7 @@ class Database:
         begun = self._begun()
         if begun is not None:
             return work(begun.connection)
+        self._presence.check(writing=False)
         with _boundary(), self._engine.connect() as connection:
             return work(connection)
 
@@ -132,6 +208,7 @@ class Database:
         if begun is not None:
             yield begun.connection
             return
+        self._presence.check(writing=True)
         with (
             self._lock if self._single_writer else nullcontext(),
             _boundary(),
@@ -143,6 +220,7 @@ class Database:
                 yield connection
             finally:
                 self._local.begun = None
+        self._presence.check(writing=True)  # what was written to a file that has gone meanwhile is not kept
         for follow in begun.afterwards:
             follow()
 
@@ -170,18 +248,36 @@ class Database:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def ping(self) -> None:
-        """Raise StoreError unless the database answers."""
+        """Raise StoreError unless the database answers and may be written."""
+        self._presence.check(writing=True)
         self.read(lambda connection: connection.execute(text("SELECT 1")))
 
     def close(self) -> None:
         """Close every pooled connection."""
+        self._stop.set()
+        if self._watcher is not None:
+            self._watcher.join(_CONNECT_TIMEOUT_S)
         self._engine.dispose()
 
 
-def _migrate(connection: Connection) -> None:
+def _file(engine: Engine) -> Path | None:
+    return Path(engine.url.database or "").absolute() if engine.dialect.name == "sqlite" else None
+
+
+def _is_empty(connection: Connection) -> bool:
+    return not inspect(connection).has_table("schema_version")
+
+
+def _migrate(connection: Connection) -> str:
+    """Bring the schema to the newest version; return the database's identity, made when it has none."""
     take_time(connection)
     lock(connection, "migrations")
     migrate(connection)
+    identity = connection.execute(select(installation.c.id)).scalar_one_or_none()
+    if identity is None:
+        identity = secrets.token_hex(16)
+        connection.execute(installation.insert().values(id=identity))
+    return str(identity)
 
 
 def take_time(connection: Connection) -> None:
@@ -235,7 +331,10 @@ def _engine(url: str) -> Engine:
             f"The folder of database_url {parsed.render_as_string()!r} cannot be made: {error.strerror}; name another.",
             param="database_url",
         ) from None
-    engine = create_engine(parsed, connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False})
+    name = f"file:{quote(str(Path(parsed.database).absolute()))}?mode=rw"  # SQLite makes no file where none is
+    engine = create_engine(
+        parsed, creator=lambda: sqlite3.connect(name, uri=True, timeout=_BUSY_TIMEOUT_S, check_same_thread=False)
+    )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -300,12 +399,19 @@ def _boundary() -> Iterator[None]:
     except (exc.DataError, UnicodeError) as error:
         raise InvalidRequest(f"The database cannot hold such a value: {cause(error)}.") from error
     except exc.DBAPIError as error:
+        if _without_tables(error):
+            raise StoreError(f"The database has lost its tables: {cause(error)}.") from error
         if error.connection_invalidated:
             raise StoreError(f"The database connection was lost: {cause(error)}.") from error
         # Without a statement it failed to connect; of no kind in particular, the file is not SQLite's, or damaged.
         if error.statement is None or type(error) is exc.DatabaseError:
             raise StoreError(f"The database cannot be used: {cause(error)}. Check it and database_url.") from error
         raise
+
+
+def _without_tables(error: BaseException | None) -> bool:
+    said = getattr(error, "orig", None)
+    return getattr(said, "sqlstate", None) in _NO_TABLE or str(said).startswith("no such table")
 
 
 def cause(error: Exception) -> str:

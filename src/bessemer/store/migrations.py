@@ -157,7 +157,19 @@ _PROJECTS = Migration(
     ),
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_RECORDS, _FLYWHEEL, _ERASED, _PROJECTS)
+_INSTALLATION = Migration(
+    5,
+    "the identity of the database; plans, which were files",
+    (
+        "CREATE TABLE installation (id TEXT NOT NULL PRIMARY KEY)",
+        """CREATE TABLE plans (
+            id TEXT NOT NULL PRIMARY KEY, created_at DOUBLE PRECISION NOT NULL, body TEXT NOT NULL,
+            project_id TEXT NOT NULL DEFAULT 'proj_default')""",
+        "CREATE INDEX plans_created_at ON plans (project_id, created_at, id)",
+    ),
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_RECORDS, _FLYWHEEL, _ERASED, _PROJECTS, _INSTALLATION)
 
 
 def migrate(connection: Connection, *, target: int | None = None) -> int:

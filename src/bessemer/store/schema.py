@@ -214,3 +214,15 @@ job_checkpoints = Table(
     Column("id", Text, nullable=False),
     Column("body", Text, nullable=False),
 )
+
+installation = Table("installation", metadata, Column("id", Text, primary_key=True))
+
+plans = Table(
+    "plans",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("created_at", DOUBLE_PRECISION, nullable=False),
+    Column("body", Text, nullable=False),
+    _project(),
+    Index("plans_created_at", "project_id", "created_at", "id"),
+)

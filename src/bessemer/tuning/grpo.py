@@ -227,9 +227,10 @@ class Grpo:
             )
         return Outcome({**metrics, "train_loss": loss, "mismatch_kl": mismatch}, signal=True)
 
-    def validate(self, step: int) -> Validation:
+    def validate(self, step: int, rows: Sequence[int]) -> Validation:
         """See `Method`."""
-        return greedy_validation(self._rollouts, self._reward, self._task.validation, self._validation, step)
+        asked, validation = [self._validation[i] for i in rows], [self._task.validation[i] for i in rows]
+        return greedy_validation(self._rollouts, self._reward, validation, asked, step)
 
     def solved(self) -> Tensor:
         """See `Method`."""

@@ -42,8 +42,8 @@ class Method(Protocol):
         """Add the gradient of some training rows to the trainer's."""
         ...
 
-    def validate(self, step: int) -> Validation:
-        """Score the validation rows with the adapter as it is."""
+    def validate(self, step: int, rows: Sequence[int]) -> Validation:
+        """Score some of the validation rows with the adapter as it is."""
         ...
 
     def solved(self) -> Tensor:
@@ -138,7 +138,7 @@ class Supervised:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._train = self._lessons(task.train, "training_file")
-        self._validation = [lesson for row in self._lessons(task.validation, "validation_file") for lesson in row]
+        self._validation = self._lessons(task.validation, "validation_file")
         spec = task.spec
         self._mentions = (
             Mentions(task.train, spec.mention_replacement, spec.mention_group, spec.seed)
@@ -170,15 +170,17 @@ class Supervised:
             metrics["rows_replaced"] = sum(row is not self._train[i] for i, row in zip(indices, read, strict=True))
         return Outcome(metrics, signal=True)
 
-    def validate(self, step: int) -> Validation:
+    def validate(self, step: int, rows: Sequence[int]) -> Validation:
         """See `Method`."""
-        scored = self._task.trainer.forward([lesson.tree for lesson in self._validation])
+        trees = [lesson.tree for i in rows for lesson in self._validation[i]]
+        scored = iter(self._task.trainer.forward(trees))
         logprobs = [
-            branches[0][torch.tensor(lesson.taught)] for branches, lesson in zip(scored, self._validation, strict=True)
+            torch.cat([next(scored)[0][torch.tensor(lesson.taught)] for lesson in self._validation[i]]) for i in rows
         ]
         count = sum(len(logprob) for logprob in logprobs)
         loss = -sum(float(logprob.sum()) for logprob in logprobs) / max(count, 1)
-        return Validation(step=step, score=-loss, loss=loss)
+        means = tuple(float(logprob.mean()) if len(logprob) else None for logprob in logprobs)
+        return Validation(step=step, score=-loss, loss=loss, row_scores=means)
 
     def solved(self) -> Tensor:
         """See `Method`."""
@@ -287,13 +289,13 @@ class ExactReward:
         }
         return Outcome(metrics, signal=True)
 
-    def validate(self, step: int) -> Validation:
+    def validate(self, step: int, rows: Sequence[int]) -> Validation:
         """See `Method`."""
-        choices, rows = self._task.spec.choices, self._task.validation
-        branches = self._task.trainer.forward(self._validation)
+        choices = self._task.spec.choices
+        branches = self._task.trainer.forward([self._validation[i] for i in rows])
         logprobs = torch.tensor([[float(part.sum()) for part in row] for row in branches]).view(-1, len(choices))
         known = self._validation_rewards
-        graded = known.of(range(len(rows)), rows, choices, self._reward)
+        graded = known.of(rows, self._task.validation, choices, self._reward)
         loss, _ = expected_reward_loss(
             logprobs, graded.reward, logarithm=True, lowest=known.lowest, highest=known.highest
         )

@@ -19,7 +19,7 @@ class Options(Frozen, frozen=True):
     """What an OpenAI client may set in a job's metadata, each as a string."""
 
     max_seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
-    """Hard cap on training time in seconds; the job ends with its best checkpoint."""
+    """Cap on training and evaluation in seconds; the job ends with its best checkpoint."""
     prompt: str | None = None
     """Name of the prompt the tuned version renders structured input with; default: the one of the training dataset."""
     metric: Literal["reward", "f1"] = "reward"
@@ -40,6 +40,8 @@ class Options(Frozen, frozen=True):
     """Group size of sampled reinforcement; one sample has nothing to be compared with."""
     credit: Literal["answer", "field"] = "answer"
     """Sampled reinforcement: all tokens of an answer earn its reward, or, in JSON answers, each field what it adds."""
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] = 0.0
+    """The tuned version answers at it unless a client asks for another."""
     field_threshold: Annotated[float, msgspec.Meta(ge=0, lt=1)] | Literal["auto"] = 0.0
     """JSON answers: the version leaves out values that are less probable; `auto`, of reinforcement alone: chosen on the
     validation file by the grader, at every evaluation."""

@@ -147,6 +147,7 @@ def tuned_version(
         grammar=plan.grammar,
         field_threshold=field_threshold,
         max_tokens=plan.max_tokens,
+        temperature=plan.options.temperature,
         lineage=Lineage(
             base=plan.start,
             weights=plan.weights,

@@ -31,10 +31,15 @@ class Graded(NamedTuple):
         """Raise TuningError with the failure's own code when the grader failed on a larger share than `most`."""
         share = float(self.failed.float().mean()) if self.failed.numel() else 0.0
         if share > most and self.failure is not None:
-            raise TuningError(
-                f"{share:.0%} of the answers could not be graded: {self.failure.message}. Mend that and start anew.",
-                code=self.failure.code,
-            )
+            raise ungraded(self.failure, share)
+
+
+def ungraded(failure: Failure, share: float) -> TuningError:
+    """Return the error of a run whose grader failed on a share of the answers: its code is the failure's."""
+    return TuningError(
+        f"{share:.0%} of the answers could not be graded: {failure.message}. Mend that and start anew.",
+        code=failure.code,
+    )
 
 
 def graded(scores: Sequence[Score]) -> Graded:

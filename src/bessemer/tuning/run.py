@@ -17,20 +17,25 @@ import numpy as np
 
 from bessemer.core.ids import new_id
 from bessemer.core.openai import ReinforcementHyperparameters
-from bessemer.core.types import JSON, ModelVersion
+from bessemer.core.types import JSON, ModelVersion, as_json
 from bessemer.evals import graders
 from bessemer.evals.grader import Grader
 from bessemer.evals.grader import Services as GraderServices
+from bessemer.evals.metrics import Terms, label_terms, mean_terms
 from bessemer.gateway.pipeline import on_behalf_of
-from bessemer.gateway.providers.local import unpack_adapter
+from bessemer.gateway.providers.adapters import unpack_adapter
 from bessemer.registry.catalog import Catalog
+from bessemer.registry.weights import check_model
 from bessemer.store import files, job_rows
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
 from bessemer.store.files import FileRow
 from bessemer.store.job_rows import JobCheckpoint, JobRow
+from bessemer.tuning.accounts import duration, headline, step_metrics, valid_metrics, warning_of
+from bessemer.tuning.comparison import Comparison, compare
 from bessemer.tuning.preparation import Algorithm, Preparation, Rows, base_model, load_rows, prepare, tuned_version
 from bessemer.tuning.probing import weaknesses
+from bessemer.tuning.progress import Start
 from bessemer.tuning.selection import choose_f1_bias
 from bessemer.tuning.spec import Reward, Score, StepReport, TuneSpec, Validation
 from bessemer.tuning.tuner import Tuner
@@ -81,6 +86,7 @@ class TuningRun:
         self._rows = rows
         self._grader = grader
         self._reports = services.jobs_dir / job_id / "steps.jsonl"
+        self._opened, self._seconds_before = time.monotonic(), tuner.seconds
 
     @classmethod
     def open(cls, services: Services, job_id: str) -> Self:
@@ -93,7 +99,7 @@ class TuningRun:
         grader = None if plan.grader is None else graders.build(plan.grader, services.graders)
         try:
             tuner = Tuner(
-                _spec(services, plan, len(rows.training)),
+                _spec(services, plan, len(rows.training), folder),
                 rows.training,
                 rows.validation,
                 None if grader is None else _reward(grader),
@@ -114,6 +120,7 @@ class TuningRun:
             f"({len(rows.validation)} for validation), at most {self._tuner.total_steps} steps",
             "started",
         )
+        self._estimate()
         if self._grader is None or plan.grader is None:
             return
         found = asyncio.run(weaknesses(self._grader, plan.grader, rows.training, plan.choices))
@@ -125,6 +132,8 @@ class TuningRun:
     def train_chunk(self) -> bool:
         """Take optimizer steps for some seconds and save; True when the job is done."""
         ends = time.monotonic() + CHUNK_SECONDS
+        if self._tuner.step_number == 0:
+            self._tell_start(self._tuner.begin())
         while not self._tuner.done and time.monotonic() < ends:
             report = self._tuner.step()
             self._tell(report)
@@ -149,7 +158,11 @@ class TuningRun:
                 self._checkpoint(report, version)
         trained = int(sum(report.metrics.get("tokens", 0.0) for report in reports))
         result_file = self._result_file(reports)
-        best = self._tuner.best
+        best, start = self._tuner.best, self._tuner.start
+        comparison = self._comparison()
+        warning = warning_of(best, start, comparison)
+        if warning is not None:
+            self._event(warning, "not-better", level="warn")
         result = {
             "fine_tuned_model": self._services.catalog.openai_name(version, self._services.organization),
             "version": version.id,
@@ -158,6 +171,11 @@ class TuningRun:
             "field_threshold": version.field_threshold,
             "best_step": best.step if best else None,
             "best_score": best.score if best else None,
+            "start_score": start.validation.score if start else None,
+            "comparison": None if comparison is None else as_json(comparison),
+            "warnings": [] if warning is None else [warning],
+            "compute_seconds": self._tuner.seconds,
+            "cost_usd": self._cost(),
         }
         return result, trained
 
@@ -197,19 +215,52 @@ class TuningRun:
             return ()
         return _f1_bias(self._plan, best)
 
+    def _comparison(self) -> Comparison | None:
+        """Return how the chosen checkpoint compares with the start, by the metric that chose it."""
+        best, start = self._tuner.best, self._tuner.start
+        if best is None or start is None or best.step == 0:
+            return None
+        sides = [self._terms(validation) for validation in (start.validation, best)]
+        return compare(sides[0], sides[1], self._tuner.looks)
+
+    def _terms(self, validation: Validation) -> list[Terms | None]:
+        if self._plan.options.metric != "f1":
+            return [None if score is None else mean_terms(score) for score in validation.row_scores]
+        choices, positive = self._plan.choices, self._plan.choices[_positive(self._plan)]
+        logprobs, rewards = _arrays(validation)
+        picks = (logprobs + np.array(_f1_bias(self._plan, validation))).argmax(axis=1)
+        return [
+            None if np.isnan(row).any() else label_terms(choices[pick], choices[int(row.argmax())], positive)
+            for pick, row in zip(picks, rewards, strict=True)
+        ]
+
+    def _cost(self) -> float | None:
+        """Return what the computing cost so far by the model's hourly price, judges left out; None without one."""
+        price = self._services.catalog.model(self._plan.model).price
+        rate = None if price is None else self._services.catalog.price(price).per_hour
+        return None if rate is None else self._tuner.seconds / 3600 * rate
+
+    def _tell_start(self, start: Start | None) -> None:
+        if start is None:
+            return
+        said = ", ".join(headline({}, start.validation)) or "could not be scored"
+        data = {"step": 0, "rows": len(start.rows), "evaluations": start.evaluations}
+        data |= valid_metrics(start.validation)
+        self._event(f"Start: {said}, on {len(start.rows)} validation rows", "start", data)
+
     def _tell(self, report: StepReport) -> None:
         with self._reports.open("ab") as file:
             file.write(msgspec.json.encode(report) + b"\n")
-        data: JSON = {"step": report.step, "total_steps": report.total_steps} | dict(report.metrics)
-        if report.validation is not None:
-            data |= {
-                "valid_score": report.validation.score,
-                "valid_loss": report.validation.loss,
-                "valid_reward": report.validation.mean_reward,
-            }
-        self._event(f"Step {report.step}/{report.total_steps}: training metrics", f"step-{report.step}", data)
+        done, left, cost = self._tuner.share_done, self._seconds_left(), self._cost()
+        data: JSON = {"step": report.step, "total_steps": report.total_steps} | step_metrics(report)
+        data |= {"share_done": done, "seconds_left": left, "cost_usd": cost}
+        facts = [*headline(report.metrics, report.validation), f"{done:.0%} done"]
+        facts += [] if left is None else [f"{duration(left)} left"]
+        facts += [] if cost is None else [f"${cost:.4f} so far"]
+        told = f"Step {report.step}/{report.total_steps}: {', '.join(facts)}"
+        self._event(told, f"step-{report.step}", {name: value for name, value in data.items() if value is not None})
         if report.note is not None:
-            self._event(report.note, f"note-{report.step}")
+            self._event(report.note, f"note-{report.step}", level="warn")
         best = self._tuner.best
         if report.validation is not None and best is not None and best.step == report.validation.step:
             self._checkpoint(report, self._version())
@@ -225,22 +276,29 @@ class TuningRun:
                 created_at=time.time(),
                 step=report.step,
                 version=name,
-                metrics={"step": report.step} | dict(report.metrics) | {"valid_score": report.validation.score}
-                if report.validation
-                else {"step": report.step},
+                metrics={"step": report.step} | step_metrics(report),
             ),
         )
         self._event(f"Checkpoint created at step {report.step}: {name}", f"checkpoint-{report.step}")
 
+    def _seconds_left(self) -> float | None:
+        """Return the tuner's estimate, stretched by what goes on beside its steps and evaluations."""
+        left, computed = self._tuner.seconds_left, self._tuner.seconds - self._seconds_before
+        if left is None or computed < 1.0:
+            return left
+        return float(left) * max(1.0, (time.monotonic() - self._opened) / computed)
+
     def _estimate(self) -> None:
-        """Say when the job will be done, at the pace so far."""
+        """Say how far the job is and when it will be done, at the pace so far."""
+        left = self._seconds_left()
         row = job_rows.get(self._services.database, self.job_id)
-        done, total = self._tuner.step_number, self._tuner.total_steps
-        if row.started_at is None or not done:
-            return
-        remaining = (time.time() - row.started_at) * (total - done) / done
-        result = (row.result or {}) | {"estimated_finish": int(time.time() + remaining)}
-        job_rows.update(self._services.database, self.job_id, result=result)
+        known = {
+            "estimated_finish": None if left is None else int(time.time() + left),
+            "share_done": self._tuner.share_done,
+            "compute_seconds": self._tuner.seconds,
+            "cost_usd": self._cost(),
+        }
+        job_rows.update(self._services.database, self.job_id, result=(row.result or {}) | known)
 
     def _read_reports(self) -> list[StepReport]:
         """Return the steps' reports once each, in order: steps repeated after a kill are told twice in the file."""
@@ -252,15 +310,15 @@ class TuningRun:
         return [reports[step] for step in sorted(reports)]
 
     def _result_file(self, reports: Sequence[StepReport]) -> str:
-        """Write the metrics of every step as OpenAI's result file (CSV); returns the file id."""
-        columns = sorted({name for report in reports for name in report.metrics})
+        """Write the metrics of every step as OpenAI's result file (CSV), step 0 the start; returns the file id."""
+        start = self._tuner.start
+        rows = [] if start is None else [{"step": 0} | valid_metrics(start.validation)]
+        rows += [{"step": report.step} | step_metrics(report) for report in reports]
+        names = {name for row in rows for name in row} | {"valid_loss", "valid_score", "valid_reward"}
         text = io.StringIO()
-        writer = csv.writer(text)
-        writer.writerow(["step", *columns, "valid_score"])
-        for report in reports:
-            score = report.validation.score if report.validation else None
-            valid = "" if score is None else score
-            writer.writerow([report.step, *(report.metrics.get(name, "") for name in columns), valid])
+        writer = csv.DictWriter(text, ["step", *sorted(names - {"step"})], restval="")
+        writer.writeheader()
+        writer.writerows(rows)
         content = text.getvalue().encode()
         row = FileRow(
             id=new_id("file"),
@@ -280,7 +338,7 @@ class TuningRun:
             self.job_id,
             message,
             level=level,
-            type="message" if data is None else "metrics",
+            type="message" if data is None or data.get("step") == 0 else "metrics",
             data=data,
             event_id=f"ftevent-{self.job_id}-{key}",
         )
@@ -299,11 +357,13 @@ def _plan(services: Services, job_id: str, path: Path) -> Preparation:
     return plan
 
 
-def _spec(services: Services, plan: Preparation, rows: int) -> TuneSpec:
+def _spec(services: Services, plan: Preparation, rows: int, folder: Path) -> TuneSpec:
     model = base_model(plan, services.catalog)
+    check_model(model)
     adapter = None
     if plan.adapter_sha256 is not None:
-        adapter = str(unpack_adapter(services.blobs, plan.adapter_sha256, services.jobs_dir.parent / "adapters"))
+        unpack_adapter(services.blobs, plan.adapter_sha256, folder / "start")
+        adapter = str(folder / "start")
     hyper = plan.hyperparameters
     multiplier = 1.0 if hyper.learning_rate_multiplier == "auto" else float(hyper.learning_rate_multiplier)
     limited = plan.options.max_seconds is not None

@@ -71,7 +71,7 @@ class TuneSpec(Frozen, frozen=True):
     """Evaluations on the validation rows over the run, the last one after the last step; 0: none."""
     checkpoint_every_s: float = 30.0
     max_seconds: float | None = None
-    """Cap on the time spent in steps, over all restarts."""
+    """Cap on the time spent in steps and evaluations, over all restarts."""
     max_failures: float = 0.5
     """A step in which the grader fails on a larger share of the answers stops the run."""
     threads: int | None = None

@@ -23,6 +23,15 @@ from bessemer.engine.lora import Adapter, LoraConfig
 from bessemer.feedback.rows import Row
 from bessemer.tuning.grpo import Grpo, Rollouts, asks, greedy_validation
 from bessemer.tuning.methods import ExactReward, Method, Outcome, Supervised, Task
+from bessemer.tuning.progress import (
+    Progress,
+    Start,
+    diverged,
+    evaluation_budget,
+    plan_looks,
+    training_seconds,
+)
+from bessemer.tuning.rewards import ungraded
 from bessemer.tuning.spec import Reward, StepReport, TuneSpec, Validation
 from bessemer.tuning.trainer import Adam, Trainer
 
@@ -31,6 +40,10 @@ _PATIENCE = 10
 _SATURATED = "An epoch's worth of steps had nothing left to learn from: the run ends early, with its best checkpoint."
 _SILENT = f"{_PATIENCE} steps in a row had nothing to learn from; the run looks through the rest of the epoch's rows."
 
+_PROBED_ROWS = 16
+"""Validation rows that tell how long one takes."""
+_FIRST_LOSSES, _LAST_LOSSES = 1, 5
+"""Training losses that are compared where there are no validation rows."""
 _WHY_SILENT = {
     "reward_all_zero_share": (
         "{:.0%} of the groups of answers earned nothing throughout",
@@ -43,28 +56,6 @@ _WHY_SILENT = {
 """Metrics of a step without a signal: what they mean, and what helps where they are the largest."""
 
 Select = Callable[[Validation], float | None]
-
-
-class _Progress(msgspec.Struct, kw_only=True):
-    """Where a run stands; saved with the tensors."""
-
-    step: int = 0
-    epoch: int = 0
-    cursor: int = 0
-    """Rows of the epoch's order that are behind."""
-    seconds: float = 0.0
-    evaluated: int = 0
-    """Evaluations that were due so far."""
-    rate_factor: float = 1.0
-    """Halved after a roll-back."""
-    rolled_back: bool = False
-    silent: int = 0
-    """Steps in a row without a signal."""
-    learned: bool = False
-    """Some step had a signal."""
-    seen: dict[str, float] = msgspec.field(default_factory=dict)
-    """Sums over all steps of the shares in `_WHY_SILENT`."""
-    finished: bool = False
 
 
 class Tuner:
@@ -98,12 +89,16 @@ class Tuner:
         self._method = _method(self._task)
         self._dir = state_dir
         self._dir.mkdir(parents=True, exist_ok=True)
-        self._progress = _Progress()
+        self._progress = Progress()
         self._saved_at = time.monotonic()
         self.best: Validation | None = None
+        self.start: Start | None = None
         self.total_steps = max(1, -(-round(spec.epochs * len(train)) // spec.prompts_per_step))
         self._order = self._shuffled()
         self._good = self._state()
+        if self._start_path.exists():
+            self.start = msgspec.json.decode(_read(self._start_path)[1], type=Start)
+            self._resume_best()
         if self._state_path.exists():
             self._resume()
 
@@ -121,11 +116,38 @@ class Tuner:
 
     @property
     def share_done(self) -> float:
-        """Share of the run behind it, by epochs or by time, whichever is further."""
+        """Share of the run behind it, by epochs or by training time, whichever is further."""
+        by_time = self._progress.seconds / training_seconds(self.spec, self.start)
+        return min(1.0, max(self._share_of_epochs(), by_time))
+
+    @property
+    def seconds(self) -> float:
+        """Spent in steps and evaluations, over all restarts."""
+        return self._progress.seconds + self._progress.evaluation_seconds
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the run still takes at its pace: until its rows or its time are used up. None before any step."""
+        progress, share = self._progress, self._share_of_epochs()
+        if progress.finished:
+            return 0.0
+        if not progress.seconds or not share:
+            return self.spec.max_seconds
+        left = progress.seconds * (1 - share) / share
+        left = max(0.0, min(left, training_seconds(self.spec, self.start) - progress.seconds))
+        if self.start is not None:
+            left += self.start.seconds * max(0, self.start.evaluations - progress.evaluated)
+        return left if self.spec.max_seconds is None else min(left, max(0.0, self.spec.max_seconds - self.seconds))
+
+    @property
+    def looks(self) -> int:
+        """Checkpoints that were evaluated, the start left out."""
+        return self._progress.evaluated
+
+    def _share_of_epochs(self) -> float:
         progress = self._progress
-        by_time = progress.seconds / self.spec.max_seconds if self.spec.max_seconds else 0.0
         inside = progress.cursor / self._epoch_end() * min(1.0, self.spec.epochs - progress.epoch)
-        return min(1.0, max((progress.epoch + inside) / self.spec.epochs, by_time))
+        return (progress.epoch + inside) / self.spec.epochs
 
     def run(self) -> Iterator[StepReport]:
         """Yield a report per step until the run is done."""
@@ -135,11 +157,11 @@ class Tuner:
     def step(self) -> StepReport:
         """Do one optimizer step; evaluate when due; save when due.
 
-        Raises TuningError with the codes nan_loss, learned_nothing, policy_mismatch, or a grader's own.
+        Raises TuningError with the codes nan_loss, diverged, learned_nothing, policy_mismatch, or a grader's own.
         """
         if self.done:
             raise TuningError("The run is done.", code="done")
-        self._evaluate_start()
+        self.begin()
         started, tokens = time.monotonic(), self.trainer.tokens
         rate = self._learning_rate()
         outcome = self._method.accumulate(self._batch(), self._progress.step)
@@ -155,9 +177,12 @@ class Tuner:
             "tokens_per_s": (self.trainer.tokens - tokens) / seconds,
             "step_seconds": seconds,
         }
+        self._note_loss(outcome)
         saturated = self._progress.silent >= self._patience()
-        validation = self._evaluate_if_due(ending=saturated)
-        self._progress.finished = saturated or self.share_done >= 1.0
+        ending = saturated or self.share_done >= 1.0 or self.seconds >= (self.spec.max_seconds or math.inf)
+        validation = self._evaluate_if_due(ending=ending)
+        apart = self._check_divergence(validation)
+        self._progress.finished = ending or apart is not None
         if saturated:
             self.require_learned()
         saved = self.done or validation is not None or time.monotonic() - self._saved_at >= self.spec.checkpoint_every_s
@@ -165,11 +190,11 @@ class Tuner:
             self.save()
         return StepReport(
             step=self._progress.step,
-            total_steps=self.total_steps,
+            total_steps=self._progress.step if self.done else self._expected_steps(),
             metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
             validation=validation,
             saved=saved,
-            note=_SATURATED if saturated else self._note(validation),
+            note=apart or (_SATURATED if saturated else self._note(validation)),
         )
 
     def require_learned(self) -> None:
@@ -200,13 +225,42 @@ class Tuner:
         """
         return max(_PATIENCE, -(-len(self._order) // self.spec.prompts_per_step))
 
+    def begin(self) -> Start | None:
+        """Evaluate the model that the run starts from, unless that is done; None without validation rows.
+
+        What a run makes must beat its start on these rows, or the start is given back as it was. Raises TuningError
+        with the grader's own code when it fails on most of them.
+        """
+        count = len(self._task.validation)
+        if self.start is not None or self._progress.step or not count or not self.spec.evaluations:
+            return self.start
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(self.spec.seed)).tolist()
+        looks, probed = plan_looks(count, self.spec.evaluations, math.inf), sorted(order[:_PROBED_ROWS])
+        budget = evaluation_budget(self.spec)
+        if budget < math.inf:
+            pace = self._timed(probed)[1] / len(probed)
+            looks = plan_looks(count, self.spec.evaluations, max(0.0, budget / pace - len(probed)))
+        rows = tuple(sorted(order[: looks.rows]))
+        validation, seconds = self._timed(rows)
+        if validation.failure is not None and validation.score is None:
+            raise ungraded(validation.failure, 1.0)
+        self.start = Start(validation=validation, rows=rows, evaluations=looks.evaluations, seconds=seconds)
+        self._keep_best(validation)
+        _write(self._start_path, {}, msgspec.json.encode(self.start).decode())
+        return self.start
+
     def evaluate(self) -> Validation:
         """Score the validation rows with the adapter as it is, by the selection score."""
+        return self._timed(range(len(self._task.validation)) if self.start is None else self.start.rows)[0]
+
+    def _timed(self, rows: Sequence[int]) -> tuple[Validation, float]:
         started = time.monotonic()
-        validation = self._method.validate(self._progress.step)
-        self._progress.seconds += time.monotonic() - started
+        validation = self._method.validate(self._progress.step, rows)
+        seconds = time.monotonic() - started
+        self._progress.evaluation_seconds += seconds
         score = self._select(validation)
-        return msgspec.structs.replace(validation, score=score if score is not None and math.isfinite(score) else None)
+        score = score if score is not None and math.isfinite(score) else None
+        return msgspec.structs.replace(validation, score=score), seconds
 
     def export(self, folder: Path) -> None:
         """Write the best adapter that was evaluated, or the current one when none was, in peft's format."""
@@ -296,18 +350,49 @@ class Tuner:
         self._progress.rate_factor /= 2
 
     def _evaluate_if_due(self, *, ending: bool) -> Validation | None:
-        due = self.spec.evaluations if ending else int(self.share_done * self.spec.evaluations + 1e-9)
+        evaluations = self.spec.evaluations if self.start is None else self.start.evaluations
+        due = evaluations if ending else int(self.share_done * evaluations + 1e-9)
         if due <= self._progress.evaluated or not self._task.validation:
             return None
         self._progress.evaluated = due
+        if not ending and self._progress.evaluation_seconds > evaluation_budget(self.spec):
+            return None  # it takes longer than it did at the start: the last one is left
         validation = self.evaluate()
         self._keep_best(validation)
         return validation
 
-    def _evaluate_start(self) -> None:
-        """A run that goes on from an adapter must beat it on the validation rows, or gives it back as it was."""
-        if self.spec.adapter is not None and self._progress.step == 0 and self.best is None and self._task.validation:
-            self._keep_best(self.evaluate())
+    def _expected_steps(self) -> int:
+        """Return after how many steps the run ends, by what binds: its rows or its time."""
+        return max(self._progress.step, round(self._progress.step / max(self.share_done, 1e-9)))
+
+    def _note_loss(self, outcome: Outcome) -> None:
+        loss = outcome.metrics["train_loss"]
+        if self.spec.method == "supervised" and outcome.signal and math.isfinite(loss):
+            losses = [*self._progress.losses, loss]
+            self._progress.losses = losses[:_FIRST_LOSSES] + losses[_FIRST_LOSSES:][-_LAST_LOSSES:]
+
+    def _check_divergence(self, validation: Validation | None) -> str | None:
+        """Return what to tell when demonstrations became far less likely than at the start, and the run must end.
+
+        The best checkpoint is kept if it is better than the start. Raises TuningError (diverged) if none is.
+        """
+        if self.spec.method != "supervised":
+            return None  # the loss of a few confident mistakes may rise while rewards do, too; the start is kept
+        before = self.start.validation.loss if self.start is not None else None
+        first, last = self._progress.losses[:_FIRST_LOSSES], self._progress.losses[_FIRST_LOSSES:]
+        if validation is not None and validation.loss is not None and before is not None:
+            if not diverged(validation.loss, before):
+                return None
+            found = f"The validation loss is {validation.loss:.3g}; it was {before:.3g} at the start"
+        elif before is None and len(last) == _LAST_LOSSES and sorted(last)[_LAST_LOSSES // 2] > 3 * max(first) + 2:
+            found = f"The training loss is {sorted(last)[_LAST_LOSSES // 2]:.3g}; it began with {max(first):.3g}"
+        else:
+            return None
+        if self.best is None or self.best.step == 0:
+            raise TuningError(
+                f"{found}: the run diverged, and no version was made. Lower learning_rate_multiplier.", code="diverged"
+            )
+        return f"{found}: the run diverged and ends with its best checkpoint, of step {self.best.step}."
 
     def _keep_best(self, validation: Validation) -> None:
         if validation.score is None:
@@ -324,6 +409,10 @@ class Tuner:
         return self._dir / "state.safetensors"
 
     @property
+    def _start_path(self) -> Path:
+        return self._dir / "start.safetensors"
+
+    @property
     def _best_path(self) -> Path:
         return self._dir / "best.safetensors"
 
@@ -333,12 +422,15 @@ class Tuner:
 
     def _resume(self) -> None:
         tensors, note = _read(self._state_path)
-        self._progress = msgspec.json.decode(note, type=_Progress)
+        self._progress = msgspec.json.decode(note, type=Progress)
         self.trainer.load_state(tensors)
         method = {n.removeprefix("method."): t for n, t in tensors.items() if n.startswith("method.")}
         self._method.load_state(method)
         self._order = tensors["order"]
         self._good = tensors
+        self._resume_best()
+
+    def _resume_best(self) -> None:
         if self._best_path.exists():
             best = msgspec.json.decode(_read(self._best_path)[1], type=Validation)
             # One that a killed process found after its last saved step will be found again.
@@ -374,10 +466,11 @@ class _GradedSupervised(Supervised):
         self._asks = asks(task, task.validation, "validation_file")
         self._rollouts = Rollouts(task)
 
-    def validate(self, step: int) -> Validation:
+    def validate(self, step: int, rows: Sequence[int]) -> Validation:
         """See `Method`."""
-        likelihood = super().validate(step)
-        graded = greedy_validation(self._rollouts, self._reward, self._task.validation, self._asks, step)
+        likelihood = super().validate(step, rows)
+        asked = [self._asks[i] for i in rows]
+        graded = greedy_validation(self._rollouts, self._reward, [self._task.validation[i] for i in rows], asked, step)
         return msgspec.structs.replace(graded, loss=likelihood.loss)
 
 

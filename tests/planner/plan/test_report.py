@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 
 import msgspec
 import pytest
+from tests.report.markup import poisoned
 
 from bessemer.planner.plan import Plan
 from bessemer.planner.report import render
@@ -40,6 +41,13 @@ def test_the_page_needs_no_network(page: str) -> None:
     assert not re.findall(r"<(?:script|link|img|iframe|object|embed)\b", page)
     assert not re.findall(r"(?:src|href|url)\s*[=(]", page)
     assert "@import" not in page
+
+
+def test_no_text_of_a_plan_becomes_markup(plan: Plan) -> None:
+    page = render(poisoned(plan))
+    assert "onerror" in page
+    assert "<img" not in page
+    assert "default-src 'none'" in page
 
 
 def test_the_page_is_well_formed(page: str) -> None:

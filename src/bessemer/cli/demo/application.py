@@ -260,7 +260,7 @@ class Application:
             await asyncio.sleep(_POLL_S)
             job = await self.client.fine_tuning.jobs.retrieve(job.id)
             latest = await self.client.fine_tuning.jobs.list_events(job.id, limit=1)
-            notice(0, 0, _told(latest.data[0].message, latest.data[0].data) if latest.data else job.status)
+            notice(0, 0, latest.data[0].message if latest.data else job.status)
         return _succeeded(job.to_dict(warnings=False))
 
     async def run_job(self, path: str, body: JSON, key: str, notice: Notice) -> JSON:
@@ -287,15 +287,6 @@ class Application:
     async def close(self) -> None:
         """Close the connections."""
         await self.client.close()
-
-
-def _told(message: str, data: object) -> str:
-    """Return an event as a line: its message, and loss and reward when it carries them."""
-    if not isinstance(data, dict):
-        return message
-    shown = {"train_loss": "loss", "reward_mean": "reward", "valid_score": "validation"}
-    facts = [f"{name} {data[key]:.3f}" for key, name in shown.items() if isinstance(data.get(key), float)]
-    return ", ".join([message.removesuffix(": training metrics"), *facts])
 
 
 def _succeeded(job: Mapping[str, Any]) -> JSON:

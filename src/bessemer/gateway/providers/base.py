@@ -14,7 +14,8 @@ from bessemer.engine.request import Constraint
 
 
 class Sampling(Frozen, frozen=True):
-    """Options as the client sent them; None was not sent, and is never sent on."""
+    """Options as the client sent them; None was not sent, and is never sent on. A call's temperature may be the
+    version's own."""
 
     max_tokens: int | None = None
     max_completion_tokens: int | None = None

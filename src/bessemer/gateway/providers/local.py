@@ -1,78 +1,46 @@
-"""The built-in engine as a provider: one engine per model path, shared by all versions; adapters loaded on demand."""
+"""The built-in engine as a provider: a call becomes the engine's request, its answer chunks."""
 
 import asyncio
 import contextlib
 import math
-import shutil
-import tarfile
-import tempfile
-from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from bessemer.core.errors import ConfigError, InvalidRequest, ProviderError
-from bessemer.core.types import Model, TokenLogprob
+from bessemer.core.errors import InvalidRequest
+from bessemer.core.types import TokenLogprob
 from bessemer.engine.request import Choices, GenerateRequest, Generation, JsonSchema, TokenEvent, TopLogprob
 from bessemer.gateway.fields import confident
 from bessemer.gateway.providers.base import ProviderCall, ProviderChunk, ProviderUsage, ScoredToken, text_of
-from bessemer.store.blobs import Blobs
+from bessemer.gateway.providers.engines import Engines
 
 if TYPE_CHECKING:
     from bessemer.engine.engine import Engine
     from bessemer.engine.tokens import Tokens
 
 
-_MAX_ADAPTERS = 64
-"""Per engine; one of rank 16 for a model of 135M parameters takes about 10 MB."""
+_ON_THE_LOOP = 16_384
+"""Characters of a prompt that are encoded at once, in some 10 ms; a longer one is encoded in a thread."""
 
 
 class LocalProvider:
-    """Answers with engines of this process. `open_engine` makes one for a model path; engines start on first use."""
+    """Answers with engines of this process."""
 
-    def __init__(self, blobs: Blobs, adapters: Path, open_engine: "Callable[[Path], Engine]") -> None:
-        self._blobs = blobs
-        self._adapters = adapters
-        self._open_engine = open_engine
-        self._engines: dict[Path, asyncio.Task[Engine]] = {}
-        self._loaded: dict[Path, OrderedDict[str, asyncio.Task[str]]] = {}
-        """Adapters in memory, by engine; the one used last stands last."""
-
-    async def engine(self, model: Model) -> "Engine":
-        """Return the running engine of a model, loading it the first time. Raises ConfigError, EngineError."""
-        path = _path(model)
-        task = self._engines.get(path)
-        if task is None or (task.done() and task.exception() is not None):
-            task = asyncio.create_task(asyncio.to_thread(self._start, path))
-            self._engines[path] = task
-        # Shielded: one impatient client must not cancel the loading that others wait for.
-        return await asyncio.shield(task)
-
-    def _start(self, path: Path) -> "Engine":
-        engine = self._open_engine(path)
-        engine.start()
-        return engine
+    def __init__(self, engines: Engines) -> None:
+        self._engines = engines
 
     async def complete(self, call: ProviderCall) -> AsyncIterator[ProviderChunk]:
         """Generate, or score the choices in one pass. See Provider."""
-        engine = await self.engine(call.model)
-        adapter = await self._adapter(engine, call)
-        messages = [{"role": message["role"], "content": text_of(message)} for message in call.messages]
-        prompt = tuple(engine.tokenizer.encode_chat(messages))
-        if len(prompt) >= call.model.context_tokens:
-            raise InvalidRequest(
-                f"The prompt has {len(prompt)} tokens, the context of {call.model.name!r} {call.model.context_tokens}; "
-                "send less.",
-                param="messages",
-                code="context_length_exceeded",
-            )
-        with _named(call):
-            async with aclosing(self._answer(engine, call, _request(call, prompt, adapter))) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+        async with self._engines.use(call.model, call.version.adapter_sha256) as engine:
+            prompt = await _encoded(engine, call)
+            with _named(call):
+                if call.rules.constraint is not None and not engine.is_ready(call.rules.constraint):
+                    await asyncio.to_thread(engine.make_ready, call.rules.constraint)
+                async with aclosing(self._answer(engine, call, _request(call, prompt))) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
 
     async def _answer(
         self, engine: "Engine", call: ProviderCall, request: GenerateRequest
@@ -90,73 +58,32 @@ class LocalProvider:
             async for event in events:
                 yield _piece(event, engine.tokenizer)
 
-    async def _adapter(self, engine: "Engine", call: ProviderCall) -> str | None:
-        sha256 = call.version.adapter_sha256
-        if sha256 is None:
-            return None
-        loaded = self._loaded.setdefault(_path(call.model), OrderedDict())
-        task = loaded.get(sha256)
-        if task is None or (task.done() and task.exception() is not None):
-            task = asyncio.create_task(asyncio.to_thread(self._load, engine, sha256))
-            loaded[sha256] = task
-        await asyncio.shield(task)
-        if loaded.get(sha256) is not task:
-            # Others pushed it out while this one waited its turn.
-            return await self._adapter(engine, call)
-        loaded.move_to_end(sha256)
-        oldest, of_oldest = next(iter(loaded.items()))
-        if len(loaded) > _MAX_ADAPTERS and of_oldest.done():
-            # Requests under way keep theirs, and those still to come load it again.
-            del loaded[oldest]
-            if of_oldest.exception() is None:
-                engine.remove_adapter(oldest)
-        return sha256
-
-    def _load(self, engine: "Engine", sha256: str) -> str:
-        return engine.add_adapter(sha256, unpack_adapter(self._blobs, sha256, self._adapters))
-
     async def close(self) -> None:
         """Stop all engines."""
-        tasks, self._engines, self._loaded = list(self._engines.values()), {}, {}
-        for engine in await asyncio.gather(*tasks, return_exceptions=True):
-            # One that never loaded has nothing to stop; the requests that asked for it had the error.
-            if not isinstance(engine, BaseException):
-                await asyncio.to_thread(engine.close)
+        await self._engines.close()
 
 
-def unpack_adapter(blobs: Blobs, sha256: str, folder: Path) -> Path:
-    """Return the folder of an adapter blob (a tar of a PEFT folder), unpacked once. Raises NotFound, ProviderError."""
-    target = folder / sha256
-    if target.exists():
-        return target
-    archive = blobs.get(sha256)
-    folder.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".unpack-", dir=folder))
-    try:
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                _unpack_file(tar, member, scratch)
-        with contextlib.suppress(FileExistsError, OSError):
-            scratch.rename(target)
-    except (tarfile.TarError, EOFError) as error:
-        raise ProviderError(f"The adapter {sha256[:12]} cannot be unpacked: {error}.", retryable=False) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    if not target.exists():
-        raise ProviderError(f"The adapter {sha256[:12]} cannot be stored in {str(folder)!r}.", retryable=False)
-    return target
+async def _encoded(engine: "Engine", call: ProviderCall) -> tuple[int, ...]:
+    """Return the prompt's tokens. Raises InvalidRequest when they exceed the context, before encoding if it can."""
+    messages = [{"role": message["role"], "content": text_of(message)} for message in call.messages]
+    size = sum(len(message["content"]) for message in messages)
+    if size > call.model.context_tokens * engine.tokenizer.longest_piece:
+        raise _too_long(call, f"{size} characters")
+    if size <= _ON_THE_LOOP:
+        prompt = tuple(engine.tokenizer.encode_chat(messages))
+    else:
+        prompt = tuple(await asyncio.to_thread(engine.tokenizer.encode_chat, messages))
+    if len(prompt) >= call.model.context_tokens:
+        raise _too_long(call, f"{len(prompt)} tokens")
+    return prompt
 
 
-def _unpack_file(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
-    """Write one member. Anything but a plain file directly in the archive is refused.
-
-    `extractall(filter="data")` would do, but Python 3.11 has it from 3.11.4 on only.
-    """
-    content = tar.extractfile(member) if member.isfile() and Path(member.name).name == member.name else None
-    if content is None:
-        raise tarfile.TarError(f"the member {member.name!r} is not a plain file")
-    with (folder / member.name).open("wb") as target:
-        shutil.copyfileobj(content, target)
+def _too_long(call: ProviderCall, size: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"The prompt has {size}, the context of {call.model.name!r} {call.model.context_tokens} tokens; send less.",
+        param="messages",
+        code="context_length_exceeded",
+    )
 
 
 @contextlib.contextmanager
@@ -174,27 +101,19 @@ def _named(call: ProviderCall) -> Iterator[None]:
         raise InvalidRequest(error.message.replace("constraint", field, 1), param=field) from error
 
 
-def _path(model: Model) -> Path:
-    if model.path is None:
-        raise ConfigError(f"The local model {model.name!r} has no path; set models.{model.name}.path.", param="path")
-    return Path(model.path)
-
-
-def _request(call: ProviderCall, prompt: tuple[int, ...], adapter: str | None) -> GenerateRequest:
+def _request(call: ProviderCall, prompt: tuple[int, ...]) -> GenerateRequest:
     sampling, rules = call.sampling, call.rules
-    # An enumerable answer is a decision: the best one, unless the client asks for draws. Free text: OpenAI's default.
-    default = 0.0 if isinstance(rules.constraint, Choices) else 1.0
     limit = sampling.limit if sampling.limit is not None else rules.max_tokens
     return GenerateRequest(
         prompt=prompt,
         max_tokens=min(limit, call.model.context_tokens - len(prompt)),
-        temperature=default if sampling.temperature is None else sampling.temperature,
+        temperature=1.0 if sampling.temperature is None else sampling.temperature,
         top_p=1.0 if sampling.top_p is None else sampling.top_p,
         top_k=sampling.top_k or 0,
         seed=sampling.seed,
         stop=sampling.stop or (),
         top_logprobs=sampling.top_logprobs or 0,
-        adapter=adapter,
+        adapter=call.version.adapter_sha256,
         logit_bias={int(token): value for token, value in (sampling.logit_bias or {}).items()},
         constraint=rules.constraint,
     )

@@ -48,6 +48,7 @@ def render(plan: Plan) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>Plan: {escape(plan.workload.name)}</title><style>{STYLE}</style></head>"
         f"<body><main>{''.join(parts)}</main></body></html>"
     )
@@ -118,7 +119,7 @@ def _purchases(plan: Plan) -> str:
     ]
     for one in plan.fleet.bookings:
         where = f"{one.instance}, {(one.term or '').replace('_', ' ')}" if one.booked_share else "idle accelerators"
-        text = f"tuning: {one.name}<small>{one.booked_share:.0%} booked by itself</small>"
+        text = f"tuning: {escape(one.name)}<small>{one.booked_share:.0%} booked by itself</small>"
         rows.append((text, escape(where), "", "", "", usd(one.usd_per_month), ""))
     head = ("Units", "Accelerators", "Term", "Per hour", "Hours a month", "A month", "Price of")
     return table(head, rows)

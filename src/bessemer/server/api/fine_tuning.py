@@ -17,7 +17,7 @@ from bessemer.core.openai import (
     JobExtension,
     StrictWire,
 )
-from bessemer.core.types import JobStatus, as_json
+from bessemer.core.types import JSON, JobStatus, as_json
 from bessemer.server.fine_tuning import check_request
 from bessemer.server.http import Call, JSONResponse, decoder
 from bessemer.server.job_ids import job_id
@@ -259,4 +259,10 @@ def wire(row: JobRow, organization: str) -> FineTuningJob:
         estimated_finish=result.get("estimated_finish"),
         integrations=request.get("integrations"),
         metadata=row.metadata or None,
+        bessemer=_extension(result),
     )
+
+
+def _extension(result: JSON) -> JobExtension | msgspec.UnsetType:
+    known = {name: result[name] for name in JobExtension.__struct_fields__ if result.get(name) is not None}
+    return msgspec.convert(known, JobExtension) if known else msgspec.UNSET

@@ -4,9 +4,10 @@ import asyncio
 
 from starlette.types import ASGIApp
 
+from bessemer.core.errors import NotFound
 from bessemer.core.openai import StrictWire
 from bessemer.flywheel import promotion
-from bessemer.server.http import Call, JSONResponse, decoder
+from bessemer.server.http import BytesResponse, Call, JSONResponse, decoder
 from bessemer.server.lists import envelope
 from bessemer.server.wire import PromoteBody, RollbackBody
 
@@ -29,6 +30,14 @@ async def list_versions(call: Call) -> ASGIApp:
 async def get(call: Call) -> ASGIApp:
     """GET /v1/versions/{version_id}."""
     return JSONResponse(await asyncio.to_thread(call.catalog.version, call.path("version_id")))
+
+
+async def adapter(call: Call) -> ASGIApp:
+    """GET /v1/versions/{version_id}/adapter: a tar of its peft folder."""
+    version = await asyncio.to_thread(call.services.catalog.version, call.path("version_id"))
+    if version.adapter_sha256 is None:
+        raise NotFound(f"{version.id} has no adapter: it is the base model itself.", param="version_id")
+    return BytesResponse(await asyncio.to_thread(call.services.blobs.read, version.adapter_sha256), "application/x-tar")
 
 
 async def list_aliases(call: Call) -> ASGIApp:

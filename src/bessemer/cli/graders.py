@@ -1,0 +1,38 @@
+"""`graders`: check a grader and try it on one answer, before a job trains on it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bessemer.cli.options import AsJson, client_of, read_object
+from bessemer.cli.output import show_row
+
+app = typer.Typer(help="Graders of reinforcement jobs and evaluations.", no_args_is_help=True)
+
+_PATH = "/v1/fine_tuning/alpha/graders"
+GraderFile = Annotated[Path, typer.Argument(help="JSON file of the grader.")]
+
+
+@app.command("validate")
+def validate(context: typer.Context, grader: GraderFile, as_json: AsJson = False) -> None:
+    """Check a grader's form and its templates."""
+    answer = client_of(context).send("POST", f"{_PATH}/validate", {"grader": read_object(grader, "the grader")})
+    show_row(answer, as_json=as_json)
+
+
+@app.command("run")
+def run(
+    context: typer.Context,
+    grader: GraderFile,
+    sample: Annotated[str, typer.Option("--sample", help="The answer to grade.")],
+    item: Annotated[Path | None, typer.Option("--item", help="JSON file of the row that it answers.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Grade one answer: its reward, and what went wrong where it has none."""
+    body = {
+        "grader": read_object(grader, "the grader"),
+        "model_sample": sample,
+        "item": {} if item is None else read_object(item, "the item"),
+    }
+    show_row(client_of(context).send("POST", f"{_PATH}/run", body), as_json=as_json)
