@@ -14,6 +14,7 @@ from bessemer.server.lists import ListQuery, page, page_limit
 from bessemer.store import feedback
 
 _REQUEST = decoder(FeedbackRequest)
+_PULSE_S = 0.5
 _PATIENCE_S = 3.0
 
 
@@ -37,11 +38,10 @@ async def create(call: Call) -> ASGIApp:
 
 async def _check(call: Call, inference_id: str) -> None:
     """Refuse what the caller may not judge. A database that does not answer holds nothing up: the join checks again."""
-    if not await call.services.pulse.beats():
-        return
-    looking = asyncio.to_thread(check_may_judge, call.database, call.services.writer, inference_id, call.principal)
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(looking, _PATIENCE_S)
+        if await asyncio.wait_for(call.services.pulse.beats(), _PULSE_S):
+            looking = (check_may_judge, call.database, call.services.writer, inference_id, call.principal)
+            await asyncio.wait_for(asyncio.to_thread(*looking), _PATIENCE_S)
 
 
 async def list_feedback(call: Call) -> ASGIApp:
