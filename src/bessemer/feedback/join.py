@@ -11,9 +11,6 @@ from typing import NamedTuple
 
 from bessemer.core.types import Feedback, FeedbackKind, FeedbackSource, Inference
 
-ORIGIN = "origin"
-"""Tag of inferences that Bessemer made itself (evaluations, judges)."""
-
 
 class Learned(NamedTuple):
     """An inference that stands for its input, and what was learned."""

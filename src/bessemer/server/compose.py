@@ -15,7 +15,7 @@ from weakref import WeakSet
 import msgspec
 import structlog
 
-from bessemer.core.openai import ChatRequest, RequestExtension
+from bessemer.core.openai import ChatRequest
 from bessemer.core.settings import Settings
 from bessemer.core.types import JSON
 from bessemer.evals.grader import Judge, JudgeCall, JudgeReply
@@ -28,6 +28,7 @@ from bessemer.gateway.providers.openai import check_upstreams
 from bessemer.governance.keys import Keys
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
+from bessemer.server.grading import Grading
 from bessemer.server.pulse import Pulse
 from bessemer.server.services import Services
 from bessemer.store.blobs import Blobs
@@ -94,6 +95,7 @@ def open_services(
         writer=writer,
         metrics=metrics,
         graders=graders,
+        grading=Grading(),
         graders_fence=_graders_fence(settings),
         flywheel=FlywheelServices(
             database=database,
@@ -112,6 +114,7 @@ def open_services(
 
 async def close_services(services: Services) -> None:
     """Stop what `open_services` started; everything accepted so far is written first."""
+    services.grading.close()
     await services.gateway.close()
     services.catalog.close()
     services.keys.close()
@@ -188,9 +191,9 @@ def _judge(gateway: Gateway, loop: asyncio.AbstractEventLoop) -> Judge:
                     "type": "json_schema",
                     "json_schema": {"name": "grade", "schema": call.response_schema, "strict": True},
                 },
-                bessemer=RequestExtension(tags={"origin": "judge"}),
             ),
             call.principal or INTERNAL,
+            origin="judge",
         )
         usage = result.completion.usage
         return JudgeReply(

@@ -40,8 +40,10 @@ async def _check(call: Call, inference_id: str) -> None:
     """Refuse what the caller may not judge. A database that does not answer holds nothing up: the join checks again."""
     with contextlib.suppress(TimeoutError):
         if await asyncio.wait_for(call.services.pulse.beats(), _PULSE_S):
-            looking = (check_may_judge, call.database, call.services.writer, inference_id, call.principal)
-            await asyncio.wait_for(asyncio.to_thread(*looking), _PATIENCE_S)
+            looking = asyncio.to_thread(
+                check_may_judge, call.database, call.services.writer, inference_id, call.principal
+            )
+            await asyncio.wait_for(looking, _PATIENCE_S)
 
 
 async def list_feedback(call: Call) -> ASGIApp:
