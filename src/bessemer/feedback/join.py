@@ -31,11 +31,12 @@ class Learned(NamedTuple):
 def winner(rows: Iterable[Feedback], own: Container[str] = ()) -> Feedback | None:
     """Return the feedback that counts; None when none has any weight.
 
-    A person's first; of equal ones that on the inference itself (`own`: ids), the most trusted, the last.
+    A person's first; of equal ones that on the inference itself (`own`: ids), the most trusted, the last. The last is
+    the one with the greatest id: ids grow in the order of arrival even where the clock is set back.
     """
     return max(
         (row for row in rows if _weight(row) > 0),
-        key=lambda row: (_by_person(row), row.id in own, row.trust, row.created_at, row.id),
+        key=lambda row: (_by_person(row), row.id in own, row.trust, row.id),
         default=None,
     )
 
