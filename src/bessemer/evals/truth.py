@@ -42,8 +42,8 @@ _TURNS = re.compile(
 _DENIAL = re.compile(
     r"\b(?:not?|never|cannot|cant|wont|dont|isnt|doesnt|aint|neither|nor|nothing|none|without|except|unlikely"
     r"|hardly|scarcely|impossible|wrong|incorrect|false|untrue|mistaken|rather than|instead of|other than|anything but"
-    r"|far from|rules? out|ruled out|exclude[sd]?|deny|denies|refuse[sd]?|unable|unsure|uncertain|unclear|doubt\w*|whether|if"
-    r"|fails?|failed|lacks?|absent|refuted?|rejects?|rejected|free of"
+    r"|far from|rules? out|ruled out|exclude[sd]?|deny|denies|refuse[sd]?|unable|unsure|uncertain|unclear|doubt\w*"
+    r"|whether|if|fails?|failed|lacks?|absent|refuted?|rejects?|rejected|free of"
     r"|nicht|kein\w{0,2}|nie|niemals|nein|ohne|weder|noch|falsch|unmöglich|statt|anstatt|ob|wenn|ausgeschlossen|kaum"
     r"|ne|pas|jamais|aucune?|non|sans|ni|faux|fausse|impossible|plutôt que|au lieu de|si|exclue?|doute"
     r"|nunca|jamás|ning[uú]na?|ningun|sin|tampoco|fals[oa]|imposible|en lugar de|en vez de|incorrect[oa]"
