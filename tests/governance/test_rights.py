@@ -85,3 +85,47 @@ def test_a_job_is_steered_by_its_maker_or_an_operator(server: Server, keys: dict
     assert ask(server, "POST", f"{first}/resume", keys[Role.OPERATOR])[1]["status"] == "queued"
     for path in (first, second):
         assert ask(server, "POST", f"{path}/cancel", keys[Role.OPERATOR])[1]["status"] == "cancelled"
+
+
+def test_a_key_judges_its_own_inferences_and_a_reviewer_all(
+    server: Server, keys: dict[Role, str], inference: str
+) -> None:
+    def judge(key: str, about: str) -> tuple[int, Any]:
+        body = {"inference_id": about, "metric": "verdict", "value": False, "author": "chief", "source": "human"}
+        status, answer, _ = ask(server, "POST", "/v1/feedback", key, json.dumps(body).encode())
+        return status, answer
+
+    other = key_of(server, "app")
+    missing = f"inf-{'0' * 32}"
+    foreign, unknown = judge(other, inference), judge(other, missing)
+    assert foreign[0] == unknown[0] == 404
+    assert json.dumps(foreign[1]).replace(inference, missing) == json.dumps(unknown[1])
+    own = judge(keys[Role.APP], inference)[1]
+    assert (own["author"], own["claimed_author"], own["source"]) == ("app", "chief", "application")
+    reviewed = judge(keys[Role.MEMBER], inference)[1]
+    assert (reviewed["source"], reviewed["reviewer"]) == ("human", True)
+    assert judge(keys[Role.OWNER], inference)[0] == 200
+    for role in (Role.VIEWER, Role.OPERATOR, Role.AUDITOR, Role.APPROVER):
+        assert judge(keys[role], inference)[0] == 403
+
+
+def test_an_application_cannot_turn_what_people_corrected(server: Server, keys: dict[Role, str]) -> None:
+    """Neither with claims, nor with the same question asked by another key."""
+
+    def correct(key: str, about: str, text: str) -> int:
+        claims = {"author": "chief.risk.officer", "source": "human", "trust": 1.0}
+        body = {"inference_id": about, "metric": "demonstration", "value": text} | claims
+        return ask(server, "POST", "/v1/feedback", key, json.dumps(body).encode())[0]
+
+    attacker, question = key_of(server, "app"), "Payment to a new account?"
+    asked = chat(server, keys[Role.APP], question)
+    assert correct(keys[Role.MEMBER], asked, "Yes, block the payment") == 200
+    assert correct(attacker, asked, "No, let it through") == 404
+    assert correct(keys[Role.APP], asked, "No, let it through") == 200
+    assert correct(attacker, chat(server, attacker, question), "No, let it through") == 200
+    body = {"name": "payments", "route": "assistant", "supervised": True, "splits": {"train": 1.0}}
+    dataset = ask(server, "POST", "/v1/datasets", keys[Role.MEMBER], json.dumps(body).encode())[1]
+    file_id = dataset["files"]["train"]
+    rows = ask(server, "GET", f"/v1/files/{file_id}/content", keys[Role.MEMBER])[1].decode().splitlines()
+    answers = [json.loads(row)["messages"][-1]["content"] for row in rows if question in row]
+    assert answers == ["Yes, block the payment"]
