@@ -19,7 +19,7 @@ from bessemer.server.routing import Endpoint, build_router
 ADMIN = Principal(key_id="key-1", name="admin", role=Role.OWNER)
 
 
-async def authenticate(header: str | None) -> Principal:
+async def authenticate(header: str | None, _address: str) -> Principal:
     if header != "Bearer good":
         raise Unauthorized("no")
     return ADMIN

@@ -26,6 +26,7 @@ from bessemer.server.services import Services
 from bessemer.server.supervise import exit_with_parent
 from bessemer.server.workflow_values import JsonValues, refuse_pickles
 from bessemer.store import job_rows
+from bessemer.store.job_lifecycle import sweep
 from bessemer.store.job_rows import JobKind, JobRow
 from bessemer.telemetry.logs import catch_uncaught, configure
 from bessemer.tuning import jobs as tuning_jobs
@@ -39,6 +40,8 @@ other versions alone, and their jobs get new ones, made from the job rows and fr
 _POLL_S = 0.5
 _ENGINE_IDLE_S = 60.0
 """The worker's engines serve evaluations and judges: a minute after the last answer their memory is the next job's."""
+_SWEEP_S = 10.0
+"""How often what ended jobs have left on disk is removed."""
 _FLUSH_S = 10.0
 """What the database has not taken by then waits in the journal for the next start."""
 log = structlog.get_logger("bessemer.worker")
@@ -66,9 +69,13 @@ async def _work(settings: Settings) -> None:
     await asyncio.to_thread(_take_over, services, workflows)
     dispatcher = _Dispatcher(services, workflows)
     log.info("worker.ready")
+    next_sweep = 0.0
     try:
         while not stop.is_set():
             await asyncio.to_thread(dispatcher.fill)
+            if loop.time() >= next_sweep:
+                await asyncio.to_thread(sweep, services.database, settings.data / "jobs")
+                next_sweep = loop.time() + _SWEEP_S
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), _POLL_S)
     finally:
