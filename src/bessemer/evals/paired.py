@@ -253,7 +253,7 @@ class _Ratios:
     The bootstrap of the items alone takes what they do not show for impossible. So one item is added that speaks
     against the difference asked about as strongly as any can: it is drawn k times with the chance of a Poisson variable
     of mean 1, about what a rare item that n draws did not meet may still weigh (the "rule of three"). Approximate;
-    decision 013 counts how often it errs.
+    decision 018 counts how often it errs.
     """
 
     method = "paired bootstrap with one item added at the worst"
