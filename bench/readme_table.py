@@ -29,7 +29,7 @@ def main() -> int:
     head, rest = text.split(START)
     _, tail = rest.split(END)
     results = HERE / "results"
-    turns = sorted(results.glob("flywheel_*.json"))
+    turns = sorted(path for path in results.glob("flywheel_*.json") if clean(path))
     measured = table(turns) + promise(turns) + speed(results / "engine.json")
     fresh = head + START + measured + planner(results / "planner.json") + END + tail
     drawn = chart(turns)
@@ -38,6 +38,13 @@ def main() -> int:
     README.write_text(fresh)
     CHART.write_text(drawn)
     return 0
+
+
+def clean(path: Path) -> bool:
+    """Return whether a file's rows were measured from commits that anybody can check out."""
+    document = json.loads(path.read_text())
+    commits = {row.get("commit") or document["commit"] for row in document["rows"]}
+    return not any(commit.endswith("-dirty") for commit in commits)
 
 
 def chart(paths: Sequence[Path]) -> str:

@@ -66,7 +66,7 @@ def test_the_demo_configuration_is_accepted(tmp_path):
     config = load_config(path, tmp_path)
     assert config.routes[scenario.ROUTE].steps[0].targets[0].model == scenario.INCUMBENT
     assert config.prompts[scenario.PROMPT].choices == LABELS
-    assert "assumed" in config.prices["demo-per-token"].source
+    assert {config.models[name].price for name in (scenario.MODEL, scenario.INCUMBENT)} == {scenario.METER}
 
 
 def test_the_incumbents_ten_solved_examples_are_no_traffic():

@@ -296,7 +296,7 @@ def test_nothing_accepted_is_lost(installation):
         if not page["has_more"]:
             break
         after = f"&after={page['last_id']}"
-    assert len({row["id"] for row in rows if not row["tags"].get("origin")}) == ITEMS + 1  # one more: the tuned model
+    assert len({row["id"] for row in rows if not row["origin"]}) == ITEMS + 1  # one more: the tuned model
     verdicts = installation.get("/feedback?metric=verdict&limit=100")
     assert len(verdicts["data"]) == ITEMS
 

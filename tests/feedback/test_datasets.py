@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bessemer.core.content import content_hash
+from bessemer.core.content import HASH_VERSION, content_hash, input_hash
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.types import Feedback, FeedbackKind, FeedbackSource, Inference, Prompt, Split
 from bessemer.feedback.datasets import DatasetRequest, build, load, split_of
+from bessemer.feedback.rows import parse_rows
 from bessemer.store import datasets, feedback, files, inferences
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
@@ -112,7 +113,7 @@ def test_shares_that_are_not_a_whole_are_refused(freeze, shares):
 @pytest.mark.parametrize("deduplicate", [True, False])
 def test_no_input_is_in_two_splits(freeze, sqlite_database, deduplicate):
     rows = [inference(index % 40, output=f"a{index % 3}") for index in range(200)]
-    tagged = [inference(index, tags={"split": "holdout"}) for index in range(10)]
+    tagged = [inference(index, split=Split.HOLDOUT) for index in range(10)]
     words = [said(row, index % 2 == 0) for index, row in enumerate(rows + tagged)]
     dataset, examples = freeze(rows + tagged, words, deduplicate=deduplicate)
     seen: dict[str, set[Split]] = {}
@@ -194,7 +195,7 @@ def test_feedback_on_an_episode_counts_for_its_inferences(freeze):
 def test_what_is_left_out_is_counted(freeze):
     good, silent = inference(1), inference(2)
     failed = inference(3, None, error="provider_error: x")
-    own = inference(4, tags={"origin": "evaluation"})
+    own = inference(4, origin="evaluation")
     elsewhere = inference(5, route="other")
     rows = [good, silent, failed, own, elsewhere]
     dataset, examples = freeze(rows, [said(row, True) for row in (good, failed, own, elsewhere)])
@@ -215,10 +216,64 @@ def test_a_limit_below_one_is_refused(freeze, limit):
         freeze([inference("a")], [], limit=limit)
 
 
-def test_an_unknown_split_tag_is_refused(freeze):
-    row = inference(1, tags={"split": "test"})
-    with pytest.raises(InvalidRequest, match="holdout"):
-        freeze([row], [said(row, True)])
+def test_tags_are_the_clients_own(freeze):
+    """No tag of a client hides a row, moves it to another split, or stops a build."""
+    plain = [inference(index) for index in range(40)]
+    before = {example.id: example.split for example in freeze(plain, [said(row, True) for row in plain])[1]}
+    tags = [{"origin": "checkout-page"}, {"split": "experiment-B"}, {"split": "holdout"}, {"user": "u", "prompt": "p"}]
+    others = [inference(index, tags=tags[index % 4]) for index in range(40)]
+    _, examples = freeze(others, [said(row, True) for row in others])
+    assert [example.split for example in examples] == [before[row.id] for row in plain]
+
+
+def test_a_row_with_a_bad_split_tag_is_set_aside_and_listed(freeze):
+    rows = [inference(1, tags={"group": "holdout"}), inference(2, tags={"group": "test"}), inference(3)]
+    dataset, examples = freeze(rows, [said(row, True) for row in rows], split_tag="group", splits={Split.TRAIN: 1.0})
+    assert {example.id: example.split for example in examples} == {rows[0].id: Split.HOLDOUT, rows[2].id: Split.TRAIN}
+    assert "holdout" in dataset.provenance["quarantined"][rows[1].id]
+    assert dataset.provenance["excluded"]["quarantined"] == 1
+
+
+def test_a_row_that_cannot_be_rendered_or_read_is_set_aside_and_listed(freeze, sqlite_database):
+    asked = ({"role": "user", "content": "q"},)
+    good = inference(1)
+    other = inference(2, input={"y": 1})
+    prefilled = inference(3, input=None, messages=(*asked, {"role": "assistant", "content": "It is"}))
+    rows = [good, other, prefilled]
+    dataset, examples = freeze(rows, [said(row, True) for row in rows], splits={Split.TRAIN: 1.0})
+    assert [example.id for example in examples] == [good.id]
+    assert set(dataset.provenance["quarantined"]) == {other.id, prefilled.id}
+    assert "input.x" in dataset.provenance["quarantined"][other.id]
+
+
+def test_rows_of_the_first_release_are_read_as_they_were_written(freeze):
+    """Then Bessemer's own rows were told by their key, and one input had a hash for each spelling."""
+    own = inference(1, tags={"origin": "evaluation"}, key_id="internal")
+    text = ({"role": "user", "content": "q"},)
+    parts = ({"role": "user", "content": [{"type": "text", "text": "q"}], "name": "ann"},)
+    spelt = [inference(0, input=None, messages=m, input_sha256=content_hash(m)) for m in (text, parts)]
+    new = inference(0, input=None, messages=text, input_sha256=input_hash(None, text), hash_version=HASH_VERSION)
+    rows = [own, *spelt, new]
+    dataset, [example] = freeze(rows, [said(row, True) for row in rows])
+    assert dataset.provenance["excluded"] == {"made_by_bessemer": 1, "same_input": 2}
+    assert dataset.provenance["hash_version"] == HASH_VERSION
+    assert example.id == new.id
+    assert content_hash(text) == input_hash(None, text), "plain text keeps its hash, and its split"
+
+
+def test_what_was_said_earlier_in_a_conversation_is_not_taught(freeze, sqlite_database):
+    turns = [("user", "a"), ("assistant", "unjudged"), ("user", [{"type": "text", "text": "b"}])]
+    messages = tuple({"role": role, "content": content} for role, content in turns)
+    row = inference(1, input=None, messages=messages)
+    dataset, _ = freeze([row], [said(row, True)], splits={Split.TRAIN: 1.0}, supervised=True)
+    [line] = lines(sqlite_database, freeze.blobs, dataset.files["train"])
+    [read] = parse_rows(json.dumps(line).encode(), "file", supervised=True)
+    assert (read.completion, read.taught, read.messages[-1]["content"]) == ("Yes", (), "b")
+
+
+def test_a_dataset_says_who_built_it(freeze):
+    row = inference(1)
+    assert freeze([row], [said(row, True)])[0].provenance["built_by"] is None
 
 
 def test_files_hold_rendered_messages_and_what_graders_read(freeze, sqlite_database):

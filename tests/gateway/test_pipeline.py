@@ -7,9 +7,10 @@ import msgspec
 import pytest
 from tests.gateway.conftest import PRINCIPAL, ask
 
-from bessemer.core.errors import ConfigError, InvalidRequest, NotFound, ProviderError, RateLimited
+from bessemer.core.content import HASH_VERSION
+from bessemer.core.errors import ConfigError, Forbidden, InvalidRequest, NotFound, ProviderError, RateLimited
 from bessemer.core.openai import ChatRequest, RequestExtension, StreamOptions
-from bessemer.core.types import Calibration, ProviderKind, Route, Step, Target, Timeouts
+from bessemer.core.types import Calibration, ProviderKind, Role, Route, Split, Step, Target, Timeouts
 from bessemer.gateway.providers.fake import FakeOpenAI, Script
 
 ALWAYS = (0.0, 1.0)
@@ -54,7 +55,7 @@ async def test_an_answer_is_returned_priced_and_recorded(make_world):
     assert (row.input_tokens, row.output_tokens, row.key_id) == (100, 2, "key-test")
     assert row.version == world.version("small")
     assert row.propensity == 1
-    assert row.tags == {"user": "u1"}
+    assert (row.tags, row.user, row.origin, row.split, row.hash_version) == ({}, "u1", None, None, HASH_VERSION)
     assert row.ttft_s is not None
     assert row.ttft_s <= row.latency_s
     assert row.config_sha256 == world.catalog.config_sha256
@@ -80,12 +81,13 @@ async def test_nothing_but_a_streams_usage_is_added_to_what_the_client_sent(make
 
 async def test_structured_input_is_rendered_by_the_version_and_kept_as_it_is(make_world):
     world = await make_world({"small": [Script()]})
-    inference = await world.gateway.infer("small", input={"left": "a", "right": "b"}, tags={"origin": "evaluation"})
+    inference = await world.gateway.infer("small", input={"left": "a", "right": "b"}, origin="evaluation")
     sent = json.loads(world.fakes["small"].bodies[0])["messages"]
     assert sent == [{"role": "user", "content": "Is a the same as b?"}]
     assert inference.input == {"left": "a", "right": "b"}
     assert inference.messages == ()
     assert inference.calls[0].prompt == "ask"
+    assert (inference.origin, inference.tags, inference.made_by_bessemer) == ("evaluation", {}, True)
 
 
 @pytest.mark.parametrize(
@@ -391,3 +393,38 @@ async def test_hourly_prices_charge_overlapping_calls_once(make_world):
     total = sum(result.inference.cost_usd for result in results)
     longest = max(result.inference.latency_s for result in results)
     assert 0.19 <= total <= longest * 1.2 + 0.05
+
+
+SPELLINGS = [
+    [{"role": "user", "content": "q"}],
+    [{"role": "user", "content": [{"type": "text", "text": "q"}]}],
+    [{"role": "user", "content": [{"type": "text", "text": ""}, {"type": "text", "text": "q"}]}],
+    [{"role": "user", "content": [{"type": "text", "text": "q", "cache_control": {"type": "ephemeral"}}]}],
+    [{"role": "user", "content": "q", "name": "ann"}],
+    [{"role": "user", "content": "q", "name": None, "tool_calls": []}],
+]
+
+
+async def test_one_input_has_one_hash_in_every_spelling(make_world):
+    world = await make_world({"small": [Script() for _ in SPELLINGS]})
+    for messages in SPELLINGS:
+        await world.gateway.chat(ChatRequest(model="small", messages=messages), PRINCIPAL)
+    assert len({row.input_sha256 for row in world.recorded()}) == 1
+
+
+async def test_only_who_may_contribute_gives_an_input_a_split(make_world):
+    world = await make_world({"small": [Script()]})
+    request = ask("small", bessemer=RequestExtension(split=Split.HOLDOUT))
+    app = msgspec.structs.replace(PRINCIPAL, role=Role.APP)
+    with pytest.raises(Forbidden, match="contribute"):
+        await world.gateway.chat(request, app)
+    member = msgspec.structs.replace(PRINCIPAL, role=Role.MEMBER)
+    assert (await world.gateway.chat(request, member)).inference.split is Split.HOLDOUT
+
+
+async def test_metadata_and_user_are_kept_apart(make_world):
+    world = await make_world({"small": [Script()]})
+    await world.gateway.chat(ask("small", metadata={"user": "theirs", "origin": "x"}, user="u1"), PRINCIPAL)
+    [row] = world.recorded()
+    assert (row.tags, row.user, row.made_by_bessemer) == ({"user": "theirs", "origin": "x"}, "u1", False)
+    assert row.has_tags({"user": "u1"}) and row.has_tags({"user": "theirs"}) and not row.has_tags({"user": "x"})

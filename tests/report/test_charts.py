@@ -4,6 +4,7 @@ import math
 import re
 from xml.etree import ElementTree
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,11 +57,11 @@ def test_no_data_is_said_not_drawn():
     assert "no data" in charts.reliability_chart("R", ())
 
 
-@given(st.lists(st.one_of(st.none(), st.floats(1e-6, 1e3)), min_size=1, max_size=6), st.booleans())
+@given(st.lists(st.one_of(st.none(), st.floats(1e-6, 1e3)), min_size=1, max_size=6))
 @settings(max_examples=50)
-def test_bars_are_ordered_by_value_and_unknown_ones_have_no_length(values, log):
+def test_bars_are_ordered_by_value_and_unknown_ones_have_no_length(values):
     bars = tuple(Bar(name=str(i), value=value, text="t") for i, value in enumerate(values))
-    html = charts.bar_chart(BarChart(title="b", x_label="USD", bars=bars, log=log))
+    html = charts.bar_chart(BarChart(title="b", x_label="USD", bars=bars))
     parsed(html)
     widths = [float(width) for width in re.findall(r'<rect [^>]*width="([\d.]+)"', html)]
     assert len(widths) == len(values)
@@ -68,6 +69,14 @@ def test_bars_are_ordered_by_value_and_unknown_ones_have_no_length(values, log):
     known = sorted((value, width) for value, width in zip(values, widths, strict=True) if value is not None)
     assert [w for _, w in known] == sorted(w for _, w in known)
     assert all(width == 1 for value, width in zip(values, widths, strict=True) if value is None)
+
+
+def test_lengths_compare_as_numbers_do_and_intervals_are_drawn():
+    bars = (Bar(name="a", value=0.76, text="a"), Bar(name="b", value=0.01, text="b", low=0.005, high=0.02))
+    html = charts.bar_chart(BarChart(title="b", x_label="USD", bars=bars))
+    first, second = (float(width) for width in re.findall(r'<rect [^>]*width="([\d.]+)"', html))
+    assert first / second == pytest.approx(76, rel=0.05)
+    assert html.count('class="whisker"') == 1
 
 
 def test_reliability_shows_every_bin():

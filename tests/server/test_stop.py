@@ -94,7 +94,7 @@ class Site:
         self.scripts([YES] * 3 * ITEMS)
         for split in ("selection", "calibration", "holdout"):
             for number in range(ITEMS):
-                extension = {"input": {"item": f"{split} {number}"}, "tags": {"split": split}}
+                extension = {"input": {"item": f"{split} {number}"}, "split": split}
                 answer = self.client.chat.completions.create(
                     model="matching", messages=[], extra_body={"bessemer": extension}
                 )

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from bessemer.core.types import Split
+
 JSON = dict[str, Any]
 
 
@@ -29,6 +31,8 @@ class RequestExtension(StrictWire):
     """Structured input; each target renders it through its own prompt."""
     episode_id: str | None = None
     tags: dict[str, str] = {}
+    split: Split | None = None
+    """The split of data sets that this input belongs to, whatever its hash; for keys that may contribute."""
 
 
 class StructuredOutputs(StrictWire):

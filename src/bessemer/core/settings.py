@@ -20,7 +20,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     data: Path = Path("data")
     """Folder of the database, artifacts, models and logs."""
     database_url: str | None = None
-    """PostgreSQL URL (postgresql+psycopg://…); None: SQLite in the data folder."""
+    """PostgreSQL URL (postgresql://…); None: SQLite in the data folder."""
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8080
     config: Path | None = None

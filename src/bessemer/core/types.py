@@ -284,6 +284,22 @@ class ModelCall(Frozen, frozen=True):
     """What the model said in place of an answer."""
 
 
+INTERNAL_KEY = "internal"
+"""Key id of what Bessemer asks itself."""
+
+
+class Split(StrEnum):
+    """Parts of a dataset; an input is in exactly one of them, by hash."""
+
+    TRAIN = "train"
+    SELECTION = "selection"
+    """Chooses checkpoints, biases, hyperparameters."""
+    CALIBRATION = "calibration"
+    """Calibrates confidence and sets cascade thresholds; nothing else sees it."""
+    HOLDOUT = "holdout"
+    """Seen by the final evaluation alone."""
+
+
 class Inference(Frozen, frozen=True):
     """One client request and its answer. Appended once."""
 
@@ -296,7 +312,7 @@ class Inference(Frozen, frozen=True):
     input: JSON | None
     """Structured input, when the client sent it: renders again through any later prompt."""
     input_sha256: str
-    """Content hash of `input`, or of `messages` without one: splits are made by it."""
+    """`input_hash` of `input`, or of `messages` without one: splits are made by it."""
     output: str | None
     finish_reason: str | None
     version: str | None
@@ -312,12 +328,32 @@ class Inference(Frozen, frozen=True):
     ttft_s: float | None = None
     episode_id: str | None = None
     tags: dict[str, str] = {}
+    """The client's own."""
+    user: str | None = None
+    """OpenAI's `user`, as the client sent it."""
+    origin: str | None = None
+    """Why Bessemer asked this itself (evaluation, judge); None: a client did. No client can write it."""
+    split: Split | None = None
+    """The split that a key with the right to contribute gave the input."""
+    hash_version: int = 1
+    """Of `input_sha256`; rows of version 1 kept `user` and `origin` among their tags."""
     error: str | None = None
     project_id: str = DEFAULT_PROJECT
     on_behalf_of: str | None = None
     """The key for whose job or grade Bessemer itself asked; None when `key_id` is the client's."""
     reasoning: str | None = None
     refusal: str | None = None
+
+    @property
+    def made_by_bessemer(self) -> bool:
+        """Whether no client asked this."""
+        return self.origin is not None or (self.hash_version == 1 and self.key_id == INTERNAL_KEY)
+
+    def has_tags(self, wanted: Mapping[str, str]) -> bool:
+        """Whether all pairs are among the tags; `user` may be OpenAI's field as well."""
+        return all(
+            self.tags.get(name) == value or (name == "user" and self.user == value) for name, value in wanted.items()
+        )
 
 
 class FeedbackKind(StrEnum):
@@ -359,18 +395,6 @@ class Feedback(Frozen, frozen=True):
 
 
 # -- datasets, jobs, evaluations --------------------------------------------------------------------------------------
-
-
-class Split(StrEnum):
-    """Parts of a dataset; an input is in exactly one of them, by hash."""
-
-    TRAIN = "train"
-    SELECTION = "selection"
-    """Chooses checkpoints, biases, hyperparameters."""
-    CALIBRATION = "calibration"
-    """Calibrates confidence and sets cascade thresholds; nothing else sees it."""
-    HOLDOUT = "holdout"
-    """Seen by the final evaluation alone."""
 
 
 class Example(Frozen, frozen=True):

@@ -22,6 +22,8 @@ from bessemer.evals.similarity import SIMILARITIES
 from bessemer.evals.text import StringCheck, TextSimilarity
 from bessemer.evals.truth import plain
 
+_MAX_PARTS = 16
+"""Graders of a multi grader: each that runs code keeps processes of its own."""
 _OUTPUT = "{{sample.output_text}}"
 
 
@@ -104,8 +106,8 @@ def _text_similarity(spec: _TextSimilarity, services: Services, path: str) -> Gr
     cosine = spec.evaluation_metric == "cosine"
     if cosine and services.embed is None:
         raise GraderError(
-            f"{path}.evaluation_metric 'cosine' needs an embedding model and none is configured; "
-            "configure one, or use another metric.",
+            f"{path}.evaluation_metric 'cosine' compares embeddings, and no embedding model is offered; "
+            f"use one of {', '.join(SIMILARITIES)}.",
             param=f"{path}.evaluation_metric",
         )
     return TextSimilarity(
@@ -205,6 +207,8 @@ def _parts(graders: Any, path: str) -> dict[str, JSON]:
         if len({name for name, _ in named}) < len(named) or any(not name for name, _ in named):
             raise GraderError(f"{path} is a list; give each grader a name of its own.", param=path)
         graders = dict(named)
+    if isinstance(graders, dict) and len(graders) > _MAX_PARTS:
+        raise GraderError(f"{path} holds {len(graders)} graders; a multi grader takes {_MAX_PARTS}.", param=path)
     if not isinstance(graders, dict) or not graders or not all(isinstance(part, dict) for part in graders.values()):
         raise GraderError(f"{path} must hold at least one grader: an object, a list, or a dict by name.", param=path)
     return graders

@@ -1,36 +1,48 @@
 """Text similarities of OpenAI's `text_similarity` grader, each in [0, 1], 1 for equal texts.
 
-Words are lower-cased runs of letters and digits, or single other characters. Formulas:
+All compare texts in Unicode's composed form (NFC). What a token is, by metric (`evals.words`): bleu: mteval-v13a's in
+lower case, each character of a script that sets no spaces, each mark beyond ASCII; gleu, meteor: words, each character
+of a script that sets no spaces, single marks, in lower case; rouge: the same without punctuation (where neither text
+has anything else, its marks), stemmed; fuzzy_match: characters, as written.
+
 BLEU (Papineni et al. 2002) of one sentence, n-grams up to 4 or the shorter text's length, exponential smoothing of
 empty orders (Lin & Och 2004, NIST's variant); GLEU (Wu et al. 2016): min(precision, recall) over all 1- to 4-grams;
 METEOR (Banerjee & Lavie 2005; α .9, β 3, γ .5) with exact and Porter-stem matches and without WordNet synonyms, which
-would need a download; ROUGE-n and ROUGE-L F1 (Lin 2004) on Porter stems; fuzzy_match: RapidFuzz's `ratio`.
+would need a download; ROUGE-n and ROUGE-L F1 (Lin 2004) on Porter stems of words above three letters; fuzzy_match:
+RapidFuzz's `ratio`, twice the longest common subsequence over both lengths.
+
+None takes more than a second or two for texts of MAX_TEXT characters, whatever is in them.
 """
 
+import bisect
 import itertools
 import math
-import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import cache, lru_cache, partial
 
 import snowballstemmer
 from rapidfuzz import fuzz
 
-_WORD = re.compile(r"\w+|[^\w\s]")
+from bessemer.evals.words import bleu_tokens, composed, rouge_tokens, words
+
+MAX_TEXT = 32_000
+"""Characters of a text that is compared."""
 _MAX_ORDER = 4
 _METEOR_ALPHA, _METEOR_BETA, _METEOR_GAMMA = 0.9, 3.0, 0.5
-
-
-def words(text: str) -> list[str]:
-    """Split into lower-cased words and single marks."""
-    return _WORD.findall(text.lower())
+_SHORT = 4096
 
 
 @cache
-def _stemmer() -> Callable[[str], str]:
+def _porter() -> Callable[[str], str]:
     stem: Callable[[str], str] = snowballstemmer.stemmer("porter").stemWord
     return stem
+
+
+@lru_cache(maxsize=1 << 16)
+def _stem(word: str) -> str:
+    # English rules: nothing happens to other letters, to one or two of them, or to what is too long for a word.
+    return _porter()(word) if 2 < len(word) <= 64 and word.isascii() else word
 
 
 def _grams(tokens: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
@@ -39,7 +51,7 @@ def _grams(tokens: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
 
 def bleu(candidate: str, reference: str) -> float:
     """BLEU of one sentence against one reference."""
-    mine, theirs = words(candidate), words(reference)
+    mine, theirs = bleu_tokens(candidate), bleu_tokens(reference)
     if not mine or not theirs:
         return float(mine == theirs)
     orders = min(_MAX_ORDER, len(mine))
@@ -68,7 +80,7 @@ def _align(mine: Sequence[str], theirs: Sequence[str]) -> list[tuple[int, int]]:
     """Match words one to one, exactly first, then by stem; each takes the nearest free partner to keep chunks few."""
     pairs: list[tuple[int, int]] = []
     free_mine, free_theirs = set(range(len(mine))), set(range(len(theirs)))
-    for normal in (lambda word: word, _stemmer()):
+    for normal in (str, _stem):
         places: dict[str, list[int]] = {}
         for j in sorted(free_theirs):
             places.setdefault(normal(theirs[j]), []).append(j)
@@ -76,8 +88,9 @@ def _align(mine: Sequence[str], theirs: Sequence[str]) -> list[tuple[int, int]]:
         for i in sorted(free_mine):
             options = places.get(normal(mine[i]), [])
             if options:
-                j = min(options, key=lambda place: (abs(place - previous - 1), place))
-                options.remove(j)
+                after = bisect.bisect_left(options, previous + 1)
+                near = [k for k in (after - 1, after) if 0 <= k < len(options)]
+                j = options.pop(min(near, key=lambda k: (abs(options[k] - previous - 1), options[k])))
                 pairs.append((i, j))
                 free_mine.remove(i)
                 free_theirs.remove(j)
@@ -100,17 +113,49 @@ def meteor(candidate: str, reference: str) -> float:
     return mean * (1 - _METEOR_GAMMA * math.pow(chunks / len(pairs), _METEOR_BETA))
 
 
-def _stems(text: str) -> list[str]:
-    return [_stemmer()(word) for word in words(text) if word[0].isalnum()]
+def _stems(candidate: str, reference: str) -> tuple[list[str], list[str]]:
+    # Short words stay, as in rouge-score.
+    mine, theirs = (
+        [_stem(word) if len(word) > 3 else word for word in tokens] for tokens in rouge_tokens(candidate, reference)
+    )
+    return mine, theirs
 
 
 def _f1(matched: int, mine: int, theirs: int) -> float:
     return 2 * matched / (mine + theirs) if mine + theirs else 1.0
 
 
+_RARE = 16
+
+
+def _mask(places: Sequence[int]) -> int:
+    mask = 0
+    for place in places:
+        mask |= 1 << place
+    return mask
+
+
+def common_subsequence(mine: Sequence[Hashable], theirs: Sequence[Hashable]) -> int:
+    """Return the length of the longest common subsequence.
+
+    Bit-parallel (Hyyrö 2004): a row of the table is one integer, and a step is four operations on it.
+    """
+    places: dict[Hashable, list[int]] = {}
+    for place, token in enumerate(mine):
+        places.setdefault(token, []).append(place)
+    # A mask is as long as the text: those of rare tokens are made when they are met.
+    masks = {token: _mask(at) for token, at in places.items() if len(at) > _RARE}
+    full = row = (1 << len(mine)) - 1
+    for token in theirs:
+        if at := places.get(token):
+            both = row & (masks.get(token) or _mask(at))
+            row = (row + both | row - both) & full
+    return len(mine) - row.bit_count()
+
+
 def rouge_n(candidate: str, reference: str, order: int) -> float:
     """F1 of shared n-grams; texts shorter than the order have none, and match only each other."""
-    a, b = _stems(candidate), _stems(reference)
+    a, b = _stems(candidate, reference)
     mine, theirs = _grams(a, order), _grams(b, order)
     if not mine and not theirs:
         return float(a == b)
@@ -119,20 +164,17 @@ def rouge_n(candidate: str, reference: str, order: int) -> float:
 
 def rouge_l(candidate: str, reference: str) -> float:
     """F1 of the longest common subsequence of words."""
-    mine, theirs = _stems(candidate), _stems(reference)
-    row = [0] * (len(theirs) + 1)
-    for word in mine:
-        diagonal = 0
-        for j, other in enumerate(theirs, start=1):
-            above = row[j]
-            row[j] = diagonal + 1 if word == other else max(above, row[j - 1])
-            diagonal = above
-    return _f1(row[-1], len(mine), len(theirs))
+    mine, theirs = _stems(candidate, reference)
+    return _f1(common_subsequence(mine, theirs), len(mine), len(theirs))
 
 
 def fuzzy_match(candidate: str, reference: str) -> float:
     """Normalised indel similarity; unlike RapidFuzz's partial scorers, stuffing an answer lowers it."""
-    return fuzz.ratio(candidate, reference) / 100.0
+    mine, theirs = composed(candidate), composed(reference)
+    if len(mine) + len(theirs) <= _SHORT:
+        return fuzz.ratio(mine, theirs) / 100.0
+    # The same number; RapidFuzz holds all threads up for seconds on long texts.
+    return _f1(common_subsequence(mine, theirs), len(mine), len(theirs))
 
 
 def cosine(left: Sequence[float], right: Sequence[float]) -> float:

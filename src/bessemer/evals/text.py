@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 
 from bessemer.core.errors import told
 from bessemer.core.types import JSON
-from bessemer.evals.grader import Embed, Grader, GraderErrors, GradeResult, Unscorable, fill, scope_of
-from bessemer.evals.similarity import SIMILARITIES, cosine
+from bessemer.evals.grader import Embed, Failure, Grader, GraderErrors, GradeResult, Unscorable, fill, scope_of
+from bessemer.evals.similarity import MAX_TEXT, SIMILARITIES, cosine
 
 OPERATIONS: Mapping[str, Callable[[str, str], bool]] = {
     "eq": lambda text, reference: text == reference,
@@ -43,7 +43,7 @@ class TextSimilarity(Grader):
         self._text, self._reference, self._metric, self._embed = text, reference, metric, embed
 
     async def grade(self, sample: str, item: JSON) -> GradeResult:
-        """Compare; unscorable when a template refers to what is not there, or the embedding fails."""
+        """Compare; unscorable when a template refers to nothing, a text is too long, or the embedding fails."""
         start, scope = time.perf_counter(), scope_of(sample, item)
         try:
             reward = await self._compare(fill(self._text, scope), fill(self._reference, scope))
@@ -52,6 +52,16 @@ class TextSimilarity(Grader):
         return GradeResult(name=self.name, type=self.type, reward=reward, execution_time=time.perf_counter() - start)
 
     async def _compare(self, text: str, reference: str) -> float:
+        for name, filled in (("input", text), ("reference", reference)):
+            if len(filled) > MAX_TEXT:
+                raise Unscorable(
+                    GraderErrors(truncated_observation_error=True),
+                    Failure(
+                        code="truncated_observation_error",
+                        message=f"text_similarity compares texts of at most {MAX_TEXT} characters; "
+                        f"{name} has {len(filled)}. Grade a shorter piece, or use another grader.",
+                    ),
+                )
         if self._embed is None:
             return SIMILARITIES[self._metric](text, reference)
         try:

@@ -9,19 +9,22 @@ from typing import NamedTuple
 import msgspec
 
 from bessemer import __version__
-from bessemer.core.content import canonical_json
+from bessemer.core.content import HASH_VERSION, canonical_json, canonical_messages, input_hash
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.ids import new_id
 from bessemer.core.openai import StrictWire
 from bessemer.core.template import render_messages
 from bessemer.core.types import JSON, Dataset, Example, Feedback, Inference, Prompt, Split, as_json
-from bessemer.feedback.join import ORIGIN, Learned, learn
+from bessemer.feedback.join import Learned, learn
 from bessemer.feedback.record import VERDICT
+from bessemer.feedback.rows import check_row
 from bessemer.store import audit, datasets, feedback, files, inferences
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
 from bessemer.store.files import FileRow
 
+_SHOWN = 100
+"""Quarantined rows that a dataset lists with their reasons."""
 _STRICTEST_FIRST = (Split.HOLDOUT, Split.CALIBRATION, Split.SELECTION, Split.TRAIN)
 _DEFAULT_SPLITS = {Split.TRAIN: 0.7, Split.SELECTION: 0.1, Split.CALIBRATION: 0.1, Split.HOLDOUT: 0.1}
 
@@ -36,8 +39,9 @@ class DatasetRequest(StrictWire):
     """Prompt that renders structured input into the messages of the files."""
     splits: dict[Split, float] = msgspec.field(default_factory=lambda: dict(_DEFAULT_SPLITS))
     """Fractions of the inputs, summing to 1."""
-    split_tag: str = "split"
-    """An inference with this tag is in the split that the tag names, whatever its hash; so is its input elsewhere."""
+    split_tag: str | None = None
+    """An inference with this tag is in the split that the tag names, whatever its hash; so is its input elsewhere. Who
+    may ask writes tags: name one only where all who ask may decide what is held out."""
     salt: str = ""
     """Another salt splits the same inputs differently."""
     since: float | None = None
@@ -53,7 +57,7 @@ class DatasetRequest(StrictWire):
     require_feedback: bool = True
     """Leave out inferences of which nothing was learned."""
     include_evaluations: bool = False
-    """Take in inferences that Bessemer made itself (tag `origin`)."""
+    """Take in inferences that Bessemer made itself."""
     limit: int | None = None
     """At most this many inferences, the latest."""
 
@@ -61,6 +65,12 @@ class DatasetRequest(StrictWire):
 class _Selected(NamedTuple):
     rows: list[Inference]
     excluded: Counter[str]
+    quarantine: dict[str, str]
+    """Why an inference cannot be a row, by its id: one bad row does not stop the others."""
+
+    def set_aside(self, inference_id: str, reason: str) -> None:
+        self.quarantine[inference_id] = reason
+        self.excluded["quarantined"] += 1
 
 
 def check_splits(splits: Mapping[Split, float]) -> None:
@@ -103,7 +113,12 @@ def build(
         raise InvalidRequest(f"`limit` must be at least 1, not {request.limit}; leave it out for all.", param="limit")
     selected = _select(database, request)
     about = _feedback(database, selected.rows)
-    examples = _examples(selected, about, request)
+    examples = _usable(selected, _examples(selected, about, request), request, prompt)
+    if not examples and selected.quarantine:
+        raise InvalidRequest(
+            f"No inference can be a row of the dataset {request.name!r}: {next(iter(selected.quarantine.values()))}",
+            param="prompt",
+        )
     if not examples:
         raise InvalidRequest(
             f"No inference is left for the dataset {request.name!r} (left out: {dict(selected.excluded)}); send "
@@ -118,7 +133,7 @@ def build(
         sha256=sha256,
         created_at=now,
         counts={split.value: sum(example.split is split for example in examples) for split in Split},
-        provenance=_provenance(request, selected, about, examples, code_commit),
+        provenance=_provenance(request, selected, about, examples, code_commit) | {"built_by": key_id},
         files={split: file.id for split, file in written.items()},
     )
     with database.transaction():
@@ -145,13 +160,13 @@ def _select(database: Database, request: DatasetRequest) -> _Selected:
     for row in found:
         if row.error is not None or row.output is None:
             excluded["failed"] += 1
-        elif ORIGIN in row.tags and not request.include_evaluations:
+        elif row.made_by_bessemer and not request.include_evaluations:
             excluded["made_by_bessemer"] += 1
-        elif any(row.tags.get(name) != value for name, value in request.tags.items()):
+        elif not row.has_tags(request.tags):
             excluded["other_tags"] += 1
         else:
             rows.append(row)
-    return _Selected(sorted(rows, key=lambda row: row.id), excluded)
+    return _Selected(sorted(rows, key=lambda row: row.id), excluded, {})
 
 
 def _feedback(database: Database, rows: Sequence[Inference]) -> dict[str, list[Feedback]]:
@@ -164,10 +179,13 @@ def _feedback(database: Database, rows: Sequence[Inference]) -> dict[str, list[F
 def _examples(selected: _Selected, about: Mapping[str, Sequence[Feedback]], request: DatasetRequest) -> list[Example]:
     groups: dict[str, list[Inference]] = {}
     for row in selected.rows:
-        groups.setdefault(row.input_sha256, []).append(row)
+        # Rows of an older version are hashed anew: one input in two spellings is one input.
+        key = row.input_sha256 if row.hash_version == HASH_VERSION else input_hash(row.input, row.messages)
+        if _split_named(selected, row, request.split_tag):
+            groups.setdefault(key, []).append(row)
     examples: list[Example] = []
     for input_sha256, group in groups.items():
-        split = _tagged(group, request.split_tag) or split_of(input_sha256, request.salt, request.splits)
+        split = _given(group, request.split_tag) or split_of(input_sha256, request.salt, request.splits)
         reduced = learn(group, about, metric=request.metric, as_one=request.deduplicate)
         selected.excluded["same_input"] += len(group) - len(reduced)
         for learned in reduced:
@@ -178,19 +196,38 @@ def _examples(selected: _Selected, about: Mapping[str, Sequence[Feedback]], requ
     return sorted(examples, key=lambda example: example.id)
 
 
-def _tagged(group: Sequence[Inference], tag: str) -> Split | None:
-    named = set()
-    for row in group:
-        value = row.tags.get(tag)
-        if value is not None:
-            if value not in list(Split):
-                raise InvalidRequest(
-                    f"The inference {row.id!r} has the tag {tag} = {value!r}; splits are {', '.join(Split)}.",
-                    param="split_tag",
-                )
-            named.add(Split(value))
-    # When one input is tagged twice, the split that must not leak into training wins.
+def _split_named(selected: _Selected, row: Inference, tag: str | None) -> bool:
+    """Whether the row's split tag, if it has one, names a split; a row whose tag does not is set aside."""
+    value = None if tag is None else row.tags.get(tag)
+    if value is None or value in list(Split):
+        return True
+    selected.set_aside(row.id, f"the tag {tag} is {value[:64]!r}; splits are {', '.join(Split)}.")
+    return False
+
+
+def _given(group: Sequence[Inference], tag: str | None) -> Split | None:
+    """Return the split that was given to an input, not computed."""
+    tags = {Split(row.tags[tag]) for row in group if tag is not None and tag in row.tags}
+    named = tags | {row.split for row in group if row.split is not None}
+    # When one input is given two, the split that must not leak into training wins.
     return next((split for split in _STRICTEST_FIRST if split in named), None)
+
+
+def _usable(
+    selected: _Selected, examples: Sequence[Example], request: DatasetRequest, prompt: Prompt | None
+) -> list[Example]:
+    """Return the examples of which a training row can be made; the others are set aside, each with its reason."""
+    kept = []
+    for example in examples:
+        try:
+            row = training_row(example, prompt, supervised=request.supervised)
+            if row is not None:
+                check_row(row, supervised=request.supervised)
+        except InvalidRequest as error:
+            selected.set_aside(example.id, error.message)
+        else:
+            kept.append(example)
+    return kept
 
 
 def _example(row: Learned, split: Split) -> Example:
@@ -274,7 +311,7 @@ def _messages(example: Example, prompt: Prompt | None) -> list[JSON]:
         raise InvalidRequest(
             "The inferences hold structured input alone; name the prompt that renders it.", param="prompt"
         )
-    return list(example.messages)
+    return canonical_messages(example.messages)
 
 
 def _provenance(
@@ -291,6 +328,8 @@ def _provenance(
         "request": as_json(request),
         "inferences": len(selected.rows),
         "excluded": dict(sorted(selected.excluded.items())),
+        "quarantined": dict(list(selected.quarantine.items())[:_SHOWN]),
+        "hash_version": HASH_VERSION,
         "first_inference_at": min(times, default=None),
         "last_inference_at": max(times, default=None),
         "versions": dict(sorted(Counter(example.version or "" for example in examples).items())),

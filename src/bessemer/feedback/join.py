@@ -10,9 +10,6 @@ from typing import NamedTuple
 
 from bessemer.core.types import Feedback, FeedbackKind, Inference
 
-ORIGIN = "origin"
-"""Tag of inferences that Bessemer made itself (evaluations, judges)."""
-
 
 class Learned(NamedTuple):
     """An inference that stands for its input, and what was learned."""
@@ -31,10 +28,11 @@ class Learned(NamedTuple):
 
 
 def winner(rows: Iterable[Feedback]) -> Feedback | None:
-    """Return the most trusted feedback, of equally trusted ones the last; None when none is trusted at all."""
-    return max(
-        (row for row in rows if row.trust > 0), key=lambda row: (row.trust, row.created_at, row.id), default=None
-    )
+    """Return the most trusted feedback, of equally trusted ones the last; None when none is trusted at all.
+
+    The last is the one with the greatest id: ids grow in the order of arrival even where the clock is set back.
+    """
+    return max((row for row in rows if row.trust > 0), key=lambda row: (row.trust, row.id), default=None)
 
 
 def learn(

@@ -61,6 +61,16 @@ class Row(Frozen, frozen=True):
     """Line of the file, from 1."""
 
 
+def check_row(record: JSON, *, supervised: bool) -> None:
+    """Raise InvalidRequest when a row, as JSON, is none that `read_rows` would yield."""
+    try:
+        row = _read(dict(record), 0)
+        if supervised != (row.completion is not None):
+            _refuse_end(row, supervised=supervised)
+    except _Fault as fault:
+        raise InvalidRequest(f"{fault}.", param="messages") from None
+
+
 class _Fault(Exception):
     """What is wrong with one row."""
 
@@ -158,6 +168,10 @@ def _row(line: bytes, number: int) -> Row:
         raise _Fault(f"not valid JSON ({error})") from None
     if not isinstance(record, dict):
         raise _Fault("not a JSON object")
+    return _read(record, number)
+
+
+def _read(record: JSON, number: int) -> Row:
     given = record.pop("messages", None)
     if not isinstance(given, list) or not given:
         raise _Fault(_foreign(record))

@@ -44,6 +44,9 @@ class Bar(Frozen, frozen=True):
     name: str
     value: float | None
     text: str
+    low: float | None = None
+    """Lower end of its interval, drawn as a whisker; likewise the next."""
+    high: float | None = None
 
 
 class BarChart(Frozen, frozen=True):
@@ -52,7 +55,6 @@ class BarChart(Frozen, frozen=True):
     title: str
     x_label: str
     bars: tuple[Bar, ...]
-    log: bool = False
     note: str = ""
 
 
@@ -163,31 +165,30 @@ def _band(series: Series, axes: _Axes, index: int) -> str:
 
 
 def bar_chart(chart: BarChart) -> str:
-    """Draw horizontal bars. With `log`, the axis is logarithmic over the positive values."""
-    known = [bar.value for bar in chart.bars if bar.value is not None and bar.value > 0]
+    """Draw horizontal bars from zero on one linear axis, so that lengths compare as the numbers do."""
+    ends = [end for bar in chart.bars for end in (bar.value, bar.high) if end is not None]
     row, name_width, text_width = 34, 160, 150
-    room = WIDTH - name_width - text_width
-    low = min(known) / 3 if chart.log and known else 0.0
-    high = max(known, default=1.0)
-
-    def length(value: float) -> float:
-        if not chart.log:
-            return value / high * room
-        return math.log(value / low) / math.log(high / low) * room if value > low else 0.0
-
+    high = max(ends, default=0.0) or 1.0
+    scale = (WIDTH - name_width - text_width) / high
     parts = []
     for index, bar in enumerate(chart.bars):
         y = TOP + index * row
-        width = length(bar.value) if bar.value is not None and bar.value > 0 else 0.0
+        width = max(bar.value or 0.0, 0.0) * scale
         parts.append(
             f'<text class="label" x="{name_width - 10}" y="{y + 17}" text-anchor="end">{escape(bar.name)}</text>'
         )
         parts.append(f'<rect x="{name_width}" y="{y + 3}" width="{max(width, 1):.1f}" height="20" rx="3"')
         parts.append(f' style="fill:var(--c{index % 6})"/>')
+        if bar.low is not None and bar.high is not None:
+            left, right = name_width + bar.low * scale, name_width + bar.high * scale
+            width = max(width, right - name_width)
+            parts.append(
+                f'<path class="whisker" d="M{left:.1f} {y + 8}V{y + 18}M{left:.1f} {y + 13}H{right:.1f}'
+                f'M{right:.1f} {y + 8}V{y + 18}"/>'
+            )
         parts.append(f'<text class="value" x="{name_width + width + 8:.1f}" y="{y + 18}">{escape(bar.text)}</text>')
     height = TOP + row * len(chart.bars) + 26
-    scale = ", logarithmic" if chart.log else ""
-    parts.append(f'<text class="tick" x="{name_width}" y="{height - 8}">{escape(chart.x_label)}{scale}</text>')
+    parts.append(f'<text class="tick" x="{name_width}" y="{height - 8}">{escape(chart.x_label)}</text>')
     described = "; ".join(f"{bar.name}: {bar.text}" for bar in chart.bars)
     return _figure(chart.title, chart.note, described, "".join(parts), height=height)
 

@@ -1,6 +1,6 @@
 """Evaluation: versions and routes scored on one split of a frozen dataset, through the gateway, with intervals.
 
-Every answer is recorded like any other inference, tagged `origin = evaluation` so that it never becomes training data.
+Every answer is recorded like any other inference, with `origin` evaluation so that it never becomes training data.
 Item scores are appended to a file as they come: an interrupted evaluation continues after the last one.
 """
 
@@ -171,7 +171,7 @@ async def _ask_once(
         messages=example.messages if example.input is None else (),
         temperature=temperature,
         logprobs=logprobs,
-        tags={"origin": purpose},
+        origin=purpose,
         principal=services.principal,
     )
 

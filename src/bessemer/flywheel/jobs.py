@@ -41,7 +41,7 @@ def progress_events(services: Services, job_id: str, label: str) -> Callable[[in
                 f"{label}: {done}/{total}",
                 type="metrics",
                 data={"target": label, "done": done, "total": total},
-                event_id=f"ftevent-{job_id}-{evaluation.file_name(label)}-{done}",
+                event_id=f"event-{job_id}-{evaluation.file_name(label)}-{done}",
             )
 
     return report

@@ -36,6 +36,7 @@ figcaption{font-weight:600;margin-bottom:6px}svg{display:block;height:auto;width
 svg text{fill:var(--ink);font:13px system-ui,-apple-system,"Segoe UI",sans-serif;font-variant-numeric:tabular-nums}
 svg .tick{fill:var(--muted);font-size:12px}svg .label{fill:var(--muted)}
 .grid{stroke:var(--line)}.axis{stroke:var(--muted)}.line{fill:none;stroke-width:2.2;stroke-linejoin:round}
+.whisker{fill:none;stroke:var(--ink);stroke-width:1.5}
 .dashed{stroke-dasharray:6 5}.band{opacity:.18}.bin{fill:var(--c0);fill-opacity:.65;stroke:var(--c0)}
 .legend{display:flex;flex-wrap:wrap;gap:4px 16px;font-size:14px;color:var(--muted);margin-bottom:6px}
 .key{border-top:3px solid var(--key);display:inline-block;margin-right:6px;vertical-align:middle;width:18px}
@@ -63,6 +64,7 @@ class SystemRow(Frozen, frozen=True):
     """Mean per request."""
     output_tokens: float | None = None
     latency_p50_s: float | None = None
+    """Median while many requests were under way at once: it tells of the batch, not of a request alone."""
     unscorable: int = 0
 
 
@@ -140,10 +142,14 @@ def points(value: float) -> str:
 
 def systems_table(report: Report) -> str:
     """Return the table of systems."""
-    head = ("System", report.metric, "Cost per 1,000", "Small share", "Tokens in / out", "Median latency", "n")
+    head = ("System", report.metric, "Cost per 1,000", "Small share", "Tokens in / out", "Batch latency", "n")
     rows = "".join(_system(row) for row in report.systems)
     cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{rows}</tbody></table></div>'
+    note = (
+        "<p class='note'>Batch latency: the median while all held-out requests were asked, many at once; a request "
+        "alone takes less, and how many were under way differs between rows.</p>"
+    )
+    return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{rows}</tbody></table></div>{note}'
 
 
 def _system(row: SystemRow) -> str:
@@ -165,24 +171,22 @@ def _tile(tile: Tile) -> str:
 
 
 def _cost_chart(report: Report) -> str:
-    costs = [row.cost_per_1k_usd for row in report.systems if row.cost_per_1k_usd]
     bars = tuple(Bar(name=row.name, value=row.cost_per_1k_usd, text=usd(row.cost_per_1k_usd)) for row in report.systems)
-    wide = bool(costs) and max(costs) / min(costs) > 50
-    return bar_chart(BarChart(title="Cost of 1,000 requests", x_label="USD", bars=bars, log=wide))
+    return bar_chart(BarChart(title="Cost of 1,000 requests", x_label="USD", bars=bars))
 
 
 def _quality_chart(report: Report) -> str:
     bars = tuple(
-        Bar(name=row.name, value=row.score.value if row.score else None, text=_score_text(row.score))
+        Bar(
+            name=row.name,
+            value=row.score.value if row.score else None,
+            text=percent(row.score.value) if row.score else "unscorable",
+            low=row.score.low if row.score else None,
+            high=row.score.high if row.score else None,
+        )
         for row in report.systems
     )
     return bar_chart(BarChart(title=f"{report.metric} with 95 % intervals", x_label=report.metric, bars=bars))
-
-
-def _score_text(score: Interval | None) -> str:
-    return (
-        "unscorable" if score is None else f"{percent(score.value)} ({score.low * 100:.1f} to {score.high * 100:.1f})"
-    )
 
 
 def _gate(report: Report) -> str:

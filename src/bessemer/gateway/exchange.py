@@ -24,6 +24,8 @@ class Exchange:
     created_at: float
     started: float
     """On the timer's clock, seconds."""
+    origin: str | None = None
+    """Why Bessemer asks itself; None: a client asks."""
     calls: list[ModelCall] = field(default_factory=list)
     answer: ModelCall | None = None
     """The call whose answer was returned."""

@@ -5,11 +5,11 @@ from typing import Any
 
 import msgspec
 
-from bessemer.core.content import content_hash
+from bessemer.core.content import input_hash
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.ids import EPISODE_ID
 from bessemer.core.openai import ChatRequest
-from bessemer.core.types import JSON, Frozen, as_json
+from bessemer.core.types import JSON, Frozen, Split, as_json
 from bessemer.engine.choices import check_labels
 from bessemer.engine.request import MAX_BIASED_TOKENS, Choices, Constraint, JsonSchema, Lark, Regex
 from bessemer.gateway.providers.base import Sampling
@@ -33,6 +33,9 @@ class Asked(Frozen, frozen=True):
     include_usage: bool
     episode_id: str | None
     tags: dict[str, str]
+    """The client's own: nothing in Bessemer is steered by them."""
+    user: str | None
+    split: Split | None
 
 
 def parse(request: ChatRequest) -> Asked:
@@ -53,23 +56,16 @@ def parse(request: ChatRequest) -> Asked:
         name=request.model,
         messages=messages,
         input=structured,
-        input_sha256=content_hash(structured if structured is not None else messages),
+        input_sha256=input_hash(structured, messages),
         sampling=_sampling(request),
         constraint=_constraint(request),
         stream=bool(request.stream),
         include_usage=request.stream_options is not None and request.stream_options.include_usage,
         episode_id=episode_id,
-        tags=_tags(request),
+        tags=dict(request.metadata or {}) | (extension.tags if extension is not None else {}),
+        user=request.user,
+        split=extension.split if extension is not None else None,
     )
-
-
-def _tags(request: ChatRequest) -> dict[str, str]:
-    tags = dict(request.metadata or {})
-    if request.user is not None:
-        tags["user"] = request.user
-    if request.bessemer is not None:
-        tags.update(request.bessemer.tags)
-    return tags
 
 
 def _message(message: JSON, index: int) -> JSON:

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from bessemer.core.errors import BessemerError, InvalidRequest
+from bessemer.core.errors import BessemerError, Forbidden, InvalidRequest
 from bessemer.core.ids import new_id
 from bessemer.core.openai import ChatCompletion, ChatRequest, RequestExtension
-from bessemer.core.types import JSON, Inference, Principal, ProviderKind, Role
+from bessemer.core.types import INTERNAL_KEY, JSON, Action, Inference, Principal, ProviderKind, Role
 from bessemer.gateway.attempt import Attempts
 from bessemer.gateway.exchange import AsyncChunks, Exchange, chain
 from bessemer.gateway.parse import parse
@@ -27,7 +27,7 @@ from bessemer.registry.catalog import Catalog
 from bessemer.store.writer import Writer
 from bessemer.telemetry.metrics import Metrics
 
-INTERNAL = Principal(key_id="internal", name="internal", role=Role.MEMBER)
+INTERNAL = Principal(key_id=INTERNAL_KEY, name="internal", role=Role.MEMBER)
 """Who asks when Bessemer asks itself for nobody."""
 
 
@@ -75,11 +75,14 @@ class Gateway:
         strategy = Strategy(Attempts(self._providers, clock, timer))
         self._run = chain((Recorder(writer, timer, self._observe),), strategy.answer)
 
-    async def chat(self, request: ChatRequest, principal: Principal) -> ChatResult:
-        """Answer a request in one piece. Raises the BessemerError that is the client's answer."""
+    async def chat(self, request: ChatRequest, principal: Principal, *, origin: str | None = None) -> ChatResult:
+        """Answer a request in one piece. Raises the BessemerError that is the client's answer.
+
+        `origin`: why Bessemer itself asks; such answers never become training data.
+        """
         if request.stream:
             raise InvalidRequest("`stream: true` is answered by `stream`.", param="stream")
-        exchange = await self._open(request, principal)
+        exchange = await self._open(request, principal, origin)
         async for _ in self._run(exchange):
             pass
         assert exchange.inference is not None, "the recorder has run: the chunks are exhausted"
@@ -104,6 +107,7 @@ class Gateway:
         max_tokens: int | None = None,
         logprobs: bool = False,
         tags: Mapping[str, str] | None = None,
+        origin: str | None = None,
         episode_id: str | None = None,
         principal: Principal = INTERNAL,
     ) -> Inference:
@@ -118,19 +122,25 @@ class Gateway:
             logprobs=logprobs,
             bessemer=RequestExtension(input=input, episode_id=episode_id, tags=dict(tags or {})),
         )
-        return (await self.chat(request, principal)).inference
+        return (await self.chat(request, principal, origin=origin)).inference
 
     async def close(self) -> None:
         """Close the providers."""
         for provider in self._providers.values():
             await provider.close()
 
-    async def _open(self, request: ChatRequest, principal: Principal) -> Exchange:
+    async def _open(self, request: ChatRequest, principal: Principal, origin: str | None = None) -> Exchange:
         started, created_at = self._timer(), self._clock()
         try:
             # Checking and hashing cost time by the text: above a measure they must not hold up everybody else.
             large = _size(request.messages, request.bessemer and request.bessemer.input) > _SMALL
             asked = await asyncio.to_thread(parse, request) if large else parse(request)
+            if asked.split is not None and not principal.may(Action.CONTRIBUTE):
+                raise Forbidden(
+                    "bessemer.split decides what is trained on and what is held out: it needs a key with the right "
+                    "`contribute`. Leave it out.",
+                    param="bessemer.split",
+                )
             catalog = self._catalog.within(principal.project_id)
             route = await resolve(catalog, asked.name, principal)
         except BessemerError as error:
@@ -146,6 +156,7 @@ class Gateway:
             config_sha256=catalog.config_sha256,
             created_at=created_at,
             started=started,
+            origin=origin,
         )
 
     def _observe(self, exchange: Exchange, inference: Inference) -> None:

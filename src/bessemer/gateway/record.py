@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from typing import cast
 
+from bessemer.core.content import HASH_VERSION
 from bessemer.core.errors import StoreError
 from bessemer.core.totals import count, total
 from bessemer.core.types import Inference
@@ -83,6 +84,10 @@ def inference_of(exchange: Exchange) -> Inference:
         ttft_s=None if exchange.first_token is None else exchange.first_token - exchange.started,
         episode_id=exchange.asked.episode_id,
         tags=exchange.asked.tags,
+        user=exchange.asked.user,
+        origin=exchange.origin,
+        split=exchange.asked.split,
+        hash_version=HASH_VERSION,
         error=exchange.error,
         project_id=exchange.principal.project_id,
         on_behalf_of=exchange.principal.on_behalf_of,

@@ -15,7 +15,8 @@ from weakref import WeakSet
 import msgspec
 import structlog
 
-from bessemer.core.openai import ChatRequest, RequestExtension
+from bessemer.core.ids import follow_id
+from bessemer.core.openai import ChatRequest
 from bessemer.core.settings import Settings
 from bessemer.core.types import JSON
 from bessemer.evals.grader import Judge, JudgeCall, JudgeReply
@@ -28,8 +29,10 @@ from bessemer.gateway.providers.openai import check_upstreams
 from bessemer.governance.keys import Keys
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
+from bessemer.server.grading import Grading
 from bessemer.server.pulse import Pulse
 from bessemer.server.services import Services
+from bessemer.store import feedback
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
 from bessemer.store.writer import Writer
@@ -55,6 +58,7 @@ def open_services(
     check_upstreams(config.models.values(), os.environ)
     database = Database.open(settings)
     database.watch()
+    follow_id(feedback.newest_id(database) or "")  # the clock may have been set back since
     blobs = Blobs(settings.data / "blobs")
     catalog = Catalog(config, database)
     writer = Writer(
@@ -94,6 +98,7 @@ def open_services(
         writer=writer,
         metrics=metrics,
         graders=graders,
+        grading=Grading(),
         graders_fence=_graders_fence(settings),
         flywheel=FlywheelServices(
             database=database,
@@ -112,6 +117,7 @@ def open_services(
 
 async def close_services(services: Services) -> None:
     """Stop what `open_services` started; everything accepted so far is written first."""
+    services.grading.close()
     await services.gateway.close()
     services.catalog.close()
     services.keys.close()
@@ -188,9 +194,9 @@ def _judge(gateway: Gateway, loop: asyncio.AbstractEventLoop) -> Judge:
                     "type": "json_schema",
                     "json_schema": {"name": "grade", "schema": call.response_schema, "strict": True},
                 },
-                bessemer=RequestExtension(tags={"origin": "judge"}),
             ),
             call.principal or INTERNAL,
+            origin="judge",
         )
         usage = result.completion.usage
         return JudgeReply(

@@ -9,6 +9,7 @@ from bessemer.flywheel.services import Services as FlywheelServices
 from bessemer.gateway.pipeline import Gateway
 from bessemer.governance.keys import Keys
 from bessemer.registry.catalog import Catalog
+from bessemer.server.grading import Grading
 from bessemer.server.pulse import Pulse
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
@@ -30,6 +31,7 @@ class Services:
     writer: Writer
     metrics: Metrics
     graders: GraderServices
+    grading: Grading
     graders_fence: JSON
     """What keeps the code of graders in on this machine, and whether it runs."""
     flywheel: FlywheelServices

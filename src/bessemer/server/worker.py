@@ -17,7 +17,7 @@ from bessemer.core.settings import Settings
 from bessemer.core.types import JobStatus
 from bessemer.flywheel import jobs as flywheel_jobs
 from bessemer.server.compose import open_services
-from bessemer.server.locks import only_one
+from bessemer.server.locks import keep_private, only_one
 from bessemer.server.serve import OFFLINE, SHARING
 from bessemer.server.services import Services
 from bessemer.server.supervise import exit_with_parent
@@ -46,6 +46,7 @@ def work(settings: Settings, *, supervised: bool = False) -> None:
     """Run jobs until SIGINT or SIGTERM. Raises ConfigError, StoreError before the first job."""
     configure(settings.log_level)
     catch_uncaught()
+    keep_private(settings.data)
     os.environ.update({**OFFLINE, **SHARING})
     if supervised:
         exit_with_parent()

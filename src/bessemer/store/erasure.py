@@ -64,7 +64,7 @@ def matching(
         rows = database.read(lambda connection, page=page: connection.execute(page).all())  # type: ignore[misc]
         for row in rows:
             found = paging.decode(Inference, row.body)
-            if wanted.items() <= found.tags.items():
+            if found.has_tags(wanted):
                 yield found
         if len(rows) < _PAGE:
             return

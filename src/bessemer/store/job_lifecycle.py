@@ -60,8 +60,8 @@ def fail(database: Database, job_id: str, error: Exception) -> None:
     code, param = (error.error_code, error.param) if isinstance(error, BessemerError) else (None, None)
     unnamed = "invalid_request" if isinstance(error, InvalidRequest) else "internal_error"
     body = {"code": code or unnamed, "message": told(error), "param": param}
-    event_id = f"ftevent-{job_id}-failed"
     with database.transaction():
+        event_id = f"{job_rows.event_prefix(job_rows.get(database, job_id).kind)}-{job_id}-failed"
         job_rows.append_event(database, job_id, f"Failed: {told(error)}", level="error", event_id=event_id)
         row = job_rows.update(database, job_id, status=JobStatus.FAILED, finished_at=time.time(), error=body)
         _finished(database, row)

@@ -191,6 +191,11 @@ def control(database: Database, job_id: str) -> Control | None:
     return None if row.control is None else Control(row.control)
 
 
+def event_prefix(kind: JobKind) -> str:
+    """Return what the ids of a job's events begin with: OpenAI's `ftevent` for fine-tuning."""
+    return "ftevent" if kind is JobKind.FINE_TUNING else "event"
+
+
 def append_event(
     database: Database,
     job_id: str,
@@ -205,7 +210,7 @@ def append_event(
 
     def work(connection: Connection) -> JobEvent:
         lock(connection, f"job_events.{job_id}")
-        _get(database, connection, job_id)
+        row = _get(database, connection, job_id)
         if event_id is not None:
             known = connection.execute(
                 select(job_events.c.body).where(job_events.c.id == event_id)
@@ -216,7 +221,7 @@ def append_event(
             select(func.coalesce(func.max(job_events.c.seq), 0)).where(job_events.c.job_id == job_id)
         ).scalar_one()
         event = JobEvent(
-            id=event_id or new_id("ftevent"),
+            id=event_id or new_id(event_prefix(row.kind)),
             job_id=job_id,
             seq=last + 1,
             created_at=time.time(),

@@ -23,6 +23,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from bessemer.core.errors import ConfigError, InvalidRequest, StoreError
+from bessemer.core.ids import follow_id
 from bessemer.core.types import Feedback, Frozen, Inference
 from bessemer.store import audit, erasure, feedback, inferences, revisions
 from bessemer.store.audit import AuditEvent
@@ -467,6 +468,8 @@ class Writer:
             except StoreError:
                 self._replay = None  # from the segment's beginning again: rows that are there already are left alone
                 raise
+        for row in self._chunk:
+            follow_id(row.id)
         # A chunk that meets a database that is down is tried again, not read again.
         written = self._insert_chunk(self._chunk)
         with self._change:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from bessemer.core.errors import BessemerError
-from bessemer.core.types import JSON, Frozen
+from bessemer.core.types import JSON, Frozen, Split
 
 _START_S = 120.0
 _STOP_S = 30.0
@@ -161,7 +161,9 @@ class Application:
         from openai import APIError
 
         started = time.perf_counter()
-        extension = {"input": question.input, "tags": {"split": question.split, "question": question.id, **tags}}
+        extension: JSON = {"input": question.input, "tags": {"question": question.id, **tags}}
+        if question.split in list(Split):  # others are never trained on
+            extension["split"] = question.split
         try:
             reply = await self.client.chat.completions.create(
                 model=model, messages=[], temperature=0.0, extra_body={"bessemer": extension}

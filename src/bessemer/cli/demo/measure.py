@@ -63,6 +63,20 @@ def system_row(
     )
 
 
+def trivial_row(questions: Sequence[str], labels: Sequence[str], score: Scorer, *, seed: int) -> SystemRow:
+    """Return the best that one answer to everything scores: what is no better has learned nothing."""
+    rows = [
+        SystemRow(
+            name=f"always {label!r} (trivial)",
+            n=len(questions),
+            score=interval([term for question in questions if (term := score(question, label)) is not None], seed),
+            cost_per_1k_usd=0.0,
+        )
+        for label in labels
+    ]
+    return max(rows, key=lambda row: row.score.value if row.score else -1.0)
+
+
 def interval(terms: Sequence[Terms], seed: int) -> Interval | None:
     """Return the metric with its bootstrap interval; None when nothing counts."""
     if not terms or not sum(term.denominator for term in terms):

@@ -95,6 +95,8 @@ async def _turn(case: scenario.Case, server: Server, folder: Path, progress: Pro
 def _report(case: scenario.Case, outcome: Outcome, small: dict[str, measure.Small]) -> Report:
     score = measure.label_scorer(case.truth, scenario.LABELS, scenario.METRIC["positive"])
     systems = [_evaluated(row, outcome) for row in outcome.evaluation["rows"]]
+    held_out = [question.id for question in case.plan.finals[0].questions]
+    trivial = measure.trivial_row(held_out, scenario.LABELS, score, seed=case.plan.seed)
     version = outcome.versions["reinforcement"]
     after = measure.system_row(_AFTER, outcome.finals["new route"], score, seed=case.plan.seed, small=version)
     large = {answer.question: answer.text for answer in outcome.traffic if answer.question.startswith(Split.HOLDOUT)}
@@ -116,11 +118,11 @@ def _report(case: scenario.Case, outcome: Outcome, small: dict[str, measure.Smal
         notes=(
             "Verdicts are simulated: the generator's own labels stand in for people.",
             "The incumbent is the base small model with a long ten-shot prompt; no other vendor's model is involved. "
-            "Its price per token is assumed (the order of list prices of small hosted models). The small model's cost "
-            "is measured: seconds of this machine at the hourly price of a comparable two-core instance.",
+            "Both sides are charged by one meter: measured seconds of this machine at the hourly price of a comparable "
+            "two-core instance.",
         ),
     )
-    return summary.build_report(case.plan, outcome, texts, [*systems, after], quality)
+    return summary.build_report(case.plan, outcome, texts, [trivial, *systems, after], quality)
 
 
 def _evaluated(row: dict[str, object], outcome: Outcome) -> SystemRow:

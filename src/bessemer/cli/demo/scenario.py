@@ -13,6 +13,8 @@ from bessemer.evals.truth import parse_label
 
 ROUTE = "record-matching"
 MODEL = "smollm2-135m"
+METER = "aws-c7a-large"
+"""Price of every model here: measured seconds of this machine at the hourly price of a comparable instance."""
 INCUMBENT = "incumbent-ten-shot"
 PROMPT = "match"
 LABELS = (offers.YES, offers.NO)
@@ -120,20 +122,12 @@ def configuration(weights: Path, seed: int) -> str:
     return toml(
         {
             "models": {
-                MODEL: {**local, "price": "aws-c7a-large", "prompt": PROMPT},
-                INCUMBENT: {**local, "price": "demo-per-token", "prompt": "match-ten-shot", "context_tokens": 4096},
+                MODEL: {**local, "price": METER, "prompt": PROMPT},
+                INCUMBENT: {**local, "price": METER, "prompt": "match-ten-shot", "context_tokens": 4096},
             },
             "prompts": {
                 PROMPT: {"user": DIFFERENCE, "system": "", "choices": LABELS},
                 "match-ten-shot": {"user": ten_shot(seed), "system": "", "choices": LABELS},
-            },
-            "prices": {
-                "demo-per-token": {
-                    "source": "assumed for the demo: the order of list prices of small hosted models",
-                    "date": "2026-06",
-                    "input_per_million": 0.15,
-                    "output_per_million": 0.6,
-                }
             },
             "routes": {ROUTE: {"targets": [INCUMBENT]}},
         }

@@ -10,7 +10,7 @@ from bessemer.flywheel.charts import LineChart, Series
 from bessemer.flywheel.report import Report, SystemRow, Tile, percent
 
 _LOSSES = ("loss",)
-_SCORES = ("reward", "score", "f1", "accuracy")
+_SCORES = ("reward", "score", "f1")
 
 
 class Texts(Frozen, frozen=True):
@@ -73,7 +73,10 @@ def headline(systems: Sequence[SystemRow], texts: Texts) -> tuple[Tile, ...]:
 
 
 def training_curves(events: Mapping[str, Sequence[JSON]]) -> Iterable[LineChart]:
-    """Return a chart of losses and one of scores for each job, from its metrics events."""
+    """Return a chart of losses and one of scores for each job, from its metrics events.
+
+    Of lines that coincide the first is drawn. A line of many steps is a running mean, and says so.
+    """
     for job, rows in events.items():
         series: dict[str, list[tuple[float, float]]] = {}
         for row in rows:
@@ -85,13 +88,23 @@ def training_curves(events: Mapping[str, Sequence[JSON]]) -> Iterable[LineChart]
                 if key != "step" and isinstance(value, int | float) and not isinstance(value, bool):
                     series.setdefault(key, []).append((float(step), float(value)))
         for label, words in (("loss", _LOSSES), ("reward and score", _SCORES)):
-            lines = tuple(
-                Series(name=name.replace("_", " "), points=tuple(points), marks="valid" in name)
-                for name, points in series.items()
-                if any(word in name for word in words) and "share" not in name
-            )
+            lines: dict[tuple[tuple[float, float], ...], Series] = {}
+            for name, points in series.items():
+                if any(word in name for word in words) and "share" not in name:
+                    lines.setdefault(tuple(points), _smooth(name.replace("_", " "), points))
             if lines:
-                yield LineChart(title=f"{job}: {label}", x_label="step", y_label=label, series=lines)
+                yield LineChart(title=f"{job}: {label}", x_label="step", y_label=label, series=tuple(lines.values()))
+
+
+def _smooth(name: str, points: Sequence[tuple[float, float]]) -> Series:
+    window = len(points) // 20
+    if window < 2:
+        return Series(name=name, points=tuple(points), marks="valid" in name)
+    means = []
+    for end in range(len(points)):
+        part = points[max(0, end - window + 1) : end + 1]
+        means.append((points[end][0], sum(value for _, value in part) / len(part)))
+    return Series(name=f"{name} (mean of {window} steps)", points=tuple(means))
 
 
 def _quality_chart(quality: Series | None, systems: Sequence[SystemRow], texts: Texts) -> LineChart | None:

@@ -19,6 +19,7 @@ from bessemer.core.openai import (
 )
 from bessemer.core.types import JSON, JobStatus, as_json
 from bessemer.server.fine_tuning import check_request
+from bessemer.server.grading import kind_of
 from bessemer.server.http import Call, JSONResponse, decoder
 from bessemer.server.job_ids import job_id
 from bessemer.server.lists import ListQuery, page, page_limit
@@ -58,7 +59,13 @@ class CheckpointsQuery(StrictWire):
 async def create(call: Call) -> ASGIApp:
     """POST /v1/fine_tuning/jobs. With an Idempotency-Key header, the same key gives the same job."""
     request = await call.body(_REQUEST)
-    row, warnings = await asyncio.to_thread(_create, call, request)
+    if request.method is not None and request.method.reinforcement is not None:
+        # Its grader is tried first, which is the caller's code.
+        kind = kind_of(request.method.reinforcement.grader)
+        made = call.services.grading.run(call.principal.key_id, kind, lambda: _create(call, request))
+    else:
+        made = asyncio.to_thread(_create, call, request)
+    row, warnings = await made
     answer = wire(row, call.services.settings.organization)
     if warnings:
         answer.bessemer = JobExtension(warnings=list(warnings))

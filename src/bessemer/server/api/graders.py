@@ -4,24 +4,46 @@ import asyncio
 
 from starlette.types import ASGIApp
 
+from bessemer.core.errors import GraderError, InvalidRequest
 from bessemer.evals import graders
+from bessemer.evals.grader import GradeResult, Services
+from bessemer.server.grading import kind_of
 from bessemer.server.http import Call, JSONResponse, decoder
 from bessemer.server.wire import GraderBody, GraderRunBody
 
 _VALIDATE = decoder(GraderBody)
 _RUN = decoder(GraderRunBody)
+MAX_SAMPLE = 1 << 20
+"""Characters of `model_sample`."""
 
 
 async def validate(call: Call) -> ASGIApp:
     """POST /v1/fine_tuning/alpha/graders/validate: the grader itself when it is sound."""
     body = await call.body(_VALIDATE)
-    await asyncio.to_thread(graders.check, body.grader, call.flywheel.graders)
+    services = call.flywheel.graders
+    await call.services.grading.run(
+        call.principal.key_id, kind_of(body.grader), lambda: graders.check(body.grader, services)
+    )
     return JSONResponse({"grader": body.grader})
 
 
 async def run(call: Call) -> ASGIApp:
     """POST /v1/fine_tuning/alpha/graders/run: grade one sample."""
     body = await call.body(_RUN)
-    with await asyncio.to_thread(graders.build, body.grader, call.flywheel.graders) as grader:
-        result = await grader.grade(body.model_sample, body.item)
+    if len(body.model_sample) > MAX_SAMPLE:
+        raise InvalidRequest(
+            f"'model_sample' has {len(body.model_sample)} characters; one that is graded may have {MAX_SAMPLE}.",
+            param="model_sample",
+        )
+    services = call.flywheel.graders
+    result = await call.services.grading.run(
+        call.principal.key_id, kind_of(body.grader), lambda: _grade(body, services)
+    )
+    if result.errors.truncated_observation_error and (failure := result.failure):
+        raise GraderError(failure.message, param="model_sample", code=failure.code)
     return JSONResponse(result.wire())
+
+
+def _grade(body: GraderRunBody, services: Services) -> GradeResult:
+    with graders.build(body.grader, services) as grader:
+        return asyncio.run(grader.grade(body.model_sample, body.item))

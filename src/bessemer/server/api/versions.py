@@ -34,7 +34,7 @@ async def get(call: Call) -> ASGIApp:
 
 async def adapter(call: Call) -> ASGIApp:
     """GET /v1/versions/{version_id}/adapter: a tar of its peft folder."""
-    version = await asyncio.to_thread(call.services.catalog.version, call.path("version_id"))
+    version = await asyncio.to_thread(call.catalog.version, call.path("version_id"))
     if version.adapter_sha256 is None:
         raise NotFound(f"{version.id} has no adapter: it is the base model itself.", param="version_id")
     return BytesResponse(await asyncio.to_thread(call.services.blobs.read, version.adapter_sha256), "application/x-tar")
