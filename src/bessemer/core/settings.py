@@ -45,6 +45,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A proxy in front is one address."""
     max_concurrent_requests: Count = 2048
     """Requests under way before new ones get 503."""
+    invalid_keys_per_minute: Count = 200
+    """Keys that are not valid, from one address, before others of that kind get 429; valid keys are never held up."""
     tls_cert: Path | None = None
     """PEM file of the server's certificate and its chain; None: no TLS."""
     tls_key: Path | None = None

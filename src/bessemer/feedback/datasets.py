@@ -17,6 +17,7 @@ from bessemer.core.template import render_messages
 from bessemer.core.types import JSON, Dataset, Example, Feedback, Inference, Prompt, Split, as_json
 from bessemer.feedback.join import Learned, learn
 from bessemer.feedback.record import VERDICT
+from bessemer.feedback.rights import admissible
 from bessemer.feedback.rows import check_row
 from bessemer.store import audit, datasets, feedback, files, inferences
 from bessemer.store.blobs import Blobs
@@ -170,10 +171,11 @@ def _select(database: Database, request: DatasetRequest) -> _Selected:
 
 
 def _feedback(database: Database, rows: Sequence[Inference]) -> dict[str, list[Feedback]]:
-    """Return the feedback of each inference, that of its episode included."""
+    """Return the feedback of each inference that counts, that of its episode included."""
     own = feedback.for_inferences(database, [row.id for row in rows])
     episodes = feedback.for_episodes(database, sorted({row.episode_id for row in rows if row.episode_id is not None}))
-    return {row.id: [*own.get(row.id, ()), *episodes.get(row.episode_id or "", ())] for row in rows}
+    said = {row.id: [*own.get(row.id, ()), *episodes.get(row.episode_id or "", ())] for row in rows}
+    return admissible(database, rows, said)
 
 
 def _examples(selected: _Selected, about: Mapping[str, Sequence[Feedback]], request: DatasetRequest) -> list[Example]:

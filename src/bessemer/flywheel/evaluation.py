@@ -19,6 +19,7 @@ from bessemer.core.types import JSON, Dataset, Evaluation, EvaluationRow, Exampl
 from bessemer.evals import graders, measures, runs
 from bessemer.evals.gate import non_inferiority
 from bessemer.evals.grader import Services as GraderServices
+from bessemer.evals.truth import check_labels
 from bessemer.feedback import datasets
 from bessemer.flywheel.services import Services
 from bessemer.store import datasets as dataset_rows
@@ -72,6 +73,7 @@ def build_metric(
     """Return the metric a request describes. Raises InvalidRequest that names the missing field."""
     if name in ("accuracy", "f1") and not labels:
         raise InvalidRequest(f"The metric {name!r} needs `labels`: the answers it may meet.", param="labels")
+    check_labels(labels)
     match name:
         case "f1":
             if positive is None or positive not in labels:

@@ -32,7 +32,7 @@ from bessemer.registry.config import load_config
 from bessemer.server.grading import Grading
 from bessemer.server.pulse import Pulse
 from bessemer.server.services import Services
-from bessemer.store import feedback
+from bessemer.store import feedback, plans
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
 from bessemer.store.writer import Writer
@@ -59,6 +59,7 @@ def open_services(
     database = Database.open(settings)
     database.watch()
     follow_id(feedback.newest_id(database) or "")  # the clock may have been set back since
+    plans.take_in(database, settings.data / "plans")
     blobs = Blobs(settings.data / "blobs")
     catalog = Catalog(config, database)
     writer = Writer(

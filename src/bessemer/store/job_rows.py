@@ -133,6 +133,13 @@ def find(
     return [paging.decode(JobRow, row.body) for row in rows]
 
 
+def statuses(database: Database, ids: Sequence[str]) -> dict[str, JobStatus]:
+    """Return the status of each of the jobs that there are."""
+    statement = select(jobs.c.id, jobs.c.status).where(jobs.c.id.in_(ids), paging.mine(database, jobs))
+    rows = database.read(lambda connection: connection.execute(statement).all()) if ids else []
+    return {row.id: JobStatus(row.status) for row in rows}
+
+
 def update(
     database: Database,
     job_id: str,
