@@ -12,7 +12,7 @@ from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
-from bessemer.core.content import content_hash
+from bessemer.core.content import content_hash, input_hash
 from bessemer.core.errors import BessemerError, InvalidRequest, ProviderError, RateLimited
 from bessemer.core.evaluations import Evaluation, EvaluationRow, GateResult
 from bessemer.core.openai import StrictWire
@@ -24,6 +24,7 @@ from bessemer.evals.truth import check_labels
 from bessemer.feedback import datasets
 from bessemer.flywheel import standing
 from bessemer.flywheel.services import Services
+from bessemer.flywheel.unseen import unseen
 from bessemer.registry.policy import GatePolicy
 from bessemer.store import datasets as dataset_rows
 from bessemer.store import looks
@@ -163,6 +164,12 @@ def split_examples(services: Services, dataset: Dataset, split: Split, limit: in
     return examples
 
 
+def scored_examples(services: Services, request: EvaluationRequest, dataset: Dataset) -> tuple[Example, ...]:
+    """Return the examples that all systems are scored on: those that none was trained on, unless that is asked for."""
+    examples = split_examples(services, dataset, request.split, request.limit)
+    return examples if request.split is Split.TRAIN else unseen(services, request.systems, examples)
+
+
 async def ask(
     services: Services,
     target: str,
@@ -234,7 +241,7 @@ def evaluate_target(
     progress: Callable[[int, int], None],
 ) -> runs.Run:
     """Score one target on the split; item scores already in `folder` are not asked again."""
-    examples = split_examples(services, dataset, request.split, request.limit)
+    examples = scored_examples(services, request, dataset)
     path = folder / f"{file_name(target)}.jsonl"
     done = read_journal(path, runs.ItemScore)
 
@@ -298,7 +305,7 @@ def look_of(
     if request.split is not Split.HOLDOUT or (subject is None and not others):
         return 0
     dataset = dataset_rows.get(services.database, request.dataset)
-    examples = split_examples(services, dataset, request.split, request.limit)
+    examples = scored_examples(services, request, dataset)
     look = Look(
         id=job_id,
         created_at=now,
@@ -311,7 +318,7 @@ def look_of(
 
 def item_hash(example: Example) -> str:
     """Return what makes two examples the same item: a hash of the input."""
-    return content_hash(example.messages if example.input is None else example.input)[:32]
+    return input_hash(example.input, example.messages)[:32]
 
 
 def gate(
