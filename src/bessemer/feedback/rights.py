@@ -17,8 +17,15 @@ from bessemer.store.writer import Writer
 _PATIENCE_S = 2.0
 
 
-def check_may_judge(database: Database, writer: Writer, inference_id: str, principal: Principal) -> None:
-    """Refuse feedback on an inference that is not there, and on another key's, as if it were not there. Blocking.
+def check_asked(principal: Principal, inference_id: str, asker: Principal) -> None:
+    """Refuse feedback on another key's inference as if it were not there. Raises NotFound."""
+    reviewer = principal.may(Action.CONTRIBUTE)
+    if asker.project_id != principal.project_id or not (reviewer or asker.key_id == principal.key_id):
+        raise _unknown(inference_id, reviewer=reviewer)
+
+
+def check_stored(database: Database, writer: Writer, inference_id: str, principal: Principal) -> None:
+    """Do as `check_asked` for an inference that only the database can know. Blocking.
 
     While the database is away it cannot be asked: what is taken then counts when it is joined, or not. Raises NotFound.
     """
@@ -32,8 +39,12 @@ def check_may_judge(database: Database, writer: Writer, inference_id: str, princ
         return
     reviewer = principal.may(Action.CONTRIBUTE)
     if asked_by is None or not (reviewer or asked_by == principal.key_id):
-        whose = "" if reviewer else " of this key"
-        raise NotFound(f"There is no inference {inference_id!r}{whose}.", param="inference_id")
+        raise _unknown(inference_id, reviewer=reviewer)
+
+
+def _unknown(inference_id: str, *, reviewer: bool) -> NotFound:
+    whose = "" if reviewer else " of this key"
+    return NotFound(f"There is no inference {inference_id!r}{whose}.", param="inference_id")
 
 
 def admissible(

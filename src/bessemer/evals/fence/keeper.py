@@ -135,6 +135,7 @@ def main() -> int:
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     fence = build_fence(os.getcwd(), setup)
     scratch = Scratch(os.getcwd(), fence, setup)
+    os.environ.pop("PWD", None)  # bubblewrap adds it
     os.environ.update({"HOME": scratch.path, "TMPDIR": scratch.path})
     (server_reads, to_server), (from_server, server_writes) = os.pipe(), os.pipe()
     pid = os.fork()

@@ -193,19 +193,21 @@ async def _answer(
             return
         async for piece in pieces:
             begun += piece
-            if len(begun) > _MAX_ANSWER_BYTES:
-                raise ProviderError("The upstream's answer is above 64 MiB.", code="upstream_unreadable")
     yield reader.whole(bytes(begun))
 
 
 async def _pieces(response: aiohttp.ClientResponse, patience: _Patience) -> AsyncGenerator[bytes, None]:
-    """Yield the bytes of the body as they come; each is a sign of life."""
+    """Yield the bytes of the body as they come; each is a sign of life. Raises ProviderError above 64 MiB."""
+    size = 0
     while True:
         async with patience.until_next():
             piece = await response.content.readany()
         if not piece:
             return
         patience.lives()
+        size += len(piece)
+        if size > _MAX_ANSWER_BYTES:
+            raise ProviderError("The upstream's answer is above 64 MiB.", code="upstream_unreadable")
         yield piece
 
 

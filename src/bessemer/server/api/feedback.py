@@ -7,7 +7,7 @@ import time
 from starlette.types import ASGIApp
 
 from bessemer.feedback.record import FeedbackRequest, parse
-from bessemer.feedback.rights import check_may_judge
+from bessemer.feedback.rights import check_asked, check_stored
 from bessemer.server.content import shown_feedback
 from bessemer.server.http import Call, JSONResponse, decoder
 from bessemer.server.lists import ListQuery, page, page_limit
@@ -38,11 +38,13 @@ async def create(call: Call) -> ASGIApp:
 
 async def _check(call: Call, inference_id: str) -> None:
     """Refuse what the caller may not judge. A database that does not answer holds nothing up: the join checks again."""
+    asker = call.services.gateway.asker(inference_id)
+    if asker is not None:
+        check_asked(call.principal, inference_id, asker)
+        return
     with contextlib.suppress(TimeoutError):
         if await asyncio.wait_for(call.services.pulse.beats(), _PULSE_S):
-            looking = asyncio.to_thread(
-                check_may_judge, call.database, call.services.writer, inference_id, call.principal
-            )
+            looking = asyncio.to_thread(check_stored, call.database, call.services.writer, inference_id, call.principal)
             await asyncio.wait_for(looking, _PATIENCE_S)
 
 
