@@ -207,10 +207,14 @@ class Tuner:
         steps = max(progress.step, 1)
         shares = {name: total / steps for name, total in progress.seen.items()}
         found = ", ".join(_WHY_SILENT[name][0].format(share) for name, share in shares.items() if share >= 0.005)
-        remedy = _WHY_SILENT[max(shares, key=shares.__getitem__)][1] if found else "check the rows' weights"
+        if found:
+            remedy = _WHY_SILENT[max(shares, key=shares.__getitem__)][1]
+        elif shares:
+            found, remedy = "the rewards of each group are equal", "use a grader that tells its answers apart"
+        else:
+            found, remedy = "no row had a weight", "check the rows' weights"
         raise TuningError(
-            f"None of {progress.step} steps had anything to learn from: {found or 'no row had a weight'}. "
-            f"No version was made; {remedy}.",
+            f"None of {progress.step} steps had anything to learn from: {found}. No version was made; {remedy}.",
             code="learned_nothing",
         )
 
