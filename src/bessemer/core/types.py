@@ -421,6 +421,8 @@ class Example(Frozen, frozen=True):
     weight: float = 1.0
     version: str | None = None
     """The version that gave `answer`."""
+    item: JSON = {}
+    """The other fields of an imported row, for graders."""
 
 
 class Dataset(Frozen, frozen=True):

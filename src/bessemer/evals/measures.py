@@ -69,9 +69,13 @@ class AttributeF1(Metric):
 
 
 def item_of(example: Example) -> dict[str, object]:
-    """Return what graders see of an example as `item`: its fields, and those of its structured input beside them."""
+    """Return what graders see of an example as `item`: its fields, and those of its structured input beside them.
+
+    An imported row's own fields stand for themselves, whatever their names.
+    """
     fields = as_json(example)
-    return {**(example.input or {}), **fields}
+    own = fields.pop("item")
+    return {**(example.input or {}), **fields, **own}
 
 
 class GraderReward(Metric):

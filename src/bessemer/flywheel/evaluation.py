@@ -22,6 +22,7 @@ from bessemer.evals.grader import Services as GraderServices
 from bessemer.evals.truth import check_labels
 from bessemer.feedback import datasets
 from bessemer.flywheel.services import Services
+from bessemer.flywheel.unseen import unseen
 from bessemer.store import datasets as dataset_rows
 
 
@@ -135,6 +136,12 @@ def split_examples(services: Services, dataset: Dataset, split: Split, limit: in
     return examples
 
 
+def scored_examples(services: Services, request: EvaluationRequest, dataset: Dataset) -> tuple[Example, ...]:
+    """Return the examples that all systems are scored on: those that none was trained on, unless that is asked for."""
+    examples = split_examples(services, dataset, request.split, request.limit)
+    return examples if request.split is Split.TRAIN else unseen(services, request.systems, examples)
+
+
 async def ask(
     services: Services,
     target: str,
@@ -206,7 +213,7 @@ def evaluate_target(
     progress: Callable[[int, int], None],
 ) -> runs.Run:
     """Score one target on the split; item scores already in `folder` are not asked again."""
-    examples = split_examples(services, dataset, request.split, request.limit)
+    examples = scored_examples(services, request, dataset)
     path = folder / f"{file_name(target)}.jsonl"
     done = read_journal(path, runs.ItemScore)
 

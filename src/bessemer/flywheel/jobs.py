@@ -68,7 +68,12 @@ def _install_evaluation(services: Services) -> Workflow:
             return []
         services.catalog.refresh()  # what the API process changed before it queued the job
         request = msgspec.convert(row.request, EvaluationRequest)
-        evaluation.check(request, services.of_job(row))
+        mine = services.of_job(row)
+        dataset = evaluation.check(request, mine)
+        asked = len(evaluation.split_examples(mine, dataset, request.split, request.limit))
+        if left_out := asked - len(evaluation.scored_examples(mine, request, dataset)):
+            told = f"{left_out} of {asked} examples are left out: a system was trained on them."
+            job_rows.append_event(services.database, job_id, told, level="warn", event_id=f"ftevent-{job_id}-seen")
         return list(request.systems)
 
     def ask_target(job_id: str, target: str) -> bool:
