@@ -20,10 +20,11 @@ def keep_private(folder: Path) -> None:
     700. A data folder that is wider already is left as it is, with a warning that says the remedy."""
     os.umask(0o077)
     try:
-        mode = stat.S_IMODE(folder.stat().st_mode)
+        found = folder.stat().st_mode
     except OSError:
         return  # it is made later, or refused with its reason
-    if mode & 0o077:
+    mode = stat.S_IMODE(found)
+    if stat.S_ISDIR(found) and mode & 0o077:
         remedy = f"chmod -R go= {shlex.quote(str(folder))}"
         log.warning("data.readable_by_others", folder=str(folder), mode=f"{mode:03o}", remedy=remedy)
 
