@@ -266,12 +266,20 @@ def test_files_are_paged_in_both_orders_and_an_unknown_cursor_is_refused_in_both
 
 def test_datasets_and_evaluations_come_back(database: Database) -> None:
     dataset = Dataset(
-        id="ds-1", name="matching", sha256="0" * 64, created_at=1.0, counts={"train": 3}, provenance={"route": "r"}
+        id="ds-1",
+        name="matching",
+        sha256="0" * 64,
+        created_at=1.0,
+        counts={"train": 3},
+        provenance={"route": "r"},
+        files={"train": "file-1"},
     )
     datasets.insert(database, dataset)
     datasets.insert(database, dataset)
     assert datasets.get(database, "ds-1") == dataset
     assert datasets.find(database, name="matching") == [dataset]
+    assert datasets.of_file(database, "file-1") == dataset
+    assert datasets.of_file(database, "file_1") is datasets.of_file(database, "r") is None
     evaluation = Evaluation(
         id="eval-1", dataset="ds-1", split=Split.HOLDOUT, metric="f1", created_at=1.0, rows=(), gate=None
     )
@@ -292,8 +300,9 @@ def test_the_gates_of_a_version_are_found_behind_any_number_of_others(database: 
     evaluations.insert(database, gated("eval-old", "é_1@0", 1.0))
     evaluations.insert(database, gated("eval-new", "é_1@0", 2.0))
     evaluations.insert(database, gated("eval-wild", "éx1@0", 2.5))
-    for number in range(1001):
-        evaluations.insert(database, gated(f"eval-{number}", "other@1", 3.0))
+    with database.transaction():
+        for number in range(1001):
+            evaluations.insert(database, gated(f"eval-{number}", "other@1", 3.0))
     assert [one.id for one in evaluations.gated(database, "é_1@0")] == ["eval-new", "eval-old"]
 
 

@@ -48,6 +48,10 @@ per_hour = 36.0
 [prompts.same]
 user = "{{{{input.text}}}}"
 choices = ["Yes", "No"]
+
+[prompts.three]
+user = "{{{{input.text}}}}"
+choices = ["red", "green", "blue"]
 """
 
 
@@ -212,6 +216,23 @@ def test_a_run_that_got_worse_gives_back_its_start(services: Services) -> None:
     result = finished(run)
     assert result["best_step"] == 0
     assert "answers as the start does" in result["warnings"][0]
+
+
+def test_wrong_verdicts_alone_teach_among_three_labels(services: Services) -> None:
+    """Two thirds of the rewards are unknown throughout; the job learns not to say what was called wrong."""
+    grader = {"type": "feedback", "name": "verdicts", "labels": ["red", "green", "blue"]}
+    data = [{**row, "answer": "red", "verdict": False} for row in questions(24)]
+    run = opened(services, data, data[:8], grader, {"bessemer.prompt": "three"}, n_epochs=6, learning_rate_multiplier=9)
+    result = finished(run)
+    steps = [event.data for event in events(services) if event.type == "metrics"]
+    assert max(step["unscorable"] for step in steps) == pytest.approx(2 / 3)
+    assert steps[-1]["train_loss"] < steps[0]["train_loss"]
+    last = run._tuner.best
+    assert last is not None
+    assert all(max(range(3), key=of_row.__getitem__) != 0 for of_row in last.logprobs)
+    assert last.reward_bounds == (0.0, 1.0)
+    assert last.score == pytest.approx(0.5), "a guess among the two that nobody judged"
+    assert result["version"]
 
 
 JUDGE = {

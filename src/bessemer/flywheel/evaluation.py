@@ -81,6 +81,10 @@ def build_metric(
     if name in ("accuracy", "f1") and not labels:
         raise InvalidRequest(f"The metric {name!r} needs `labels`: the answers it may meet.", param="labels")
     check_labels(labels)
+    if len(labels) == 1:
+        raise InvalidRequest(
+            "`labels` has one label, which every answer would be or not: give all of them.", param="labels"
+        )
     match name:
         case "f1":
             if positive is None or positive not in labels:

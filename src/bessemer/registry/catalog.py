@@ -236,6 +236,10 @@ class Catalog:
         """Return the route in force. Raises NotFound that names the known ones."""
         return _look_up({**self._config.routes, **self._mine.routes}, name, "route")
 
+    def routes_changed_at(self) -> dict[str, float]:
+        """Return when each route that was put at run time was changed last. Reads the database."""
+        return routes.changed_at(self._database)
+
     def route_history(self, name: str) -> list[RouteChange]:
         """Return every change of a route, newest first; read from the database."""
         return routes.history(self._database, name)

@@ -81,8 +81,8 @@ async def _work(settings: Settings) -> None:
     finally:
         # A job in the middle of a step cannot be waited for: its state is on disk and it continues at the next start.
         # Nothing that it uses is closed before the process is gone, or the job would take that for failures.
-        await asyncio.to_thread(services.writer.close, _FLUSH_S)
-        os._exit(1 if services.writer.stats().lost else 0)
+        await asyncio.to_thread(services.writer.flush, _FLUSH_S)
+        os._exit(1 if services.writer.at_risk() else 0)
 
 
 def _launch(settings: Settings, services: Services) -> Mapping[JobKind, flywheel_jobs.Workflow]:

@@ -225,6 +225,12 @@ class Writer:
                 lost=self._lost,
             )
 
+    def at_risk(self) -> int:
+        """Return how many rows were acknowledged and are in memory alone; none where the record is `required`."""
+        with self._change:
+            waiting = (*self._in_flight, *self._queue)
+            return sum(not pending.journaled and pending.done is None for pending in waiting)
+
     def close(self, timeout: float = 10.0) -> None:
         """Flush and stop. What the database does not take in time stays in the journal for the next start.
 
@@ -236,9 +242,7 @@ class Writer:
             self._closing = True
             self._change.notify_all()
         self._thread.join(timeout)
-        with self._change:
-            waiting = (*self._in_flight, *self._queue)
-            self._lost = sum(not pending.journaled and pending.done is None for pending in waiting)
+        self._lost = self.at_risk()
         if self._lost:
             _log.error("%d acknowledged rows are lost: neither the database nor the journal took them", self._lost)
         if self._thread.is_alive():
