@@ -37,6 +37,11 @@ per_hour = 0.09
 user = "{{{{input.left}}}} {{{{input.right}}}}"
 choices = ["Yes", "No"]
 
+[gate]  # a handful of items
+max_margin = 0.9
+min_items = 5
+min_discordant = 0
+
 [routes.matching]
 targets = [{{ model = "tiny", prompt = "same" }}]
 """

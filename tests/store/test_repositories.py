@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tests.store.samples import a_call, a_feedback, an_inference
 
 from bessemer.core.errors import Conflict, InvalidRequest, NotFound, StoreError
-from bessemer.core.types import Dataset, Evaluation, GateResult, Interval, JobStatus, Split, TokenLogprob
+from bessemer.core.evaluations import Evaluation, GateResult
+from bessemer.core.types import Dataset, Interval, JobStatus, Split, TokenLogprob
 from bessemer.store import datasets, evaluations, feedback, files, inferences, job_rows, plans
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database

@@ -100,7 +100,9 @@ def _install_evaluation(services: Services) -> Workflow:
             msgspec.json.decode((folder / f"{evaluation.file_name(target)}.run.json").read_bytes(), type=runs.Run)
             for target in request.systems
         ]
-        summary = evaluation.summarise(job_id, request, results, time.time())
+        now = time.time()
+        look = evaluation.look_of(mine, job_id, request, results, now)
+        summary = evaluation.summarise(job_id, request, results, now, mine.catalog.gate_policy, look)
         try:
             evaluations.get(mine.database, job_id)
         except NotFound:
@@ -137,7 +139,11 @@ def _install_cascade(services: Services) -> Workflow:
         mine, request = services.of_job(row), msgspec.convert(row.request, CascadeRequest)
         try:
             result = cascade.build(
-                mine, request, _folder(services, job_id), lambda label: progress_events(services, job_id, label)
+                mine,
+                request,
+                job_id,
+                _folder(services, job_id),
+                lambda label: progress_events(services, job_id, label),
             )
         except _WishLeft:
             obey(services.database, job_id)
