@@ -250,4 +250,6 @@ def configuration(task: Task, learned: Sequence[Labelled], options: Options, wei
                 "mean_total_tokens": options.recorded_tokens,
             },
         }
-    return toml({"models": models, "prompts": prompts, "routes": {ROUTE: {"targets": [SMALL]}}})
+    sections = {"models": models, "prompts": prompts, "routes": {ROUTE: {"targets": [SMALL]}}}
+    # The gate of a run stands in for one on all of the traffic: a fiftieth of it is few items.
+    return toml(sections) + "\n[gate]\nalpha = 0.2\nmin_items = 5\nmin_discordant = 0\n"

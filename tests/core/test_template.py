@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -161,3 +163,9 @@ def test_an_index_is_written_in_plain_digits(index):
 def test_a_prompt_of_grammar_is_looked_at_too():
     with pytest.raises(InvalidRequest, match="looks like a placeholder"):
         render_grammar('start: "{{input.x | trim}}"', {"x": "a"})
+
+
+def test_marks_on_marks_take_no_square_of_their_number() -> None:
+    start = time.process_time()
+    check("{{item.a}} a" + "\u0301\u0316" * 200_000, ("item",))
+    assert time.process_time() - start < 10

@@ -62,7 +62,7 @@ def test_nested_tables_follow_their_parent_and_none_is_left_out():
 
 def test_the_demo_configuration_is_accepted(tmp_path):
     path = tmp_path / "bessemer.toml"
-    path.write_text(scenario.configuration(tmp_path / "w.gguf", 0))
+    path.write_text(scenario.configuration(tmp_path / "w.gguf", 0, scenario.Scale()))
     config = load_config(path, tmp_path)
     assert config.routes[scenario.ROUTE].steps[0].targets[0].model == scenario.INCUMBENT
     assert config.prompts[scenario.PROMPT].choices == LABELS

@@ -37,6 +37,11 @@ per_hour = 0.09
 user = "{{{{input.left}}}} {{{{input.right}}}}"
 choices = ["Yes", "No"]
 
+[gate]  # a handful of items
+max_margin = 0.9
+min_items = 5
+min_discordant = 0
+
 [routes.matching]
 targets = [{{ model = "tiny", prompt = "same" }}]
 """
@@ -249,6 +254,29 @@ def test_f1_of_answers_that_are_no_choices_is_refused_by_name(installation):
             metadata={"bessemer.metric": "f1"},
         )
     assert refused.value.param == "metadata"
+
+
+@pytest.mark.long
+def test_an_evaluation_does_not_wait_for_training(installation):
+    rows = [
+        {"messages": [{"role": "user", "content": f"n {i}"}, {"role": "assistant", "content": "m"}]} for i in range(900)
+    ]
+    content = "\n".join(map(json.dumps, rows)).encode()
+    client = installation.client
+    file = client.files.create(file=("rows.jsonl", content), purpose="fine-tune")
+    method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 50, "batch_size": 2}}}
+    job = client.fine_tuning.jobs.create(model="tiny", training_file=file.id, method=method)
+    wait_for_steps(installation, job.id, 3)
+    dataset = installation.get("/datasets")["data"][0]["id"]
+    request = {"dataset": dataset, "systems": ["matching"], "metric": "accuracy", "labels": ["Yes", "No"]}
+    row = installation.post("/evaluations", request | {"split": "holdout"})
+    installation.wait(f"/evaluations/{row['id']}")
+    assert client.fine_tuning.jobs.retrieve(job.id).status == "running"
+    client.fine_tuning.jobs.cancel(job.id)
+    ends = time.monotonic() + 60
+    while client.fine_tuning.jobs.retrieve(job.id).status != "cancelled" and time.monotonic() < ends:
+        time.sleep(0.2)
+    assert client.fine_tuning.jobs.retrieve(job.id).status == "cancelled"
 
 
 def wait_for_steps(installation: Installation, job_id: str, steps: int) -> None:

@@ -101,3 +101,25 @@ def test_choices_and_json_on_the_real_tokenizer(model: LoadedModel) -> None:
     assert structured.finish_reason == "stop"
     assert structured.text.startswith('{"city":"')
     assert model.tokens.decode(structured.tokens) == structured.text
+
+
+def test_texts_without_control_tokens_are_encoded_as_ever(model: LoadedModel) -> None:
+    tokens = model.tokens
+    root = Path(__file__).parents[2]
+    corpus = [path.read_text() for path in (*sorted((root / "docs").glob("*.md")), *sorted(root.glob("*.md")))]
+    lines = [line + end for text in corpus for line in text.splitlines() for end in ("", " ", "\n", "\n\n")]
+    corpus = [text for text in corpus if "<|im_end|>" not in text]
+    assert len(corpus) > 4
+    for texts in ([text] for text in corpus):
+        compare(model, texts)
+    for start in range(0, len(lines) - 3, 3):
+        compare(model, [line.replace("|>", "| >") for line in lines[start : start + 3]])
+    spelled = tokens.encode_chat([{"role": "user", "content": "<|im_end|>" * 10}])
+    plain = tokens.encode_chat([{"role": "user", "content": ""}])
+    assert [spelled.count(token) for token in (1, 2)] == [plain.count(token) for token in (1, 2)]
+
+
+def compare(model: LoadedModel, texts: list[str]) -> None:
+    messages = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
+    expected = model.tokens._tokenizer.encode(model.tokens.render(messages), add_special_tokens=False).ids
+    assert model.tokens.encode_chat(messages) == expected

@@ -1,4 +1,4 @@
-"""Isotonic calibration: optimality, monotonicity, ties, clipping; reliability and ECE."""
+"""Isotonic calibration: optimality, monotonicity, ties, no certainty from few items; reliability and ECE."""
 
 import numpy as np
 import pytest
@@ -8,20 +8,20 @@ from hypothesis import strategies as st
 from bessemer.evals.calibration import apply, ece, fit_isotonic, pool_adjacent_violators, reliability
 
 
-def fit(scores: list[float], correct: list[float], clip: float = 0.0):  # type: ignore[no-untyped-def]
-    return fit_isotonic(scores, correct, version="m@0", score="choice_margin", dataset_sha256="d", clip=clip)
+def fit(scores: list[float], correct: list[float]):  # type: ignore[no-untyped-def]
+    return fit_isotonic(scores, correct, version="m@0", score="choice_margin", dataset_sha256="d")
 
 
 def test_golden_vector() -> None:
     calibration = fit([1, 2, 3, 4, 5, 6], [0, 1, 0, 1, 1, 1])
     assert calibration.x == (1.0, 2.5, 5.0)
-    assert calibration.y == (0.0, 0.5, 1.0)
-    assert apply(calibration, [0, 1.75, 2.5, 3.75, 9]).tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert calibration.y == pytest.approx((1 / 3, 1 / 2, 4 / 5))
+    assert apply(calibration, [0, 1.75, 2.5, 3.75, 9]).tolist() == pytest.approx([1 / 3, 5 / 12, 0.5, 0.65, 0.8])
 
 
 def test_ties_get_one_value() -> None:
     calibration = fit([1, 1, 1, 2, 2], [1, 0, 0, 1, 0])
-    assert apply(calibration, [1, 2]).tolist() == pytest.approx([1 / 3, 0.5])
+    assert apply(calibration, [1, 2]).tolist() == pytest.approx([2 / 5, 1 / 2])
 
 
 def test_scores_stay_ranked_between_the_blocks() -> None:
@@ -30,9 +30,30 @@ def test_scores_stay_ranked_between_the_blocks() -> None:
     assert (np.diff(middle) > 0).all()
 
 
-def test_clipping_never_shows_certainty() -> None:
-    calibration = fit([1, 2], [0, 1], clip=0.01)
-    assert apply(calibration, [-9, 9]).tolist() == [0.01, 0.99]
+@pytest.mark.parametrize(("n", "most"), [(3, 0.80), (10, 0.917), (100, 0.9902)])
+def test_faultless_items_show_as_much_as_their_number_does(n: int, most: float) -> None:
+    calibration = fit([float(i) for i in range(n)], [1.0] * n)
+    assert apply(calibration, [99.0])[0] == pytest.approx(most, abs=1e-3)
+    assert apply(fit([float(i) for i in range(n)], [0.0] * n), [-9.0])[0] == pytest.approx(1 - most, abs=1e-3)
+
+
+def test_few_items_at_an_end_do_not_make_the_map_fall() -> None:
+    calibration = fit([*range(100), 200], [0.0] * 20 + [1.0] * 80 + [1.0])
+    assert list(calibration.y) == sorted(calibration.y)
+    calibration = fit([1.0] * 10 + [2.0], [1.0] * 9 + [0.0] + [1.0])
+    assert calibration.y == pytest.approx((11 / 13,))
+
+
+def test_what_is_said_at_the_tail_is_not_far_from_what_is_so() -> None:
+    """100 items of a sharp score, the fit is shown to clients as P(correct): at either end it may not say "surely"."""
+    rng, errors = np.random.default_rng(3), []
+    for _ in range(200):
+        score = rng.normal(size=100)
+        correct = (rng.uniform(size=100) < 1 / (1 + np.exp(-2 * score))).astype(float)
+        said = apply(fit(score.tolist(), correct.tolist()), [-2.5, 2.5])
+        errors.append(np.abs(said - 1 / (1 + np.exp([5.0, -5.0]))).max())
+        assert 0.005 < said[0] < said[1] < 0.995
+    assert np.mean(errors) < 0.1
 
 
 def test_bad_scores_are_refused() -> None:
@@ -50,7 +71,7 @@ def test_fit_is_monotone_and_ignores_order(items: list[tuple[float, float]]) -> 
     calibration = fit(scores, correct)
     assert list(calibration.x) == sorted(set(calibration.x))
     assert list(calibration.y) == sorted(calibration.y)
-    assert min(correct) - 1e-9 <= calibration.y[0] <= calibration.y[-1] <= max(correct) + 1e-9
+    assert 0 < calibration.y[0] <= calibration.y[-1] < 1
     assert fit(scores[::-1], correct[::-1]).y == pytest.approx(calibration.y)
 
 

@@ -2,9 +2,12 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +44,18 @@ from bessemer.evals.graders import build, grade_batch
 from bessemer.evals.grader import Limits, Services
 from bessemer.evals.sandbox import isolation
 import msgspec
-source, names, calls, folder = json.load(sys.stdin)
+source, names, calls, folder, runtime = json.load(sys.stdin)
 tried = [{"escape": name} for name in names] + [{"escape": "a_call_passes", "call": call} for call in calls]
 parents = [os.getpid(), os.getppid()]
 facts = {"folder": folder, "secret": folder + "/secret", "pid": os.getpid(), "others": parents}
 outcome = {}
-with build({"type": "python", "source": source}, Services(limits=Limits(wall_s=8, cpu_s=6, memory_mb=512))) as grader:
+limits = Limits(wall_s=8, cpu_s=6, memory_mb=512)
+with build({"type": "python", "source": source}, Services(limits=limits, runtime=runtime)) as grader:
     for item in tried:
         result = grade_batch(grader, [("", {**facts, **item})])[0]
         details = result.errors.python_grader_runtime_error_details
         outcome[" ".join(item.values())] = result.reward if result.reward is not None else details
-print(json.dumps({"isolation": msgspec.to_builtins(isolation()), "outcome": outcome}))
+print(json.dumps({"isolation": msgspec.to_builtins(isolation(runtime)), "outcome": outcome}))
 """
 
 
@@ -72,28 +76,57 @@ def python(options: tuple[str, ...], code: str, given: Any) -> Any:
 @pytest.mark.parametrize(
     "machine", [pytest.param(name, marks=() if name in ("whole", "nobody") else pytest.mark.long) for name in MACHINES]
 )
-def test_no_escape(machine: str, tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("key")
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o777)
-    (tmp_path / "secret").chmod(0o666)
-    names = [name for name in NAMES if name != "a_call_passes"]
-    if "no namespaces" in machine:
-        names.remove("reads")  # world-readable files in the folders of shared libraries stay
-    given = [Path(escapes.__file__).read_text(), names, list(escapes.CALLS), str(tmp_path)]
-    found = python(MACHINES[machine], TRY_ALL, given)
-    held = {name: outcome for name, outcome in found["outcome"].items() if outcome != 0.0}
-    allowed = {"processes": "ProcessLimit", "disk": "DiskLimit"}
-    assert {k: v for k, v in held.items() if not (k in allowed and allowed[k] in str(v))} == {}
-    assert (tmp_path / "secret").read_text() == "key"
-    assert tmp_path.stat().st_mode & 0o7777 == 0o777
-    assert found["isolation"] == {
+def test_no_escape(machine: str, open_folder: Path) -> None:
+    assert escaped(MACHINES[machine], open_folder, "native") == {
         "runtime": "native",
         "account": "own" if not ROOT or "nobody" in machine or (machine == "no namespaces" and CLOSED) else "other",
         "files": "landlock" if "no namespaces" in machine else "private root",
         "processes": "shared" if "no namespaces" in machine else "namespace",
         "system_calls": "filtered",
     }
+
+
+@pytest.mark.long
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+@pytest.mark.parametrize("machine", ["whole", "nobody"])
+def test_no_escape_from_bubblewrap(machine: str, open_folder: Path) -> None:
+    assert escaped(MACHINES[machine], open_folder, "bubblewrap") == {
+        "runtime": "bubblewrap",
+        "account": "own",
+        "files": "private root",
+        "processes": "namespace",
+        "system_calls": "filtered",
+    }
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every account of the machine may reach and write: only the sandbox keeps a grader out."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def escaped(options: tuple[str, ...], folder: Path, runtime: str) -> Any:
+    """Try every escape; return what isolation is told, after all were kept in."""
+    secret = folder / "secret"
+    secret.write_text("key")
+    secret.chmod(0o666)
+    names = [name for name in NAMES if name != "a_call_passes"]
+    if "without-namespaces" in options:
+        names.remove("reads")  # world-readable files in the folders of shared libraries stay
+    given = [Path(escapes.__file__).read_text(), names, list(escapes.CALLS), str(folder), runtime]
+    found = python(options, TRY_ALL, given)
+    stopped = {"processes": "ProcessLimit", "disk": "DiskLimit"}
+    assert {
+        name: outcome
+        for name, outcome in found["outcome"].items()
+        if outcome != 0.0 and stopped.get(name, "nothing") not in str(outcome)
+    } == {}
+    assert secret.read_text() == "key"
+    assert folder.stat().st_mode & 0o7777 == 0o777
+    return found["isolation"]
 
 
 @pytest.mark.parametrize("missing", [("without-landlock", "without-namespaces"), ("without-seccomp",)])

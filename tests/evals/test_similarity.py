@@ -3,6 +3,7 @@
 import json
 import time
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +149,10 @@ def test_long_texts_take_no_square_of_their_length(name: str, unit: str) -> None
     start = time.process_time()
     SIMILARITIES[name](*texts)
     assert time.process_time() - start < 20
+
+
+def test_measures_may_run_in_several_threads() -> None:
+    texts = [" ".join(f"{'abcdefghij'[n % 10]}ational{n}ness" for n in range(k, k + 800)) for k in range(0, 8000, 1000)]
+    with ThreadPoolExecutor(4) as threads:
+        assert set(threads.map(lambda text: SIMILARITIES["meteor"](text, text + " ending"), texts)) != {0.0}
+        assert list(threads.map(lambda text: SIMILARITIES["rouge_1"](text, text), texts)) == [1.0] * len(texts)

@@ -3,8 +3,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.evals.label_phrasings import PHRASINGS
 
-from bessemer.evals.truth import parse_label, truth
+from bessemer.core.errors import InvalidRequest
+from bessemer.evals.truth import check_labels, parse_label, plain, truth
 
 LABELS = ("Yes", "No")
 
@@ -55,3 +57,50 @@ def test_what_stays_open() -> None:
 def test_a_demonstration_is_the_truth() -> None:
     assert truth("Yes", True, "no", LABELS) == "No"
     assert truth("x", True, "free text") == "free text"
+
+
+@pytest.mark.parametrize(("language", "labels", "text", "label"), PHRASINGS)
+def test_phrasings_are_read_as_a_person_reads_them(
+    language: str, labels: tuple[str, ...], text: str, label: str | None
+) -> None:
+    assert parse_label(text, labels) == label, language
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "label"),
+    [
+        ("I cannot say yes", ("yes", "no"), None),
+        ("The reference says: yes. I have no idea.", ("yes", "no"), None),
+        ("untrue", ("true", "false"), None),
+        ("not true", ("true", "false"), None),
+        ("no\n\nyes", ("yes", "no"), None),
+        ("C++", ("C", "C++"), "C++"),
+        ("1.0", ("1", "1.0"), "1.0"),
+        ("-1", ("1", "-1"), "-1"),
+        ("はいです", ("はい", "いいえ"), "はい"),
+        ("答案是不是", ("是", "不是"), None),
+        ("It is not spam", ("spam", "not spam"), "not spam"),
+        ("...", (".", "x"), None),
+        ("", (".", "!"), None),
+    ],
+)
+def test_other_labels(text: str, labels: tuple[str, ...], label: str | None) -> None:
+    assert parse_label(text, labels) == label
+
+
+@given(st.text(), st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=4, unique_by=plain))
+def test_whatever_is_said_a_label_or_none_is_read(text: str, labels: list[str]) -> None:
+    assert parse_label(text, labels) in (None, *labels)
+    for label in labels:
+        if plain(label):
+            assert parse_label(label, labels) == label
+            assert parse_label(f"**{label}**.", labels) in (label, None)
+
+
+@pytest.mark.parametrize(
+    "labels", [("spam", "Spam"), ("spam", "spam."), ("cafe\u0301", "café"), ("1", "1."), (".", "x"), ("", "x")]
+)
+def test_labels_that_answers_could_not_tell_apart_are_refused(labels: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidRequest, match="labels: "):
+        check_labels(labels)
+    check_labels(("spam", "not spam", "C", "C++"))

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from bessemer.core.content import HASH_VERSION, content_hash, input_hash
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.types import Feedback, FeedbackKind, FeedbackSource, Inference, Prompt, Split
+from bessemer.core.types import Feedback, FeedbackKind, FeedbackSource, Inference, Prompt, Role, Split
 from bessemer.feedback.datasets import DatasetRequest, build, load, split_of
 from bessemer.feedback.rows import parse_rows
-from bessemer.store import datasets, feedback, files, inferences
+from bessemer.store import datasets, feedback, files, inferences, keys
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
+from bessemer.store.keys import KeyRow
 
 PROMPT = Prompt(name="ask", user="same? {{input.x}}")
 HALVES = {Split.TRAIN: 0.5, Split.HOLDOUT: 0.5}
@@ -58,6 +59,7 @@ def said(about: Inference, value: bool | float | str, metric: str = "verdict", *
         "source": FeedbackSource.HUMAN,
         "created_at": float(number),
         "inference_id": about.id,
+        "reviewer": True,
         **fields,
     }
     return Feedback(**values)  # type: ignore[arg-type]
@@ -162,6 +164,80 @@ def test_the_most_trusted_voice_counts_and_then_the_last(freeze):
     ]
     _, examples = freeze([first, second], words)
     assert [(example.verdict, example.weight) for example in examples] == [(True, 0.9), (False, 0.5)]
+
+
+def application(about: Inference, value: bool | str, metric: str = "verdict", **fields: object) -> Feedback:
+    """Feedback of a key that may judge its own inferences alone."""
+    given = {"reviewer": False, "source": FeedbackSource.APPLICATION, "key_id": about.key_id, **fields}
+    return said(about, value, metric, **given)
+
+
+def test_a_persons_correction_outranks_every_programs_by_rule(freeze):
+    asked = inference(1, "Maybe")
+    words = [
+        said(asked, "Yes, block the payment", "demonstration", trust=0.1),
+        application(asked, "No, let it through", "demonstration"),
+        said(asked, "No", "demonstration", source=FeedbackSource.LLM_JUDGE),
+        application(asked, "No", "demonstration", claimed_trust=1.0, claimed_source=FeedbackSource.HUMAN),
+    ]
+    _, examples = freeze([asked], words)
+    assert [(example.demonstration, example.weight) for example in examples] == [("Yes, block the payment", 0.1)]
+
+
+def test_feedback_of_one_key_on_anothers_inference_counts_for_nothing(freeze):
+    asked = inference(1, key_id="key-a")
+    words = [application(asked, "mine", "demonstration"), application(asked, "theirs", "demonstration", key_id="key-b")]
+    _, examples = freeze([asked], words)
+    assert [example.demonstration for example in examples] == ["mine"]
+
+
+@pytest.mark.parametrize("as_one", [True, False])
+def test_asking_the_same_is_no_way_to_anothers_input(freeze, as_one):
+    """The key that asked first is heard, whoever speaks last; in rows of their own each is heard for its own alone."""
+    first, second = inference(1, key_id="key-a"), inference(1, key_id="key-b")
+    words = [application(first, "Yes", "demonstration"), application(second, "No", "demonstration")]
+    words += [application(first, True), application(second, False)]
+    _, examples = freeze([first, second], words, deduplicate=as_one)
+    heard = [(example.demonstration, example.verdict) for example in examples]
+    assert heard == ([("Yes", True)] if as_one else [("Yes", True), ("No", False)])
+
+
+def test_a_person_is_heard_for_an_input_whoever_asked_it(freeze):
+    first, second = inference(1, "a", key_id="key-a"), inference(1, "b", key_id="key-b")
+    words = [application(first, "Yes", "demonstration"), said(second, "person's", "demonstration")]
+    _, examples = freeze([first, second], words)
+    assert [example.demonstration for example in examples] == ["person's"]
+    _, examples = freeze([], [application(first, True), said(second, False)], metric="verdict")
+    assert [(example.answer, example.verdict) for example in examples] == [("b", False)]
+
+
+def test_feedback_on_an_episode_counts_for_the_inferences_of_its_own_key(freeze):
+    rows = [inference(number, key_id=key, episode_id="ep-1") for number, key in enumerate(("key-a", "key-b"))]
+    words = [application(rows[0], False, inference_id=None, episode_id="ep-1")]
+    _, examples = freeze(rows, words)
+    assert [example.id for example in examples] == [rows[0].id]
+
+
+def test_a_claim_makes_a_voice_lighter_and_never_heavier(freeze):
+    asked = inference(1)
+    words = [said(asked, True, trust=0.5, claimed_trust=0.5), said(asked, False, trust=0.4, claimed_trust=1.0)]
+    _, examples = freeze([asked], words)
+    assert [(example.verdict, example.weight) for example in examples] == [(True, 0.25)]
+
+
+def test_feedback_of_earlier_releases_has_the_rights_of_its_key(freeze, sqlite_database):
+    asked = inference(1, key_id="key-app")
+    for key_id, role in (("key-app", Role.APP), ("key-other", Role.APP), ("key-person", Role.MEMBER)):
+        row = KeyRow(id=key_id, key_hash=key_id, name=key_id, role=role, hint="", created_at=0.0)
+        keys.insert(sqlite_database, row)
+    old = {"reviewer": None, "trust": 0.5}
+    words = [
+        said(asked, "a person's", "demonstration", key_id="key-person", **old),
+        said(asked, "the application's", "demonstration", key_id="key-app", reviewer=None, trust=1.0),
+        said(asked, "a stranger's", "demonstration", key_id="key-other", reviewer=None, trust=1.0),
+    ]
+    _, examples = freeze([asked], words)
+    assert [(example.demonstration, example.weight) for example in examples] == [("a person's", 0.5)]
 
 
 def test_a_verdict_is_about_an_answer_and_a_demonstration_about_the_input(freeze):

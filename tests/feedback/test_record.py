@@ -8,7 +8,7 @@ import pytest
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.ids import new_id
 from bessemer.core.types import FeedbackKind, FeedbackSource, Principal, Role
-from bessemer.feedback.record import FeedbackRequest, parse, record
+from bessemer.feedback.record import FeedbackRequest, parse
 from bessemer.store import feedback
 from bessemer.store.database import Database
 from bessemer.store.writer import Writer
@@ -34,7 +34,6 @@ def request(**fields: object) -> FeedbackRequest:
 def test_metric_and_value_say_the_kind(metric, value, kind):
     row = parse(request(metric=metric, value=value), PRINCIPAL, 5.0)
     assert (row.kind, row.value, row.created_at, row.key_id) == (kind, value, 5.0, "key-test")
-    assert row.source is FeedbackSource.HUMAN
 
 
 @pytest.mark.parametrize(
@@ -59,9 +58,24 @@ def test_what_makes_no_sense_is_refused_by_name(fields, param):
 
 async def test_feedback_is_in_the_database_when_it_is_answered(tmp_path: Path, sqlite_database: Database):
     writer = Writer(sqlite_database, tmp_path / "spool")
-    row = await record(request(tags={"batch": "1"}), PRINCIPAL, writer)
+    row = parse(request(tags={"batch": "1"}), PRINCIPAL, 5.0)
+    await writer.commit(row)
     assert feedback.get(sqlite_database, row.id) == row
     writer.close()
+
+
+@pytest.mark.parametrize("role", [Role.APP, Role.MEMBER])
+@pytest.mark.parametrize("claimed", [None, *FeedbackSource])
+def test_author_trust_and_standing_are_the_keys_and_claims_are_kept_as_claims(role, claimed):
+    key = Principal(key_id="key-1", name="portal", role=role, trust=0.7, project_id="claims")
+    row = parse(request(author="chief.risk.officer", trust=1.0, source=claimed), key, 0.0)
+    assert (row.author, row.trust, row.key_id, row.project_id) == ("portal", 0.7, "key-1", "claims")
+    assert (row.claimed_author, row.claimed_trust, row.claimed_source) == ("chief.risk.officer", 1.0, claimed)
+    assert row.reviewer is (role is Role.MEMBER)
+    if role is Role.APP:
+        assert row.source is not FeedbackSource.HUMAN
+    else:
+        assert row.source is (claimed or FeedbackSource.HUMAN)
 
 
 def test_a_completions_own_id_names_its_inference() -> None:

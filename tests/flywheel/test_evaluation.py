@@ -31,6 +31,8 @@ def test_two_systems_never_share_a_journal() -> None:
     ("field", "values"),
     [
         ("margin", {"margin": -0.5}),
+        ("labels", {"labels": ("spam",)}),
+        ("labels", {"labels": ("spam", "Spam.")}),
         ("limit", {"limit": 0}),
         ("limit", {"limit": -5}),
         ("temperature", {"temperature": 2.5}),
@@ -46,6 +48,6 @@ async def test_what_cannot_be_meant_is_refused_by_name(tmp_path: Path, field: st
     asked = {"dataset": "ds", "systems": ["small"], "labels": ("Yes", "No")}
     assert check(EvaluationRequest(**asked), services.flywheel) == dataset
     with pytest.raises(InvalidRequest) as refused:
-        check(EvaluationRequest(**asked, **values), services.flywheel)
+        check(EvaluationRequest(**(asked | values)), services.flywheel)
     assert refused.value.param == field
     await close_services(services)

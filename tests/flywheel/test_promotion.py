@@ -1,75 +1,212 @@
-"""A champion has passed its gate, on items that it was not trained on."""
+"""A champion has passed a gate that counts by the operator's policy; so has whatever a route asks."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from bessemer.core.errors import Conflict
+from bessemer.core.errors import Conflict, InvalidRequest
+from bessemer.core.evaluations import Evaluation, GateResult
 from bessemer.core.settings import Settings
-from bessemer.core.types import Evaluation, GateResult, Principal, Role, Split
+from bessemer.core.types import Dataset, Lineage, ModelVersion, Principal, Role, Route, Split, Step, Target
+from bessemer.flywheel.evaluation import EvaluationRequest, check
 from bessemer.flywheel.promotion import promote
 from bessemer.flywheel.services import Services
+from bessemer.flywheel.standing import ungated
 from bessemer.server.compose import close_services, open_services
-from bessemer.store import audit, evaluations
+from bessemer.store import audit, datasets, evaluations
 
 CONFIG = """
 [models.small]
 provider = "openai"
 base_url = "http://127.0.0.1:9/v1"
+
+[models.big]
+provider = "openai"
+base_url = "http://127.0.0.1:9/v1"
+
+[routes.matching]
+targets = ["big"]
+"""
+PINNED = """
+[gate.pins.own]
+dataset = "ds-pinned"
+incumbent = "big"
 """
 WHO = Principal(key_id="key", name="someone", role=Role.OWNER)
+GATE = GateResult(
+    passed=True, rule="not worse", difference=None, margin=0.02, n=300, discordant=9, look=1, alpha=0.0152, p_value=0.01
+)
 
 
 @pytest.fixture
-async def services(tmp_path: Path) -> AsyncIterator[Services]:
+async def services(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Services]:
     config = tmp_path / "bessemer.toml"
-    config.write_text(CONFIG)
+    config.write_text(CONFIG + getattr(request, "param", ""))
     opened = open_services(Settings(data=tmp_path, config=config), asyncio.get_running_loop())
     yield opened.flywheel
     await close_services(opened)
 
 
-def evaluated(services: Services, name: str, *, passed: bool, split: Split = Split.HOLDOUT, at: float = 1.0) -> None:
-    version = services.catalog.resolve("small").version.id
-    gate = GateResult(
-        passed=passed, rule="not worse", difference=None, margin=0.0, candidate=version, reference="other"
-    )
-    row = Evaluation(id=name, dataset="ds", split=split, metric="accuracy", created_at=at, rows=(), gate=gate)
+def tuned(services: Services, seed: int = 0, model: str = "own") -> ModelVersion:
+    base = services.catalog.resolve("small").version.id
+    lineage = Lineage(base=base, method="supervised", seed=seed)
+    return services.catalog.register(ModelVersion(id="", model=model, created_at=float(seed), lineage=lineage))
+
+
+def evaluated(
+    services: Services,
+    name: str,
+    version: ModelVersion,
+    *,
+    reference: str = "matching",
+    at: float = 1.0,
+    split: Split = Split.HOLDOUT,
+    dataset: str = "ds",
+    **gate: object,
+) -> None:
+    result = msgspec.structs.replace(GATE, candidate=version.id, reference=reference, **gate)
+    row = Evaluation(id=name, dataset=dataset, split=split, metric="accuracy", created_at=at, rows=(), gate=result)
     evaluations.insert(services.database, row)
 
 
-def champion(services: Services, evaluation: str | None = None) -> str | None:
-    version = services.catalog.resolve("small").version.id
-    return promote(services, version, "champion", WHO, evaluation_id=evaluation).version
+def refused(services: Services, version: ModelVersion, evaluation: str | None = None) -> tuple[str | None, str]:
+    with pytest.raises(Conflict) as error:
+        promote(services, version.id, "champion", WHO, evaluation_id=evaluation)
+    return error.value.error_code, error.value.message
 
 
 async def test_a_version_without_a_gate_is_no_champion(services: Services) -> None:
-    with pytest.raises(Conflict, match="no evaluation with a gate") as refused:
-        champion(services)
-    assert refused.value.error_code == "gate_missing"
+    assert refused(services, tuned(services))[0] == "gate_missing"
     assert services.catalog.aliases() == []
 
 
-async def test_the_newest_gate_decides(services: Services) -> None:
-    evaluated(services, "first", passed=True, at=1.0)
-    evaluated(services, "second", passed=False, at=2.0)
-    with pytest.raises(Conflict, match="second") as refused:
-        champion(services)
-    assert refused.value.error_code == "gate_failed"
+async def test_the_newest_gate_that_counts_decides(services: Services) -> None:
+    version = tuned(services)
+    evaluated(services, "first", version, at=1.0)
+    evaluated(services, "second", version, at=2.0, passed=False)
+    evaluated(services, "third", version, at=3.0, split=Split.SELECTION)
+    code, message = refused(services, version)
+    assert code == "gate_failed"
+    assert "second" in message
 
 
-@pytest.mark.parametrize("named", ["learned", None])
-async def test_what_it_was_trained_on_proves_nothing(services: Services, named: str | None) -> None:
-    evaluated(services, "learned", passed=True, split=Split.TRAIN)
-    with pytest.raises(Conflict) as refused:
-        champion(services, named)
-    assert refused.value.error_code == "gate_missing"
+@pytest.mark.parametrize("named", ["only", None])
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [
+        ({"split": Split.TRAIN}, "not the hold-out"),
+        ({"split": Split.SELECTION}, "not the hold-out"),
+        ({"margin": 1.0}, "above 0.05"),
+        ({"n": 1}, "fewer than 50"),
+        ({"n": None, "look": None}, "earlier rule"),
+        ({"reference": "own@000000000000"}, "the reference must be"),
+    ],
+)
+async def test_a_gate_that_shows_too_little_does_not_count(
+    services: Services, facts: dict[str, object], why: str, named: str | None
+) -> None:
+    version = tuned(services)
+    evaluated(services, "only", version, **facts)  # type: ignore[arg-type]
+    code, message = refused(services, version, named)
+    assert code == "gate_missing"
+    assert why in message
 
 
-async def test_the_audit_event_names_the_evaluation_that_decided(services: Services) -> None:
-    evaluated(services, "held-out", passed=True)
-    assert champion(services) == services.catalog.resolve("small").version.id
+async def test_another_broken_version_is_no_reference(services: Services) -> None:
+    first, second = tuned(services, 1), tuned(services, 2)
+    evaluated(services, "both-broken", first, reference=second.id)
+    assert refused(services, first)[0] == "gate_missing"
+
+
+async def test_beating_the_base_does_not_replace_the_champion(services: Services) -> None:
+    first, second = tuned(services, 1), tuned(services, 2)
+    evaluated(services, "first", first, reference=services.catalog.resolve("small").version.id)
+    promote(services, first.id, "champion", WHO)
+    evaluated(services, "against-base", second, reference=services.catalog.resolve("small").version.id, at=2.0)
+    evaluated(services, "against-route", second, reference="matching", at=3.0)
+    assert "present champion" in refused(services, second)[1]
+    evaluated(services, "against-champion", second, reference=first.id, at=1.5)
+    assert promote(services, second.id, "champion", WHO).evaluation == "against-champion"
+    # The champion has changed: what was shown against the former one does not bring it back.
+    assert refused(services, first)[0] == "gate_missing"
+
+
+async def test_the_record_keeps_what_it_stands_on(services: Services) -> None:
+    version = tuned(services)
+    evaluated(services, "held-out", version)
+    moved = promote(services, version.id, "champion", WHO)
+    assert (moved.version, moved.evaluation) == (version.id, "held-out")
+    assert services.catalog.aliases("own")[0].evaluation == "held-out"
+    assert services.catalog.alias_history("own", "champion")[0].evaluation == "held-out"
     event = next(row for row in audit.find(services.database) if row.action == "version.promoted")
     assert event.detail["evaluation"] == "held-out"
+    assert promote(services, version.id, "champion", WHO) == moved  # once more changes nothing
+    assert len(services.catalog.alias_history("own", "champion")) == 1
+
+
+@pytest.mark.parametrize("services", [PINNED], indirect=True)
+async def test_the_operator_pins_dataset_and_incumbent(services: Services) -> None:
+    version = tuned(services)
+    evaluated(services, "own-choice", version, dataset="ds-easy", reference="big", at=3.0)
+    evaluated(services, "own-reference", version, dataset="ds-pinned", reference="small", at=2.0)
+    message = refused(services, version)[1]
+    assert "ds-pinned" in message
+    assert "must be big" in message
+    evaluated(services, "pinned", version, dataset="ds-pinned", reference=services.catalog.resolve("big").version.id)
+    assert promote(services, version.id, "champion", WHO).evaluation == "pinned"
+
+
+def route(*targets: str | Target) -> Route:
+    asked = tuple(Target(model=one) if isinstance(one, str) else one for one in targets)
+    return Route(name="fresh", steps=(Step(targets=asked),))
+
+
+async def test_a_route_asks_no_tuned_version_without_a_gate(services: Services) -> None:
+    version = tuned(services)
+    services.catalog.move_alias("own", "challenger", version.id)
+    for target in (version.id, "own", "own:challenger"):
+        assert ungated(services, route("big", target)) == [target]
+    assert ungated(services, route("big", "small")) == []
+    evaluated(services, "held-out", version)
+    assert ungated(services, route(version.id, "own:challenger")) == []
+    assert ungated(services, route("own")) == ["own"]  # the newest version, whichever that will be
+    promote(services, version.id, "champion", WHO)
+    assert ungated(services, route("own", "own:champion", version.id)) == []
+    assert ungated(services, route(Target(model=version.id, prompt="another"))) == [version.id]
+
+
+async def test_what_a_route_asks_already_stays_and_its_alias_moves_by_gates_alone(services: Services) -> None:
+    version, other = tuned(services, 1), tuned(services, 2)
+    promote(services, version.id, "challenger", WHO)
+    services.catalog.put_route(route("own:challenger"))
+    assert ungated(services, route("own:challenger", "big")) == []
+    with pytest.raises(Conflict) as error:
+        promote(services, other.id, "challenger", WHO)
+    assert error.value.error_code == "gate_missing"
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("margin", {"margin": 0.06}),
+        ("margin", {"margin": 1.0}),
+        ("split", {"split": "selection"}),
+        ("limit", {"limit": 1}),
+        ("reference", {"reference": "sibling"}),
+    ],
+)
+async def test_a_gate_that_could_not_count_is_not_run(services: Services, field: str, values: dict) -> None:
+    version, sibling = tuned(services, 1), tuned(services, 2)
+    values = {name: sibling.id if value == "sibling" else value for name, value in values.items()}
+    datasets.insert(
+        services.database,
+        Dataset(id="ds", name="d", sha256="0", created_at=0.0, counts={}, provenance={}, files={}),
+    )
+    asked = {"dataset": "ds", "labels": ("a", "b"), "candidate": version.id, "reference": "big"} | values
+    request = msgspec.convert(asked | {"systems": [version.id, asked["reference"]]}, EvaluationRequest)
+    with pytest.raises(InvalidRequest) as error:
+        check(request, services)
+    assert error.value.param == field

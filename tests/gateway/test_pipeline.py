@@ -79,6 +79,14 @@ async def test_nothing_but_a_streams_usage_is_added_to_what_the_client_sent(make
     assert "User-Agent" not in world.fakes["small"].headers[0]
 
 
+async def test_a_long_request_arrives_whole(make_world):
+    world = await make_world({"small": [Script()]})
+    text = "word " * 600_000
+    await world.gateway.chat(ask("small", text), PRINCIPAL)
+    assert json.loads(world.fakes["small"].bodies[0])["messages"][0]["content"] == text
+    assert "Content-Length" in world.fakes["small"].headers[0]
+
+
 async def test_structured_input_is_rendered_by_the_version_and_kept_as_it_is(make_world):
     world = await make_world({"small": [Script()]})
     inference = await world.gateway.infer("small", input={"left": "a", "right": "b"}, origin="evaluation")

@@ -258,7 +258,10 @@ async def test_a_refused_request_says_why_in_words_of_ours(make_world, status, b
         assert foreign not in str(refusal.value.message)
 
 
-@pytest.mark.parametrize(("given", "seconds"), [("37", 37), ("Thu, 01 Jan 1970 00:00:00 GMT", 0), ("soon", None)])
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [("37", 37), ("0.2", 1), ("9" * 12, 86400), ("Thu, 01 Jan 1970 00:00:00 GMT", 0), ("soon", None)],
+)
 async def test_retry_after_is_kept_in_seconds(make_world, given, seconds) -> None:
     for status in ("429 Too Many Requests", "503 Unavailable"):
         with pytest.raises(BessemerError) as failure:

@@ -14,7 +14,8 @@ from bessemer.gateway.providers.fake import Script
 from bessemer.registry.versions import make_version
 from bessemer.server.routing import Endpoint
 from bessemer.server.surface import TABLE
-from bessemer.store import versions
+from bessemer.store import plans, versions
+from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
 
 SECRET = "CUSTOMER 4711"
@@ -71,23 +72,23 @@ def theirs(shared: tuple[Server, str]) -> Theirs:
     theirs.made("/v1/routes", {"name": "claims-route", "targets": ["upstream"]})
     theirs.ids["name"] = "claims-route"
     database = Database.open_url(url)
-    version = tuned_version(versions.find(database)["proj_default"])
+    adapter = Blobs(server.data / "blobs").put(b"weights")
+    version = tuned_version(versions.find(database)["proj_default"], adapter)
     versions.insert(database.within("claims"), version)
+    theirs.ids["plan_id"] = "plan-01"
+    plan = {"id": "plan-01", "object": "plan", "made_at": SECRET, "recommendation": "", "workload": {"name": "w"}}
+    plans.insert(database.within("claims"), "plan-01", json.dumps(plan | {"fleet": {"usd_per_month": 1}}))
     database.close()
     theirs.ids["version_id"] = version.id
     theirs.made(f"/v1/versions/{version.id}/promote", {"alias": "trial"})
     theirs.ids["model"] = version.model
-    plans = server.data / "plans" / "claims"
-    plans.mkdir(parents=True)
-    theirs.ids["plan_id"] = "plan-01"
-    row = {"id": "plan-01", "object": "plan", "made_at": SECRET, "recommendation": "", "workload": {"name": "w"}}
-    plans.joinpath("plan-01.json").write_text(json.dumps(row | {"fleet": {"usd_per_month": 1}}))
     return theirs
 
 
-def tuned_version(found: list[ModelVersion]) -> ModelVersion:
+def tuned_version(found: list[ModelVersion], adapter_sha256: str) -> ModelVersion:
     base = next(version for version in found if version.model == "small")
-    return make_version("claims-tuned", lineage=Lineage(base=base.id, method="sft", job_id="ftjob-1"))
+    lineage = Lineage(base=base.id, method="sft", job_id="ftjob-1")
+    return make_version("claims-tuned", adapter_sha256=adapter_sha256, lineage=lineage)
 
 
 def path_of(line: Endpoint, ids: dict[str, str]) -> str:
@@ -152,6 +153,7 @@ def test_the_owners_of_things_see_them(theirs: Theirs) -> None:
         ("/v1/fine_tuning/jobs", "fine_tuning"),
         ("/v1/evaluations", "evaluations"),
         ("/v1/cascades", "cascades"),
+        ("/v1/plans", "plan_id"),
     ],
 )
 def test_a_foreign_cursor_is_an_unknown_one(theirs: Theirs, path: str, name: str) -> None:

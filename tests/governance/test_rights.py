@@ -85,3 +85,121 @@ def test_a_job_is_steered_by_its_maker_or_an_operator(server: Server, keys: dict
     assert ask(server, "POST", f"{first}/resume", keys[Role.OPERATOR])[1]["status"] == "queued"
     for path in (first, second):
         assert ask(server, "POST", f"{path}/cancel", keys[Role.OPERATOR])[1]["status"] == "cancelled"
+
+
+def test_a_key_judges_its_own_inferences_and_a_reviewer_all(
+    server: Server, keys: dict[Role, str], inference: str
+) -> None:
+    def judge(key: str, about: str) -> tuple[int, Any]:
+        body = {"inference_id": about, "metric": "verdict", "value": False, "author": "chief", "source": "human"}
+        status, answer, _ = ask(server, "POST", "/v1/feedback", key, json.dumps(body).encode())
+        return status, answer
+
+    other = key_of(server, "app")
+    missing = f"inf-{'0' * 32}"
+    foreign, unknown = judge(other, inference), judge(other, missing)
+    assert foreign[0] == unknown[0] == 404
+    assert json.dumps(foreign[1]).replace(inference, missing) == json.dumps(unknown[1])
+    own = judge(keys[Role.APP], inference)[1]
+    assert (own["author"], own["claimed_author"], own["source"]) == ("app", "chief", "application")
+    reviewed = judge(keys[Role.MEMBER], inference)[1]
+    assert (reviewed["source"], reviewed["reviewer"]) == ("human", True)
+    assert judge(keys[Role.OWNER], inference)[0] == 200
+    for role in (Role.VIEWER, Role.OPERATOR, Role.AUDITOR, Role.APPROVER):
+        assert judge(keys[role], inference)[0] == 403
+
+
+def test_an_application_cannot_turn_what_people_corrected(server: Server, keys: dict[Role, str]) -> None:
+    """Neither with claims, nor with the same question asked by another key."""
+
+    def correct(key: str, about: str, text: str) -> int:
+        claims = {"author": "chief.risk.officer", "source": "human", "trust": 1.0}
+        body = {"inference_id": about, "metric": "demonstration", "value": text} | claims
+        return ask(server, "POST", "/v1/feedback", key, json.dumps(body).encode())[0]
+
+    attacker, question = key_of(server, "app"), "Payment to a new account?"
+    asked = chat(server, keys[Role.APP], question)
+    assert correct(keys[Role.MEMBER], asked, "Yes, block the payment") == 200
+    assert correct(attacker, asked, "No, let it through") == 404
+    assert correct(keys[Role.APP], asked, "No, let it through") == 200
+    assert correct(attacker, chat(server, attacker, question), "No, let it through") == 200
+    body = {"name": "payments", "route": "assistant", "supervised": True, "splits": {"train": 1.0}}
+    dataset = ask(server, "POST", "/v1/datasets", keys[Role.MEMBER], json.dumps(body).encode())[1]
+    file_id = dataset["files"]["train"]
+    rows = ask(server, "GET", f"/v1/files/{file_id}/content", keys[Role.MEMBER])[1].decode().splitlines()
+    answers = [json.loads(row)["messages"][-1]["content"] for row in rows if question in row]
+    assert answers == ["Yes, block the payment"]
+
+
+def test_a_key_may_be_limited_to_some_models(server: Server, keys: dict[Role, str]) -> None:
+    limited = key_of(server, "app", models=["assistant"])
+    listed = ask(server, "GET", "/v1/models", limited)[1]["data"]
+    assert [row["id"] for row in listed] == ["assistant"]
+    assert len(ask(server, "GET", "/v1/models", keys[Role.APP])[1]["data"]) > 1
+    assert chat(server, limited, "hi")
+
+    def asked(name: str) -> tuple[int, str]:
+        body = {"model": name, "messages": [{"role": "user", "content": "x"}]}
+        status, answer, _ = ask(server, "POST", "/v1/chat/completions", limited, json.dumps(body).encode())
+        return status, json.dumps(answer).replace(name, "NAME")
+
+    assert asked("upstream") == asked("nothing-like-it")
+    assert asked("upstream")[0] == 404
+    assert ask(server, "GET", "/v1/models/upstream", limited)[0] == 404
+    of_model = key_of(server, "app", models=["upstream"])
+    names = {row["id"].partition("@")[0] for row in ask(server, "GET", "/v1/models", of_model)[1]["data"]}
+    assert names == {"upstream"}
+
+
+def test_judges_are_asked_on_behalf_of_the_key_that_wants_a_grade_and_within_its_limits(
+    server: Server, keys: dict[Role, str]
+) -> None:
+    grader = {
+        "type": "score_model",
+        "name": "judge",
+        "model": "assistant",
+        "input": [{"role": "user", "content": "Grade {{sample.output_text}}"}],
+        "range": [0, 1],
+    }
+
+    def grade(key: str) -> Any:
+        body = {"grader": grader, "model_sample": "word"}
+        return ask(server, "POST", "/v1/fine_tuning/alpha/graders/run", key, json.dumps(body).encode())[1]
+
+    member = key_of(server, "member")
+    listed = ask(server, "GET", "/v1/keys", server.key)[1]["data"]
+    member_id = max(listed, key=lambda key: key["created_at"])["id"]
+    server.upstream.scripts.waiting.append(Script(pieces=('{"result": 0.5}',)))
+    assert grade(member)["reward"] == 0.5
+    newest = ask(server, "GET", "/v1/inferences?limit=1", keys[Role.OWNER])[1]["data"][0]
+    assert (newest["key_id"], newest["on_behalf_of"]) == ("internal", member_id)
+    limited = key_of(server, "member", models=["small"])
+    refused = grade(limited)["metadata"]["errors"]
+    assert refused["model_grader_server_error"] is True
+
+
+def test_a_limited_key_makes_no_wider_one(server: Server) -> None:
+    limited = key_of(server, "owner", models=["assistant"])
+    for models, status in ((["assistant"], 200), (["upstream"], 403), (None, 200)):
+        body = {"name": "next", "role": "app"} | ({} if models is None else {"models": models})
+        made = ask(server, "POST", "/v1/keys", limited, json.dumps(body).encode())
+        assert made[0] == status
+        assert status == 403 or made[1]["models"] == ["assistant"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("role", "root"),
+        ("expires_at", 5),
+        ("models", []),
+        ("models", [""]),
+        ("trust", 2),
+        ("name", " "),
+        ("name", "x" * 65),
+    ],
+)
+def test_a_key_that_makes_no_sense_is_refused_by_field(server: Server, field: str, value: Any) -> None:
+    body = {"name": "odd", "role": "app"} | {field: value}
+    status, answer, _ = ask(server, "POST", "/v1/keys", server.key, json.dumps(body).encode())
+    assert (status, answer["error"]["param"]) == (400, field)

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 from tests.report.markup import poisoned
 
-from bessemer.core.types import GateResult, Guarantee, Interval
+from bessemer.core.evaluations import GateResult
+from bessemer.core.types import Guarantee, Interval
 from bessemer.flywheel.charts import LineChart, Series
 from bessemer.flywheel.report import Report, SystemRow, Tile, percent, render, usd
 

@@ -19,7 +19,7 @@ from bessemer.server.routing import Endpoint, build_router
 ADMIN = Principal(key_id="key-1", name="admin", role=Role.OWNER)
 
 
-async def authenticate(header: str | None) -> Principal:
+async def authenticate(header: str | None, _address: str) -> Principal:
     if header != "Bearer good":
         raise Unauthorized("no")
     return ADMIN
@@ -196,3 +196,23 @@ async def test_a_wrong_method_is_told_every_method_of_its_path() -> None:
         answer = await ask(path, method="PUT", app=app)
         assert (answer.status, answer.headers["allow"]) == (405, methods)
         assert answer.body["error"]["message"] == f"PUT is not allowed for {path}; allowed: {methods}."
+
+
+async def test_more_requests_at_once_than_allowed_are_told_to_wait() -> None:
+    release = asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] != "/healthz":
+            await release.wait()
+        await JSONResponse({})(scope, receive, send)
+
+    app = front(application=slow)
+    under_way = [asyncio.ensure_future(ask("/x", app=app)) for _ in range(2)]
+    await asyncio.sleep(0)
+    refused = await ask("/x", app=app)
+    assert (refused.status, refused.body["error"]["code"]) == (503, "overloaded")
+    assert refused.headers["retry-after"] == "1"
+    assert (await ask("/healthz", app=app)).status == 200
+    release.set()
+    assert [(await one).status for one in under_way] == [200, 200]
+    assert (await ask("/x", app=app)).status == 200

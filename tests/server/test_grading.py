@@ -50,7 +50,8 @@ def test_sleeping_graders_hold_up_no_files_and_are_bounded(member: OpenAI) -> No
     answers = sorted(one.result() for one in sent)
     assert answers == [200] * 4 + [429] * 8
     assert worst < 3
-    assert run(member, {**SLEEPER, "source": "def grade(sample, item): return 1.0"})["reward"] == 1.0
+    after = run(member, {**SLEEPER, "source": "def grade(sample, item): return 1.0"})
+    assert after["reward"] == 1.0, after
 
 
 @pytest.mark.parametrize("metric", ["fuzzy_match", "bleu", "meteor", "rouge_l"])

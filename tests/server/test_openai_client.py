@@ -166,6 +166,21 @@ def test_an_upstream_failure_before_the_first_token_has_its_real_status(server: 
         assert caught.value.status_code in {400, 502}
 
 
+def test_what_an_upstream_said_of_its_failure_is_for_owners_alone(server: Server, client: OpenAI) -> None:
+    server.upstream.scripts.waiting.append(Script(status=500))
+    with pytest.raises(openai.InternalServerError) as caught:
+        client.chat.completions.create(model="assistant", messages=[{"role": "user", "content": "hi"}])
+    assert "scripted failure" not in str(caught.value)
+    made: Any = client.post("/keys", body={"name": "a member", "role": "member"}, cast_to=object)
+    [row] = client.get("/inferences?limit=1", cast_to=object)["data"]
+    assert "scripted failure" in row["calls"][0]["error_detail"]
+    member = server.openai(made["key"])
+    for path in ("/inferences?limit=1", f"/inferences/{row['id']}"):
+        seen = member.get(path, cast_to=object)
+        assert "scripted failure" not in str(seen)
+        assert "the upstream answered 500" in str(seen)
+
+
 def test_a_client_that_leaves_stops_the_upstream(server: Server, client: OpenAI) -> None:
     server.upstream.scripts.waiting.append(Script(pieces=("a",) * 200, between_s=0.05))
     stream = client.chat.completions.create(

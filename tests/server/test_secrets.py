@@ -82,7 +82,7 @@ async def test_a_handler_that_fails_tells_nothing(line: Endpoint, logged: io.Str
     async def lifespan(_router: Router) -> AsyncIterator[None]:
         yield
 
-    async def authenticate(_header: str | None) -> Principal:
+    async def authenticate(_header: str | None, _address: str) -> Principal:
         return Principal(key_id="key-1", name="owner", role=Role.OWNER)
 
     services: Any = None

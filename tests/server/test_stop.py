@@ -18,6 +18,9 @@ from tests.server.live import OFFLINE, Upstream, start_server, stop_server
 from bessemer.gateway.providers.fake import Script
 
 CONFIG = """
+[gate]
+max_margin = 0.9
+
 [models.large]
 provider = "openai"
 base_url = "{base_url}"

@@ -3,15 +3,18 @@
 import asyncio
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import structlog
+from tests.server.live import Server
 
 from bessemer.core.errors import ConfigError
-from bessemer.server.locks import only_one
+from bessemer.server.locks import keep_private, only_one
 from bessemer.server.supervise import keep_running
 
 
@@ -49,6 +52,42 @@ async def test_a_killed_child_comes_back_and_goes_with_its_supervisor(tmp_path: 
     supervisor.cancel()
     await asyncio.gather(supervisor, return_exceptions=True)
     assert not alive(second)
+
+
+async def test_the_first_restart_waits_half_a_second() -> None:
+    supervisor = asyncio.ensure_future(keep_running([sys.executable, "-c", ""], os.environ))
+    with structlog.testing.capture_logs() as told:
+        for _ in range(1500):
+            await asyncio.sleep(0.02)
+            if len(waits := [event["restart_in_s"] for event in told if event["event"] == "child.died"]) == 2:
+                break
+    supervisor.cancel()
+    await asyncio.gather(supervisor, return_exceptions=True)
+    assert waits == [0.5, 1.0]
+
+
+def test_what_is_made_is_readable_to_its_owner_alone(tmp_path: Path) -> None:
+    data, before = tmp_path / "data", os.umask(0o022)
+    data.mkdir()
+    try:
+        with structlog.testing.capture_logs() as told:
+            keep_private(data)
+        (data / "new").mkdir()
+        (data / "new" / "file").touch()
+        assert [stat.S_IMODE((data / name).stat().st_mode) for name in ("new", "new/file")] == [0o700, 0o600]
+        assert stat.S_IMODE(data.stat().st_mode) == 0o755, "what was there is not changed"
+        assert told[0]["remedy"] == f"chmod -R go= {data}"
+        data.chmod(0o700)
+        with structlog.testing.capture_logs() as told:
+            keep_private(data)
+        assert told == []
+    finally:
+        os.umask(before)
+
+
+def test_the_data_folder_of_a_server_is_readable_to_its_owner_alone(server: Server) -> None:
+    wide = [str(path) for path in (server.data, *server.data.rglob("*")) if path.stat().st_mode & 0o077]
+    assert wide == []
 
 
 def test_a_child_ends_with_a_parent_that_was_killed(tmp_path: Path) -> None:

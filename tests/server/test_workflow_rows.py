@@ -28,7 +28,8 @@ import bessemer
 from bessemer.core.errors import BessemerError, NotFound, StoreError
 from bessemer.core.types import JobStatus
 from bessemer.gateway.providers.fake import Script
-from bessemer.server.worker import APPLICATION_VERSION, EXECUTOR, QUEUE
+from bessemer.server.lanes import TRAINING
+from bessemer.server.worker import APPLICATION_VERSION, EXECUTOR
 from bessemer.server.workflow_values import JsonValues, refuse_pickles
 from bessemer.store import job_rows
 from bessemer.store.database import Database
@@ -104,7 +105,7 @@ def plant(url: str, marker: Path) -> None:
     for number in range(3):
         options: Any = {
             "workflow_name": "evaluation",
-            "queue_name": QUEUE,
+            "queue_name": TRAINING.queue,
             "app_version": APPLICATION_VERSION,
             "workflow_id": f"planted-{number}",
         }

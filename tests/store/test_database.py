@@ -322,3 +322,11 @@ def test_another_thread_is_in_no_transaction_of_this_one(database: Database) -> 
     with ThreadPoolExecutor(1) as pool, database.transaction():
         job_rows.insert(database, job("inside"))
         assert pool.submit(job_rows.find, database).result(20) == []
+
+
+def test_every_table_says_whose_its_rows_are() -> None:
+    """But for what belongs to a row that does, and what belongs to nobody."""
+    of_nobody = {"schema_version", "installation", "revisions", "erased_records"}
+    of_jobs = {"job_events", "job_checkpoints"}
+    owned = {name for name, table in metadata.tables.items() if "project_id" in table.columns}
+    assert set(metadata.tables) - owned == of_nobody | of_jobs

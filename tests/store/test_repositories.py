@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from tests.store.samples import a_call, a_feedback, an_inference
 
 from bessemer.core.errors import Conflict, InvalidRequest, NotFound, StoreError
-from bessemer.core.types import Dataset, Evaluation, GateResult, Interval, JobStatus, Split, TokenLogprob
-from bessemer.store import datasets, evaluations, feedback, files, inferences, job_rows
+from bessemer.core.evaluations import Evaluation, GateResult
+from bessemer.core.types import Dataset, Interval, JobStatus, Split, TokenLogprob
+from bessemer.store import datasets, evaluations, feedback, files, inferences, job_rows, plans
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
 from bessemer.store.files import FileRow
@@ -242,14 +243,43 @@ def test_files_come_and_go(database: Database) -> None:
             missing(database, "file-1")
 
 
+def test_files_are_paged_in_both_orders_and_an_unknown_cursor_is_refused_in_both(database: Database) -> None:
+    for number in range(5):
+        files.insert(
+            database,
+            FileRow(
+                id=f"file-{number}",
+                sha256="0" * 64,
+                bytes=1,
+                created_at=float(number),
+                filename="f",
+                purpose="fine-tune",
+            ),
+        )
+    ascending = files.find(database, limit=2, after="file-1", ascending=True)
+    assert [row.id for row in ascending] == ["file-2", "file-3"]
+    assert [row.id for row in files.find(database, limit=2, after="file-3")] == ["file-2", "file-1"]
+    for order in (True, False):
+        with pytest.raises(InvalidRequest, match="not an id of this list"):
+            files.find(database, after="file-none", ascending=order)
+
+
 def test_datasets_and_evaluations_come_back(database: Database) -> None:
     dataset = Dataset(
-        id="ds-1", name="matching", sha256="0" * 64, created_at=1.0, counts={"train": 3}, provenance={"route": "r"}
+        id="ds-1",
+        name="matching",
+        sha256="0" * 64,
+        created_at=1.0,
+        counts={"train": 3},
+        provenance={"route": "r"},
+        files={"train": "file-1"},
     )
     datasets.insert(database, dataset)
     datasets.insert(database, dataset)
     assert datasets.get(database, "ds-1") == dataset
     assert datasets.find(database, name="matching") == [dataset]
+    assert datasets.of_file(database, "file-1") == dataset
+    assert datasets.of_file(database, "file_1") is datasets.of_file(database, "r") is None
     evaluation = Evaluation(
         id="eval-1", dataset="ds-1", split=Split.HOLDOUT, metric="f1", created_at=1.0, rows=(), gate=None
     )
@@ -270,9 +300,27 @@ def test_the_gates_of_a_version_are_found_behind_any_number_of_others(database: 
     evaluations.insert(database, gated("eval-old", "é_1@0", 1.0))
     evaluations.insert(database, gated("eval-new", "é_1@0", 2.0))
     evaluations.insert(database, gated("eval-wild", "éx1@0", 2.5))
-    for number in range(1001):
-        evaluations.insert(database, gated(f"eval-{number}", "other@1", 3.0))
+    with database.transaction():
+        for number in range(1001):
+            evaluations.insert(database, gated(f"eval-{number}", "other@1", 3.0))
     assert [one.id for one in evaluations.gated(database, "é_1@0")] == ["eval-new", "eval-old"]
+
+
+def test_plans_come_back_and_those_in_files_are_taken_in(database: Database, tmp_path: Path) -> None:
+    plans.insert(database, "plan-1", '{"id":"plan-1"}', 1.0)
+    plans.insert(database.within("proj_b"), "plan-2", '{"id":"plan-2"}', 2.0)
+    (tmp_path / "plans" / "proj_b").mkdir(parents=True)
+    (tmp_path / "plans" / "plan-3.json").write_text('{"id":"plan-3"}')
+    (tmp_path / "plans" / "proj_b" / "plan-4.json").write_text('{"id":"plan-4"}')
+    (tmp_path / "plans" / "plan-torn.json").write_text('{"id":"pl')
+    for _ in range(2):
+        plans.take_in(database, tmp_path / "plans")
+    assert plans.find(database.within("proj_default")) == ['{"id":"plan-3"}', '{"id":"plan-1"}']
+    assert plans.find(database.within("proj_b")) == ['{"id":"plan-4"}', '{"id":"plan-2"}']
+    assert [path.name for path in tmp_path.rglob("*.json")] == ["plan-torn.json"]
+    assert plans.get(database, "plan-4") == '{"id":"plan-4"}'
+    with pytest.raises(NotFound):
+        plans.get(database.within("proj_default"), "plan-4")
 
 
 def test_a_blob_is_named_by_its_content(tmp_path: Path) -> None:

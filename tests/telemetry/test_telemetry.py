@@ -77,7 +77,9 @@ def test_metrics_count() -> None:
     metrics.error("matching", "provider_error")
     metrics.overhead(-0.001)
     metrics.watch_engine(lambda: Engine(3, 4))
-    metrics.watch_writer(lambda: WriterStats(written=5, spooled=1, replayed=0, rejected=0, queued=2, spooling=True))
+    metrics.watch_writer(
+        lambda: WriterStats(written=5, spooled=1, replayed=0, rejected=0, queued=2, spooling=True, lost=0)
+    )
     found = values(metrics)
     assert found["gen_ai_server_request_duration_seconds_count", "200", "matching"] == 1
     assert found["gen_ai_client_token_usage_total", "input", "matching", "small"] == 10

@@ -1,12 +1,17 @@
 """A job says what it did: its start, its progress, its cost, and how it ended. On a tiny random model."""
 
+import asyncio
+import dataclasses
 import json
+import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
+import torch
 from tests.gateway.tiny import tiny_model
 
 from bessemer.core.errors import NotFound, TuningError
@@ -21,10 +26,12 @@ from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
 from bessemer.store.files import FileRow
 from bessemer.store.job_lifecycle import attempt
-from bessemer.store.job_rows import JobKind, JobRow
+from bessemer.store.job_rows import Control, JobKind, JobRow
 from bessemer.tuning.comparison import compare
+from bessemer.tuning.jobs import Live
 from bessemer.tuning.progress import plan_looks
 from bessemer.tuning.run import Services, TuningRun
+from bessemer.tuning.wishes import BrokenOff
 
 CONFIG = """
 [models.tiny]
@@ -41,6 +48,10 @@ per_hour = 36.0
 [prompts.same]
 user = "{{{{input.text}}}}"
 choices = ["Yes", "No"]
+
+[prompts.three]
+user = "{{{{input.text}}}}"
+choices = ["red", "green", "blue"]
 """
 
 
@@ -207,6 +218,23 @@ def test_a_run_that_got_worse_gives_back_its_start(services: Services) -> None:
     assert "answers as the start does" in result["warnings"][0]
 
 
+def test_wrong_verdicts_alone_teach_among_three_labels(services: Services) -> None:
+    """Two thirds of the rewards are unknown throughout; the job learns not to say what was called wrong."""
+    grader = {"type": "feedback", "name": "verdicts", "labels": ["red", "green", "blue"]}
+    data = [{**row, "answer": "red", "verdict": False} for row in questions(24)]
+    run = opened(services, data, data[:8], grader, {"bessemer.prompt": "three"}, n_epochs=6, learning_rate_multiplier=9)
+    result = finished(run)
+    steps = [event.data for event in events(services) if event.type == "metrics"]
+    assert max(step["unscorable"] for step in steps) == pytest.approx(2 / 3)
+    assert steps[-1]["train_loss"] < steps[0]["train_loss"]
+    last = run._tuner.best
+    assert last is not None
+    assert all(max(range(3), key=of_row.__getitem__) != 0 for of_row in last.logprobs)
+    assert last.reward_bounds == (0.0, 1.0)
+    assert last.score == pytest.approx(0.5), "a guess among the two that nobody judged"
+    assert result["version"]
+
+
 JUDGE = {
     "type": "score_model",
     "name": "judge",
@@ -230,6 +258,71 @@ def test_a_job_fails_with_its_graders_cause(services: Services, grader: JSON, co
     assert error["code"] == code
     assert says in error["message"]
     run.close()
+
+
+@pytest.mark.parametrize("status", [JobStatus.PAUSED, JobStatus.CANCELLED, JobStatus.SUCCEEDED, None])
+def test_a_run_that_is_over_or_paused_holds_no_memory(services: Services, status: JobStatus | None) -> None:
+    """None: its step raised."""
+    run = opened(services, questions(4), [], string_check("Yes"), {"bessemer.prompt": "same"})
+    tuner, model = weakref.ref(run._tuner), weakref.ref(run._tuner.trainer.network)
+    live = Live(services, run)
+    del run
+
+    def work(job_id: str) -> JobStatus:
+        live.of(job_id).train_chunk()
+        return status or JobStatus(0)
+
+    assert live.guarded("ftjob-1", lambda job_id: JobStatus.RUNNING) == "running"
+    assert tuner() is not None
+    live.guarded("ftjob-1", work)
+    assert tuner() is None
+    assert model() is None
+
+
+SLOW = {"type": "score_model", "name": "judge", "model": "slow", "input": JUDGE["input"]}
+
+
+@pytest.mark.parametrize("where", ["sampling", "training", "grading"])
+def test_a_long_step_can_be_broken_off_and_the_run_goes_on_from_what_was_saved(
+    services: Services, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setattr("bessemer.tuning.wishes._PATIENCE_S", 0.0)
+    monkeypatch.setattr("bessemer.tuning.wishes._EVERY_S", 0.05)
+    asked = threading.Event()
+
+    async def slow_judge(call: JudgeCall) -> JudgeReply:
+        asked.set()
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    services = dataclasses.replace(services, graders=GraderServices(judge=slow_judge))
+    if where == "training":
+        run = opened(services, demonstrations(64), [], n_epochs=1, batch_size=64)
+    else:
+        run = opened(services, questions(4), [], SLOW if where == "grading" else string_check("a"), n_epochs=1)
+    before = run._tuner.trainer.adapter.flat.clone()
+    if where == "grading":
+
+        def wish() -> None:
+            asked.wait(10)
+            job_rows.request(services.database, "ftjob-1", Control.PAUSE)
+
+        threading.Thread(target=wish).start()
+    else:
+        job_rows.request(services.database, "ftjob-1", Control.PAUSE)
+    began = time.monotonic()
+    with pytest.raises(BrokenOff):
+        run.train_chunk()
+    assert time.monotonic() - began < 30
+    run.close()
+    job_rows.request(services.database, "ftjob-1", None)
+    if where == "grading":
+        return
+    again = TuningRun.open(services, "ftjob-1")
+    assert torch.equal(again._tuner.trainer.adapter.flat, before)
+    assert again._tuner.step_number == 0
+    again.train_chunk()
+    assert again._tuner.step_number > 0
 
 
 def test_an_error_that_is_not_ours_is_an_internal_one(services: Services) -> None:

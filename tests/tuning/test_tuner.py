@@ -172,6 +172,12 @@ def test_a_run_cut_short_before_it_learned_anything_has_nothing_to_register(tmp_
     assert raised.value.error_code == "learned_nothing"
 
 
+def test_equal_rewards_between_nothing_and_full_marks_are_said_to_be_equal(tmp_path: Path, model: LoadedModel) -> None:
+    run = tuner(msgspec.structs.replace(spec_of("exact"), epochs=9), tmp_path, model, lambda pairs: [0.4] * len(pairs))
+    with pytest.raises(TuningError, match="the rewards of each group are equal"):
+        list(run.run())
+
+
 def test_a_run_ends_early_only_after_every_row_was_looked_at(tmp_path: Path, model: LoadedModel) -> None:
     """The one row with a signal lies somewhere in an epoch of 60 steps."""
     data = rows(60)

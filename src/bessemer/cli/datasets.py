@@ -1,5 +1,6 @@
 """`dataset`: frozen datasets."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,6 +9,7 @@ from bessemer.cli.client import segment
 from bessemer.cli.options import AsJson, DryRun, Limit, change, client_of, list_rows
 from bessemer.cli.output import show_row
 from bessemer.core.errors import ConfigError
+from bessemer.core.types import JSON
 
 app = typer.Typer(help="Frozen, content-hashed datasets.", no_args_is_help=True)
 
@@ -39,6 +41,29 @@ def build(
         "limit": limit,
         "salt": salt,
     }
+    change(context, "POST", "/v1/datasets", body, name, "{id}  {counts}", as_json=as_json, dry_run=dry_run)
+
+
+@app.command("import")
+def import_file(
+    context: typer.Context,
+    file: Path,
+    name: Annotated[str, typer.Option("--name", help="Name of the dataset.")],
+    split: Annotated[
+        list[str] | None, typer.Option("--split", help="e.g. train=0.7; all of them must sum to 1.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option("--reference", help="Field with the right answer; default: reference_answer.")
+    ] = None,
+    salt: Annotated[str, typer.Option("--salt", help="Another salt gives other splits.")] = "",
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Upload a training file and freeze its rows into a dataset; a row's field `split` wins over the hash."""
+    splits = dict(_split(text) for text in split) if split else None
+    body: JSON = {"name": name, "reference": reference, "splits": splits, "salt": salt}
+    if not dry_run:
+        body["file_id"] = client_of(context).upload(file, "fine-tune")["id"]
     change(context, "POST", "/v1/datasets", body, name, "{id}  {counts}", as_json=as_json, dry_run=dry_run)
 
 

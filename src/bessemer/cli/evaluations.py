@@ -30,7 +30,9 @@ def run(
     split: Annotated[str, typer.Option("--split")] = "holdout",
     candidate: Annotated[str | None, typer.Option("--candidate", help="A system that must not be worse ...")] = None,
     reference: Annotated[str | None, typer.Option("--reference", help="... than this one ...")] = None,
-    margin: Annotated[float, typer.Option("--margin", min=0, help="... by more than this.")] = 0.01,
+    margin: Annotated[
+        float | None, typer.Option("--margin", min=0, help="... by more than this; the operator's if left out.")
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Examples at most.")] = None,
     temperature: Annotated[
         float | None, typer.Option("--temperature", min=0, max=2, help="Of every answer; default: each system's own.")

@@ -40,21 +40,49 @@ _NAMED = re.compile(
     re.VERBOSE,
 )
 _PASSWORD = re.compile(r"(://[^/\s:@\"']*:)[^/\s@\"']+(?=@)")
-_values: set[str] = set()
+_KEY_HINTS = (
+    *(
+        "bsm-",
+        "sk-",
+        "sk_",
+        "pk-",
+        "pk_",
+        "rk-",
+        "rk_",
+        "hf_",
+        "gsk_",
+        "xai-",
+        "nvapi-",
+        "glpat-",
+        "xox",
+        "github_pat_",
+    ),
+    *("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "AIza", "AKIA", "ASIA", "ABIA", "ACCA", "eyJ", "PRIVATE KEY"),
+)
+_NAME_HINTS = ("bearer", "basic", "api", "access", "secret", "session", "token", "passw")
+"""What each pattern needs to match at all: looking for them first takes a hundredth of the time."""
+_values: tuple[str, ...] = ()
+"""Longest first, so that no secret hides a longer one."""
 
 
 def hide(secret: str) -> None:
     """Mask this text from now on, as it is and as JSON or `repr` writes it. Shorter than 6 characters is no secret."""
+    global _values  # noqa: PLW0603 - one process has one set of secrets, wherever they are written
     for text in (secret, secret.strip()):
         if len(text) >= _SHORTEST:
             escaped = (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], repr(text)[1:-1])
-            _values.update((text, *escaped))
+            _values = tuple(sorted({*_values, text, *escaped}, key=len, reverse=True))
 
 
 def scrub(text: str) -> str:
     """Return the text with every known or key-shaped secret replaced by `[hidden]`."""
-    for value in sorted(_values, key=len, reverse=True):
+    for value in _values:
         text = text.replace(value, MASK)
-    text = _KEYS.sub(MASK, text)
-    text = _PASSWORD.sub(lambda found: found[1] + MASK, text)
-    return _NAMED.sub(lambda found: found[1] + MASK, text)
+    if any(hint in text for hint in _KEY_HINTS):
+        text = _KEYS.sub(MASK, text)
+    if "://" in text:
+        text = _PASSWORD.sub(lambda found: found[1] + MASK, text)
+    lowered = text.lower()
+    if any(hint in lowered for hint in _NAME_HINTS):
+        text = _NAMED.sub(lambda found: found[1] + MASK, text)
+    return text

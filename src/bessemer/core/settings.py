@@ -20,7 +20,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     data: Path = Path("data")
     """Folder of the database, artifacts, models and logs."""
     database_url: str | None = None
-    """PostgreSQL URL (postgresql+psycopg://…); None: SQLite in the data folder."""
+    """PostgreSQL URL (postgresql://…); None: SQLite in the data folder."""
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8080
     config: Path | None = None
@@ -45,6 +45,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A proxy in front is one address."""
     max_concurrent_requests: Count = 2048
     """Requests under way before new ones get 503."""
+    invalid_keys_per_minute: Count = 200
+    """Keys that are not valid, from one address, before others of that kind get 429; valid keys are never held up."""
     tls_cert: Path | None = None
     """PEM file of the server's certificate and its chain; None: no TLS."""
     tls_key: Path | None = None

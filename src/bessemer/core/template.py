@@ -63,6 +63,9 @@ def look_up(path: str, scope: Mapping[str, Any]) -> Any:
     return value
 
 
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
+
+
 @lru_cache(maxsize=1024)
 def check(template: str, roots: tuple[str, ...]) -> None:
     """Refuse a template with a name of no known root, or with anything that looks like a placeholder and is none.
@@ -77,8 +80,9 @@ def check(template: str, roots: tuple[str, ...]) -> None:
                 f"{' or '.join(f'`{name}`' for name in sorted(roots))}.",
                 param=path,
             )
-    # Full-width and other compatible forms of a brace read like one.
-    rest = unicodedata.normalize("NFKC", _PLACEHOLDER.sub("\0", template))
+    # Full-width and other compatible forms of a brace read like one. One by one: a whole text takes the square of its
+    # longest run of marks.
+    rest = _BEYOND_ASCII.sub(lambda match: unicodedata.normalize("NFKC", match[0]), _PLACEHOLDER.sub("\0", template))
     strange = _look_alike(rest)
     if strange is not None:
         root = min(roots)

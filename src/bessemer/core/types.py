@@ -167,6 +167,8 @@ class Alias(Frozen, frozen=True):
     version: str
     moved_at: float
     reason: str = ""
+    evaluation: str | None = None
+    """The evaluation whose gate the move stands on."""
 
 
 class Target(Frozen, frozen=True):
@@ -214,6 +216,15 @@ class Guarantee(Frozen, frozen=True):
     n: int
     dataset_sha256: str
     statement: str
+    delta_spent: float | None = None
+    """What this look may spend of delta, which all looks at the same items share."""
+    look: int | None = None
+    population: str | None = None
+    """What the items are, and so what traffic the bound speaks of."""
+    unknown: int | None = None
+    """Items whose score is not known: counted against the small model."""
+    versions: tuple[str, ...] = ()
+    """The versions that were measured: with others the bound means nothing."""
 
 
 class Step(Frozen, frozen=True):
@@ -369,6 +380,9 @@ class FeedbackSource(StrEnum):
     """Who or what said it (MLflow's assessment sources)."""
 
     HUMAN = "human"
+    """A person, as the key of a reviewer says (an application's key claims it at most)."""
+    APPLICATION = "application"
+    """An application, for whomever it claims to speak."""
     LLM_JUDGE = "llm_judge"
     CODE = "code"
     OUTCOME = "outcome"
@@ -387,9 +401,16 @@ class Feedback(Frozen, frozen=True):
     inference_id: str | None = None
     episode_id: str | None = None
     author: str | None = None
+    """Name of the key that gave it."""
     trust: float = 1.0
-    """Weight in [0, 1]."""
+    """Weight in [0, 1], the key's."""
     key_id: str | None = None
+    reviewer: bool | None = None
+    """Whether the key may judge what others asked; None: of an earlier release, which did not note it."""
+    claimed_author: str | None = None
+    """What the client said of itself: kept, and believed only where it takes weight away."""
+    claimed_trust: float | None = None
+    claimed_source: FeedbackSource | None = None
     tags: dict[str, str] = {}
     project_id: str = DEFAULT_PROJECT
 
@@ -411,6 +432,8 @@ class Example(Frozen, frozen=True):
     weight: float = 1.0
     version: str | None = None
     """The version that gave `answer`."""
+    item: JSON = {}
+    """The other fields of an imported row, for graders."""
 
 
 class Dataset(Frozen, frozen=True):
@@ -447,50 +470,6 @@ class Interval(Frozen, frozen=True):
     high: float
     level: float = 0.95
     method: str = "paired bootstrap"
-
-
-class EvaluationRow(Frozen, frozen=True):
-    """One system scored on one dataset split."""
-
-    name: str
-    version: str | None
-    n: int
-    unscorable: int
-    score: Interval | None
-    cost_usd: float | None
-    input_tokens: int | None
-    output_tokens: int | None
-    latency_p50_s: float | None
-    latency_p95_s: float | None
-    provider: ProviderKind | None = None
-    temperature: float | None = None
-    """All answers were drawn at; None: not all at one, or at an upstream's own default."""
-    small_share: float | None = None
-    """Share of items that the route's first step answered by itself; None for a single version."""
-
-
-class GateResult(Frozen, frozen=True):
-    """The stated non-inferiority rule and its outcome for a candidate against a reference."""
-
-    passed: bool
-    rule: str
-    difference: Interval | None
-    """Candidate minus reference; None: the metric is undefined on the items that were scored."""
-    margin: float
-    candidate: str | None = None
-    reference: str | None = None
-
-
-class Evaluation(Frozen, frozen=True):
-    """Versions scored on a dataset by a grader or metric, with the gate's result."""
-
-    id: str
-    dataset: str
-    split: Split
-    metric: str
-    created_at: float
-    rows: tuple[EvaluationRow, ...]
-    gate: GateResult | None = None
 
 
 # -- governance -------------------------------------------------------------------------------------------------------

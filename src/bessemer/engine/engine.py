@@ -218,10 +218,13 @@ class Engine:
         finally:
             ticket.cancelled = True
 
-    def generate_many(self, requests: Sequence[GenerateRequest]) -> list[Generation]:
+    def generate_many(
+        self, requests: Sequence[GenerateRequest], *, between: Callable[[], None] | None = None
+    ) -> list[Generation]:
         """Answer all requests, in order; blocks. Without `start` it runs in the calling thread. Raises the first error.
 
-        The limit of waiting requests does not apply.
+        The limit of waiting requests does not apply. `between` is called before each turn in the calling thread; what
+        it raises breaks all of them off.
         """
         outcomes: list[Generation | BessemerError | None] = [None] * len(requests)
         missing = threading.Semaphore(0)
@@ -237,7 +240,7 @@ class Engine:
 
         tickets = [Ticket(request, deliver_to(i)) for i, request in enumerate(requests)]
         if self._thread is None:
-            self._run_here(tickets)
+            self._run_here(tickets, between)
         else:
             self._post(tickets)
             for _ in tickets:
@@ -307,11 +310,17 @@ class Engine:
             with self._turns:
                 self._fail_all(left, EngineError(reason))
 
-    def _run_here(self, tickets: list[Ticket]) -> None:
+    def _run_here(self, tickets: list[Ticket], between: Callable[[], None] | None) -> None:
         with self._turns:
             self._open(tickets)
-            while self._scheduler.running or self._scheduler.waiting:
-                self._turn()
+            try:
+                while self._scheduler.running or self._scheduler.waiting:
+                    if between is not None:
+                        between()
+                    self._turn()
+            except BaseException:
+                self._fail_all([], EngineError("the caller broke off"))
+                raise
 
     def _open(self, tickets: list[Ticket]) -> None:
         for ticket in tickets:

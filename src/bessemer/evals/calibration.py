@@ -37,15 +37,14 @@ def fit_isotonic(
     score: ConfidenceScore,
     dataset_sha256: str,
     weights: npt.ArrayLike | None = None,
-    clip: float = 0.001,
 ) -> Calibration:
     """Fit P(correct | score), non-decreasing, bound to the version it was measured on.
 
     Centred isotonic regression (Oron & Flournoy 2017): each block of the isotonic fit holds at its mean score, linear
     in between, so that scores stay ranked where the plain fit would make steps of ties. `correct` may be graded in
-    [0, 1]. Equal scores are pooled first, so that they get one value. Fitted values are kept within [clip, 1 − clip]:
-    finitely many items never show certainty. Raises ValueError for no items, or for a
-    score that is not finite.
+    [0, 1]. Equal scores are pooled first, so that they get one value. A block of m items of which r are right holds at
+    (r + 1)/(m + 2), Laplace's rule of succession: few items never show certainty, and clients read this as P(correct).
+    Blocks that this puts out of order are merged. Raises ValueError for no items, or for a score that is not finite.
     """
     x, y = np.asarray(scores, dtype=np.float64), np.asarray(correct, dtype=np.float64)
     w = np.ones_like(x) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -57,6 +56,7 @@ def fit_isotonic(
     unique, mass = unique[keep], mass[keep]
     mean: Array = np.bincount(group, weights=w * y)[keep] / mass
     means, lengths = pool_adjacent_violators(mean, mass)
+    values, lengths = _succession(means, np.add.reduceat(mass, np.cumsum(lengths) - lengths), lengths)
     starts = np.cumsum(lengths) - lengths
     centres = np.add.reduceat(unique * mass, starts) / np.add.reduceat(mass, starts)
     return Calibration(
@@ -64,8 +64,21 @@ def fit_isotonic(
         score=score,
         dataset_sha256=dataset_sha256,
         x=tuple(centres.tolist()),
-        y=tuple(np.clip(means, clip, 1 - clip).tolist()),
+        y=tuple(values.tolist()),
     )
+
+
+def _succession(means: Array, masses: Array, lengths: npt.NDArray[np.int64]) -> tuple[Array, npt.NDArray[np.int64]]:
+    """Return each block's value by the rule of succession, neighbours merged until the values rise, and its length."""
+    blocks: list[tuple[float, float, int]] = []
+    for mean, mass, length in zip(means.tolist(), masses.tolist(), lengths.tolist(), strict=True):
+        right, all_, size = mean * mass, mass, length
+        while blocks and (blocks[-1][0] + 1) / (blocks[-1][1] + 2) >= (right + 1) / (all_ + 2):
+            before = blocks.pop()
+            right, all_, size = right + before[0], all_ + before[1], size + before[2]
+        blocks.append((right, all_, size))
+    values = np.array([(right + 1) / (mass + 2) for right, mass, _ in blocks], dtype=np.float64)
+    return values, np.array([size for _, _, size in blocks], dtype=np.int64)
 
 
 def apply(calibration: Calibration, scores: npt.ArrayLike) -> Array:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from bessemer.core.errors import GraderError, NotFound
+from bessemer.core.errors import GraderError, InvalidRequest, NotFound
 from bessemer.core.types import JSON
 from bessemer.evals.code import MAX_SOURCE, LambdaGrader, PythonGrader
 from bessemer.evals.grader import Grader, GradeResult, Services, check_template
@@ -20,7 +20,7 @@ from bessemer.evals.multi import Multi
 from bessemer.evals.sandbox import SandboxError, isolation
 from bessemer.evals.similarity import SIMILARITIES
 from bessemer.evals.text import StringCheck, TextSimilarity
-from bessemer.evals.truth import plain
+from bessemer.evals.truth import check_labels
 
 _MAX_PARTS = 16
 """Graders of a multi grader: each that runs code keeps processes of its own."""
@@ -220,8 +220,12 @@ def _lambda(spec: _Lambda, services: Services, path: str) -> Grader:
 
 
 def _feedback(spec: _Feedback, _: Services, path: str) -> Grader:
-    if len({plain(label) for label in spec.labels}) < len(spec.labels) or len(spec.labels) == 1:
-        raise GraderError(f"{path}.labels must be at least two, all different.", param=f"{path}.labels")
+    try:
+        check_labels(spec.labels, f"{path}.labels")
+    except InvalidRequest as error:
+        raise GraderError(error.message, param=error.param) from None
+    if len(spec.labels) == 1:
+        raise GraderError(f"{path}.labels must be at least two.", param=f"{path}.labels")
     return FeedbackGrader(spec.name, text=spec.input, labels=spec.labels)
 
 

@@ -1,7 +1,8 @@
 """Metrics of evaluation runs: each scores one output against what is known of its example, as terms.
 
-None is unscorable: the truth is not known, or the grader gave no reward. An output that is no label or no JSON is
-scored, as wrong.
+None is unscorable: nobody said anything of the truth, or the grader gave no reward. An output that is no label or no
+JSON is scored, as wrong. Where feedback says of another answer alone whether it was right, an output is worth something
+between two bounds (`Unknown`): leaving such items out would leave those in where the recorded answer was right.
 """
 
 from abc import ABC, abstractmethod
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 
 from bessemer.core.types import Example, as_json
 from bessemer.evals.grader import Grader
-from bessemer.evals.metrics import Terms, attribute_counts, label_terms, mean_terms, parse_attributes
+from bessemer.evals.metrics import Terms, Unknown, attribute_counts, label_terms, mean_terms, parse_attributes
 from bessemer.evals.truth import parse_label, truth
 
 
@@ -19,8 +20,16 @@ class Metric(ABC):
     name: str
 
     @abstractmethod
-    async def score(self, output: str, example: Example) -> Terms | None:
-        """Return the terms of one output, None when it cannot be scored."""
+    async def score(self, output: str, example: Example) -> Terms | Unknown | None:
+        """Return the terms of one output, their bounds when the truth is open, None when it cannot be scored."""
+
+
+_ANYTHING = Unknown(worst=Terms(0.0, 1.0), best=Terms(1.0, 1.0))
+
+
+def truth_is_open(example: Example) -> bool:
+    """Return whether all that is known of the truth is that the recorded answer is not it."""
+    return example.demonstration is None and example.verdict is False and example.answer is not None
 
 
 def known_truth(example: Example, labels: Sequence[str] = ()) -> str | None:
@@ -37,10 +46,18 @@ class LabelF1(Metric):
         self.name = f"F1 of {positive!r}"
         self._labels, self._positive = tuple(labels), positive
 
-    async def score(self, output: str, example: Example) -> Terms | None:
-        """Compare the parsed label with the truth."""
-        actual = known_truth(example, self._labels)
-        return None if actual is None else label_terms(parse_label(output, self._labels), actual, self._positive)
+    async def score(self, output: str, example: Example) -> Terms | Unknown | None:
+        """Compare the parsed label with the truth, or with the label that is not the truth."""
+        said, actual = parse_label(output, self._labels), known_truth(example, self._labels)
+        if actual is not None:
+            return label_terms(said, actual, self._positive)
+        if not truth_is_open(example):
+            return None
+        claimed = said == self._positive
+        if parse_label(example.answer, self._labels) == self._positive:
+            return Terms(0.0, float(claimed))
+        missed = Terms(0.0, 1.0)
+        return Unknown(missed, Terms(2.0, 2.0) if claimed else Terms(0.0, 0.0))
 
 
 class LabelAccuracy(Metric):
@@ -50,10 +67,14 @@ class LabelAccuracy(Metric):
         self.name = "accuracy"
         self._labels = tuple(labels)
 
-    async def score(self, output: str, example: Example) -> Terms | None:
-        """1 when the parsed label is the truth, else 0."""
-        actual = known_truth(example, self._labels)
-        return None if actual is None else mean_terms(float(parse_label(output, self._labels) == actual))
+    async def score(self, output: str, example: Example) -> Terms | Unknown | None:
+        """1 when the parsed label is the truth, 0 when it is not, or is no label."""
+        said, actual = parse_label(output, self._labels), known_truth(example, self._labels)
+        if actual is not None:
+            return mean_terms(float(said == actual))
+        if not truth_is_open(example):
+            return None
+        return mean_terms(0.0) if said in (None, parse_label(example.answer, self._labels)) else _ANYTHING
 
 
 class AttributeF1(Metric):
@@ -62,16 +83,25 @@ class AttributeF1(Metric):
     def __init__(self) -> None:
         self.name = "micro-F1 of attributes"
 
-    async def score(self, output: str, example: Example) -> Terms | None:
-        """Count the demonstration's attributes."""
-        target = parse_attributes(known_truth(example))
-        return attribute_counts(parse_attributes(output), target).terms if target else None
+    async def score(self, output: str, example: Example) -> Terms | Unknown | None:
+        """Count the demonstration's attributes; an open truth is taken to have as many as were recorded or are said."""
+        target, said = parse_attributes(known_truth(example)), parse_attributes(output)
+        if target:
+            return attribute_counts(said, target).terms
+        if not truth_is_open(example):
+            return None
+        most = 2.0 * max(1, len(said or ()), len(parse_attributes(example.answer) or ()))
+        return Unknown(Terms(0.0, most), Terms(most, most)) if said else Terms(0.0, most)
 
 
 def item_of(example: Example) -> dict[str, object]:
-    """Return what graders see of an example as `item`: its fields, and those of its structured input beside them."""
+    """Return what graders see of an example as `item`: its fields, and those of its structured input beside them.
+
+    An imported row's own fields stand for themselves, whatever their names.
+    """
     fields = as_json(example)
-    return {**(example.input or {}), **fields}
+    own = fields.pop("item")
+    return {**(example.input or {}), **fields, **own}
 
 
 class GraderReward(Metric):
@@ -81,7 +111,11 @@ class GraderReward(Metric):
         self.name = f"mean reward of {grader.name}"
         self._grader = grader
 
-    async def score(self, output: str, example: Example) -> Terms | None:
+    async def score(self, output: str, example: Example) -> Terms | Unknown | None:
         """Grade the output."""
         result = await self._grader.grade(output, item_of(example))
-        return None if result.reward is None else mean_terms(result.reward)
+        if result.reward is not None:
+            return mean_terms(result.reward)
+        # The feedback grader settles nothing of another text than the judged one.
+        judged = example.demonstration is None and example.verdict is not None
+        return _ANYTHING if judged else None

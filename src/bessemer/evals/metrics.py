@@ -28,6 +28,13 @@ class Terms(NamedTuple):
         return self.numerator / self.denominator if self.denominator else 1.0
 
 
+class Unknown(NamedTuple):
+    """The terms of an answer whose truth is not known, though something is: what it may be worth at worst and best."""
+
+    worst: Terms
+    best: Terms
+
+
 def total(terms: Iterable[Terms]) -> float | None:
     """Return Σ numerator / Σ denominator, None when nothing counts."""
     numerator = denominator = 0.0

@@ -153,12 +153,12 @@ def _choose(
         return ThresholdChoice(chosen=None, guarantee=None, curve=curve)
     if rule.distribution_free:
         ending = (
-            f"holds with probability at least {1 - rule.delta:.0%} over draws of {n} calibration items, "
+            f"holds with probability at least {100 * (1 - rule.delta):.4g}% over draws of {n} calibration items, "
             "for any distribution, as long as traffic is drawn as they were and the versions stay the same."
         )
     else:
         ending = (
-            f"held in at least {1 - rule.delta:.0%} of bootstrap resamples of {n} calibration items; "
+            f"held in at least {100 * (1 - rule.delta):.4g}% of bootstrap resamples of {n} calibration items; "
             "this is approximate and not distribution-free."
         )
     guarantee = Guarantee(
@@ -269,6 +269,7 @@ def choose_by_f1(
     grid: Sequence[float],
     largest: float = 2.0,
     target: float | None = None,
+    guess: float = 0.5,
     metric: str = "F1",
     dataset_sha256: str = "",
     seed: int = 0,
@@ -282,7 +283,8 @@ def choose_by_f1(
     incumbent's F1 at f0, F1(cascade) >= f0 − alpha exactly when E[Z] >= 0 for
     Z = num_c − num_i + f0·den_i − (f0 − alpha)·den_c, which is alpha·den wherever both answer alike: a paired, nearly
     noiseless test. f0 is not known; a tenth of delta bounds it in [low, high], and log-wealth is concave in f0, so
-    testing both ends covers all between.
+    testing both ends covers all between, at the same stakes. Those are made for `guess`, an F1 that is known without
+    the items given here: on other items, or a half.
     """
     _check_levels(alpha, delta)
     a, b = _terms(small, largest, "small"), _terms(incumbent, largest, "incumbent")
@@ -293,7 +295,7 @@ def choose_by_f1(
         p = positive_mean(accepted.choose(a @ (1.0, -target), b @ (1.0, -target)), max(target, 1e-9) * largest, delta)
     else:
         level, promise = delta * (1 - _REFERENCE_SHARE), f"{metric} is at least the incumbent's minus {alpha:g}; this"
-        p = _paired_f1(accepted, a, b, alpha, level, ratio_bounds(b, largest, delta * _REFERENCE_SHARE), largest)
+        p = _paired_f1(accepted, a, b, alpha, level, ratio_bounds(b, largest, delta * _REFERENCE_SHARE), largest, guess)
     rule = _Rule(
         metric=metric,
         method="Learn then Test, fixed sequence, betting p-values of the linearised F1",
@@ -315,10 +317,12 @@ def _paired_f1(
     level: float,
     reference: tuple[float, float],
     largest: float,
+    guess: float,
 ) -> Array:
     """P-values [grid] of "F1(cascade) < F1(incumbent) − alpha", the incumbent's F1 anywhere in `reference`.
 
-    The same stakes at both ends, so that log-wealth after each item is concave in between.
+    The same stakes at both ends, so that log-wealth after each item is concave in between; no item but those before it
+    decides a stake.
     """
     worst = largest  # numerators never exceed denominators, so Z >= −largest·((1 − f) + f)
 
@@ -326,7 +330,7 @@ def _paired_f1(
         fixed = incumbent @ (-1.0, f)
         return accepted.choose(small @ (1.0, alpha - f) + fixed, incumbent @ (1.0, alpha - f) + fixed)
 
-    stake = stakes(gains(sum(reference) / 2), worst, level)
+    stake = stakes(gains(guess), worst, level)
     low, high = (log_wealth(gains(f), stake, worst) for f in reference)
     return p_value(np.minimum(low, high))
 

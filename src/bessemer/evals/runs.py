@@ -2,20 +2,22 @@
 
 Resumable: items answered before are passed in and not asked again; where the answer failed, another try may help. An
 answer that failed or cannot be scored stays in the record with its error, is counted as unscorable, and never stands as
-zero.
+zero. Where the truth is open (`metrics.Unknown`) there is no score, but what it is at worst and at best.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Self
 
 import numpy as np
 
 from bessemer.core.errors import BessemerError
+from bessemer.core.evaluations import Bounds, EvaluationRow
 from bessemer.core.totals import count, total
-from bessemer.core.types import EvaluationRow, Example, Frozen, Interval, ProviderKind
+from bessemer.core.types import Example, Frozen, Interval, ProviderKind
 from bessemer.evals.measures import Metric
-from bessemer.evals.metrics import Terms
-from bessemer.evals.statistics import ratio_interval
+from bessemer.evals.metrics import Terms, Unknown
+from bessemer.evals.statistics import terms_interval
 
 
 class Answer(Frozen, frozen=True):
@@ -45,6 +47,19 @@ class ItemScore(Frozen, frozen=True):
     answer: Answer
     numerator: float | None = None
     denominator: float | None = None
+    unknown: Unknown | None = None
+
+    @classmethod
+    def of(cls, example: str, answer: Answer, score: Terms | Unknown | None) -> Self:
+        """Return the item with what a metric made of its answer."""
+        if isinstance(score, Terms):
+            return cls(id=example, answer=answer, numerator=score.numerator, denominator=score.denominator)
+        return cls(id=example, answer=answer, unknown=score)
+
+    @property
+    def score(self) -> Terms | Unknown | None:
+        """What the metric made of the answer."""
+        return self.terms or self.unknown
 
     @property
     def terms(self) -> Terms | None:
@@ -115,10 +130,8 @@ async def evaluate(
     async def one(example: Example) -> None:
         nonlocal finished
         answer = await _answer(infer, example)
-        terms = None if answer.text is None else await metric.score(answer.text, example)
-        item = ItemScore(id=example.id, answer=answer)
-        if terms is not None:
-            item = ItemScore(id=example.id, answer=answer, numerator=terms.numerator, denominator=terms.denominator)
+        score = None if answer.text is None else await metric.score(answer.text, example)
+        item = ItemScore.of(example.id, answer, score)
         found[example.id] = item
         on_item(item)
         finished += 1
@@ -146,8 +159,13 @@ async def for_each(one: Callable[[Example], Awaitable[None]], examples: Sequence
 
 
 def summarise(items: Sequence[ItemScore], *, name: str, seed: int = 0, resamples: int = 10_000) -> EvaluationRow:
-    """Return the summary row. The score is None when nothing counts; cost and tokens where any item's are not known."""
+    """Return the summary row.
+
+    The score is None when nothing counts, and when any item's truth is open: then the row has its bounds. Cost and
+    tokens are None where any item's are not known.
+    """
     terms = [term for item in items if (term := item.terms) is not None]
+    unknown = [item.unknown for item in items if item.unknown is not None]
     latencies = [item.answer.latency_s for item in items if item.answer.error is None]
     versions = {item.answer.version for item in items if item.answer.version is not None}
     temperatures = {item.answer.temperature for item in items if item.answer.error is None}
@@ -157,8 +175,11 @@ def summarise(items: Sequence[ItemScore], *, name: str, seed: int = 0, resamples
         name=name,
         version=versions.pop() if len(versions) == 1 else None,
         n=len(items),
-        unscorable=len(items) - len(terms),
-        score=_score(terms, seed, resamples),
+        unscorable=len(items) - len(terms) - len(unknown),
+        score=None if unknown else _score(terms, seed, resamples),
+        known=len(terms),
+        unknown=len(unknown),
+        bounds=_bounds(terms, unknown, seed, resamples),
         cost_usd=total([item.answer.cost_usd for item in items]) if items else None,
         input_tokens=count([item.answer.input_tokens for item in items]),
         output_tokens=count([item.answer.output_tokens for item in items]),
@@ -172,4 +193,10 @@ def summarise(items: Sequence[ItemScore], *, name: str, seed: int = 0, resamples
 def _score(terms: Sequence[Terms], seed: int, resamples: int) -> Interval | None:
     if not any(term.denominator for term in terms):
         return None
-    return ratio_interval(np.array(terms, dtype=np.float64), seed=seed, resamples=resamples)
+    return terms_interval(np.array(terms, dtype=np.float64), seed=seed, resamples=resamples)
+
+
+def _bounds(terms: Sequence[Terms], unknown: Sequence[Unknown], seed: int, resamples: int) -> Bounds | None:
+    worst = _score([*terms, *(one.worst for one in unknown)], seed, resamples)
+    best = _score([*terms, *(one.best for one in unknown)], seed, resamples)
+    return Bounds(worst=worst, best=best) if unknown and worst is not None and best is not None else None

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
+from bessemer.evals.fence.frames import SCRATCH_PATH
 from bessemer.evals.grader import RuntimeName
 
 _FENCE = Path(__file__).parent / "fence"
@@ -63,8 +64,8 @@ class Bubblewrap:
             *("--unshare-all", "--die-with-parent", "--new-session", "--hostname", "grader"),
             *("--cap-drop", "ALL", "--uid", "65534", "--gid", "65534"),
             *places,
-            *("--proc", "/proc", "--size", str(disk_mb << 20), "--tmpfs", "/tmp"),  # noqa: S108 -- in its own root
-            *("--chdir", "/tmp", "--remount-ro", "/"),  # noqa: S108
+            *("--proc", "/proc", "--size", str(disk_mb << 20), "--tmpfs", SCRATCH_PATH),
+            *("--chdir", SCRATCH_PATH, "--remount-ro", "/"),
             *(sys.executable, "-I", str(_FENCE)),
         ]
 

@@ -17,6 +17,7 @@ None takes more than a second or two for texts of MAX_TEXT characters, whatever 
 import bisect
 import itertools
 import math
+import threading
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache, lru_cache, partial
@@ -33,6 +34,10 @@ _METEOR_ALPHA, _METEOR_BETA, _METEOR_GAMMA = 0.9, 3.0, 0.5
 _SHORT = 4096
 
 
+_STEMMING = threading.Lock()
+"""A stemmer holds the word that it works on."""
+
+
 @cache
 def _porter() -> Callable[[str], str]:
     stem: Callable[[str], str] = snowballstemmer.stemmer("porter").stemWord
@@ -42,7 +47,10 @@ def _porter() -> Callable[[str], str]:
 @lru_cache(maxsize=1 << 16)
 def _stem(word: str) -> str:
     # English rules: nothing happens to other letters, to one or two of them, or to what is too long for a word.
-    return _porter()(word) if 2 < len(word) <= 64 and word.isascii() else word
+    if not 2 < len(word) <= 64 or not word.isascii():
+        return word
+    with _STEMMING:
+        return _porter()(word)
 
 
 def _grams(tokens: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
@@ -72,7 +80,8 @@ def gleu(candidate: str, reference: str) -> float:
     """Google-BLEU: matched over the larger count of 1- to 4-grams."""
     mine, theirs = words(candidate), words(reference)
     matched = sum((_grams(mine, n) & _grams(theirs, n)).total() for n in range(1, _MAX_ORDER + 1))
-    largest = max(sum(_grams(tokens, n).total() for n in range(1, _MAX_ORDER + 1)) for tokens in (mine, theirs))
+    orders = range(_MAX_ORDER)
+    largest = max(sum(max(len(tokens) - n, 0) for n in orders) for tokens in (mine, theirs))
     return matched / largest if largest else float(mine == theirs)
 
 

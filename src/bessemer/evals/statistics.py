@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bessemer.core.types import Interval
+from bessemer.evals.betting import ratio_bounds
 
 Array = npt.NDArray[np.float64]
 _CHUNK = 2_000_000
@@ -85,6 +86,29 @@ def ratio_difference(
         resamples=resamples,
         seed=seed,
         method="paired bootstrap",
+    )
+
+
+def terms_interval(terms: npt.ArrayLike, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0) -> Interval:
+    """Interval of one system's Σ numerator / Σ denominator over items [n, 2] that never shrinks to a point.
+
+    Wilson's for a share of right answers, the bootstrap for anything else; where its resamples are all alike, as of
+    faultless answers, distribution-free bounds (`betting.ratio_bounds`) if the terms allow them.
+    """
+    rows = np.asarray(terms, dtype=np.float64).reshape(-1, 2)
+    numerator, denominator = rows[:, 0], rows[:, 1]
+    if len(rows) and (denominator == 1).all() and np.isin(numerator, (0.0, 1.0)).all():
+        return wilson(int(numerator.sum()), len(rows), level)
+    found = ratio_interval(rows, level=level, resamples=resamples, seed=seed)
+    if found.low < found.high or (numerator < 0).any() or (numerator > denominator).any():
+        return found
+    low, high = ratio_bounds(rows, float(denominator.max()), 1 - level)
+    return Interval(
+        value=found.value,
+        low=min(low, found.value),
+        high=max(high, found.value),
+        level=level,
+        method="betting (distribution-free)",
     )
 
 

@@ -17,13 +17,14 @@ from bessemer.core.template import render_messages
 from bessemer.core.types import JSON, Dataset, Example, Feedback, Inference, Prompt, Split, as_json
 from bessemer.feedback.join import Learned, learn
 from bessemer.feedback.record import VERDICT
+from bessemer.feedback.rights import admissible
 from bessemer.feedback.rows import check_row
 from bessemer.store import audit, datasets, feedback, files, inferences
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
 from bessemer.store.files import FileRow
 
-_SHOWN = 100
+SHOWN = 100
 """Quarantined rows that a dataset lists with their reasons."""
 _STRICTEST_FIRST = (Split.HOLDOUT, Split.CALIBRATION, Split.SELECTION, Split.TRAIN)
 _DEFAULT_SPLITS = {Split.TRAIN: 0.7, Split.SELECTION: 0.1, Split.CALIBRATION: 0.1, Split.HOLDOUT: 0.1}
@@ -33,6 +34,11 @@ class DatasetRequest(StrictWire):
     """Body of POST /v1/datasets: which inferences, and how they are split."""
 
     name: str
+    file_id: str | None = None
+    """An uploaded file whose rows are the examples, in place of inferences; of the other fields then `splits`, `salt`,
+    `reference` and `split_tag` (the rows' field that names a split; default `split`)."""
+    reference: str | None = None
+    """Of a file: the field of reinforcement rows that holds the right answer; default `reference_answer`."""
     route: str | None = None
     """Inferences of this route; None: of all."""
     prompt: str | None = None
@@ -125,15 +131,42 @@ def build(
             "feedback, or widen route, since, until and tags.",
             param="route",
         )
-    sha256 = blobs.put(b"".join(canonical_json(example) + b"\n" for example in examples))
-    written = _files(blobs, request, examples, prompt, now, key_id)
+    provenance = _provenance(request, selected, about, examples, code_commit) | {"built_by": key_id}
+    content = _content(request, examples, prompt)
+    return freeze(database, blobs, request.name, examples, content, provenance, now=now, key_id=key_id)
+
+
+def freeze(
+    database: Database,
+    blobs: Blobs,
+    name: str,
+    examples: Sequence[Example],
+    content: Mapping[Split, bytes],
+    provenance: JSON,
+    *,
+    now: float,
+    key_id: str | None,
+) -> Dataset:
+    """Store examples as a dataset, and the `content` of each split as a training file."""
+    written = {
+        split.value: FileRow(
+            id=new_id("file"),
+            sha256=blobs.put(lines),
+            bytes=len(lines),
+            created_at=now,
+            filename=f"{name}-{split.value}.jsonl",
+            purpose="fine-tune",
+            key_id=key_id,
+        )
+        for split, lines in content.items()
+    }
     dataset = Dataset(
         id=new_id("ds"),
-        name=request.name,
-        sha256=sha256,
+        name=name,
+        sha256=blobs.put(b"".join(canonical_json(example) + b"\n" for example in examples)),
         created_at=now,
         counts={split.value: sum(example.split is split for example in examples) for split in Split},
-        provenance=_provenance(request, selected, about, examples, code_commit) | {"built_by": key_id},
+        provenance=provenance,
         files={split: file.id for split, file in written.items()},
     )
     with database.transaction():
@@ -170,10 +203,11 @@ def _select(database: Database, request: DatasetRequest) -> _Selected:
 
 
 def _feedback(database: Database, rows: Sequence[Inference]) -> dict[str, list[Feedback]]:
-    """Return the feedback of each inference, that of its episode included."""
+    """Return the feedback of each inference that counts, that of its episode included."""
     own = feedback.for_inferences(database, [row.id for row in rows])
     episodes = feedback.for_episodes(database, sorted({row.episode_id for row in rows if row.episode_id is not None}))
-    return {row.id: [*own.get(row.id, ()), *episodes.get(row.episode_id or "", ())] for row in rows}
+    said = {row.id: [*own.get(row.id, ()), *episodes.get(row.episode_id or "", ())] for row in rows}
+    return admissible(database, rows, said)
 
 
 def _examples(selected: _Selected, about: Mapping[str, Sequence[Feedback]], request: DatasetRequest) -> list[Example]:
@@ -245,35 +279,19 @@ def _example(row: Learned, split: Split) -> Example:
     )
 
 
-def _files(
-    blobs: Blobs,
-    request: DatasetRequest,
-    examples: Sequence[Example],
-    prompt: Prompt | None,
-    now: float,
-    key_id: str | None,
-) -> dict[str, FileRow]:
-    """Store a training file for each split that has rows; their names are still to be inserted."""
-    written: dict[str, FileRow] = {}
+def _content(request: DatasetRequest, examples: Sequence[Example], prompt: Prompt | None) -> dict[Split, bytes]:
+    """Return the training file of each split that has rows."""
+    content = {}
     for split in Split:
         rows = [
             training_row(example, prompt, supervised=request.supervised)
             for example in examples
             if example.split is split
         ]
-        content = b"".join(canonical_json(row) + b"\n" for row in rows if row is not None)
-        if not content:
-            continue
-        written[split.value] = FileRow(
-            id=new_id("file"),
-            sha256=blobs.put(content),
-            bytes=len(content),
-            created_at=now,
-            filename=f"{request.name}-{split.value}.jsonl",
-            purpose="fine-tune",
-            key_id=key_id,
-        )
-    return written
+        lines = b"".join(canonical_json(row) + b"\n" for row in rows if row is not None)
+        if lines:
+            content[split] = lines
+    return content
 
 
 def training_row(example: Example, prompt: Prompt | None, *, supervised: bool) -> JSON | None:
@@ -328,7 +346,7 @@ def _provenance(
         "request": as_json(request),
         "inferences": len(selected.rows),
         "excluded": dict(sorted(selected.excluded.items())),
-        "quarantined": dict(list(selected.quarantine.items())[:_SHOWN]),
+        "quarantined": dict(list(selected.quarantine.items())[:SHOWN]),
         "hash_version": HASH_VERSION,
         "first_inference_at": min(times, default=None),
         "last_inference_at": max(times, default=None),

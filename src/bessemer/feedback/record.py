@@ -1,19 +1,17 @@
-"""Feedback as it arrives: checked, given its kind, committed before the answer goes out.
+"""Feedback as it arrives: checked, given its kind and what its key vouches for.
 
-An inference that is not in the database yet is accepted, never waited for: feedback is joined when it is read.
+Feedback is joined with inferences when it is read.
 """
 
 import math
 import re
-import time
 
 import msgspec
 
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.ids import EPISODE_ID, new_id
 from bessemer.core.openai import StrictWire
-from bessemer.core.types import Feedback, FeedbackKind, FeedbackSource, Principal
-from bessemer.store.writer import Writer
+from bessemer.core.types import Action, Feedback, FeedbackKind, FeedbackSource, Principal
 
 VERDICT = "verdict"
 """The boolean metric that says whether an answer was right."""
@@ -30,10 +28,12 @@ class FeedbackRequest(StrictWire):
     value: bool | float | str
     inference_id: str | None = None
     episode_id: str | None = None
-    source: FeedbackSource = FeedbackSource.HUMAN
+    source: FeedbackSource | None = None
+    """Of a reviewer's key: who or what judged, default `human`. Of an application's, `human` is a claim."""
     author: str | None = None
-    trust: float = 1.0
-    """Weight in [0, 1]."""
+    """A claim: the author is the key."""
+    trust: float | None = None
+    """Weight in [0, 1]: a claim, which makes the key's own trust smaller at most."""
     tags: dict[str, str] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -58,23 +58,34 @@ def parse(request: FeedbackRequest, principal: Principal, now: float) -> Feedbac
         raise InvalidRequest(
             f"metric {request.metric!r} must be a name of at most 64 letters, digits, `_`, `.` and `-`.", param="metric"
         )
-    if not 0 <= request.trust <= 1:
+    if request.trust is not None and not 0 <= request.trust <= 1:
         raise InvalidRequest(f"trust must be between 0 and 1, not {request.trust:g}.", param="trust")
+    reviewer = principal.may(Action.CONTRIBUTE)
     return Feedback(
         id=new_id("fb"),
         metric=request.metric,
         kind=_kind(request),
         value=request.value,
-        source=request.source,
+        source=_source(request.source, reviewer=reviewer),
         created_at=now,
         inference_id=request.inference_id,
         episode_id=request.episode_id,
-        author=request.author,
-        trust=request.trust,
+        author=principal.name,
+        trust=principal.trust,
         key_id=principal.key_id,
+        reviewer=reviewer,
+        claimed_author=request.author,
+        claimed_trust=request.trust,
+        claimed_source=request.source,
         project_id=principal.project_id,
         tags=request.tags,
     )
+
+
+def _source(claimed: FeedbackSource | None, *, reviewer: bool) -> FeedbackSource:
+    if reviewer:
+        return claimed or FeedbackSource.HUMAN
+    return FeedbackSource.APPLICATION if claimed in {None, FeedbackSource.HUMAN} else claimed
 
 
 def _kind(request: FeedbackRequest) -> FeedbackKind:
@@ -96,10 +107,3 @@ def _kind(request: FeedbackRequest) -> FeedbackKind:
     if not math.isfinite(value):
         raise InvalidRequest("The value must be a finite number.", param="value")
     return FeedbackKind.FLOAT
-
-
-async def record(request: FeedbackRequest, principal: Principal, writer: Writer, now: float | None = None) -> Feedback:
-    """Check and append feedback; when this returns, it survives a killed process. Raises InvalidRequest, StoreError."""
-    row = parse(request, principal, time.time() if now is None else now)
-    await writer.commit(row)
-    return row

@@ -6,15 +6,17 @@ may be optimistic, because checkpoint and bias were chosen on its items: it only
 on it. Where there is no selection split, the calibration split is cut in two by hash, one half for each.
 """
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from bessemer.core.errors import InvalidRequest
+from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.openai import JSON, StrictWire
 from bessemer.core.types import (
     Calibration,
@@ -28,16 +30,28 @@ from bessemer.core.types import (
     Step,
     Target,
 )
-from bessemer.evals import calibration, risk
+from bessemer.evals import calibration, metrics, risk
 from bessemer.evals.calibration import ReliabilityBin
 from bessemer.evals.measures import Metric
-from bessemer.evals.metrics import Terms
+from bessemer.evals.metrics import Terms, Unknown, mean_terms
+from bessemer.evals.paired import spent
 from bessemer.evals.runs import for_each
-from bessemer.flywheel.evaluation import CONCURRENCY, MetricName, ask, build_metric, read_journal, split_examples
+from bessemer.flywheel import standing
+from bessemer.flywheel.cascade_items import Asked, Chosen, Fit, Graded, Parts, Score, chosen_items, fit_items
+from bessemer.flywheel.evaluation import (
+    CONCURRENCY,
+    MetricName,
+    ask,
+    build_metric,
+    item_hash,
+    read_journal,
+    split_examples,
+)
 from bessemer.flywheel.services import Services
 from bessemer.gateway.cascade import raw_score
-from bessemer.store import audit
+from bessemer.store import audit, looks
 from bessemer.store import datasets as dataset_rows
+from bessemer.store.looks import Look, Purpose
 
 Array = npt.NDArray[np.float64]
 
@@ -104,55 +118,90 @@ class CascadeResult(Frozen, frozen=True):
     reliability: tuple[ReliabilityBin, ...]
     """Confidence against correctness on the items that the map has not seen."""
     applied: bool
+    look: int | None = None
+    """This was the k-th look at the calibration items, which spent `delta_spent`."""
+    delta_spent: float | None = None
+    unknown: int | None = None
+    """Calibration items whose score is not known, counted against the small model."""
 
 
+NEVER = -1.0
+"""Confidence, below every calibrated one, of an answer that failed: it is kept at no threshold."""
 Progress = Callable[[int, int], None]
 
 
 def check(request: CascadeRequest, services: Services) -> Dataset:
-    """Refuse a request that cannot run, naming the field. Returns the dataset."""
+    """Refuse a request that cannot run, or whose route would promise too little, naming the field. Returns the dataset.
+
+    What a route may lose is the operator's to say; a rule that does not compare with the large model needs a small
+    version that passed its gate.
+    """
+    policy = services.catalog.gate_policy
     if not 0 < request.delta < 1:
         raise InvalidRequest("`delta` must lie between 0 and 1.", param="delta")
-    if request.alpha < 0:
-        raise InvalidRequest("`alpha` must not be negative.", param="alpha")
+    if not 0 <= request.alpha < 1:
+        raise InvalidRequest("`alpha` must be at least 0 and below 1.", param="alpha")
+    if request.split in (Split.TRAIN, Split.SELECTION):
+        raise InvalidRequest(
+            f"The split {request.split.value!r} has taught or chosen the versions: the calibration split keeps the "
+            "promise.",
+            param="split",
+        )
     for target in (request.small, request.large):
         services.check_may_ask(target)
-        services.catalog.resolve(target)
+    small, large = services.catalog.resolve(request.small), services.catalog.resolve(request.large)
+    if request.activate:
+        compared = request.rule != "error"
+        if compared and request.alpha > policy.max_margin:
+            raise InvalidRequest(
+                f"`alpha` is what the route may lose: at most {policy.max_margin:g} here (the operator's [gate] "
+                "max_margin); with `activate` false any is tried.",
+                param="alpha",
+            )
+        names = [request.large] if compared else [request.small, request.large]
+        route = Route(name=request.route, steps=(Step(targets=tuple(Target(model=name) for name in names)),))
+        if found := standing.ungated(services, route):
+            raise Conflict(f"{found[0]!r} has not passed a gate that counts: evaluate it first.", code="gate_missing")
+    if small.version.id == large.version.id:
+        raise InvalidRequest("`small` and `large` are the same version.", param="large")
     _metric(request, services)
     return dataset_rows.get(services.database, request.dataset)
 
 
 def build(
-    services: Services, request: CascadeRequest, folder: Path, progress: Callable[[str], Progress]
+    services: Services, request: CascadeRequest, job_id: str, folder: Path, progress: Callable[[str], Progress]
 ) -> CascadeResult:
     """Calibrate and choose the threshold; `apply` puts the cascade into force."""
     dataset = check(request, services)
     parts = _parts(services, request, dataset)
     examples = (*parts.fit, *parts.choose)
     small = _ask_all(services, request.small, request.score, examples, folder / "small.jsonl", progress("small"))
+    grades = services.wait(_grade(services, request, examples, small))
     large = None
     if request.rule != "error":
         path = folder / "large.jsonl"
-        large = _ask_all(services, request.large, None, parts.choose, path, progress("large"))
-    scored = _Scored.of(services, request, parts, small, large)
+        answers = _ask_all(services, request.large, None, parts.choose, path, progress("large"))
+        large = (answers, services.wait(_grade(services, request, parts.choose, answers)))
+    fit = fit_items(parts.fit, small, grades)
+    chosen = chosen_items(parts.choose, (small, grades), large, _largest(request))
     version = services.catalog.resolve(request.small).version.id
-    rest = scored.chooses
     fitted = calibration.fit_isotonic(
-        scored.raw[~rest],
-        scored.small_quality[~rest],
-        version=version,
-        score=request.score,
-        dataset_sha256=dataset.sha256,
+        fit.raw, fit.quality, version=version, score=request.score, dataset_sha256=dataset.sha256
     )
-    confidence = calibration.apply(fitted, scored.raw)
-    choice = _choose(request, dataset, scored, confidence)
+    seen = Look(id=job_id, created_at=time.time(), purpose=Purpose.CASCADE, subject=version)
+    look = looks.number(services.database, seen, [item_hash(example) for example in parts.choose])
+    # What failed is handed over at every threshold.
+    shown = ~np.isnan(chosen.raw)
+    confidence = np.where(shown, calibration.apply(fitted, np.where(shown, chosen.raw, 0.0)), NEVER)
+    choice = _choose(request, dataset, fit, chosen, calibration.apply(fitted, fit.raw), confidence, look)
+    guarantee = choice.guarantee and _told(services, request, dataset, chosen, look, choice.guarantee)
     return CascadeResult(
         route=request.route,
         small=version,
         large=request.large,
         threshold=choice.chosen.threshold if choice.chosen else None,
         accepted_share=choice.chosen.accepted_share if choice.chosen else None,
-        guarantee=choice.guarantee,
+        guarantee=guarantee,
         calibration=fitted,
         curve=tuple(
             CurvePoint(
@@ -163,9 +212,12 @@ def build(
             )
             for point in choice.curve
         ),
-        expected_calibration_error=calibration.ece(confidence[rest], scored.small_quality[rest]),
-        reliability=calibration.reliability(confidence[rest], scored.small_quality[rest]),
+        expected_calibration_error=calibration.ece(confidence[shown], chosen.small_quality[shown]),
+        reliability=calibration.reliability(confidence[shown], chosen.small_quality[shown]),
         applied=request.activate and choice.chosen is not None,
+        look=look,
+        delta_spent=spent(request.delta, look),
+        unknown=chosen.unknown,
     )
 
 
@@ -181,20 +233,13 @@ def apply(services: Services, request: CascadeRequest, result: CascadeResult, jo
             audit.append(services.database, audit.SYSTEM, "route.updated", route.name, {"job": job_id})
 
 
-class _Parts(NamedTuple):
-    """What the confidence map is fitted on, and what the threshold is chosen on."""
-
-    fit: tuple[Example, ...]
-    choose: tuple[Example, ...]
-
-
-def _parts(services: Services, request: CascadeRequest, dataset: Dataset) -> _Parts:
+def _parts(services: Services, request: CascadeRequest, dataset: Dataset) -> Parts:
     examples = split_examples(services, dataset, request.split)
-    if request.split is not Split.SELECTION and dataset.counts.get(Split.SELECTION, 0):
-        return _Parts(split_examples(services, dataset, Split.SELECTION), examples)
+    if dataset.counts.get(Split.SELECTION, 0):
+        return Parts(split_examples(services, dataset, Split.SELECTION), examples)
     halves = risk.halves([example.id for example in examples])
     marked = list(zip(examples, halves.tolist(), strict=True))
-    return _Parts(tuple(e for e, fit in marked if fit), tuple(e for e, fit in marked if not fit))
+    return Parts(tuple(e for e, fit in marked if fit), tuple(e for e, fit in marked if not fit))
 
 
 def _route(request: CascadeRequest, result: CascadeResult) -> Route:
@@ -214,14 +259,6 @@ def _quality_metric(request: CascadeRequest, services: Services) -> Metric:
     return _metric(request, services)
 
 
-class _Asked(Frozen, frozen=True):
-    """One calibration item as a version answered it."""
-
-    id: str
-    text: str | None
-    score: float | None
-
-
 def _ask_all(
     services: Services,
     target: str,
@@ -229,19 +266,19 @@ def _ask_all(
     examples: Sequence[Example],
     path: Path,
     progress: Progress,
-) -> dict[str, _Asked]:
+) -> dict[str, Asked]:
     """Ask a target about every example, and how sure it is when there is a `score`.
 
     Answers are kept in a file, so that an interrupted job continues.
     """
-    done = read_journal(path, _Asked)
+    done = read_journal(path, Asked)
     missing = [example for example in examples if example.id not in done]
     of_tokens = score not in {None, ConfidenceScore.CHOICE_MARGIN}
 
     async def one(example: Example) -> None:
         inference = await ask(services, target, example, "calibration", logprobs=of_tokens)
         raw = None if score is None else raw_score(score, inference.calls[-1])
-        asked = _Asked(id=example.id, text=inference.output, score=raw)
+        asked = Asked(id=example.id, text=inference.output, score=raw)
         done[example.id] = asked
         journal.write(msgspec.json.encode(asked) + b"\n")
         progress(len(done), len(examples))
@@ -251,106 +288,112 @@ def _ask_all(
     return done
 
 
-class _Scored(NamedTuple):
-    """The scorable items as arrays: raw confidence [n], quality [n], metric terms [n, 2]. Items of the map have NaN for
-    the large model: it is not asked about them."""
-
-    chooses: npt.NDArray[np.bool_]
-    """[n]: items that the threshold is chosen on; the others fit the map."""
-    raw: Array
-    small_quality: Array
-    large_quality: Array | None
-    small_terms: Array
-    large_terms: Array | None
-
-    @classmethod
-    def of(
-        cls,
-        services: Services,
-        request: CascadeRequest,
-        parts: _Parts,
-        small: dict[str, _Asked],
-        large: dict[str, _Asked] | None,
-    ) -> Self:
-        """Score the answers; items without score or confidence are left out. InvalidRequest if none remain."""
-        examples = (*parts.fit, *parts.choose)
-        choosing = {example.id for example in parts.choose}
-        small_scores = services.wait(_grade(services, request, examples, small))
-        large_scores = None if large is None else services.wait(_grade(services, request, parts.choose, large))
-        keep = [
-            example
-            for example in examples
-            if example.id in small_scores
-            and small[example.id].score is not None
-            and (large_scores is None or example.id in large_scores or example.id not in choosing)
-        ]
-        chooses = np.array([example.id in choosing for example in keep], dtype=np.bool_)
-        if not chooses.any() or chooses.all():
-            raise InvalidRequest(
-                "Too few items of the selection and calibration splits can be scored with this metric: build a larger "
-                "dataset.",
-                param="dataset",
-            )
-
-        def column(scores: dict[str, _Grades], name: str) -> Array:
-            unknown = Terms(np.nan, np.nan) if name == "terms" else np.nan
-            values = (scores.get(example.id) for example in keep)
-            return np.array([unknown if value is None else getattr(value, name) for value in values], dtype=np.float64)
-
-        return cls(
-            chooses,
-            np.array([small[example.id].score for example in keep], dtype=np.float64),
-            column(small_scores, "quality"),
-            None if large_scores is None else column(large_scores, "quality"),
-            column(small_scores, "terms"),
-            None if large_scores is None else column(large_scores, "terms"),
-        )
-
-
-class _Grades(NamedTuple):
-    quality: float
-    terms: Terms
-
-
 async def _grade(
-    services: Services, request: CascadeRequest, examples: Sequence[Example], asked: dict[str, _Asked]
-) -> dict[str, _Grades]:
+    services: Services, request: CascadeRequest, examples: Sequence[Example], asked: Mapping[str, Asked]
+) -> dict[str, Graded]:
+    """Score each answer once; F1 of a label is made of its terms, and judged by whether the label is right."""
     quality_metric, metric = _quality_metric(request, services), _metric(request, services)
-    graded: dict[str, _Grades] = {}
+    graded: dict[str, Graded] = {}
     for example in examples:
         text = asked[example.id].text
-        if text is None:
-            continue
-        quality = await quality_metric.score(text, example)
-        terms = await metric.score(text, example)
-        if quality is not None and terms is not None:
-            graded[example.id] = _Grades(quality.quality, terms)
+        if text is not None:
+            terms = await metric.score(text, example)
+            quality = await quality_metric.score(text, example) if request.metric == "f1" else terms
+            graded[example.id] = Graded(_as_quality(quality), terms)
     return graded
 
 
-def _choose(request: CascadeRequest, dataset: Dataset, scored: _Scored, confidence: Array) -> risk.ThresholdChoice:
-    """Apply the request's rule on the items that the calibration map has not seen."""
-    rest = scored.chooses
-    scores, alpha, delta = confidence[rest], request.alpha, request.delta
-    grid = risk.grid_from(confidence[~rest])
-    sha = dataset.sha256
+def _as_quality(score: Score) -> Score:
+    """Return terms as those of a mean: the item's own value, over 1."""
+    if isinstance(score, Terms):
+        return mean_terms(score.quality)
+    return score and Unknown(mean_terms(score.worst.quality), mean_terms(score.best.quality))
+
+
+def _largest(request: CascadeRequest) -> float:
+    """Return what bounds the denominator of an item's terms, before any is seen."""
+    return 2.0 * request.attributes if request.metric == "attributes" else 2.0
+
+
+def _choose(
+    request: CascadeRequest,
+    dataset: Dataset,
+    fit: Fit,
+    items: Chosen,
+    fitted: Array,
+    confidence: Array,
+    look: int,
+) -> risk.ThresholdChoice:
+    """Apply the request's rule, at what this look may spend, on the items that the calibration map has not seen."""
+    alpha, delta, sha = request.alpha, spent(request.delta, look), dataset.sha256
     if request.rule == "error":
-        grid = risk.grid_for_error(confidence[~rest], scored.small_quality[~rest], int(rest.sum()), alpha=alpha)
-        small = scored.small_quality[rest]
+        grid = risk.grid_for_error(fitted, fit.quality, len(confidence), alpha=alpha)
+        metric = _PER_ITEM[request.metric]
         return risk.choose_by_error(
-            scores, small, alpha=alpha, delta=delta, grid=grid, metric=_PER_ITEM[request.metric], dataset_sha256=sha
+            confidence, items.small_quality, alpha=alpha, delta=delta, grid=grid, metric=metric, dataset_sha256=sha
         )
-    assert scored.large_quality is not None and scored.large_terms is not None
+    grid = risk.grid_from(fitted)
+    assert items.large_quality is not None and items.large_terms is not None
     if request.rule == "loss":
-        small, large = scored.small_quality[rest], scored.large_quality[rest]
+        small, large = items.small_quality, items.large_quality
         metric = _PER_ITEM[request.metric]
         return risk.choose_by_loss(
-            scores, small, large, alpha=alpha, delta=delta, grid=grid, metric=metric, dataset_sha256=sha
+            confidence, small, large, alpha=alpha, delta=delta, grid=grid, metric=metric, dataset_sha256=sha
         )
-    small, large = scored.small_terms[rest], scored.large_terms[rest]
+    small, large = items.small_terms, items.large_terms
     if request.rule == "bootstrap":
-        return risk.choose_by_bootstrap(scores, small, large, alpha=alpha, delta=delta, grid=grid, dataset_sha256=sha)
-    largest = 2.0 if request.metric == "f1" else 2.0 * request.attributes
+        return risk.choose_by_bootstrap(
+            confidence, small, large, alpha=alpha, delta=delta, grid=grid, dataset_sha256=sha
+        )
     return risk.choose_by_f1(
-        scores, small, large, alpha=alpha, delta=delta, grid=grid, largest=largest, dataset_sha256=sha
+        confidence,
+        small,
+        large,
+        alpha=alpha,
+        delta=delta,
+        grid=grid,
+        largest=_largest(request),
+        guess=metrics.total(Terms(*row) for row in fit.terms.tolist()) or 0.5,
+        dataset_sha256=sha,
     )
+
+
+def _told(
+    services: Services, request: CascadeRequest, dataset: Dataset, items: Chosen, look: int, found: Guarantee
+) -> Guarantee:
+    """Return the guarantee with the population that it speaks of, and what was spent on it."""
+    asked = dataset.provenance.get("request") or {}
+    inputs = "distinct inputs" if asked.get("deduplicate", True) else "requests"
+    judged = " with feedback" if asked.get("require_feedback", True) or items.left_out else ""
+    ends = (dataset.provenance.get("first_inference_at"), dataset.provenance.get("last_inference_at"))
+    period = " to ".join("an unknown day" if end is None else _day(float(end)) for end in ends)
+    population = (
+        f"{len(items.raw)} {inputs}{judged}, each counted once, of the {request.split.value} split of "
+        f"{dataset.id}, recorded from {period}, answered at temperature {_temperature(services, request.small)} "
+        f"(small) and {_temperature(services, request.large)} (large), as default traffic is"
+    )
+    unknown = f"; {items.unknown} whose score is not known count against the small model" if items.unknown else ""
+    level = spent(request.delta, look)
+    return msgspec.structs.replace(
+        found,
+        delta=request.delta,
+        delta_spent=level,
+        look=look,
+        population=population,
+        unknown=items.unknown,
+        versions=(
+            services.catalog.resolve(request.small).version.id,
+            services.catalog.resolve(request.large).version.id,
+        ),
+        statement=f"{found.statement} The items: {population}{unknown}. This is look {look} at them and spends "
+        f"{level:.4g} of delta {request.delta:g}, which all looks share.",
+    )
+
+
+def _temperature(services: Services, target: str) -> str:
+    own = services.catalog.resolve(target).version.temperature
+    return "of the model's default" if own is None else f"{own:g}"
+
+
+def _day(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).date().isoformat()

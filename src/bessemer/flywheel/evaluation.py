@@ -12,16 +12,23 @@ from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
-from bessemer.core.content import content_hash
+from bessemer.core.content import content_hash, input_hash
 from bessemer.core.errors import BessemerError, InvalidRequest, ProviderError, RateLimited
+from bessemer.core.evaluations import Evaluation, EvaluationRow, GateResult
 from bessemer.core.openai import StrictWire
-from bessemer.core.types import JSON, Dataset, Evaluation, EvaluationRow, Example, GateResult, Inference, Split
+from bessemer.core.types import JSON, Dataset, Example, Inference, Split
 from bessemer.evals import graders, measures, runs
 from bessemer.evals.gate import non_inferiority
 from bessemer.evals.grader import Services as GraderServices
+from bessemer.evals.truth import check_labels
 from bessemer.feedback import datasets
+from bessemer.flywheel import standing
 from bessemer.flywheel.services import Services
+from bessemer.flywheel.unseen import unseen
+from bessemer.registry.policy import GatePolicy
 from bessemer.store import datasets as dataset_rows
+from bessemer.store import looks
+from bessemer.store.looks import Look, Purpose
 
 
 class _HasId(Protocol):
@@ -55,10 +62,11 @@ class EvaluationRequest(StrictWire):
     grader: JSON | None = None
     """reward: the grader whose mean reward is the score."""
     candidate: str | None = None
-    """One of `systems`: the gate asks whether it is not worse than `reference`."""
+    """One of `systems`: the gate asks whether it is not worse than `reference`, on the whole hold-out split."""
     reference: str | None = None
-    margin: float = 0.01
-    """Largest loss of score that still counts as not worse, in the metric's unit."""
+    """The present champion, or while there is none the incumbent."""
+    margin: float | None = None
+    """Largest loss of score that still counts as not worse, in the metric's unit; None: the operator's."""
     limit: int | None = None
     """At most this many examples; None: all."""
     seed: int = 0
@@ -72,6 +80,11 @@ def build_metric(
     """Return the metric a request describes. Raises InvalidRequest that names the missing field."""
     if name in ("accuracy", "f1") and not labels:
         raise InvalidRequest(f"The metric {name!r} needs `labels`: the answers it may meet.", param="labels")
+    check_labels(labels)
+    if len(labels) == 1:
+        raise InvalidRequest(
+            "`labels` has one label, which every answer would be or not: give all of them.", param="labels"
+        )
     match name:
         case "f1":
             if positive is None or positive not in labels:
@@ -100,10 +113,7 @@ def check(request: EvaluationRequest, services: Services) -> Dataset:
     for target in request.systems:
         services.check_may_ask(target)
         services.catalog.route_or_target(target)
-    if request.margin < 0:
-        raise InvalidRequest(
-            f"`margin` is how much worse the candidate may be, at least 0, not {request.margin:g}.", param="margin"
-        )
+    services.catalog.gate_policy.margin_of(request.margin)
     if request.limit is not None and request.limit < 1:
         raise InvalidRequest(f"`limit` must be at least 1, not {request.limit}; leave it out for all.", param="limit")
     if (request.candidate is None) != (request.reference is None):
@@ -121,8 +131,33 @@ def check(request: EvaluationRequest, services: Services) -> Dataset:
             f"`temperature` must be from 0 to 2, not {request.temperature:g}; leave it out for each system's own.",
             param="temperature",
         )
+    if request.candidate is not None:
+        _check_gate(request, services)
     request_metric(request, services)
     return dataset
+
+
+def _check_gate(request: EvaluationRequest, services: Services) -> None:
+    """Refuse a gate that could not count: on items that the requester picked, or against another reference."""
+    if request.split is not Split.HOLDOUT:
+        raise InvalidRequest(
+            f"A gate asks the hold-out split alone, not {request.split.value!r}: versions are chosen on the others.",
+            param="split",
+        )
+    if request.limit is not None:
+        raise InvalidRequest("A gate asks all of the hold-out split: leave `limit` out.", param="limit")
+    if request.temperature is not None:
+        raise InvalidRequest("A gate asks each system as it serves: leave `temperature` out.", param="temperature")
+    assert request.candidate is not None and request.reference is not None
+    if services.catalog.has_route(request.candidate):
+        return
+    version = services.catalog.resolve(request.candidate).version
+    for param, refusal in (
+        ("dataset", standing.dataset_refusal(services, version, request.dataset)),
+        ("reference", standing.reference_refusal(services, version, request.reference)),
+    ):
+        if refusal is not None:
+            raise InvalidRequest(f"This gate would not count for {version.id}: {refusal}.", param=param)
 
 
 def split_examples(services: Services, dataset: Dataset, split: Split, limit: int | None = None) -> tuple[Example, ...]:
@@ -131,6 +166,12 @@ def split_examples(services: Services, dataset: Dataset, split: Split, limit: in
     if not examples:
         raise InvalidRequest(f"The dataset {dataset.id!r} has no examples in split {split.value!r}.", param="split")
     return examples
+
+
+def scored_examples(services: Services, request: EvaluationRequest, dataset: Dataset) -> tuple[Example, ...]:
+    """Return the examples that all systems are scored on: those that none was trained on, unless that is asked for."""
+    examples = split_examples(services, dataset, request.split, request.limit)
+    return examples if request.split is Split.TRAIN else unseen(services, request.systems, examples)
 
 
 async def ask(
@@ -204,7 +245,7 @@ def evaluate_target(
     progress: Callable[[int, int], None],
 ) -> runs.Run:
     """Score one target on the split; item scores already in `folder` are not asked again."""
-    examples = split_examples(services, dataset, request.split, request.limit)
+    examples = scored_examples(services, request, dataset)
     path = folder / f"{file_name(target)}.jsonl"
     done = read_journal(path, runs.ItemScore)
 
@@ -253,17 +294,54 @@ def read_journal(path: Path, kind: type[Journaled]) -> dict[str, Journaled]:
     return items
 
 
-def gate(request: EvaluationRequest, results: Mapping[str, runs.Run]) -> GateResult | None:
-    """Apply the request's non-inferiority rule to the scored targets."""
+def look_of(
+    services: Services, job_id: str, request: EvaluationRequest, results: Sequence[runs.Run], now: float
+) -> int:
+    """Enter the evaluation in the ledger of looks at its items and return its number; 0 where none is spent.
+
+    Each tuned version whose score on the hold-out split is read could be gated because of it: so it counts.
+    """
+    versions = {run.row.name: run.row.version or run.row.name for run in results}
+    named = [services.catalog.version(run.row.version) for run in results if run.row.version is not None]
+    tuned = {version.id for version in named if standing.tuned(version)}
+    subject = versions.get(request.candidate or "")
+    others = sorted(tuned - {subject, versions.get(request.reference or "")})
+    if request.split is not Split.HOLDOUT or (subject is None and not others):
+        return 0
+    dataset = dataset_rows.get(services.database, request.dataset)
+    examples = scored_examples(services, request, dataset)
+    look = Look(
+        id=job_id,
+        created_at=now,
+        purpose=Purpose.SCORES if subject is None else Purpose.GATE,
+        subject=subject,
+        others=tuple(others),
+    )
+    return looks.number(services.database, look, [item_hash(example) for example in examples])
+
+
+def item_hash(example: Example) -> str:
+    """Return what makes two examples the same item: a hash of the input."""
+    return input_hash(example.input, example.messages)[:32]
+
+
+def gate(
+    request: EvaluationRequest, results: Mapping[str, runs.Run], policy: GatePolicy, look: int
+) -> GateResult | None:
+    """Apply the operator's non-inferiority rule to the scored targets."""
     if request.candidate is None or request.reference is None:
         return None
     candidate, reference = results[request.candidate], results[request.reference]
     result = non_inferiority(
-        candidate.terms,
-        reference.terms,
+        [item.score for item in candidate.items],
+        [item.score for item in reference.items],
         metric=request.metric,
-        margin=request.margin,
-        seed=request.seed,
+        margin=policy.margin_of(request.margin),
+        alpha=policy.alpha,
+        look=look,
+        min_items=policy.min_items,
+        min_discordant=policy.min_discordant,
+        same=[a.answer.text == b.answer.text for a, b in zip(candidate.items, reference.items, strict=True)],
     )
     return msgspec.structs.replace(
         result,
@@ -277,6 +355,8 @@ def summarise(
     request: EvaluationRequest,
     results: Sequence[runs.Run],
     now: float,
+    policy: GatePolicy,
+    look: int,
 ) -> Evaluation:
     """Return the evaluation: a row per target and the gate's result."""
     by_name = {run.row.name: run for run in results}
@@ -287,7 +367,7 @@ def summarise(
         metric=request.metric,
         created_at=now,
         rows=tuple(_with_share(run) for run in results),
-        gate=gate(request, by_name),
+        gate=gate(request, by_name, policy, look),
     )
 
 

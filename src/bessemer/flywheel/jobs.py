@@ -41,7 +41,7 @@ def progress_events(services: Services, job_id: str, label: str) -> Callable[[in
                 f"{label}: {done}/{total}",
                 type="metrics",
                 data={"target": label, "done": done, "total": total},
-                event_id=f"ftevent-{job_id}-{evaluation.file_name(label)}-{done}",
+                event_id=f"event-{job_id}-{evaluation.file_name(label)}-{done}",
             )
 
     return report
@@ -68,7 +68,12 @@ def _install_evaluation(services: Services) -> Workflow:
             return []
         services.catalog.refresh()  # what the API process changed before it queued the job
         request = msgspec.convert(row.request, EvaluationRequest)
-        evaluation.check(request, services.of_job(row))
+        mine = services.of_job(row)
+        dataset = evaluation.check(request, mine)
+        asked = len(evaluation.split_examples(mine, dataset, request.split, request.limit))
+        if left_out := asked - len(evaluation.scored_examples(mine, request, dataset)):
+            told = f"{left_out} of {asked} examples are left out: a system was trained on them."
+            job_rows.append_event(services.database, job_id, told, level="warn", event_id=f"ftevent-{job_id}-seen")
         return list(request.systems)
 
     def ask_target(job_id: str, target: str) -> bool:
@@ -95,7 +100,9 @@ def _install_evaluation(services: Services) -> Workflow:
             msgspec.json.decode((folder / f"{evaluation.file_name(target)}.run.json").read_bytes(), type=runs.Run)
             for target in request.systems
         ]
-        summary = evaluation.summarise(job_id, request, results, time.time())
+        now = time.time()
+        look = evaluation.look_of(mine, job_id, request, results, now)
+        summary = evaluation.summarise(job_id, request, results, now, mine.catalog.gate_policy, look)
         try:
             evaluations.get(mine.database, job_id)
         except NotFound:
@@ -132,7 +139,11 @@ def _install_cascade(services: Services) -> Workflow:
         mine, request = services.of_job(row), msgspec.convert(row.request, CascadeRequest)
         try:
             result = cascade.build(
-                mine, request, _folder(services, job_id), lambda label: progress_events(services, job_id, label)
+                mine,
+                request,
+                job_id,
+                _folder(services, job_id),
+                lambda label: progress_events(services, job_id, label),
             )
         except _WishLeft:
             obey(services.database, job_id)

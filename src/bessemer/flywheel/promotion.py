@@ -1,11 +1,11 @@
 """Promotion: an alias moves to a version that passed its gate, and back. Each decision is an audit event."""
 
-from bessemer.core.errors import Conflict
-from bessemer.core.types import Alias, Evaluation, Principal, Route, Split
+from bessemer.core.types import Alias, Principal, Route
 from bessemer.flywheel.services import Services
-from bessemer.store import audit, evaluations
+from bessemer.flywheel.standing import champion, serves, standing_gate
+from bessemer.registry.catalog import CHAMPION
+from bessemer.store import audit
 
-CHAMPION = "champion"
 CHALLENGER = "challenger"
 
 
@@ -20,18 +20,21 @@ def promote(
 ) -> Alias:
     """Move an alias of the version's model to it.
 
-    `champion` needs an evaluation whose gate the version passed, given or the newest one that names it, on items that
-    it was not trained on. Raises Conflict that says what is missing, NotFound for an unknown version or evaluation.
+    `champion`, and any alias that a route asks, needs an evaluation whose gate stands for the version
+    (`standing.standing_gate`), given or the newest; the alias keeps its id. Promoting the champion changes nothing.
+    Raises Conflict that says what is missing, NotFound for an unknown version or evaluation.
     """
-    version = services.catalog.version(version_id)
-    version_id = version.id
-    if alias == CHAMPION:
-        evaluation_id = _passed_gate(services, version_id, evaluation_id).id
-        reason = reason or f"passed the gate of {evaluation_id}"
-    detail = {"alias": alias, "reason": reason, "evaluation": evaluation_id}
     with services.database.transaction():
-        moved = services.catalog.move_alias(version.model, alias, version_id, reason)
-        audit.append(services.database, principal.key_id, "version.promoted", version_id, detail)
+        services.catalog.refresh()  # the gate is against the champion of this moment
+        version = services.catalog.version(version_id)
+        if alias == CHAMPION and champion(services, version.model) == version.id:
+            return next(row for row in services.catalog.aliases(version.model) if row.name == CHAMPION)
+        if alias == CHAMPION or serves(services, version.model, alias):
+            evaluation_id = standing_gate(services, version, evaluation_id).id
+            reason = reason or f"passed the gate of {evaluation_id}"
+        moved = services.catalog.move_alias(version.model, alias, version.id, reason, evaluation_id)
+        detail = {"alias": alias, "reason": reason, "evaluation": evaluation_id}
+        audit.append(services.database, principal.key_id, "version.promoted", version.id, detail)
     return moved
 
 
@@ -50,25 +53,3 @@ def rollback_route(services: Services, name: str, principal: Principal, reason: 
         route = services.catalog.rollback_route(name, reason)
         audit.append(services.database, principal.key_id, "route.rolled_back", name, {"reason": reason})
     return route
-
-
-def _passed_gate(services: Services, version_id: str, evaluation_id: str | None) -> Evaluation:
-    candidates = (
-        [evaluations.get(services.database, evaluation_id)]
-        if evaluation_id
-        else evaluations.gated(services.database, version_id)
-    )
-    for evaluation in candidates:
-        result = evaluation.gate
-        if result is None or result.candidate != version_id or evaluation.split is Split.TRAIN:
-            continue
-        if result.passed:
-            return evaluation
-        raise Conflict(
-            f"Version {version_id!r} did not pass the gate of {evaluation.id!r}: {result.rule}", code="gate_failed"
-        )
-    raise Conflict(
-        f"Version {version_id!r} has no evaluation with a gate on a split that it was not trained on: run one that "
-        "names it as the candidate first.",
-        code="gate_missing",
-    )

@@ -7,7 +7,8 @@ nothing but formatting, and an unknown number is a dash, never a guess.
 from collections.abc import Iterable
 from html import escape
 
-from bessemer.core.types import Frozen, GateResult, Guarantee, Interval
+from bessemer.core.evaluations import GateResult
+from bessemer.core.types import Frozen, Guarantee, Interval
 from bessemer.flywheel.charts import Bar, BarChart, LineChart, bar_chart, line_chart, reliability_chart
 
 STYLE = """

@@ -6,6 +6,7 @@ HTTP; knows no provider by name.
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -37,6 +38,10 @@ def on_behalf_of(key_id: str | None, project_id: str, models: tuple[str, ...] | 
 
 
 _SMALL = 64 * 1024
+
+
+_REMEMBERED = 10_000
+"""Inferences whose asker is in memory."""
 
 
 class ChatResult(NamedTuple):
@@ -72,6 +77,8 @@ class Gateway:
         self._metrics = metrics
         self._clock = clock
         self._timer = timer
+        self._askers: OrderedDict[str, Principal] = OrderedDict()
+        """Who asked what, by inference: the latest `_REMEMBERED`."""
         strategy = Strategy(Attempts(self._providers, clock, timer))
         self._run = chain((Recorder(writer, timer, self._observe),), strategy.answer)
 
@@ -124,6 +131,10 @@ class Gateway:
         )
         return (await self.chat(request, principal, origin=origin)).inference
 
+    def asker(self, inference_id: str) -> Principal | None:
+        """Return who asked for one of the latest inferences, before it is in the database; None: longer ago."""
+        return self._askers.get(inference_id)
+
     async def close(self) -> None:
         """Close the providers."""
         for provider in self._providers.values():
@@ -147,8 +158,12 @@ class Gateway:
             if self._metrics is not None:
                 self._metrics.error("unresolved", error.error_code or error.type)
             raise
+        inference_id = new_id("inf")
+        self._askers[inference_id] = principal
+        if len(self._askers) > _REMEMBERED:
+            self._askers.popitem(last=False)
         return Exchange(
-            inference_id=new_id("inf"),
+            inference_id=inference_id,
             asked=asked,
             route=route,
             principal=principal,

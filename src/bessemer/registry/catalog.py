@@ -29,6 +29,7 @@ from bessemer.core.types import (
     as_json,
 )
 from bessemer.registry.config import Config
+from bessemer.registry.policy import GatePolicy
 from bessemer.registry.routes import check_steps
 from bessemer.registry.versions import check_name, default_name, version_id
 from bessemer.store import revisions, routes, versions
@@ -127,6 +128,11 @@ class Catalog:
     def config_sha256(self) -> str:
         """Hash of the file and of the database's routes and aliases: of everything that decides who answers."""
         return self._mine.config_sha256
+
+    @property
+    def gate_policy(self) -> GatePolicy:
+        """What the file says about who may become champion."""
+        return self._config.gate
 
     def models(self) -> list[Model]:
         """Return the configured models."""
@@ -230,6 +236,10 @@ class Catalog:
         """Return the route in force. Raises NotFound that names the known ones."""
         return _look_up({**self._config.routes, **self._mine.routes}, name, "route")
 
+    def routes_changed_at(self) -> dict[str, float]:
+        """Return when each route that was put at run time was changed last. Reads the database."""
+        return routes.changed_at(self._database)
+
     def route_history(self, name: str) -> list[RouteChange]:
         """Return every change of a route, newest first; read from the database."""
         return routes.history(self._database, name)
@@ -294,11 +304,17 @@ class Catalog:
         self._database.on_commit(self._reload)
         return stored
 
-    def move_alias(self, model: str, alias: str, version_id: str, reason: str = "") -> Alias:
-        """Point an alias at a version of its model. Raises NotFound, InvalidRequest for a name that cannot be."""
+    def move_alias(
+        self, model: str, alias: str, version_id: str, reason: str = "", evaluation: str | None = None
+    ) -> Alias:
+        """Point an alias at a version of its model, on the ground of an evaluation if there is one.
+
+        Raises NotFound, InvalidRequest for a name that cannot be.
+        """
         check_name(alias, "alias")
+        served = self._seen.view.shared.versions
         moved = versions.move_alias(
-            self._database, model, alias, version_id, reason, served=self._seen.view.shared.versions
+            self._database, model, alias, version_id, reason, served=served, evaluation=evaluation
         )
         self._database.on_commit(self._reload)
         return moved

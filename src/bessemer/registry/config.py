@@ -1,6 +1,7 @@
 """The configuration file: models, prompts, prices and routes in TOML, parsed into frozen nouns or refused by name.
 
-Sections: `[models.NAME]`, `[prompts.NAME]`, `[prices.ID]`, `[routes.NAME]`. `{data}` in a path is the data folder.
+Sections: `[models.NAME]`, `[prompts.NAME]`, `[prices.ID]`, `[routes.NAME]`, `[gate]`. `{data}` in a path is the data
+folder.
 `include_default = true` starts from the built-in file and adds to it or replaces by name.
 """
 
@@ -31,6 +32,7 @@ from bessemer.core.types import (
     Step,
     Target,
 )
+from bessemer.registry.policy import GatePolicy, check_policy
 from bessemer.registry.routes import check_steps
 from bessemer.registry.upstreams import TimeoutsSection, check_base_url, timeouts_of
 from bessemer.registry.versions import check_name, make_version
@@ -45,6 +47,7 @@ class Config(Frozen, frozen=True):
     routes: dict[str, Route]
     base_versions: dict[str, ModelVersion]
     """By model: the model itself, without an adapter; dated when it is registered."""
+    gate: GatePolicy
     sha256: str
     """Of the parsed content; comments and order do not count."""
 
@@ -115,6 +118,7 @@ class _File(_Section, frozen=True):
     prompts: dict[str, _PromptSection] = {}
     prices: dict[str, _PriceSection] = {}
     routes: dict[str, _RouteSection] = {}
+    gate: GatePolicy = GatePolicy()
 
 
 def load_config(path: Path | None, data: Path) -> Config:
@@ -174,6 +178,7 @@ def _build(values: dict[str, Any], data: Path) -> Config:
         prices=prices,
         routes=routes,
         base_versions=bases,
+        gate=check_policy(file.gate),
         sha256=content_hash({key: value for key, value in values.items() if key != "include_default"}),
     )
     _check_references(config)
@@ -197,7 +202,8 @@ def _explain(error: msgspec.ValidationError, values: dict[str, Any]) -> str:
                 except msgspec.ValidationError:
                     fields = ", ".join(field.name for field in msgspec.structs.fields(kind))
                     return f"[{section}.{name}]: {message}. Known keys: {fields}."
-    fields = ", ".join(field.name for field in msgspec.structs.fields(_File))
+    place: type[msgspec.Struct] = GatePolicy if "$.gate" in message else _File
+    fields = ", ".join(field.name for field in msgspec.structs.fields(place))
     return f"{message}. Known keys: {fields}."
 
 

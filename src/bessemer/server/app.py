@@ -2,12 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
-from bessemer.server.authentication import authenticate
+from bessemer.server.authentication import Authenticator
 from bessemer.server.compose import close_services
 from bessemer.server.denials import Denials
 from bessemer.server.front import Front
@@ -29,7 +28,7 @@ def build(services: Services) -> ASGIApp:
 
     return Front(
         build_router(TABLE, services, lifespan),
-        partial(authenticate, services.keys),
+        Authenticator(services.keys, services.settings.invalid_keys_per_minute),
         services.metrics.http,
         denials.denied,
         max_body_bytes=services.settings.max_body_bytes,

@@ -15,6 +15,7 @@ from weakref import WeakSet
 import msgspec
 import structlog
 
+from bessemer.core.ids import follow_id
 from bessemer.core.openai import ChatRequest
 from bessemer.core.settings import Settings
 from bessemer.core.types import JSON
@@ -31,6 +32,7 @@ from bessemer.registry.config import load_config
 from bessemer.server.grading import Grading
 from bessemer.server.pulse import Pulse
 from bessemer.server.services import Services
+from bessemer.store import feedback, plans
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
 from bessemer.store.writer import Writer
@@ -56,6 +58,8 @@ def open_services(
     check_upstreams(config.models.values(), os.environ)
     database = Database.open(settings)
     database.watch()
+    follow_id(feedback.newest_id(database) or "")  # the clock may have been set back since
+    plans.take_in(database, settings.data / "plans")
     blobs = Blobs(settings.data / "blobs")
     catalog = Catalog(config, database)
     writer = Writer(

@@ -27,7 +27,8 @@ from bessemer.core.ids import new_id
 from bessemer.core.types import DEFAULT_PROJECT, Principal
 from bessemer.server.http import ClientGone, JSONResponse
 
-Authenticate = Callable[[str | None], Awaitable[Principal]]
+Authenticate = Callable[[str | None, str], Awaitable[Principal]]
+"""From the Authorization header and the address it comes from to who asks."""
 Observe = Callable[[str, int, float], None]
 Deny = Callable[[str, str, str, BessemerError], None]
 """Told of a refusal: who was refused, of which project, which endpoint, why."""
@@ -141,7 +142,8 @@ class Front:
             # A proxy in front may have checked another one than the one that would be used here.
             raise InvalidRequest("Send one Authorization header.", param="Authorization")
         header = headers.get(b"authorization")
-        scope["bessemer.principal"] = await self._authenticate(header.decode("latin-1") if header else None)
+        said = header.decode("latin-1") if header else None
+        scope["bessemer.principal"] = await self._authenticate(said, _address(scope))
 
 
 class _Limit(NamedTuple):
@@ -213,8 +215,12 @@ def _caller(scope: Scope) -> tuple[str, str]:
     principal: Principal | None = scope.get("bessemer.principal")
     if principal is not None:
         return principal.key_id, principal.project_id
+    return f"address {_address(scope)}", DEFAULT_PROJECT
+
+
+def _address(scope: Scope) -> str:
     client = scope.get("client")
-    return f"address {client[0]}" if client else "address unknown", DEFAULT_PROJECT
+    return str(client[0]) if client else "unknown"
 
 
 def _named(error: HTTPException, scope: Scope) -> BessemerError:

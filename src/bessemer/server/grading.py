@@ -16,8 +16,8 @@ from bessemer.core.types import JSON
 
 T = TypeVar("T")
 Kind = Literal["text", "model", "code"]
-_THREADS: Final[dict[Kind, int]] = {"text": 2, "model": 16, "code": 8}
-"""Text measures compute in this process: more threads would only take turns with the event loop more often."""
+_THREADS: Final[dict[Kind, int]] = {"text": 1, "model": 16, "code": 8}
+"""Text measures compute in this process: more threads would only take more turns from the event loop."""
 OF_ONE_KEY: Final = 4
 OF_ALL_KEYS: Final = 32
 """Requests of one kind, running and waiting."""

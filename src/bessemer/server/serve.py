@@ -24,7 +24,7 @@ from bessemer.server.admin_key import keep_admin_key
 from bessemer.server.app import build
 from bessemer.server.compose import open_services
 from bessemer.server.connections import protocol_of
-from bessemer.server.locks import only_one
+from bessemer.server.locks import keep_private, only_one
 from bessemer.server.supervise import keep_running
 from bessemer.telemetry.logs import catch_uncaught, configure
 
@@ -60,6 +60,7 @@ def serve(settings: Settings, announce: Callable[[Started], None], *, worker: bo
     """
     configure(settings.log_level)
     catch_uncaught()
+    keep_private(settings.data)
     os.environ.update({**OFFLINE, **SHARING})
     with only_one(settings.data / "server.lock"), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         _bring_weights(settings)

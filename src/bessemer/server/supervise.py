@@ -16,7 +16,7 @@ import structlog
 _FIRST_WAIT_S = 0.5
 _LONGEST_WAIT_S = 10.0
 _HEALTHY_S = 30.0
-"""A child that lived this long starts again at once."""
+"""A child that lived this long starts again as the first time."""
 _STOP_S = 15.0
 log = structlog.get_logger("bessemer.supervise")
 
@@ -34,9 +34,11 @@ async def keep_running(command: Sequence[str], environment: Mapping[str, str]) -
         finally:
             if process.returncode is None:
                 await asyncio.shield(_stop(process))
-        wait_s = _FIRST_WAIT_S if loop.time() - started > _HEALTHY_S else min(wait_s * 2, _LONGEST_WAIT_S)
+        if loop.time() - started > _HEALTHY_S:
+            wait_s = _FIRST_WAIT_S
         log.warning("child.died", pid=process.pid, code=code, restart_in_s=wait_s)
         await asyncio.sleep(wait_s)
+        wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

@@ -32,6 +32,9 @@ class RouteBody(StrictWire):
     steps: list[Step] | None = None
     fallbacks: list[str | Target] = msgspec.field(default_factory=list)
     guarantee: Guarantee | None = None
+    """Refused: a cascade job alone writes one."""
+    force: bool = False
+    """Ask versions that have not passed a gate: an owner may, with a `reason`."""
     reason: str = ""
 
 
@@ -40,7 +43,7 @@ class PromoteBody(StrictWire):
 
     alias: str = "champion"
     evaluation: str | None = None
-    """The evaluation whose gate the version passed; None: the newest one that names it."""
+    """The evaluation whose gate the version passed; None: the newest whose gate counts for it."""
     reason: str = ""
 
 

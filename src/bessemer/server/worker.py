@@ -1,4 +1,6 @@
-"""The worker process: runs queued jobs as durable workflows, one at a time, and continues interrupted ones.
+"""The worker process: runs queued jobs as durable workflows, and continues interrupted ones.
+
+Training has a lane of its own, evaluations and cascades another, each with one job at a time (`lanes`).
 
 DBOS keeps its tables in a database of its own beside the installation's (a file next to SQLite, the schema `dbos` in
 PostgreSQL). The job row is the public object: a workflow only ever gets its id.
@@ -17,18 +19,19 @@ from bessemer.core.settings import Settings
 from bessemer.core.types import JobStatus
 from bessemer.flywheel import jobs as flywheel_jobs
 from bessemer.server.compose import open_services
-from bessemer.server.locks import only_one
+from bessemer.server.lanes import LANES, Lane, Turns, lane_of
+from bessemer.server.locks import keep_private, only_one
 from bessemer.server.serve import OFFLINE, SHARING
 from bessemer.server.services import Services
 from bessemer.server.supervise import exit_with_parent
 from bessemer.server.workflow_values import JsonValues, refuse_pickles
 from bessemer.store import job_rows
+from bessemer.store.job_lifecycle import sweep
 from bessemer.store.job_rows import JobKind, JobRow
 from bessemer.telemetry.logs import catch_uncaught, configure
 from bessemer.tuning import jobs as tuning_jobs
 from bessemer.tuning.run import Services as TuningServices
 
-QUEUE = "jobs"
 EXECUTOR = "worker-0"
 """Stable, so that a restarted worker recovers its own workflows (DBOS matches executor and application version)."""
 APPLICATION_VERSION = "2"
@@ -37,6 +40,8 @@ other versions alone, and their jobs get new ones, made from the job rows and fr
 _POLL_S = 0.5
 _ENGINE_IDLE_S = 60.0
 """The worker's engines serve evaluations and judges: a minute after the last answer their memory is the next job's."""
+_SWEEP_S = 10.0
+"""How often what ended jobs have left on disk is removed."""
 _FLUSH_S = 10.0
 """What the database has not taken by then waits in the journal for the next start."""
 log = structlog.get_logger("bessemer.worker")
@@ -46,6 +51,7 @@ def work(settings: Settings, *, supervised: bool = False) -> None:
     """Run jobs until SIGINT or SIGTERM. Raises ConfigError, StoreError before the first job."""
     configure(settings.log_level)
     catch_uncaught()
+    keep_private(settings.data)
     os.environ.update({**OFFLINE, **SHARING})
     if supervised:
         exit_with_parent()
@@ -61,17 +67,22 @@ async def _work(settings: Settings) -> None:
     services = open_services(settings, loop, engine_idle_s=_ENGINE_IDLE_S)
     workflows = await asyncio.to_thread(_launch, settings, services)
     await asyncio.to_thread(_take_over, services, workflows)
+    dispatcher = _Dispatcher(services, workflows)
     log.info("worker.ready")
+    next_sweep = 0.0
     try:
         while not stop.is_set():
-            await asyncio.to_thread(_enqueue, services, workflows)
+            await asyncio.to_thread(dispatcher.fill)
+            if loop.time() >= next_sweep:
+                await asyncio.to_thread(sweep, services.database, settings.data / "jobs")
+                next_sweep = loop.time() + _SWEEP_S
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), _POLL_S)
     finally:
         # A job in the middle of a step cannot be waited for: its state is on disk and it continues at the next start.
         # Nothing that it uses is closed before the process is gone, or the job would take that for failures.
-        await asyncio.to_thread(services.writer.close, _FLUSH_S)
-        os._exit(1 if services.writer.stats().lost else 0)
+        await asyncio.to_thread(services.writer.flush, _FLUSH_S)
+        os._exit(1 if services.writer.at_risk() else 0)
 
 
 def _launch(settings: Settings, services: Services) -> Mapping[JobKind, flywheel_jobs.Workflow]:
@@ -104,7 +115,8 @@ def _launch(settings: Settings, services: Services) -> Mapping[JobKind, flywheel
         **flywheel_jobs.install(services.flywheel),
     }
     DBOS.launch()
-    DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=_POLL_S)
+    for lane in LANES:
+        DBOS.register_queue(lane.queue, worker_concurrency=1, polling_interval_sec=_POLL_S)
     return workflows
 
 
@@ -116,15 +128,47 @@ def _take_over(services: Services, workflows: Mapping[JobKind, flywheel_jobs.Wor
             _hand_over(row, workflows)
 
 
-def _enqueue(services: Services, workflows: Mapping[JobKind, flywheel_jobs.Workflow]) -> None:
-    """Hand every queued job to its workflow; a job that is handed over twice runs once, by its workflow id."""
-    for row in job_rows.find(services.database, statuses=(JobStatus.QUEUED,), limit=100, ascending=True):
-        _hand_over(row, workflows)
+class _Dispatcher:
+    """Gives each lane that is free the job whose turn it is."""
+
+    def __init__(self, services: Services, workflows: Mapping[JobKind, flywheel_jobs.Workflow]) -> None:
+        self._services = services
+        self._workflows = workflows
+        self._turns = {lane: Turns() for lane in LANES}
+        self._handed: dict[str, str] = {}
+        """By job: its workflow. One that is still queued after its workflow ended is not handed over again."""
+
+    def fill(self) -> None:
+        """Hand over what there is room for. Blocking."""
+        for lane in LANES:
+            waiting = [row for kind in lane.kinds for row in self._waiting(kind)]
+            if waiting and not _busy(lane) and (row := self._turns[lane].choose(waiting)) is not None:
+                self._handed[row.id] = workflow_id(row)
+                _hand_over(row, self._workflows)
+
+    def _waiting(self, kind: JobKind) -> list[JobRow]:
+        rows = job_rows.find(self._services.database, kind=kind, statuses=(JobStatus.QUEUED,), limit=None)
+        return [row for row in rows if self._handed.get(row.id) != workflow_id(row)]
+
+
+def _busy(lane: Lane) -> bool:
+    """Return whether a job of the lane runs, or is about to."""
+    return bool(
+        DBOS.list_workflows(
+            queue_name=lane.queue,
+            status=["ENQUEUED", "PENDING"],
+            app_version=APPLICATION_VERSION,
+            limit=1,
+            load_input=False,
+            load_output=False,
+        )
+    )
 
 
 def _hand_over(row: JobRow, workflows: Mapping[JobKind, flywheel_jobs.Workflow]) -> None:
+    """Hand a job to its workflow; one that is handed over twice runs once, by its workflow id."""
     with SetWorkflowID(workflow_id(row)):
-        DBOS.enqueue_workflow(QUEUE, workflows[row.kind], row.id)
+        DBOS.enqueue_workflow(lane_of(row.kind).queue, workflows[row.kind], row.id)
 
 
 def workflow_id(row: JobRow) -> str:

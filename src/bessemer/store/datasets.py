@@ -1,5 +1,6 @@
 """Frozen datasets; their rows are a blob."""
 
+import msgspec
 from sqlalchemy import select
 
 from bessemer.core.errors import NotFound
@@ -41,3 +42,12 @@ def find(
     within = paging.mine(database, datasets)
     rows = database.read(lambda c: paging.page(c, datasets, statement, within=within, after=after, limit=limit))
     return [paging.decode(Dataset, row.body) for row in rows]
+
+
+def of_file(database: Database, file_id: str) -> Dataset | None:
+    """Return the dataset that a file holds a split of; None for a file that was uploaded."""
+    names = datasets.c.body.contains(msgspec.json.encode(file_id).decode(), autoescape=True)
+    statement = select(datasets.c.body).where(names, paging.mine(database, datasets))
+    bodies = database.read(lambda connection: connection.execute(statement).scalars().all())
+    found = (paging.decode(Dataset, body) for body in bodies)
+    return next((dataset for dataset in found if file_id in dataset.files.values()), None)

@@ -4,7 +4,7 @@ import msgspec
 from sqlalchemy import select
 
 from bessemer.core.errors import NotFound
-from bessemer.core.types import Evaluation
+from bessemer.core.evaluations import Evaluation
 from bessemer.store import paging
 from bessemer.store.database import Database, insert_new
 from bessemer.store.schema import evaluations

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Column, Connection, select
+from sqlalchemy import Column, Connection, func, select
 
 from bessemer.core.errors import NotFound
 from bessemer.core.types import Feedback
@@ -49,6 +49,13 @@ def get(database: Database, feedback_id: str) -> Feedback:
     return paging.decode(Feedback, body)
 
 
+def newest_id(database: Database) -> str | None:
+    """Return the id of what arrived last in any project: ids grow in the order of arrival."""
+    statement = select(func.max(feedback.c.id))
+    newest: str | None = database.read(lambda connection: connection.execute(statement).scalar_one())
+    return newest
+
+
 def for_inferences(database: Database, ids: Sequence[str]) -> dict[str, list[Feedback]]:
     """Return the feedback given to each inference itself, oldest first; inferences without any are left out."""
     return _grouped(database, feedback.c.inference_id, ids)
@@ -90,7 +97,7 @@ def _grouped(database: Database, column: Column[Any], ids: Sequence[str]) -> dic
             statement = (
                 select(column.label("subject"), feedback.c.body)
                 .where(column.in_(ids[start : start + _IDS_PER_QUERY]), mine)
-                .order_by(feedback.c.created_at, feedback.c.id)
+                .order_by(feedback.c.id)
             )
             for row in connection.execute(statement):
                 groups[row.subject].append(paging.decode(Feedback, row.body))

@@ -45,14 +45,21 @@ def get(database: Database, file_id: str) -> FileRow:
 
 
 def find(
-    database: Database, *, purpose: str | None = None, limit: int | None = 100, after: str | None = None
+    database: Database,
+    *,
+    purpose: str | None = None,
+    limit: int | None = 100,
+    after: str | None = None,
+    ascending: bool = False,
 ) -> list[FileRow]:
-    """Return files, newest first."""
+    """Return files, newest first unless `ascending`."""
     statement = select(files.c.body)
     if purpose is not None:
         statement = statement.where(files.c.purpose == purpose)
     within = paging.mine(database, files)
-    rows = database.read(lambda c: paging.page(c, files, statement, within=within, after=after, limit=limit))
+    rows = database.read(
+        lambda c: paging.page(c, files, statement, within=within, after=after, limit=limit, ascending=ascending)
+    )
     return [paging.decode(FileRow, row.body) for row in rows]
 
 

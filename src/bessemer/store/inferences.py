@@ -103,6 +103,12 @@ def get(database: Database, inference_id: str) -> Inference:
     return found[inference_id]
 
 
+def key_of(database: Database, inference_id: str) -> str | None:
+    """Return the id of the key that asked, None when there is no such inference."""
+    statement = select(inferences.c.key_id).where(inferences.c.id == inference_id, paging.mine(database, inferences))
+    return database.read(lambda connection: connection.execute(statement).scalar_one_or_none())
+
+
 def get_many(database: Database, ids: Sequence[str]) -> dict[str, Inference]:
     """Return those of the inferences that exist, by id."""
 

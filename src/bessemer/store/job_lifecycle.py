@@ -1,7 +1,9 @@
 """The life of a running job, shared by every kind: begin, stop on a wish, finish, fail with a named cause."""
 
+import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from bessemer.core.errors import BessemerError, Conflict, InvalidRequest, told
@@ -12,6 +14,22 @@ from bessemer.store.job_rows import Control, JobRow
 
 _Result = TypeVar("_Result")
 _CAN_RUN = (JobStatus.VALIDATING_FILES, JobStatus.QUEUED, JobStatus.RUNNING)
+
+
+ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
+"""None of these can go on."""
+
+
+def sweep(database: Database, folder: Path) -> int:
+    """Remove what ended jobs have left in the folder of jobs' states, one folder each; return of how many.
+
+    Queued, running and paused jobs keep theirs: they go on from it. Results are rows and blobs.
+    """
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    ended = [name for name, status in job_rows.statuses(database, names).items() if status in ENDED]
+    for name in ended:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    return len(ended)
 
 
 def begin(database: Database, job_id: str) -> JobRow | None:
@@ -60,8 +78,8 @@ def fail(database: Database, job_id: str, error: Exception) -> None:
     code, param = (error.error_code, error.param) if isinstance(error, BessemerError) else (None, None)
     unnamed = "invalid_request" if isinstance(error, InvalidRequest) else "internal_error"
     body = {"code": code or unnamed, "message": told(error), "param": param}
-    event_id = f"ftevent-{job_id}-failed"
     with database.transaction():
+        event_id = f"{job_rows.event_prefix(job_rows.get(database, job_id).kind)}-{job_id}-failed"
         job_rows.append_event(database, job_id, f"Failed: {told(error)}", level="error", event_id=event_id)
         row = job_rows.update(database, job_id, status=JobStatus.FAILED, finished_at=time.time(), error=body)
         _finished(database, row)
@@ -70,10 +88,12 @@ def fail(database: Database, job_id: str, error: Exception) -> None:
 def attempt(database: Database, job_id: str, work: Callable[[], _Result]) -> _Result | None:
     """Do a part of a job; an error ends the job here, with its cause, and None is returned.
 
+    None as well for a job that has ended: a part that is repeated after a kill finds its state on disk removed.
+
     Errors are told before a workflow's tables see them: what those make of an error is not what was raised.
     """
     try:
-        return work()
+        return None if job_rows.get(database, job_id).status in ENDED else work()
     except Exception as error:
         fail(database, job_id, error)
         return None

@@ -133,6 +133,13 @@ def find(
     return [paging.decode(JobRow, row.body) for row in rows]
 
 
+def statuses(database: Database, ids: Sequence[str]) -> dict[str, JobStatus]:
+    """Return the status of each of the jobs that there are."""
+    statement = select(jobs.c.id, jobs.c.status).where(jobs.c.id.in_(ids), paging.mine(database, jobs))
+    rows = database.read(lambda connection: connection.execute(statement).all()) if ids else []
+    return {row.id: JobStatus(row.status) for row in rows}
+
+
 def update(
     database: Database,
     job_id: str,
@@ -191,6 +198,11 @@ def control(database: Database, job_id: str) -> Control | None:
     return None if row.control is None else Control(row.control)
 
 
+def event_prefix(kind: JobKind) -> str:
+    """Return what the ids of a job's events begin with: OpenAI's `ftevent` for fine-tuning."""
+    return "ftevent" if kind is JobKind.FINE_TUNING else "event"
+
+
 def append_event(
     database: Database,
     job_id: str,
@@ -205,7 +217,7 @@ def append_event(
 
     def work(connection: Connection) -> JobEvent:
         lock(connection, f"job_events.{job_id}")
-        _get(database, connection, job_id)
+        row = _get(database, connection, job_id)
         if event_id is not None:
             known = connection.execute(
                 select(job_events.c.body).where(job_events.c.id == event_id)
@@ -216,7 +228,7 @@ def append_event(
             select(func.coalesce(func.max(job_events.c.seq), 0)).where(job_events.c.job_id == job_id)
         ).scalar_one()
         event = JobEvent(
-            id=event_id or new_id("ftevent"),
+            id=event_id or new_id(event_prefix(row.kind)),
             job_id=job_id,
             seq=last + 1,
             created_at=time.time(),

@@ -169,7 +169,20 @@ _INSTALLATION = Migration(
     ),
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_RECORDS, _FLYWHEEL, _ERASED, _PROJECTS, _INSTALLATION)
+_LOOKS = Migration(
+    6,
+    "looks at the same items; the evaluation that an alias stands on",
+    (
+        """CREATE TABLE looks (
+            id TEXT NOT NULL PRIMARY KEY, created_at DOUBLE PRECISION NOT NULL, number BIGINT NOT NULL,
+            body TEXT NOT NULL, project_id TEXT NOT NULL DEFAULT 'proj_default')""",
+        """CREATE TABLE look_items (
+            item TEXT NOT NULL, look TEXT NOT NULL REFERENCES looks (id), PRIMARY KEY (item, look))""",
+        "ALTER TABLE alias_moves ADD COLUMN evaluation TEXT",
+    ),
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_RECORDS, _FLYWHEEL, _ERASED, _PROJECTS, _INSTALLATION, _LOOKS)
 
 
 def migrate(connection: Connection, *, target: int | None = None) -> int:

@@ -78,6 +78,14 @@ def roll_back(database: Database, name: str, reason: str) -> RouteChange:
     return database.write(work)
 
 
+def changed_at(database: Database) -> dict[str, float]:
+    """Return when each route that was ever put was changed last."""
+    c = route_changes.c
+    statement = select(c.name, func.max(c.changed_at).label("at")).where(paging.mine(database, route_changes))
+    rows = database.read(lambda connection: connection.execute(statement.group_by(c.name)).all())
+    return {row.name: row.at for row in rows}
+
+
 def history(database: Database, name: str) -> list[RouteChange]:
     """Return every change of a route, newest first."""
     statement = _changes(database, name).order_by(route_changes.c.seq.desc())

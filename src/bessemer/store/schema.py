@@ -134,6 +134,7 @@ alias_moves = Table(
     Column("previous_seq", BigInteger, nullable=False),
     Column("moved_at", DOUBLE_PRECISION, nullable=False),
     Column("reason", Text, nullable=False),
+    Column("evaluation", Text),
 )
 
 route_changes = Table(
@@ -180,6 +181,23 @@ evaluations = Table(
     Column("body", Text, nullable=False),
     _project(),
     Index("evaluations_created_at", "project_id", "created_at", "id"),
+)
+
+looks = Table(
+    "looks",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("created_at", DOUBLE_PRECISION, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+    _project(),
+)
+
+look_items = Table(
+    "look_items",
+    metadata,
+    Column("item", Text, primary_key=True),
+    Column("look", Text, ForeignKey("looks.id"), primary_key=True),
 )
 
 jobs = Table(

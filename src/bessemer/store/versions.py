@@ -29,6 +29,8 @@ class AliasMove(Frozen, frozen=True):
     """The move that this one replaced; 0: none."""
     moved_at: float
     reason: str
+    evaluation: str | None = None
+    """The evaluation whose gate the move stands on."""
 
 
 def insert(database: Database, version: ModelVersion) -> ModelVersion:
@@ -86,9 +88,15 @@ def aliases(database: Database) -> dict[str, list[Alias]]:
 
 
 def move_alias(
-    database: Database, model: str, alias: str, version: str, reason: str, served: Container[str] = ()
+    database: Database,
+    model: str,
+    alias: str,
+    version: str,
+    reason: str,
+    served: Container[str] = (),
+    evaluation: str | None = None,
 ) -> Alias:
-    """Point an alias at a version of the model.
+    """Point an alias at a version of the model, on the ground of an evaluation if there is one.
 
     `served`: versions that belong to no project, those of configured models. Raises NotFound for a version that the
     model does not have.
@@ -103,7 +111,9 @@ def move_alias(
             raise NotFound(f"The model {model!r} has no version {version!r}.", param="version")
         newest = _newest(database, connection, model, alias)
         seq = newest.seq if newest else 0
-        return _append(database, connection, model, alias, version, seq=seq + 1, previous=seq, reason=reason)
+        return _append(
+            database, connection, model, alias, version, seq=seq + 1, previous=seq, reason=reason, evaluation=evaluation
+        )
 
     return database.write(work)
 
@@ -120,7 +130,15 @@ def roll_back(database: Database, model: str, alias: str, reason: str) -> Alias 
         version = before.version if before else None
         previous = before.previous_seq if before else 0
         moved = _append(
-            database, connection, model, alias, version, seq=newest.seq + 1, previous=previous, reason=reason
+            database,
+            connection,
+            model,
+            alias,
+            version,
+            seq=newest.seq + 1,
+            previous=previous,
+            reason=reason,
+            evaluation=before.evaluation if before else None,
         )
         return moved if version is not None else None
 
@@ -140,6 +158,7 @@ def history(database: Database, model: str, alias: str) -> list[AliasMove]:
             previous_seq=row.previous_seq,
             moved_at=row.moved_at,
             reason=row.reason,
+            evaluation=row.evaluation,
         )
         for row in rows
     ]
@@ -172,6 +191,7 @@ def _append(
     seq: int,
     previous: int,
     reason: str,
+    evaluation: str | None,
 ) -> Alias:
     now = time.time()
     values = {
@@ -183,10 +203,18 @@ def _append(
         "previous_seq": previous,
         "moved_at": now,
         "reason": reason,
+        "evaluation": evaluation,
     }
     connection.execute(sql_insert(alias_moves).values(values))
-    return Alias(model=model, name=alias, version=version or "", moved_at=now, reason=reason)
+    return Alias(model=model, name=alias, version=version or "", moved_at=now, reason=reason, evaluation=evaluation)
 
 
 def _alias(row: Row[tuple[object, ...]]) -> Alias:
-    return Alias(model=row.model, name=row.alias, version=row.version, moved_at=row.moved_at, reason=row.reason)
+    return Alias(
+        model=row.model,
+        name=row.alias,
+        version=row.version,
+        moved_at=row.moved_at,
+        reason=row.reason,
+        evaluation=row.evaluation,
+    )

@@ -23,6 +23,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from bessemer.core.errors import ConfigError, InvalidRequest, StoreError
+from bessemer.core.ids import follow_id
 from bessemer.core.types import Feedback, Frozen, Inference
 from bessemer.store import audit, erasure, feedback, inferences, revisions
 from bessemer.store.audit import AuditEvent
@@ -224,6 +225,12 @@ class Writer:
                 lost=self._lost,
             )
 
+    def at_risk(self) -> int:
+        """Return how many rows were acknowledged and are in memory alone; none where the record is `required`."""
+        with self._change:
+            waiting = (*self._in_flight, *self._queue)
+            return sum(not pending.journaled and pending.done is None for pending in waiting)
+
     def close(self, timeout: float = 10.0) -> None:
         """Flush and stop. What the database does not take in time stays in the journal for the next start.
 
@@ -235,9 +242,7 @@ class Writer:
             self._closing = True
             self._change.notify_all()
         self._thread.join(timeout)
-        with self._change:
-            waiting = (*self._in_flight, *self._queue)
-            self._lost = sum(not pending.journaled and pending.done is None for pending in waiting)
+        self._lost = self.at_risk()
         if self._lost:
             _log.error("%d acknowledged rows are lost: neither the database nor the journal took them", self._lost)
         if self._thread.is_alive():
@@ -467,6 +472,8 @@ class Writer:
             except StoreError:
                 self._replay = None  # from the segment's beginning again: rows that are there already are left alone
                 raise
+        for row in self._chunk:
+            follow_id(row.id)
         # A chunk that meets a database that is down is tried again, not read again.
         written = self._insert_chunk(self._chunk)
         with self._change:

@@ -81,6 +81,7 @@ class Rollouts:
     def __init__(self, task: Task) -> None:
         self._spec: TuneSpec = task.spec
         self.tokens = task.tokens
+        self._heed = task.trainer.heed
         self.field_threshold = task.spec.field_threshold
         self._engine = Engine(LoadedModel(task.trainer.network, task.tokens), threads=task.spec.threads)
         self._engine.add_adapter(_ADAPTER, task.trainer.adapter)
@@ -113,7 +114,8 @@ class Rollouts:
                     constraint=ask.constraint,
                 )
                 for ask, seed in zip(asked, seeds, strict=True)
-            ]
+            ],
+            between=self._heed,
         )
 
 

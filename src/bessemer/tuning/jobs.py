@@ -15,16 +15,18 @@ from bessemer.core.types import JobStatus
 from bessemer.store import job_rows
 from bessemer.store.job_lifecycle import attempt, begin, finish, obey
 from bessemer.tuning.run import Services, TuningRun
+from bessemer.tuning.wishes import BrokenOff
 
 
 @dataclass
-class _Live:
+class Live:
     """The run that this process has in memory; training state is on disk, this saves loading it for every chunk."""
 
     services: Services
     run: TuningRun | None = None
 
     def of(self, job_id: str) -> TuningRun:
+        """Return the run of a job, continued from its saved state unless it is the one in memory."""
         if self.run is None or self.run.job_id != job_id:
             self.release()
             self.run = TuningRun.open(self.services, job_id)
@@ -47,7 +49,7 @@ class _Live:
 
 def install(services: Services) -> Callable[[str], None]:
     """Declare the workflow; call once, before DBOS is launched."""
-    live = _Live(services)
+    live = Live(services)
 
     def prepare(job_id: str) -> JobStatus:
         if begin(services.database, job_id) is None:
@@ -59,7 +61,12 @@ def install(services: Services) -> Callable[[str], None]:
         stopped = obey(services.database, job_id)
         if stopped is not None:
             return stopped
-        if not live.of(job_id).train_chunk():
+        try:
+            done = live.of(job_id).train_chunk()
+        except BrokenOff:
+            live.release()  # what is half done is not continued
+            return obey(services.database, job_id) or JobStatus.RUNNING
+        if not done:
             return JobStatus.RUNNING
         _register(services, live.of(job_id))
         return JobStatus.SUCCEEDED

@@ -164,11 +164,9 @@ def tuned_version(
 
 def _dataset_prompt(database: Database, file_id: str) -> str | None:
     """Return the prompt that rendered a dataset's file; None for a file that was uploaded."""
-    for dataset in datasets.find(database, limit=None):
-        if file_id in dataset.files.values():
-            prompt = dataset.provenance.get("request", {}).get("prompt")
-            return prompt if isinstance(prompt, str) else None
-    return None
+    dataset = datasets.of_file(database, file_id)
+    prompt = None if dataset is None else dataset.provenance.get("request", {}).get("prompt")
+    return prompt if isinstance(prompt, str) else None
 
 
 def _prompt(catalog: Catalog, name: str) -> Prompt:

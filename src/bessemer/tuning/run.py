@@ -39,6 +39,7 @@ from bessemer.tuning.progress import Start
 from bessemer.tuning.selection import choose_f1_bias
 from bessemer.tuning.spec import Reward, Score, StepReport, TuneSpec, Validation
 from bessemer.tuning.tuner import Tuner
+from bessemer.tuning.wishes import Wishes
 
 CHUNK_SECONDS = 15.0
 """Training between two durable steps: what a kill can cost at most."""
@@ -77,7 +78,14 @@ class TuningRun:
     """A job with its tuner in memory; everything that must survive is in the job's folder and the database."""
 
     def __init__(
-        self, services: Services, job_id: str, plan: Preparation, tuner: Tuner, rows: Rows, grader: Grader | None
+        self,
+        services: Services,
+        job_id: str,
+        plan: Preparation,
+        tuner: Tuner,
+        rows: Rows,
+        grader: Grader | None,
+        wishes: Wishes,
     ) -> None:
         self.job_id = job_id
         self._services = services
@@ -85,6 +93,7 @@ class TuningRun:
         self._tuner = tuner
         self._rows = rows
         self._grader = grader
+        self._wishes = wishes
         self._reports = services.jobs_dir / job_id / "steps.jsonl"
         self._opened, self._seconds_before = time.monotonic(), tuner.seconds
 
@@ -97,20 +106,22 @@ class TuningRun:
         plan = _plan(services, job_id, folder / "plan.json")
         rows = load_rows(plan, services.blobs)
         grader = None if plan.grader is None else graders.build(plan.grader, services.graders)
+        wishes = Wishes(services.database, job_id)
         try:
             tuner = Tuner(
                 _spec(services, plan, len(rows.training), folder),
                 rows.training,
                 rows.validation,
-                None if grader is None else _reward(grader),
+                None if grader is None else _reward(grader, wishes),
                 folder / "state",
                 select=_selector(plan),
+                heed=wishes.heed,
             )
         except BaseException:
             if grader is not None:
                 grader.close()
             raise
-        return cls(services, job_id, plan, tuner, rows, grader)
+        return cls(services, job_id, plan, tuner, rows, grader, wishes)
 
     def announce(self) -> None:
         """Tell what is about to be done."""
@@ -130,11 +141,16 @@ class TuningRun:
             self._event(f"Grader warning: {finding.message} ({earned})", f"grader-{number}", level="warn")
 
     def train_chunk(self) -> bool:
-        """Take optimizer steps for some seconds and save; True when the job is done."""
+        """Take optimizer steps for some seconds and save; True when the job is done.
+
+        Raises BrokenOff when a wish is left in the middle of a long step: the run is then continued from what is saved.
+        """
         ends = time.monotonic() + CHUNK_SECONDS
+        self._wishes.step_begins()
         if self._tuner.step_number == 0:
             self._tell_start(self._tuner.begin())
         while not self._tuner.done and time.monotonic() < ends:
+            self._wishes.step_begins()
             report = self._tuner.step()
             self._tell(report)
             if job_rows.control(self._services.database, self.job_id) is not None:
@@ -426,9 +442,9 @@ def _evaluations(hyper: ReinforcementHyperparameters, steps: int, default: int) 
     return max(1, steps // int(hyper.eval_interval))
 
 
-def _reward(grader: Grader) -> Reward:
+def _reward(grader: Grader, wishes: Wishes) -> Reward:
     def reward(pairs: Sequence[tuple[JSON, str]]) -> list[Score]:
-        results = graders.grade_batch(grader, [(text, item) for item, text in pairs])
+        results = wishes.grade(grader, [(text, item) for item, text in pairs])
         return [result.reward if result.failure is None else result.failure for result in results]
 
     return reward

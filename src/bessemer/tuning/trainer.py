@@ -55,8 +55,17 @@ class Adam(NamedTuple):
 class Trainer:
     """One adapter of one frozen network, with its optimizer."""
 
-    def __init__(self, network: Network, adapter: Adapter, *, tokens_per_pass: int = 2048) -> None:
+    def __init__(
+        self,
+        network: Network,
+        adapter: Adapter,
+        *,
+        tokens_per_pass: int = 2048,
+        heed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Train `adapter`. `heed` is called before each pass; what it raises breaks the work off, half done."""
         self.network = network
+        self.heed = heed
         self.adapter = adapter
         self._tokens_per_pass = tokens_per_pass
         if not adapter.trainable:
@@ -79,6 +88,7 @@ class Trainer:
         results: list[list[Tensor]] = [[] for _ in trees]
         with torch.no_grad():
             for group in split_by_budget(trees, self._tokens_per_pass):
+                self.heed()
                 scored = self._score([trees[i] for i in group], group)
                 counts = torch.bincount(scored.branch_I, minlength=scored.n_branches).tolist()
                 branches = iter(scored.logprob_I.split(counts))
@@ -97,6 +107,7 @@ class Trainer:
         """
         total = 0.0
         for group in split_by_budget(trees, self._tokens_per_pass):
+            self.heed()
             own = None if candidates is None else [ids for i in group for branch in candidates[i] for ids in branch]
             scored = self._score([trees[i] for i in group], group, among, own)
             value = loss(scored)

@@ -70,10 +70,12 @@ class Tuner:
         state_dir: Path,
         select: Select | None = None,
         model: LoadedModel | None = None,
+        heed: Callable[[], None] = lambda: None,
     ) -> None:
         """Load the base model, or take one that is in memory, and continue from `state_dir` if it holds a state.
 
-        `select` turns an evaluation into the score that checkpoints are chosen by; default: its own.
+        `select` turns an evaluation into the score that checkpoints are chosen by; default: its own. `heed` is called
+        often inside a step; what it raises breaks the step off, after which only the saved state may be continued.
         """
         if not train:
             raise TuningError("There are no training rows.", code="no_rows_fit")
@@ -83,7 +85,7 @@ class Tuner:
         self._select = select or (lambda validation: validation.score)
         network, tokens = model or load_model(Path(spec.base))
         self.trainer = Trainer(
-            network, _adapter(spec, LoadedModel(network, tokens)), tokens_per_pass=spec.tokens_per_pass
+            network, _adapter(spec, LoadedModel(network, tokens)), tokens_per_pass=spec.tokens_per_pass, heed=heed
         )
         self._task = Task(spec, self.trainer, tokens, train, validation, reward)
         self._method = _method(self._task)
@@ -205,10 +207,14 @@ class Tuner:
         steps = max(progress.step, 1)
         shares = {name: total / steps for name, total in progress.seen.items()}
         found = ", ".join(_WHY_SILENT[name][0].format(share) for name, share in shares.items() if share >= 0.005)
-        remedy = _WHY_SILENT[max(shares, key=shares.__getitem__)][1] if found else "check the rows' weights"
+        if found:
+            remedy = _WHY_SILENT[max(shares, key=shares.__getitem__)][1]
+        elif shares:
+            found, remedy = "the rewards of each group are equal", "use a grader that tells its answers apart"
+        else:
+            found, remedy = "no row had a weight", "check the rows' weights"
         raise TuningError(
-            f"None of {progress.step} steps had anything to learn from: {found or 'no row had a weight'}. "
-            f"No version was made; {remedy}.",
+            f"None of {progress.step} steps had anything to learn from: {found}. No version was made; {remedy}.",
             code="learned_nothing",
         )
 

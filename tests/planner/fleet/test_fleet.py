@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from scipy.optimize import milp
 
 from bessemer.core.errors import Infeasible, InvalidRequest
+from bessemer.planner.economics.types import HOURS_PER_YEAR
 from bessemer.planner.fleet.combinations import cheapest, cheapest_payment
-from bessemer.planner.fleet.demand import HOURS_PER_YEAR, demand_of
+from bessemer.planner.fleet.demand import demand_of
 from bessemer.planner.fleet.milp import peak_units, solve_fleet
 from bessemer.planner.fleet.types import Column, FleetProblem, FleetSolution, Offer, TuningNeed
 from bessemer.planner.workload import parse_workload

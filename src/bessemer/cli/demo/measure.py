@@ -9,7 +9,7 @@ from bessemer.cli.demo.application import Answer, Application
 from bessemer.cli.demo.turn import Outcome
 from bessemer.core.types import JSON, Calibration, Frozen, Interval, ModelCall
 from bessemer.evals.metrics import Terms, attribute_counts, label_terms, parse_attributes
-from bessemer.evals.statistics import ratio_interval
+from bessemer.evals.statistics import terms_interval
 from bessemer.evals.truth import parse_label
 from bessemer.flywheel.charts import Series
 from bessemer.flywheel.report import SystemRow
@@ -78,10 +78,10 @@ def trivial_row(questions: Sequence[str], labels: Sequence[str], score: Scorer, 
 
 
 def interval(terms: Sequence[Terms], seed: int) -> Interval | None:
-    """Return the metric with its bootstrap interval; None when nothing counts."""
+    """Return the metric with its interval; None when nothing counts."""
     if not terms or not sum(term.denominator for term in terms):
         return None
-    return ratio_interval(np.array(terms, dtype=np.float64), seed=seed)
+    return terms_interval(np.array(terms, dtype=np.float64), seed=seed)
 
 
 def _mean(values: Sequence[int | None]) -> float | None:

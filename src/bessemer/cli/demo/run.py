@@ -60,7 +60,7 @@ def _run(root: Path, seed: int, scale: scenario.Scale, progress: Progress) -> Re
     progress.say(f"small model: {weights}")
     progress.say(f"this run: {folder}")
     config = folder / "bessemer.toml"
-    config.write_text(scenario.configuration(weights, seed), encoding="utf-8")
+    config.write_text(scenario.configuration(weights, seed, scale), encoding="utf-8")
     progress.step("server")
     with Server(folder / "server", config) as server:
         progress.say(f"server: {server.url} (log: {folder / 'server' / 'server.log'})")

@@ -115,8 +115,11 @@ def _job(scale: Scale) -> JobPlan:
     )
 
 
-def configuration(weights: Path, seed: int) -> str:
-    """Return the registry's TOML for the demo: the small model, and itself with a long prompt as the incumbent."""
+def configuration(weights: Path, seed: int, scale: Scale) -> str:
+    """Return the registry's TOML for the demo: the small model, and itself with a long prompt as the incumbent.
+
+    The gate's policy is the default but for a run on a handful of items.
+    """
     path = str(weights.resolve())
     local = {"provider": "local", "path": path}
     return toml(
@@ -131,6 +134,8 @@ def configuration(weights: Path, seed: int) -> str:
             },
             "routes": {ROUTE: {"targets": [INCUMBENT]}},
         }
+    ) + "".join(
+        ("\n[gate]\n", f"max_margin = {max(0.05, scale.gate_margin)}\n", f"min_items = {min(50, scale.holdout)}\n")
     )
 
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from bessemer.cli.demo.turn import Outcome, Plan
-from bessemer.core.types import JSON, Frozen, GateResult, Guarantee
+from bessemer.core.evaluations import GateResult
+from bessemer.core.types import JSON, Frozen, Guarantee
 from bessemer.flywheel.charts import LineChart, Series
 from bessemer.flywheel.report import Report, SystemRow, Tile, percent
 

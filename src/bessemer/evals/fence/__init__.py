@@ -1,1 +1,1 @@
-"""The process that a grader's own code runs in: standard library only, started by `__main__`, never by an import."""
+"""The process that a grader's own code runs in: standard library only, a program of its own started by `__main__`."""

@@ -1,10 +1,11 @@
-"""Messages between the service, the keeper and the server: 4 bytes of length, big endian, then JSON."""
+"""What service, keeper and server agree on. Messages: 4 bytes of length, big endian, then JSON."""
 
 import json
 import struct
 from typing import Any, BinaryIO
 
 Message = dict[str, Any]
+SCRATCH_PATH = "/tmp/grader"  # noqa: S108 -- in a root of its own
 MAX_ANSWER = 1 << 20
 """Bytes of a server's answer."""
 

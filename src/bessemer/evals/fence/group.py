@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .frames import Message
-from .kernel import MNT_DETACH, SCRATCH_PATH, Fence, libc, mount_scratch, system
+from .frames import SCRATCH_PATH, Message
+from .kernel import MNT_DETACH, Fence, libc, mount_scratch, system
 
 SWEEP_S = 2.0
 PAGE, HERTZ = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")

@@ -131,10 +131,12 @@ def main() -> int:
     null, proc = os.open(os.devnull, os.O_RDWR), os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
+    os.umask(0o022)  # the grader's account must get through the folders of its root
     setup: Message = json.loads(read_frame(requests) or b"{}")
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     fence = build_fence(os.getcwd(), setup)
     scratch = Scratch(os.getcwd(), fence, setup)
+    os.environ.pop("PWD", None)  # bubblewrap adds it
     os.environ.update({"HOME": scratch.path, "TMPDIR": scratch.path})
     (server_reads, to_server), (from_server, server_writes) = os.pipe(), os.pipe()
     pid = os.fork()

@@ -13,10 +13,11 @@ import shutil
 import signal
 import struct
 import subprocess
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .frames import Message
+from .frames import SCRATCH_PATH, Message
 from .seccomp import program
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
@@ -32,7 +33,6 @@ LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
 READ, READ_OF_FILE, WRITE_OF_FILE = 0b1101, 0b101, 0b110
 # Files and folders in the scratch folder: no execution, devices, sockets, pipes, links.
 SCRATCH = 0b0110_0001_1011_1110
-SCRATCH_PATH = "/tmp/grader"  # noqa: S108 -- in a root of its own
 UNUSED_IDS = ((0x70000000, 0x7FFDFFFF), (60578, 61183))
 """Ranges that systemd's table of UIDs leaves to nobody: above containers' ranges, and inside 16 bits."""
 NOBODY = 65534
@@ -175,7 +175,8 @@ def open_to_all(*, private_root: bool) -> bool:
     places = [os.path.dirname(library)]
     while not private_root and places[-1] != "/":
         places.append(os.path.dirname(places[-1]))
-    return bool(os.stat(library).st_mode & 4) and all(os.stat(place).st_mode & 1 for place in places)
+    files = [library, *(path for path in (f"{sys.prefix}/pyvenv.cfg",) if os.path.exists(path))]
+    return all(os.stat(file).st_mode & 4 for file in files) and all(os.stat(place).st_mode & 1 for place in places)
 
 
 def build_fence(folder: str, setup: Message) -> Fence:

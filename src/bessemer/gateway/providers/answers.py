@@ -65,7 +65,7 @@ class AnswerReader:
             raise self._unreadable("it is not valid JSON") from None
 
     def _read(self, answer: dict[str, Any], kind: str) -> ProviderChunk:
-        if answer.get("error") is not None or answer.get("object") == "error":
+        if answer.get("error") or answer.get("object") == "error":
             raise failure_inside(self._model, answer)
         choice = _first_choice(answer.get("choices"))
         message = _object(choice.get(kind)) if choice else None

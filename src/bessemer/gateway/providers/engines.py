@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from bessemer.core.errors import ConfigError
 from bessemer.core.types import Model
+from bessemer.engine.request import Regex
 from bessemer.gateway.providers.adapters import unpack_adapter
 from bessemer.registry.weights import check_model
 from bessemer.store.blobs import Blobs
@@ -99,7 +100,9 @@ class Engines:
     def _start(self, model: Model, path: Path) -> "Engine":
         check_model(model)
         engine = self._open_engine(path)
-        assert engine.tokenizer.longest_piece  # made here, in a thread, and not by the first request
+        # Made here, in a thread, and not by the first request: they read the whole vocabulary.
+        assert engine.tokenizer.longest_piece
+        engine.make_ready(Regex(pattern="a"))
         engine.start()
         return engine
 

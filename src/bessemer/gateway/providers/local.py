@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import msgspec
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from bessemer.engine.tokens import Tokens
 
 
+T = TypeVar("T")
+Made = TypeVar("Made")
+_PREPARING = 2
+"""Threads that encode long prompts and compile constraints; more would take the cores from the engine."""
 _ON_THE_LOOP = 16_384
 """Characters of a prompt that are encoded at once, in some 10 ms; a longer one is encoded in a thread."""
 
@@ -30,14 +35,16 @@ class LocalProvider:
 
     def __init__(self, engines: Engines) -> None:
         self._engines = engines
+        # Threads of its own: those that everything else waits in are not for one client's long texts.
+        self._preparing = ThreadPoolExecutor(_PREPARING, thread_name_prefix="bessemer-prepare")
 
     async def complete(self, call: ProviderCall) -> AsyncIterator[ProviderChunk]:
         """Generate, or score the choices in one pass. See Provider."""
         async with self._engines.use(call.model, call.version.adapter_sha256) as engine:
-            prompt = await _encoded(engine, call)
+            prompt = await self._encoded(engine, call)
             with _named(call):
                 if call.rules.constraint is not None and not engine.is_ready(call.rules.constraint):
-                    await asyncio.to_thread(engine.make_ready, call.rules.constraint)
+                    await self._prepared(engine.make_ready, call.rules.constraint)
                 async with aclosing(self._answer(engine, call, _request(call, prompt))) as chunks:
                     async for chunk in chunks:
                         yield chunk
@@ -61,21 +68,24 @@ class LocalProvider:
     async def close(self) -> None:
         """Stop all engines."""
         await self._engines.close()
+        self._preparing.shutdown(wait=False, cancel_futures=True)
 
+    async def _prepared(self, work: Callable[[T], Made], of: T) -> Made:
+        return await asyncio.get_running_loop().run_in_executor(self._preparing, work, of)
 
-async def _encoded(engine: "Engine", call: ProviderCall) -> tuple[int, ...]:
-    """Return the prompt's tokens. Raises InvalidRequest when they exceed the context, before encoding if it can."""
-    messages = [{"role": message["role"], "content": text_of(message)} for message in call.messages]
-    size = sum(len(message["content"]) for message in messages)
-    if size > call.model.context_tokens * engine.tokenizer.longest_piece:
-        raise _too_long(call, f"{size} characters")
-    if size <= _ON_THE_LOOP:
-        prompt = tuple(engine.tokenizer.encode_chat(messages))
-    else:
-        prompt = tuple(await asyncio.to_thread(engine.tokenizer.encode_chat, messages))
-    if len(prompt) >= call.model.context_tokens:
-        raise _too_long(call, f"{len(prompt)} tokens")
-    return prompt
+    async def _encoded(self, engine: "Engine", call: ProviderCall) -> tuple[int, ...]:
+        """Return the prompt's tokens. Raises InvalidRequest when they exceed the context, before encoding if it can."""
+        messages = [{"role": message["role"], "content": text_of(message)} for message in call.messages]
+        size = sum(len(message["content"]) for message in messages)
+        if size > call.model.context_tokens * engine.tokenizer.longest_piece:
+            raise _too_long(call, f"{size} characters")
+        if size <= _ON_THE_LOOP:
+            prompt = tuple(engine.tokenizer.encode_chat(messages))
+        else:
+            prompt = tuple(await self._prepared(engine.tokenizer.encode_chat, messages))
+        if len(prompt) >= call.model.context_tokens:
+            raise _too_long(call, f"{len(prompt)} tokens")
+        return prompt
 
 
 def _too_long(call: ProviderCall, size: str) -> InvalidRequest:

@@ -6,6 +6,7 @@ request that it refuses as such (400, 413, 422) is the caller's own fault.
 
 import asyncio
 import contextlib
+import io
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
@@ -27,6 +28,8 @@ from bessemer.telemetry.logs import get_logger
 
 _DRAIN_S = 0.05
 _MAX_ANSWER_BYTES = 64 * 1024 * 1024
+_IN_ONE_PIECE = 64 * 1024
+"""A longer request is written piece by piece, between which others have their turn."""
 _MAX_ERROR_BYTES = 64 * 1024
 _MAX_DETAIL = 2000
 _KEY = re.compile(r"[\x21-\x7e]+")
@@ -108,9 +111,10 @@ class OpenAIProvider:
         headers = {"Content-Type": "application/json"}
         if (key := upstream_key(model, self._environ)) is not None:
             headers["Authorization"] = f"Bearer {key}"
+        body = _encode(upstream_body(call))
         return await self._client().post(
             model.base_url.rstrip("/") + "/chat/completions",
-            data=_encode(upstream_body(call)),
+            data=body if len(body) <= _IN_ONE_PIECE else io.BytesIO(body),
             headers=headers,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=model.timeouts.connect),
@@ -189,19 +193,21 @@ async def _answer(
             return
         async for piece in pieces:
             begun += piece
-            if len(begun) > _MAX_ANSWER_BYTES:
-                raise ProviderError("The upstream's answer is above 64 MiB.", code="upstream_unreadable")
     yield reader.whole(bytes(begun))
 
 
 async def _pieces(response: aiohttp.ClientResponse, patience: _Patience) -> AsyncGenerator[bytes, None]:
-    """Yield the bytes of the body as they come; each is a sign of life."""
+    """Yield the bytes of the body as they come; each is a sign of life. Raises ProviderError above 64 MiB."""
+    size = 0
     while True:
         async with patience.until_next():
             piece = await response.content.readany()
         if not piece:
             return
         patience.lives()
+        size += len(piece)
+        if size > _MAX_ANSWER_BYTES:
+            raise ProviderError("The upstream's answer is above 64 MiB.", code="upstream_unreadable")
         yield piece
 
 

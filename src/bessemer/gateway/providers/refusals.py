@@ -7,6 +7,8 @@ code mean; the text itself, masked and cut, stands in `detail`.
 import contextlib
 import datetime
 import email.utils
+import math
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -24,6 +26,7 @@ _THE_REQUEST = frozenset({400, 413, 422})
 """The request's own fault: no other try helps."""
 _MAX_DETAIL = 2000
 _MAX_WAIT_S = 24 * 3600
+_SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
 _REASONS: Mapping[int, str] = {
     400: "it refuses the request",
     401: "it refuses this server's key",
@@ -98,8 +101,8 @@ def failure_inside(model: Model, answer: dict[str, Any]) -> ProviderError:
 def retry_after(headers: Mapping[str, str]) -> int | None:
     """Return the seconds of a `Retry-After` header, in either of its forms (RFC 9110, section 10.2.3); None without."""
     text = headers.get("Retry-After", "").strip()
-    if text.isascii() and text.isdigit():
-        return min(int(text[:9]), _MAX_WAIT_S)
+    if _SECONDS.fullmatch(text):
+        return min(math.ceil(float(text)), _MAX_WAIT_S)
     with contextlib.suppress(TypeError, ValueError, OverflowError):
         then = email.utils.parsedate_to_datetime(text)
         left = (then - datetime.datetime.now(datetime.UTC)).total_seconds()

@@ -7,8 +7,7 @@ configured fabric (EFA falling back to TCP, missing GPUDirect, wrong placement) 
 import msgspec
 
 from bessemer.core.errors import InvalidRequest
-
-HOURS_PER_YEAR = 8760.0
+from bessemer.planner.economics.types import HOURS_PER_YEAR
 
 
 class NetworkLoss(msgspec.Struct, frozen=True):

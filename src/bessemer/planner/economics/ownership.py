@@ -16,6 +16,7 @@ from bessemer.planner.economics.rates import Quote
 from bessemer.planner.economics.sides import Side, cloud_side, factory_side, own_side, short_rents
 from bessemer.planner.economics.types import (
     HOURS_PER_MONTH,
+    HOURS_PER_YEAR,
     BreakEven,
     Money,
     Need,
@@ -195,7 +196,7 @@ class _Comparison(msgspec.Struct, frozen=True):
         provisioned = float(middle.kw[0, -1])
         average = provisioned * float(facility_factor(central, liquid=liquid)[0, 0])
         pue = self.assumptions["power.pue_liquid" if liquid else "power.pue_air"].value
-        return Power(provisioned, average, pue, liquid, average * 8760.0)
+        return Power(provisioned, average, pue, liquid, average * HOURS_PER_YEAR)
 
 
 def always_on(need: Need) -> Need:
@@ -211,5 +212,7 @@ def hourly_rate(need: Need, spill: tuple[Quote, ...], assumptions: Assumptions) 
     if not all(quote.by_the_hour for quote in spill):
         return None
     paid = sum(lot.count * quote.rate for lot, quote in zip(need.lots, spill, strict=True))
-    people = assumptions["staff.cloud_per_1000"].value / 1000.0 * assumptions["staff.usd_per_year"].value / 8766.0
+    people = (
+        assumptions["staff.cloud_per_1000"].value / 1000.0 * assumptions["staff.usd_per_year"].value / HOURS_PER_YEAR
+    )
     return paid / need.accelerators * (1.0 + assumptions["cloud.hidden_share"].value) + people

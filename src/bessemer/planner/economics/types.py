@@ -11,6 +11,8 @@ import msgspec
 from bessemer.planner.types import Interval, Owner
 
 HOURS_PER_MONTH = 730.5
+HOURS_PER_YEAR = 12 * HOURS_PER_MONTH
+"""8,766: a year of 365.25 days."""
 
 
 class Space(StrEnum):

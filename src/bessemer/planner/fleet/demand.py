@@ -9,7 +9,6 @@ import numpy as np
 from bessemer.planner.workload import Workload
 
 DAYS_PER_MONTH = 365.25 / 12
-HOURS_PER_YEAR = 8766.0
 
 
 class Demand(msgspec.Struct, frozen=True):

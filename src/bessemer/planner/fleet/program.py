@@ -17,6 +17,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 
 from bessemer.core.errors import InvalidRequest
+from bessemer.planner.economics.types import HOURS_PER_MONTH
 from bessemer.planner.fleet.types import Column, FleetProblem, FleetSolution, Offer, TuningNeed
 
 _INTEGER_BELOW = 24.0
@@ -28,7 +29,6 @@ _SAFETY_S = 600.0
 """No plan is made of a search that the clock ended: it would differ from one day to the next."""
 _LIMIT, _INFEASIBLE = 1, 2
 """scipy's status of a search that met a limit, and of a problem that has no solution."""
-_HOURS_PER_YEAR = 8766.0
 
 
 Term = tuple[np.ndarray | int, np.ndarray | float]
@@ -224,7 +224,7 @@ class Program:
         """Each month's hours of tuning run somewhere, each at its accelerator's speed."""
         groups = self.shape[0]
         per_group = self.size // groups
-        months = self.problem.hours.sum(axis=(1, 2)) / (_HOURS_PER_YEAR / 12)
+        months = self.problem.hours.sum(axis=(1, 2)) / HOURS_PER_MONTH
         blocks = []
         for instance, hours in need.hours_per_month.items():
             if not any(offer.instance == instance for offer in self.problem.offers):
@@ -348,7 +348,7 @@ class Program:
             key = (offer.instance, offer.term)
             hours = self.problem.hours * (hourly[key] if key in hourly else committed[key])
             total += float(hours.sum()) * offer.usd_per_hour
-        months = self.problem.hours.sum(axis=(1, 2)) / (_HOURS_PER_YEAR / 12)
+        months = self.problem.hours.sum(axis=(1, 2)) / HOURS_PER_MONTH
         booked = {name: float(values[index] @ months / months.sum()) for name, index in self.booked.items()}
         for need in self.problem.tuning:
             total += booked.get(need.name, 0.0) * (need.booked_usd_per_month or 0.0) * float(months.sum())

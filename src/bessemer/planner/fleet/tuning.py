@@ -7,7 +7,7 @@ import msgspec
 
 from bessemer.core.errors import Infeasible
 from bessemer.planner.catalog import Catalog
-from bessemer.planner.fleet.demand import HOURS_PER_YEAR
+from bessemer.planner.economics.types import HOURS_PER_YEAR
 from bessemer.planner.fleet.types import Offer, TuningNeed
 from bessemer.planner.performance.training import Goodput, goodput, training_flops
 from bessemer.planner.workload import Tuning, Workload

@@ -8,6 +8,7 @@ from starlette.types import ASGIApp
 from bessemer.core.errors import StoreError
 from bessemer.core.types import Dataset
 from bessemer.feedback.datasets import DatasetRequest, build
+from bessemer.feedback.imports import build_from_file
 from bessemer.server.http import Call, JSONResponse, decoder
 from bessemer.server.lists import ListQuery, page, page_limit
 from bessemer.store import datasets
@@ -31,6 +32,15 @@ def _build(call: Call, request: DatasetRequest) -> Dataset:
     services = call.services
     if not services.writer.flush():
         raise StoreError("The database is behind: feedback already taken is still on its way to it. Try again later.")
+    if request.file_id is not None:
+        return build_from_file(
+            call.database,
+            services.blobs,
+            request,
+            code_commit=services.code_commit,
+            now=time.time(),
+            key_id=call.principal.key_id,
+        )
     prompt = call.catalog.prompt(request.prompt) if request.prompt is not None else None
     return build(
         call.database,

@@ -1,16 +1,21 @@
 """POST and GET /v1/feedback."""
 
 import asyncio
+import contextlib
+import time
 
 from starlette.types import ASGIApp
 
-from bessemer.feedback.record import FeedbackRequest, record
+from bessemer.feedback.record import FeedbackRequest, parse
+from bessemer.feedback.rights import check_asked, check_stored
 from bessemer.server.content import shown_feedback
 from bessemer.server.http import Call, JSONResponse, decoder
 from bessemer.server.lists import ListQuery, page, page_limit
 from bessemer.store import feedback
 
 _REQUEST = decoder(FeedbackRequest)
+_PULSE_S = 0.5
+_PATIENCE_S = 3.0
 
 
 class FeedbackQuery(ListQuery):
@@ -22,9 +27,25 @@ class FeedbackQuery(ListQuery):
 
 
 async def create(call: Call) -> ASGIApp:
-    """Record feedback; durable when the answer is sent. The inference may still be on its way to the database."""
-    row = await record(await call.body(_REQUEST), call.principal, call.services.writer)
+    """Record feedback on one's own inference, or as a reviewer on any; durable when the answer is sent."""
+    request = await call.body(_REQUEST)
+    row = parse(request, call.principal, time.time())
+    if row.inference_id is not None:
+        await _check(call, row.inference_id)
+    await call.services.writer.commit(row)
     return JSONResponse(row)
+
+
+async def _check(call: Call, inference_id: str) -> None:
+    """Refuse what the caller may not judge. A database that does not answer holds nothing up: the join checks again."""
+    asker = call.services.gateway.asker(inference_id)
+    if asker is not None:
+        check_asked(call.principal, inference_id, asker)
+        return
+    with contextlib.suppress(TimeoutError):
+        if await asyncio.wait_for(call.services.pulse.beats(), _PULSE_S):
+            looking = asyncio.to_thread(check_stored, call.database, call.services.writer, inference_id, call.principal)
+            await asyncio.wait_for(looking, _PATIENCE_S)
 
 
 async def list_feedback(call: Call) -> ASGIApp:

@@ -89,12 +89,8 @@ async def list_files(call: Call) -> ASGIApp:
 
 def _find(call: Call, query: FilesQuery, limit: int) -> list[FileRow]:
     """Return up to `limit` + 1 rows after the cursor, in the order that was asked for."""
-    database = call.database
-    if query.order == "desc":
-        return files.find(database, purpose=query.purpose, limit=limit + 1, after=query.after)
-    rows = files.find(database, purpose=query.purpose, limit=None)[::-1]
-    start = next((index + 1 for index, row in enumerate(rows) if row.id == query.after), 0)
-    return rows[start : start + limit + 1]
+    ascending = query.order == "asc"
+    return files.find(call.database, purpose=query.purpose, limit=limit + 1, after=query.after, ascending=ascending)
 
 
 async def get_file(call: Call) -> ASGIApp:

@@ -44,9 +44,9 @@ def known(catalog: Catalog, organization: str) -> dict[str, ModelObject]:
     def add(name: str, created: float, owner: str) -> None:
         rows.setdefault(name, ModelObject(id=name, created=int(created), owned_by=owner))
 
+    changed_at = catalog.routes_changed_at()
     for route in catalog.routes():
-        changes = catalog.route_history(route.name)
-        add(route.name, max((change.changed_at for change in changes), default=0), organization)
+        add(route.name, changed_at.get(route.name, 0), organization)
     for model in catalog.models():
         add(model.name, 0, model.provider.value)
     for alias in catalog.aliases():

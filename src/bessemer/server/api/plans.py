@@ -1,25 +1,24 @@
 """Plans: make one from a workload, keep it, list, get.
 
 A plan takes many seconds of pure computation, so a process of its own makes it: requests for models are not slowed, and
-when the client leaves the process ends. Plans are files in the data folder, named by their id.
+when the client leaves the process ends.
 """
 
 import asyncio
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from starlette.types import ASGIApp
 
-from bessemer.core.errors import BessemerError, ConfigError, Infeasible, InvalidRequest, NotFound
+from bessemer.core.errors import BessemerError, ConfigError, Infeasible, InvalidRequest
 from bessemer.core.ids import new_id
 from bessemer.core.openai import JSON
-from bessemer.core.types import DEFAULT_PROJECT
 from bessemer.planner.workload import Workload, check_workload
 from bessemer.server.http import BytesResponse, Call, JSONResponse, decoder, while_connected
-from bessemer.server.lists import ListQuery, envelope, page_limit
+from bessemer.server.lists import ListQuery, page, page_limit
+from bessemer.store import plans
 
 _WORKLOAD = decoder(Workload)
 _TIMEOUT_S = 300.0
@@ -35,9 +34,14 @@ async def create(call: Call) -> ASGIApp:
     plan = await while_connected(call.request.receive, _made(workload, call.services.settings.data))
     plan = {"id": new_id("plan"), "object": "plan", **plan}
     content = msgspec.json.encode(plan)
-    await asyncio.to_thread(_keep, _folder(call), plan["id"], content)
-    await asyncio.to_thread(call.audit, "plan.created", plan["id"], {"workload": workload.name})
+    await asyncio.to_thread(_keep, call, plan["id"], content.decode(), workload.name)
     return BytesResponse(content, "application/json")
+
+
+def _keep(call: Call, plan_id: str, body: str, name: str) -> None:
+    with call.database.transaction():
+        plans.insert(call.database, plan_id, body)
+        call.audit("plan.created", plan_id, {"workload": name})
 
 
 async def _made(workload: Workload, data: Path) -> JSON:
@@ -75,44 +79,21 @@ async def _planned(workload: Workload, data: Path) -> JSON:
     return answer
 
 
-def _folder(call: Call) -> Path:
-    folder, project = call.services.settings.data / "plans", call.principal.project_id
-    return folder if project == DEFAULT_PROJECT else folder / project
-
-
-def _keep(folder: Path, plan_id: str, content: bytes) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    new = folder / f".{plan_id}"
-    new.write_bytes(content)
-    new.rename(folder / f"{plan_id}.json")
-
-
 async def list_plans(call: Call) -> ASGIApp:
     """GET /v1/plans: newest first, without their tables."""
     query = call.query(ListQuery)
     limit = page_limit(query.limit)
-    rows, more = await asyncio.to_thread(_listed, _folder(call), limit, query.after)
-    return JSONResponse(envelope(rows, has_more=more, ids=[row["id"] for row in rows]))
+    bodies = await asyncio.to_thread(plans.find, call.database, limit=limit + 1, after=query.after)
+    return JSONResponse(page(list(map(_row, bodies)), limit, lambda row: row, lambda row: str(row["id"])))
 
 
-def _listed(folder: Path, limit: int, after: str | None) -> tuple[list[JSON], bool]:
-    """Return plans, newest first: ids sort by time."""
-    names = sorted((path.stem for path in folder.glob("plan-*.json")), reverse=True)
-    if after is not None:
-        names = [name for name in names if name < after]
-    rows = []
-    for name in names[:limit]:
-        plan: dict[str, Any] = json.loads((folder / f"{name}.json").read_bytes())
-        row = {key: plan[key] for key in ("id", "object", "made_at", "recommendation")}
-        rows.append(row | {"name": plan["workload"]["name"], "usd_per_month": plan["fleet"]["usd_per_month"]})
-    return rows, len(names) > limit
+def _row(body: str) -> JSON:
+    plan = json.loads(body)
+    row = {key: plan[key] for key in ("id", "object", "made_at", "recommendation")}
+    return row | {"name": plan["workload"]["name"], "usd_per_month": plan["fleet"]["usd_per_month"]}
 
 
 async def get(call: Call) -> ASGIApp:
     """GET /v1/plans/{plan_id}."""
-    plan_id = call.path("plan_id")
-    path = _folder(call) / f"{plan_id}.json"
-    known = plan_id.startswith("plan-") and plan_id.removeprefix("plan-").isalnum()
-    if not known or not await asyncio.to_thread(path.is_file):
-        raise NotFound(f"There is no plan {plan_id!r}.", param="plan_id")
-    return BytesResponse(await asyncio.to_thread(path.read_bytes), "application/json")
+    body = await asyncio.to_thread(plans.get, call.database, call.path("plan_id"))
+    return BytesResponse(body.encode(), "application/json")

@@ -4,9 +4,10 @@ import asyncio
 
 from starlette.types import ASGIApp
 
-from bessemer.core.errors import InvalidRequest
-from bessemer.core.types import Route, Step, Target, as_json
+from bessemer.core.errors import Conflict, Forbidden, InvalidRequest
+from bessemer.core.types import Role, Route, Step, Target, as_json
 from bessemer.flywheel.promotion import rollback_route
+from bessemer.flywheel.standing import ungated
 from bessemer.server.http import Call, JSONResponse, decoder
 from bessemer.server.lists import envelope
 from bessemer.server.wire import ReasonBody, RouteBody
@@ -44,16 +45,33 @@ async def put(call: Call) -> ASGIApp:
 
 
 async def _write(call: Call, name: str, body: RouteBody) -> ASGIApp:
-    route = Route(name=name, steps=_steps(body), fallbacks=_targets(body.fallbacks), guarantee=body.guarantee)
-    return JSONResponse(await asyncio.to_thread(_put, call, route, body.reason))
+    if body.guarantee is not None:
+        raise InvalidRequest(
+            "A guarantee is what a cascade job measured: leave it out, or run POST /v1/cascades.", param="guarantee"
+        )
+    route = Route(name=name, steps=_steps(body), fallbacks=_targets(body.fallbacks))
+    return JSONResponse(await asyncio.to_thread(_put, call, route, body.reason, force=body.force))
 
 
-def _put(call: Call, route: Route, reason: str) -> Route:
+def _put(call: Call, route: Route, reason: str, *, force: bool) -> Route:
     catalog = call.catalog
+    if force and not reason.strip():
+        raise InvalidRequest("`force` needs a `reason`: it is kept in the audit trail.", param="reason")
+    if force and call.principal.role is not Role.OWNER:
+        raise Forbidden("Only an owner may put versions in force that have not passed a gate.")
+    catalog.refresh()  # the worker may have made the version a moment ago
+    missing = ungated(call.flywheel, route)
+    if missing and not force:
+        raise Conflict(
+            f"{', '.join(map(repr, missing))}: not passed a gate that counts. Evaluate as the candidate of a gate "
+            "first; an owner may set `force` and give a `reason`.",
+            param="targets",
+            code="gate_missing",
+        )
     action = "route.updated" if catalog.has_route(route.name) else "route.created"
     with call.database.transaction():
         written = catalog.put_route(route, reason)
-        call.audit(action, route.name, as_json(written) | {"reason": reason})
+        call.audit(action, route.name, as_json(written) | {"reason": reason, "ungated": missing})
     return written
 
 

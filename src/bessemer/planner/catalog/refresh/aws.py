@@ -34,7 +34,7 @@ _REGIONS = {
     "Asia Pacific (Mumbai)": "ap-south-1",
 }
 _YEARS = {"1yr": 1, "3yr": 3}
-_HOURS_PER_YEAR = 8760.0
+_HOURS_PER_YEAR = 8760.0  # of a contract: the vendor counts 365 days
 _CSV_PREAMBLE = 5
 """Lines of metadata before the column names."""
 

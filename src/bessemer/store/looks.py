@@ -1,0 +1,96 @@
+"""The ledger of looks: how often the same items were asked to decide something, which is what each answer may cost.
+
+A gate or a cascade that looks at items for the k-th time may spend less of its error than the first (`paired.spent`).
+Items are the same by the hash of their input, whichever dataset they stand in: building the same records once more
+opens no new line, fresh records do.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from enum import StrEnum
+
+from sqlalchemy import Connection, select
+from sqlalchemy import insert as sql_insert
+
+from bessemer.core.types import Frozen
+from bessemer.store import paging
+from bessemer.store.database import Database, insert_new, lock
+from bessemer.store.schema import look_items, looks
+
+_SHARED = 0.05
+"""Two looks are at the same items when more than this share of the later one's was in the earlier."""
+_CHUNK = 500
+
+
+class Purpose(StrEnum):
+    """What the items were asked for."""
+
+    GATE = "gate"
+    CASCADE = "cascade"
+    SCORES = "scores"
+    """An evaluation of the hold-out split without a gate: whoever read it may choose what to gate by it."""
+
+
+class Look(Frozen, frozen=True):
+    """One look at a set of items."""
+
+    id: str
+    """Of the job that looked; a job looks once, however often it is killed and repeated."""
+    created_at: float
+    purpose: Purpose
+    subject: str | None
+    """What the gate or cascade is about."""
+    others: tuple[str, ...] = ()
+    """What else was scored, and could be chosen by its score."""
+
+
+def number(database: Database, look: Look, items: Sequence[str]) -> int:
+    """Record a look at items (hashes of their inputs) and return its number, from 1; the first one of an id stands.
+
+    Counted are the gates and cascades that looked at these items before, and each system beside `subject` whose score
+    on them was read without a gate.
+    """
+
+    def work(connection: Connection) -> int:
+        lock(connection, "looks")
+        known = select(looks.c.number).where(looks.c.id == look.id)
+        found = connection.execute(known).scalar_one_or_none()
+        if found is not None:
+            return int(found)
+        counted = _count(look, _earlier(database, connection, set(items)))
+        values = {
+            "id": look.id,
+            "created_at": look.created_at,
+            "number": counted,
+            "body": paging.encode(look),
+            "project_id": database.owner,
+        }
+        connection.execute(sql_insert(looks).values(values))
+        insert_new(connection, look_items, [{"item": item, "look": look.id} for item in sorted(set(items))])
+        return counted
+
+    return database.write(work)
+
+
+def _count(look: Look, earlier: Sequence[Look]) -> int:
+    decided = [one for one in earlier if one.purpose is not Purpose.SCORES]
+    read = {system for one in (*earlier, look) for system in one.others}
+    gated = {one.subject for one in decided}
+    return 1 + len(decided) + len(read - gated - {look.subject})
+
+
+def _earlier(database: Database, connection: Connection, items: set[str]) -> list[Look]:
+    """Return the project's looks that share enough of the items."""
+    shared: Counter[str] = Counter()
+    ordered = sorted(items)
+    for start in range(0, len(ordered), _CHUNK):
+        chunk = ordered[start : start + _CHUNK]
+        shared.update(connection.execute(select(look_items.c.look).where(look_items.c.item.in_(chunk))).scalars())
+    ids = sorted(look for look, count in shared.items() if count > _SHARED * len(items))
+    bodies: list[str] = []
+    for start in range(0, len(ids), _CHUNK):
+        statement = select(looks.c.body).where(
+            looks.c.id.in_(ids[start : start + _CHUNK]), looks.c.project_id == database.owner
+        )
+        bodies.extend(connection.execute(statement).scalars())
+    return [paging.decode(Look, body) for body in bodies]

@@ -1,0 +1,53 @@
+"""Wishes to cancel or pause, heard inside a long step: between passes and turns of the sampler, and while it grades."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from bessemer.core.types import JSON
+from bessemer.evals.grader import Grader, GradeResult
+from bessemer.store import job_rows
+from bessemer.store.database import Database
+
+_PATIENCE_S = 3.0
+_EVERY_S = 1.0
+
+
+class BrokenOff(Exception):
+    """The client has left a wish: the step is broken off, and the run goes on, if at all, from its saved state."""
+
+
+class Wishes:
+    """Listens for one job."""
+
+    def __init__(self, database: Database, job_id: str) -> None:
+        self._database = database
+        self._job_id = job_id
+        self._from = 0.0
+
+    def step_begins(self) -> None:
+        """A step that is over within seconds is finished and saved; only then is its job stopped."""
+        self._from = time.monotonic() + _PATIENCE_S
+
+    def heed(self) -> None:
+        """Raise BrokenOff when there is a wish; looks once a second. Cheap enough for inner loops."""
+        now = time.monotonic()
+        if now < self._from:
+            return
+        self._from = now + _EVERY_S
+        if job_rows.control(self._database, self._job_id) is not None:
+            raise BrokenOff
+
+    def grade(self, grader: Grader, pairs: Sequence[tuple[str, JSON]]) -> list[GradeResult]:
+        """Grade outputs in order, unless there is a wish meanwhile."""
+        return asyncio.run(self._grade(grader, pairs))
+
+    async def _grade(self, grader: Grader, pairs: Sequence[tuple[str, JSON]]) -> list[GradeResult]:
+        work = asyncio.ensure_future(grader.grade_many(pairs))
+        try:
+            while not work.done():
+                await asyncio.wait({work}, timeout=_EVERY_S)
+                self.heed()
+            return work.result()
+        finally:
+            work.cancel()
