@@ -75,7 +75,7 @@ $(BIN)/python: | prerequisites
 # torch is pinned by version, not by hash: its builds for CPU and for CUDA are different files of one version.
 $(VENV)/.installed: pyproject.toml requirements.lock | $(BIN)/python
 	@echo "Installing (a few minutes the first time)"
-	@$(BIN)/$(PIP) --require-hashes --requirement requirements.lock
+	@$(BIN)/$(PIP) --no-deps --require-hashes --requirement requirements.lock
 	@$(BIN)/$(PIP) torch==2.13.0
 	@$(BIN)/$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@

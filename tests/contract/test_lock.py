@@ -37,6 +37,6 @@ def test_every_requirement_is_locked_by_hash() -> None:
 
 def test_the_makefile_installs_from_the_lock() -> None:
     text = (ROOT / "Makefile").read_text()
-    assert "--require-hashes --requirement requirements.lock" in text
+    assert "--no-deps --require-hashes --requirement requirements.lock" in text
     pinned = re.findall(r"pip install[^\n]*|\$\(PIP\)[^\n]*", text)
     assert all("==" in line or "--require-hashes" in line or "--no-deps" in line for line in pinned if "$(BIN)" in line)
