@@ -33,6 +33,8 @@ def test_pages_hold_each_row_once_in_order(server: Server, path: str) -> None:
     while page["has_more"]:
         page = listed(server, f"{path}?limit=1&after={page['last_id']}")
         found += page["data"]
+    for row in (*found, *whole["data"]):
+        row.pop("last_used_at", None)
     assert found == whole["data"]
 
 
