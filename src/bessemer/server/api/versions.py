@@ -5,26 +5,25 @@ import asyncio
 from starlette.types import ASGIApp
 
 from bessemer.core.errors import NotFound
-from bessemer.core.openai import StrictWire
 from bessemer.flywheel import promotion
 from bessemer.server.http import BytesResponse, Call, JSONResponse, decoder
-from bessemer.server.lists import envelope
+from bessemer.server.lists import ListQuery, page_of
 from bessemer.server.wire import PromoteBody, RollbackBody
 
 _PROMOTE = decoder(PromoteBody)
 _ROLLBACK = decoder(RollbackBody)
 
 
-class ModelQuery(StrictWire):
+class ModelQuery(ListQuery):
     """Query of GET /v1/versions and GET /v1/aliases."""
 
     model: str | None = None
 
 
 async def list_versions(call: Call) -> ASGIApp:
-    """GET /v1/versions."""
-    rows = call.catalog.versions(call.query(ModelQuery).model)
-    return JSONResponse(envelope(rows, ids=[row.id for row in rows]))
+    """GET /v1/versions, newest first."""
+    query = call.query(ModelQuery)
+    return JSONResponse(page_of(call.catalog.versions(query.model)[::-1], query, lambda row: row.id))
 
 
 async def get(call: Call) -> ASGIApp:
@@ -41,9 +40,9 @@ async def adapter(call: Call) -> ASGIApp:
 
 
 async def list_aliases(call: Call) -> ASGIApp:
-    """GET /v1/aliases."""
-    rows = call.catalog.aliases(call.query(ModelQuery).model)
-    return JSONResponse(envelope(rows, ids=[f"{row.model}:{row.name}" for row in rows]))
+    """GET /v1/aliases, by model and name."""
+    query = call.query(ModelQuery)
+    return JSONResponse(page_of(call.catalog.aliases(query.model), query, lambda row: f"{row.model}:{row.name}"))
 
 
 async def promote(call: Call) -> ASGIApp:
