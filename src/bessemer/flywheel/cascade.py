@@ -180,12 +180,12 @@ def build(
     parts = _parts(services, request, dataset)
     examples = (*parts.fit, *parts.choose)
     small = _ask_all(services, request.small, request.score, examples, folder / "small.jsonl", progress("small"))
-    grades = services.wait(_grade(services, request, examples, small))
     large = None
     if request.rule != "error":
         path = folder / "large.jsonl"
         answers = _ask_all(services, request.large, None, parts.choose, path, progress("large"))
         large = (answers, services.wait(_grade(services, request, parts.choose, answers)))
+    grades = services.wait(_grade(services, request, examples, small))
     fit = fit_items(parts.fit, small, grades)
     chosen = chosen_items(parts.choose, (small, grades), large, _largest(request))
     version = services.catalog.resolve(request.small).version.id
