@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bessemer.core.errors import Conflict, InvalidRequest
-from bessemer.core.openai import JSON, StrictWire
+from bessemer.core.openai import StrictWire
 from bessemer.core.types import (
+    JSON,
     Calibration,
     ConfidenceScore,
     Dataset,

@@ -9,7 +9,7 @@ from bessemer.core.types import Role, Route, Step, Target, as_json
 from bessemer.flywheel.promotion import rollback_route
 from bessemer.flywheel.standing import ungated
 from bessemer.server.http import Call, JSONResponse, decoder
-from bessemer.server.lists import envelope
+from bessemer.server.lists import ListQuery, page_of
 from bessemer.server.wire import ReasonBody, RouteBody
 
 _BODY = decoder(RouteBody)
@@ -17,9 +17,9 @@ _REASON = decoder(ReasonBody)
 
 
 async def list_routes(call: Call) -> ASGIApp:
-    """GET /v1/routes."""
+    """GET /v1/routes, by name."""
     rows = [row for row in call.catalog.routes() if call.principal.may_ask(row.name)]
-    return JSONResponse(envelope(rows, ids=[row.name for row in rows]))
+    return JSONResponse(page_of(rows, call.query(ListQuery), lambda row: row.name))
 
 
 async def get(call: Call) -> ASGIApp:

@@ -5,27 +5,27 @@ import asyncio
 from starlette.types import ASGIApp
 
 from bessemer.core.errors import NotFound
-from bessemer.core.openai import StrictWire
-from bessemer.core.types import ModelVersion
+from bessemer.core.types import Alias, ModelVersion
 from bessemer.flywheel import promotion
 from bessemer.server.http import BytesResponse, Call, JSONResponse, decoder
-from bessemer.server.lists import envelope
+from bessemer.server.lists import ListQuery, page_of
 from bessemer.server.wire import PromoteBody, RollbackBody
 
 _PROMOTE = decoder(PromoteBody)
 _ROLLBACK = decoder(RollbackBody)
 
 
-class ModelQuery(StrictWire):
+class ModelQuery(ListQuery):
     """Query of GET /v1/versions and GET /v1/aliases."""
 
     model: str | None = None
 
 
 async def list_versions(call: Call) -> ASGIApp:
-    """GET /v1/versions."""
-    rows = [row for row in call.catalog.versions(call.query(ModelQuery).model) if call.principal.may_ask(row.id)]
-    return JSONResponse(envelope(rows, ids=[row.id for row in rows]))
+    """GET /v1/versions, newest first."""
+    query = call.query(ModelQuery)
+    rows = [row for row in reversed(call.catalog.versions(query.model)) if call.principal.may_ask(row.id)]
+    return JSONResponse(page_of(rows, query, lambda row: row.id))
 
 
 async def get(call: Call) -> ASGIApp:
@@ -42,10 +42,14 @@ async def adapter(call: Call) -> ASGIApp:
 
 
 async def list_aliases(call: Call) -> ASGIApp:
-    """GET /v1/aliases."""
-    found = call.catalog.aliases(call.query(ModelQuery).model)
-    rows = {name: row for row in found if call.principal.may_ask(name := f"{row.model}:{row.name}")}
-    return JSONResponse(envelope(list(rows.values()), ids=list(rows)))
+    """GET /v1/aliases, by model and name."""
+    query = call.query(ModelQuery)
+    rows = [row for row in call.catalog.aliases(query.model) if call.principal.may_ask(_name(row))]
+    return JSONResponse(page_of(rows, query, _name))
+
+
+def _name(alias: Alias) -> str:
+    return f"{alias.model}:{alias.name}"
 
 
 def _version(call: Call) -> ModelVersion:
