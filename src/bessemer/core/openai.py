@@ -4,13 +4,11 @@ Requests refuse unknown fields by name; the one extension is `bessemer` (structu
 `structured_outputs`. Responses carry `bessemer` with the inference id beside OpenAI's own fields.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
-from bessemer.core.types import Split
-
-JSON = dict[str, Any]
+from bessemer.core.types import JSON, Split
 
 
 class Wire(msgspec.Struct, kw_only=True, omit_defaults=True):

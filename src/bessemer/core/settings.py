@@ -35,7 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_header_bytes: Count = 64 * 1024
     """Largest first line and headers of a request."""
     header_timeout_s: Seconds = 10.0
-    """Seconds until a request's headers are there, and until a new connection sends its first byte."""
+    """Seconds until a request's headers are there, a new connection sends its first byte, a TLS handshake is done."""
     body_timeout_s: Seconds = 30.0
     """Seconds between two pieces of a request's body."""
     keep_alive_s: Seconds = 30.0

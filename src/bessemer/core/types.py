@@ -243,6 +243,11 @@ class Route(Frozen, frozen=True):
     fallbacks: tuple[Target, ...] = ()
     guarantee: Guarantee | None = None
 
+    @property
+    def targets(self) -> list[Target]:
+        """All that it may ask, those of its fallbacks included."""
+        return [*(target for step in self.steps for target in step.targets), *self.fallbacks]
+
 
 # -- inference --------------------------------------------------------------------------------------------------------
 

@@ -142,6 +142,11 @@ def _check_code(source: str, services: Services, path: str) -> None:
 
 
 def _python(spec: _Python, services: Services, path: str) -> Grader:
+    if spec.image_tag is not None:
+        raise GraderError(
+            f"{path}.image_tag names one of OpenAI's images; graders run in this installation's Python: leave it out.",
+            param=f"{path}.image_tag",
+        )
     _check_code(spec.source, services, path)
     return PythonGrader(spec.name, source=spec.source, services=services)
 

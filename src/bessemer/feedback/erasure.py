@@ -9,7 +9,7 @@ from itertools import islice
 
 import msgspec
 
-from bessemer.core.content import canonical_json
+from bessemer.core.content import input_hash
 from bessemer.core.errors import InvalidRequest, StoreError
 from bessemer.core.openai import StrictWire
 from bessemer.core.types import Example, Frozen, Inference
@@ -143,6 +143,6 @@ def _trained(database: Database, jobs: Iterable[str]) -> tuple[str, ...]:
         made |= new
 
 
-def _asked(row: Inference | Example) -> bytes:
-    """Return what was asked, as bytes that are equal for equal inputs."""
-    return canonical_json(row.input if row.input is not None else row.messages)
+def _asked(row: Inference | Example) -> str:
+    """Return what was asked, as a hash that is equal for equal inputs, however a client spells them."""
+    return input_hash(row.input, row.messages)

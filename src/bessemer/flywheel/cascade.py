@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bessemer.core.errors import Conflict, InvalidRequest
-from bessemer.core.openai import JSON, StrictWire
+from bessemer.core.openai import StrictWire
 from bessemer.core.types import (
+    JSON,
     Calibration,
     ConfidenceScore,
     Dataset,
@@ -147,8 +148,8 @@ def check(request: CascadeRequest, services: Services) -> Dataset:
             "promise.",
             param="split",
         )
-    for target in (request.small, request.large):
-        services.check_may_ask(target)
+    for name in (request.route, request.small, request.large):
+        services.check_may_ask(name)
     small, large = services.catalog.resolve(request.small), services.catalog.resolve(request.large)
     if request.activate:
         compared = request.rule != "error"
@@ -158,14 +159,18 @@ def check(request: CascadeRequest, services: Services) -> Dataset:
                 "max_margin); with `activate` false any is tried.",
                 param="alpha",
             )
-        names = [request.large] if compared else [request.small, request.large]
-        route = Route(name=request.route, steps=(Step(targets=tuple(Target(model=name) for name in names)),))
-        if found := standing.ungated(services, route):
-            raise Conflict(f"{found[0]!r} has not passed a gate that counts: evaluate it first.", code="gate_missing")
+        _check_gated(request, services)
     if small.version.id == large.version.id:
         raise InvalidRequest("`small` and `large` are the same version.", param="large")
     _metric(request, services)
     return dataset_rows.get(services.database, request.dataset)
+
+
+def _check_gated(request: CascadeRequest, services: Services) -> None:
+    names = [request.small, request.large] if request.rule == "error" else [request.large]
+    route = Route(name=request.route, steps=(Step(targets=tuple(Target(model=name) for name in names)),))
+    if found := standing.ungated(services, route):
+        raise Conflict(f"{found[0]!r} has not passed a gate that counts: evaluate it first.", code="gate_missing")
 
 
 def build(
@@ -176,12 +181,12 @@ def build(
     parts = _parts(services, request, dataset)
     examples = (*parts.fit, *parts.choose)
     small = _ask_all(services, request.small, request.score, examples, folder / "small.jsonl", progress("small"))
-    grades = services.wait(_grade(services, request, examples, small))
     large = None
     if request.rule != "error":
         path = folder / "large.jsonl"
         answers = _ask_all(services, request.large, None, parts.choose, path, progress("large"))
         large = (answers, services.wait(_grade(services, request, parts.choose, answers)))
+    grades = services.wait(_grade(services, request, examples, small))
     fit = fit_items(parts.fit, small, grades)
     chosen = chosen_items(parts.choose, (small, grades), large, _largest(request))
     version = services.catalog.resolve(request.small).version.id
@@ -226,6 +231,7 @@ def apply(services: Services, request: CascadeRequest, result: CascadeResult, jo
     if not result.applied:
         return
     catalog, route = services.catalog, _route(request, result)
+    _check_gated(request, services)  # an alias may have moved while the items were asked
     # A killed job comes here again; a route that is put twice is not rolled back in one step.
     if not catalog.has_route(route.name) or catalog.route(route.name) != route:
         with services.database.transaction():

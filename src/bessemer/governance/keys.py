@@ -155,10 +155,10 @@ class Keys:
             raise Unauthorized("The API key is not valid: check it, or ask for a new one.", param="Authorization")
         return principal
 
-    def list(self, project: str | None = None) -> list[KeyInfo]:
-        """Return every key of a project (None: of all), revoked and expired ones included, oldest first."""
+    def list(self, project: str | None = None, *, limit: int | None = None, after: str | None = None) -> list[KeyInfo]:
+        """Return the keys of a project (None: of all) after the cursor, revoked and expired ones too, newest first."""
         used = dict(self._used)
-        rows = [_info(row) for row in keys.find(self._of(project))]
+        rows = [_info(row) for row in keys.find(self._of(project), limit=limit, after=after)]
         return [msgspec.structs.replace(row, last_used_at=used.get(row.id, row.last_used_at)) for row in rows]
 
     def revoke(self, key_id: str, project: str | None = None) -> KeyInfo:

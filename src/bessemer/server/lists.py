@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.openai import JSON, StrictWire
+from bessemer.core.openai import StrictWire
+from bessemer.core.types import JSON
 
 T = TypeVar("T")
 
@@ -29,6 +30,17 @@ def envelope(rows: Sequence[Any], *, has_more: bool = False, ids: Sequence[str] 
     """Return `{"object": "list", "data", "first_id", "last_id", "has_more"}`."""
     first, last = (ids[0], ids[-1]) if ids else (None, None)
     return {"object": "list", "data": rows, "first_id": first, "last_id": last, "has_more": has_more}
+
+
+def page_of(rows: Sequence[T], query: ListQuery, id_of: Callable[[T], str]) -> JSON:
+    """Return the envelope of a page of rows that are in memory, in their order. Raises InvalidRequest."""
+    limit, start = page_limit(query.limit), 0
+    if query.after is not None:
+        ids = [id_of(row) for row in rows]
+        if query.after not in ids:
+            raise InvalidRequest(f"after is {query.after!r}, which is not an id of this list.", param="after")
+        start = ids.index(query.after) + 1
+    return page(rows[start : start + limit + 1], limit, lambda row: row, id_of)
 
 
 def page(rows: Sequence[T], limit: int, wire: Callable[[T], Any], id_of: Callable[[T], str]) -> JSON:

@@ -77,7 +77,7 @@ TABLE: Final = (
     Endpoint("DELETE", "/v1/inferences/{inference_id}", erasures.delete_inference, _GOVERN),
     Endpoint("POST", "/v1/erasures", erasures.create, _GOVERN),
     Endpoint("GET", "/v1/usage", inferences.usage, _VIEW, inferences.UsageQuery),
-    Endpoint("GET", "/v1/routes", routes.list_routes, _VIEW),
+    Endpoint("GET", "/v1/routes", routes.list_routes, _VIEW, ListQuery),
     Endpoint("POST", "/v1/routes", routes.create, _OPERATE),
     Endpoint("GET", "/v1/routes/{name}", routes.get, _VIEW),
     Endpoint("PUT", "/v1/routes/{name}", routes.put, _OPERATE),
@@ -101,7 +101,7 @@ TABLE: Final = (
     Endpoint("GET", "/v1/plans", plans.list_plans, _VIEW, ListQuery),
     Endpoint("GET", "/v1/plans/{plan_id}", plans.get, _VIEW),
     Endpoint("GET", "/v1/audit", audit.list_events, _AUDIT, audit.AuditQuery),
-    Endpoint("GET", "/v1/keys", keys.list_keys, _GOVERN),
+    Endpoint("GET", "/v1/keys", keys.list_keys, _GOVERN, ListQuery),
     Endpoint("POST", "/v1/keys", keys.create, _GOVERN),
     Endpoint("DELETE", "/v1/keys/{key_id}", keys.revoke, _GOVERN),
 )

@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from bessemer.core.openai import JSON, StrictWire, Wire
-from bessemer.core.types import Guarantee, Role, Step, Target
+from bessemer.core.openai import StrictWire, Wire
+from bessemer.core.types import JSON, Guarantee, Role, Step, Target
 
 
 class JobObject(Wire, omit_defaults=False):

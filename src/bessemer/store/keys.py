@@ -51,10 +51,13 @@ def insert_first(database: Database, row: KeyRow) -> bool:
     return database.write(work)
 
 
-def find(database: Database) -> list[KeyRow]:
-    """Return every key, oldest first."""
-    statement = select(api_keys).where(paging.mine(database, api_keys)).order_by(api_keys.c.created_at, api_keys.c.id)
-    return [_key(row) for row in database.read(lambda connection: connection.execute(statement).all())]
+def find(database: Database, *, limit: int | None = None, after: str | None = None) -> list[KeyRow]:
+    """Return keys, newest first."""
+    within = paging.mine(database, api_keys)
+    rows = database.read(
+        lambda connection: paging.page(connection, api_keys, select(api_keys), within=within, after=after, limit=limit)
+    )
+    return [_key(row) for row in rows]
 
 
 def revoke(database: Database, key_id: str, now: float) -> KeyRow:

@@ -13,6 +13,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -174,7 +175,8 @@ def open_to_all(*, private_root: bool) -> bool:
     places = [os.path.dirname(library)]
     while not private_root and places[-1] != "/":
         places.append(os.path.dirname(places[-1]))
-    return bool(os.stat(library).st_mode & 4) and all(os.stat(place).st_mode & 1 for place in places)
+    files = [library, *(path for path in (f"{sys.prefix}/pyvenv.cfg",) if os.path.exists(path))]
+    return all(os.stat(file).st_mode & 4 for file in files) and all(os.stat(place).st_mode & 1 for place in places)
 
 
 def build_fence(folder: str, setup: Message) -> Fence:

@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable
 from starlette.types import ASGIApp
 
 from bessemer.core.errors import NotFound
-from bessemer.core.openai import JSON
-from bessemer.core.types import JobStatus, as_json
+from bessemer.core.types import JSON, JobStatus, as_json
 from bessemer.flywheel import cascade, evaluation
 from bessemer.server.api.fine_tuning import insert_once, steer
 from bessemer.server.http import Call, JSONResponse, decoder

@@ -9,7 +9,7 @@ from bessemer.core.types import DEFAULT_PROJECT, as_json
 from bessemer.governance.keys import CreatedKey, KeyInfo
 from bessemer.server.admin_key import forget_admin_key
 from bessemer.server.http import Call, JSONResponse, decoder
-from bessemer.server.lists import envelope
+from bessemer.server.lists import ListQuery, page, page_limit
 from bessemer.server.wire import KeyBody
 
 _BODY = decoder(KeyBody)
@@ -23,9 +23,11 @@ async def create(call: Call) -> ASGIApp:
 
 
 async def list_keys(call: Call) -> ASGIApp:
-    """GET /v1/keys."""
-    rows = await asyncio.to_thread(call.services.keys.list, _reach(call))
-    return JSONResponse(envelope(rows, ids=[row.id for row in rows]))
+    """GET /v1/keys, newest first."""
+    query = call.query(ListQuery)
+    limit = page_limit(query.limit)
+    rows = await asyncio.to_thread(call.services.keys.list, _reach(call), limit=limit + 1, after=query.after)
+    return JSONResponse(page(rows, limit, lambda row: row, lambda row: row.id))
 
 
 async def revoke(call: Call) -> ASGIApp:

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from bessemer.core.errors import BessemerError, ConfigError, Infeasible, InvalidRequest
 from bessemer.core.ids import new_id
-from bessemer.core.openai import JSON
+from bessemer.core.types import JSON
 from bessemer.planner.workload import Workload, check_workload
 from bessemer.server.http import BytesResponse, Call, JSONResponse, decoder, while_connected
 from bessemer.server.lists import ListQuery, page, page_limit

@@ -9,7 +9,7 @@ from bessemer.core.types import Role, Route, Step, Target, as_json
 from bessemer.flywheel.promotion import rollback_route
 from bessemer.flywheel.standing import ungated
 from bessemer.server.http import Call, JSONResponse, decoder
-from bessemer.server.lists import envelope
+from bessemer.server.lists import ListQuery, page_of
 from bessemer.server.wire import ReasonBody, RouteBody
 
 _BODY = decoder(RouteBody)
@@ -17,14 +17,16 @@ _REASON = decoder(ReasonBody)
 
 
 async def list_routes(call: Call) -> ASGIApp:
-    """GET /v1/routes."""
-    rows = call.catalog.routes()
-    return JSONResponse(envelope(rows, ids=[row.name for row in rows]))
+    """GET /v1/routes, by name."""
+    rows = [row for row in call.catalog.routes() if call.principal.may_ask(row.name)]
+    return JSONResponse(page_of(rows, call.query(ListQuery), lambda row: row.name))
 
 
 async def get(call: Call) -> ASGIApp:
     """GET /v1/routes/{name}."""
-    return JSONResponse(call.catalog.route(call.path("name")))
+    name = call.path("name")
+    call.check_may_ask(name)
+    return JSONResponse(call.catalog.route(name))
 
 
 async def create(call: Call) -> ASGIApp:
@@ -60,6 +62,9 @@ def _put(call: Call, route: Route, reason: str, *, force: bool) -> Route:
     if force and call.principal.role is not Role.OWNER:
         raise Forbidden("Only an owner may put versions in force that have not passed a gate.")
     catalog.refresh()  # the worker may have made the version a moment ago
+    before = catalog.route(route.name).targets if catalog.has_route(route.name) else []
+    known = {target.model for target in before}
+    call.check_may_ask(route.name, *(target.model for target in route.targets if target.model not in known))
     missing = ungated(call.flywheel, route)
     if missing and not force:
         raise Conflict(
@@ -89,5 +94,6 @@ async def rollback(call: Call) -> ASGIApp:
     """POST /v1/routes/{name}/rollback: back to what was in force before; null when nothing was."""
     body = await call.body(_REASON) if await call.request.body() else ReasonBody()
     name = call.path("name")
+    call.check_may_ask(name)
     route = await asyncio.to_thread(rollback_route, call.flywheel, name, call.principal, body.reason)
     return JSONResponse({"name": name, "route": route})
