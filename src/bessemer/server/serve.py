@@ -135,9 +135,7 @@ class _Loop(uvloop.Loop):
         super().__init__()
         self._handshake_s = settings.header_timeout_s
 
-    async def create_server(  # type: ignore[override]
-        self, *given: Any, **named: Any
-    ) -> asyncio.AbstractServer:
+    async def create_server(self, *given: Any, **named: Any) -> Any:
         if named.get("ssl") is not None:
             named["ssl_handshake_timeout"] = self._handshake_s
         return await super().create_server(*given, **named)
