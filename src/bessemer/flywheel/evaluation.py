@@ -39,6 +39,8 @@ class _HasId(Protocol):
 Journaled = TypeVar("Journaled", bound=_HasId)
 CONCURRENCY = 32
 """Items asked at once: enough to fill the engine's batches."""
+_MOST_SYSTEMS = 100
+"""Each is asked every item; more than that is several evaluations."""
 _PAUSES_S = (1, 2, 4, 8, 16, 32)
 """A job asks again after these, half of each at random: together as long as the minute that limits count by."""
 
@@ -110,6 +112,10 @@ def check(request: EvaluationRequest, services: Services) -> Dataset:
     dataset = dataset_rows.get(services.database, request.dataset)
     if not request.systems:
         raise InvalidRequest("Name at least one of `systems` to evaluate.", param="systems")
+    if len(request.systems) > _MOST_SYSTEMS:
+        raise InvalidRequest(
+            f"`systems` has {len(request.systems)} names; an evaluation takes {_MOST_SYSTEMS}.", param="systems"
+        )
     for target in request.systems:
         services.check_may_ask(target)
         services.catalog.route_or_target(target)

@@ -45,18 +45,23 @@ log = structlog.get_logger("bessemer.compose")
 
 
 def open_services(
-    settings: Settings, loop: asyncio.AbstractEventLoop, *, engine_idle_s: float | None = None
+    settings: Settings,
+    loop: asyncio.AbstractEventLoop,
+    *,
+    engine_idle_s: float | None = None,
+    write_patience_s: float = 30.0,
 ) -> Services:
     """Build everything. `loop`: where the gateway runs, whoever asks it; its connections belong to this loop.
 
-    `engine_idle_s`: engines of local models are released after so long a rest.
+    `engine_idle_s`: engines of local models are released after so long a rest. `write_patience_s`: how long a write to
+    the database waits for those of others.
 
     Raises ConfigError for wrong settings or configuration, StoreError when the database cannot be opened.
     """
     settings.data.mkdir(parents=True, exist_ok=True)
     config = load_config(settings.config_path, settings.data)
     check_upstreams(config.models.values(), os.environ)
-    database = Database.open(settings)
+    database = Database.open(settings, patience_s=write_patience_s)
     database.watch()
     follow_id(feedback.newest_id(database) or "")  # the clock may have been set back since
     plans.take_in(database, settings.data / "plans")

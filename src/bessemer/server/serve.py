@@ -33,6 +33,8 @@ URL_FILE = "server.url"
 """In the data folder: where the running server listens."""
 OFFLINE: Mapping[str, str] = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
 """Set in every process of Bessemer: libraries must not call home."""
+_WRITE_PATIENCE_S = 3.0
+"""Somebody waits for the answer: after so long it is that the database is busy."""
 SHARING: Mapping[str, str] = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "GOMP_SPINCOUNT": "6000",
@@ -81,7 +83,7 @@ async def _serve(settings: Settings, announce: Callable[[Started], None], *, wor
     loop = asyncio.get_running_loop()
     tls = tls_context(settings)
     listener = _bind(settings.host, settings.port)
-    services = open_services(settings, loop)
+    services = open_services(settings, loop, write_patience_s=_WRITE_PATIENCE_S)
     admin_key = services.keys.ensure_admin(partial(keep_admin_key, settings.data))
     server = _Server(
         uvicorn.Config(
