@@ -72,7 +72,7 @@ def _install_evaluation(services: Services) -> Workflow:
         dataset = evaluation.check(request, mine)
         if left_out := evaluation.left_out(mine, request, dataset):
             told = f"{left_out} examples are left out: a system was trained on their inputs."
-            job_rows.append_event(services.database, job_id, told, level="warn", event_id=f"ftevent-{job_id}-seen")
+            job_rows.append_event(services.database, job_id, told, level="warn", event_id=f"event-{job_id}-seen")
         return list(request.systems)
 
     def ask_target(job_id: str, target: str) -> bool:
