@@ -180,6 +180,12 @@ def scored_examples(services: Services, request: EvaluationRequest, dataset: Dat
     return examples if request.split is Split.TRAIN else unseen(services, request.systems, examples)
 
 
+def left_out(services: Services, request: EvaluationRequest, dataset: Dataset) -> int:
+    """Return how many examples of the split are not scored, because a system was trained on their input."""
+    asked = split_examples(services, dataset, request.split, request.limit)
+    return len(asked) - len(scored_examples(services, request, dataset))
+
+
 async def ask(
     services: Services,
     target: str,
@@ -363,8 +369,9 @@ def summarise(
     now: float,
     policy: GatePolicy,
     look: int,
+    left_out: int,
 ) -> Evaluation:
-    """Return the evaluation: a row per target and the gate's result."""
+    """Return the evaluation: a row per target, the gate's result, and how many examples were left out."""
     by_name = {run.row.name: run for run in results}
     return Evaluation(
         id=evaluation_id,
@@ -374,6 +381,7 @@ def summarise(
         created_at=now,
         rows=tuple(_with_share(run) for run in results),
         gate=gate(request, by_name, policy, look),
+        left_out=left_out,
     )
 
 
