@@ -13,6 +13,19 @@ from tests.server.live import Server
     [
         ("/v1/routes", {"name": "many", "targets": ["upstream"] * 101}, "targets"),
         ("/v1/routes", {"name": "many", "targets": ["upstream"], "fallbacks": ["upstream"] * 100}, "targets"),
+        (
+            "/v1/fine_tuning/alpha/graders/validate",
+            {
+                "grader": {
+                    "type": "score_model",
+                    "name": "j",
+                    "model": "assistant",
+                    "input": [{"role": "user", "content": "{{sample.output_text}}"}] * 101,
+                    "range": [0, 1],
+                }
+            },
+            "grader.input",
+        ),
         ("/v1/erasures", {"tags": {f"k{i}": "v" for i in range(17)}}, "tags"),
     ],
 )
