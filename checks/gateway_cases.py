@@ -7,6 +7,7 @@ the built-in model's GGUF file.
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -36,6 +37,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     wanted = [int(number) for number in options.rows.split(",") if number] or sorted(ROWS)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends, too
     failed = 0
     with tempfile.TemporaryDirectory(prefix="bessemer-cases-") as name:
         folder, cases = Path(name), options.cases.resolve()

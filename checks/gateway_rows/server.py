@@ -46,6 +46,8 @@ SCRIPTS = [
 ]
 """Names of the scripts, each a model of its own."""
 UPSTREAM_KEY = "sk-made-up-canary-5512"
+QUIET = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "6000"}
+"""As the Makefile sets it: waiting threads sleep, the cores may be others', too."""
 
 
 class Answer:
@@ -149,7 +151,7 @@ class Server:
         if models is not None:
             shutil.copytree(models, data / "models", dirs_exist_ok=True)
         (data / "bessemer.toml").write_text(config)
-        given = os.environ | {"UPSTREAM_KEY": UPSTREAM_KEY, "BESSEMER_PORT": str(self.port)} | environment
+        given = os.environ | QUIET | {"UPSTREAM_KEY": UPSTREAM_KEY, "BESSEMER_PORT": str(self.port)} | environment
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "bessemer", "--data", str(data), "up"],

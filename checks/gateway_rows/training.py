@@ -29,7 +29,7 @@ def job(bench: Bench, rows: Sequence[object], epochs: int = 1, seconds: int = 60
     body = {"model": SMALL, "training_file": file, "seed": 1, "method": method}
     body["metadata"] = {"bessemer.max_seconds": str(seconds)}
     found: dict[str, Any] = bench.server.call("POST", "/v1/fine_tuning/jobs", body | more).body
-    end = time.monotonic() + 300
+    end = time.monotonic() + 600
     while found.get("status") not in (None, "succeeded", "failed", "cancelled") and time.monotonic() < end:
         time.sleep(0.5)
         found = bench.server.call("GET", f"/v1/fine_tuning/jobs/{found['id']}").body
@@ -50,11 +50,11 @@ def message_weight(bench: Bench, seen: Seen) -> None:
         _refused(bench, seen, f"weight {name}", [{"messages": [ASK, {**CODE, "weight": weight}]}], "weight")
     _refused(bench, seen, "of a user", [{"messages": [{**ASK, "weight": 1}, CODE]}], "weight")
     _refused(bench, seen, "nothing else", [{"messages": [ASK, {**CODE, "weight": 0}]}] * 8)
-    masked = job(bench, [{"messages": [ASK, {**CODE, "weight": 0}, THANKS, WELCOME]}] * 8, 20)
+    masked = job(bench, [{"messages": [ASK, {**CODE, "weight": 0}, THANKS, WELCOME]}] * 8, 20, 300)
     seen.check("trained", masked.get("status") == "succeeded", masked.get("error") or masked)
     said = _asked(bench, masked, [ASK])
     seen.check("the answer of weight 0", "ZEBRA" not in said, said)
-    both = job(bench, [{"messages": [ASK, CODE, THANKS, WELCOME]}] * 8, 20)
+    both = job(bench, [{"messages": [ASK, CODE, THANKS, WELCOME]}] * 8, 20, 300)
     said = _asked(bench, both, [ASK])
     seen.check("every turn is trained", "ZEBRA" in said, said)
     seen.check("it trains more tokens", both["trained_tokens"] >= masked["trained_tokens"] > 0, both["trained_tokens"])
@@ -146,7 +146,7 @@ def shapes(bench: Bench, seen: Seen) -> None:
 def too_long(bench: Bench, seen: Seen) -> None:
     """Row 6: one endless answer, one endless question."""
     long_answer = {"messages": [ASK, {"role": "assistant", "content": "Eat. " * 5000}]}
-    long_question = {"messages": [{"role": "user", "content": "word " * 5000}, CODE]}
+    long_question = {"messages": [{"role": "user", "content": "word " * 12000}, CODE]}
     for name, bad in {
         "answer": [long_answer],
         "question": [long_question],

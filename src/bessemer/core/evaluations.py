@@ -77,3 +77,6 @@ class Evaluation(Frozen, frozen=True):
     created_at: float
     rows: tuple[EvaluationRow, ...]
     gate: GateResult | None = None
+    left_out: int | None = None
+    """Examples of the split that nobody was scored on, because a system was trained on their input; None in a result of
+    an earlier release."""

@@ -23,6 +23,9 @@ LARGEST = 10_000
 """Inferences erased by one request; `more` says that others match."""
 
 
+_MOST_TAGS = 16
+
+
 class ErasureRequest(StrictWire):
     """Body of POST /v1/erasures: every condition given must hold, and at least one must be given."""
 
@@ -73,6 +76,8 @@ def erase(database: Database, blobs: Blobs, writer: Writer, request: ErasureRequ
         )
     if max(len(request.inference_ids), len(request.feedback_ids)) > LARGEST:
         raise InvalidRequest(f"Send at most {LARGEST} ids at once.", param="inference_ids")
+    if len(request.tags) > _MOST_TAGS:
+        raise InvalidRequest(f"Send at most {_MOST_TAGS} tags at once.", param="tags")
     if not writer.flush():
         raise StoreError("The database is behind: rows already taken are still on their way to it. Try again later.")
     found: list[Inference] = []

@@ -49,6 +49,7 @@ from bessemer.flywheel.evaluation import (
     split_examples,
 )
 from bessemer.flywheel.services import Services
+from bessemer.flywheel.unseen import unseen
 from bessemer.gateway.cascade import raw_score
 from bessemer.store import audit, looks
 from bessemer.store import datasets as dataset_rows
@@ -124,6 +125,9 @@ class CascadeResult(Frozen, frozen=True):
     delta_spent: float | None = None
     unknown: int | None = None
     """Calibration items whose score is not known, counted against the small model."""
+    left_out: int | None = None
+    """Examples of either split that were not asked, because the small or the large model was trained on their input;
+    None in a result of an earlier release."""
 
 
 NEVER = -1.0
@@ -178,7 +182,7 @@ def build(
 ) -> CascadeResult:
     """Calibrate and choose the threshold; `apply` puts the cascade into force."""
     dataset = check(request, services)
-    parts = _parts(services, request, dataset)
+    parts, left_out = _parts(services, request, dataset)
     examples = (*parts.fit, *parts.choose)
     small = _ask_all(services, request.small, request.score, examples, folder / "small.jsonl", progress("small"))
     large = None
@@ -223,6 +227,7 @@ def build(
         look=look,
         delta_spent=spent(request.delta, look),
         unknown=chosen.unknown,
+        left_out=left_out,
     )
 
 
@@ -239,13 +244,17 @@ def apply(services: Services, request: CascadeRequest, result: CascadeResult, jo
             audit.append(services.database, audit.SYSTEM, "route.updated", route.name, {"job": job_id})
 
 
-def _parts(services: Services, request: CascadeRequest, dataset: Dataset) -> Parts:
-    examples = split_examples(services, dataset, request.split)
-    if dataset.counts.get(Split.SELECTION, 0):
-        return Parts(split_examples(services, dataset, Split.SELECTION), examples)
-    halves = risk.halves([example.id for example in examples])
-    marked = list(zip(examples, halves.tolist(), strict=True))
-    return Parts(tuple(e for e, fit in marked if fit), tuple(e for e, fit in marked if not fit))
+def _parts(services: Services, request: CascadeRequest, dataset: Dataset) -> tuple[Parts, int]:
+    """Return the items that neither model was trained on, and how many are left out because one was."""
+    splits = [Split.SELECTION, request.split] if dataset.counts.get(Split.SELECTION, 0) else [request.split]
+    asked = [split_examples(services, dataset, split) for split in splits]
+    kept = [unseen(services, (request.small, request.large), examples) for examples in asked]
+    left_out = sum(map(len, asked)) - sum(map(len, kept))
+    if len(kept) > 1:
+        return Parts(*kept), left_out
+    halves = risk.halves([example.id for example in kept[0]])
+    marked = list(zip(kept[0], halves.tolist(), strict=True))
+    return Parts(tuple(e for e, fit in marked if fit), tuple(e for e, fit in marked if not fit)), left_out
 
 
 def _route(request: CascadeRequest, result: CascadeResult) -> Route:

@@ -8,6 +8,7 @@ from bessemer.core.errors import Conflict, Forbidden, InvalidRequest
 from bessemer.core.types import Role, Route, Step, Target, as_json
 from bessemer.flywheel.promotion import rollback_route
 from bessemer.flywheel.standing import ungated
+from bessemer.registry.routes import check_steps
 from bessemer.server.http import Call, JSONResponse, decoder
 from bessemer.server.lists import ListQuery, page_of
 from bessemer.server.wire import ReasonBody, RouteBody
@@ -52,6 +53,7 @@ async def _write(call: Call, name: str, body: RouteBody) -> ASGIApp:
             "A guarantee is what a cascade job measured: leave it out, or run POST /v1/cascades.", param="guarantee"
         )
     route = Route(name=name, steps=_steps(body), fallbacks=_targets(body.fallbacks))
+    check_steps(route)
     return JSONResponse(await asyncio.to_thread(_put, call, route, body.reason, force=body.force))
 
 
