@@ -169,3 +169,11 @@ def test_marks_on_marks_take_no_square_of_their_number() -> None:
     start = time.process_time()
     check("{{item.a}} a" + "\u0301\u0316" * 200_000, ("item",))
     assert time.process_time() - start < 10
+
+
+@pytest.mark.parametrize("place", ["{{item.a}}", "{{common(item.a, item.b)}}", "{{item}}"])
+def test_a_short_template_makes_no_text_without_end(place: str) -> None:
+    scope = {"item": {"a": "word " * 2000, "b": "other " * 2000}}
+    assert render(place * 10, scope).count("word") in {20_000, 0}
+    with pytest.raises(InvalidRequest, match="16777216"):
+        render(place * 100_000, scope)

@@ -273,3 +273,14 @@ def test_bedrock_reward_function_unchanged() -> None:
     assert [result.reward for result in results] == [1.0, 0.0, None] * 15
     assert results[0].scores == {"exact": 1.0}
     assert results[2].errors.unresponsive_reward_error
+
+
+@pytest.mark.parametrize("told", ["float(sample['output_text'])", "raise ValueError(sample['output_text'] * 400)"])
+async def test_why_a_run_has_no_rewards_is_told_without_content(told: str) -> None:
+    source = f"def grade(sample, item):\n    {told}"
+    with build({"type": "python", "name": "strict", "source": source}, Services()) as grader:
+        result = await grader.grade("CUSTOMER 4711 ", {})
+    assert "CUSTOMER 4711" in (result.errors.python_grader_runtime_error_details or "")
+    assert result.failure is not None
+    assert "CUSTOMER" not in result.failure.message
+    assert "ValueError" in result.failure.message

@@ -104,3 +104,9 @@ def test_labels_that_answers_could_not_tell_apart_are_refused(labels: tuple[str,
     with pytest.raises(InvalidRequest, match="labels: "):
         check_labels(labels)
     check_labels(("spam", "not spam", "C", "C++"))
+
+
+@pytest.mark.parametrize("labels", [tuple(f"label {i}" for i in range(1001)), ("a" * 64_000, "b")])
+def test_labels_are_bounded(labels: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidRequest, match="1000 labels of 64000 characters"):
+        check_labels(labels)

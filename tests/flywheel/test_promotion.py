@@ -12,7 +12,7 @@ from bessemer.core.evaluations import Evaluation, GateResult
 from bessemer.core.settings import Settings
 from bessemer.core.types import Dataset, Lineage, ModelVersion, Principal, Role, Route, Split, Step, Target
 from bessemer.flywheel.evaluation import EvaluationRequest, check
-from bessemer.flywheel.promotion import promote
+from bessemer.flywheel.promotion import promote, rollback, rollback_route
 from bessemer.flywheel.services import Services
 from bessemer.flywheel.standing import ungated
 from bessemer.server.compose import close_services, open_services
@@ -210,3 +210,44 @@ async def test_a_gate_that_could_not_count_is_not_run(services: Services, field:
     with pytest.raises(InvalidRequest) as error:
         check(request, services)
     assert error.value.param == field
+
+
+async def test_what_a_route_asks_is_not_rolled_back_to_what_never_passed(services: Services) -> None:
+    bad, good = tuned(services, 1), tuned(services, 2)
+    promote(services, bad.id, "challenger", WHO)  # no route asks it yet
+    evaluated(services, "held-out", good)
+    promote(services, good.id, "challenger", WHO)
+    services.catalog.put_route(route("own:challenger"))
+    with pytest.raises(Conflict) as error:
+        rollback(services, "own", "challenger", WHO)
+    assert error.value.error_code == "gate_missing"
+    assert services.catalog.resolve("own:challenger").version.id == good.id
+    evaluated(services, "later", bad)
+    assert rollback(services, "own", "challenger", WHO).version == bad.id  # type: ignore[union-attr]
+
+
+async def test_a_champion_that_a_route_asks_is_not_rolled_back_to_nothing(services: Services) -> None:
+    good = tuned(services, 1)
+    evaluated(services, "held-out", good)
+    promote(services, good.id, "champion", WHO)
+    services.catalog.put_route(route("own"))
+    tuned(services, 2)  # what the bare name would mean without a champion
+    with pytest.raises(Conflict) as error:
+        rollback(services, "own", "champion", WHO)
+    assert error.value.error_code == "alias_in_use"
+    assert services.catalog.resolve("own").version.id == good.id
+
+
+async def test_a_route_is_not_rolled_back_to_an_alias_that_moved_without_a_gate(services: Services) -> None:
+    good, bad = tuned(services, 1), tuned(services, 2)
+    evaluated(services, "held-out", good)
+    promote(services, good.id, "challenger", WHO)
+    services.catalog.put_route(route("own:challenger"))
+    services.catalog.put_route(route("big"))
+    promote(services, bad.id, "challenger", WHO)  # no route asks it now
+    with pytest.raises(Conflict) as error:
+        rollback_route(services, "fresh", WHO)
+    assert error.value.error_code == "gate_missing"
+    assert services.catalog.route("fresh") == route("big")
+    promote(services, good.id, "challenger", WHO)
+    assert rollback_route(services, "fresh", WHO) == route("own:challenger")

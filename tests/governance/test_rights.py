@@ -151,6 +151,43 @@ def test_a_key_may_be_limited_to_some_models(server: Server, keys: dict[Role, st
     assert names == {"upstream"}
 
 
+def test_a_limited_key_changes_and_sees_no_names_but_its_own(server: Server, keys: dict[Role, str]) -> None:
+    def status(key: str, method: str, path: str, **body: Any) -> int:
+        return ask(server, method, path, key, json.dumps(body).encode() if body else None)[0]
+
+    owner = keys[Role.OWNER]
+    assert status(owner, "POST", "/v1/routes", name="theirs", targets=["upstream"]) == 200
+    assert status(owner, "POST", "/v1/routes", name="mine", targets=["small"]) == 200
+    limited = key_of(server, "operator", models=["mine", "small"])
+    for method, path, body in (
+        ("PUT", "/v1/routes/mine", {"targets": ["upstream"]}),
+        ("PUT", "/v1/routes/mine", {"targets": ["small"], "fallbacks": ["upstream"]}),
+        ("PUT", "/v1/routes/theirs", {"targets": ["small"]}),
+        ("POST", "/v1/routes", {"name": "fresh", "targets": ["small"]}),
+        ("POST", "/v1/routes/theirs/rollback", {}),
+        ("POST", "/v1/models/upstream/rollback", {}),
+        ("GET", "/v1/routes/theirs", {}),
+    ):
+        assert status(limited, method, path, **body) == 404, (method, path, body)
+    assert status(limited, "PUT", "/v1/routes/mine", targets=[{"model": "small", "weight": 2.0}]) == 200
+    routes = ask(server, "GET", "/v1/routes", limited)[1]["data"]
+    versions = ask(server, "GET", "/v1/versions", limited)[1]["data"]
+    assert [row["name"] for row in routes] == ["mine"]
+    assert {row["model"] for row in versions} == {"small"}
+    theirs = next(row for row in ask(server, "GET", "/v1/versions", owner)[1]["data"] if row["model"] == "upstream")
+    for method, path in (("GET", ""), ("POST", "/promote")):
+        assert status(limited, method, f"/v1/versions/{theirs['id']}{path}") == 404
+
+
+def test_what_cannot_be_a_row_is_said_without_its_content(server: Server, keys: dict[Role, str]) -> None:
+    file_id = upload(server, keys[Role.MEMBER], ROW | {"who": SECRET}, ROW | {"who": "train"})
+    body = {"name": "d", "file_id": file_id, "split_tag": "who"}
+    assert ask(server, "POST", "/v1/datasets", keys[Role.MEMBER], json.dumps(body).encode())[0] == 200
+    answer = json.dumps(ask(server, "GET", "/v1/datasets", keys[Role.VIEWER])[1])
+    assert "names no split" in answer
+    assert SECRET not in answer
+
+
 def test_judges_are_asked_on_behalf_of_the_key_that_wants_a_grade_and_within_its_limits(
     server: Server, keys: dict[Role, str]
 ) -> None:

@@ -3,6 +3,10 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+from tests.engine.tiny_encoder import tiny_encoder
+
+from bessemer.core.errors import ConfigError
 from bessemer.core.settings import Settings
 from bessemer.evals.graders import build, grade_batch
 from bessemer.gateway.providers.fake import FakeOpenAI, Script
@@ -38,3 +42,17 @@ async def test_a_judge_over_http_grades_one_batch_after_the_other(tmp_path: Path
             here = await grader.grade("on the gateway's own loop", {})
         assert [result.reward for result in (*first, *second, here)] == [0.5] * 5, second[0].errors
         await close_services(services)
+
+
+async def test_cosine_compares_by_the_embedding_model_of_the_settings(tmp_path: Path) -> None:
+    spec = {"type": "text_similarity", "input": "{{sample.output_text}}", "reference": "the cat sits"}
+    with pytest.raises(ConfigError, match="embedding_model"):
+        open_services(Settings(data=tmp_path / "data", embedding_model=tmp_path), asyncio.get_running_loop())
+    settings = Settings(data=tmp_path / "data", embedding_model=tiny_encoder(tmp_path))
+    services = open_services(settings, asyncio.get_running_loop())
+    grader = build(spec | {"evaluation_metric": "cosine"}, services.graders)
+    same, other = await grader.grade("the cat sits", {}), await grader.grade("dog runs", {})
+    assert same.reward == pytest.approx(1.0, abs=1e-5)
+    assert other.reward is not None
+    assert other.reward < 0.99
+    await close_services(services)

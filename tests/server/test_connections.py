@@ -264,6 +264,16 @@ def test_a_real_client_connects_over_tls(tmp_path: Path, upstream: Upstream) -> 
         stop_server(running)
 
 
+def test_a_tls_handshake_that_does_not_come_is_ended(tmp_path: Path, upstream: Upstream) -> None:
+    files = ("--tls-cert", str(TLS / "cert.pem"), "--tls-key", str(TLS / "key.pem"))
+    hasty = OFFLINE | {"BESSEMER_HEADER_TIMEOUT_S": "0.5"}
+    server = start_server(tmp_path, upstream, "--no-worker", *files, env=hasty)
+    parts = urlsplit(server.url)
+    with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=15) as silent:
+        assert silent.recv(1) == b""
+    stop_server(server)
+
+
 def test_tls_files_that_cannot_be_used_are_refused_by_name(tmp_path: Path) -> None:
     cert, key, none = TLS / "cert.pem", TLS / "key.pem", tmp_path / "none.pem"
     (tmp_path / "text.pem").write_text("no PEM")

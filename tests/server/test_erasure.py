@@ -34,7 +34,7 @@ def post(client: OpenAI, path: str, body: Any) -> Any:
     return client.post(path, body=body, cast_to=object)
 
 
-def asked(client: OpenAI, text: str, user: str) -> str:
+def asked(client: OpenAI, text: Any, user: str) -> str:
     answer = client.chat.completions.create(model="assistant", messages=[{"role": "user", "content": text}], user=user)
     inference: str = answer.model_extra["bessemer"]["inference_id"]  # type: ignore[index]
     post(client, "/feedback", {"inference_id": inference, "metric": "demonstration", "value": f"said of {text}"})
@@ -73,6 +73,15 @@ def test_a_person_is_erased_and_what_was_made_of_it_is_named(server: Server, cli
     assert left == []
     trail = client.get("/audit?action=subject.erased", cast_to=object)["data"]  # type: ignore[index]
     assert (trail[0]["detail"]["inferences"], PERSON in json.dumps(trail)) == (3, False)
+
+
+def test_what_was_made_of_an_input_is_named_however_it_is_spelled(client: OpenAI) -> None:
+    plain = asked(client, "spelled in two ways", "u-1")
+    parts = [{"type": "text", "text": "spelled in "}, {"type": "text", "text": "two ways"}]
+    asked(client, parts, "u-2")
+    dataset = post(client, "/datasets", {"name": "spelled", "route": "assistant", "tags": {"user": "u-2"}})
+    done = post(client, "/erasures", {"inference_ids": [plain], "dry_run": True})
+    assert dataset["id"] in done["derived"]["datasets"]
 
 
 def test_the_command_line_counts_and_erases(server: Server, client: OpenAI, capsys: pytest.CaptureFixture[str]) -> None:

@@ -175,6 +175,29 @@ async def test_web_sockets_are_closed() -> None:
     assert sent[0]["type"] == "websocket.close"
 
 
+async def test_an_unknown_path_is_told_what_is_wrong_with_a_clients_url() -> None:
+    async def name(call: Call) -> ASGIApp:
+        return JSONResponse({"model": call.path("model")})
+
+    @asynccontextmanager
+    async def lifespan(_app: Router) -> AsyncIterator[None]:
+        yield
+
+    table = (Endpoint("GET", "/v1/models/{model}", name, ()),)
+    app = front(application=build_router(table, None, lifespan))  # type: ignore[arg-type]
+    assert (await ask("/v1/models/a/b", method="GET", app=app)).body == {"model": "a/b"}
+    for path, says in (
+        ("/models/a", "ends with /v1"),
+        ("/v1/v1/models/a", "one /v1"),
+        ("/v1//models/a", "one /v1"),
+        ("/v1/models/", "no slash at its end: /v1/models"),
+        ("/v1/models/a/", "no slash at its end: /v1/models/a"),
+    ):
+        answer = await ask(path, method="GET", app=app)
+        assert (answer.status, answer.body["error"]["code"]) == (404, "unknown_url"), path
+        assert says in answer.body["error"]["message"], path
+
+
 async def test_a_wrong_method_is_told_every_method_of_its_path() -> None:
     async def handler(_call: Call) -> JSONResponse:
         return JSONResponse({})

@@ -327,6 +327,53 @@ def test_another_thread_is_in_no_transaction_of_this_one(database: Database) -> 
 def test_every_table_says_whose_its_rows_are() -> None:
     """But for what belongs to a row that does, and what belongs to nobody."""
     of_nobody = {"schema_version", "installation", "revisions", "erased_records"}
-    of_jobs = {"job_events", "job_checkpoints"}
+    parts = {"job_events", "job_checkpoints", "look_items"}
     owned = {name for name, table in metadata.tables.items() if "project_id" in table.columns}
-    assert set(metadata.tables) - owned == of_nobody | of_jobs
+    assert set(metadata.tables) - owned == of_nobody | parts
+
+
+@contextmanager
+def writing_elsewhere(url: str) -> Iterator[None]:
+    """Hold the lock that a key's creation needs, from another connection."""
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            connection.exec_driver_sql("LOCK TABLE api_keys")
+        yield
+        connection.rollback()
+    engine.dispose()
+
+
+def test_writes_wait_for_others_as_long_as_their_patience_and_no_longer(empty_database_url: str) -> None:
+    Database.open_url(empty_database_url).close()
+    opened = Database.open_url(empty_database_url, patience_s=0.4)
+
+    def create(number: int) -> str:
+        try:
+            keys.insert(opened, keys.KeyRow(str(number), str(number), "k", Role.APP, "h", 1.0))
+        except StoreError as error:
+            return error.message
+        return ""
+
+    with ThreadPoolExecutor(8) as pool:
+        with writing_elsewhere(empty_database_url):
+            began = time.monotonic()
+            said = list(pool.map(create, range(8)))
+            took = time.monotonic() - began
+        assert all(said), said
+        assert took < 5, "eight writes at once do not wait for one another's patience"
+        assert not any(pool.map(create, range(8)))
+    opened.close()
+
+
+def test_migrating_waits_longer_than_a_write_may(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'bessemer.db'}"
+    Database.open_url(url).close()
+    with ThreadPoolExecutor(1) as pool:
+        with writing_elsewhere(url):
+            opening = pool.submit(Database.open_url, url, patience_s=0.1)
+            time.sleep(0.5)
+            assert not opening.done()
+        opening.result(10).close()

@@ -26,8 +26,8 @@ def test_items_are_the_same_in_whichever_dataset_and_fresh_ones_open_a_line(data
     looks.number(database, look("a"), ITEMS[:200])
     assert looks.number(database, look("grown"), ITEMS) == 2
     assert looks.number(database, look("part"), ITEMS[:20]) == 3
-    assert looks.number(database, look("fresh"), [f"f{i:031x}" for i in range(200)]) == 1
-    assert looks.number(database, look("one-in-common"), [ITEMS[0], *(f"e{i:031x}" for i in range(200))]) == 1
+    assert looks.number(database, look("fresh", "w"), [f"f{i:031x}" for i in range(200)]) == 1
+    assert looks.number(database, look("one-in-common", "x"), [ITEMS[0], *(f"e{i:031x}" for i in range(200))]) == 1
 
 
 def test_versions_whose_scores_were_read_without_a_gate_count_once_each(database: Database) -> None:
@@ -35,3 +35,10 @@ def test_versions_whose_scores_were_read_without_a_gate_count_once_each(database
     looks.number(database, look("again", None, Purpose.SCORES, ("v1", "v2")), ITEMS)
     assert looks.number(database, look("best", "v3"), ITEMS) == 3
     assert looks.number(database, look("beside", "v4", others=("v5",)), ITEMS) == 5
+
+
+def test_a_candidate_is_not_tried_on_slice_after_slice(database: Database) -> None:
+    slices = [ITEMS[start : start + 100] for start in (0, 100, 200)]
+    assert [looks.number(database, look(f"s{i}", "v"), part) for i, part in enumerate(slices)] == [1, 2, 3]
+    assert looks.number(database.within("other"), look("theirs", "v"), slices[0]) == 1
+    assert looks.number(database, look("cascade", "v", Purpose.CASCADE), [f"f{i:031x}" for i in range(200)]) == 1

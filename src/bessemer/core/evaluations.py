@@ -36,6 +36,9 @@ class EvaluationRow(Frozen, frozen=True):
     """Items whose truth is open: the recorded answer was judged wrong, and nobody said what is right."""
     bounds: Bounds | None = None
     """The score at worst and at best, where items are unknown."""
+    estimate: Interval | None = None
+    """Where items are unknown, the share of right answers by the verdicts on what this version answered when a route
+    drew it; None where that is not valid."""
 
 
 class GateResult(Frozen, frozen=True):
@@ -74,3 +77,6 @@ class Evaluation(Frozen, frozen=True):
     created_at: float
     rows: tuple[EvaluationRow, ...]
     gate: GateResult | None = None
+    left_out: int | None = None
+    """Examples of the split that nobody was scored on, because a system was trained on their input; None in a result of
+    an earlier release."""

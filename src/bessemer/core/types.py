@@ -243,6 +243,11 @@ class Route(Frozen, frozen=True):
     fallbacks: tuple[Target, ...] = ()
     guarantee: Guarantee | None = None
 
+    @property
+    def targets(self) -> list[Target]:
+        """All that it may ask, those of its fallbacks included."""
+        return [*(target for step in self.steps for target in step.targets), *self.fallbacks]
+
 
 # -- inference --------------------------------------------------------------------------------------------------------
 
@@ -432,6 +437,8 @@ class Example(Frozen, frozen=True):
     weight: float = 1.0
     version: str | None = None
     """The version that gave `answer`."""
+    propensity: float | None = None
+    """Chance with which the route drew that version; None: not recorded, or several inferences stand in this row."""
     item: JSON = {}
     """The other fields of an imported row, for graders."""
 

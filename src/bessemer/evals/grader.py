@@ -6,6 +6,7 @@ An output that cannot be scored has reward None and at least one error flag, nev
 
 import asyncio
 import contextlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
@@ -54,6 +55,22 @@ class Failure(Frozen, frozen=True):
     message: str
 
 
+_LIMITS = ("Limit", "Killed", "NoAnswer", "AnswerTooLarge", "BadAnswer")
+"""How the names end of what the sandbox says itself."""
+_LINE = re.compile(r"line (\d+)")
+
+
+def _without_content(details: str) -> str:
+    """Return what went wrong in a grader's code, and where, without the error's own text: that may quote the answer or
+    the item, and a job's events and error are read by those, too, who may not read content.
+    """
+    kind = details.partition(":")[0]
+    if kind.endswith(_LIMITS):
+        return details
+    lines = _LINE.findall(details)
+    return f"{kind} in line {lines[-1]} of its source" if lines else kind
+
+
 class GradeResult(Frozen, frozen=True):
     """One grade. `reward` None is unscorable; `errors` says why."""
 
@@ -83,6 +100,8 @@ class GradeResult(Frozen, frozen=True):
         flags = msgspec.structs.asdict(self.errors).items()
         code = next((name for name, value in flags if value is True), "other_error")
         details = self.errors.python_grader_runtime_error_details or self.errors.python_grader_server_error_type
+        if self.errors.python_grader_runtime_error and details is not None:
+            details = _without_content(details)
         said = f"{code}: {details[:300]}" if details else code
         return Failure(code, f"the grader {self.name!r} gave no reward ({said})")
 

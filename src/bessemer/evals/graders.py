@@ -106,8 +106,8 @@ def _text_similarity(spec: _TextSimilarity, services: Services, path: str) -> Gr
     cosine = spec.evaluation_metric == "cosine"
     if cosine and services.embed is None:
         raise GraderError(
-            f"{path}.evaluation_metric 'cosine' compares embeddings, and no embedding model is offered; "
-            f"use one of {', '.join(SIMILARITIES)}.",
+            f"{path}.evaluation_metric 'cosine' compares embeddings, and no embedding model is offered "
+            f"(the setting embedding_model); use one of {', '.join(SIMILARITIES)}.",
             param=f"{path}.evaluation_metric",
         )
     return TextSimilarity(

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from bessemer.core.errors import BessemerError, told
+from bessemer.core.errors import BessemerError, InvalidRequest, told
 from bessemer.core.types import JSON
 from bessemer.evals.grader import (
     Failure,
@@ -51,6 +51,10 @@ def parse_score(text: str | None, low: float, high: float) -> float | None:
 _TEXT_PARTS = ("text", "input_text", "output_text")
 
 
+_MOST_MESSAGES = 100
+"""Each is filled for every answer that is graded."""
+
+
 class ScoreModel(Grader):
     """Asks `model` with the filled messages; the reward is its number in `range`."""
 
@@ -66,6 +70,11 @@ class ScoreModel(Grader):
         judge: Judge,
     ) -> None:
         super().__init__(name, "score_model")
+        if len(messages) > _MOST_MESSAGES:
+            raise InvalidRequest(
+                f"`input` of the grader {name!r} has {len(messages)} messages; give at most {_MOST_MESSAGES}.",
+                param="grader.input",
+            )
         self._model, self._messages, self._sampling = model, tuple(messages), sampling
         self._low, self._high, self._judge = low, high, judge
 

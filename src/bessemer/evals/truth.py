@@ -76,8 +76,16 @@ def _spelt(text: str) -> str:
     return unicodedata.normalize("NFKC", shown.replace("**", "").replace("’", "'").casefold()).strip()
 
 
+_MOST_LABELS, _LABEL_CHARACTERS = 1000, 64_000
+"""Each answer is searched for all of them."""
+
+
 def check_labels(labels: Sequence[str], param: str = "labels") -> None:
     """Refuse labels that answers could not tell apart. Raises InvalidRequest that names them."""
+    if len(labels) > _MOST_LABELS or sum(map(len, labels)) > _LABEL_CHARACTERS:
+        raise InvalidRequest(
+            f"{param}: give at most {_MOST_LABELS} labels of {_LABEL_CHARACTERS} characters in all.", param=param
+        )
     first: dict[str, str] = {}
     for label in labels:
         said = plain(label)

@@ -9,7 +9,7 @@ from itertools import islice
 
 import msgspec
 
-from bessemer.core.content import canonical_json
+from bessemer.core.content import input_hash
 from bessemer.core.errors import InvalidRequest, StoreError
 from bessemer.core.openai import StrictWire
 from bessemer.core.types import Example, Frozen, Inference
@@ -21,6 +21,9 @@ from bessemer.store.writer import Writer
 
 LARGEST = 10_000
 """Inferences erased by one request; `more` says that others match."""
+
+
+_MOST_TAGS = 16
 
 
 class ErasureRequest(StrictWire):
@@ -73,6 +76,8 @@ def erase(database: Database, blobs: Blobs, writer: Writer, request: ErasureRequ
         )
     if max(len(request.inference_ids), len(request.feedback_ids)) > LARGEST:
         raise InvalidRequest(f"Send at most {LARGEST} ids at once.", param="inference_ids")
+    if len(request.tags) > _MOST_TAGS:
+        raise InvalidRequest(f"Send at most {_MOST_TAGS} tags at once.", param="tags")
     if not writer.flush():
         raise StoreError("The database is behind: rows already taken are still on their way to it. Try again later.")
     found: list[Inference] = []
@@ -143,6 +148,6 @@ def _trained(database: Database, jobs: Iterable[str]) -> tuple[str, ...]:
         made |= new
 
 
-def _asked(row: Inference | Example) -> bytes:
-    """Return what was asked, as bytes that are equal for equal inputs."""
-    return canonical_json(row.input if row.input is not None else row.messages)
+def _asked(row: Inference | Example) -> str:
+    """Return what was asked, as a hash that is equal for equal inputs, however a client spells them."""
+    return input_hash(row.input, row.messages)

@@ -88,7 +88,8 @@ def _example(row: Row, request: DatasetRequest) -> Example | str:
     """Return the example that a row is, or why it is none."""
     given = row.item.get(request.split_tag or _SPLIT)
     if given is not None and given not in list(Split):
-        return f"`{request.split_tag or _SPLIT}` is {str(given)[:64]!r}; splits are {', '.join(Split)}."
+        # Not the value: the reason is kept where those read it who may not read content.
+        return f"`{request.split_tag or _SPLIT}` names no split; splits are {', '.join(Split)}."
     structured = row.item.get("input")
     input_ = structured if isinstance(structured, dict) else None
     right = row.completion if row.completion is not None else row.item.get(request.reference or REFERENCE)

@@ -49,6 +49,7 @@ from bessemer.flywheel.evaluation import (
     split_examples,
 )
 from bessemer.flywheel.services import Services
+from bessemer.flywheel.unseen import unseen
 from bessemer.gateway.cascade import raw_score
 from bessemer.store import audit, looks
 from bessemer.store import datasets as dataset_rows
@@ -124,6 +125,9 @@ class CascadeResult(Frozen, frozen=True):
     delta_spent: float | None = None
     unknown: int | None = None
     """Calibration items whose score is not known, counted against the small model."""
+    left_out: int | None = None
+    """Examples of either split that were not asked, because the small or the large model was trained on their input;
+    None in a result of an earlier release."""
 
 
 NEVER = -1.0
@@ -148,8 +152,8 @@ def check(request: CascadeRequest, services: Services) -> Dataset:
             "promise.",
             param="split",
         )
-    for target in (request.small, request.large):
-        services.check_may_ask(target)
+    for name in (request.route, request.small, request.large):
+        services.check_may_ask(name)
     small, large = services.catalog.resolve(request.small), services.catalog.resolve(request.large)
     if request.activate:
         compared = request.rule != "error"
@@ -159,14 +163,18 @@ def check(request: CascadeRequest, services: Services) -> Dataset:
                 "max_margin); with `activate` false any is tried.",
                 param="alpha",
             )
-        names = [request.large] if compared else [request.small, request.large]
-        route = Route(name=request.route, steps=(Step(targets=tuple(Target(model=name) for name in names)),))
-        if found := standing.ungated(services, route):
-            raise Conflict(f"{found[0]!r} has not passed a gate that counts: evaluate it first.", code="gate_missing")
+        _check_gated(request, services)
     if small.version.id == large.version.id:
         raise InvalidRequest("`small` and `large` are the same version.", param="large")
     _metric(request, services)
     return dataset_rows.get(services.database, request.dataset)
+
+
+def _check_gated(request: CascadeRequest, services: Services) -> None:
+    names = [request.small, request.large] if request.rule == "error" else [request.large]
+    route = Route(name=request.route, steps=(Step(targets=tuple(Target(model=name) for name in names)),))
+    if found := standing.ungated(services, route):
+        raise Conflict(f"{found[0]!r} has not passed a gate that counts: evaluate it first.", code="gate_missing")
 
 
 def build(
@@ -174,7 +182,7 @@ def build(
 ) -> CascadeResult:
     """Calibrate and choose the threshold; `apply` puts the cascade into force."""
     dataset = check(request, services)
-    parts = _parts(services, request, dataset)
+    parts, left_out = _parts(services, request, dataset)
     examples = (*parts.fit, *parts.choose)
     small = _ask_all(services, request.small, request.score, examples, folder / "small.jsonl", progress("small"))
     large = None
@@ -219,6 +227,7 @@ def build(
         look=look,
         delta_spent=spent(request.delta, look),
         unknown=chosen.unknown,
+        left_out=left_out,
     )
 
 
@@ -227,6 +236,7 @@ def apply(services: Services, request: CascadeRequest, result: CascadeResult, jo
     if not result.applied:
         return
     catalog, route = services.catalog, _route(request, result)
+    _check_gated(request, services)  # an alias may have moved while the items were asked
     # A killed job comes here again; a route that is put twice is not rolled back in one step.
     if not catalog.has_route(route.name) or catalog.route(route.name) != route:
         with services.database.transaction():
@@ -234,13 +244,17 @@ def apply(services: Services, request: CascadeRequest, result: CascadeResult, jo
             audit.append(services.database, audit.SYSTEM, "route.updated", route.name, {"job": job_id})
 
 
-def _parts(services: Services, request: CascadeRequest, dataset: Dataset) -> Parts:
-    examples = split_examples(services, dataset, request.split)
-    if dataset.counts.get(Split.SELECTION, 0):
-        return Parts(split_examples(services, dataset, Split.SELECTION), examples)
-    halves = risk.halves([example.id for example in examples])
-    marked = list(zip(examples, halves.tolist(), strict=True))
-    return Parts(tuple(e for e, fit in marked if fit), tuple(e for e, fit in marked if not fit))
+def _parts(services: Services, request: CascadeRequest, dataset: Dataset) -> tuple[Parts, int]:
+    """Return the items that neither model was trained on, and how many are left out because one was."""
+    splits = [Split.SELECTION, request.split] if dataset.counts.get(Split.SELECTION, 0) else [request.split]
+    asked = [split_examples(services, dataset, split) for split in splits]
+    kept = [unseen(services, (request.small, request.large), examples) for examples in asked]
+    left_out = sum(map(len, asked)) - sum(map(len, kept))
+    if len(kept) > 1:
+        return Parts(*kept), left_out
+    halves = risk.halves([example.id for example in kept[0]])
+    marked = list(zip(kept[0], halves.tolist(), strict=True))
+    return Parts(tuple(e for e, fit in marked if fit), tuple(e for e, fit in marked if not fit)), left_out
 
 
 def _route(request: CascadeRequest, result: CascadeResult) -> Route:

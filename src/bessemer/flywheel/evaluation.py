@@ -20,6 +20,7 @@ from bessemer.core.types import JSON, Dataset, Example, Inference, Split
 from bessemer.evals import graders, measures, runs
 from bessemer.evals.gate import non_inferiority
 from bessemer.evals.grader import Services as GraderServices
+from bessemer.evals.propensity import logged_accuracy
 from bessemer.evals.truth import check_labels
 from bessemer.feedback import datasets
 from bessemer.flywheel import standing
@@ -39,6 +40,8 @@ class _HasId(Protocol):
 Journaled = TypeVar("Journaled", bound=_HasId)
 CONCURRENCY = 32
 """Items asked at once: enough to fill the engine's batches."""
+_MOST_SYSTEMS = 100
+"""Each is asked every item; more than that is several evaluations."""
 _PAUSES_S = (1, 2, 4, 8, 16, 32)
 """A job asks again after these, half of each at random: together as long as the minute that limits count by."""
 
@@ -110,6 +113,10 @@ def check(request: EvaluationRequest, services: Services) -> Dataset:
     dataset = dataset_rows.get(services.database, request.dataset)
     if not request.systems:
         raise InvalidRequest("Name at least one of `systems` to evaluate.", param="systems")
+    if len(request.systems) > _MOST_SYSTEMS:
+        raise InvalidRequest(
+            f"`systems` has {len(request.systems)} names; an evaluation takes {_MOST_SYSTEMS}.", param="systems"
+        )
     for target in request.systems:
         services.check_may_ask(target)
         services.catalog.route_or_target(target)
@@ -172,6 +179,12 @@ def scored_examples(services: Services, request: EvaluationRequest, dataset: Dat
     """Return the examples that all systems are scored on: those that none was trained on, unless that is asked for."""
     examples = split_examples(services, dataset, request.split, request.limit)
     return examples if request.split is Split.TRAIN else unseen(services, request.systems, examples)
+
+
+def left_out(services: Services, request: EvaluationRequest, dataset: Dataset) -> int:
+    """Return how many examples of the split are not scored, because a system was trained on their input."""
+    asked = split_examples(services, dataset, request.split, request.limit)
+    return len(asked) - len(scored_examples(services, request, dataset))
 
 
 async def ask(
@@ -270,6 +283,9 @@ def evaluate_target(
                 seed=request.seed,
             )
         )
+    if run.row.unknown and run.row.version is not None and request.metric == "accuracy":
+        estimate = logged_accuracy(examples, run.row.version, seed=request.seed)
+        run = msgspec.structs.replace(run, row=msgspec.structs.replace(run.row, estimate=estimate))
     return run
 
 
@@ -357,8 +373,9 @@ def summarise(
     now: float,
     policy: GatePolicy,
     look: int,
+    left_out: int,
 ) -> Evaluation:
-    """Return the evaluation: a row per target and the gate's result."""
+    """Return the evaluation: a row per target, the gate's result, and how many examples were left out."""
     by_name = {run.row.name: run for run in results}
     return Evaluation(
         id=evaluation_id,
@@ -368,6 +385,7 @@ def summarise(
         created_at=now,
         rows=tuple(_with_share(run) for run in results),
         gate=gate(request, by_name, policy, look),
+        left_out=left_out,
     )
 
 

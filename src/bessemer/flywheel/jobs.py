@@ -11,13 +11,13 @@ from pathlib import Path
 import msgspec
 from dbos import DBOS
 
-from bessemer.core.errors import NotFound
 from bessemer.core.types import as_json
 from bessemer.evals import runs
 from bessemer.flywheel import cascade, evaluation
 from bessemer.flywheel.cascade import CascadeRequest
 from bessemer.flywheel.evaluation import EvaluationRequest
 from bessemer.flywheel.services import Services
+from bessemer.store import datasets as dataset_rows
 from bessemer.store import evaluations, job_rows
 from bessemer.store.job_lifecycle import attempt, begin, finish, obey
 
@@ -70,10 +70,9 @@ def _install_evaluation(services: Services) -> Workflow:
         request = msgspec.convert(row.request, EvaluationRequest)
         mine = services.of_job(row)
         dataset = evaluation.check(request, mine)
-        asked = len(evaluation.split_examples(mine, dataset, request.split, request.limit))
-        if left_out := asked - len(evaluation.scored_examples(mine, request, dataset)):
-            told = f"{left_out} of {asked} examples are left out: a system was trained on them."
-            job_rows.append_event(services.database, job_id, told, level="warn", event_id=f"ftevent-{job_id}-seen")
+        if left_out := evaluation.left_out(mine, request, dataset):
+            told = f"{left_out} examples are left out: a system was trained on their inputs."
+            job_rows.append_event(services.database, job_id, told, level="warn", event_id=f"event-{job_id}-seen")
         return list(request.systems)
 
     def ask_target(job_id: str, target: str) -> bool:
@@ -102,12 +101,11 @@ def _install_evaluation(services: Services) -> Workflow:
         ]
         now = time.time()
         look = evaluation.look_of(mine, job_id, request, results, now)
-        summary = evaluation.summarise(job_id, request, results, now, mine.catalog.gate_policy, look)
-        try:
-            evaluations.get(mine.database, job_id)
-        except NotFound:
+        left_out = evaluation.left_out(mine, request, dataset_rows.get(mine.database, request.dataset))
+        summary = evaluation.summarise(job_id, request, results, now, mine.catalog.gate_policy, look, left_out)
+        with services.database.transaction():
             evaluations.insert(mine.database, summary)
-        finish(services.database, job_id, as_json(summary))
+            finish(services.database, job_id, None)
 
     @DBOS.step(name="evaluation.start")
     def evaluation_start(job_id: str) -> list[str]:

@@ -112,11 +112,11 @@ def ungated(services: Services, route: Route) -> list[str]:
     What the route that is in force under this name asks already stays.
     """
     catalog = services.catalog
-    before = _targets(catalog.route(route.name)) if catalog.has_route(route.name) else []
+    before = catalog.route(route.name).targets if catalog.has_route(route.name) else []
     known = {(target.model, target.prompt) for target in before}
     return [
         target.model
-        for target in _targets(route)
+        for target in route.targets
         if (target.model, target.prompt) not in known and not _may_serve(services, target)
     ]
 
@@ -141,7 +141,13 @@ def _may_serve(services: Services, target: Target) -> bool:
 
 def serves(services: Services, model: str, alias: str) -> bool:
     """Return whether a route asks for `model:alias`, so that moving the alias changes what clients get."""
-    return any(target.model == f"{model}:{alias}" for route in services.catalog.routes() for target in _targets(route))
+    names = {f"{model}:{alias}"} | ({model} if alias == CHAMPION and not _configured(services, model) else set())
+    return any(target.model in names for route in services.catalog.routes() for target in route.targets)
+
+
+def _configured(services: Services, model: str) -> bool:
+    """Whether a model's bare name is its base version, and not its champion."""
+    return model in {one.name for one in services.catalog.models()}
 
 
 def _pins(services: Services, version: ModelVersion) -> list[GatePin]:
@@ -150,7 +156,7 @@ def _pins(services: Services, version: ModelVersion) -> list[GatePin]:
     names = {version.model} | {
         route.name
         for route in services.catalog.routes()
-        if any(_model_of(target.model) == version.model for target in _targets(route))
+        if any(_model_of(target.model) == version.model for target in route.targets)
     }
     return [pins[name] for name in sorted(names) if name in pins]
 
@@ -161,9 +167,5 @@ def _model_of(target: str) -> str:
 
 def _in_force(services: Services) -> set[str]:
     champions = {alias.version for alias in services.catalog.aliases() if alias.name == CHAMPION}
-    routed = {means(services, target.model) for route in services.catalog.routes() for target in _targets(route)}
+    routed = {means(services, target.model) for route in services.catalog.routes() for target in route.targets}
     return champions | routed
-
-
-def _targets(route: Route) -> list[Target]:
-    return [*(target for step in route.steps for target in step.targets), *route.fallbacks]

@@ -164,8 +164,8 @@ class Catalog:
 
     def version(self, version_id: str) -> ModelVersion:
         """Return a version by its id or OpenAI's name. Raises NotFound that names the model's known ones."""
-        found = self._meant(version_id) if _is_version(version_id) else None
-        if found is None and _is_version(version_id) and self._looked_again():
+        found = self._meant(version_id) if is_version(version_id) else None
+        if found is None and is_version(version_id) and self._looked_again():
             found = self._meant(version_id)
         if found is None:
             raise self._unknown(version_id)
@@ -483,7 +483,7 @@ class Catalog:
     def _check_in_force(self) -> None:
         """Raise ConfigError for what would now answer otherwise. What cannot answer at all says so when it is asked."""
         aliased = {alias.version: f"the alias {name}" for name, alias in self._mine.aliases.items()}
-        targets = [(target.model, route.name) for route in self.routes() for target in _targets(route)]
+        targets = [(target.model, route.name) for route in self.routes() for target in route.targets]
         routed = {name: f"the route {route!r}" for name, route in targets}
         for name, where in {**aliased, **routed}.items():
             version = self._meant(name)
@@ -500,7 +500,7 @@ class Catalog:
         if route.name in self._config.models:
             raise Conflict(f"A model is named {route.name!r}: name the route otherwise.", param="name")
         check_steps(route)
-        for target in _targets(route):
+        for target in route.targets:
             self.resolve(target.model)
             if target.prompt is not None:
                 self.prompt(target.prompt)
@@ -523,11 +523,8 @@ class Catalog:
         )
 
 
-def _targets(route: Route) -> list[Target]:
-    return [*(target for step in route.steps for target in step.targets), *route.fallbacks]
-
-
-def _is_version(target: str) -> bool:
+def is_version(target: str) -> bool:
+    """Return whether a name is that of a version, which always means the same."""
     return "@" in target or target.startswith("ft:")
 
 

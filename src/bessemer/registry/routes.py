@@ -5,9 +5,14 @@ import math
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.types import Calibration, Route
 
+LARGEST = 100
+"""Targets of a route: each is looked up whenever the route changes."""
+
 
 def check_steps(route: Route) -> None:
     """Raise InvalidRequest for a route that could end without an answer, or whose thresholds mean nothing."""
+    if len(route.targets) > LARGEST:
+        raise InvalidRequest(f"The route {route.name!r} has more than {LARGEST} targets.", param="targets")
     if not route.steps or not all(step.targets for step in route.steps):
         raise InvalidRequest(f"The route {route.name!r} needs a step, and each step a target.", param="steps")
     if route.steps[-1].threshold is not None:

@@ -8,6 +8,8 @@ import os
 import subprocess
 import time
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
@@ -15,11 +17,12 @@ from weakref import WeakSet
 import msgspec
 import structlog
 
+from bessemer.core.errors import ConfigError
 from bessemer.core.ids import follow_id
 from bessemer.core.openai import ChatRequest
 from bessemer.core.settings import Settings
 from bessemer.core.types import JSON
-from bessemer.evals.grader import Judge, JudgeCall, JudgeReply
+from bessemer.evals.grader import Embed, Judge, JudgeCall, JudgeReply
 from bessemer.evals.grader import Services as GraderServices
 from bessemer.evals.sandbox import SandboxError, isolation
 from bessemer.flywheel.services import Services as FlywheelServices
@@ -39,24 +42,31 @@ from bessemer.store.writer import Writer
 from bessemer.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
+    from bessemer.engine.embedder import Embedder
     from bessemer.engine.engine import Engine
 
 log = structlog.get_logger("bessemer.compose")
 
 
 def open_services(
-    settings: Settings, loop: asyncio.AbstractEventLoop, *, engine_idle_s: float | None = None
+    settings: Settings,
+    loop: asyncio.AbstractEventLoop,
+    *,
+    engine_idle_s: float | None = None,
+    write_patience_s: float = 30.0,
 ) -> Services:
     """Build everything. `loop`: where the gateway runs, whoever asks it; its connections belong to this loop.
 
-    `engine_idle_s`: engines of local models are released after so long a rest.
+    `engine_idle_s`: engines of local models are released after so long a rest. `write_patience_s`: how long a write to
+    the database waits for those of others.
 
     Raises ConfigError for wrong settings or configuration, StoreError when the database cannot be opened.
     """
     settings.data.mkdir(parents=True, exist_ok=True)
     config = load_config(settings.config_path, settings.data)
     check_upstreams(config.models.values(), os.environ)
-    database = Database.open(settings)
+    embed = None if settings.embedding_model is None else _embed(settings.embedding_model)
+    database = Database.open(settings, patience_s=write_patience_s)
     database.watch()
     follow_id(feedback.newest_id(database) or "")  # the clock may have been set back since
     plans.take_in(database, settings.data / "plans")
@@ -83,6 +93,7 @@ def open_services(
     graders = GraderServices(
         judge=_judge(gateway, loop),
         find_judge=catalog.route_or_target,
+        embed=embed,
         runtime=settings.grader_runtime,
         unfenced=settings.unfenced_graders,
     )
@@ -205,6 +216,27 @@ def _judge(gateway: Gateway, loop: asyncio.AbstractEventLoop) -> Judge:
         )
 
     return judge
+
+
+def _embed(folder: Path) -> Embed:
+    """Return what `cosine` compares by: the encoder in the folder, loaded for the first text, in a thread of its own.
+
+    Raises ConfigError when there is no such folder.
+    """
+    if not folder.joinpath("model.safetensors").is_file():
+        raise ConfigError(f"embedding_model {str(folder)!r} holds no model.safetensors.", param="embedding_model")
+    thread = ThreadPoolExecutor(1, thread_name_prefix="embedder")
+
+    @cache
+    def embedder() -> "Embedder":
+        from bessemer.engine.embedder import Embedder
+
+        return Embedder(folder)
+
+    async def embed(texts: list[str]) -> list[list[float]]:
+        return await asyncio.get_running_loop().run_in_executor(thread, lambda: embedder().embed(texts))
+
+    return embed
 
 
 def code_commit() -> str | None:

@@ -235,9 +235,9 @@ def _named(error: HTTPException, scope: Scope) -> BessemerError:
 
 
 def _hint(path: str) -> str:
-    """Say what is wrong with a client's base URL, when that is what an unknown path tells."""
+    """Say what is wrong with a client's URL, when that is what an unknown path tells."""
     if "//" in path or path.startswith("/v1/v1"):
         return " A client's base URL ends with one /v1 and without a slash: http://HOST:PORT/v1."
     if path != "/v1" and not path.startswith("/v1/"):
         return " A client's base URL ends with /v1: http://HOST:PORT/v1."
-    return ""
+    return f" A path has no slash at its end: {path.rstrip('/')}." if path.endswith("/") else ""

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from bessemer.core.bounds import check_shape
-from bessemer.core.errors import Forbidden, InvalidRequest
+from bessemer.core.errors import Forbidden, InvalidRequest, NotFound
 from bessemer.core.openai import StrictWire
 from bessemer.core.types import JSON, Action, Principal
 from bessemer.flywheel.services import Services as FlywheelServices
@@ -259,6 +259,12 @@ class Call:
         """The flywheel's parts as the caller's project sees them; graders' judges are asked on the caller's behalf."""
         who = self.principal
         return self.services.flywheel.asked_by(on_behalf_of(who.key_id, who.project_id, who.models))
+
+    def check_may_ask(self, *names: str) -> None:
+        """Raise NotFound for the name of a route, model, alias or version that is not for the caller."""
+        for name in names:
+            if not self.principal.may_ask(name):
+                raise NotFound(f"There is no {name!r} that this key may ask for.", param="model")
 
     def check_made(self, key_id: str | None) -> None:
         """Raise Forbidden unless the caller made a thing (`key_id` did), or may operate what others made."""

@@ -69,6 +69,8 @@ class _Paths(Router):
     """A router whose 405 names the methods of every route that a path matches, not those of the first alone."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].endswith("/"):
+            raise HTTPException(404)  # a name may hold a slash; that it were empty is no answer to a slash too many
         try:
             await super().__call__(scope, receive, send)
         except HTTPException as error:

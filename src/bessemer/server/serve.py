@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 import uvicorn
@@ -33,6 +33,8 @@ URL_FILE = "server.url"
 """In the data folder: where the running server listens."""
 OFFLINE: Mapping[str, str] = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
 """Set in every process of Bessemer: libraries must not call home."""
+_WRITE_PATIENCE_S = 3.0
+"""Somebody waits for the answer: after so long it is that the database is busy."""
 SHARING: Mapping[str, str] = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "GOMP_SPINCOUNT": "6000",
@@ -62,7 +64,7 @@ def serve(settings: Settings, announce: Callable[[Started], None], *, worker: bo
     catch_uncaught()
     keep_private(settings.data)
     os.environ.update({**OFFLINE, **SHARING})
-    with only_one(settings.data / "server.lock"), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with only_one(settings.data / "server.lock"), asyncio.Runner(loop_factory=partial(_Loop, settings)) as runner:
         _bring_weights(settings)
         runner.run(_serve(settings, announce, worker=worker))
 
@@ -81,7 +83,7 @@ async def _serve(settings: Settings, announce: Callable[[Started], None], *, wor
     loop = asyncio.get_running_loop()
     tls = tls_context(settings)
     listener = _bind(settings.host, settings.port)
-    services = open_services(settings, loop)
+    services = open_services(settings, loop, write_patience_s=_WRITE_PATIENCE_S)
     admin_key = services.keys.ensure_admin(partial(keep_admin_key, settings.data))
     server = _Server(
         uvicorn.Config(
@@ -124,6 +126,21 @@ async def _serve(settings: Settings, announce: Callable[[Started], None], *, wor
             await supervisor
     if lost := services.writer.stats().lost:
         raise StoreError(f"{lost} answered requests are not recorded: neither the database nor the journal took them.")
+
+
+class _Loop(uvloop.Loop):
+    """Ends a TLS handshake that takes longer than a request's head may: before it, no other limit knows a connection,
+    and uvicorn leaves it the sixty seconds of asyncio.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._handshake_s = settings.header_timeout_s
+
+    async def create_server(self, *given: Any, **named: Any) -> Any:
+        if named.get("ssl") is not None:
+            named["ssl_handshake_timeout"] = self._handshake_s
+        return await super().create_server(*given, **named)
 
 
 class _Server(uvicorn.Server):

@@ -3,7 +3,8 @@
 `Database.within` is the database as one project sees it: every query of the store keeps to that project's rows.
 
 SQLite takes one writer at a time: within the process a lock orders the writes, between processes (API and worker use
-the same file) `BEGIN IMMEDIATE` and the busy timeout do. Reads never wait for writes.
+the same file) `BEGIN IMMEDIATE` and the busy timeout do; both together wait no longer than the database's patience.
+Reads never wait for writes.
 """
 
 import copy
@@ -13,7 +14,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -31,7 +32,8 @@ from bessemer.store.schema import installation
 
 T = TypeVar("T")
 
-_BUSY_TIMEOUT_S = 30
+_PATIENCE_S = 30.0
+"""How long a write waits for the writes of others, where nobody says otherwise."""
 _CONNECT_TIMEOUT_S = 5
 _STATEMENT_TIMEOUT_S = 60
 """Far above what any page or batch takes: it ends waiting for a lock that nobody gives back. See `take_time`."""
@@ -46,6 +48,7 @@ _POSTGRESQL: Mapping[str, int] = {
     "keepalives_count": 2,
 }
 _WRITE = "bessemer_write"
+"""How many seconds a transaction that writes may wait for its turn; without it none writes."""
 _NO_TABLE = {"42P01", "3F000"}
 """PostgreSQL: there is no such table, no such schema."""
 _WATCH_S = 1.0
@@ -77,6 +80,7 @@ class Database:
         self._local = threading.local()
         """`begun`: the transaction that this thread is in."""
         self._single_writer = engine.dialect.name == "sqlite"
+        self._patience_s = _PATIENCE_S
         self.project: str | None = None
         """The project whose rows are all there is; None: those of all projects."""
 
@@ -92,24 +96,25 @@ class Database:
         return self.project or DEFAULT_PROJECT
 
     @staticmethod
-    def open(settings: Settings) -> "Database":
+    def open(settings: Settings, *, patience_s: float = _PATIENCE_S) -> "Database":
         """Open the database that the settings name (default: SQLite in the data folder), migrated to the newest schema.
 
-        A damaged one can be read, not written. Raises StoreError when it cannot be reached or does not belong to the
-        data folder, ConfigError for a URL of another kind.
+        `patience_s`: how long a write waits for the writes of others before it raises StoreError; migrating takes its
+        time. A damaged one can be read, not written. Raises StoreError when it cannot be reached or does not belong to
+        the data folder, ConfigError for a URL of another kind.
         """
         settings.data.mkdir(parents=True, exist_ok=True)
         url = settings.database_url or f"sqlite:///{(settings.data / 'bessemer.db').absolute()}"
-        return Database._open(url, settings.data)
+        return Database._open(url, settings.data, patience_s)
 
     @staticmethod
-    def open_url(url: str) -> "Database":
+    def open_url(url: str, *, patience_s: float = _PATIENCE_S) -> "Database":
         """Open a database by URL, whatever data folder it belongs to. Raises as `open`."""
-        return Database._open(url, None)
+        return Database._open(url, None, patience_s)
 
     @staticmethod
-    def _open(url: str, folder: Path | None) -> "Database":
-        engine = _engine(url)
+    def _open(url: str, folder: Path | None, patience_s: float) -> "Database":
+        engine = _engine(url, patience_s)
         path = _file(engine)
         expected = None
         if path is not None:
@@ -121,6 +126,7 @@ class Database:
             if path is None and folder is not None:
                 expected = expect(folder, empty=database.read(_is_empty))
             database._identity = database.write(_migrate)
+            database._patience_s = patience_s
             if folder is not None:
                 remember(folder, database._identity, expected)
             if path is not None:
@@ -210,9 +216,9 @@ class Database:
             return
         self._presence.check(writing=True)
         with (
-            self._lock if self._single_writer else nullcontext(),
+            self._turn() as left_s,
             _boundary(),
-            self._engine.connect().execution_options(**{_WRITE: True}) as connection,
+            self._engine.connect().execution_options(**{_WRITE: left_s}) as connection,
             connection.begin(),
         ):
             self._local.begun = begun = _Begun(connection, [])
@@ -223,6 +229,20 @@ class Database:
         self._presence.check(writing=True)  # what was written to a file that has gone meanwhile is not kept
         for follow in begun.afterwards:
             follow()
+
+    @contextmanager
+    def _turn(self) -> Iterator[float]:
+        """Wait for the writes of this process that are under way; gives what is left of the patience, in seconds."""
+        if not self._single_writer:
+            yield self._patience_s
+            return
+        began = time.monotonic()
+        if not self._lock.acquire(timeout=self._patience_s):
+            raise StoreError(f"The database is busy: others have written for {self._patience_s:g} s. Try again.")
+        try:
+            yield max(0.0, self._patience_s - (time.monotonic() - began))
+        finally:
+            self._lock.release()
 
     def on_commit(self, follow: Callable[[], object]) -> None:
         """Call a function once this thread's transaction is committed, at once where none is open.
@@ -281,9 +301,9 @@ def _migrate(connection: Connection) -> str:
 
 
 def take_time(connection: Connection) -> None:
-    """Lift the statement timeout to the end of the transaction: for migrations and for reads of whole tables."""
+    """Lift the timeouts to the end of the transaction: for migrations and for reads of whole tables."""
     if connection.dialect.name == "postgresql":
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        connection.execute(text("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0"))
 
 
 def lock(connection: Connection, name: str) -> None:
@@ -303,7 +323,7 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str,
         connection.execute(sqlite.insert(table).on_conflict_do_nothing(index_elements=keys), rows)
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, patience_s: float) -> Engine:
     try:
         parsed = make_url(url)
     except (exc.ArgumentError, ValueError):  # ValueError: the port is no number. The URL may hold a password: not shown
@@ -312,7 +332,7 @@ def _engine(url: str) -> Engine:
             param="database_url",
         ) from None
     if parsed.drivername in {"postgresql", "postgres", "postgresql+psycopg"}:
-        return _postgresql(parsed.set(drivername="postgresql+psycopg"))
+        return _postgresql(parsed.set(drivername="postgresql+psycopg"), patience_s)
     if parsed.drivername != "sqlite" or not parsed.database:
         raise ConfigError(
             f"database_url {parsed.render_as_string()!r} is neither sqlite:///FILE nor postgresql://….",
@@ -333,18 +353,19 @@ def _engine(url: str) -> Engine:
         ) from None
     name = f"file:{quote(str(Path(parsed.database).absolute()))}?mode=rw"  # SQLite makes no file where none is
     engine = create_engine(
-        parsed, creator=lambda: sqlite3.connect(name, uri=True, timeout=_BUSY_TIMEOUT_S, check_same_thread=False)
+        parsed, creator=lambda: sqlite3.connect(name, uri=True, timeout=_PATIENCE_S, check_same_thread=False)
     )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
-def _postgresql(url: URL) -> Engine:
+def _postgresql(url: URL, patience_s: float) -> Engine:
     """Make an engine; what the URL itself sets stands."""
     settings: dict[str, Any] = {name: value for name, value in _POSTGRESQL.items() if name not in url.query}
     asked = url.normalized_query.get("options", ())
-    settings["options"] = " ".join((f"-c statement_timeout={_STATEMENT_TIMEOUT_S}s", *asked))
+    bounds = f"-c statement_timeout={_STATEMENT_TIMEOUT_S}s -c lock_timeout={patience_s * 1000:.0f}"
+    settings["options"] = " ".join((bounds, *asked))
     try:
         return create_engine(
             url,
@@ -363,7 +384,7 @@ def _postgresql(url: URL) -> Engine:
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     """Pragmas of each connection; `isolation_level = None` leaves BEGIN to `_begin_sqlite`."""
     connection.isolation_level = None
-    deadline = time.monotonic() + _BUSY_TIMEOUT_S
+    deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -380,8 +401,9 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     # A deferred transaction that turns into a write can fail at once with SQLITE_BUSY; an immediate one waits its turn.
-    write = connection.get_execution_options().get(_WRITE, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    left_s = connection.get_execution_options().get(_WRITE)
+    connection.exec_driver_sql(f"PRAGMA busy_timeout = {(_PATIENCE_S if left_s is None else left_s) * 1000:.0f}")
+    connection.exec_driver_sql("BEGIN" if left_s is None else "BEGIN IMMEDIATE")
 
 
 @contextmanager

@@ -1,10 +1,13 @@
 """Results of evaluations."""
 
+from collections.abc import Sequence
+
 import msgspec
 from sqlalchemy import select
 
 from bessemer.core.errors import NotFound
 from bessemer.core.evaluations import Evaluation
+from bessemer.core.types import JSON
 from bessemer.store import paging
 from bessemer.store.database import Database, insert_new
 from bessemer.store.schema import evaluations
@@ -29,6 +32,15 @@ def get(database: Database, evaluation_id: str) -> Evaluation:
     if body is None:
         raise NotFound(f"There is no evaluation {evaluation_id!r}.", param="evaluation")
     return paging.decode(Evaluation, body)
+
+
+def results(database: Database, ids: Sequence[str]) -> dict[str, JSON]:
+    """Return the bodies of those of these evaluations that there are, by id."""
+    statement = select(evaluations.c.id, evaluations.c.body).where(
+        evaluations.c.id.in_(ids), paging.mine(database, evaluations)
+    )
+    rows = database.read(lambda connection: connection.execute(statement).all()) if ids else []
+    return {row.id: msgspec.json.decode(row.body) for row in rows}
 
 
 def find(

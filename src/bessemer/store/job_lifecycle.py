@@ -59,8 +59,8 @@ def obey(database: Database, job_id: str) -> JobStatus | None:
     return status
 
 
-def finish(database: Database, job_id: str, result: JSON, *, trained_tokens: int | None = None) -> None:
-    """Mark a job as succeeded with its result."""
+def finish(database: Database, job_id: str, result: JSON | None, *, trained_tokens: int | None = None) -> None:
+    """Mark a job as succeeded with its result; None: it is kept elsewhere, as an evaluation's is."""
     with database.transaction():
         row = job_rows.update(
             database,

@@ -2,13 +2,15 @@
 
 A gate or a cascade that looks at items for the k-th time may spend less of its error than the first (`paired.spent`).
 Items are the same by the hash of their input, whichever dataset they stand in: building the same records once more
-opens no new line, fresh records do.
+opens no new line, fresh records do. One candidate's gates are one line on any items: else it could be tried on slice
+after slice of them until it passes.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
 
+import msgspec
 from sqlalchemy import Connection, select
 from sqlalchemy import insert as sql_insert
 
@@ -47,8 +49,8 @@ class Look(Frozen, frozen=True):
 def number(database: Database, look: Look, items: Sequence[str]) -> int:
     """Record a look at items (hashes of their inputs) and return its number, from 1; the first one of an id stands.
 
-    Counted are the gates and cascades that looked at these items before, and each system beside `subject` whose score
-    on them was read without a gate.
+    Counted are the gates and cascades that looked at these items before, the candidate's gates on other items, and each
+    system beside `subject` whose score on these was read without a gate.
     """
 
     def work(connection: Connection) -> int:
@@ -57,7 +59,7 @@ def number(database: Database, look: Look, items: Sequence[str]) -> int:
         found = connection.execute(known).scalar_one_or_none()
         if found is not None:
             return int(found)
-        counted = _count(look, _earlier(database, connection, set(items)))
+        counted = _count(look, _earlier(database, connection, look, set(items)))
         values = {
             "id": look.id,
             "created_at": look.created_at,
@@ -79,8 +81,8 @@ def _count(look: Look, earlier: Sequence[Look]) -> int:
     return 1 + len(decided) + len(read - gated - {look.subject})
 
 
-def _earlier(database: Database, connection: Connection, items: set[str]) -> list[Look]:
-    """Return the project's looks that share enough of the items."""
+def _earlier(database: Database, connection: Connection, look: Look, items: set[str]) -> list[Look]:
+    """Return the project's looks that share enough of the items, and the gates about the same candidate."""
     shared: Counter[str] = Counter()
     ordered = sorted(items)
     for start in range(0, len(ordered), _CHUNK):
@@ -93,4 +95,14 @@ def _earlier(database: Database, connection: Connection, items: set[str]) -> lis
             looks.c.id.in_(ids[start : start + _CHUNK]), looks.c.project_id == database.owner
         )
         bodies.extend(connection.execute(statement).scalars())
-    return [paging.decode(Look, body) for body in bodies]
+    if look.purpose is Purpose.GATE:
+        said = f'"subject":{msgspec.json.encode(look.subject).decode()}'  # bodies are written without blanks
+        about = select(looks.c.body).where(
+            looks.c.body.contains(said, autoescape=True), looks.c.project_id == database.owner
+        )
+        same = (paging.decode(Look, body) for body in connection.execute(about).scalars())
+        gates = [one for one in same if one.purpose is Purpose.GATE and one.subject == look.subject]
+    else:
+        gates = []
+    found = [*(paging.decode(Look, body) for body in bodies), *gates]
+    return list({one.id: one for one in found}.values())

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from starlette.types import ASGIApp
 
@@ -14,13 +14,14 @@ from bessemer.server.http import Call, JSONResponse, decoder
 from bessemer.server.job_ids import job_id
 from bessemer.server.lists import ListQuery, page, page_limit
 from bessemer.server.wire import JobObject
-from bessemer.store import job_rows
+from bessemer.store import evaluations, job_rows
 from bessemer.store.job_rows import Control, JobKind, JobRow
 
 Handler = Callable[[Call], Awaitable[ASGIApp]]
 
 _EVALUATION = decoder(evaluation.EvaluationRequest)
 _CASCADE = decoder(cascade.CascadeRequest)
+_NO_RESULTS: Mapping[str, JSON] = {}
 _PREFIX = {JobKind.EVALUATION: "eval", JobKind.CASCADE: "cascade"}
 
 
@@ -58,8 +59,8 @@ def lister(kind: JobKind) -> Handler:
     async def list_jobs(call: Call) -> ASGIApp:
         query = call.query(ListQuery)
         limit = page_limit(query.limit)
-        rows = await asyncio.to_thread(job_rows.find, call.database, kind=kind, limit=limit + 1, after=query.after)
-        return JSONResponse(page(rows, limit, _wire, lambda row: row.id))
+        rows, results = await asyncio.to_thread(_find, call, kind, limit, query.after)
+        return JSONResponse(page(rows, limit, lambda row: _wire(row, results), lambda row: row.id))
 
     return list_jobs
 
@@ -69,9 +70,11 @@ def getter(kind: JobKind) -> Handler:
 
     async def get(call: Call) -> ASGIApp:
         row = await asyncio.to_thread(_row, call, kind)
+        results: dict[str, JSON] = {}
         if row.status is JobStatus.SUCCEEDED:
             await asyncio.to_thread(call.catalog.refresh)
-        return JSONResponse(_wire(row))
+            results = await asyncio.to_thread(_results, call, [row])
+        return JSONResponse(_wire(row, results))
 
     return get
 
@@ -99,6 +102,18 @@ def eventer(kind: JobKind) -> Handler:
     return events
 
 
+def _find(call: Call, kind: JobKind, limit: int, after: str | None) -> tuple[list[JobRow], dict[str, JSON]]:
+    """Return up to `limit` + 1 rows after the cursor, and the results that are not kept with them."""
+    rows = job_rows.find(call.database, kind=kind, limit=limit + 1, after=after)
+    return rows, _results(call, rows)
+
+
+def _results(call: Call, rows: Sequence[JobRow]) -> dict[str, JSON]:
+    """Return the results of evaluations by id: what was measured is kept once, as the evaluation."""
+    ids = [row.id for row in rows if row.kind is JobKind.EVALUATION and row.status is JobStatus.SUCCEEDED]
+    return evaluations.results(call.database, ids)
+
+
 def _row(call: Call, kind: JobKind) -> JobRow:
     identifier = call.path("job_id")
     row = job_rows.get(call.database, identifier)
@@ -107,7 +122,9 @@ def _row(call: Call, kind: JobKind) -> JobRow:
     return row
 
 
-def _wire(row: JobRow) -> JobObject:
+def _wire(row: JobRow, results: Mapping[str, JSON] = _NO_RESULTS) -> JobObject:
+    """Return a job as clients see it; one of an earlier release has its own result."""
+    result = row.result or results.get(row.id)
     return JobObject(
         id=row.id,
         kind=row.kind.value,
@@ -117,5 +134,5 @@ def _wire(row: JobRow) -> JobObject:
         started_at=None if row.started_at is None else int(row.started_at),
         finished_at=None if row.finished_at is None else int(row.finished_at),
         error=row.error,
-        result=row.result if row.status is JobStatus.SUCCEEDED else None,
+        result=result if row.status is JobStatus.SUCCEEDED else None,
     )

@@ -8,6 +8,7 @@ from bessemer.core.errors import Conflict, Forbidden, InvalidRequest
 from bessemer.core.types import Role, Route, Step, Target, as_json
 from bessemer.flywheel.promotion import rollback_route
 from bessemer.flywheel.standing import ungated
+from bessemer.registry.routes import check_steps
 from bessemer.server.http import Call, JSONResponse, decoder
 from bessemer.server.lists import ListQuery, page_of
 from bessemer.server.wire import ReasonBody, RouteBody
@@ -18,12 +19,15 @@ _REASON = decoder(ReasonBody)
 
 async def list_routes(call: Call) -> ASGIApp:
     """GET /v1/routes, by name."""
-    return JSONResponse(page_of(call.catalog.routes(), call.query(ListQuery), lambda row: row.name))
+    rows = [row for row in call.catalog.routes() if call.principal.may_ask(row.name)]
+    return JSONResponse(page_of(rows, call.query(ListQuery), lambda row: row.name))
 
 
 async def get(call: Call) -> ASGIApp:
     """GET /v1/routes/{name}."""
-    return JSONResponse(call.catalog.route(call.path("name")))
+    name = call.path("name")
+    call.check_may_ask(name)
+    return JSONResponse(call.catalog.route(name))
 
 
 async def create(call: Call) -> ASGIApp:
@@ -49,6 +53,7 @@ async def _write(call: Call, name: str, body: RouteBody) -> ASGIApp:
             "A guarantee is what a cascade job measured: leave it out, or run POST /v1/cascades.", param="guarantee"
         )
     route = Route(name=name, steps=_steps(body), fallbacks=_targets(body.fallbacks))
+    check_steps(route)
     return JSONResponse(await asyncio.to_thread(_put, call, route, body.reason, force=body.force))
 
 
@@ -59,6 +64,9 @@ def _put(call: Call, route: Route, reason: str, *, force: bool) -> Route:
     if force and call.principal.role is not Role.OWNER:
         raise Forbidden("Only an owner may put versions in force that have not passed a gate.")
     catalog.refresh()  # the worker may have made the version a moment ago
+    before = catalog.route(route.name).targets if catalog.has_route(route.name) else []
+    known = {target.model for target in before}
+    call.check_may_ask(route.name, *(target.model for target in route.targets if target.model not in known))
     missing = ungated(call.flywheel, route)
     if missing and not force:
         raise Conflict(
@@ -88,5 +96,6 @@ async def rollback(call: Call) -> ASGIApp:
     """POST /v1/routes/{name}/rollback: back to what was in force before; null when nothing was."""
     body = await call.body(_REASON) if await call.request.body() else ReasonBody()
     name = call.path("name")
+    call.check_may_ask(name)
     route = await asyncio.to_thread(rollback_route, call.flywheel, name, call.principal, body.reason)
     return JSONResponse({"name": name, "route": route})

@@ -5,6 +5,7 @@ import asyncio
 from starlette.types import ASGIApp
 
 from bessemer.core.errors import NotFound
+from bessemer.core.types import Alias, ModelVersion
 from bessemer.flywheel import promotion
 from bessemer.server.http import BytesResponse, Call, JSONResponse, decoder
 from bessemer.server.lists import ListQuery, page_of
@@ -23,17 +24,18 @@ class ModelQuery(ListQuery):
 async def list_versions(call: Call) -> ASGIApp:
     """GET /v1/versions, newest first."""
     query = call.query(ModelQuery)
-    return JSONResponse(page_of(call.catalog.versions(query.model)[::-1], query, lambda row: row.id))
+    rows = [row for row in reversed(call.catalog.versions(query.model)) if call.principal.may_ask(row.id)]
+    return JSONResponse(page_of(rows, query, lambda row: row.id))
 
 
 async def get(call: Call) -> ASGIApp:
     """GET /v1/versions/{version_id}."""
-    return JSONResponse(await asyncio.to_thread(call.catalog.version, call.path("version_id")))
+    return JSONResponse(await asyncio.to_thread(_version, call))
 
 
 async def adapter(call: Call) -> ASGIApp:
     """GET /v1/versions/{version_id}/adapter: a tar of its peft folder."""
-    version = await asyncio.to_thread(call.catalog.version, call.path("version_id"))
+    version = await asyncio.to_thread(_version, call)
     if version.adapter_sha256 is None:
         raise NotFound(f"{version.id} has no adapter: it is the base model itself.", param="version_id")
     return BytesResponse(await asyncio.to_thread(call.services.blobs.read, version.adapter_sha256), "application/x-tar")
@@ -42,12 +44,24 @@ async def adapter(call: Call) -> ASGIApp:
 async def list_aliases(call: Call) -> ASGIApp:
     """GET /v1/aliases, by model and name."""
     query = call.query(ModelQuery)
-    return JSONResponse(page_of(call.catalog.aliases(query.model), query, lambda row: f"{row.model}:{row.name}"))
+    rows = [row for row in call.catalog.aliases(query.model) if call.principal.may_ask(_name(row))]
+    return JSONResponse(page_of(rows, query, _name))
+
+
+def _name(alias: Alias) -> str:
+    return f"{alias.model}:{alias.name}"
+
+
+def _version(call: Call) -> ModelVersion:
+    version_id = call.path("version_id")
+    call.check_may_ask(version_id)
+    return call.catalog.version(version_id)
 
 
 async def promote(call: Call) -> ASGIApp:
     """POST /v1/versions/{version_id}/promote: `champion` needs an evaluation whose gate the version passed."""
     body = await call.body(_PROMOTE) if await call.request.body() else PromoteBody()
+    call.check_may_ask(call.path("version_id"))
     alias = await asyncio.to_thread(
         promotion.promote,
         call.flywheel,
@@ -64,5 +78,6 @@ async def rollback(call: Call) -> ASGIApp:
     """POST /v1/models/{model}/rollback: the alias names what it named before; null when it named nothing."""
     body = await call.body(_ROLLBACK) if await call.request.body() else RollbackBody()
     model = call.path("model")
+    call.check_may_ask(model)
     alias = await asyncio.to_thread(promotion.rollback, call.flywheel, model, body.alias, call.principal, body.reason)
     return JSONResponse({"model": model, "name": body.alias, "alias": alias})
