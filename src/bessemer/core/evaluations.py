@@ -36,6 +36,9 @@ class EvaluationRow(Frozen, frozen=True):
     """Items whose truth is open: the recorded answer was judged wrong, and nobody said what is right."""
     bounds: Bounds | None = None
     """The score at worst and at best, where items are unknown."""
+    estimate: Interval | None = None
+    """Where items are unknown, the share of right answers by the verdicts on what this version answered when a route
+    drew it; None where that is not valid."""
 
 
 class GateResult(Frozen, frozen=True):

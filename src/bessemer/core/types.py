@@ -437,6 +437,8 @@ class Example(Frozen, frozen=True):
     weight: float = 1.0
     version: str | None = None
     """The version that gave `answer`."""
+    propensity: float | None = None
+    """Chance with which the route drew that version; None: not recorded, or several inferences stand in this row."""
     item: JSON = {}
     """The other fields of an imported row, for graders."""
 

@@ -226,7 +226,7 @@ def _examples(selected: _Selected, about: Mapping[str, Sequence[Feedback]], requ
             if learned.empty and request.require_feedback:
                 selected.excluded["no_feedback"] += 1
             else:
-                examples.append(_example(learned, split))
+                examples.append(_example(learned, split, alone=len(group) == 1))
     return sorted(examples, key=lambda example: example.id)
 
 
@@ -264,7 +264,8 @@ def _usable(
     return kept
 
 
-def _example(row: Learned, split: Split) -> Example:
+def _example(row: Learned, split: Split, *, alone: bool) -> Example:
+    """Return a row. `alone`: its input was asked once, so that its propensity is that of what is known of it."""
     return Example(
         id=row.inference.id,
         split=split,
@@ -276,6 +277,7 @@ def _example(row: Learned, split: Split) -> Example:
         scores=row.scores,
         weight=row.weight,
         version=row.inference.version,
+        propensity=row.inference.propensity if alone else None,
     )
 
 

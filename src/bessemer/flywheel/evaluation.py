@@ -20,6 +20,7 @@ from bessemer.core.types import JSON, Dataset, Example, Inference, Split
 from bessemer.evals import graders, measures, runs
 from bessemer.evals.gate import non_inferiority
 from bessemer.evals.grader import Services as GraderServices
+from bessemer.evals.propensity import logged_accuracy
 from bessemer.evals.truth import check_labels
 from bessemer.feedback import datasets
 from bessemer.flywheel import standing
@@ -282,6 +283,9 @@ def evaluate_target(
                 seed=request.seed,
             )
         )
+    if run.row.unknown and run.row.version is not None and request.metric == "accuracy":
+        estimate = logged_accuracy(examples, run.row.version, seed=request.seed)
+        run = msgspec.structs.replace(run, row=msgspec.structs.replace(run.row, estimate=estimate))
     return run
 
 
