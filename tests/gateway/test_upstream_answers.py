@@ -248,6 +248,7 @@ async def test_a_fallback_answers_for_what_cannot_be_read(make_world) -> None:
         ),
         ("400 X", {"error": {"code": SECRET, "param": "10.0.0.7:8000"}}, "refuses the request", None),
         ("413 X", None, "too large", None),
+        ("404 X", None, "base_url mostly ends in /v1", ProviderError),
         ("429 X", {"error": {"code": "insufficient_quota"}}, "no quota left", RateLimited),
     ],
 )

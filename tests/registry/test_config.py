@@ -89,6 +89,7 @@ def test_identity_depends_on_content_alone() -> None:
         ("http://127.0.0.1:9/v1", "http://me:secret@127.0.0.1:9/v1", "api_key_env"),
         ("http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1?key=x", "query"),
         ("http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1/chat/completions", "end it before"),
+        ("http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1/v1/", "twice"),
         ('9/v1"\n', '9/v1"\ntimeouts = { idle = 0.0 }\n', r"models\.large.*timeouts.idle"),
         ('9/v1"\n', '9/v1"\ntimeouts = { idel = 1.0 }\n', "idel"),
         ("per_hour = 0.36", "per_hour = 0.36\ninput_per_million = 1.0", "either"),

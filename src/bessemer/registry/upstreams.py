@@ -47,6 +47,8 @@ def check_base_url(place: str, url: str) -> None:
         why = "it has a query or a fragment: remove it"
     elif parts.path.rstrip("/").endswith("/chat/completions"):
         why = "/chat/completions is added to it: end it before, mostly with /v1"
+    elif parts.path.rstrip("/").endswith("/v1/v1"):
+        why = "it ends in /v1 twice: write it once"
     else:
         return
     shown = url if parts.username is None else "the value"

@@ -32,7 +32,7 @@ _REASONS: Mapping[int, str] = {
     401: "it refuses this server's key",
     402: "its account has no credit left",
     403: "it forbids this server's key what was asked",
-    404: "it knows no such model or path",
+    404: "it knows no such model or path (base_url mostly ends in /v1, once)",
     408: "it did not answer in time",
     413: "the request is too large for it",
     422: "it refuses the request's content",
