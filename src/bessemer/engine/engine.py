@@ -42,7 +42,7 @@ class LoadedModel(NamedTuple):
     tokens: Tokens
 
 
-def load_model(path: Path, dtype: torch.dtype = torch.bfloat16) -> LoadedModel:
+def load_model(path: Path, dtype: torch.dtype | None = None) -> LoadedModel:
     """Load a GGUF file or a safetensors folder with its tokenizer."""
     return LoadedModel(Network(load_weights(path, dtype)), Tokens.load(path))
 

@@ -6,6 +6,7 @@ stored as one matrix, as are gate and up, because one wide product is faster tha
 
 import hashlib
 import json
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,15 +86,28 @@ class Weights:
     fingerprint: str
 
 
-def load_weights(path: Path, dtype: torch.dtype = torch.bfloat16) -> Weights:
-    """Load a GGUF file or a folder with config.json and *.safetensors.
+def native_dtype() -> torch.dtype:
+    """Return the type that this processor multiplies fast: bfloat16 where it has products of it, else float32.
+
+    With AVX2 alone, or AVX-512 without its bfloat16 extension, products of bfloat16 take several times as long as those
+    of float32, whose weights take twice the memory.
+    """
+    cpu = torch.cpu
+    has_products = cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()
+    if platform.machine() not in {"x86_64", "AMD64"}:
+        has_products = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if has_products else torch.float32
+
+
+def load_weights(path: Path, dtype: torch.dtype | None = None) -> Weights:
+    """Load a GGUF file or a folder with config.json and *.safetensors, in `dtype` or this processor's own.
 
     Raises EngineError when the file is missing, the architecture is unknown or a tensor is absent.
     """
     if path.is_dir():
-        return _load_safetensors(path, dtype)
+        return _load_safetensors(path, dtype or native_dtype())
     if path.is_file():
-        return _load_gguf(path, dtype)
+        return _load_gguf(path, dtype or native_dtype())
     raise EngineError(f"model file {path} does not exist: give a GGUF file or a safetensors folder", param="path")
 
 
