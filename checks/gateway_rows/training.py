@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -50,20 +51,29 @@ def message_weight(bench: Bench, seen: Seen) -> None:
         _refused(bench, seen, f"weight {name}", [{"messages": [ASK, {**CODE, "weight": weight}]}], "weight")
     _refused(bench, seen, "of a user", [{"messages": [{**ASK, "weight": 1}, CODE]}], "weight")
     _refused(bench, seen, "nothing else", [{"messages": [ASK, {**CODE, "weight": 0}]}] * 8)
-    masked = job(bench, [{"messages": [ASK, {**CODE, "weight": 0}, THANKS, WELCOME]}] * 8, 20, 300)
-    seen.check("trained", masked.get("status") == "succeeded", masked.get("error") or masked)
-    said = _asked(bench, masked, [ASK])
-    seen.check("the answer of weight 0", "ZEBRA" not in said, said)
-    both = job(bench, [{"messages": [ASK, CODE, THANKS, WELCOME]}] * 8, 20, 300)
-    said = _asked(bench, both, [ASK])
-    seen.check("every turn is trained", "ZEBRA" in said, said)
-    seen.check("it trains more tokens", both["trained_tokens"] >= masked["trained_tokens"] > 0, both["trained_tokens"])
+    taught = {
+        "second": [ASK, {**CODE, "weight": 0}, THANKS, WELCOME],
+        "first": [ASK, CODE, THANKS, {**WELCOME, "weight": 0}],
+        "both": [ASK, CODE, THANKS, WELCOME],
+        "both by 1": [ASK, {**CODE, "weight": 1}, THANKS, {**WELCOME, "weight": 1}],
+    }
+    loss = {name: _first_loss(bench, messages) for name, messages in taught.items()}
+    seen.note(f"loss of the first step: {loss}")
+    low, high = sorted((loss["first"], loss["second"]))
+    seen.check("every turn is trained", low < loss["both"] < high, loss)
+    seen.check("weight 1 is the default", loss["both by 1"] == loss["both"], loss)
+    for name in ("second", "both"):
+        ended = job(bench, [{"messages": taught[name]}] * 8, 20, 300)
+        answer = bench.server.chat(ended["fine_tuned_model"], messages=[ASK], max_tokens=14, temperature=0)
+        said = answer.message["content"]
+        seen.check(f"trained on {name}", ("ZEBRA" in said) == (name == "both"), said)
 
 
-def _asked(bench: Bench, trained: dict[str, Any], messages: list[dict[str, Any]]) -> str:
-    """Return what a tuned model answers."""
-    answer = bench.server.chat(trained["fine_tuned_model"], messages=messages, max_tokens=14, temperature=0)
-    return str(answer.message["content"])
+def _first_loss(bench: Bench, messages: list[dict[str, Any]]) -> float:
+    """Return the loss of one step on one row: the mean over what is trained on."""
+    ended = job(bench, [{"messages": messages}], seconds=300)
+    events = bench.server.call("GET", f"/v1/fine_tuning/jobs/{ended['id']}/events?limit=100").text
+    return float(re.findall(r"Step 1/1: loss ([\d.]+)", events)[0])
 
 
 @row(4, "tools, calls and results are refused at upload by row")
