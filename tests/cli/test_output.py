@@ -71,7 +71,8 @@ def test_a_name_cannot_move_the_cursor_or_end_the_command(server: Server, run: R
     shown = on_a_terminal(200, "--data", str(server.data), "files", "list")
     assert "\x1b[2J" not in shown
     assert "\u202e" not in shown
-    inference = "inf-" + "0" * 32
+    answer = server.openai().chat.completions.create(model="assistant", messages=[{"role": "user", "content": "hi"}])
+    inference = answer.model_extra["bessemer"]["inference_id"]  # type: ignore[index]
     assert run("feedback", "add", "[/bold] \x1b[2J", "--metric", "comment", "--inference", inference).returncode == 0
     listed = on_a_terminal(200, "--data", str(server.data), "feedback", "list")
     assert "[/bold] \\x1b[2J" in listed
@@ -99,8 +100,8 @@ def documented() -> list[str]:
 
 @pytest.mark.parametrize("line", documented())
 def test_every_documented_command_parses(line: str) -> None:
-    """A verb alone is spoken of, not shown; `[…]` stands for what may be left out."""
-    words = [word for word in shlex.split(line)[1:] if not word.startswith(("[", "…")) and word != "VERB"]
+    """A verb alone is spoken of, not shown; `[…]` and `...` stand for what may be left out."""
+    words = [word for word in shlex.split(line)[1:] if not word.startswith(("[", "…", "...")) and word != "VERB"]
     here = typer.main.get_command(app)
     while words and hasattr(here, "commands") and not words[0].startswith("-"):
         if words[0] not in here.commands:

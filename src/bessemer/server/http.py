@@ -5,9 +5,10 @@ Decides how a body becomes a type and a value becomes bytes, and cancels work wh
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, Protocol, TypeVar, get_origin
 
 import msgspec
@@ -202,12 +203,18 @@ class NoQuery(StrictWire):
     """Of an endpoint that takes no query parameters."""
 
 
+@cache
+def _types(kind: type[msgspec.Struct]) -> Mapping[str, Any]:
+    """Return the type of each field; asked with every request, so worked out once."""
+    return {field.name: field.type for field in msgspec.structs.fields(kind)}
+
+
 def read_query(kind: type[Query], parameters: Sequence[tuple[str, str]]) -> Query:
     """Return query parameters as a struct. `name[key]=value` is an item of a field that is a dictionary.
 
     Raises InvalidRequest that names a parameter which is unknown, wrong, or given twice.
     """
-    types = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    types = _types(kind)
     values: dict[str, Any] = {}
     for name, value in parameters:
         field, opened, rest = name.partition("[")
