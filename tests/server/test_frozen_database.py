@@ -13,6 +13,9 @@ from openai import OpenAI
 from tests.server.live import OFFLINE, Server, Upstream, start_server, stop_server
 from tests.store.forwarder import Forwarder
 
+from bessemer.store import versions as versions_store
+from bessemer.store.database import Database
+
 pytestmark = pytest.mark.postgres
 SOON_S = 4.0
 """Less than the five seconds after which connecting is given up, which would end a wait by itself."""
@@ -48,13 +51,20 @@ def server(tmp_path: Path, upstream: Upstream, forwarder: Forwarder) -> Iterator
     stop_server(started)
 
 
-def put_orphan(server: Server) -> None:
-    """Put the route `orphan`, whose only target is an alias that names nothing any more."""
+def put_orphan(server: Server, url: str) -> None:
+    """Put the route `orphan`, whose only target is an alias that names nothing any more.
+
+    The API refuses to take an alias from under a route; a data folder of an earlier release may hold such a route.
+    """
     client = server.openai()
     versions: Any = client.get("/versions?model=small", cast_to=object)
     client.post(f"/versions/{versions['data'][0]['id']}/promote", body={"alias": "next"}, cast_to=object)
     client.put("/routes/orphan", body={"targets": ["small:next"]}, cast_to=object)
-    client.post("/models/small/rollback", body={"alias": "next"}, cast_to=object)
+    database = Database.open_url(url)
+    versions_store.roll_back(database, "small", "next", "as it once could be")
+    database.close()
+    while client.get("/aliases", cast_to=object)["data"]:  # type: ignore[index]
+        time.sleep(0.05)
 
 
 def start_asking(ask: Ask, server: Server) -> list[threading.Thread]:
@@ -85,7 +95,7 @@ def arrive(server: Server, path: str, ids: list[str]) -> bool:
 def test_inference_goes_on(server: Server, forwarder: Forwarder) -> None:
     client = server.openai().with_options(timeout=SOON_S)
     answered = [chat(server, client=client)]
-    put_orphan(server)
+    put_orphan(server, forwarder.url)
     forwarder.freeze()
     time.sleep(3.0)  # longer than anything in memory may count as fresh
     for name, ask in ASKING.items():
