@@ -19,7 +19,7 @@ from bessemer.flywheel.report import Report, SystemRow, percent, render, usd
 
 _FINISHED = "finished"
 _BEFORE, _AFTER = "incumbent (ten-shot)", "new route (cascade)"
-_NAMES = {scenario.MODEL: "base small model", scenario.INCUMBENT: _BEFORE}
+_NAMES = {scenario.MODEL: "base small model"}
 
 
 def run(root: Path, out: Path, seed: int, scale: scenario.Scale) -> int:
@@ -94,7 +94,8 @@ async def _turn(case: scenario.Case, server: Server, folder: Path, progress: Pro
 
 def _report(case: scenario.Case, outcome: Outcome, small: dict[str, measure.Small]) -> Report:
     score = measure.label_scorer(case.truth, scenario.LABELS, scenario.METRIC["positive"])
-    systems = [_evaluated(row, outcome) for row in outcome.evaluation["rows"]]
+    systems = [_evaluated(row, outcome) for row in outcome.evaluation["rows"] if row["name"] != scenario.INCUMBENT]
+    before = measure.system_row(_BEFORE, outcome.finals["incumbent"], score, seed=case.plan.seed)
     held_out = [question.id for question in case.plan.finals[0].questions]
     trivial = measure.trivial_row(held_out, scenario.LABELS, score, seed=case.plan.seed)
     version = outcome.versions["reinforcement"]
@@ -122,7 +123,7 @@ def _report(case: scenario.Case, outcome: Outcome, small: dict[str, measure.Smal
             "two-core instance.",
         ),
     )
-    return summary.build_report(case.plan, outcome, texts, [trivial, *systems, after], quality)
+    return summary.build_report(case.plan, outcome, texts, [trivial, before, *systems, after], quality)
 
 
 def _evaluated(row: dict[str, object], outcome: Outcome) -> SystemRow:
