@@ -3,17 +3,20 @@
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from bessemer.core.openai import ChatRequest
 from bessemer.core.types import Inference, Principal, ProviderKind, Role, Route, Timeouts, as_json
+from bessemer.dialects.openai_chat import asked
+from bessemer.dialects.openai_chat_wire import ChatCompletion, ChatRequest
 from bessemer.gateway import Gateway
 from bessemer.gateway.providers.fake import FakeOpenAI, Script
 from bessemer.gateway.providers.openai import OpenAIProvider
 from bessemer.gateway.providers.recorded import RecordedProvider
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
+from bessemer.server.dialects import ReplyEvents
 from bessemer.store import inferences
 from bessemer.store.database import Database
 from bessemer.store.writer import Writer
@@ -35,11 +38,46 @@ user = "Is {{input.left}} the same as {{input.right}}?"
 """
 
 
+class ChatResult(NamedTuple):
+    """A finished answer as a chat client gets it, and its record."""
+
+    completion: ChatCompletion
+    inference: Inference
+    overhead_s: float
+
+
+class StreamResult(NamedTuple):
+    """A streamed answer as a chat client gets it."""
+
+    inference_id: str
+    events: ReplyEvents
+
+
+class ChatGateway:
+    """The gateway behind the chat dialect."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self.infer = gateway.infer
+        self.asker = gateway.asker
+        self.close = gateway.close
+
+    async def chat(self, request: ChatRequest, principal: Principal) -> ChatResult:
+        checked = asked(request)
+        answered = await self._gateway.answer(checked.conversations[0], principal)
+        return ChatResult(checked.whole([answered.reply]), answered.inference, answered.overhead_s)
+
+    async def stream(self, request: ChatRequest, principal: Principal) -> StreamResult:
+        checked = asked(request)
+        stream = await self._gateway.stream(checked.conversations[0], principal)
+        return StreamResult(stream.head.inference_id, ReplyEvents([stream], checked.events()))
+
+
 @dataclass
 class World:
     """Everything a gateway test touches."""
 
-    gateway: Gateway
+    gateway: ChatGateway
     catalog: Catalog
     database: Database
     writer: Writer
@@ -93,6 +131,6 @@ async def make_world(tmp_path: Path, sqlite_database: Database):
             }
             gateway = Gateway(catalog, providers, writer)
             stack.push_async_callback(gateway.close)
-            return World(gateway, catalog, sqlite_database, writer, fakes)
+            return World(ChatGateway(gateway), catalog, sqlite_database, writer, fakes)
 
         yield make

@@ -6,12 +6,12 @@ import math
 from pathlib import Path
 
 import pytest
-from tests.gateway.conftest import PRICES, PRINCIPAL, ask
+from tests.gateway.conftest import PRICES, PRINCIPAL, ChatGateway, ask
 from tests.gateway.tiny import adapter_tar, open_tiny, tiny_model
 
 from bessemer.core.errors import InvalidRequest, ProviderError, StoreError
-from bessemer.core.openai import ChatRequest, StructuredOutputs
 from bessemer.core.types import Calibration, ProviderKind, Route, Step, Target
+from bessemer.dialects.openai_chat_wire import ChatRequest, StructuredOutputs
 from bessemer.engine.engine import Engine
 from bessemer.gateway import Gateway
 from bessemer.gateway.providers import build_providers
@@ -54,7 +54,7 @@ class Local:
         self.writer = Writer(database, folder / "spool")
         self.opened: list[Engine] = []
         self.providers = build_providers(self.catalog, self.blobs, folder, {}, self._open)
-        self.gateway = Gateway(self.catalog, self.providers, self.writer)
+        self.gateway = ChatGateway(Gateway(self.catalog, self.providers, self.writer))
 
     def _open(self, path: Path) -> Engine:
         self.opened.append(open_tiny(path))
@@ -257,7 +257,7 @@ async def test_tokens_of_recorded_answers_are_counted_by_a_stated_tokenizer(tmp_
     path.write_text(path.read_text() + recorded + '[models.old.recorded]\ntokenizer = "tiny"\n')
     catalog = Catalog(load_config(path, tmp_path), sqlite_database)
     providers = build_providers(catalog, made.blobs, tmp_path, {}, open_tiny)
-    gateway = Gateway(catalog, providers, made.writer)
+    gateway = ChatGateway(Gateway(catalog, providers, made.writer))
     result = await gateway.chat(ChatRequest(model="old", messages=[{"role": "user", "content": "abc"}]), PRINCIPAL)
     assert (result.inference.input_tokens, result.inference.output_tokens) == (3, 2)
     await gateway.close()

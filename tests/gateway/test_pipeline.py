@@ -9,8 +9,8 @@ from tests.gateway.conftest import PRINCIPAL, ask
 
 from bessemer.core.content import HASH_VERSION
 from bessemer.core.errors import ConfigError, Forbidden, InvalidRequest, NotFound, ProviderError, RateLimited
-from bessemer.core.openai import ChatRequest, RequestExtension, StreamOptions
 from bessemer.core.types import Calibration, ProviderKind, Role, Route, Split, Step, Target, Timeouts
+from bessemer.dialects.openai_chat_wire import ChatRequest, RequestExtension, StreamOptions
 from bessemer.gateway.providers.fake import FakeOpenAI, Script
 
 ALWAYS = (0.0, 1.0)
@@ -101,7 +101,6 @@ async def test_structured_input_is_rendered_by_the_version_and_kept_as_it_is(mak
 @pytest.mark.parametrize(
     ("request_body", "param"),
     [
-        (ask("small", n=2), "n"),
         (ask("small", temperature=3.0), "temperature"),
         (ask("small", top_logprobs=2), "top_logprobs"),
         (ask("small", presence_penalty=0.5), "presence_penalty"),

@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message
 
+from bessemer.core.decoding import decode, decoder
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.openai import ChatRequest, FineTuningJobRequest
-from bessemer.server.http import ClientGone, EventStream, decode, decoder, while_connected
+from bessemer.core.openai import FineTuningJobRequest
+from bessemer.dialects.openai_chat_wire import ChatRequest
+from bessemer.server.http import ClientGone, EventStream, while_connected
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,13 @@
-"""OpenAI's wire objects, as far as Bessemer speaks them (OpenAPI 3.1 description of the OpenAI API).
+"""OpenAI's wire objects beside those of its dialects: fine-tuning, files, models (OpenAPI 3.1 description of the API).
 
-Requests refuse unknown fields by name; the one extension is `bessemer` (structured input, episode, tags) and vLLM's
-`structured_outputs`. Responses carry `bessemer` with the inference id beside OpenAI's own fields.
+Requests refuse unknown fields by name.
 """
 
 from typing import Literal
 
 import msgspec
 
-from bessemer.core.types import JSON, Split
+from bessemer.core.types import JSON
 
 
 class Wire(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -17,128 +16,6 @@ class Wire(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 class StrictWire(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Base of request bodies: an unknown or unsupported option is refused, never ignored."""
-
-
-# -- chat completions -------------------------------------------------------------------------------------------------
-
-
-class RequestExtension(StrictWire):
-    """Bessemer's own request field."""
-
-    input: JSON | None = None
-    """Structured input; each target renders it through its own prompt."""
-    episode_id: str | None = None
-    tags: dict[str, str] = {}
-    split: Split | None = None
-    """The split of data sets that this input belongs to, whatever its hash; for keys that may contribute."""
-
-
-class StructuredOutputs(StrictWire):
-    """vLLM's `structured_outputs`: exactly one of them."""
-
-    choice: list[str] | None = None
-    json: JSON | None = None
-    regex: str | None = None
-    grammar: str | None = None
-
-
-class StreamOptions(StrictWire):
-    """Options of a streamed answer."""
-
-    include_usage: bool = False
-
-
-class ChatRequest(StrictWire):
-    """Body of POST /v1/chat/completions."""
-
-    model: str
-    messages: list[JSON]
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    n: int | None = None
-    seed: int | None = None
-    stop: str | list[str] | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    logprobs: bool | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    top_logprobs: int | None = None
-    response_format: JSON | None = None
-    structured_outputs: StructuredOutputs | None = None
-    logit_bias: dict[str, float] | None = None
-    user: str | None = None
-    metadata: dict[str, str] | None = None
-    bessemer: RequestExtension | None = None
-
-
-class Usage(Wire):
-    """Token counts."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: JSON | None = None
-
-
-class ChatMessage(Wire, omit_defaults=False):
-    """The assistant's message."""
-
-    role: Literal["assistant"] = "assistant"
-    content: str | None = None
-    refusal: str | None = None
-    reasoning_content: str | msgspec.UnsetType = msgspec.UNSET
-    """What the model thought before it answered; only where the upstream tells it."""
-
-
-class Choice(Wire, omit_defaults=False):
-    """One answer."""
-
-    index: int
-    message: ChatMessage
-    finish_reason: str
-    logprobs: JSON | None = None
-
-
-class ResponseExtension(Wire):
-    """Bessemer's own response field: what answered and what it cost."""
-
-    inference_id: str
-    inference_ids: list[str] | None = None
-    """One for each choice, where `n` asked for several."""
-    version: str | None = None
-    cost_usd: float | None = None
-    provider: str | None = None
-    """`recorded` when a recorded answer was served."""
-    escalated: bool | None = None
-
-
-class ChatCompletion(Wire, omit_defaults=False):
-    """Answer of POST /v1/chat/completions."""
-
-    id: str
-    created: int
-    model: str
-    choices: list[Choice]
-    usage: Usage | None = None
-    object: Literal["chat.completion"] = "chat.completion"
-    system_fingerprint: str | None = None
-    bessemer: ResponseExtension | None = None
-
-
-class ChatCompletionChunk(Wire, omit_defaults=False):
-    """One server-sent event of a streamed answer; `choices` hold `{index, delta, finish_reason, logprobs}`."""
-
-    id: str
-    created: int
-    model: str
-    choices: list[JSON]
-    usage: Usage | None = None
-    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
-    bessemer: ResponseExtension | None = None
 
 
 # -- fine-tuning ------------------------------------------------------------------------------------------------------

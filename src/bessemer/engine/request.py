@@ -1,48 +1,29 @@
 """What is asked of the engine and what it answers. No torch here: callers may import these types freely."""
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
+from bessemer.core.conversation import Choices, Constraint, JsonSchema, Lark, Regex
+
+__all__ = [
+    "MAX_BIASED_TOKENS",
+    "Choices",
+    "Constraint",
+    "EngineStats",
+    "FinishReason",
+    "GenerateRequest",
+    "Generation",
+    "JsonSchema",
+    "Lark",
+    "Regex",
+    "TokenEvent",
+    "TopLogprob",
+]
 MAX_BIASED_TOKENS = 1024
 """In one request's `logit_bias`."""
 FinishReason = Literal["stop", "length"]
-
-
-class JsonSchema(msgspec.Struct, frozen=True, kw_only=True, tag="json_schema"):
-    """The answer is compact JSON that satisfies a JSON schema."""
-
-    schema: dict[str, Any]
-
-
-class Regex(msgspec.Struct, frozen=True, kw_only=True, tag="regex"):
-    """The whole answer matches a regular expression (Rust syntax, no look-around)."""
-
-    pattern: str
-
-
-class Lark(msgspec.Struct, frozen=True, kw_only=True, tag="lark"):
-    """The answer is a sentence of a Lark grammar in llguidance's dialect.
-
-    `start: "{" %regex {"substring_words": "a text"} "}"` keeps a value to spans of an input text.
-    """
-
-    grammar: str
-
-
-class Choices(msgspec.Struct, frozen=True, kw_only=True, tag="choices"):
-    """The answer is one of a few labels. All are scored in one pass; nothing is decoded.
-
-    A label's score is the sum of the log-probabilities of its tokens and of the terminator, plus its bias.
-    """
-
-    labels: tuple[str, ...]
-    bias: tuple[float, ...] = ()
-    """Added to each label's score before the choice is made; empty: none."""
-
-
-Constraint = JsonSchema | Regex | Lark | Choices
 
 
 class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,9 +10,10 @@ import msgspec
 
 from bessemer.core.errors import BessemerError, ConfigError, ProviderError, told
 from bessemer.core.ids import new_id
+from bessemer.core.reply import ReplyPiece, ScoredToken, Usage
 from bessemer.core.types import ModelCall, ProviderKind, TokenLogprob
 from bessemer.gateway.exchange import Exchange
-from bessemer.gateway.providers.base import Provider, ProviderCall, ProviderChunk, ProviderUsage, ScoredToken
+from bessemer.gateway.providers.base import Provider, ProviderCall
 from bessemer.gateway.shares import TimeShares
 
 DISCONNECTED = "client_disconnected: the client closed the connection before the answer was complete"
@@ -50,13 +51,13 @@ class _Account:
     refusal: list[str] = field(default_factory=list)
     tokens: list[ScoredToken] = field(default_factory=list)
     finish_reason: str | None = None
-    usage: ProviderUsage = field(default_factory=ProviderUsage)
+    usage: Usage = field(default_factory=Usage)
     choice_logprobs: dict[str, float] | None = None
     waited: float = 0.0
     first: float | None = None
     forced: tuple[bool, ...] = ()
 
-    def add(self, chunk: ProviderChunk) -> None:
+    def add(self, chunk: ReplyPiece) -> None:
         if chunk.text:
             self.text.append(chunk.text)
         self.reasoning.append(chunk.reasoning)
@@ -78,11 +79,11 @@ class _Account:
         return tuple(msgspec.structs.replace(token, forced=forced) for token, forced in pairs)
 
 
-def _merged(old: ProviderUsage, new: ProviderUsage) -> ProviderUsage:
+def _merged(old: Usage, new: Usage) -> Usage:
     def later(before: float | None, after: float | None) -> float | None:
         return before if after is None else after
 
-    return ProviderUsage(
+    return Usage(
         input_tokens=cast("int | None", later(old.input_tokens, new.input_tokens)),
         output_tokens=cast("int | None", later(old.output_tokens, new.output_tokens)),
         cached_tokens=cast("int | None", later(old.cached_tokens, new.cached_tokens)),
@@ -104,7 +105,7 @@ class Attempts:
         self._timer = timer
         self._shares: dict[str, TimeShares] = {}
 
-    async def run(self, exchange: Exchange, leg: Leg) -> AsyncGenerator[ProviderChunk, None]:
+    async def run(self, exchange: Exchange, leg: Leg) -> AsyncGenerator[ReplyPiece, None]:
         """Yield the provider's chunks that carry something; append the ModelCall to the exchange however it ends."""
         account = _Account(created_at=self._clock(), begun=self._timer())
         shares = self._machine(leg)
@@ -127,16 +128,16 @@ class Attempts:
             seconds = shares.stop(mark)
             exchange.calls.append(self._call(exchange, leg, account, seconds, error))
 
-    def _open(self, leg: Leg) -> AsyncGenerator[ProviderChunk, None]:
+    def _open(self, leg: Leg) -> AsyncGenerator[ReplyPiece, None]:
         provider = self._providers.get(leg.call.model.provider)
         if provider is None:
             raise ConfigError(
                 f"{leg.call.model.name!r} needs the provider {leg.call.model.provider.value!r}; it is not set up here.",
                 param="provider",
             )
-        return cast("AsyncGenerator[ProviderChunk, None]", provider.complete(leg.call))
+        return cast("AsyncGenerator[ReplyPiece, None]", provider.complete(leg.call))
 
-    async def _pull(self, chunks: AsyncIterator[ProviderChunk], account: _Account) -> ProviderChunk | None:
+    async def _pull(self, chunks: AsyncIterator[ReplyPiece], account: _Account) -> ReplyPiece | None:
         asked = self._timer()
         try:
             return await anext(chunks, None)

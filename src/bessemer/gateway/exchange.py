@@ -4,9 +4,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from bessemer.core.types import Inference, ModelCall, Principal, Route
-from bessemer.gateway.parse import Asked
-from bessemer.gateway.providers.base import ProviderChunk, ScoredToken
+from bessemer.core.conversation import Conversation
+from bessemer.core.reply import ReplyPiece, ScoredToken
+from bessemer.core.types import JSON, Inference, ModelCall, Principal, Route
 from bessemer.registry.catalog import Catalog
 
 
@@ -15,7 +15,12 @@ class Exchange:
     """The state of one inference while it runs."""
 
     inference_id: str
-    asked: Asked
+    asked: Conversation
+    messages: tuple[JSON, ...]
+    """Of the conversation, in the plain form."""
+    input_sha256: str
+    stream: bool
+    """The client reads as it is generated."""
     route: Route
     principal: Principal
     catalog: Catalog
@@ -49,9 +54,9 @@ class Exchange:
         return max(0.0, (self.finished or self.started) - self.started - self.upstream_s)
 
 
-AsyncChunks: TypeAlias = AsyncGenerator[ProviderChunk, None]
-Next: TypeAlias = Callable[[Exchange], AsyncIterator[ProviderChunk]]
-Stage: TypeAlias = Callable[[Exchange, Next], AsyncIterator[ProviderChunk]]
+AsyncChunks: TypeAlias = AsyncGenerator[ReplyPiece, None]
+Next: TypeAlias = Callable[[Exchange], AsyncIterator[ReplyPiece]]
+Stage: TypeAlias = Callable[[Exchange, Next], AsyncIterator[ReplyPiece]]
 
 
 def chain(stages: tuple[Stage, ...], last: Next) -> Next:
@@ -63,7 +68,7 @@ def chain(stages: tuple[Stage, ...], last: Next) -> Next:
 
 
 def _bound(stage: Stage, following: Next) -> Next:
-    def run(exchange: Exchange) -> AsyncIterator[ProviderChunk]:
+    def run(exchange: Exchange) -> AsyncIterator[ReplyPiece]:
         return stage(exchange, following)
 
     return run

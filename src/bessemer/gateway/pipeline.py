@@ -12,18 +12,18 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from bessemer.core.errors import BessemerError, Forbidden, InvalidRequest
+from bessemer.core.content import input_hash
+from bessemer.core.conversation import Conversation, Sampling, message_of, plain
+from bessemer.core.errors import BessemerError, Forbidden
 from bessemer.core.ids import new_id
-from bessemer.core.openai import ChatCompletion, ChatRequest, RequestExtension
+from bessemer.core.reply import Reply, ReplyHead, ReplyPiece
 from bessemer.core.types import INTERNAL_KEY, JSON, Action, Inference, Principal, ProviderKind, Role
 from bessemer.gateway.attempt import Attempts
 from bessemer.gateway.exchange import AsyncChunks, Exchange, chain
-from bessemer.gateway.parse import parse
 from bessemer.gateway.providers.base import Provider
-from bessemer.gateway.record import Recorder
+from bessemer.gateway.record import Recorder, reply_of
 from bessemer.gateway.resolve import resolve
 from bessemer.gateway.strategy import Strategy
-from bessemer.gateway.wire import EventStream, completion_of
 from bessemer.registry.catalog import Catalog
 from bessemer.store.writer import Writer
 from bessemer.telemetry.metrics import Metrics
@@ -44,19 +44,37 @@ _REMEMBERED = 10_000
 """Inferences whose asker is in memory."""
 
 
-class ChatResult(NamedTuple):
+class Answered(NamedTuple):
     """A finished answer, its record, and the seconds that the gateway itself added."""
 
-    completion: ChatCompletion
+    reply: Reply
     inference: Inference
     overhead_s: float
 
 
-class StreamResult(NamedTuple):
-    """A streamed answer whose first piece has arrived; `events` are ready server-sent events. Close them at the end."""
+class ReplyStream:
+    """An answer on its way, whose first piece has arrived. Read `first`, then `rest` to its end, then `reply`.
 
-    inference_id: str
-    events: EventStream
+    Close it when the client goes away: that closes the upstream and records the partial answer as failed, whether or
+    not a piece was read.
+    """
+
+    def __init__(self, exchange: Exchange, first: ReplyPiece, rest: AsyncChunks) -> None:
+        self._exchange = exchange
+        self.head = ReplyHead(
+            inference_id=exchange.inference_id, created_at=exchange.created_at, model=exchange.asked.model
+        )
+        self.first = first
+        self.rest = rest
+
+    @property
+    def reply(self) -> Reply:
+        """The whole answer, once the pieces are exhausted."""
+        return reply_of(self._exchange)
+
+    async def aclose(self) -> None:
+        """Stop the answer. Does nothing after its end."""
+        await self.rest.aclose()
 
 
 class Gateway:
@@ -82,25 +100,23 @@ class Gateway:
         strategy = Strategy(Attempts(self._providers, clock, timer))
         self._run = chain((Recorder(writer, timer, self._observe),), strategy.answer)
 
-    async def chat(self, request: ChatRequest, principal: Principal, *, origin: str | None = None) -> ChatResult:
-        """Answer a request in one piece. Raises the BessemerError that is the client's answer.
+    async def answer(self, conversation: Conversation, principal: Principal, *, origin: str | None = None) -> Answered:
+        """Answer in one piece. Raises the BessemerError that is the client's answer.
 
         `origin`: why Bessemer itself asks; such answers never become training data.
         """
-        if request.stream:
-            raise InvalidRequest("`stream: true` is answered by `stream`.", param="stream")
-        exchange = await self._open(request, principal, origin)
+        exchange = await self._open(conversation, principal, origin)
         async for _ in self._run(exchange):
             pass
-        assert exchange.inference is not None, "the recorder has run: the chunks are exhausted"
-        return ChatResult(completion_of(exchange, exchange.inference), exchange.inference, exchange.overhead_s)
+        assert exchange.inference is not None, "the recorder has run: the pieces are exhausted"
+        return Answered(reply_of(exchange), exchange.inference, exchange.overhead_s)
 
-    async def stream(self, request: ChatRequest, principal: Principal) -> StreamResult:
-        """Start a streamed answer and wait for its first piece, so that an error before it has its real status."""
-        exchange = await self._open(request, principal)
+    async def stream(self, conversation: Conversation, principal: Principal) -> ReplyStream:
+        """Start an answer and wait for its first piece, so that an error before it has its real status."""
+        exchange = await self._open(conversation, principal, stream=True)
         chunks = cast(AsyncChunks, self._run(exchange))
         first = await anext(chunks)
-        return StreamResult(exchange.inference_id, EventStream(exchange, first, chunks))
+        return ReplyStream(exchange, first, chunks)
 
     async def infer(
         self,
@@ -119,17 +135,18 @@ class Gateway:
         principal: Principal = INTERNAL,
     ) -> Inference:
         """Answer a call from inside Bessemer; recorded like any other. Raises BessemerError when there is no answer."""
-        request = ChatRequest(
+        conversation = Conversation(
             model=route,
-            messages=list(messages),
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed,
-            max_tokens=max_tokens,
-            logprobs=logprobs,
-            bessemer=RequestExtension(input=input, episode_id=episode_id, tags=dict(tags or {})),
+            messages=tuple(message_of(said, f"messages[{index}]") for index, said in enumerate(messages)),
+            input=input,
+            sampling=Sampling(
+                temperature=temperature, top_p=top_p, seed=seed, max_tokens=max_tokens, logprobs=logprobs
+            ),
+            episode_id=episode_id,
+            tags=dict(tags or {}),
         )
-        return (await self.chat(request, principal, origin=origin)).inference
+        conversation.sampling.check()
+        return (await self.answer(conversation, principal, origin=origin)).inference
 
     def asker(self, inference_id: str) -> Principal | None:
         """Return who asked for one of the latest inferences, before it is in the database; None: longer ago."""
@@ -140,20 +157,27 @@ class Gateway:
         for provider in self._providers.values():
             await provider.close()
 
-    async def _open(self, request: ChatRequest, principal: Principal, origin: str | None = None) -> Exchange:
+    async def _open(
+        self, asked: Conversation, principal: Principal, origin: str | None = None, *, stream: bool = False
+    ) -> Exchange:
         started, created_at = self._timer(), self._clock()
         try:
-            # Checking and hashing cost time by the text: above a measure they must not hold up everybody else.
-            large = _size(request.messages, request.bessemer and request.bessemer.input) > _SMALL
-            asked = await asyncio.to_thread(parse, request) if large else parse(request)
             if asked.split is not None and not principal.may(Action.CONTRIBUTE):
                 raise Forbidden(
                     "bessemer.split decides what is trained on and what is held out: it needs a key with the right "
                     "`contribute`. Leave it out.",
                     param="bessemer.split",
                 )
+            messages = plain(asked.messages)
+            # Hashing costs time by the text: above a measure it must not hold up everybody else.
+            large = _size(messages, asked.input) > _SMALL
+            hashed = (
+                await asyncio.to_thread(input_hash, asked.input, messages)
+                if large
+                else input_hash(asked.input, messages)
+            )
             catalog = self._catalog.within(principal.project_id)
-            route = await resolve(catalog, asked.name, principal)
+            route = await resolve(catalog, asked.model, principal)
         except BessemerError as error:
             if self._metrics is not None:
                 self._metrics.error("unresolved", error.error_code or error.type)
@@ -165,6 +189,9 @@ class Gateway:
         return Exchange(
             inference_id=inference_id,
             asked=asked,
+            messages=messages,
+            input_sha256=hashed,
+            stream=stream,
             route=route,
             principal=principal,
             catalog=catalog,

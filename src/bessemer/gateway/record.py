@@ -7,11 +7,11 @@ from typing import cast
 
 from bessemer.core.content import HASH_VERSION
 from bessemer.core.errors import StoreError
+from bessemer.core.reply import Reply, ReplyPiece, Usage
 from bessemer.core.totals import count, total
 from bessemer.core.types import Inference
 from bessemer.gateway.attempt import account_error
 from bessemer.gateway.exchange import AsyncChunks, Exchange, Next
-from bessemer.gateway.providers.base import ProviderChunk
 from bessemer.store.writer import Writer
 
 
@@ -25,7 +25,7 @@ class Recorder:
         self._timer = timer
         self._observe = observe
 
-    async def __call__(self, exchange: Exchange, following: Next) -> AsyncIterator[ProviderChunk]:
+    async def __call__(self, exchange: Exchange, following: Next) -> AsyncIterator[ReplyPiece]:
         """Pass the answer on; on the way out append the Inference, safe against a killed process.
 
         Raises StoreError when nothing can keep it: before a model is asked, or instead of the answer's end.
@@ -68,9 +68,9 @@ def inference_of(exchange: Exchange) -> Inference:
         route=exchange.route.name,
         created_at=exchange.created_at,
         key_id=exchange.principal.key_id,
-        messages=exchange.asked.messages,
+        messages=exchange.messages,
         input=exchange.asked.input,
-        input_sha256=exchange.asked.input_sha256,
+        input_sha256=exchange.input_sha256,
         output=None if not exchange.output or (refusal and not text) else text,
         finish_reason=exchange.finish_reason,
         version=answer.version if answer is not None else None,
@@ -93,4 +93,27 @@ def inference_of(exchange: Exchange) -> Inference:
         on_behalf_of=exchange.principal.on_behalf_of,
         reasoning="".join(exchange.reasoning) or None,
         refusal=refusal,
+    )
+
+
+def reply_of(exchange: Exchange) -> Reply:
+    """Return the finished answer, with what gave it and what it cost."""
+    inference, call = exchange.inference, exchange.answer
+    assert inference is not None, "the recorder has run: the pieces are exhausted"
+    return Reply(
+        inference_id=inference.id,
+        created_at=exchange.created_at,
+        model=exchange.asked.model,
+        text="".join(exchange.output),
+        reasoning=inference.reasoning or "",
+        refusal=inference.refusal or "",
+        tokens=tuple(exchange.tokens),
+        finish_reason=exchange.finish_reason or "stop",
+        usage=None
+        if call is None
+        else Usage(input_tokens=call.input_tokens, output_tokens=call.output_tokens, cached_tokens=call.cached_tokens),
+        version=inference.version,
+        provider=None if call is None else call.provider.value,
+        cost_usd=inference.cost_usd,
+        escalated=call is not None and call.step > 0,
     )

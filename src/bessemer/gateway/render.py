@@ -1,12 +1,14 @@
 """From structured input to what a model sees: chat messages through a prompt, answer rules of version and prompt."""
 
+from bessemer.core.conversation import AnswerRules, Choices, Constraint, JsonSchema, Lark, Message
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.template import placeholders, render_grammar, render_messages
 from bessemer.core.types import JSON, ModelVersion, Prompt
-from bessemer.engine.request import Choices, Constraint, JsonSchema, Lark
-from bessemer.gateway.providers.base import AnswerRules
 
-__all__ = ["answer_rules", "constraint_of", "render_messages"]
+
+def messages_of(prompt: Prompt, input: JSON) -> tuple[Message, ...]:
+    """Return the messages of a prompt filled with structured input. Raises InvalidRequest for what the input lacks."""
+    return tuple(Message(role=said["role"], content=said["content"]) for said in render_messages(prompt, input))
 
 
 def constraint_of(rules: ModelVersion | Prompt, input: JSON | None) -> Constraint | None:
@@ -28,9 +30,7 @@ def constraint_of(rules: ModelVersion | Prompt, input: JSON | None) -> Constrain
     return None
 
 
-def answer_rules(
-    version: ModelVersion, prompt: Prompt | None, input: JSON | None, requested: Constraint | None
-) -> AnswerRules:
+def answer_rules(version: ModelVersion, prompt: Prompt | None, input: JSON | None, asked: AnswerRules) -> AnswerRules:
     """Merge the answer rules of a version, of the prompt that was rendered, and of the client.
 
     The version's own constraint wins over its prompt's. A client's is taken when there is no other; a different one is
@@ -39,6 +39,7 @@ def answer_rules(
     own = constraint_of(version, input)
     if own is None and prompt is not None:
         own = constraint_of(prompt, input)
+    requested = asked.constraint
     if own is not None and requested is not None and requested != own:
         raise InvalidRequest(
             f"The version {version.id!r} constrains its answers itself; leave out `response_format` and "
@@ -48,7 +49,8 @@ def answer_rules(
     limit = prompt.max_tokens if prompt is not None and prompt.max_tokens is not None else version.max_tokens
     return AnswerRules(
         constraint=_biased(own, version) or requested,
-        requested=requested is not None,
+        requested=asked.requested,
+        field_threshold=version.field_threshold,
         max_tokens=limit,
         max_tokens_declared=limit != AnswerRules().max_tokens,
     )

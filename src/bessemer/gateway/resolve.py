@@ -9,12 +9,11 @@ from typing import TypeVar
 
 import msgspec
 
+from bessemer.core.conversation import AnswerRules, Choices, Conversation, Sampling
 from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.types import Principal, ProviderKind, Route, Target
-from bessemer.engine.request import Choices, Constraint
-from bessemer.gateway.parse import Asked
-from bessemer.gateway.providers.base import AnswerRules, ProviderCall, Sampling
-from bessemer.gateway.render import answer_rules, render_messages
+from bessemer.gateway.providers.base import ProviderCall
+from bessemer.gateway.render import answer_rules, messages_of
 from bessemer.registry.catalog import Catalog, Resolved
 
 T = TypeVar("T")
@@ -42,17 +41,17 @@ def _not_for(name: str) -> NotFound:
 
 
 async def provider_call(
-    catalog: Catalog, target: Target, asked: Asked, *, direct: bool, need_logprobs: bool
+    catalog: Catalog, target: Target, asked: Conversation, *, stream: bool, need_logprobs: bool
 ) -> tuple[ProviderCall, str | None]:
     """Make the call for one target: its version, the messages it sees, its answer rules; and the prompt's name.
 
-    `direct` calls stream when the client does; a buffered step has no reason to. Raises NotFound, InvalidRequest.
+    Raises NotFound, InvalidRequest.
     """
     resolved = await _looked_up(catalog.resolve, target.model, known=catalog.has_target(target.model))
     name = target.prompt or resolved.version.prompt
     prompt = catalog.prompt(name) if name is not None and asked.input is not None else None
     if prompt is not None and asked.input is not None:
-        messages = render_messages(prompt, asked.input)
+        messages = messages_of(prompt, asked.input)
     elif asked.messages:
         messages = asked.messages
     else:
@@ -61,17 +60,20 @@ async def provider_call(
             "target a prompt.",
             param="messages",
         )
-    requested: Constraint | None = asked.constraint
-    rules = answer_rules(resolved.version, prompt, asked.input, requested)
+    rules = answer_rules(resolved.version, prompt, asked.input, asked.rules)
     call = ProviderCall(
         model=resolved.model,
         version=resolved.version,
         messages=messages,
+        tools=asked.tools,
         sampling=_decoding(asked.sampling, resolved, rules),
         rules=rules,
         input=asked.input,
         tags=asked.tags,
-        stream=asked.stream and direct,
+        dialect=asked.dialect,
+        extra=asked.extra,
+        spelling=asked.spelling,
+        stream=stream,
         need_logprobs=need_logprobs,
     )
     return call, None if prompt is None else prompt.name

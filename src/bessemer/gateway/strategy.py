@@ -10,11 +10,11 @@ from contextlib import aclosing
 import msgspec
 
 from bessemer.core.errors import BessemerError, EngineError, ProviderError, RateLimited
+from bessemer.core.reply import ReplyPiece
 from bessemer.core.types import ModelCall, Step, Target
 from bessemer.gateway.attempt import Attempts, Leg
 from bessemer.gateway.cascade import accepts, calibrated, draw, raw_score
 from bessemer.gateway.exchange import Exchange
-from bessemer.gateway.providers.base import ProviderChunk
 from bessemer.gateway.resolve import provider_call
 from bessemer.telemetry.logs import get_logger
 
@@ -37,7 +37,7 @@ class Strategy:
     def __init__(self, attempts: Attempts) -> None:
         self._attempts = attempts
 
-    async def answer(self, exchange: Exchange) -> AsyncIterator[ProviderChunk]:
+    async def answer(self, exchange: Exchange) -> AsyncIterator[ReplyPiece]:
         """Yield the chunks of the answer that the route returns. Raises the error of the last target that was tried."""
         failure: BessemerError | None = None
         for index, step in enumerate(exchange.route.steps):
@@ -78,18 +78,22 @@ class Strategy:
     async def _leg(self, exchange: Exchange, index: int, target: Target, propensity: float, step: Step | None) -> Leg:
         direct = step is None or step.threshold is None
         call, prompt = await provider_call(
-            exchange.catalog, target, exchange.asked, direct=direct, need_logprobs=step is not None and not direct
+            exchange.catalog,
+            target,
+            exchange.asked,
+            stream=exchange.stream and direct,
+            need_logprobs=step is not None and not direct,
         )
         return Leg(call, index, propensity, prompt)
 
-    async def _fallback(self, exchange: Exchange, index: int, target: Target) -> AsyncGenerator[ProviderChunk, None]:
+    async def _fallback(self, exchange: Exchange, index: int, target: Target) -> AsyncGenerator[ReplyPiece, None]:
         leg = await self._leg(exchange, index, target, 1.0, None)
         async with aclosing(self._attempts.run(exchange, leg)) as chunks:
             async for chunk in chunks:
                 yield chunk
         exchange.answer = exchange.calls[-1]
 
-    async def _step(self, exchange: Exchange, index: int, step: Step) -> AsyncGenerator[ProviderChunk, None]:
+    async def _step(self, exchange: Exchange, index: int, step: Step) -> AsyncGenerator[ReplyPiece, None]:
         drawn = draw(step.targets, exchange.inference_id, index)
         leg = await self._leg(exchange, index, drawn.target, drawn.propensity, step)
         if not self._trusted(exchange, step, leg):

@@ -17,9 +17,9 @@ from weakref import WeakSet
 import msgspec
 import structlog
 
+from bessemer.core.conversation import AnswerRules, Conversation, JsonSchema, Sampling, message_of
 from bessemer.core.errors import ConfigError
 from bessemer.core.ids import follow_id
-from bessemer.core.openai import ChatRequest
 from bessemer.core.settings import Settings
 from bessemer.core.types import JSON
 from bessemer.evals.grader import Embed, Judge, JudgeCall, JudgeReply
@@ -194,26 +194,23 @@ def _judge(gateway: Gateway, loop: asyncio.AbstractEventLoop) -> Judge:
 
     async def ask(call: JudgeCall) -> JudgeReply:
         sampling = call.sampling
-        result = await gateway.chat(
-            ChatRequest(
-                model=call.model,
-                messages=list(call.messages),
+        conversation = Conversation(
+            model=call.model,
+            messages=tuple(message_of(said, f"messages[{index}]") for index, said in enumerate(call.messages)),
+            sampling=Sampling(
                 temperature=sampling.get("temperature"),
                 top_p=sampling.get("top_p"),
                 seed=sampling.get("seed"),
                 max_tokens=sampling.get("max_completions_tokens"),
-                response_format={
-                    "type": "json_schema",
-                    "json_schema": {"name": "grade", "schema": call.response_schema, "strict": True},
-                },
             ),
-            call.principal or INTERNAL,
-            origin="judge",
+            rules=AnswerRules(constraint=JsonSchema(schema=call.response_schema), requested="response_format"),
         )
-        usage = result.completion.usage
-        return JudgeReply(
-            text=result.inference.output, model=call.model, total_tokens=None if usage is None else usage.total_tokens
-        )
+        conversation.sampling.check()
+        answered = await gateway.answer(conversation, call.principal or INTERNAL, origin="judge")
+        usage, total = answered.reply.usage, None
+        if usage is not None and usage.input_tokens is not None and usage.output_tokens is not None:
+            total = usage.input_tokens + usage.output_tokens
+        return JudgeReply(text=answered.inference.output, model=call.model, total_tokens=total)
 
     return judge
 

@@ -3,9 +3,9 @@
 from typing import Final
 
 from bessemer.core.types import Action
+from bessemer.dialects import DIALECTS
 from bessemer.server.api import (
     audit,
-    chat,
     datasets,
     erasures,
     feedback,
@@ -21,6 +21,7 @@ from bessemer.server.api import (
     routes,
     versions,
 )
+from bessemer.server.dialects import answering
 from bessemer.server.lists import ListQuery
 from bessemer.server.routing import Endpoint
 from bessemer.store.job_rows import JobKind
@@ -47,7 +48,7 @@ TABLE: Final = (
     Endpoint("GET", "/healthz", health.live, _NO_KEY),
     Endpoint("GET", "/readyz", health.ready, _NO_KEY),
     Endpoint("GET", "/metrics", health.metrics, _VIEW),
-    Endpoint("POST", "/v1/chat/completions", chat.completions, _INVOKE),
+    *(Endpoint("POST", dialect.path, answering(dialect), _INVOKE) for dialect in DIALECTS),
     Endpoint("GET", "/v1/models", models.list_models, _INVOKE_OR_VIEW),
     Endpoint("GET", "/v1/models/{model}", models.get_model, _INVOKE_OR_VIEW),
     Endpoint("POST", "/v1/models/{model}/rollback", versions.rollback, _OPERATE),

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from bessemer.core.errors import ProviderError
+from bessemer.core.reply import ReplyPiece, ScoredToken, Usage
 from bessemer.core.types import Model, TokenLogprob
-from bessemer.gateway.providers.base import ProviderChunk, ProviderUsage, ScoredToken
 from bessemer.gateway.providers.events import EventParser
 from bessemer.gateway.providers.refusals import failure_inside
 
@@ -33,7 +33,7 @@ class AnswerReader:
         self._halves: dict[str, str] = {}
         """By field: the first half of a character that an upstream has cut in two."""
 
-    def whole(self, body: bytes) -> ProviderChunk:
+    def whole(self, body: bytes) -> ReplyPiece:
         """Read an answer in one piece: a chat.completion, or events that say the same. Raises ProviderError."""
         if looks_like_json(body):
             return self._read(self._decode(body), "message")
@@ -42,7 +42,7 @@ class AnswerReader:
             raise self._unreadable("it is neither JSON nor server-sent events")
         return _joined([self.chunk(event) for event in events if event != DONE])
 
-    def chunk(self, data: bytes) -> ProviderChunk:
+    def chunk(self, data: bytes) -> ReplyPiece:
         """Read one event of a streamed answer. Raises ProviderError."""
         return self._read(self._decode(data), "delta")
 
@@ -64,7 +64,7 @@ class AnswerReader:
         except (ValueError, RecursionError):
             raise self._unreadable("it is not valid JSON") from None
 
-    def _read(self, answer: dict[str, Any], kind: str) -> ProviderChunk:
+    def _read(self, answer: dict[str, Any], kind: str) -> ReplyPiece:
         if answer.get("error") or answer.get("object") == "error":
             raise failure_inside(self._model, answer)
         choice = _first_choice(answer.get("choices"))
@@ -77,7 +77,7 @@ class AnswerReader:
         reasoning = next((given for name in _REASONING if (given := _plain((message or {}).get(name)))), "")
         finished = _finish_reason((choice or {}).get("finish_reason")) or ("stop" if kind == "message" else None)
         ends = finished is not None
-        return ProviderChunk(
+        return ReplyPiece(
             text=self._together("text", text, ends=ends),
             reasoning=self._together("reasoning", reasoning or thought, ends=ends),
             refusal=self._together("refusal", _plain((message or {}).get("refusal")), ends=ends),
@@ -128,9 +128,9 @@ def looks_like_json(body: bytes | bytearray) -> bool:
     return body.removeprefix(BOM).lstrip().startswith((b"{", b"["))
 
 
-def _joined(chunks: Sequence[ProviderChunk]) -> ProviderChunk:
+def _joined(chunks: Sequence[ReplyPiece]) -> ReplyPiece:
     """Return one chunk that says what all of them say."""
-    return ProviderChunk(
+    return ReplyPiece(
         text="".join(chunk.text for chunk in chunks),
         reasoning="".join(chunk.reasoning for chunk in chunks),
         refusal="".join(chunk.refusal for chunk in chunks),
@@ -195,12 +195,12 @@ def _token(entry: dict[str, Any]) -> TokenLogprob:
     return TokenLogprob(token=text.encode(errors="replace").decode(), logprob=number)
 
 
-def _usage(usage: Any) -> ProviderUsage | None:
+def _usage(usage: Any) -> Usage | None:
     counts = _object(usage)
     if counts is None:
         return None
     details = _object(counts.get("prompt_tokens_details")) or {}
-    return ProviderUsage(
+    return Usage(
         input_tokens=_count(counts.get("prompt_tokens")),
         output_tokens=_count(counts.get("completion_tokens")),
         cached_tokens=_count(details.get("cached_tokens")),

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import msgspec
 
+from bessemer.core.conversation import Choices, JsonSchema
 from bessemer.core.errors import InvalidRequest
+from bessemer.core.reply import ReplyPiece, ScoredToken, Usage
 from bessemer.core.types import TokenLogprob
-from bessemer.engine.request import Choices, GenerateRequest, Generation, JsonSchema, TokenEvent, TopLogprob
+from bessemer.engine.request import GenerateRequest, Generation, TokenEvent, TopLogprob
 from bessemer.gateway.fields import confident
-from bessemer.gateway.providers.base import ProviderCall, ProviderChunk, ProviderUsage, ScoredToken, text_of
+from bessemer.gateway.providers.base import ProviderCall
 from bessemer.gateway.providers.engines import Engines
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ class LocalProvider:
         # Threads of its own: those that everything else waits in are not for one client's long texts.
         self._preparing = ThreadPoolExecutor(_PREPARING, thread_name_prefix="bessemer-prepare")
 
-    async def complete(self, call: ProviderCall) -> AsyncIterator[ProviderChunk]:
+    async def complete(self, call: ProviderCall) -> AsyncIterator[ReplyPiece]:
         """Generate, or score the choices in one pass. See Provider."""
         async with self._engines.use(call.model, call.version.adapter_sha256) as engine:
             prompt = await self._encoded(engine, call)
@@ -51,12 +53,12 @@ class LocalProvider:
 
     async def _answer(
         self, engine: "Engine", call: ProviderCall, request: GenerateRequest
-    ) -> AsyncGenerator[ProviderChunk, None]:
-        threshold = call.version.field_threshold
+    ) -> AsyncGenerator[ReplyPiece, None]:
+        threshold = call.rules.field_threshold
         if isinstance(request.constraint, Choices):
             yield _whole(await engine.generate(request), request.constraint, engine.tokenizer)
             return
-        yield ProviderChunk(usage=ProviderUsage(input_tokens=len(request.prompt)))
+        yield ReplyPiece(usage=Usage(input_tokens=len(request.prompt)))
         if threshold or not call.stream:  # a value is dropped or kept when the whole of it is known
             chunk = _whole(await engine.generate(request), None, engine.tokenizer)
             yield _confident(chunk, threshold) if threshold else chunk
@@ -75,7 +77,7 @@ class LocalProvider:
 
     async def _encoded(self, engine: "Engine", call: ProviderCall) -> tuple[int, ...]:
         """Return the prompt's tokens. Raises InvalidRequest when they exceed the context, before encoding if it can."""
-        messages = [{"role": message["role"], "content": text_of(message)} for message in call.messages]
+        messages = [{"role": message.role, "content": message.text} for message in call.messages]
         size = sum(len(message["content"]) for message in messages)
         if size > call.model.context_tokens * engine.tokenizer.longest_piece:
             raise _too_long(call, f"{size} characters")
@@ -104,16 +106,14 @@ def _named(call: ProviderCall) -> Iterator[None]:
     except InvalidRequest as error:
         if error.param != "constraint":
             raise
-        if not call.rules.requested:
-            field = "response_schema" if isinstance(call.rules.constraint, JsonSchema) else "grammar"
-        else:
-            field = "structured_outputs" if call.sampling.response_format is None else "response_format"
+        own = "response_schema" if isinstance(call.rules.constraint, JsonSchema) else "grammar"
+        field = call.rules.requested or own
         raise InvalidRequest(error.message.replace("constraint", field, 1), param=field) from error
 
 
 def _request(call: ProviderCall, prompt: tuple[int, ...]) -> GenerateRequest:
     sampling, rules = call.sampling, call.rules
-    limit = sampling.limit if sampling.limit is not None else rules.max_tokens
+    limit = rules.max_tokens if sampling.max_tokens is None else sampling.max_tokens
     return GenerateRequest(
         prompt=prompt,
         max_tokens=min(limit, call.model.context_tokens - len(prompt)),
@@ -124,7 +124,7 @@ def _request(call: ProviderCall, prompt: tuple[int, ...]) -> GenerateRequest:
         stop=sampling.stop or (),
         top_logprobs=sampling.top_logprobs or 0,
         adapter=call.version.adapter_sha256,
-        logit_bias={int(token): value for token, value in (sampling.logit_bias or {}).items()},
+        logit_bias=sampling.logit_bias or {},
         constraint=rules.constraint,
     )
 
@@ -139,7 +139,7 @@ def normalised(scores: Mapping[str, float], bias: Sequence[float] = ()) -> dict[
     return {label: value - total for label, value in shifted.items()}
 
 
-def _whole(generation: Generation, choices: Choices | None, tokenizer: "Tokens") -> ProviderChunk:
+def _whole(generation: Generation, choices: Choices | None, tokenizer: "Tokens") -> ReplyPiece:
     last = len(generation.tokens) - 1
     alternatives = generation.top_logprobs or ((),) * len(generation.tokens)
     parts = zip(generation.tokens, generation.logprobs, generation.forced, alternatives, strict=True)
@@ -147,7 +147,7 @@ def _whole(generation: Generation, choices: Choices | None, tokenizer: "Tokens")
     if choices is not None and generation.choice_logprobs is not None:
         ordered = {label: generation.choice_logprobs[label] for label in choices.labels}
         scores = normalised(ordered, choices.bias)
-    return ProviderChunk(
+    return ReplyPiece(
         text=generation.text,
         tokens=tuple(
             ScoredToken(
@@ -163,12 +163,12 @@ def _whole(generation: Generation, choices: Choices | None, tokenizer: "Tokens")
     )
 
 
-def _confident(chunk: ProviderChunk, threshold: float) -> ProviderChunk:
+def _confident(chunk: ReplyPiece, threshold: float) -> ReplyPiece:
     text = confident(chunk.text, [scored.token for scored in chunk.tokens], threshold)
     return msgspec.structs.replace(chunk, text=text)
 
 
-def _piece(event: TokenEvent, tokenizer: "Tokens") -> ProviderChunk:
+def _piece(event: TokenEvent, tokenizer: "Tokens") -> ReplyPiece:
     tokens: tuple[ScoredToken, ...] = ()
     if event.token is not None and event.logprob is not None:
         token = TokenLogprob(token=_text(event.token, tokenizer), logprob=event.logprob)
@@ -180,7 +180,7 @@ def _piece(event: TokenEvent, tokenizer: "Tokens") -> ProviderChunk:
             ),
         )
     generation = event.generation
-    return ProviderChunk(
+    return ReplyPiece(
         text=event.text,
         tokens=tokens,
         finish_reason=event.finish_reason,
@@ -189,8 +189,8 @@ def _piece(event: TokenEvent, tokenizer: "Tokens") -> ProviderChunk:
     )
 
 
-def _usage(generation: Generation) -> ProviderUsage:
-    return ProviderUsage(
+def _usage(generation: Generation) -> Usage:
+    return Usage(
         input_tokens=generation.prompt_tokens,
         output_tokens=generation.completion_tokens,
         cached_tokens=generation.cached_tokens,

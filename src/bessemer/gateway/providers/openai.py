@@ -16,12 +16,14 @@ from typing import cast
 import aiohttp
 import msgspec
 
+from bessemer.core.conversation import Choices, Constraint, JsonSchema, Regex, Tool
 from bessemer.core.errors import BessemerError, ConfigError, ProviderError
+from bessemer.core.reply import ReplyPiece
 from bessemer.core.scrub import hide, scrub
 from bessemer.core.types import JSON, Model
-from bessemer.engine.request import Choices, Constraint, JsonSchema, Regex
+from bessemer.dialects import openai_chat
 from bessemer.gateway.providers.answers import BOM, DONE, AnswerReader, looks_like_json
-from bessemer.gateway.providers.base import ProviderCall, ProviderChunk
+from bessemer.gateway.providers.base import ProviderCall
 from bessemer.gateway.providers.events import server_sent_data
 from bessemer.gateway.providers.refusals import status_error
 from bessemer.telemetry.logs import get_logger
@@ -86,7 +88,7 @@ class OpenAIProvider:
             )
         return self._session
 
-    async def complete(self, call: ProviderCall) -> AsyncIterator[ProviderChunk]:
+    async def complete(self, call: ProviderCall) -> AsyncIterator[ReplyPiece]:
         """Ask the upstream. See Provider; closing the iterator closes the connection."""
         response: aiohttp.ClientResponse | None = None
         reader, patience = AnswerReader(call.model), _Patience(call)
@@ -180,7 +182,7 @@ async def _start_of(response: aiohttp.ClientResponse) -> bytes:
 
 async def _answer(
     reader: AnswerReader, response: aiohttp.ClientResponse, patience: _Patience, *, stream: bool
-) -> AsyncGenerator[ProviderChunk, None]:
+) -> AsyncGenerator[ReplyPiece, None]:
     """Read the answer as what it is, JSON or events, whichever of them was asked for."""
     async with aclosing(_pieces(response, patience)) as pieces:
         begun = bytearray()
@@ -217,14 +219,14 @@ async def _rejoined(begun: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGen
         yield piece
 
 
-async def _chunks(reader: AnswerReader, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[ProviderChunk, None]:
+async def _chunks(reader: AnswerReader, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[ReplyPiece, None]:
     """Yield the chunks of a streamed answer. Raises ProviderError when it ends before the answer does."""
     finished = False
     async with aclosing(cast("AsyncGenerator[bytes, None]", server_sent_data(pieces))) as events:
         async for data in events:
             if data.strip() == DONE:
                 if not finished:  # some servers give no reason, but this is the end that they meant
-                    yield ProviderChunk(finish_reason="stop")
+                    yield ReplyPiece(finish_reason="stop")
                 await _drain(events)
                 return
             chunk = reader.chunk(data)
@@ -246,11 +248,19 @@ def upstream_body(call: ProviderCall) -> JSON:
     """Return the request body: the upstream's model name, the messages, what the client sent, what the version demands.
 
     Nothing else is added but a stream's usage, without which its cost would be unknown, and `logprobs`
-    when the route's confidence is made of them.
+    when the route's confidence is made of them. A client of this dialect is forwarded in its own spelling.
     """
     sampling, rules = call.sampling, call.rules
-    body: JSON = {"model": call.model.upstream_model or call.model.name, "messages": list(call.messages)}
-    names = ("max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "seed", "logit_bias")
+    same = call.dialect == openai_chat.NAME
+    spelling = call.spelling if same else {}
+    body: JSON = {
+        "model": call.model.upstream_model or call.model.name,
+        "messages": [message.plain() for message in call.messages],
+    }
+    limit = "max_completion_tokens" if "max_completion_tokens" in spelling else "max_tokens"
+    if sampling.max_tokens is not None:
+        body[limit] = sampling.max_tokens
+    names = ("temperature", "top_p", "top_k", "seed", "logit_bias")
     body.update({name: value for name in names if (value := getattr(sampling, name)) is not None})
     if sampling.stop is not None:
         body["stop"] = list(sampling.stop)
@@ -258,17 +268,31 @@ def upstream_body(call: ProviderCall) -> JSON:
         body["logprobs"] = True
     if sampling.top_logprobs is not None:
         body["top_logprobs"] = sampling.top_logprobs
-    if rules.requested:
-        verbatim = {"response_format": sampling.response_format, "structured_outputs": sampling.structured_outputs}
-        body.update({name: value for name, value in verbatim.items() if value is not None})
+    if call.tools:
+        body["tools"] = [_tool(tool) for tool in call.tools]
+    if rules.requested and same:
+        verbatim = ("response_format", "structured_outputs")
+        body.update({name: spelling[name] for name in verbatim if name in spelling})
     elif rules.constraint is not None:
         body.update(_constraint_fields(rules.constraint))
-    if sampling.limit is None and rules.max_tokens_declared:
+    if sampling.max_tokens is None and rules.max_tokens_declared:
         body["max_tokens"] = rules.max_tokens
+    if same:
+        body.update(call.extra)
     if call.stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
     return body
+
+
+def _tool(tool: Tool) -> JSON:
+    function = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool.parameters,
+        "strict": tool.strict,
+    }
+    return {"type": "function", "function": {name: value for name, value in function.items() if value is not None}}
 
 
 def _constraint_fields(constraint: Constraint) -> JSON:

@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from bessemer.core.errors import ConfigError, InvalidRequest, ProviderError
+from bessemer.core.reply import ReplyPiece, Usage
 from bessemer.core.template import look_up
 from bessemer.core.types import Frozen, Model, RecordedFormat
-from bessemer.gateway.providers.base import ProviderCall, ProviderChunk, ProviderUsage, text_of
+from bessemer.gateway.providers.base import ProviderCall
 
 CountTokens = Callable[[str, str], Awaitable[int]]
 """(name of the local model whose tokenizer counts, text) -> tokens."""
@@ -40,14 +41,14 @@ class RecordedProvider:
         self._count_tokens = count_tokens
         self._recordings: dict[str, asyncio.Task[_Recording]] = {}
 
-    async def complete(self, call: ProviderCall) -> AsyncIterator[ProviderChunk]:
+    async def complete(self, call: ProviderCall) -> AsyncIterator[ReplyPiece]:
         """Yield the recorded answer. Raises ProviderError, not retryable, for anything that was not recorded."""
         _refuse_options(call)
         recording = await self._recording(call.model)
         prompt = _user_text(call)
         answer = _find(recording, call, prompt)
         usage = await self._usage(recording.format, answer, prompt)
-        yield ProviderChunk(text=answer.text, finish_reason="stop", usage=usage)
+        yield ReplyPiece(text=answer.text, finish_reason="stop", usage=usage)
 
     async def close(self) -> None:
         """Forget the files."""
@@ -60,7 +61,7 @@ class RecordedProvider:
             self._recordings[model.name] = task
         return await asyncio.shield(task)
 
-    async def _usage(self, format: RecordedFormat, answer: _Answer, prompt: str) -> ProviderUsage:
+    async def _usage(self, format: RecordedFormat, answer: _Answer, prompt: str) -> Usage:
         inputs, outputs = answer.input_tokens, answer.output_tokens
         if outputs is None and format.mean_output_tokens is not None:
             outputs = round(format.mean_output_tokens)
@@ -72,7 +73,7 @@ class RecordedProvider:
             inputs = max(0, round(format.mean_total_tokens) - outputs)
         if inputs is None:
             inputs = await self._counted(format, prompt)
-        return ProviderUsage(input_tokens=inputs, output_tokens=outputs)
+        return Usage(input_tokens=inputs, output_tokens=outputs)
 
     async def _counted(self, format: RecordedFormat, text: str) -> int | None:
         if format.tokenizer is None or self._count_tokens is None:
@@ -100,14 +101,14 @@ def _refuse_options(call: ProviderCall) -> None:
 
 
 def _user_text(call: ProviderCall) -> str:
-    if len(call.messages) != 1 or call.messages[0]["role"] != "user":
+    if len(call.messages) != 1 or call.messages[0].role != "user":
         raise ProviderError(
             f"{call.model.name!r} serves recorded answers to single user messages; send exactly one.",
             retryable=False,
             param="messages",
             code="not_recorded",
         )
-    return text_of(call.messages[0])
+    return call.messages[0].text
 
 
 def _refused(call: ProviderCall, why: str) -> ProviderError:

@@ -5,11 +5,12 @@ import time
 
 from starlette.types import ASGIApp
 
+from bessemer.core.decoding import decoder
 from bessemer.core.errors import StoreError
 from bessemer.core.types import Dataset
 from bessemer.feedback.datasets import DatasetRequest, build
 from bessemer.feedback.imports import build_from_file
-from bessemer.server.http import Call, JSONResponse, decoder
+from bessemer.server.http import Call, JSONResponse
 from bessemer.server.lists import ListQuery, page, page_limit
 from bessemer.store import datasets
 

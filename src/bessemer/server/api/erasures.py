@@ -4,9 +4,10 @@ import asyncio
 
 from starlette.types import ASGIApp
 
+from bessemer.core.decoding import decoder
 from bessemer.core.errors import NotFound
 from bessemer.feedback.erasure import Erasure, ErasureRequest, erase
-from bessemer.server.http import Call, JSONResponse, decoder
+from bessemer.server.http import Call, JSONResponse
 
 _REQUEST = decoder(ErasureRequest)
 

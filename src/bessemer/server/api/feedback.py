@@ -6,10 +6,11 @@ import time
 
 from starlette.types import ASGIApp
 
+from bessemer.core.decoding import decoder
 from bessemer.feedback.record import FeedbackRequest, parse
 from bessemer.feedback.rights import check_asked, check_stored
 from bessemer.server.content import shown_feedback
-from bessemer.server.http import Call, JSONResponse, decoder
+from bessemer.server.http import Call, JSONResponse
 from bessemer.server.lists import ListQuery, page, page_limit
 from bessemer.store import feedback
 

@@ -8,6 +8,7 @@ import msgspec
 from starlette.types import ASGIApp
 
 from bessemer.core.content import canonical_json
+from bessemer.core.decoding import decoder
 from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.openai import (
     FineTuningCheckpoint,
@@ -20,7 +21,7 @@ from bessemer.core.openai import (
 from bessemer.core.types import JSON, JobStatus, as_json
 from bessemer.server.fine_tuning import check_request
 from bessemer.server.grading import kind_of
-from bessemer.server.http import Call, JSONResponse, decoder
+from bessemer.server.http import Call, JSONResponse
 from bessemer.server.job_ids import job_id
 from bessemer.server.lists import ListQuery, page, page_limit
 from bessemer.store import job_rows

@@ -4,11 +4,12 @@ import asyncio
 
 from starlette.types import ASGIApp
 
+from bessemer.core.decoding import decoder
 from bessemer.core.errors import GraderError, InvalidRequest
 from bessemer.evals import graders
 from bessemer.evals.grader import GradeResult, Services
 from bessemer.server.grading import kind_of
-from bessemer.server.http import Call, JSONResponse, decoder
+from bessemer.server.http import Call, JSONResponse
 from bessemer.server.wire import GraderBody, GraderRunBody
 
 _VALIDATE = decoder(GraderBody)

@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from starlette.types import ASGIApp
 
+from bessemer.core.decoding import decoder
 from bessemer.core.errors import NotFound
 from bessemer.core.types import JSON, JobStatus, as_json
 from bessemer.flywheel import cascade, evaluation
 from bessemer.server.api.fine_tuning import insert_once, steer
-from bessemer.server.http import Call, JSONResponse, decoder
+from bessemer.server.http import Call, JSONResponse
 from bessemer.server.job_ids import job_id
 from bessemer.server.lists import ListQuery, page, page_limit
 from bessemer.server.wire import JobObject

@@ -4,11 +4,12 @@ import asyncio
 
 from starlette.types import ASGIApp
 
+from bessemer.core.decoding import decoder
 from bessemer.core.errors import Forbidden
 from bessemer.core.types import DEFAULT_PROJECT, as_json
 from bessemer.governance.keys import CreatedKey, KeyInfo
 from bessemer.server.admin_key import forget_admin_key
-from bessemer.server.http import Call, JSONResponse, decoder
+from bessemer.server.http import Call, JSONResponse
 from bessemer.server.lists import ListQuery, page, page_limit
 from bessemer.server.wire import KeyBody
 

@@ -12,11 +12,12 @@ from pathlib import Path
 import msgspec
 from starlette.types import ASGIApp
 
+from bessemer.core.decoding import decoder
 from bessemer.core.errors import BessemerError, ConfigError, Infeasible, InvalidRequest
 from bessemer.core.ids import new_id
 from bessemer.core.types import JSON
 from bessemer.planner.workload import Workload, check_workload
-from bessemer.server.http import BytesResponse, Call, JSONResponse, decoder, while_connected
+from bessemer.server.http import BytesResponse, Call, JSONResponse, while_connected
 from bessemer.server.lists import ListQuery, page, page_limit
 from bessemer.store import plans
 

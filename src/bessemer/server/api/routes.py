@@ -4,12 +4,13 @@ import asyncio
 
 from starlette.types import ASGIApp
 
+from bessemer.core.decoding import decoder
 from bessemer.core.errors import Conflict, Forbidden, InvalidRequest
 from bessemer.core.types import Role, Route, Step, Target, as_json
 from bessemer.flywheel.promotion import rollback_route
 from bessemer.flywheel.standing import ungated
 from bessemer.registry.routes import check_steps
-from bessemer.server.http import Call, JSONResponse, decoder
+from bessemer.server.http import Call, JSONResponse
 from bessemer.server.lists import ListQuery, page_of
 from bessemer.server.wire import ReasonBody, RouteBody
 

@@ -4,10 +4,11 @@ import asyncio
 
 from starlette.types import ASGIApp
 
+from bessemer.core.decoding import decoder
 from bessemer.core.errors import NotFound
 from bessemer.core.types import Alias, ModelVersion
 from bessemer.flywheel import promotion
-from bessemer.server.http import BytesResponse, Call, JSONResponse, decoder
+from bessemer.server.http import BytesResponse, Call, JSONResponse
 from bessemer.server.lists import ListQuery, page_of
 from bessemer.server.wire import PromoteBody, RollbackBody
 

@@ -1,0 +1,257 @@
+"""What is asked, whatever wire format it came in: messages and tools, sampling, and what binds the answer.
+
+Dialects write these nouns and providers read them. What a client sent that no noun stands for is kept as it came, with
+the name of its dialect: parts that are no text (`Part.sent`), fields (`Conversation.extra`), and spellings of fields
+that do have a noun (`Conversation.spelling`). Only upstreams of the same dialect are sent it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from bessemer.core.errors import InvalidRequest
+from bessemer.core.types import JSON, Frozen, Split
+
+MAX_LIMIT = 1_000_000
+"""Of generated tokens that a client may name."""
+ROLES = ("system", "developer", "user", "assistant")
+_REASONING = ("reasoning_content", "reasoning")
+
+# -- messages ---------------------------------------------------------------------------------------------------------
+
+
+class Part(Frozen, frozen=True):
+    """A piece of a message: text, or something else (an image, audio, a file) that is not looked into."""
+
+    text: str | None = None
+    """None: it is no text."""
+    sent: JSON | None = None
+    """As the client wrote it, where the text does not say everything."""
+
+    def plain(self) -> JSON:
+        """Return it as the client wrote it."""
+        return {"type": "text", "text": self.text} if self.sent is None else self.sent
+
+
+class ToolCall(Frozen, frozen=True):
+    """A model's wish to have a tool called."""
+
+    id: str
+    name: str
+    arguments: str
+    """JSON, as the model wrote it: it need not be valid."""
+
+    def plain(self) -> JSON:
+        """Return it as the chat format writes it."""
+        return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
+
+
+class Tool(Frozen, frozen=True):
+    """A function that a model may ask to have called."""
+
+    name: str
+    description: str | None = None
+    parameters: JSON | None = None
+    """JSON schema of its arguments."""
+    strict: bool | None = None
+
+
+class Message(Frozen, frozen=True):
+    """One turn of a conversation."""
+
+    role: str
+    content: str | tuple[Part, ...] | None
+    name: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    """Of a tool's result: the call that it answers."""
+
+    @property
+    def text(self) -> str:
+        """What it says; parts that are no text say nothing."""
+        if isinstance(self.content, tuple):
+            return "".join(part.text or "" for part in self.content)
+        return self.content or ""
+
+    def plain(self) -> JSON:
+        """Return it in the plain form: JSON as OpenAI's chat writes it, of which records, data sets and hashes are."""
+        content = self.content
+        message: JSON = {
+            "role": self.role,
+            "content": [part.plain() for part in content] if isinstance(content, tuple) else content,
+        }
+        if self.name is not None:
+            message["name"] = self.name
+        if self.tool_calls:
+            message["tool_calls"] = [call.plain() for call in self.tool_calls]
+        if self.tool_call_id is not None:
+            message["tool_call_id"] = self.tool_call_id
+        return message
+
+
+def plain(messages: Sequence[Message]) -> tuple[JSON, ...]:
+    """Return messages as JSON, see `Message.plain`."""
+    return tuple(message.plain() for message in messages)
+
+
+def message_of(said: JSON, where: str) -> Message:
+    """Read a message of the plain form. Raises InvalidRequest that names the field, which stands at `where`.
+
+    An answer may come back as it was given: what models do not read again (reasoning) is left out, keys without a value
+    (`"refusal": null`, `"annotations": []`) say nothing, and a refusal is what was said.
+    """
+    if len(said) == 2 and said.get("role") in ROLES and isinstance(text := said.get("content"), str):
+        return Message(role=said["role"], content=text)  # almost all of them
+    said = {key: value for key, value in said.items() if key == "content" or value not in (None, [])}
+    if said.get("role") == "assistant":
+        said = _answered(said)
+    unknown = set(said) - {"role", "content", "name"}
+    if unknown:
+        raise InvalidRequest(
+            f"{where}: {', '.join(sorted(unknown))} not supported; send role, content and name only.", param=where
+        )
+    if said.get("role") not in ROLES:
+        raise InvalidRequest(f"{where}.role must be one of {', '.join(ROLES)}.", param=f"{where}.role")
+    return Message(role=said["role"], content=_content(said.get("content"), where), name=said.get("name"))
+
+
+def _content(content: Any, where: str) -> str | tuple[Part, ...]:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list) or not content:
+        raise InvalidRequest(f"{where}.content must be text or a list of text parts.", param=f"{where}.content")
+    for part in content:
+        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            raise InvalidRequest(
+                f"{where}.content: only parts of type 'text' are supported; images, audio and files are not.",
+                param=f"{where}.content",
+            )
+    return tuple(Part(text=part["text"], sent=part if len(part) > 2 else None) for part in content)
+
+
+def _answered(said: JSON) -> JSON:
+    """Return an answer as a model may read it again: without its reasoning, a refusal as what was said."""
+    said = {key: value for key, value in said.items() if key not in _REASONING}
+    refusal = said.pop("refusal", None)
+    if said.get("content") is None and isinstance(refusal, str):
+        said["content"] = refusal
+    return said
+
+
+# -- what binds the answer --------------------------------------------------------------------------------------------
+
+
+class JsonSchema(msgspec.Struct, frozen=True, kw_only=True, tag="json_schema"):
+    """The answer is compact JSON that satisfies a JSON schema."""
+
+    schema: dict[str, Any]
+
+
+class Regex(msgspec.Struct, frozen=True, kw_only=True, tag="regex"):
+    """The whole answer matches a regular expression (Rust syntax, no look-around)."""
+
+    pattern: str
+
+
+class Lark(msgspec.Struct, frozen=True, kw_only=True, tag="lark"):
+    """The answer is a sentence of a Lark grammar in llguidance's dialect.
+
+    `start: "{" %regex {"substring_words": "a text"} "}"` keeps a value to spans of an input text.
+    """
+
+    grammar: str
+
+
+class Choices(msgspec.Struct, frozen=True, kw_only=True, tag="choices"):
+    """The answer is one of a few labels. All are scored in one pass; nothing is decoded.
+
+    A label's score is the sum of the log-probabilities of its tokens and of the terminator, plus its bias.
+    """
+
+    labels: tuple[str, ...]
+    bias: tuple[float, ...] = ()
+    """Added to each label's score before the choice is made; empty: none."""
+
+
+Constraint = JsonSchema | Regex | Lark | Choices
+
+
+class AnswerRules(Frozen, frozen=True):
+    """What the client, the version or its prompt demands of the answer."""
+
+    constraint: Constraint | None = None
+    requested: str | None = None
+    """The client's own name of the field with which it asked for the constraint; None: the version or prompt did."""
+    field_threshold: float = 0.0
+    """JSON answers: values whose probability is below are left out."""
+    max_tokens: int = 256
+    """Limit when the client sent none."""
+    max_tokens_declared: bool = False
+    """Somebody chose that limit; otherwise an upstream's own default holds."""
+
+
+class Sampling(Frozen, frozen=True):
+    """Options as the client sent them; None was not sent, and is never sent on. A call's temperature may be the
+    version's own."""
+
+    max_tokens: int | None = None
+    """The client's limit of generated tokens."""
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] | None = None
+    logit_bias: dict[int, float] | None = None
+    """By token id."""
+    logprobs: bool = False
+    top_logprobs: int | None = None
+
+    def check(self) -> None:
+        """Raise InvalidRequest for what cannot be, by the field's name."""
+        in_range("temperature", self.temperature, 0, 2)
+        in_range("top_p", self.top_p, 0, 1)
+        in_range("top_k", self.top_k, 0, 1_000_000)
+        in_range("top_logprobs", self.top_logprobs, 0, 20)
+        in_range("max_tokens", self.max_tokens, 1, MAX_LIMIT)
+        if self.top_logprobs is not None and not self.logprobs:
+            raise InvalidRequest("top_logprobs needs `logprobs: true`.", param="top_logprobs")
+        if self.stop is not None and (len(self.stop) > 4 or not all(self.stop)):
+            raise InvalidRequest("stop takes one to four non-empty strings.", param="stop")
+        for value in (self.logit_bias or {}).values():
+            in_range("logit_bias", value, -100, 100)
+
+
+def in_range(name: str, value: float | None, low: float, high: float) -> None:
+    """Raise InvalidRequest for a value of that name that is given and outside [low, high]."""
+    if value is not None and not low <= value <= high:
+        raise InvalidRequest(f"{name} must be between {low:g} and {high:g}, not {value:g}.", param=name)
+
+
+# -- the whole --------------------------------------------------------------------------------------------------------
+
+
+class Conversation(Frozen, frozen=True):
+    """What is asked of a route or model."""
+
+    model: str
+    """Route, model, alias or version as the client wrote it."""
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    input: JSON | None = None
+    """Structured input, which each target renders through its own prompt."""
+    sampling: Sampling = Sampling()
+    rules: AnswerRules = AnswerRules()
+    """What the client demands of the answer."""
+    episode_id: str | None = None
+    tags: dict[str, str] = msgspec.field(default_factory=dict)
+    """The client's own: nothing in Bessemer is steered by them."""
+    user: str | None = None
+    split: Split | None = None
+    """The split of data sets that the input belongs to, whatever its hash; for keys that may contribute."""
+    dialect: str | None = None
+    """The name of the wire format that it came in; None: Bessemer itself asks."""
+    extra: JSON = msgspec.field(default_factory=dict)
+    """Fields of the request that no noun stands for, as they were sent."""
+    spelling: JSON = msgspec.field(default_factory=dict)
+    """Fields that nouns above stand for and that the dialect can write otherwise, as they were sent."""

@@ -1,0 +1,67 @@
+"""JSON bodies into types: what is wrong with one is told by its field (`param`) and in words that help."""
+
+import re
+from typing import TypeVar
+
+import msgspec
+
+from bessemer.core.bounds import check_shape
+from bessemer.core.errors import InvalidRequest
+
+T = TypeVar("T")
+
+_PATH = re.compile(r" - at `(?:key in )?\$(?P<path>[^`]*)`$")
+_FIELD = re.compile(r"(?:unknown|required) field `(?P<field>[^`]*)`")
+_LONE_HALF = re.compile(
+    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|[c-fC-F](?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]))"
+)
+
+
+def decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
+    """Return a reusable JSON decoder of a body type."""
+    return msgspec.json.Decoder(kind)
+
+
+def decode(using: msgspec.json.Decoder[T], body: bytes) -> T:
+    """Decode a JSON body. Raises InvalidRequest that names the field (`param`) and the problem."""
+    if not body:
+        raise InvalidRequest("The request has no body; send a JSON object.", code="missing_body")
+    try:
+        check_shape(body)
+        return using.decode(body)
+    except msgspec.ValidationError as error:
+        raise invalid(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"The body is not valid JSON: {why_not_json(body, error)}.", code="invalid_json") from None
+
+
+def why_not_json(data: bytes, error: Exception) -> str:
+    """Return the reason in words that help; the decoder's own where there are no better ones."""
+    if data.startswith(b"\xef\xbb\xbf"):
+        return "it begins with a byte order mark (BOM); send it without"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    if _LONE_HALF.search(data):
+        return "it holds half of a character, a surrogate (\\ud800 to \\udfff) without its other half"
+    return str(error).rstrip(".")
+
+
+def invalid(error: msgspec.ValidationError) -> InvalidRequest:
+    """Turn msgspec's message into an InvalidRequest whose `param` is the dotted path of the field."""
+    text = str(error)
+    where = _PATH.search(text)
+    path = where["path"] if where else ""
+    problem = text[: where.start()] if where else text
+    field = _FIELD.search(problem)
+    names = [
+        *re.sub(r"\[(\d+)\]", r".\1", path).strip(".").replace("[...]", ".*").split("."),
+        field["field"] if field else "",
+    ]
+    param = ".".join(name for name in names if name) or None
+    if problem.startswith("Object contains unknown field"):
+        return InvalidRequest(f"Unknown parameter: {param!r}. Remove it.", param=param, code="unknown_parameter")
+    if problem.startswith("Object missing required field"):
+        message = f"Missing required parameter: {param!r}."
+        return InvalidRequest(message, param=param, code="missing_required_parameter")
+    subject = f"Invalid value for {param!r}" if param else "Invalid body"
+    return InvalidRequest(f"{subject}: {problem[:1].lower()}{problem[1:]}.", param=param, code="invalid_type")

@@ -1,0 +1,11 @@
+"""Wire formats: each a file that turns its requests into conversations, and replies into its answers.
+
+Adding one is a file and a line in `DIALECTS` (docs/extending.md).
+"""
+
+from typing import Final
+
+from bessemer.dialects.base import Dialect
+from bessemer.dialects.openai_chat import OpenAIChat
+
+DIALECTS: Final[tuple[Dialect, ...]] = (OpenAIChat(),)

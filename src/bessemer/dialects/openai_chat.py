@@ -1,0 +1,210 @@
+"""OpenAI's chat completions: what is not supported is refused by name, never ignored.
+
+Several answers to one request (`n`) are several conversations, told as n choices; a seed rises by one for each.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from bessemer.core.conversation import (
+    MAX_LIMIT,
+    AnswerRules,
+    Choices,
+    Constraint,
+    Conversation,
+    JsonSchema,
+    Lark,
+    Regex,
+    Sampling,
+    in_range,
+    message_of,
+)
+from bessemer.core.decoding import decode, decoder
+from bessemer.core.errors import BessemerError, InvalidRequest
+from bessemer.core.ids import EPISODE_ID
+from bessemer.core.reply import Reply
+from bessemer.core.types import JSON
+from bessemer.dialects.openai_chat_answers import ChatEvents, completion_of
+from bessemer.dialects.openai_chat_wire import ChatCompletion, ChatRequest, RequestExtension
+from bessemer.engine.choices import check_labels
+from bessemer.engine.request import MAX_BIASED_TOKENS
+
+NAME = "openai_chat"
+MAX_N = 16
+_REQUEST = decoder(ChatRequest)
+_TOKEN_ID = re.compile(r"0|[1-9][0-9]{0,8}")
+
+
+class OpenAIChat:
+    """The dialect of POST /v1/chat/completions."""
+
+    name = NAME
+    path = "/v1/chat/completions"
+
+    def parse(self, body: bytes) -> "ChatAsked":
+        """Read a request. See Dialect."""
+        return asked(decode(_REQUEST, body))
+
+    def error(self, error: BessemerError) -> JSON:
+        """Return OpenAI's error body."""
+        return error.body()
+
+
+@dataclass(frozen=True, slots=True)
+class ChatAsked:
+    """A checked request: its conversations, and how the answer is wanted."""
+
+    conversations: tuple[Conversation, ...]
+    stream: bool
+    include_usage: bool
+
+    def whole(self, replies: Sequence[Reply]) -> ChatCompletion:
+        """Return the `chat.completion`."""
+        return completion_of(self.conversations[0], replies)
+
+    def events(self) -> ChatEvents:
+        """Return what writes `chat.completion.chunk`s."""
+        return ChatEvents(self.conversations[0], len(self.conversations), include_usage=self.include_usage)
+
+
+def asked(request: ChatRequest) -> ChatAsked:
+    """Check a request. Raises InvalidRequest that names the field and the remedy."""
+    count = 1 if request.n is None else request.n
+    if not 1 <= count <= MAX_N:
+        raise InvalidRequest(f"'n' must be 1 to {MAX_N}; got {count}.", param="n")
+    first = _conversation(request)
+    return ChatAsked(
+        conversations=(first, *(_later(first, index) for index in range(1, count))),
+        stream=bool(request.stream),
+        include_usage=request.stream_options is not None and request.stream_options.include_usage,
+    )
+
+
+def _later(first: Conversation, index: int) -> Conversation:
+    seed = first.sampling.seed
+    if seed is None:
+        return first
+    return msgspec.structs.replace(first, sampling=msgspec.structs.replace(first.sampling, seed=seed + index))
+
+
+def _conversation(request: ChatRequest) -> Conversation:
+    extension = request.bessemer or RequestExtension()
+    messages = tuple(message_of(message, f"messages[{index}]") for index, message in enumerate(request.messages))
+    if not messages and extension.input is None:
+        raise InvalidRequest("Send at least one message, or structured input as `bessemer.input`.", param="messages")
+    if request.stream_options is not None and not request.stream:
+        raise InvalidRequest("stream_options is only for `stream: true`.", param="stream_options")
+    if extension.episode_id is not None and not EPISODE_ID.fullmatch(extension.episode_id):
+        raise InvalidRequest("bessemer.episode_id must be 1 to 128 characters without spaces.", param="episode_id")
+    return Conversation(
+        model=request.model,
+        messages=messages,
+        input=extension.input,
+        sampling=_sampling(request),
+        rules=_rules(request),
+        episode_id=extension.episode_id,
+        tags={**(request.metadata or {}), **extension.tags},
+        user=request.user,
+        split=extension.split,
+        dialect=NAME,
+        spelling=_spelling(request),
+    )
+
+
+def _spelling(request: ChatRequest) -> JSON:
+    """Return the fields that an upstream of this dialect gets as they were written."""
+    spelled: dict[str, Any] = {
+        "max_completion_tokens": request.max_completion_tokens,
+        "response_format": request.response_format,
+        "structured_outputs": request.structured_outputs and msgspec.to_builtins(request.structured_outputs),
+    }
+    return {name: value for name, value in spelled.items() if value is not None}
+
+
+def _sampling(request: ChatRequest) -> Sampling:
+    for name in ("presence_penalty", "frequency_penalty"):
+        if getattr(request, name):
+            raise InvalidRequest(f"{name} is not supported; leave it out or send 0.", param=name)
+    in_range("max_completion_tokens", request.max_completion_tokens, 1, MAX_LIMIT)
+    if request.max_tokens is not None and request.max_completion_tokens is not None:
+        raise InvalidRequest("Send max_tokens or max_completion_tokens, not both.", param="max_tokens")
+    stop = (request.stop,) if isinstance(request.stop, str) else request.stop
+    limit = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
+    sampling = Sampling(
+        max_tokens=limit,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=request.top_k,
+        seed=request.seed,
+        stop=None if stop is None else tuple(stop),
+        logit_bias=None if request.logit_bias is None else _logit_bias(request.logit_bias),
+        logprobs=bool(request.logprobs),
+        top_logprobs=request.top_logprobs,
+    )
+    sampling.check()
+    return sampling
+
+
+def _logit_bias(bias: dict[str, float]) -> dict[int, float]:
+    if len(bias) > MAX_BIASED_TOKENS:
+        raise InvalidRequest(
+            f"logit_bias has {len(bias)} tokens; send at most {MAX_BIASED_TOKENS}.", param="logit_bias"
+        )
+    for key in bias:
+        if not _TOKEN_ID.fullmatch(key):
+            raise InvalidRequest(
+                f"logit_bias: {key[:20]!r} is not a token id; write it in plain digits.", param="logit_bias"
+            )
+    return {int(token): value for token, value in bias.items()}
+
+
+def _rules(request: ChatRequest) -> AnswerRules:
+    formatted = _response_format(request.response_format)
+    outputs = request.structured_outputs
+    if outputs is None:
+        return AnswerRules() if formatted is None else AnswerRules(constraint=formatted, requested="response_format")
+    given = [name for name in ("choice", "json", "regex", "grammar") if getattr(outputs, name) is not None]
+    if len(given) != 1 or formatted is not None:
+        raise InvalidRequest(
+            "structured_outputs takes exactly one of choice, json, regex, grammar, and no `response_format` beside it.",
+            param="structured_outputs",
+        )
+    constraint: Constraint
+    if outputs.choice is not None:
+        check_labels(outputs.choice)
+        constraint = Choices(labels=tuple(outputs.choice))
+    elif outputs.json is not None:
+        constraint = JsonSchema(schema=outputs.json)
+    elif outputs.regex is not None:
+        constraint = Regex(pattern=outputs.regex)
+    else:
+        constraint = Lark(grammar=outputs.grammar or "")
+    return AnswerRules(constraint=constraint, requested="structured_outputs")
+
+
+class _JsonSchemaFormat(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    schema: dict[str, Any]
+    strict: bool | None = None
+    description: str | None = None
+
+
+def _response_format(value: JSON | None) -> Constraint | None:
+    if value is None or value == {"type": "text"}:
+        return None
+    if value == {"type": "json_object"}:
+        return JsonSchema(schema={"type": "object"})
+    if value.get("type") == "json_schema" and set(value) == {"type", "json_schema"}:
+        try:
+            return JsonSchema(schema=msgspec.convert(value["json_schema"], _JsonSchemaFormat).schema)
+        except msgspec.ValidationError as error:
+            raise InvalidRequest(f"response_format.json_schema: {error}.", param="response_format") from error
+    raise InvalidRequest(
+        "response_format must be {'type': 'text'}, {'type': 'json_object'} or {'type': 'json_schema', 'json_schema': "
+        "{'name', 'schema'}}.",
+        param="response_format",
+    )
