@@ -32,6 +32,7 @@ from bessemer.core.errors import BessemerError, InvalidRequest
 from bessemer.core.types import ConfidenceScore
 from bessemer.flywheel.charts import Series
 from bessemer.flywheel.report import SystemRow, render
+from bessemer.gateway.providers import SETTINGS
 from bessemer.registry.config import load_config
 from bessemer.registry.weights import GEMMA3_270M, SMOLLM2, ensure
 from cases import Case, Options, build, configuration
@@ -219,7 +220,7 @@ def _measure(task: Task, case: Case, folder: Path, arguments: argparse.Namespace
         weights = ensure(WEIGHTS[case.options.model], arguments.data / "models", progress.say)
         config = folder / "bessemer.toml"
         config.write_text(configuration(task, case.learned, case.options, weights, SMALL_PRICE), encoding="utf-8")
-        load_config(config, folder)  # a wrong price is told here, not from a server's log
+        load_config(config, folder, SETTINGS)  # a wrong price is told here, not from a server's log
         with Server(folder / "server", config) as server:
             outcome, small = asyncio.run(_turn(case, server, folder, progress))
     finals = final_answers(outcome, small, case.covered)
@@ -349,7 +350,7 @@ def merge_results(path: Path, task: Task, options: Options, result: Mapping[str,
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     old = json.loads(path.read_text()) if path.exists() else {}
-    prices = load_config(folder / "bessemer.toml", folder).prices
+    prices = load_config(folder / "bessemer.toml", folder, SETTINGS).prices
     used = {price for price in (SMALL_PRICE, options.recorded_price) if price}
     row = result["rows"][0]
     known = {(one["name"], one["seed"]) for one in old.get("rows", [])}

@@ -13,6 +13,7 @@ from bessemer.cli.demo.application import Answer, Journal
 from bessemer.cli.demo.config import toml
 from bessemer.cli.demo.run import run_folder
 from bessemer.core.types import Split
+from bessemer.gateway.providers import SETTINGS
 from bessemer.registry.config import load_config
 
 LABELS = ("Yes", "No")
@@ -63,7 +64,7 @@ def test_nested_tables_follow_their_parent_and_none_is_left_out():
 def test_the_demo_configuration_is_accepted(tmp_path):
     path = tmp_path / "bessemer.toml"
     path.write_text(scenario.configuration(tmp_path / "w.gguf", 0, scenario.Scale()))
-    config = load_config(path, tmp_path)
+    config = load_config(path, tmp_path, SETTINGS)
     assert config.routes[scenario.ROUTE].steps[0].targets[0].model == scenario.INCUMBENT
     assert config.prompts[scenario.PROMPT].choices == LABELS
     assert {config.models[name].price for name in (scenario.MODEL, scenario.INCUMBENT)} == {scenario.METER}

@@ -78,10 +78,11 @@ _CHANGING = (
     (re.compile(r"(inf|chatcmpl|req|call)-[0-9A-Za-z]+"), r"\1-ID"),
     (re.compile(r'"(created|created_at|latency_s|ttft_s)":[0-9.e-]+'), r'"\1":0'),
     (re.compile(r"@[0-9a-f]{12}"), "@VERSION"),
-    (re.compile(r'"config_sha256":"[0-9a-f]{64}"'), '"config_sha256":"HASH"'),
-    (re.compile(r"key-[0-9a-z]+|key_[0-9A-Za-z]+"), "KEY"),
-    (re.compile(r"127\.0\.0\.1:\d+"), "HOST"),
+    (re.compile(r'"(config_sha256|key_id)":"[^"]*"'), r'"\1":"X"'),
+    (re.compile(r"(word ){100,}"), "word …"),
 )
+_OWN_ORDER = {"order of keys"}
+"""Objects have no order: the keys of a message come in ours, whatever the client's was."""
 _HEADERS = ("content-type", "allow", "retry-after", "www-authenticate", "cache-control", "x-bessemer-inference-id")
 
 
@@ -119,34 +120,31 @@ def outcome(server: Server, case: Case, keys: dict[str | None, str | None]) -> d
         rows.sort(key=str)
     return {
         "status": response.status,
-        "headers": _steady(given),
-        "answer": [_short(text) for text in _steady(answered)],
-        "upstream": [_short(text) for text in _steady([body.decode() for body in fake.bodies])],
-        "recorded": [
-            _short(text)
-            for text in _steady([json.dumps(row, separators=(",", ":"), ensure_ascii=False) for row in rows])
-        ],
+        "headers": {name: _steady(value) for name, value in given.items()},
+        "answer": [_steady(text) for text in answered],
+        "upstream": [_steady(body.decode()) for body in fake.bodies],
+        "recorded": [_steady(json.dumps(row, separators=(",", ":"), ensure_ascii=False)) for row in rows],
     }
 
 
-def _steady(value: Any) -> Any:
-    text = json.dumps(value, ensure_ascii=False)
+def _steady(text: str) -> str:
     for pattern, instead in _CHANGING:
-        text = pattern.sub(instead, text) if '"created' not in pattern.pattern else text
-    value = json.loads(text)
-    created, zero = _CHANGING[1]
-    return [created.sub(zero, item) for item in value] if isinstance(value, list) else value
+        text = pattern.sub(instead, text)
+    return text
 
 
-def _short(text: str) -> str:
-    return text if len(text) < 5000 else f"{text[:200]} … {len(text)} … {text[-200:]}"
+def _parsed(case: dict[str, Any]) -> dict[str, Any]:
+    return case | {name: [json.loads(text) for text in case[name]] for name in ("upstream", "recorded")}
 
 
 def test_the_chat_dialect_speaks_as_it_did(running: Server) -> None:
     keys = {"admin": running.key, "app": key_of(running, "app"), None: None}
     small = ask(running, "GET", "/v1/versions?model=upstream", running.key)[1]["data"][0]["id"]
     calibration = {"version": small, "score": "mean_logprob", "dataset_sha256": "0" * 64, "x": [-1.0, 0.0], "y": [0, 1]}
-    steps = [{"targets": ["upstream"], "threshold": 0.5, "calibration": calibration}, {"targets": ["old"]}]
+    steps = [
+        {"targets": [{"model": "upstream"}], "threshold": 0.5, "calibration": calibration},
+        {"targets": [{"model": "old"}]},
+    ]
     body = {"name": "cascaded", "steps": steps, "force": True, "reason": "a test"}
     status, answer, _ = ask(running, "POST", "/v1/routes", running.key, json.dumps(body).encode())
     found = {case.name: outcome(running, case, keys) for case in CASES}
@@ -155,4 +153,5 @@ def test_the_chat_dialect_speaks_as_it_did(running: Server) -> None:
         GOLDEN.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
         pytest.fail(f"{GOLDEN} was not there: it is written now. Cascade: {status} {answer}")
     for name, wanted in json.loads(GOLDEN.read_text()).items():
-        assert found[name] == wanted, name
+        compared = _parsed if name in _OWN_ORDER else dict
+        assert compared(found[name]) == compared(wanted), name

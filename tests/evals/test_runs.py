@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from bessemer.core.errors import ProviderError, RateLimited
-from bessemer.core.types import Example, ProviderKind, Split
+from bessemer.core.types import Example, Split
 from bessemer.evals.graders import build
 from bessemer.evals.measures import AttributeF1, GraderReward, LabelAccuracy, LabelF1, Metric
 from bessemer.evals.runs import Answer, ItemScore, Run, evaluate
@@ -33,7 +33,7 @@ def said(text: str | None, cost: float | None = 0.5) -> Answer:
         input_tokens=10,
         output_tokens=1,
         latency_s=0.25,
-        provider=ProviderKind.LOCAL,
+        provider="local",
     )
 
 
@@ -48,7 +48,7 @@ async def run(metric: Metric, examples: list[Example], **options: object) -> Run
 async def test_row() -> None:
     examples = [example(0), example(1, "No"), example(2, "Yes", False), example(3, verdict=None)]
     row = (await run(LabelF1(LABELS, "Yes"), examples)).row
-    assert (row.n, row.unscorable, row.version, row.provider) == (4, 1, "m@1", ProviderKind.LOCAL)
+    assert (row.n, row.unscorable, row.version, row.provider) == (4, 1, "m@1", "local")
     assert row.score is not None
     assert row.score.value == pytest.approx(2 * 1 / (3 + 1))
     assert (row.cost_usd, row.input_tokens, row.output_tokens) == (2.0, 40, 4)

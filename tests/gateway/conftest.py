@@ -7,15 +7,17 @@ from typing import NamedTuple
 
 import pytest
 
-from bessemer.core.types import Inference, Principal, ProviderKind, Role, Route, Timeouts, as_json
+from bessemer.core.types import Inference, Principal, Role, Route, as_json
 from bessemer.dialects.openai_chat import asked
 from bessemer.dialects.openai_chat_wire import ChatCompletion, ChatRequest
 from bessemer.gateway import Gateway
+from bessemer.gateway.providers import SETTINGS
 from bessemer.gateway.providers.fake import FakeOpenAI, Script
 from bessemer.gateway.providers.openai import OpenAIProvider
 from bessemer.gateway.providers.recorded import RecordedProvider
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
+from bessemer.registry.upstreams import Timeouts
 from bessemer.server.dialects import ReplyEvents
 from bessemer.store import inferences
 from bessemer.store.database import Database
@@ -94,6 +96,12 @@ class World:
         return inferences.find(self.database, limit=None, ascending=True)
 
 
+async def read(result: StreamResult) -> list[bytes]:
+    """Return the events of a streamed answer."""
+    whole = b"".join([some async for some in result.events])
+    return [event + b"\n\n" for event in whole.split(b"\n\n") if event]
+
+
 def ask(model: str, text: str = "hello", **options: object) -> ChatRequest:
     """Return a chat request of one user message."""
     return ChatRequest(model=model, messages=[{"role": "user", "content": text}], **options)  # type: ignore[arg-type]
@@ -122,12 +130,12 @@ async def make_world(tmp_path: Path, sqlite_database: Database):
                     text += f"timeouts = {{ {given} }}\n"
             path = tmp_path / "bessemer.toml"
             path.write_text(text)
-            catalog = Catalog(load_config(path, tmp_path), sqlite_database)
+            catalog = Catalog(load_config(path, tmp_path, SETTINGS), sqlite_database)
             writer = Writer(sqlite_database, tmp_path / "spool")
             stack.callback(writer.close)
             providers = {
-                ProviderKind.OPENAI: OpenAIProvider(environ or {}),
-                ProviderKind.RECORDED: RecordedProvider(),
+                "openai": OpenAIProvider(environ or {}),
+                "recorded": RecordedProvider(),
             }
             gateway = Gateway(catalog, providers, writer)
             stack.push_async_callback(gateway.close)

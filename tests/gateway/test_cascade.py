@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.ids import new_id
-from bessemer.core.types import Calibration, ConfidenceScore, ModelCall, ProviderKind, Step, Target, TokenLogprob
+from bessemer.core.types import Calibration, ConfidenceScore, ModelCall, Step, Target, TokenLogprob
 from bessemer.gateway.cascade import accepts, calibrated, draw, raw_score
 from bessemer.gateway.shares import TimeShares
 from bessemer.gateway.strategy import judge
@@ -31,7 +31,7 @@ def call(logprobs: tuple[float, ...] = (), forced: tuple[bool, ...] = (), choice
         inference_id="inf-1",
         step=0,
         version="m@1",
-        provider=ProviderKind.LOCAL,
+        provider="local",
         output="t",
         finish_reason="stop",
         input_tokens=1,

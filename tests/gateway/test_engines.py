@@ -10,10 +10,11 @@ import pytest
 from tests.gateway.tiny import adapter_tar, open_tiny, tiny_model
 
 from bessemer.core.errors import EngineError
-from bessemer.core.types import Model, ProviderKind
+from bessemer.core.types import Model
 from bessemer.engine.engine import Engine
 from bessemer.engine.request import GenerateRequest
 from bessemer.gateway.providers.engines import Engines
+from bessemer.gateway.providers.local import LocalSettings
 from bessemer.registry.weights import content_sha256
 from bessemer.store.blobs import Blobs
 
@@ -44,7 +45,7 @@ class Opened:
 
 
 def model(path: Path, sha256: str | None = None) -> Model:
-    return Model(name=f"tiny-{path.name}", provider=ProviderKind.LOCAL, path=str(path), sha256=sha256)
+    return Model(name=f"tiny-{path.name}", provider="local", settings=LocalSettings(path=str(path), sha256=sha256))
 
 
 def engines(

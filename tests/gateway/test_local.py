@@ -6,15 +6,15 @@ import math
 from pathlib import Path
 
 import pytest
-from tests.gateway.conftest import PRICES, PRINCIPAL, ChatGateway, ask
+from tests.gateway.conftest import PRICES, PRINCIPAL, ChatGateway, ask, read
 from tests.gateway.tiny import adapter_tar, open_tiny, tiny_model
 
 from bessemer.core.errors import InvalidRequest, ProviderError, StoreError
-from bessemer.core.types import Calibration, ProviderKind, Route, Step, Target
+from bessemer.core.types import Calibration, Route, Step, Target
 from bessemer.dialects.openai_chat_wire import ChatRequest, StructuredOutputs
 from bessemer.engine.engine import Engine
 from bessemer.gateway import Gateway
-from bessemer.gateway.providers import build_providers
+from bessemer.gateway.providers import PROVIDERS, SETTINGS, build_providers
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
 from bessemer.registry.versions import make_version
@@ -49,11 +49,11 @@ class Local:
 
     def __init__(self, folder: Path, database, model: Path) -> None:
         (folder / "c.toml").write_text(PRICES + MODELS.format(path=json.dumps(str(model))))
-        self.catalog = Catalog(load_config(folder / "c.toml", folder), database)
+        self.catalog = Catalog(load_config(folder / "c.toml", folder, SETTINGS), database)
         self.blobs = Blobs(folder / "blobs")
         self.writer = Writer(database, folder / "spool")
         self.opened: list[Engine] = []
-        self.providers = build_providers(self.catalog, self.blobs, folder, {}, self._open)
+        self.providers = build_providers(PROVIDERS, self.catalog, self.blobs, folder, {}, self._open)
         self.gateway = ChatGateway(Gateway(self.catalog, self.providers, self.writer))
 
     def _open(self, path: Path) -> Engine:
@@ -83,7 +83,7 @@ async def test_choices_are_scored_normalised_and_the_best_is_taken(local):
     assert set(call.choice_logprobs) == {"Yes", "No", "Maybe"}
     assert math.fsum(math.exp(value) for value in call.choice_logprobs.values()) == pytest.approx(1)
     assert row.output == max(call.choice_logprobs, key=call.choice_logprobs.__getitem__)
-    assert call.provider is ProviderKind.LOCAL
+    assert call.provider == "local"
     assert row.cost_usd == pytest.approx(row.cost_usd)
     assert 0 < row.cost_usd <= row.latency_s
 
@@ -177,7 +177,7 @@ async def test_a_temperature_that_cannot_be_is_refused(local, temperature):
 async def test_a_stream_and_a_whole_answer_are_the_same(local):
     whole = await local.gateway.chat(ask("tiny", seed=5, temperature=1.0), PRINCIPAL)
     result = await local.gateway.stream(ask("tiny", seed=5, temperature=1.0, stream=True, logprobs=True), PRINCIPAL)
-    raw = [event async for event in result.events]
+    raw = await read(result)
     assert raw[-1] == b"data: [DONE]\n\n"
     chunks = [json.loads(event[6:]) for event in raw[:-1]]
     assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == whole.inference.output
@@ -255,8 +255,8 @@ async def test_tokens_of_recorded_answers_are_counted_by_a_stated_tokenizer(tmp_
     path = tmp_path / "c.toml"
     recorded = f'[models.old]\nprovider = "recorded"\npath = "{tmp_path}/rows.jsonl"\nprice = "tokens"\n'
     path.write_text(path.read_text() + recorded + '[models.old.recorded]\ntokenizer = "tiny"\n')
-    catalog = Catalog(load_config(path, tmp_path), sqlite_database)
-    providers = build_providers(catalog, made.blobs, tmp_path, {}, open_tiny)
+    catalog = Catalog(load_config(path, tmp_path, SETTINGS), sqlite_database)
+    providers = build_providers(PROVIDERS, catalog, made.blobs, tmp_path, {}, open_tiny)
     gateway = ChatGateway(Gateway(catalog, providers, made.writer))
     result = await gateway.chat(ChatRequest(model="old", messages=[{"role": "user", "content": "abc"}]), PRINCIPAL)
     assert (result.inference.input_tokens, result.inference.output_tokens) == (3, 2)

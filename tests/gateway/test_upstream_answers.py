@@ -7,18 +7,19 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.gateway.conftest import PRINCIPAL, ask
+from tests.gateway.conftest import PRINCIPAL, ask, read
 from tests.gateway.raw import DONE, SSE, RawUpstream, event, head, whole
 
 from bessemer.core.errors import BessemerError, ConfigError, InvalidRequest, ProviderError, RateLimited
-from bessemer.core.types import Model, ProviderKind, Route, Step, Target
+from bessemer.core.types import Model, Route, Step, Target
 from bessemer.dialects.openai_chat_wire import ChatRequest, StreamOptions
 from bessemer.gateway.providers.answers import AnswerReader
 from bessemer.gateway.providers.fake import Script
-from bessemer.gateway.providers.openai import upstream_key
+from bessemer.gateway.providers.openai import OpenAISettings
 
 Answers = Sequence[Sequence[bytes | float]]
 HELLO = {"role": "assistant", "content": "Hello"}
+MODEL = Model(name="m", provider="openai", settings=OpenAISettings(base_url="http://127.0.0.1:9/v1"))
 SECRET = "sk-upstream-SECRET-1234567890"
 
 
@@ -39,7 +40,7 @@ async def stream(make_world, *answers: Sequence[bytes | float], more: str = "", 
     async with RawUpstream(answers) as upstream:
         world = await world_of(make_world, upstream, more=more)
         result = await world.gateway.stream(ask("raw", stream=True, **options), PRINCIPAL)
-        return [one async for one in result.events]
+        return await read(result)
 
 
 def said(raw: list[bytes], field: str = "content") -> str:
@@ -129,7 +130,7 @@ async def test_reasoning_is_passed_on_before_the_answer_begins(make_world) -> No
     async with RawUpstream([answer]) as upstream:
         world = await world_of(make_world, upstream)
         result = await world.gateway.stream(ask("raw", stream=True), PRINCIPAL)
-        assert b'"reasoning_content":"hm"' in [await anext(result.events) for _ in range(2)][1]
+        assert b'"reasoning_content":"hm"' in await anext(aiter(result.events))
         await result.events.aclose()
 
 
@@ -305,10 +306,10 @@ def test_no_value_in_any_field_breaks_the_reader(data) -> None:
     }
     usage = {"prompt_tokens": maybe(1), "completion_tokens": maybe(1), "prompt_tokens_details": maybe({})}
     body = json.dumps({"choices": maybe([maybe(choice)]), "usage": maybe(usage), "error": maybe(None)}).encode()
-    reader = AnswerReader(Model(name="m", provider=ProviderKind.OPENAI))
-    for read in (reader.whole, reader.chunk):
+    reader = AnswerReader(MODEL)
+    for reading in (reader.whole, reader.chunk):
         try:
-            chunk = read(body)
+            chunk = reading(body)
         except ProviderError as error:
             assert error.retryable
         else:
@@ -317,25 +318,25 @@ def test_no_value_in_any_field_breaks_the_reader(data) -> None:
 
 @given(st.binary(max_size=60))
 def test_no_bytes_break_the_reader(body) -> None:
-    reader = AnswerReader(Model(name="m", provider=ProviderKind.OPENAI))
-    for read in (reader.whole, reader.chunk):
+    reader = AnswerReader(MODEL)
+    for reading in (reader.whole, reader.chunk):
         try:
-            read(body)
+            reading(body)
         except ProviderError as error:
             assert error.retryable
 
 
 @pytest.mark.parametrize("key", ["sk-made-up\r", "sk-made-up\n", " sk-made-up ", "\tsk-made-up\r\n"])
 def test_space_around_a_key_is_trimmed(key) -> None:
-    model = Model(name="m", provider=ProviderKind.OPENAI, api_key_env="UP")
-    assert upstream_key(model, {"UP": key}) == "sk-made-up"
+    settings = OpenAISettings(base_url="http://127.0.0.1:9/v1", api_key_env="UP")
+    assert settings.api_key("models.m", {"UP": key}) == "sk-made-up"
 
 
 @pytest.mark.parametrize(
     "key", ["", "  ", '"sk-made-up"', "'sk-made-up'", "sk-ma\u2013de", "sk-a\nsk-b", "sk a", "a\0b"]
 )
 def test_a_key_that_cannot_be_one_is_refused_by_its_variables_name(key) -> None:
-    model = Model(name="m", provider=ProviderKind.OPENAI, api_key_env="UP")
+    settings = OpenAISettings(base_url="http://127.0.0.1:9/v1", api_key_env="UP")
     with pytest.raises(ConfigError, match=r"models\.m.*'UP'") as refusal:
-        upstream_key(model, {"UP": key})
+        settings.api_key("models.m", {"UP": key})
     assert not key.strip() or key not in refusal.value.message

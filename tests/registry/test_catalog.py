@@ -16,13 +16,14 @@ from tests.store.forwarder import Forwarder
 from bessemer.core.content import content_hash
 from bessemer.core.errors import ConfigError, Conflict, InvalidRequest, NotFound
 from bessemer.core.types import Calibration, ConfidenceScore, Lineage, ModelVersion, Route, Step, Target
+from bessemer.gateway.providers import SETTINGS
 from bessemer.registry import catalog as catalog_module
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import Config, parse_config
 from bessemer.registry.versions import make_version
 from bessemer.store.database import Database
 
-CONFIG = parse_config(GOOD, Path("/data"))
+CONFIG = parse_config(GOOD, Path("/data"), SETTINGS)
 
 
 @pytest.fixture
@@ -182,7 +183,7 @@ def test_a_cascade_that_could_not_answer_is_refused(catalog: Catalog) -> None:
 
 def with_prompt(text: str) -> Config:
     assert "Answer yes or no." in GOOD
-    return parse_config(GOOD.replace("Answer yes or no.", text), Path("/data"))
+    return parse_config(GOOD.replace("Answer yes or no.", text), Path("/data"), SETTINGS)
 
 
 def test_a_version_answers_with_the_prompt_it_was_made_with_or_not_at_all(database: Database) -> None:
@@ -204,7 +205,7 @@ def test_an_adapter_does_not_run_on_other_weights(database: Database) -> None:
     before = Catalog(CONFIG, database)
     lineage = Lineage(base="small", weights=before.weights("small"))
     made = before.register(make_version("offers", adapter_sha256="a" * 64, lineage=lineage))
-    after = Catalog(parse_config(GOOD.replace("small.gguf", "other.gguf"), Path("/data")), database)
+    after = Catalog(parse_config(GOOD.replace("small.gguf", "other.gguf"), Path("/data"), SETTINGS), database)
     with pytest.raises(Conflict, match=r"\[models.small\]"):
         after.resolve(made.id)
 
@@ -215,7 +216,7 @@ def test_a_model_that_left_the_configuration_stops_nothing_but_its_own(database:
     made = before.register(make_version("offers", adapter_sha256="a" * 64, lineage=lineage))
     before.move_alias("offers", "champion", made.id)
     other = GOOD.replace("[models.small]", "[models.other]").replace("small", "other")
-    after = Catalog(parse_config(other, Path("/data")), database)
+    after = Catalog(parse_config(other, Path("/data"), SETTINGS), database)
     assert after.openai_name(made, "acme") is None
     assert made.id in {version.id for version in after.versions()}
     assert after.resolve("other").model.name == "other"
@@ -273,7 +274,7 @@ def test_cost_is_known_or_none(catalog: Catalog) -> None:
 
 
 def test_a_model_without_a_price_costs_what_nobody_knows(tmp_path: Path, database: Database) -> None:
-    free = Catalog(parse_config(GOOD.replace('price = "tokens"\n', ""), tmp_path), database)
+    free = Catalog(parse_config(GOOD.replace('price = "tokens"\n', ""), tmp_path, SETTINGS), database)
     assert free.resolve("large").model.price is None
     assert free.cost("large", 1_000_000, 500_000, 10.0) is None
     assert free.cost("small", None, None, 10.0) == pytest.approx(0.001)
@@ -281,11 +282,11 @@ def test_a_model_without_a_price_costs_what_nobody_knows(tmp_path: Path, databas
 
 def test_cached_input_has_a_price_of_its_own_where_there_is_one(tmp_path: Path, database: Database) -> None:
     toml = GOOD.replace("output_per_million = 2.0", "output_per_million = 2.0\ncached_input_per_million = 0.25")
-    catalog = Catalog(parse_config(toml, tmp_path), database)
+    catalog = Catalog(parse_config(toml, tmp_path, SETTINGS), database)
     assert catalog.cost("large", 1_000_000, 0, None, 400_000) == pytest.approx(0.7)
     assert catalog.cost("large", 1_000_000, 0, None, 2_000_000) == pytest.approx(0.25), "no more than there are"
     assert catalog.cost("large", 1_000_000, 0, None) == pytest.approx(1.0)
-    plain = Catalog(parse_config(GOOD, tmp_path), database)
+    plain = Catalog(parse_config(GOOD, tmp_path, SETTINGS), database)
     assert plain.cost("large", 1_000_000, 0, None, 400_000) == pytest.approx(1.0)
 
 

@@ -7,8 +7,10 @@ import pytest
 
 from bessemer.core.errors import ConfigError
 from bessemer.core.settings import Settings
-from bessemer.core.types import ProviderKind, Target, Timeouts
+from bessemer.core.types import Target
+from bessemer.gateway.providers import SETTINGS
 from bessemer.registry.config import load_config, parse_config
+from bessemer.registry.upstreams import Timeouts
 
 DATA = Path("/data")
 
@@ -50,9 +52,9 @@ steps = [{targets = ["small:champion"]}, {targets = ["large"]}]
 
 
 def test_a_good_file_becomes_nouns() -> None:
-    config = parse_config(GOOD, DATA)
-    assert config.models["small"].path == "/data/models/small.gguf"
-    assert config.models["large"].provider is ProviderKind.OPENAI
+    config = parse_config(GOOD, DATA, SETTINGS)
+    assert config.models["small"].settings.path == "/data/models/small.gguf"
+    assert config.models["large"].provider == "openai"
     assert config.base_versions["small"].choices == ("no", "yes")
     assert config.base_versions["small"].prompt == "match"
     assert config.routes["matching"].steps[0].targets[1] == Target(model="large", weight=2.0, prompt="match")
@@ -60,11 +62,11 @@ def test_a_good_file_becomes_nouns() -> None:
 
 
 def test_identity_depends_on_content_alone() -> None:
-    moved = parse_config("# a comment\n" + GOOD, Path("/elsewhere"))
-    config = parse_config(GOOD, DATA)
+    moved = parse_config("# a comment\n" + GOOD, Path("/elsewhere"), SETTINGS)
+    config = parse_config(GOOD, DATA, SETTINGS)
     assert moved.sha256 == config.sha256
     assert moved.base_versions["small"].id == config.base_versions["small"].id
-    changed = parse_config(GOOD.replace('"no", "yes"', '"no", "maybe"'), DATA)
+    changed = parse_config(GOOD.replace('"no", "yes"', '"no", "maybe"'), DATA, SETTINGS)
     assert changed.sha256 != config.sha256
     assert changed.base_versions["small"].id != config.base_versions["small"].id
 
@@ -108,40 +110,40 @@ def test_identity_depends_on_content_alone() -> None:
 def test_what_is_wrong_is_named(old: str, new: str, says: str) -> None:
     assert old in GOOD
     with pytest.raises(ConfigError, match=says):
-        parse_config(GOOD.replace(old, new), DATA)
+        parse_config(GOOD.replace(old, new), DATA, SETTINGS)
 
 
 def test_a_route_has_targets_or_steps() -> None:
     with pytest.raises(ConfigError, match="either targets or steps"):
-        parse_config("[routes.empty]\nfallbacks = []\n", DATA)
+        parse_config("[routes.empty]\nfallbacks = []\n", DATA, SETTINGS)
 
 
 def test_the_built_in_file_is_used_without_one(tmp_path: Path) -> None:
-    config = load_config(tmp_path / "bessemer.toml", tmp_path)
-    assert config.models["smollm2-135m"].path == f"{tmp_path}/models/SmolLM2-135M-Instruct.Q4_1.gguf"
+    config = load_config(tmp_path / "bessemer.toml", tmp_path, SETTINGS)
+    assert config.models["smollm2-135m"].settings.path == f"{tmp_path}/models/SmolLM2-135M-Instruct.Q4_1.gguf"
     for price in config.prices.values():
         assert price.source.count("https://") == 1
         assert price.date[:2] == "20"
-    assert config == load_config(None, tmp_path)
+    assert config == load_config(None, tmp_path, SETTINGS)
 
 
 def test_a_file_may_add_to_the_built_in_one(tmp_path: Path) -> None:
     path = tmp_path / "bessemer.toml"
     path.write_text("include_default = true\n" + GOOD)
-    config = load_config(path, tmp_path)
+    config = load_config(path, tmp_path, SETTINGS)
     assert {"smollm2-135m", "small", "large"} == set(config.models)
     assert "aws-c7i-large" in config.prices
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
-        load_config(tmp_path, tmp_path)
+        load_config(tmp_path, tmp_path, SETTINGS)
 
 
 def test_the_documented_file_is_right_and_every_setting_is_told() -> None:
     page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
     example = page.partition("```toml\n")[2].partition("```")[0]
-    config = parse_config(example, DATA)
+    config = parse_config(example, DATA, SETTINGS)
     assert set(config.routes) == {"matching"}
     assert {"large", "own", "smollm2-135m"} <= set(config.models)
     told = page.partition("## Models")[0]
@@ -155,13 +157,14 @@ def test_the_documented_file_is_right_and_every_setting_is_told() -> None:
 def test_a_misspelled_placeholder_of_a_prompt_is_refused(key, template):
     text = "[prompts.match]\nuser = '{{input.left}}'\n" if key != "user" else "[prompts.match]\n"
     with pytest.raises(ConfigError, match=rf"prompts\.match\]: {key}"):
-        parse_config(text + f'{key} = "{template}"\n', DATA)
+        parse_config(text + f'{key} = "{template}"\n', DATA, SETTINGS)
 
 
 def test_timeouts_are_the_models_then_the_files_then_the_default() -> None:
     own = GOOD.replace('9/v1"\n', '9/v1"\ntimeouts = { idle = 7.0 }\n')
-    config = parse_config("[timeouts]\nidle = 5.0\nconnect = 3.0\n" + own, DATA)
-    large, small = config.models["large"].timeouts, config.models["small"].timeouts
+    own += '[models.other]\nprovider = "openai"\nbase_url = "http://127.0.0.1:9/v1"\n'
+    config = parse_config("[timeouts]\nidle = 5.0\nconnect = 3.0\n" + own, DATA, SETTINGS)
+    large, other = (config.models[name].settings.timeouts for name in ("large", "other"))
     assert (large.idle, large.connect, large.total) == (7.0, 3.0, Timeouts().total)
-    assert small.idle == 5.0
-    assert config.base_versions["large"].id == parse_config(GOOD, DATA).base_versions["large"].id
+    assert (other.idle, other.connect, other.total) == (5.0, 3.0, Timeouts().total)
+    assert config.base_versions["large"].id == parse_config(GOOD, DATA, SETTINGS).base_versions["large"].id

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bessemer.core.errors import StoreError
+from bessemer.gateway.providers import SETTINGS
 from bessemer.registry.config import load_config
 from bessemer.registry.weights import GEMMA3_270M, SMOLLM2, Package, Weights, content_sha256, ensure
 
@@ -101,4 +102,4 @@ def test_a_folders_hash_is_that_of_sha256sum(tmp_path: Path) -> None:
 
 
 def test_the_built_in_configuration_states_the_weights_hash(tmp_path: Path) -> None:
-    assert load_config(None, tmp_path).models["smollm2-135m"].sha256 == SMOLLM2.sha256
+    assert load_config(None, tmp_path, SETTINGS).models["smollm2-135m"].settings.sha256 == SMOLLM2.sha256

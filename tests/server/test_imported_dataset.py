@@ -14,6 +14,7 @@ from openai import OpenAI
 from tests.server.live import OFFLINE, Server, Upstream, start_server, stop_server
 
 from bessemer.core.types import Lineage
+from bessemer.gateway.providers import SETTINGS
 from bessemer.gateway.providers.fake import Script
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
@@ -88,7 +89,7 @@ def ended(client: OpenAI, path: str, body: dict[str, Any]) -> Any:
 def trained_on(server: Server, rows: list[dict[str, Any]]) -> str:
     """Register a version of `mini` that was trained on these rows and return its id."""
     database = Database.open_url(f"sqlite:///{server.data / 'bessemer.db'}")
-    catalog = Catalog(load_config(server.data.parent / "bessemer.toml", server.data), database)
+    catalog = Catalog(load_config(server.data.parent / "bessemer.toml", server.data, SETTINGS), database)
     sha256 = Blobs(server.data / "blobs").put("".join(json.dumps(one) + "\n" for one in rows).encode())
     lineage = Lineage(base=catalog.resolve("mini").version.id, dataset_sha256=sha256)
     version = catalog.register(make_version("mini-tuned", lineage=lineage)).id

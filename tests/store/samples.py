@@ -1,6 +1,6 @@
 """Nouns to store."""
 
-from bessemer.core.types import Feedback, FeedbackKind, FeedbackSource, Inference, ModelCall, ProviderKind, TokenLogprob
+from bessemer.core.types import Feedback, FeedbackKind, FeedbackSource, Inference, ModelCall, TokenLogprob
 
 
 def a_call(call_id: str, inference_id: str, *, cost: float | None = 0.001, step: int = 0) -> ModelCall:
@@ -10,7 +10,7 @@ def a_call(call_id: str, inference_id: str, *, cost: float | None = 0.001, step:
         inference_id=inference_id,
         step=step,
         version="small@0123456789ab",
-        provider=ProviderKind.LOCAL,
+        provider="local",
         output="yes",
         finish_reason="stop",
         input_tokens=10,

@@ -19,6 +19,7 @@ from bessemer.core.settings import Settings
 from bessemer.core.types import JSON, JobStatus
 from bessemer.evals.grader import JudgeCall, JudgeReply
 from bessemer.evals.grader import Services as GraderServices
+from bessemer.gateway.providers import SETTINGS
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import parse_config
 from bessemer.store import files, job_rows
@@ -70,7 +71,7 @@ def services(tmp_path: Path, model_path: Path) -> Iterator[Services]:
     yield Services(
         database=database,
         blobs=Blobs(tmp_path / "blobs"),
-        catalog=Catalog(parse_config(CONFIG.format(path=model_path), tmp_path), database),
+        catalog=Catalog(parse_config(CONFIG.format(path=model_path), tmp_path, SETTINGS), database),
         graders=GraderServices(judge=no_judge),
         jobs_dir=tmp_path / "jobs",
         threads=1,

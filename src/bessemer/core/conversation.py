@@ -68,11 +68,14 @@ class Message(Frozen, frozen=True):
     """Of a tool's result: the call that it answers."""
 
     @property
+    def parts(self) -> tuple[Part, ...]:
+        """The content, where it is more than one text."""
+        return self.content if isinstance(self.content, tuple) else ()
+
+    @property
     def text(self) -> str:
         """What it says; parts that are no text say nothing."""
-        if isinstance(self.content, tuple):
-            return "".join(part.text or "" for part in self.content)
-        return self.content or ""
+        return self.content if isinstance(self.content, str) else "".join(part.text or "" for part in self.parts)
 
     def plain(self) -> JSON:
         """Return it in the plain form: JSON as OpenAI's chat writes it, of which records, data sets and hashes are."""

@@ -1,6 +1,6 @@
 """The nouns of an evaluation: what was scored, and the gate's decision."""
 
-from bessemer.core.types import Frozen, Interval, ProviderKind, Split
+from bessemer.core.types import Frozen, Interval, Split
 
 
 class Bounds(Frozen, frozen=True):
@@ -25,7 +25,7 @@ class EvaluationRow(Frozen, frozen=True):
     output_tokens: int | None
     latency_p50_s: float | None
     latency_p95_s: float | None
-    provider: ProviderKind | None = None
+    provider: str | None = None
     temperature: float | None = None
     """All answers were drawn at; None: not all at one, or at an upstream's own default."""
     small_share: float | None = None

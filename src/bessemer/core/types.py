@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import msgspec
+
+from bessemer.core.errors import ConfigError
 
 JSON = dict[str, Any]
 DEFAULT_PROJECT = "proj_default"
@@ -18,15 +21,60 @@ class Frozen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 # -- registry ---------------------------------------------------------------------------------------------------------
 
 
-class ProviderKind(StrEnum):
-    """What stands behind a model."""
+class Capability(StrEnum):
+    """What a provider can do."""
 
-    LOCAL = "local"
-    """The built-in engine."""
-    OPENAI = "openai"
-    """Any OpenAI-compatible server over HTTP."""
-    RECORDED = "recorded"
-    """Real answers recorded earlier, matched by prompt text; anything else is refused; labelled recorded everywhere."""
+    COMPLETE = "complete"
+    """Answer a conversation."""
+    EMBED = "embed"
+    """Turn texts into vectors."""
+    ADAPTERS = "adapters"
+    """Serve what is tuned here: a version is the model and an adapter."""
+    LOGPROBS = "logprobs"
+    """Tell the log-probabilities of what it generates."""
+    TOOLS = "tools"
+    """Ask to have a tool called."""
+
+
+class ConfiguredAt(NamedTuple):
+    """Where settings stand in the configuration file, and what their paths may speak of."""
+
+    place: str
+    """The table, as in `models.large`."""
+    data: Path
+    """The data folder: `{data}`."""
+
+
+class ProviderSettings(Frozen, frozen=True):
+    """What a model's table in the configuration file says to its provider alone; each provider has its own fields.
+
+    The class attributes say what the provider can do, so that nothing else knows a provider by name.
+    """
+
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.COMPLETE})
+    dialect: ClassVar[str | None] = None
+    """The wire format that it speaks upstream: clients of the same are forwarded what no noun stands for."""
+    shares_machine: ClassVar[bool] = False
+    """All its models compute on this machine and share its seconds; others are a machine each."""
+    temperature: ClassVar[float | None] = None
+    """How free text is generated where neither client nor version says; None: it has a default of its own."""
+    choice_temperature: ClassVar[float | None] = None
+    """The same, of an answer that is one of a few."""
+
+    def completed(self, at: ConfiguredAt) -> Self:  # noqa: ARG002 - for those that override it
+        """Return the settings with their paths filled in. Raises ConfigError for what cannot be."""
+        return self
+
+    def identity(self, name: str) -> JSON:  # noqa: ARG002 - for those that override it
+        """Return what decides which model answers, of the model called `name`: another identity is another version."""
+        return as_json(self)
+
+    def secrets(self, place: str, environ: Mapping[str, str]) -> tuple[str, ...]:  # noqa: ARG002
+        """Return what no log may hold. Raises ConfigError when one that is needed is missing."""
+        return ()
+
+
+S = TypeVar("S", bound=ProviderSettings)
 
 
 class Price(Frozen, frozen=True):
@@ -57,61 +105,27 @@ class Prompt(Frozen, frozen=True):
     max_tokens: int | None = None
 
 
-class RecordedFormat(Frozen, frozen=True):
-    """Which fields of a JSON Lines file of recorded answers hold what. Dotted paths reach into objects."""
-
-    prompt_field: str | None = "prompt"
-    """Field with the user text that the recorded model saw; None or empty: answers are found by key alone."""
-    answer_field: str = "recorded_answer"
-    key_field: str | None = None
-    """Field with an id that tells apart records of equal text."""
-    key: str | None = None
-    """Where a request carries that id: `tags.NAME` or `input.NAME`."""
-    tokenizer: str | None = None
-    """Name of the local model whose tokenizer counts the tokens that the file does not state."""
-    input_tokens_field: str | None = None
-    output_tokens_field: str | None = None
-    mean_input_tokens: float | None = None
-    """Published mean per answer, where the file has no count of its own."""
-    mean_output_tokens: float | None = None
-    mean_total_tokens: float | None = None
-    """Published mean of input and output together; the output is counted or known and the input is the rest."""
-
-
-class Timeouts(Frozen, frozen=True):
-    """Seconds that an upstream may take."""
-
-    connect: float = 10.0
-    first_byte: float = 120.0
-    """Of a stream, until the first byte of its body, a comment included."""
-    idle: float = 60.0
-    """Of a stream, between two pieces, comments included."""
-    total: float = 600.0
-    """Of a whole answer, streamed or not."""
-
-
 class Model(Frozen, frozen=True):
     """A servable model: where its answers come from and what they cost."""
 
     name: str
-    provider: ProviderKind
+    provider: str
+    """Name of what stands behind it, as the table of providers has it."""
+    settings: ProviderSettings
+    """What the provider needs to know of it."""
     price: str | None = None
     """Id of the Price; None: what its calls cost is not known."""
-    path: str | None = None
-    """local: a GGUF file or safetensors folder; recorded: a JSON Lines file of recorded answers."""
-    sha256: str | None = None
-    """local: what the file must hash to when it is loaded; of a folder, the hash of its files' names and hashes."""
-    base_url: str | None = None
-    """openai: the server's base URL, up to and including /v1."""
-    api_key_env: str | None = None
-    """openai: name of the environment variable that holds the key."""
-    upstream_model: str | None = None
-    """openai: the model name there; default: `name`."""
-    timeouts: Timeouts = Timeouts()
-    """openai: how long the server may take."""
     context_tokens: int = 2048
-    recorded: RecordedFormat | None = None
-    """recorded: the fields of its file; default: `prompt` and `recorded_answer`."""
+
+    def settings_as(self, kind: type[S]) -> S:
+        """Return the settings as those of a provider. Raises ConfigError for a model of another one."""
+        if not isinstance(self.settings, kind):
+            raise ConfigError(f"[models.{self.name}]: its provider {self.provider!r} cannot do this.", param="provider")
+        return self.settings
+
+    def can(self, capability: Capability) -> bool:
+        """Whether its provider can do that."""
+        return capability in self.settings.capabilities
 
 
 class Lineage(Frozen, frozen=True):
@@ -268,7 +282,7 @@ class ModelCall(Frozen, frozen=True):
     inference_id: str
     step: int
     version: str
-    provider: ProviderKind
+    provider: str
     output: str | None
     finish_reason: str | None
     input_tokens: int | None

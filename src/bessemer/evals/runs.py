@@ -14,7 +14,7 @@ import numpy as np
 from bessemer.core.errors import BessemerError
 from bessemer.core.evaluations import Bounds, EvaluationRow
 from bessemer.core.totals import count, total
-from bessemer.core.types import Example, Frozen, Interval, ProviderKind
+from bessemer.core.types import Example, Frozen, Interval
 from bessemer.evals.measures import Metric
 from bessemer.evals.metrics import Terms, Unknown
 from bessemer.evals.statistics import terms_interval
@@ -29,7 +29,7 @@ class Answer(Frozen, frozen=True):
     input_tokens: int | None
     output_tokens: int | None
     latency_s: float
-    provider: ProviderKind | None = None
+    provider: str | None = None
     score: float | None = None
     """Raw confidence score of the first step."""
     confidence: float | None = None

@@ -11,7 +11,7 @@ import msgspec
 from bessemer.core.errors import BessemerError, ConfigError, ProviderError, told
 from bessemer.core.ids import new_id
 from bessemer.core.reply import ReplyPiece, ScoredToken, Usage
-from bessemer.core.types import ModelCall, ProviderKind, TokenLogprob
+from bessemer.core.types import ModelCall, TokenLogprob
 from bessemer.gateway.exchange import Exchange
 from bessemer.gateway.providers.base import Provider, ProviderCall
 from bessemer.gateway.shares import TimeShares
@@ -96,7 +96,7 @@ class Attempts:
 
     def __init__(
         self,
-        providers: Mapping[ProviderKind, Provider],
+        providers: Mapping[str, Provider],
         clock: Callable[[], float],
         timer: Callable[[], float],
     ) -> None:
@@ -132,7 +132,7 @@ class Attempts:
         provider = self._providers.get(leg.call.model.provider)
         if provider is None:
             raise ConfigError(
-                f"{leg.call.model.name!r} needs the provider {leg.call.model.provider.value!r}; it is not set up here.",
+                f"{leg.call.model.name!r} needs the provider {leg.call.model.provider!r}; it is not set up here.",
                 param="provider",
             )
         return cast("AsyncGenerator[ReplyPiece, None]", provider.complete(leg.call))
@@ -145,8 +145,7 @@ class Attempts:
             account.waited += self._timer() - asked
 
     def _machine(self, leg: Leg) -> TimeShares:
-        # All local models share the cores of this machine; every other model is a machine of its own.
-        name = "" if leg.call.model.provider is ProviderKind.LOCAL else leg.call.model.name
+        name = "" if leg.call.model.settings.shares_machine else leg.call.model.name
         if name not in self._shares:
             self._shares[name] = TimeShares(self._timer)
         return self._shares[name]

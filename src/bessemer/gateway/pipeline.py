@@ -17,7 +17,7 @@ from bessemer.core.conversation import Conversation, Sampling, message_of, plain
 from bessemer.core.errors import BessemerError, Forbidden
 from bessemer.core.ids import new_id
 from bessemer.core.reply import Reply, ReplyHead, ReplyPiece
-from bessemer.core.types import INTERNAL_KEY, JSON, Action, Inference, Principal, ProviderKind, Role
+from bessemer.core.types import INTERNAL_KEY, JSON, Action, Inference, Principal, Role
 from bessemer.gateway.attempt import Attempts
 from bessemer.gateway.exchange import AsyncChunks, Exchange, chain
 from bessemer.gateway.providers.base import Provider
@@ -83,7 +83,7 @@ class Gateway:
     def __init__(
         self,
         catalog: Catalog,
-        providers: Mapping[ProviderKind, Provider],
+        providers: Mapping[str, Provider],
         writer: Writer,
         *,
         metrics: Metrics | None = None,

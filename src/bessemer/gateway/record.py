@@ -113,7 +113,7 @@ def reply_of(exchange: Exchange) -> Reply:
         if call is None
         else Usage(input_tokens=call.input_tokens, output_tokens=call.output_tokens, cached_tokens=call.cached_tokens),
         version=inference.version,
-        provider=None if call is None else call.provider.value,
+        provider=None if call is None else call.provider,
         cost_usd=inference.cost_usd,
         escalated=call is not None and call.step > 0,
     )

@@ -4,14 +4,14 @@ A name that is not there may be new, so the database is asked, off the event loo
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import msgspec
 
-from bessemer.core.conversation import AnswerRules, Choices, Conversation, Sampling
+from bessemer.core.conversation import AnswerRules, Choices, Conversation, Message, Sampling
 from bessemer.core.errors import InvalidRequest, NotFound
-from bessemer.core.types import Principal, ProviderKind, Route, Target
+from bessemer.core.types import Capability, Principal, Route, Target
 from bessemer.gateway.providers.base import ProviderCall
 from bessemer.gateway.render import answer_rules, messages_of
 from bessemer.registry.catalog import Catalog, Resolved
@@ -60,6 +60,7 @@ async def provider_call(
             "target a prompt.",
             param="messages",
         )
+    _check_understood(resolved, asked, messages)
     rules = answer_rules(resolved.version, prompt, asked.input, asked.rules)
     call = ProviderCall(
         model=resolved.model,
@@ -79,14 +80,31 @@ async def provider_call(
     return call, None if prompt is None else prompt.name
 
 
+def _check_understood(resolved: Resolved, asked: Conversation, messages: Sequence[Message]) -> None:
+    """Refuse by name what the provider cannot do or does not know: nothing that was asked for is left out silently."""
+    model = resolved.model
+    if not model.can(Capability.COMPLETE):
+        raise InvalidRequest(f"{model.name!r} does not answer conversations; ask another model.", param="model")
+    calls = any(message.tool_calls or message.tool_call_id for message in messages)
+    if (asked.tools or calls) and not model.can(Capability.TOOLS):
+        raise InvalidRequest(f"{model.name!r} knows no tools; leave them out, or ask another model.", param="tools")
+    if model.settings.dialect == asked.dialect:
+        return
+    if asked.extra:
+        names = ", ".join(sorted(asked.extra))
+        raise InvalidRequest(f"{model.name!r} does not know {names}; leave it out.", param=next(iter(asked.extra)))
+    if any(part.text is None for message in messages for part in message.parts):
+        raise InvalidRequest(f"{model.name!r} reads text alone; send no other parts.", param="messages")
+
+
 def _decoding(sampling: Sampling, resolved: Resolved, rules: AnswerRules) -> Sampling:
     """Return the sampling with the temperature that the client leaves to the version, whoever asks."""
     temperature = sampling.temperature
     if temperature is None:
         temperature = resolved.version.temperature
-    if temperature is None and resolved.model.provider is ProviderKind.LOCAL:
-        # An enumerable answer is a decision: the best one. Free text: OpenAI's default.
-        temperature = 0.0 if isinstance(rules.constraint, Choices) else 1.0
+    if temperature is None:
+        settings = resolved.model.settings
+        temperature = settings.choice_temperature if isinstance(rules.constraint, Choices) else settings.temperature
     return msgspec.structs.replace(sampling, temperature=temperature)
 
 

@@ -5,13 +5,14 @@ folder.
 `include_default = true` starts from the built-in file and adds to it or replaces by name.
 """
 
+import logging
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -20,22 +21,29 @@ from bessemer.core.errors import ConfigError, InvalidRequest
 from bessemer.core.template import check as check_template
 from bessemer.core.types import (
     JSON,
+    ConfiguredAt,
     Frozen,
     Lineage,
     Model,
     ModelVersion,
     Price,
     Prompt,
-    ProviderKind,
-    RecordedFormat,
+    ProviderSettings,
     Route,
     Step,
     Target,
 )
 from bessemer.registry.policy import GatePolicy, check_policy
 from bessemer.registry.routes import check_steps
-from bessemer.registry.upstreams import TimeoutsSection, check_base_url, timeouts_of
+from bessemer.registry.upstreams import Timeouts
 from bessemer.registry.versions import check_name, make_version
+
+Providers = Mapping[str, type[ProviderSettings]]
+"""By name: the type of what a model says to its provider."""
+_ONCE_EVERYBODYS = frozenset({"path", "base_url", "api_key_env", "upstream_model", "timeouts", "recorded"})
+"""Keys that any model could hold in earlier releases, whether they meant something to its provider or not."""
+_MISSING = re.compile(r"missing required field `(?P<field>\w+)`")
+_log = logging.getLogger(__name__)
 
 
 class Config(Frozen, frozen=True):
@@ -57,16 +65,11 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class _ModelSection(_Section, frozen=True):
-    provider: ProviderKind
+    """What every model may say; its table's other keys are its provider's."""
+
+    provider: str
     price: str | None = None
-    path: str | None = None
-    sha256: str | None = None
-    base_url: str | None = None
-    api_key_env: str | None = None
-    upstream_model: str | None = None
-    timeouts: TimeoutsSection | None = None
     context_tokens: int = 2048
-    recorded: RecordedFormat | None = None
     prompt: str | None = None
     choices: tuple[str, ...] = ()
     choice_bias: tuple[float, ...] = ()
@@ -112,32 +115,32 @@ class _RouteSection(_Section, frozen=True):
 
 class _File(_Section, frozen=True):
     include_default: bool = False
-    timeouts: TimeoutsSection = TimeoutsSection()
-    """Of every model that does not say otherwise."""
-    models: dict[str, _ModelSection] = {}
+    timeouts: Timeouts = Timeouts()
+    """Of every model whose provider has timeouts and that does not say otherwise."""
+    models: dict[str, JSON] = {}
     prompts: dict[str, _PromptSection] = {}
     prices: dict[str, _PriceSection] = {}
     routes: dict[str, _RouteSection] = {}
     gate: GatePolicy = GatePolicy()
 
 
-def load_config(path: Path | None, data: Path) -> Config:
+def load_config(path: Path | None, data: Path, providers: Providers) -> Config:
     """Read the file at `path`, or the built-in one when `path` is None or no such file exists.
 
-    Raises ConfigError that names the file, the key and the remedy.
+    `providers`: what each provider's models may say. Raises ConfigError that names the file, the key and the remedy.
     """
     if path is None or not path.exists():
-        return _build(_builtin(), data)
+        return _build(_builtin(), data, providers)
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"The configuration {str(path)!r} cannot be read: {error}.", param="config") from error
-    return _build(_parse(text, str(path)), data)
+    return _build(_parse(text, str(path)), data, providers)
 
 
-def parse_config(text: str, data: Path) -> Config:
+def parse_config(text: str, data: Path, providers: Providers) -> Config:
     """Read a configuration from TOML text. Raises ConfigError that names the key and the remedy."""
-    return _build(_parse(text, "configuration"), data)
+    return _build(_parse(text, "configuration"), data, providers)
 
 
 def _builtin() -> dict[str, Any]:
@@ -158,7 +161,7 @@ def _parse(text: str, name: str) -> dict[str, Any]:
     return values
 
 
-def _build(values: dict[str, Any], data: Path) -> Config:
+def _build(values: dict[str, Any], data: Path, providers: Providers) -> Config:
     try:
         file = msgspec.convert(values, _File)
     except msgspec.ValidationError as error:
@@ -169,8 +172,9 @@ def _build(values: dict[str, Any], data: Path) -> Config:
                 check_name(name, section)
     prices = {name: _price(name, section) for name, section in file.prices.items()}
     prompts = {name: _prompt(name, section) for name, section in file.prompts.items()}
-    models = {name: _model(name, section, data, file.timeouts) for name, section in file.models.items()}
-    bases = {name: _base_version(name, section, prompts) for name, section in file.models.items()}
+    tables = {name: _table(name, table, values.get("timeouts", {}), providers) for name, table in file.models.items()}
+    models = {name: _model(name, table, data) for name, table in tables.items()}
+    bases = {name: _base_version(name, table, prompts) for name, table in tables.items()}
     routes = {name: _route(name, section) for name, section in file.routes.items()}
     config = Config(
         models=models,
@@ -189,7 +193,6 @@ def _explain(error: msgspec.ValidationError, values: dict[str, Any]) -> str:
     """Name the place with the file's own keys: msgspec writes `[...]` for the name of a table."""
     message = str(error).rstrip(".")
     known: dict[str, type[_Section]] = {
-        "models": _ModelSection,
         "prompts": _PromptSection,
         "prices": _PriceSection,
         "routes": _RouteSection,
@@ -265,41 +268,60 @@ def _check_template(place: str, key: str, template: str | None) -> None:
         raise ConfigError(f"[{place}]: {key}: {error.message}", param=key) from None
 
 
-def _model(name: str, section: _ModelSection, data: Path, default: TimeoutsSection) -> Model:
-    needed = "base_url" if section.provider is ProviderKind.OPENAI else "path"
-    if getattr(section, needed) is None:
-        raise ConfigError(f"[models.{name}]: the provider {section.provider.value!r} needs {needed}.", param=needed)
-    if section.base_url is not None:
-        check_base_url(f"models.{name}", section.base_url)
-    if section.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", section.sha256):
-        raise ConfigError(f"[models.{name}]: sha256 is not 64 hex digits in lower case.", param="sha256")
-    if section.sha256 is not None and section.provider is not ProviderKind.LOCAL:
-        raise ConfigError(f"[models.{name}]: sha256 is of a local model's file; remove it.", param="sha256")
+class _Table(NamedTuple):
+    """A model's table, read."""
+
+    section: _ModelSection
+    settings: ProviderSettings
+
+
+def _table(name: str, table: JSON, timeouts: JSON, providers: Providers) -> _Table:
+    """Part what every model may say from what its provider may be told. Raises ConfigError that names the key."""
+    general = set(_ModelSection.__struct_fields__)
+    provider = table.get("provider")
+    if "provider" in table and provider not in providers:
+        raise ConfigError(
+            f"[models.{name}]: there is no provider {provider!r}. Known: {', '.join(sorted(providers))}.",
+            param="provider",
+        )
+    kind = providers.get(provider or "", ProviderSettings)
+    fields = set(kind.__struct_fields__)
+    own = {key: value for key, value in table.items() if key not in general}
+    for key in (own.keys() & _ONCE_EVERYBODYS) - fields:
+        _log.warning("[models.%s]: %s means nothing to the provider %r; remove it.", name, key, provider)
+        del own[key]
+    if timeouts and "timeouts" in fields:
+        given = own.get("timeouts", {})
+        own["timeouts"] = {**timeouts, **given} if isinstance(given, dict) else given
+    try:
+        section = msgspec.convert({key: value for key, value in table.items() if key in general}, _ModelSection)
+        return _Table(section, msgspec.convert(own, kind))
+    except msgspec.ValidationError as error:
+        message = str(error).rstrip(".")
+        if (missing := _MISSING.search(message)) and provider is not None and "$." not in message:
+            field = missing["field"]
+            raise ConfigError(f"[models.{name}]: the provider {provider!r} needs {field}.", param=field) from error
+        known = ", ".join([*_ModelSection.__struct_fields__, *kind.__struct_fields__])
+        raise ConfigError(f"[models.{name}]: {message}. Known keys: {known}.", param="config") from error
+
+
+def _model(name: str, table: _Table, data: Path) -> Model:
+    section = table.section
     if section.context_tokens < 1:
         raise ConfigError(f"[models.{name}]: context_tokens is below 1.", param="context_tokens")
     return Model(
         name=name,
         provider=section.provider,
+        settings=table.settings.completed(ConfiguredAt(f"models.{name}", data)),
         price=section.price,
-        sha256=section.sha256,
-        path=None if section.path is None else section.path.replace("{data}", str(data)),
-        base_url=section.base_url,
-        api_key_env=section.api_key_env,
-        upstream_model=section.upstream_model,
-        timeouts=timeouts_of(f"models.{name}", section.timeouts, default),
         context_tokens=section.context_tokens,
-        recorded=section.recorded,
     )
 
 
-def _base_version(name: str, section: _ModelSection, prompts: Mapping[str, Prompt]) -> ModelVersion:
+def _base_version(name: str, table: _Table, prompts: Mapping[str, Prompt]) -> ModelVersion:
     """The version that stands for the model itself; where it is served from and its prompt's text are part of it."""
-    identity = {
-        "provider": section.provider.value,
-        "path": section.path,
-        "base_url": section.base_url,
-        "upstream_model": section.upstream_model or name,
-    }
+    section = table.section
+    identity = {"provider": section.provider, **table.settings.identity(name)}
     prompt = prompts.get(section.prompt or "")
     _check_template(f"models.{name}", "grammar", section.grammar)
     with _place(f"models.{name}"):

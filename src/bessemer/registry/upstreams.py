@@ -1,34 +1,79 @@
-"""What the configuration file says of a server that is asked over HTTP: its address and how long it may take."""
+"""What the configuration file says of a server that is asked over HTTP: its address, its key, how long it may take."""
 
 import math
 import re
+from collections.abc import Mapping
+from typing import Self
 from urllib.parse import urlsplit
 
 import msgspec
 
 from bessemer.core.errors import ConfigError
-from bessemer.core.types import Timeouts
+from bessemer.core.types import JSON, ConfiguredAt, Frozen, ProviderSettings
+
+_KEY = re.compile(r"[\x21-\x7e]+")
+_QUOTES = "\"'`"
 
 
-class TimeoutsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[timeouts]`, or `timeouts` of a model; what is not given is as it is elsewhere."""
+class Timeouts(Frozen, frozen=True):
+    """Seconds that an upstream may take."""
 
-    connect: float | None = None
-    first_byte: float | None = None
-    idle: float | None = None
-    total: float | None = None
+    connect: float = 10.0
+    first_byte: float = 120.0
+    """Of a stream, until the first byte of its body, a comment included."""
+    idle: float = 60.0
+    """Of a stream, between two pieces, comments included."""
+    total: float = 600.0
+    """Of a whole answer, streamed or not."""
 
 
-def timeouts_of(place: str, *sections: TimeoutsSection | None) -> Timeouts:
-    """Return the timeouts of the first section that gives each, otherwise the default."""
-    given: dict[str, float] = {}
-    for section in reversed(sections):
-        if section is not None:
-            given.update({name: value for name, value in msgspec.structs.asdict(section).items() if value is not None})
-    for name, value in given.items():
-        if not 0 < value < math.inf:
-            raise ConfigError(f"[{place}]: timeouts.{name} must be above 0 seconds, not {value:g}.", param=name)
-    return Timeouts(**given)
+class UpstreamSettings(ProviderSettings, frozen=True):
+    """Settings of a model that a server answers for."""
+
+    base_url: str
+    """The server's base URL, up to and including /v1."""
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the key."""
+    upstream_model: str | None = None
+    """The model name there; default: the name here."""
+    timeouts: Timeouts = Timeouts()
+
+    def completed(self, at: ConfiguredAt) -> Self:
+        """Refuse an address or a timeout that cannot be."""
+        check_base_url(at.place, self.base_url)
+        for name, value in msgspec.structs.asdict(self.timeouts).items():
+            if not 0 < value < math.inf:
+                raise ConfigError(f"[{at.place}]: timeouts.{name} must be above 0 seconds, not {value:g}.", param=name)
+        return self
+
+    def identity(self, name: str) -> JSON:
+        """Return the address and the model's name there."""
+        return {"path": None, "base_url": self.base_url, "upstream_model": self.upstream_model or name}
+
+    def secrets(self, place: str, environ: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the key, if there is one."""
+        key = self.api_key(place, environ)
+        return () if key is None else (key,)
+
+    def api_key(self, place: str, environ: Mapping[str, str]) -> str | None:
+        """Return the key that the server is sent, without spaces or line ends around it; None when it needs none.
+
+        Raises ConfigError by the variable's name, never with its value, for a key that is missing or cannot be one.
+        """
+        if self.api_key_env is None:
+            return None
+        key = environ.get(self.api_key_env, "").strip()
+        where = f"[{place}]: the environment variable {self.api_key_env!r}"
+        if not key:
+            raise ConfigError(f"{where} is not set or empty; set it and start again.", param="api_key_env")
+        if key[0] in _QUOTES or key[-1] in _QUOTES:
+            raise ConfigError(f"{where} has quotes around the key; remove them.", param="api_key_env")
+        if not _KEY.fullmatch(key):
+            raise ConfigError(
+                f"{where} holds a space, a line end or a character that is not ASCII; copy the key again.",
+                param="api_key_env",
+            )
+        return key
 
 
 def check_base_url(place: str, url: str) -> None:

@@ -12,9 +12,12 @@ import zipfile
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Self
 
-from bessemer.core.errors import EngineError, StoreError
-from bessemer.core.types import Frozen, Model
+import msgspec
+
+from bessemer.core.errors import ConfigError, EngineError, StoreError
+from bessemer.core.types import JSON, ConfiguredAt, Frozen, Model, ProviderSettings
 
 _CHUNK = 1 << 20
 _PATIENCE_S = 1800
@@ -82,14 +85,34 @@ def ensure(weights: Weights, models_dir: Path, progress: Callable[[str], None]) 
     return target
 
 
+class WeightsSettings(ProviderSettings, frozen=True):
+    """Settings of a model whose weights are files of this machine."""
+
+    path: str
+    """A GGUF file or safetensors folder."""
+    sha256: str | None = None
+    """What the file must hash to when it is loaded; of a folder, the hash of its files' names and hashes."""
+
+    def completed(self, at: ConfiguredAt) -> Self:
+        """Fill in the path; refuse a hash that cannot be one."""
+        if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise ConfigError(f"[{at.place}]: sha256 is not 64 hex digits in lower case.", param="sha256")
+        return msgspec.structs.replace(self, path=self.path.replace("{data}", str(at.data)))
+
+    def identity(self, name: str) -> JSON:
+        """Return where the weights are."""
+        return {"path": self.path, "base_url": None, "upstream_model": name}
+
+
 def check_model(model: Model) -> None:
-    """Refuse a local model whose files do not hash to what the configuration states. Raises EngineError by its name."""
-    if model.sha256 is None or model.path is None or not Path(model.path).exists():
+    """Refuse a model whose files do not hash to what the configuration states. Raises EngineError by its name."""
+    settings = model.settings_as(WeightsSettings)
+    if settings.sha256 is None or not Path(settings.path).exists():
         return  # the engine says what is missing
-    found = content_sha256(Path(model.path))
-    if found != model.sha256:
+    found = content_sha256(Path(settings.path))
+    if found != settings.sha256:
         raise EngineError(
-            f"The weights of {model.name!r} have SHA-256 {found}, and [models.{model.name}] states {model.sha256}: "
+            f"The weights of {model.name!r} have SHA-256 {found}, and [models.{model.name}] states {settings.sha256}: "
             "restore the file, or state the new hash.",
             param="sha256",
         )

@@ -20,6 +20,7 @@ import structlog
 from bessemer.core.conversation import AnswerRules, Conversation, JsonSchema, Sampling, message_of
 from bessemer.core.errors import ConfigError
 from bessemer.core.ids import follow_id
+from bessemer.core.scrub import hide
 from bessemer.core.settings import Settings
 from bessemer.core.types import JSON
 from bessemer.evals.grader import Embed, Judge, JudgeCall, JudgeReply
@@ -27,8 +28,7 @@ from bessemer.evals.grader import Services as GraderServices
 from bessemer.evals.sandbox import SandboxError, isolation
 from bessemer.flywheel.services import Services as FlywheelServices
 from bessemer.gateway.pipeline import INTERNAL, Gateway
-from bessemer.gateway.providers import build_providers
-from bessemer.gateway.providers.openai import check_upstreams
+from bessemer.gateway.providers import PROVIDERS, build_providers, settings_of
 from bessemer.governance.keys import Keys
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
@@ -63,8 +63,10 @@ def open_services(
     Raises ConfigError for wrong settings or configuration, StoreError when the database cannot be opened.
     """
     settings.data.mkdir(parents=True, exist_ok=True)
-    config = load_config(settings.config_path, settings.data)
-    check_upstreams(config.models.values(), os.environ)
+    config = load_config(settings.config_path, settings.data, settings_of(PROVIDERS))
+    for model in config.models.values():
+        for secret in model.settings.secrets(f"models.{model.name}", os.environ):
+            hide(secret)
     embed = None if settings.embedding_model is None else _embed(settings.embedding_model)
     database = Database.open(settings, patience_s=write_patience_s)
     database.watch()
@@ -80,6 +82,7 @@ def open_services(
     engines = _Engines(settings)
     metrics.watch_engine(engines.state)
     providers = build_providers(
+        PROVIDERS,
         catalog,
         blobs,
         settings.data,

@@ -112,7 +112,7 @@ async def _one(stream: ReplyStream, writer: EventWriter) -> AsyncGenerator[bytes
 class _Arrival(NamedTuple):
     """A piece of one stream, or its end: by a whole reply, or by an error."""
 
-    index: int
+    place: int
     what: ReplyPiece | Reply | Exception
 
 

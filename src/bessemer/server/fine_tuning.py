@@ -11,7 +11,7 @@ from bessemer.core.openai import (
     SupervisedHyperparameters,
     SupervisedMethod,
 )
-from bessemer.core.types import ProviderKind
+from bessemer.core.types import Capability
 from bessemer.evals import graders
 from bessemer.evals.fields import fields_read
 from bessemer.evals.grader import Services as GraderServices
@@ -55,9 +55,9 @@ def check_request(
         resolved = catalog.resolve(request.model)
     except NotFound as error:
         raise NotFound(error.message, param="model", code="model_not_found") from None
-    if resolved.model.provider is not ProviderKind.LOCAL:
+    if not resolved.model.can(Capability.ADAPTERS):
         raise InvalidRequest(
-            f"{request.model!r} is served by {resolved.model.provider.value}; only local models can be tuned.",
+            f"{request.model!r} is served by {resolved.model.provider}; only local models can be tuned.",
             param="model",
         )
     if request.suffix is not None and (taken := catalog.taken(request.suffix, resolved.model.name)):

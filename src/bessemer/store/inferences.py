@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection, Row, case, func, select
 
 from bessemer.core.errors import NotFound
-from bessemer.core.types import Frozen, Inference, ModelCall, ProviderKind
+from bessemer.core.types import Frozen, Inference, ModelCall
 from bessemer.store import paging
 from bessemer.store.database import Database, insert_new, take_time
 from bessemer.store.schema import inferences, model_calls
@@ -27,7 +27,7 @@ class UsageRow(Frozen, frozen=True):
 
     route: str
     version: str
-    provider: ProviderKind
+    provider: str
     calls: int
     input_tokens: int
     output_tokens: int
@@ -76,7 +76,7 @@ def insert_rows(connection: Connection, rows: Sequence[Inference]) -> None:
                 "created_at": call.created_at,
                 "route": row.route,
                 "version": call.version,
-                "provider": call.provider.value,
+                "provider": call.provider,
                 "input_tokens": call.input_tokens,
                 "output_tokens": call.output_tokens,
                 "cost_usd": call.cost_usd,
@@ -193,7 +193,7 @@ def usage(
         UsageRow(
             route=row.route,
             version=row.version,
-            provider=ProviderKind(row.provider),
+            provider=row.provider,
             calls=row.calls,
             input_tokens=int(row.input_tokens),
             output_tokens=int(row.output_tokens),

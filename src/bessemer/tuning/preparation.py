@@ -11,6 +11,7 @@ from bessemer.core.types import JSON, Frozen, Lineage, Model, ModelVersion, Prom
 from bessemer.feedback.rows import Row, parse_rows
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.versions import default_name, make_version
+from bessemer.registry.weights import WeightsSettings
 from bessemer.store import datasets, files
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
@@ -203,6 +204,6 @@ def _hyperparameters(method: Method) -> ReinforcementHyperparameters:
 def base_model(plan: Preparation, catalog: Catalog) -> Model:
     """Return the base model's entry. Raises NotFound when it has left the configuration."""
     model = catalog.model(plan.model)
-    if model.path is None:
+    if not isinstance(model.settings, WeightsSettings):
         raise NotFound(f"The model {plan.model!r} has no local path any more; restore it in the configuration.")
     return model

@@ -25,7 +25,7 @@ from bessemer.evals.metrics import Terms, label_terms, mean_terms
 from bessemer.gateway.pipeline import on_behalf_of
 from bessemer.gateway.providers.adapters import unpack_adapter
 from bessemer.registry.catalog import Catalog
-from bessemer.registry.weights import check_model
+from bessemer.registry.weights import WeightsSettings, check_model
 from bessemer.store import files, job_rows
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
@@ -387,7 +387,7 @@ def _spec(services: Services, plan: Preparation, rows: int, folder: Path) -> Tun
     auto = auto_epochs(plan.algorithm, rows, limited=limited, anew=anew)
     epochs = auto if hyper.n_epochs == "auto" else float(hyper.n_epochs)
     spec = TuneSpec(
-        base=str(model.path),
+        base=model.settings_as(WeightsSettings).path,
         method="supervised" if plan.algorithm == "sft" else plan.algorithm,
         choices=plan.choices,
         objective=plan.options.objective,

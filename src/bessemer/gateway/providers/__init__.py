@@ -1,28 +1,38 @@
-"""Where answers come from: the built-in engine, OpenAI-compatible servers, recorded answers."""
+"""Where answers come from: each provider is a file with its settings, what it can do, and a line in `PROVIDERS`."""
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from bessemer.core.types import ProviderKind
-from bessemer.gateway.providers.base import Provider
+from bessemer.core.types import ProviderSettings
+from bessemer.gateway.providers.base import Provider, ProviderContext, ProviderKind
 from bessemer.gateway.providers.engines import Engines
-from bessemer.gateway.providers.local import LocalProvider
-from bessemer.gateway.providers.openai import OpenAIProvider
-from bessemer.gateway.providers.recorded import RecordedProvider
+from bessemer.gateway.providers.local import LOCAL
+from bessemer.gateway.providers.openai import OPENAI
+from bessemer.gateway.providers.recorded import RECORDED
 from bessemer.registry.catalog import Catalog
 from bessemer.store.blobs import Blobs
 
 if TYPE_CHECKING:
     from bessemer.engine.engine import Engine
 
+PROVIDERS: Final[tuple[ProviderKind, ...]] = (LOCAL, OPENAI, RECORDED)
 _ADAPTER_MEMORY = 1 << 30
 """Bytes of adapters in each engine; one of rank 32 for a model of 135M parameters takes 39 MB."""
 
 
+def settings_of(kinds: Sequence[ProviderKind]) -> dict[str, type[ProviderSettings]]:
+    """Return what the configuration file may say of each kind's models, by the kind's name."""
+    return {kind.name: kind.settings for kind in kinds}
+
+
+SETTINGS: Final = settings_of(PROVIDERS)
+
+
 def build_providers(
+    kinds: Sequence[ProviderKind],
     catalog: Catalog,
     blobs: Blobs,
     data: Path,
@@ -31,12 +41,11 @@ def build_providers(
     *,
     engine_memory: int | None = None,
     engine_idle_s: float | None = None,
-) -> dict[ProviderKind, Provider]:
-    """Make one provider of each kind. `open_engine` makes an engine for a model path.
+) -> dict[str, Provider]:
+    """Make one provider of each kind, by its name. `open_engine` makes an engine for a model path.
 
     `engine_memory`: bytes that engines may keep while nobody uses them, half of the machine's by default;
-    `engine_idle_s`: they go after so long a rest in any case. Adapters are unpacked in the data folder; the recorded
-    provider counts tokens with a local model's tokenizer.
+    `engine_idle_s`: they go after so long a rest in any case. Adapters are unpacked in the data folder.
     """
     engines = Engines(
         blobs,
@@ -51,11 +60,8 @@ def build_providers(
         async with engines.use(catalog.model(tokenizer)) as engine:
             return len(await asyncio.to_thread(engine.tokenizer.encode, text))
 
-    return {
-        ProviderKind.LOCAL: LocalProvider(engines),
-        ProviderKind.OPENAI: OpenAIProvider(environ),
-        ProviderKind.RECORDED: RecordedProvider(count_tokens),
-    }
+    context = ProviderContext(environ, engines, count_tokens)
+    return {kind.name: kind.open(context) for kind in kinds}
 
 
 def _half_of_the_machine() -> int:

@@ -4,14 +4,16 @@ A provider knows nothing of routes, records, prices or clients. It raises Provid
 or InvalidRequest, and stops its upstream when its iterator is closed.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
 
 from bessemer.core.conversation import AnswerRules, Message, Sampling, Tool
 from bessemer.core.reply import ReplyPiece
-from bessemer.core.types import JSON, Frozen, Model, ModelVersion
+from bessemer.core.types import JSON, Frozen, Model, ModelVersion, ProviderSettings
+from bessemer.gateway.providers.engines import Engines
 
 
 class ProviderCall(Frozen, frozen=True):
@@ -48,3 +50,26 @@ class Provider(Protocol):
     async def close(self) -> None:
         """Release connections and engines."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderContext:
+    """What a provider may be made of."""
+
+    environ: Mapping[str, str]
+    """API keys that models name."""
+    engines: Engines
+    """Those of this process."""
+    count_tokens: Callable[[str, str], Awaitable[int]]
+    """(name of the local model whose tokenizer counts, text) -> tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderKind:
+    """A line in the table of providers: what `provider = "name"` in the configuration file means."""
+
+    name: str
+    settings: type[ProviderSettings]
+    """What a model's table may say beside what every model may."""
+    open: Callable[[ProviderContext], Provider]
+    """Make the one provider that serves all models of the kind; nothing may be asked of anybody yet."""

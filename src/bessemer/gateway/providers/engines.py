@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bessemer.core.errors import ConfigError
 from bessemer.core.types import Model
 from bessemer.engine.request import Regex
 from bessemer.gateway.providers.adapters import unpack_adapter
-from bessemer.registry.weights import check_model
+from bessemer.registry.weights import WeightsSettings, check_model
 from bessemer.store.blobs import Blobs
 
 if TYPE_CHECKING:
@@ -164,6 +163,4 @@ async def _end(task: "asyncio.Task[Engine]") -> None:
 
 
 def _path(model: Model) -> Path:
-    if model.path is None:
-        raise ConfigError(f"The local model {model.name!r} has no path; set models.{model.name}.path.", param="path")
-    return Path(model.path)
+    return Path(model.settings_as(WeightsSettings).path)

@@ -6,18 +6,19 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
 import msgspec
 
 from bessemer.core.conversation import Choices, JsonSchema
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.reply import ReplyPiece, ScoredToken, Usage
-from bessemer.core.types import TokenLogprob
+from bessemer.core.types import Capability, TokenLogprob
 from bessemer.engine.request import GenerateRequest, Generation, TokenEvent, TopLogprob
 from bessemer.gateway.fields import confident
-from bessemer.gateway.providers.base import ProviderCall
+from bessemer.gateway.providers.base import ProviderCall, ProviderKind
 from bessemer.gateway.providers.engines import Engines
+from bessemer.registry.weights import WeightsSettings
 
 if TYPE_CHECKING:
     from bessemer.engine.engine import Engine
@@ -30,6 +31,18 @@ _PREPARING = 2
 """Threads that encode long prompts and compile constraints; more would take the cores from the engine."""
 _ON_THE_LOOP = 16_384
 """Characters of a prompt that are encoded at once, in some 10 ms; a longer one is encoded in a thread."""
+
+
+class LocalSettings(WeightsSettings, frozen=True):
+    """What a model of the built-in engine says."""
+
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {Capability.COMPLETE, Capability.ADAPTERS, Capability.LOGPROBS}
+    )
+    shares_machine: ClassVar[bool] = True
+    # An enumerable answer is a decision: the best one. Free text: OpenAI's default.
+    choice_temperature: ClassVar[float | None] = 0.0
+    temperature: ClassVar[float | None] = 1.0
 
 
 class LocalProvider:
@@ -204,3 +217,6 @@ def _text(token: int, tokenizer: "Tokens") -> str:
 
 def _alternatives(others: Sequence[TopLogprob], tokenizer: "Tokens") -> tuple[TokenLogprob, ...]:
     return tuple(TokenLogprob(token=_text(other.token, tokenizer), logprob=other.logprob) for other in others)
+
+
+LOCAL = ProviderKind("local", LocalSettings, lambda context: LocalProvider(context.engines))

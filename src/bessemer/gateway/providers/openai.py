@@ -7,25 +7,25 @@ request that it refuses as such (400, 413, 422) is the caller's own fault.
 import asyncio
 import contextlib
 import io
-import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
-from typing import cast
+from typing import ClassVar, cast
 
 import aiohttp
 import msgspec
 
 from bessemer.core.conversation import Choices, Constraint, JsonSchema, Regex, Tool
-from bessemer.core.errors import BessemerError, ConfigError, ProviderError
+from bessemer.core.errors import BessemerError, ProviderError
 from bessemer.core.reply import ReplyPiece
-from bessemer.core.scrub import hide, scrub
-from bessemer.core.types import JSON, Model
+from bessemer.core.scrub import scrub
+from bessemer.core.types import JSON, Capability, Model
 from bessemer.dialects import openai_chat
 from bessemer.gateway.providers.answers import BOM, DONE, AnswerReader, looks_like_json
-from bessemer.gateway.providers.base import ProviderCall
+from bessemer.gateway.providers.base import ProviderCall, ProviderKind
 from bessemer.gateway.providers.events import server_sent_data
 from bessemer.gateway.providers.refusals import status_error
+from bessemer.registry.upstreams import UpstreamSettings
 from bessemer.telemetry.logs import get_logger
 
 _DRAIN_S = 0.05
@@ -34,38 +34,17 @@ _IN_ONE_PIECE = 64 * 1024
 """A longer request is written piece by piece, between which others have their turn."""
 _MAX_ERROR_BYTES = 64 * 1024
 _MAX_DETAIL = 2000
-_KEY = re.compile(r"[\x21-\x7e]+")
-_QUOTES = "\"'`"
 _encode = msgspec.json.Encoder().encode
 _log = get_logger("bessemer.gateway")
 
 
-def upstream_key(model: Model, environ: Mapping[str, str]) -> str | None:
-    """Return the key that a model's server is sent, without spaces or line ends around it; None when it needs none.
+class OpenAISettings(UpstreamSettings, frozen=True):
+    """What a model of an OpenAI-compatible server says."""
 
-    Raises ConfigError by the variable's name, never with its value, for a key that is missing or cannot be one.
-    """
-    name = model.api_key_env
-    if name is None:
-        return None
-    place, key = f"[models.{model.name}]: the environment variable {name!r}", environ.get(name, "").strip()
-    if not key:
-        raise ConfigError(f"{place} is not set or empty; set it and start again.", param="api_key_env")
-    if key[0] in _QUOTES or key[-1] in _QUOTES:
-        raise ConfigError(f"{place} has quotes around the key; remove them.", param="api_key_env")
-    if not _KEY.fullmatch(key):
-        raise ConfigError(
-            f"{place} holds a space, a line end or a character that is not ASCII; copy the key again.",
-            param="api_key_env",
-        )
-    return key
-
-
-def check_upstreams(models: Iterable[Model], environ: Mapping[str, str]) -> None:
-    """Check every model's key at start, and keep the keys out of logs and error texts. Raises ConfigError."""
-    for model in models:
-        if (key := upstream_key(model, environ)) is not None:
-            hide(key)
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {Capability.COMPLETE, Capability.LOGPROBS, Capability.TOOLS}
+    )
+    dialect: ClassVar[str | None] = openai_chat.NAME
 
 
 class OpenAIProvider:
@@ -107,19 +86,17 @@ class OpenAIProvider:
                 response.close()
 
     async def _post(self, call: ProviderCall) -> aiohttp.ClientResponse:
-        model = call.model
-        if model.base_url is None:
-            raise ConfigError(f"The model {model.name!r} has no base_url; set models.{model.name}.base_url.")
+        settings = call.model.settings_as(OpenAISettings)
         headers = {"Content-Type": "application/json"}
-        if (key := upstream_key(model, self._environ)) is not None:
+        if (key := settings.api_key(f"models.{call.model.name}", self._environ)) is not None:
             headers["Authorization"] = f"Bearer {key}"
         body = _encode(upstream_body(call))
         return await self._client().post(
-            model.base_url.rstrip("/") + "/chat/completions",
+            settings.base_url.rstrip("/") + "/chat/completions",
             data=body if len(body) <= _IN_ONE_PIECE else io.BytesIO(body),
             headers=headers,
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=model.timeouts.connect),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.timeouts.connect),
         )
 
     async def close(self) -> None:
@@ -133,7 +110,7 @@ class _Patience:
     """How long one call may still take: in all, and until the next byte of a stream."""
 
     def __init__(self, call: ProviderCall) -> None:
-        limits = call.model.timeouts
+        limits = call.model.settings_as(OpenAISettings).timeouts
         self._ends = time.monotonic() + limits.total
         self._idle = limits.idle if call.stream else limits.total
         self._next = min(self._ends, time.monotonic() + (limits.first_byte if call.stream else limits.total))
@@ -254,7 +231,7 @@ def upstream_body(call: ProviderCall) -> JSON:
     same = call.dialect == openai_chat.NAME
     spelling = call.spelling if same else {}
     body: JSON = {
-        "model": call.model.upstream_model or call.model.name,
+        "model": call.model.settings_as(OpenAISettings).upstream_model or call.model.name,
         "messages": [message.plain() for message in call.messages],
     }
     limit = "max_completion_tokens" if "max_completion_tokens" in spelling else "max_tokens"
@@ -309,3 +286,6 @@ def _constraint_fields(constraint: Constraint) -> JSON:
     if isinstance(constraint, Regex):
         return {"structured_outputs": {"regex": constraint.pattern}}
     return {"structured_outputs": {"grammar": constraint.grammar}}
+
+
+OPENAI = ProviderKind("openai", OpenAISettings, lambda context: OpenAIProvider(context.environ))

@@ -6,18 +6,56 @@ import json
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import msgspec
 
 from bessemer.core.errors import ConfigError, InvalidRequest, ProviderError
 from bessemer.core.reply import ReplyPiece, Usage
 from bessemer.core.template import look_up
-from bessemer.core.types import Frozen, Model, RecordedFormat
-from bessemer.gateway.providers.base import ProviderCall
+from bessemer.core.types import JSON, Capability, ConfiguredAt, Frozen, Model, ProviderSettings
+from bessemer.gateway.providers.base import ProviderCall, ProviderKind
 
 CountTokens = Callable[[str, str], Awaitable[int]]
 """(name of the local model whose tokenizer counts, text) -> tokens."""
+
+
+class RecordedFormat(Frozen, frozen=True):
+    """Which fields of a JSON Lines file of recorded answers hold what. Dotted paths reach into objects."""
+
+    prompt_field: str | None = "prompt"
+    """Field with the user text that the recorded model saw; None or empty: answers are found by key alone."""
+    answer_field: str = "recorded_answer"
+    key_field: str | None = None
+    """Field with an id that tells apart records of equal text."""
+    key: str | None = None
+    """Where a request carries that id: `tags.NAME` or `input.NAME`."""
+    tokenizer: str | None = None
+    """Name of the local model whose tokenizer counts the tokens that the file does not state."""
+    input_tokens_field: str | None = None
+    output_tokens_field: str | None = None
+    mean_input_tokens: float | None = None
+    """Published mean per answer, where the file has no count of its own."""
+    mean_output_tokens: float | None = None
+    mean_total_tokens: float | None = None
+    """Published mean of input and output together; the output is counted or known and the input is the rest."""
+
+
+class RecordedSettings(ProviderSettings, frozen=True):
+    """What a model of recorded answers says."""
+
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.COMPLETE})
+    path: str
+    """A JSON Lines file."""
+    recorded: RecordedFormat = RecordedFormat()
+
+    def completed(self, at: ConfiguredAt) -> Self:
+        """Fill in the path."""
+        return msgspec.structs.replace(self, path=self.path.replace("{data}", str(at.data)))
+
+    def identity(self, name: str) -> JSON:
+        """Return the file."""
+        return {"path": self.path, "base_url": None, "upstream_model": name}
 
 
 class _Answer(Frozen, frozen=True):
@@ -152,16 +190,15 @@ def _key(format: RecordedFormat, call: ProviderCall) -> str | None:
 
 def _load(model: Model) -> _Recording:
     """Read a recording. Raises ConfigError that names the line and the field."""
-    format = model.recorded or RecordedFormat()
-    if model.path is None:
-        raise ConfigError(f"The recorded model {model.name!r} has no path; set models.{model.name}.path.", param="path")
+    settings = model.settings_as(RecordedSettings)
+    format = settings.recorded
     if not format.prompt_field and (format.key is None or format.key_field is None):
         raise ConfigError(
             f"The recorded model {model.name!r} needs prompt_field, or key and key_field.", param="recorded"
         )
     by_key: dict[str, list[_Answer]] = {}
     by_prompt: dict[str, list[_Answer]] = {}
-    for where, row in _rows(Path(model.path)):
+    for where, row in _rows(Path(settings.path)):
         answer = _answer(row, format, where)
         if answer is None:
             continue
@@ -229,3 +266,6 @@ def _count(row: dict[str, Any], name: str | None, where: str) -> int | None:
     if value is not None and (not isinstance(value, int) or value < 0):
         raise ConfigError(f"{where}: {name!r} must be a number of tokens, not {value!r}.", param=name)
     return value
+
+
+RECORDED = ProviderKind("recorded", RecordedSettings, lambda context: RecordedProvider(context.count_tokens))

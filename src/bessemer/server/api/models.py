@@ -48,7 +48,7 @@ def known(catalog: Catalog, organization: str) -> dict[str, ModelObject]:
     for route in catalog.routes():
         add(route.name, changed_at.get(route.name, 0), organization)
     for model in catalog.models():
-        add(model.name, 0, model.provider.value)
+        add(model.name, 0, model.provider)
     for alias in catalog.aliases():
         add(f"{alias.model}:{alias.name}", alias.moved_at, organization)
     for version in catalog.versions():
