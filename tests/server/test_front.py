@@ -50,6 +50,7 @@ def front(seen: list[tuple[str, int]] | None = None, application: ASGIApp = appl
         max_file_bytes=1000,
         max_concurrent=2,
         public=frozenset({"/healthz"}),
+        dialects={},
     )
 
 

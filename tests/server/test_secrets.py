@@ -95,6 +95,7 @@ async def test_a_handler_that_fails_tells_nothing(line: Endpoint, logged: io.Str
         max_file_bytes=10_000,
         max_concurrent=10,
         public=frozenset(),
+        dialects={},
     )
     body = json.dumps({"messages": [{"role": "user", "content": PROMPT}], "key": UPSTREAM_KEY}).encode()
     scope = {

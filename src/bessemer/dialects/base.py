@@ -64,6 +64,10 @@ class Dialect(Protocol):
     def path(self) -> str:
         """Where it is spoken: POST."""
 
+    @property
+    def key_header(self) -> str:
+        """The header in which its clients send their key, in lower case, where it is not `authorization`'s bearer."""
+
     def parse(self, body: bytes) -> WireRequest:
         """Read a request. Raises InvalidRequest that names the field and the remedy. Time is linear in the bytes."""
 

@@ -44,6 +44,7 @@ class OpenAIChat:
 
     name = NAME
     path = "/v1/chat/completions"
+    key_header = "authorization"
 
     def parse(self, body: bytes) -> "ChatAsked":
         """Read a request. See Dialect."""

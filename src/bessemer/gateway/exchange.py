@@ -57,18 +57,3 @@ class Exchange:
 AsyncChunks: TypeAlias = AsyncGenerator[ReplyPiece, None]
 Next: TypeAlias = Callable[[Exchange], AsyncIterator[ReplyPiece]]
 Stage: TypeAlias = Callable[[Exchange, Next], AsyncIterator[ReplyPiece]]
-
-
-def chain(stages: tuple[Stage, ...], last: Next) -> Next:
-    """Compose stages, outermost first, around the one that makes the answer. Done once, at start."""
-    following = last
-    for stage in reversed(stages):
-        following = _bound(stage, following)
-    return following
-
-
-def _bound(stage: Stage, following: Next) -> Next:
-    def run(exchange: Exchange) -> AsyncIterator[ReplyPiece]:
-        return stage(exchange, following)
-
-    return run

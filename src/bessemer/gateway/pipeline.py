@@ -19,13 +19,13 @@ from bessemer.core.ids import new_id
 from bessemer.core.reply import Reply, ReplyHead, ReplyPiece
 from bessemer.core.types import INTERNAL_KEY, JSON, Action, Inference, Principal, Role
 from bessemer.gateway.attempt import Attempts
-from bessemer.gateway.exchange import AsyncChunks, Exchange, chain
+from bessemer.gateway.exchange import AsyncChunks, Exchange
 from bessemer.gateway.providers.base import Provider
-from bessemer.gateway.record import Recorder, reply_of
+from bessemer.gateway.record import reply_of
 from bessemer.gateway.resolve import resolve
+from bessemer.gateway.stages import Stages, chained, chained_attempts
 from bessemer.gateway.strategy import Strategy
 from bessemer.registry.catalog import Catalog
-from bessemer.store.writer import Writer
 from bessemer.telemetry.metrics import Metrics
 
 INTERNAL = Principal(key_id=INTERNAL_KEY, name="internal", role=Role.MEMBER)
@@ -84,7 +84,7 @@ class Gateway:
         self,
         catalog: Catalog,
         providers: Mapping[str, Provider],
-        writer: Writer,
+        stages: Stages,
         *,
         metrics: Metrics | None = None,
         clock: Callable[[], float] = time.time,
@@ -97,8 +97,9 @@ class Gateway:
         self._timer = timer
         self._askers: OrderedDict[str, Principal] = OrderedDict()
         """Who asked what, by inference: the latest `_REMEMBERED`."""
-        strategy = Strategy(Attempts(self._providers, clock, timer))
-        self._run = chain((Recorder(writer, timer, self._observe),), strategy.answer)
+        self._before_route = stages.before_route
+        attempt = chained_attempts(stages.around_attempt, Attempts(self._providers, clock, timer).run)
+        self._run = chained(stages.around_answer, Strategy(attempt).answer)
 
     async def answer(self, conversation: Conversation, principal: Principal, *, origin: str | None = None) -> Answered:
         """Answer in one piece. Raises the BessemerError that is the client's answer.
@@ -162,6 +163,8 @@ class Gateway:
     ) -> Exchange:
         started, created_at = self._timer(), self._clock()
         try:
+            for stage in self._before_route:
+                asked = await stage(asked, principal)
             if asked.split is not None and not principal.may(Action.CONTRIBUTE):
                 raise Forbidden(
                     "bessemer.split decides what is trained on and what is held out: it needs a key with the right "
@@ -200,20 +203,6 @@ class Gateway:
             started=started,
             origin=origin,
         )
-
-    def _observe(self, exchange: Exchange, inference: Inference) -> None:
-        metrics = self._metrics
-        if metrics is None:
-            return
-        status = "ok" if inference.error is None else "error"
-        metrics.request(inference.route, status, inference.latency_s)
-        metrics.overhead(exchange.overhead_s)
-        if inference.error is not None:
-            metrics.error(inference.route, inference.error.partition(":")[0])
-        for call in inference.calls:
-            model = call.version.partition("@")[0]
-            metrics.tokens(inference.route, model, call.input_tokens or 0, call.output_tokens or 0)
-            metrics.cost(inference.route, model, call.cost_usd)
 
 
 def _size(*values: Any) -> int:

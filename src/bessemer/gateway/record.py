@@ -13,17 +13,16 @@ from bessemer.core.types import Inference
 from bessemer.gateway.attempt import account_error
 from bessemer.gateway.exchange import AsyncChunks, Exchange, Next
 from bessemer.store.writer import Writer
+from bessemer.telemetry.metrics import Metrics
 
 
 class Recorder:
     """The outermost stage: counts what passes and writes it down, however the exchange ends."""
 
-    def __init__(
-        self, writer: Writer, timer: Callable[[], float], observe: Callable[[Exchange, Inference], None]
-    ) -> None:
+    def __init__(self, writer: Writer, timer: Callable[[], float], metrics: Metrics | None) -> None:
         self._writer = writer
         self._timer = timer
-        self._observe = observe
+        self._metrics = metrics
 
     async def __call__(self, exchange: Exchange, following: Next) -> AsyncIterator[ReplyPiece]:
         """Pass the answer on; on the way out append the Inference, safe against a killed process.
@@ -53,8 +52,21 @@ class Recorder:
     def _finish(self, exchange: Exchange) -> Inference:
         exchange.finished = self._timer()
         exchange.inference = inference = inference_of(exchange)
-        self._observe(exchange, inference)
+        if self._metrics is not None:
+            _observe(self._metrics, exchange, inference)
         return inference
+
+
+def _observe(metrics: Metrics, exchange: Exchange, inference: Inference) -> None:
+    status = "ok" if inference.error is None else "error"
+    metrics.request(inference.route, status, inference.latency_s)
+    metrics.overhead(exchange.overhead_s)
+    if inference.error is not None:
+        metrics.error(inference.route, inference.error.partition(":")[0])
+    for call in inference.calls:
+        model = call.version.partition("@")[0]
+        metrics.tokens(inference.route, model, call.input_tokens or 0, call.output_tokens or 0)
+        metrics.cost(inference.route, model, call.cost_usd)
 
 
 def inference_of(exchange: Exchange) -> Inference:

@@ -4,17 +4,18 @@ A step with a threshold is buffered until it is accepted, because what a client 
 retryable failure goes on to the next step or fallback as long as nothing was sent; after that the client sees it.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
+from typing import cast
 
 import msgspec
 
 from bessemer.core.errors import BessemerError, EngineError, ProviderError, RateLimited
 from bessemer.core.reply import ReplyPiece
 from bessemer.core.types import ModelCall, Step, Target
-from bessemer.gateway.attempt import Attempts, Leg
+from bessemer.gateway.attempt import Leg
 from bessemer.gateway.cascade import accepts, calibrated, draw, raw_score
-from bessemer.gateway.exchange import Exchange
+from bessemer.gateway.exchange import AsyncChunks, Exchange
 from bessemer.gateway.resolve import provider_call
 from bessemer.telemetry.logs import get_logger
 
@@ -34,8 +35,8 @@ def may_fall_back(error: BessemerError) -> bool:
 class Strategy:
     """Runs the steps and fallbacks of a route for one exchange."""
 
-    def __init__(self, attempts: Attempts) -> None:
-        self._attempts = attempts
+    def __init__(self, attempt: Callable[[Exchange, Leg], AsyncIterator[ReplyPiece]]) -> None:
+        self._attempt = attempt
 
     async def answer(self, exchange: Exchange) -> AsyncIterator[ReplyPiece]:
         """Yield the chunks of the answer that the route returns. Raises the error of the last target that was tried."""
@@ -88,7 +89,7 @@ class Strategy:
 
     async def _fallback(self, exchange: Exchange, index: int, target: Target) -> AsyncGenerator[ReplyPiece, None]:
         leg = await self._leg(exchange, index, target, 1.0, None)
-        async with aclosing(self._attempts.run(exchange, leg)) as chunks:
+        async with aclosing(cast(AsyncChunks, self._attempt(exchange, leg))) as chunks:
             async for chunk in chunks:
                 yield chunk
         exchange.answer = exchange.calls[-1]
@@ -98,7 +99,7 @@ class Strategy:
         leg = await self._leg(exchange, index, drawn.target, drawn.propensity, step)
         if not self._trusted(exchange, step, leg):
             return
-        async with aclosing(self._attempts.run(exchange, leg)) as chunks:
+        async with aclosing(cast(AsyncChunks, self._attempt(exchange, leg))) as chunks:
             if step.threshold is None:
                 async for chunk in chunks:
                     yield chunk

@@ -12,7 +12,7 @@ from bessemer.server.denials import Denials
 from bessemer.server.front import Front
 from bessemer.server.routing import build_router
 from bessemer.server.services import Services
-from bessemer.server.surface import PUBLIC, TABLE
+from bessemer.server.surface import PUBLIC, table
 
 
 def build(services: Services) -> ASGIApp:
@@ -27,7 +27,7 @@ def build(services: Services) -> ASGIApp:
         await close_services(services)
 
     return Front(
-        build_router(TABLE, services, lifespan),
+        build_router(table(services.dialects), services, lifespan),
         Authenticator(services.keys, services.settings.invalid_keys_per_minute),
         services.metrics.http,
         denials.denied,
@@ -35,4 +35,5 @@ def build(services: Services) -> ASGIApp:
         max_file_bytes=services.settings.max_file_bytes,
         max_concurrent=services.settings.max_concurrent_requests,
         public=PUBLIC,
+        dialects={dialect.path: dialect for dialect in services.dialects},
     )

@@ -28,10 +28,12 @@ from bessemer.evals.grader import Services as GraderServices
 from bessemer.evals.sandbox import SandboxError, isolation
 from bessemer.flywheel.services import Services as FlywheelServices
 from bessemer.gateway.pipeline import INTERNAL, Gateway
-from bessemer.gateway.providers import PROVIDERS, build_providers, settings_of
+from bessemer.gateway.providers import build_providers, settings_of
+from bessemer.gateway.stages import recorded
 from bessemer.governance.keys import Keys
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
+from bessemer.server.composition import STANDARD, Composition
 from bessemer.server.grading import Grading
 from bessemer.server.pulse import Pulse
 from bessemer.server.services import Services
@@ -52,6 +54,7 @@ def open_services(
     settings: Settings,
     loop: asyncio.AbstractEventLoop,
     *,
+    composition: Composition = STANDARD,
     engine_idle_s: float | None = None,
     write_patience_s: float = 30.0,
 ) -> Services:
@@ -63,7 +66,7 @@ def open_services(
     Raises ConfigError for wrong settings or configuration, StoreError when the database cannot be opened.
     """
     settings.data.mkdir(parents=True, exist_ok=True)
-    config = load_config(settings.config_path, settings.data, settings_of(PROVIDERS))
+    config = load_config(settings.config_path, settings.data, settings_of(composition.providers))
     for model in config.models.values():
         for secret in model.settings.secrets(f"models.{model.name}", os.environ):
             hide(secret)
@@ -82,7 +85,7 @@ def open_services(
     engines = _Engines(settings)
     metrics.watch_engine(engines.state)
     providers = build_providers(
-        PROVIDERS,
+        composition.providers,
         catalog,
         blobs,
         settings.data,
@@ -91,7 +94,7 @@ def open_services(
         engine_memory=settings.engine_memory_bytes,
         engine_idle_s=engine_idle_s,
     )
-    gateway = Gateway(catalog, providers, writer, metrics=metrics)
+    gateway = Gateway(catalog, providers, recorded(writer, composition.stages, metrics=metrics), metrics=metrics)
     catalog.watch()
     graders = GraderServices(
         judge=_judge(gateway, loop),
@@ -104,6 +107,7 @@ def open_services(
     keys.watch()
     return Services(
         settings=settings,
+        dialects=composition.dialects,
         database=database,
         pulse=Pulse(database),
         blobs=blobs,

@@ -6,7 +6,7 @@ Knows no endpoint; what needs no key is given to it.
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import structlog
@@ -24,7 +24,8 @@ from bessemer.core.errors import (
     UnsupportedMediaType,
 )
 from bessemer.core.ids import new_id
-from bessemer.core.types import DEFAULT_PROJECT, Principal
+from bessemer.core.types import DEFAULT_PROJECT, JSON, Principal
+from bessemer.dialects.base import Dialect
 from bessemer.server.http import ClientGone, JSONResponse
 
 Authenticate = Callable[[str | None, str], Awaitable[Principal]]
@@ -41,7 +42,7 @@ log = structlog.get_logger("bessemer.http")
 
 
 class Front:
-    """Wraps the router. `public` paths need no key."""
+    """Wraps the router. `public` paths need no key; on those of `dialects` key and errors are as the dialect says."""
 
     def __init__(
         self,
@@ -54,6 +55,7 @@ class Front:
         max_file_bytes: int,
         max_concurrent: int,
         public: frozenset[str],
+        dialects: Mapping[str, Dialect],
     ) -> None:
         self._router = router
         self._authenticate = authenticate
@@ -64,6 +66,7 @@ class Front:
         self._max_concurrent = max_concurrent
         self._running = 0
         self._public = public
+        self._dialects = dialects
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection scope; web sockets are closed."""
@@ -78,14 +81,17 @@ class Front:
         started = time.perf_counter()
         headers = dict(scope["headers"])
         self._running += 1
-        exchange = _Exchange(send, _request_id(headers.get(b"x-request-id")))
+        dialect = self._dialects.get(scope["path"])
+        exchange = _Exchange(
+            send, _request_id(headers.get(b"x-request-id")), BessemerError.body if dialect is None else dialect.error
+        )
         scope["app"] = self  # makes the router raise 405 instead of answering it in plain text
         with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
             try:
                 if self._running > self._max_concurrent and scope["path"] not in self._public:
                     raise Overloaded("The server answers as many requests as it can; try again.", retry_after=1)
                 limit = self._limit(scope, headers)
-                await self._admit(scope, headers)
+                await self._admit(scope, headers, "authorization" if dialect is None else dialect.key_header)
                 await self._router(scope, _limited(receive, limit), exchange.send)
             except (ClientGone, ClientDisconnect):
                 exchange.status = _CLIENT_GONE
@@ -135,14 +141,17 @@ class Front:
             raise limit.exceeded()
         return limit
 
-    async def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+    async def _admit(self, scope: Scope, headers: dict[bytes, bytes], key_header: str) -> None:
         if scope["path"] in self._public:
             return
-        if sum(name == b"authorization" for name, _ in scope["headers"]) > 1:
+        names = (b"authorization", key_header.encode())
+        if sum(name in names for name, _ in scope["headers"]) > 1:
             # A proxy in front may have checked another one than the one that would be used here.
-            raise InvalidRequest("Send one Authorization header.", param="Authorization")
-        header = headers.get(b"authorization")
-        said = header.decode("latin-1") if header else None
+            raise InvalidRequest(f"Send one {key_header.title()} header.", param=key_header.title())
+        given = headers.get(b"authorization") or b""
+        if not given and (key := headers.get(names[1])):
+            given = b"Bearer " + key
+        said = given.decode("latin-1") or None
         scope["bessemer.principal"] = await self._authenticate(said, _address(scope))
 
 
@@ -159,9 +168,10 @@ class _Limit(NamedTuple):
 class _Exchange:
     """The response side: adds the request id and remembers the status."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, request_id: str, shape: Callable[[BessemerError], JSON]) -> None:
         self._send = send
         self.request_id = request_id
+        self._shape = shape
         self.status = 500
         self.started = False
 
@@ -182,7 +192,7 @@ class _Exchange:
             extra.append((b"www-authenticate", b"Bearer"))
         if error.retry_after is not None:
             extra.append((b"retry-after", str(error.retry_after).encode()))
-        await JSONResponse(error.body(), error.status, extra)({}, _no_body, self.send)
+        await JSONResponse(self._shape(error), error.status, extra)({}, _no_body, self.send)
 
 
 async def _no_body() -> Message:

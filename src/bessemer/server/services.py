@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from bessemer.core.settings import Settings
 from bessemer.core.types import JSON
+from bessemer.dialects.base import Dialect
 from bessemer.evals.grader import Services as GraderServices
 from bessemer.flywheel.services import Services as FlywheelServices
 from bessemer.gateway.pipeline import Gateway
@@ -22,6 +23,7 @@ class Services:
     """One of each; all of them live as long as the application."""
 
     settings: Settings
+    dialects: tuple[Dialect, ...]
     database: Database
     pulse: Pulse
     blobs: Blobs

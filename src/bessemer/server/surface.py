@@ -1,9 +1,11 @@
-"""The whole HTTP surface, one line an endpoint. Contract tests read this table."""
+"""The whole HTTP surface: a line an endpoint, and one for each dialect. Contract tests read this table."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from bessemer.core.types import Action
 from bessemer.dialects import DIALECTS
+from bessemer.dialects.base import Dialect
 from bessemer.server.api import (
     audit,
     datasets,
@@ -44,11 +46,10 @@ _CONTRIBUTE_OR_OPERATE: Final = (Action.CONTRIBUTE, Action.OPERATE)
 """A key that may contribute steers and deletes what it made, one that may operate anything."""
 _JOBS = "/v1/fine_tuning/jobs"
 
-TABLE: Final = (
+_OWN: Final = (
     Endpoint("GET", "/healthz", health.live, _NO_KEY),
     Endpoint("GET", "/readyz", health.ready, _NO_KEY),
     Endpoint("GET", "/metrics", health.metrics, _VIEW),
-    *(Endpoint("POST", dialect.path, answering(dialect), _INVOKE) for dialect in DIALECTS),
     Endpoint("GET", "/v1/models", models.list_models, _INVOKE_OR_VIEW),
     Endpoint("GET", "/v1/models/{model}", models.get_model, _INVOKE_OR_VIEW),
     Endpoint("POST", "/v1/models/{model}/rollback", versions.rollback, _OPERATE),
@@ -106,3 +107,11 @@ TABLE: Final = (
     Endpoint("POST", "/v1/keys", keys.create, _GOVERN),
     Endpoint("DELETE", "/v1/keys/{key_id}", keys.revoke, _GOVERN),
 )
+
+
+def table(dialects: Sequence[Dialect]) -> tuple[Endpoint, ...]:
+    """Return all endpoints of a server that speaks these dialects."""
+    return (*_OWN, *(Endpoint("POST", dialect.path, answering(dialect), _INVOKE) for dialect in dialects))
+
+
+TABLE: Final = table(DIALECTS)
