@@ -29,6 +29,7 @@ from bessemer.store.database import Database
 
 T = TypeVar("T")
 Query = TypeVar("Query", bound=msgspec.Struct)
+Body = TypeVar("Body", bound=msgspec.Struct)
 
 encode = msgspec.json.Encoder().encode
 _PATH = re.compile(r" - at `(?:key in )?\$(?P<path>[^`]*)`$")
@@ -149,8 +150,9 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-def decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
-    """Return a reusable JSON decoder of a body type."""
+@cache
+def _decoder(kind: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
+    """Return the decoder of a body type: made once."""
     return msgspec.json.Decoder(kind)
 
 
@@ -240,6 +242,8 @@ class Call:
     principal: Principal
     given: msgspec.Struct
     """What the query string says."""
+    takes: type[msgspec.Struct] | None
+    """The type of the endpoint's body."""
 
     def audit(self, action: str, subject: str, detail: JSON | None = None) -> None:
         """Append who did what to what. Call it in the `Database.transaction` of the change: both stand, or neither."""
@@ -278,8 +282,10 @@ class Call:
         if key_id != self.principal.key_id and not self.principal.may(Action.OPERATE):
             raise Forbidden("Another key made this: ask with that key, or with one whose role is operator or owner.")
 
-    async def body(self, using: msgspec.json.Decoder[T]) -> T:
-        """Return the JSON body as the decoder's type. Raises InvalidRequest."""
+    async def body(self, kind: type[Body]) -> Body:
+        """Return the JSON body as the type that the table of endpoints names for it. Raises InvalidRequest."""
+        assert kind is self.takes, "the table and the handler name the same body"
+        using: msgspec.json.Decoder[Body] = _decoder(kind)
         body = await self.request.body()
         return decode(using, body) if len(body) <= _SMALL else await asyncio.to_thread(decode, using, body)
 
