@@ -156,17 +156,18 @@ def _decoder(kind: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)
 
 
-def decode(using: msgspec.json.Decoder[T], body: bytes) -> T:
-    """Decode a JSON body. Raises InvalidRequest that names the field (`param`) and the problem."""
+def decode(kind: type[Body], body: bytes) -> Body:
+    """Decode a JSON body as its type. Raises InvalidRequest that names the field (`param`) and the problem."""
     if not body:
         raise InvalidRequest("The request has no body; send a JSON object.", code="missing_body")
     try:
         check_shape(body)
-        return using.decode(body)
+        decoded: Body = _decoder(kind).decode(body)
     except msgspec.ValidationError as error:
         raise invalid(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"The body is not valid JSON: {why_not_json(body, error)}.", code="invalid_json") from None
+    return decoded
 
 
 def why_not_json(data: bytes, error: Exception) -> str:
@@ -285,9 +286,8 @@ class Call:
     async def body(self, kind: type[Body]) -> Body:
         """Return the JSON body as the type that the table of endpoints names for it. Raises InvalidRequest."""
         assert kind is self.takes, "the table and the handler name the same body"
-        using: msgspec.json.Decoder[Body] = _decoder(kind)
         body = await self.request.body()
-        return decode(using, body) if len(body) <= _SMALL else await asyncio.to_thread(decode, using, body)
+        return decode(kind, body) if len(body) <= _SMALL else await asyncio.to_thread(decode, kind, body)
 
     def query(self, kind: type[T]) -> T:
         """Return the query string as the type that the table of endpoints names for this one."""
