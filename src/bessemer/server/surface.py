@@ -33,6 +33,8 @@ _VIEW: Final = (Action.VIEW,)
 _CONTENT: Final = (Action.CONTENT,)
 _CONTRIBUTE: Final = (Action.CONTRIBUTE,)
 _OPERATE: Final = (Action.OPERATE,)
+_OPERATE_OR_APPROVE: Final = (Action.OPERATE, Action.APPROVE)
+"""Whose say is needed for what serves: it was not chosen by the one who asks alone."""
 _GOVERN: Final = (Action.GOVERN,)
 _AUDIT: Final = (Action.AUDIT,)
 _INVOKE: Final = (Action.INVOKE,)
@@ -72,6 +74,7 @@ TABLE: Final = (
     Endpoint("POST", "/v1/datasets", datasets.create, _CONTRIBUTE),
     Endpoint("GET", "/v1/datasets", datasets.list_datasets, _VIEW, datasets.DatasetsQuery),
     Endpoint("GET", "/v1/datasets/{dataset_id}", datasets.get, _VIEW),
+    Endpoint("POST", "/v1/datasets/{dataset_id}/approve", datasets.approve, _OPERATE_OR_APPROVE),
     Endpoint("GET", "/v1/inferences", inferences.list_inferences, _VIEW, inferences.InferencesQuery),
     Endpoint("GET", "/v1/inferences/{inference_id}", inferences.get, _VIEW),
     Endpoint("DELETE", "/v1/inferences/{inference_id}", erasures.delete_inference, _GOVERN),

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from bessemer.core.bounds import Name, Note
 from bessemer.core.types import Frozen
 from bessemer.planner.types import Engine, KvPrecision, Owner, Precision
 
@@ -91,7 +92,7 @@ class Traffic(Frozen, frozen=True):
 class ModelUse(Frozen, frozen=True):
     """A model that answers, and its share of the requests."""
 
-    name: str
+    name: Name
     share: Annotated[float, Meta(gt=0, le=1)] | None = None
     """None: all requests, or what the cascade says."""
     precision: tuple[Precision, ...] = ()
@@ -106,8 +107,8 @@ class ModelUse(Frozen, frozen=True):
 class Cascade(Frozen, frozen=True):
     """The small model sees every request and hands some to the large one."""
 
-    small: str
-    large: str
+    small: Name
+    large: Name
     escalated: Share
     """Share of requests that the large model answers in the end."""
 
@@ -125,10 +126,10 @@ class Limits(Frozen, frozen=True):
 class Tuning(Frozen, frozen=True):
     """Training or fine-tuning that comes back: hours of some accelerator."""
 
-    name: str
+    name: Name
     accelerator_hours: Annotated[float, Meta(gt=0, le=1e9)]
     """Hours of one accelerator in each run, as if nothing failed."""
-    accelerator: str = "h100_sxm"
+    accelerator: Name = "h100_sxm"
     """The accelerator that the hours were counted on; others are converted by measured training speed."""
     every_months: Annotated[int, Meta(ge=1, le=12)] = 3
     accelerators: tuple[str, ...] = ()
@@ -219,10 +220,10 @@ class FleetLimits(Frozen, frozen=True):
 class Workload(Frozen, frozen=True):
     """A workload with its limits: what `bessemer plan` plans."""
 
-    name: str
+    name: Name
     traffic: Traffic
     models: tuple[ModelUse, ...]
-    description: str = ""
+    description: Note = ""
     cascade: Cascade | None = None
     limits: Limits = Limits()
     tuning: tuple[Tuning, ...] = ()
