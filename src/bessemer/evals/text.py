@@ -46,7 +46,7 @@ class TextSimilarity(Grader):
     def check(self) -> None:
         """Raise StoreError when `cosine` has no model to compare by; the first to ask brings it."""
         if self._embed is not None:
-            asyncio.run(self._embed([""]))
+            asyncio.run(self._compare("", ""))
 
     async def grade(self, sample: str, item: JSON) -> GradeResult:
         """Compare; unscorable when a template refers to nothing, a text is too long, or the embedding fails.
