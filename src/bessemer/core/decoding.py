@@ -1,38 +1,41 @@
 """JSON bodies into types: what is wrong with one is told by its field (`param`) and in words that help."""
 
 import re
-from typing import TypeVar
+from functools import cache
+from typing import Any, TypeVar
 
 import msgspec
 
 from bessemer.core.bounds import check_shape
 from bessemer.core.errors import InvalidRequest
 
-T = TypeVar("T")
+Body = TypeVar("Body", bound=msgspec.Struct)
 
-_PATH = re.compile(r" - at `(?:key in )?\$(?P<path>[^`]*)`$")
+_PATH = re.compile(r" - at (?:`key` in )?`\$(?P<path>[^`]*)`$")
 _FIELD = re.compile(r"(?:unknown|required) field `(?P<field>[^`]*)`")
 _LONE_HALF = re.compile(
     rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|[c-fC-F](?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]))"
 )
 
 
-def decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
-    """Return a reusable JSON decoder of a body type."""
+@cache
+def _decoder(kind: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
+    """Return the decoder of a body type: made once."""
     return msgspec.json.Decoder(kind)
 
 
-def decode(using: msgspec.json.Decoder[T], body: bytes) -> T:
-    """Decode a JSON body. Raises InvalidRequest that names the field (`param`) and the problem."""
+def decode(kind: type[Body], body: bytes) -> Body:
+    """Decode a JSON body as its type. Raises InvalidRequest that names the field (`param`) and the problem."""
     if not body:
         raise InvalidRequest("The request has no body; send a JSON object.", code="missing_body")
     try:
         check_shape(body)
-        return using.decode(body)
+        decoded: Body = _decoder(kind).decode(body)
     except msgspec.ValidationError as error:
         raise invalid(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"The body is not valid JSON: {why_not_json(body, error)}.", code="invalid_json") from None
+    return decoded
 
 
 def why_not_json(data: bytes, error: Exception) -> str:

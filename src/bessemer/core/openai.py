@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from bessemer.core.bounds import Name, Tags
 from bessemer.core.types import JSON
 
 
@@ -70,13 +71,13 @@ class Method(StrictWire):
 class FineTuningJobRequest(StrictWire):
     """Body of POST /v1/fine_tuning/jobs."""
 
-    model: str
-    training_file: str
-    validation_file: str | None = None
-    suffix: str | None = None
+    model: Name
+    training_file: Name
+    validation_file: Name | None = None
+    suffix: Name | None = None
     seed: int | None = None
     method: Method | None = None
-    metadata: dict[str, str] | None = None
+    metadata: Tags | None = None
     integrations: list[JSON] | None = None
     hyperparameters: SupervisedHyperparameters | None = None
     """Deprecated top-level form; the same as supervised hyperparameters."""

@@ -7,6 +7,8 @@ conversation of each, and gets as many replies.
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from bessemer.core.conversation import Conversation
 from bessemer.core.errors import BessemerError
 from bessemer.core.reply import Reply, ReplyHead, ReplyPiece
@@ -67,6 +69,14 @@ class Dialect(Protocol):
     @property
     def key_header(self) -> str:
         """The header in which its clients send their key, in lower case, where it is not `authorization`'s bearer."""
+
+    @property
+    def takes(self) -> type[msgspec.Struct]:
+        """The type of a request, for the description of the API."""
+
+    @property
+    def gives(self) -> type[msgspec.Struct]:
+        """The type of a whole answer, for the description of the API."""
 
     def parse(self, body: bytes) -> WireRequest:
         """Read a request. Raises InvalidRequest that names the field and the remedy. Time is linear in the bytes."""

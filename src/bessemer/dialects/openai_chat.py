@@ -23,7 +23,7 @@ from bessemer.core.conversation import (
     in_range,
     message_of,
 )
-from bessemer.core.decoding import decode, decoder
+from bessemer.core.decoding import decode
 from bessemer.core.errors import BessemerError, InvalidRequest
 from bessemer.core.ids import EPISODE_ID
 from bessemer.core.reply import Reply
@@ -35,7 +35,6 @@ from bessemer.engine.request import MAX_BIASED_TOKENS
 
 NAME = "openai_chat"
 MAX_N = 16
-_REQUEST = decoder(ChatRequest)
 _TOKEN_ID = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
@@ -45,10 +44,12 @@ class OpenAIChat:
     name = NAME
     path = "/v1/chat/completions"
     key_header = "authorization"
+    takes = ChatRequest
+    gives = ChatCompletion
 
     def parse(self, body: bytes) -> "ChatAsked":
         """Read a request. See Dialect."""
-        return asked(decode(_REQUEST, body))
+        return asked(decode(ChatRequest, body))
 
     def error(self, error: BessemerError) -> JSON:
         """Return OpenAI's error body."""

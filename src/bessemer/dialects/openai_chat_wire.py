@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from bessemer.core.bounds import Name, Tags, Value
 from bessemer.core.openai import StrictWire, Wire
 from bessemer.core.types import JSON, Split
 
@@ -17,8 +18,8 @@ class RequestExtension(StrictWire):
 
     input: JSON | None = None
     """Structured input; each target renders it through its own prompt."""
-    episode_id: str | None = None
-    tags: dict[str, str] = msgspec.field(default_factory=dict)
+    episode_id: Name | None = None
+    tags: Tags = msgspec.field(default_factory=dict)
     split: Split | None = None
     """The split of data sets that this input belongs to, whatever its hash; for keys that may contribute."""
 
@@ -41,7 +42,7 @@ class StreamOptions(StrictWire):
 class ChatRequest(StrictWire):
     """Body of POST /v1/chat/completions."""
 
-    model: str
+    model: Name
     messages: list[JSON]
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
@@ -60,8 +61,8 @@ class ChatRequest(StrictWire):
     response_format: JSON | None = None
     structured_outputs: StructuredOutputs | None = None
     logit_bias: dict[str, float] | None = None
-    user: str | None = None
-    metadata: dict[str, str] | None = None
+    user: Value | None = None
+    metadata: Tags | None = None
     bessemer: RequestExtension | None = None
 
 

@@ -25,6 +25,7 @@ def answering(dialect: Dialect) -> Callable[[Call], Awaitable[ASGIApp]]:
     """Return the handler of a dialect's endpoint. A client that leaves cancels the model behind it."""
 
     async def answer(call: Call) -> ASGIApp:
+        """Answer a request, streamed or whole."""
         gateway, receive = call.services.gateway, call.request.receive
         try:
             request = await call.parsed(dialect.parse)

@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, Final, Protocol, TypeVar, get_origin
+from functools import cache, partial
+from typing import Annotated, Any, Final, Protocol, TypeVar, get_args, get_origin
 
 import msgspec
 from starlette.requests import Request
@@ -28,6 +28,7 @@ from bessemer.store.database import Database
 
 T = TypeVar("T")
 Query = TypeVar("Query", bound=msgspec.Struct)
+Body = TypeVar("Body", bound=msgspec.Struct)
 
 encode = msgspec.json.Encoder().encode
 _SMALL: Final = 64 * 1024
@@ -148,9 +149,13 @@ class NoQuery(StrictWire):
 
 
 @cache
-def _types(kind: type[msgspec.Struct]) -> Mapping[str, Any]:
-    """Return the type of each field; asked with every request, so worked out once."""
-    return {field.name: field.type for field in msgspec.structs.fields(kind)}
+def _fields(kind: type[msgspec.Struct]) -> Mapping[str, bool]:
+    """Return the names of the fields, and which are dictionaries; asked with every request, so worked out once."""
+    bare = {
+        field.name: get_args(field.type)[0] if get_origin(field.type) is Annotated else field.type
+        for field in msgspec.structs.fields(kind)
+    }
+    return {name: get_origin(type_) is dict for name, type_ in bare.items()}
 
 
 def read_query(kind: type[Query], parameters: Sequence[tuple[str, str]]) -> Query:
@@ -158,12 +163,12 @@ def read_query(kind: type[Query], parameters: Sequence[tuple[str, str]]) -> Quer
 
     Raises InvalidRequest that names a parameter which is unknown, wrong, or given twice.
     """
-    types = _types(kind)
+    fields = _fields(kind)
     values: dict[str, Any] = {}
     for name, value in parameters:
         field, opened, rest = name.partition("[")
-        keyed = get_origin(types.get(field)) is dict
-        if field not in types or keyed is not (bool(opened) and rest.endswith("]")):
+        keyed = fields.get(field, False)
+        if field not in fields or keyed is not (bool(opened) and rest.endswith("]")):
             raise InvalidRequest(f"Unknown parameter: {name!r}. Remove it.", param=name, code="unknown_parameter")
         target, key = (values.setdefault(field, {}), rest[:-1]) if keyed else (values, field)
         if key in target:
@@ -184,6 +189,8 @@ class Call:
     principal: Principal
     given: msgspec.Struct
     """What the query string says."""
+    takes: type[msgspec.Struct] | None
+    """The type of the endpoint's body."""
 
     def audit(self, action: str, subject: str, detail: JSON | None = None) -> None:
         """Append who did what to what. Call it in the `Database.transaction` of the change: both stand, or neither."""
@@ -222,9 +229,10 @@ class Call:
         if key_id != self.principal.key_id and not self.principal.may(Action.OPERATE):
             raise Forbidden("Another key made this: ask with that key, or with one whose role is operator or owner.")
 
-    async def body(self, using: msgspec.json.Decoder[T]) -> T:
-        """Return the JSON body as the decoder's type. Raises InvalidRequest."""
-        return await self.parsed(lambda body: decode(using, body))
+    async def body(self, kind: type[Body]) -> Body:
+        """Return the JSON body as the type that the table of endpoints names for it. Raises InvalidRequest."""
+        assert kind is self.takes, "the table and the handler name the same body"
+        return await self.parsed(partial(decode, kind))
 
     async def parsed(self, parse: Callable[[bytes], T]) -> T:
         """Return the body as `parse` reads it, off the event loop where it is large."""

@@ -4,17 +4,14 @@ import asyncio
 
 from starlette.types import ASGIApp
 
-from bessemer.core.decoding import decoder
 from bessemer.core.errors import NotFound
 from bessemer.feedback.erasure import Erasure, ErasureRequest, erase
 from bessemer.server.http import Call, JSONResponse
 
-_REQUEST = decoder(ErasureRequest)
-
 
 async def create(call: Call) -> ASGIApp:
     """POST /v1/erasures."""
-    return JSONResponse(await asyncio.to_thread(_erase, call, await call.body(_REQUEST)))
+    return JSONResponse(await asyncio.to_thread(_erase, call, await call.body(ErasureRequest)))
 
 
 async def delete_inference(call: Call) -> ASGIApp:

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from starlette.types import ASGIApp
 
-from bessemer.core.decoding import decoder
 from bessemer.core.errors import NotFound
 from bessemer.core.types import JSON, JobStatus, as_json
 from bessemer.flywheel import cascade, evaluation
@@ -20,22 +19,20 @@ from bessemer.store.job_rows import Control, JobKind, JobRow
 
 Handler = Callable[[Call], Awaitable[ASGIApp]]
 
-_EVALUATION = decoder(evaluation.EvaluationRequest)
-_CASCADE = decoder(cascade.CascadeRequest)
 _NO_RESULTS: Mapping[str, JSON] = {}
 _PREFIX = {JobKind.EVALUATION: "eval", JobKind.CASCADE: "cascade"}
 
 
 async def create_evaluation(call: Call) -> ASGIApp:
     """POST /v1/evaluations."""
-    request = await call.body(_EVALUATION)
+    request = await call.body(evaluation.EvaluationRequest)
     await asyncio.to_thread(evaluation.check, request, call.flywheel)
     return await _create(call, JobKind.EVALUATION, as_json(request))
 
 
 async def create_cascade(call: Call) -> ASGIApp:
     """POST /v1/cascades."""
-    request = await call.body(_CASCADE)
+    request = await call.body(cascade.CascadeRequest)
     await asyncio.to_thread(cascade.check, request, call.flywheel)
     return await _create(call, JobKind.CASCADE, as_json(request))
 

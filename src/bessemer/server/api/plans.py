@@ -12,7 +12,6 @@ from pathlib import Path
 import msgspec
 from starlette.types import ASGIApp
 
-from bessemer.core.decoding import decoder
 from bessemer.core.errors import BessemerError, ConfigError, Infeasible, InvalidRequest
 from bessemer.core.ids import new_id
 from bessemer.core.types import JSON
@@ -21,7 +20,6 @@ from bessemer.server.http import BytesResponse, Call, JSONResponse, while_connec
 from bessemer.server.lists import ListQuery, page, page_limit
 from bessemer.store import plans
 
-_WORKLOAD = decoder(Workload)
 _TIMEOUT_S = 300.0
 _ONE_AT_A_TIME = asyncio.Semaphore(1)
 """A plan keeps a core busy; the next one waits."""
@@ -30,7 +28,7 @@ _REFUSALS: dict[str, type[InvalidRequest]] = {"infeasible": Infeasible, "invalid
 
 async def create(call: Call) -> ASGIApp:
     """POST /v1/plans: a workload (the fields of a workload file, as JSON) to a plan; answers when it is made."""
-    workload = await call.body(_WORKLOAD)
+    workload = await call.body(Workload)
     check_workload(workload)
     plan = await while_connected(call.request.receive, _made(workload, call.services.settings.data))
     plan = {"id": new_id("plan"), "object": "plan", **plan}
