@@ -13,49 +13,32 @@ from typing import Any
 import msgspec
 import pytest
 from tests.gateway.tiny import tiny_model
-from tests.server.live import OFFLINE, Upstream, start_server, stop_server
+from tests.server.live import MATCHING, OFFLINE, Upstream, start_server, stop_server
 
 from bessemer.gateway.providers.fake import Script
 
-CONFIG = """
+CONFIG = f"""
+{MATCHING}
 [gate]
 max_margin = 0.9
 
-[models.large]
-provider = "openai"
-base_url = "{base_url}"
-price = "none"
-prompt = "same"
-
 [models.mini]
 provider = "openai"
-base_url = "{base_url}"
+base_url = "{{base_url}}"
 price = "none"
 prompt = "same"
 
 [models.judge]
 provider = "openai"
-base_url = "{base_url}"
+base_url = "{{base_url}}"
 price = "none"
 
 [models.small]
 provider = "local"
-path = "{folder}/tiny"
+path = "{{folder}}/tiny"
 price = "none"
 prompt = "same"
 context_tokens = 512
-
-[prices.none]
-source = "a test"
-date = "2026-01-01"
-per_hour = 0.0
-
-[prompts.same]
-user = "{{{{input.item}}}}"
-choices = ["Yes", "No"]
-
-[routes.matching]
-targets = ["large"]
 """
 ITEMS = 10
 """In each split."""
