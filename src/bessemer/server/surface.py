@@ -172,7 +172,7 @@ def table(dialects: Sequence[Dialect]) -> tuple[Endpoint, ...]:
     spoken = (
         Endpoint("POST", one.path, answering(one), _INVOKE, one.gives, body=one.takes, streams=True) for one in dialects
     )
-    described = (*_DESCRIBED, *spoken)
+    described = (*spoken, *_DESCRIBED)
     return (*described, Endpoint("GET", "/openapi.json", openapi.handler(described), _INVOKE_OR_VIEW, JSON))
 
 
