@@ -150,8 +150,8 @@ class ChatEvents:
 
     def piece(self, index: int, piece: ReplyPiece) -> bytes:
         """Write the event of a piece, where it holds something to show."""
-        shown = [scored for scored in piece.tokens if not scored.terminator]
-        logprobs = _logprobs(self._conversation, shown) if shown else None
+        shown = any(not scored.terminator for scored in piece.tokens)
+        logprobs = _logprobs(self._conversation, piece.tokens) if shown else None
         delta = {"content": piece.text, "reasoning_content": piece.reasoning, "refusal": piece.refusal}
         delta = {name: text for name, text in delta.items() if text}
         if not delta and logprobs is None:
