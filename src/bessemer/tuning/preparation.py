@@ -213,6 +213,7 @@ def base_model(plan: Preparation, catalog: Catalog) -> Model:
 def length_check(plan: Preparation, catalog: Catalog) -> LengthCheck:
     """Return what counts the rows of a job that is being created. Raises NotFound as `base_model` does."""
     model = base_model(plan, catalog)
-    assert model.path is not None
     method = "supervised" if plan.algorithm == "sft" else plan.algorithm
-    return LengthCheck(Path(model.path), model.context_tokens, method, plan.choices, plan.max_tokens)
+    return LengthCheck(
+        Path(model.settings_as(WeightsSettings).path), model.context_tokens, method, plan.choices, plan.max_tokens
+    )
