@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from tests.dialects.outside import COMPOSITION
+from tests.dialects.outside.server import COMPOSITION
 from tests.server.live import OFFLINE, Server, Upstream, stop_server
 
 from bessemer.core.errors import ConfigError
@@ -19,6 +19,7 @@ from bessemer.gateway.providers import settings_of
 from bessemer.gateway.providers.fake import Script
 from bessemer.registry.config import parse_config
 
+ROOT = Path(__file__).parents[2]
 CONFIG = """
 [models.upstream]
 provider = "openai"
@@ -50,7 +51,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Ite
     folder = tmp_path_factory.mktemp("outside")
     data, config, log = folder / "data", folder / "bessemer.toml", folder / "log"
     config.write_text(CONFIG.format(base_url=upstream.fake.base_url))
-    command = [sys.executable, "-W", "error", "-m", "tests.dialects.outside", str(data), str(config)]
+    command = [sys.executable, "-W", "error", "-m", "tests.dialects.outside.server", str(data), str(config)]
     with log.open("w") as errors:
         process = subprocess.Popen(
             command,
@@ -58,7 +59,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Ite
             stderr=errors,
             text=True,
             env=os.environ | OFFLINE,
-            cwd=Path(__file__).parents[2],
+            cwd=ROOT,
         )
     assert process.stdout is not None
     url = process.stdout.readline().strip()
@@ -170,3 +171,9 @@ def test_a_stage_of_each_place_does_its_work(running: Server) -> None:
 def test_a_providers_own_settings_are_checked_by_name(table: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=says):
         parse_config(f"[models.m]\n{table}", tmp_path, settings_of(COMPOSITION.providers))
+
+
+@pytest.mark.parametrize("name", ["plain.py", "echo.py", "stages.py"])
+def test_the_documentation_shows_what_is_tested_here(name: str) -> None:
+    page = (ROOT / "docs" / "extending.md").read_text()
+    assert f"```python\n{Path(__file__).with_name('outside').joinpath(name).read_text()}```\n" in page
