@@ -20,7 +20,6 @@ from bessemer.core.errors import Forbidden, InvalidRequest, NotFound
 from bessemer.core.openai import StrictWire
 from bessemer.core.types import JSON, Action, Principal
 from bessemer.flywheel.services import Services as FlywheelServices
-from bessemer.gateway.attempt import SERVER_STOPPED
 from bessemer.gateway.pipeline import on_behalf_of
 from bessemer.registry.catalog import Catalog
 from bessemer.server.services import Services
@@ -127,27 +126,26 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
 
     Raises ClientGone when the client left first.
     """
-    worker = asyncio.ensure_future(work)
-    watcher = asyncio.ensure_future(_disconnected(receive))
+    task = asyncio.current_task()
+    assert task is not None, "whatever awaits has a task"
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        task.cancel()
+
+    watcher = asyncio.ensure_future(watch())
     try:
-        await asyncio.wait((worker, watcher), return_when=asyncio.FIRST_COMPLETED)
-        if worker.done():
-            return worker.result()
-        raise ClientGone
-    except asyncio.CancelledError:  # nothing but the end of the process cancels a request from outside
-        worker.cancel(SERVER_STOPPED)
-        raise
+        return await work
+    except asyncio.CancelledError:
+        if not gone or task.uncancel():
+            raise
+        raise ClientGone from None
     finally:
         watcher.cancel()
-        if not worker.done():
-            if not worker.cancelling():
-                worker.cancel()
-            await asyncio.gather(worker, return_exceptions=True)
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 @cache
