@@ -1,4 +1,4 @@
-"""Writes measured results from `bench/results`: the table in README.md, between its two markers, and its chart.
+"""Writes measured results from `bench/results`: the tables in README.md, between their markers, and the chart.
 
 python bench/readme_table.py            # writes
 python bench/readme_table.py --check    # exit code 1 when README.md or docs/cascades.svg differs
@@ -19,25 +19,53 @@ from bessemer.flywheel.report import STYLE
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
 CHART = HERE.parent / "docs" / "cascades.svg"
-START, END = "<!-- results -->\n", "<!-- /results -->"
+RESULTS, DEMO = "results", "demo"
 Row = Mapping[str, Any]
 
 
 def main() -> int:
     """Write or check the table."""
     text = README.read_text()
-    head, rest = text.split(START)
-    _, tail = rest.split(END)
     results = HERE / "results"
     turns = sorted(path for path in results.glob("flywheel_*.json") if clean(path))
     measured = table(turns) + promise(turns) + speed(results / "engine.json")
-    fresh = head + START + measured + planner(results / "planner.json") + END + tail
+    fresh = between(text, RESULTS, measured + planner(results / "planner.json"))
+    fresh = between(fresh, DEMO, demo(results / "demo.json"))
     drawn = chart(turns)
     if "--check" in sys.argv:
         return int((fresh, drawn) != (text, CHART.read_text()))
     README.write_text(fresh)
     CHART.write_text(drawn)
     return 0
+
+
+def between(text: str, name: str, content: str) -> str:
+    """Return a page with other content between the markers of a name."""
+    start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    head, rest = text.split(start)
+    return head + start + content + end + rest.split(end)[1]
+
+
+def demo(path: Path) -> str:
+    """Return the table of the demo's runs: mean and span over the seeds that no setting was chosen on."""
+    if not path.exists():
+        return "No run of the demo is recorded in `bench/results` yet.\n"
+    rows = [row for row in json.loads(path.read_text())["rows"] if not row["note"]]
+    seeds = sorted({row["seed"] for row in rows})
+    lines = ["| system | F1, % (lowest to highest run) | USD per 1,000 | answered by the small model |", "|---|---|---|---|"]
+    order = [row["name"] for row in rows if row["seed"] == seeds[0]]
+    for name, found in sorted(_by_system(rows), key=lambda one: order.index(one[0])):
+        scores = [row["f1"] for row in found]
+        span = f"{statistics.fmean(scores):.1f} ({min(scores):.1f} to {max(scores):.1f})"
+        cost = f"{_mean(found, 'cost_per_1k_usd'):.2g}" if found[0]["cost_per_1k_usd"] is not None else ""
+        shares = [row["small_share"] for row in found if row["small_share"] is not None]
+        share = f"{min(shares) * 100:.0f} to {max(shares) * 100:.0f} %" if shares else ""
+        lines.append(f"| {name} | {span} | {cost} | {share} |")
+    minutes = [row["wall_s"] / 60 for row in rows]
+    where = "; ".join(sorted({f"{row['date']}, {row['machine']}" for row in rows}))
+    told = f"{len(seeds)} runs (seeds {', '.join(map(str, seeds))}) of {rows[0]['n']} held-out questions"
+    lines += ["", f"{told}, {min(minutes):.1f} to {max(minutes):.1f} minutes each. Measured {where}.", ""]
+    return "\n".join(lines)
 
 
 def clean(path: Path) -> bool:

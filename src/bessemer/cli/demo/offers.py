@@ -21,7 +21,7 @@ ABBREVIATIONS = {
     "portable": "port.", "vacuum": "vac", "running": "run.", "internal": "int.", "bottle": "btl",
 }  # fmt: skip
 POSITIVE_SHARE = 0.4
-USUAL_SPELLING = 0.85
+USUAL_SPELLING = 0.9
 """Chance that a shop spells a quantity or model number in the usual way."""
 HARD_SHARE = 0.6
 """Share of the negatives that are near twins; the others are unrelated products of one brand."""
