@@ -52,7 +52,10 @@ def demo(path: Path) -> str:
         return "No run of the demo is recorded in `bench/results` yet.\n"
     rows = [row for row in json.loads(path.read_text())["rows"] if not row["note"]]
     seeds = sorted({row["seed"] for row in rows})
-    lines = ["| system | F1, % (lowest to highest run) | USD per 1,000 | answered by the small model |", "|---|---|---|---|"]
+    lines = [
+        "| system | F1, % (lowest to highest run) | USD per 1,000 | answered by the small model |",
+        "|---|---|---|---|",
+    ]
     order = [row["name"] for row in rows if row["seed"] == seeds[0]]
     for name, found in sorted(_by_system(rows), key=lambda one: order.index(one[0])):
         scores = [row["f1"] for row in found]

@@ -45,7 +45,7 @@ class Scale(Frozen, frozen=True):
     passes: int = 1
     gate_margin: float = 0.02
     """Loss of F1 against the base model that still counts as not worse."""
-    alpha: float = 0.01
+    alpha: float = 0.02
     """Loss of accuracy against the incumbent that the cascade's certificate allows."""
 
     @classmethod
