@@ -86,10 +86,9 @@ class Expert:
 async def _streamed(request: web.Request, common: JSON, text: str, usage: Mapping[str, int]) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
-    begun, ended = ({"role": "assistant", "content": text}, None), ({}, "stop")
-    for delta, reason in (begun, ended):
-        choice = {"index": 0, "delta": delta, "finish_reason": reason}
-        await response.write(_event(common, choices=[choice]))
+    choice: JSON = {"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": None}
+    await response.write(_event(common, choices=[choice]))
+    await response.write(_event(common, choices=[{**choice, "delta": {}, "finish_reason": "stop"}]))
     await response.write(_event(common, choices=[], usage=usage))
     await response.write(b"data: [DONE]\n\n")
     return response

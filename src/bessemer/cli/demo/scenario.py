@@ -22,8 +22,8 @@ LIST_PRICE = "openai-gpt-4o-mini"
 PROMPT = "match"
 LABELS = (offers.YES, offers.NO)
 METRIC: JSON = {"metric": "f1", "labels": list(LABELS), "positive": offers.YES}
-RANK = 16
-"""Of the adapter."""
+RANK, BATCH = 8, 8
+"""Of the adapter; rows of a step."""
 DIFFERENCE = "- {{only(input.left.title, input.right.title)}}\n+ {{only(input.right.title, input.left.title)}}"
 """The small model's prompt: what each title has alone."""
 RULES = (
@@ -38,10 +38,10 @@ RULES = (
 class Scale(Frozen, frozen=True):
     """How much of everything: requests per split and passes over the training rows. Nothing is bounded by the clock."""
 
-    train: int = 1600
+    train: int = 1200
     selection: int = 160
     calibration: int = 400
-    holdout: int = 500
+    holdout: int = 400
     passes: int = 1
     gate_margin: float = 0.02
     """Loss of F1 against the base model that still counts as not worse."""
@@ -123,7 +123,8 @@ def build(seed: int, scale: Scale) -> Case:
 
 def _job(scale: Scale) -> JobPlan:
     grader = {"type": "feedback", "name": "verdicts", "labels": list(LABELS)}
-    hyperparameters = {"n_epochs": scale.passes}
+    steps = scale.train * scale.passes // BATCH
+    hyperparameters = {"n_epochs": scale.passes, "batch_size": BATCH, "eval_interval": steps // 2}
     return JobPlan(
         name="reinforcement",
         method={"type": "reinforcement", "reinforcement": {"grader": grader, "hyperparameters": hyperparameters}},
