@@ -68,7 +68,7 @@ def merge(path: Path, fresh: list[dict[str, Any]]) -> None:
     """Put the rows of a seed in the place of its earlier ones."""
     kept = json.loads(path.read_text())["rows"] if path.exists() else []
     kept = [row for row in kept if row["seed"] != fresh[0]["seed"]]
-    both = sorted([*kept, *fresh], key=lambda row: (row["seed"], row["name"]))
+    both = sorted([*kept, *fresh], key=lambda row: int(row["seed"]))
     path.write_text(json.dumps({"rows": both}, indent=1) + "\n")
 
 

@@ -1,7 +1,7 @@
-"""Writes measured results from `bench/results`: the tables in README.md, between their markers, and the chart.
+"""Writes measured results from `bench/results` between the markers of README.md and docs/results.md, and the chart.
 
 python bench/readme_table.py            # writes
-python bench/readme_table.py --check    # exit code 1 when README.md or docs/cascades.svg differs
+python bench/readme_table.py --check    # exit code 1 when one of them differs
 """
 
 import json
@@ -18,50 +18,74 @@ from bessemer.flywheel.report import STYLE
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
+PAGE = HERE.parent / "docs" / "results.md"
 CHART = HERE.parent / "docs" / "cascades.svg"
-RESULTS, DEMO = "results", "demo"
 Row = Mapping[str, Any]
 
 
 def main() -> int:
     """Write or check the table."""
-    text = README.read_text()
     results = HERE / "results"
     turns = sorted(path for path in results.glob("flywheel_*.json") if clean(path))
-    measured = table(turns) + promise(turns) + speed(results / "engine.json")
-    fresh = between(text, RESULTS, measured + planner(results / "planner.json"))
-    fresh = between(fresh, DEMO, demo(results / "demo.json"))
-    drawn = chart(turns)
+    details = table(turns) + promise(turns) + speed(results / "engine.json") + planner(results / "planner.json")
+    runs = demo_rows(results / "demo.json")
+    fresh = {
+        README: between(between(README.read_text(), headline(turns)), demo_line(runs), "demo"),
+        PAGE: between(between(PAGE.read_text(), details), demo_table(runs), "demo"),
+        CHART: chart(turns),
+    }
     if "--check" in sys.argv:
-        return int((fresh, drawn) != (text, CHART.read_text()))
-    README.write_text(fresh)
-    CHART.write_text(drawn)
+        return int(any(path.read_text() != text for path, text in fresh.items()))
+    for path, text in fresh.items():
+        path.write_text(text)
     return 0
 
 
-def between(text: str, name: str, content: str) -> str:
-    """Return a page with other content between the markers of a name."""
+def between(page: str, text: str, name: str = "results") -> str:
+    """Return the page with this text between the markers of a name."""
     start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-    head, rest = text.split(start)
-    return head + start + content + end + rest.split(end)[1]
+    head, rest = page.split(start)
+    return head + start + text + end + rest.split(end)[1]
 
 
-def demo(path: Path) -> str:
-    """Return the table of the demo's runs: mean and span over the seeds that no setting was chosen on."""
-    if not path.exists():
+def demo_rows(path: Path) -> list[Row]:
+    """Return the demo's rows, of the seeds that no setting was chosen on."""
+    return [row for row in json.loads(path.read_text())["rows"] if not row["note"]] if path.exists() else []
+
+
+def demo_line(rows: Sequence[Row]) -> str:
+    """Return the demo's runs in a sentence."""
+    if not rows:
+        return ""
+    by = {name.split(" (")[0]: found for name, found in _by_system(rows)}
+    expert, small, route = by["simulated expert"], by["tuned small model"], by["new route"]
+    share = _mean(route, "cost_per_1k_usd") / _mean(expert, "cost_per_1k_usd") * 100
+    minutes = statistics.fmean(row["wall_s"] for row in rows) / 60
+    return (
+        f"In {len(route)} runs of {minutes:.1f} minutes on 2 cores the small model went from F1 "
+        f"{_mean(by['base small model'], 'f1'):.0f} to {_mean(small, 'f1'):.0f}; the new route reached "
+        f"{_mean(route, 'f1'):.0f}, the simulated expert {_mean(expert, 'f1'):.0f}, at {share:.0f} % of its estimated "
+        f"bill ([docs/results.md](docs/results.md#the-demo)).\n"
+    )
+
+
+def demo_table(rows: Sequence[Row]) -> str:
+    """Return the table of the demo's runs: mean and span over the seeds."""
+    if not rows:
         return "No run of the demo is recorded in `bench/results` yet.\n"
-    rows = [row for row in json.loads(path.read_text())["rows"] if not row["note"]]
     seeds = sorted({row["seed"] for row in rows})
     lines = [
         "| system | F1, % (lowest to highest run) | USD per 1,000 | answered by the small model |",
         "|---|---|---|---|",
     ]
-    order = [row["name"] for row in rows if row["seed"] == seeds[0]]
-    for name, found in sorted(_by_system(rows), key=lambda one: order.index(one[0])):
-        scores = [row["f1"] for row in found]
+    order = dict.fromkeys(row["name"] for row in rows)
+    found = dict(_by_system(rows))
+    for name in order:
+        scores = [row["f1"] for row in found[name]]
         span = f"{statistics.fmean(scores):.1f} ({min(scores):.1f} to {max(scores):.1f})"
-        cost = f"{_mean(found, 'cost_per_1k_usd'):.2g}" if found[0]["cost_per_1k_usd"] is not None else ""
-        shares = [row["small_share"] for row in found if row["small_share"] is not None]
+        known = found[name][0]["cost_per_1k_usd"] is not None
+        cost = f"{_mean(found[name], 'cost_per_1k_usd'):.2g}" if known else ""
+        shares = [row["small_share"] for row in found[name] if row["small_share"] is not None]
         share = f"{min(shares) * 100:.0f} to {max(shares) * 100:.0f} %" if shares else ""
         lines.append(f"| {name} | {span} | {cost} | {share} |")
     minutes = [row["wall_s"] / 60 for row in rows]
@@ -69,6 +93,39 @@ def demo(path: Path) -> str:
     told = f"{len(seeds)} runs (seeds {', '.join(map(str, seeds))}) of {rows[0]['n']} held-out questions"
     lines += ["", f"{told}, {min(minutes):.1f} to {max(minutes):.1f} minutes each. Measured {where}.", ""]
     return "\n".join(lines)
+
+
+def headline(paths: Sequence[Path]) -> str:
+    """Return one line a data set: the recorded large model, the tuned small one on the same items and fields, its cost.
+
+    The recorded Llama was shown titles alone, so the small one's row is that of titles alone too.
+    """
+    lines = ["| data set, items | large model | its F1 | base of 135 to 270 M | tuned on feedback | its cost |"]
+    lines.append("|---|---|---|---|---|---|")
+    for path in paths:
+        rows = dict(_by_system(json.loads(path.read_text())["rows"]))
+        large = next(((name, found) for name, found in rows.items() if name.startswith("recorded ")), None)
+        if large is None:
+            continue
+        name, recorded = large
+        base, same = (_alike(rows, system) for system in ("base", "tuned"))
+        share = _mean(same, "cost_per_1k_usd") / _mean(recorded, "cost_per_1k_usd") * 100
+        told = f"{_data_set(path)}, {recorded[0]['n']:,} | {name.removeprefix('recorded ')}"
+        lines.append(
+            f"| {told} | {_mean(recorded, 'f1'):.1f} "
+            f"| {_mean(base, 'f1'):.1f} | {_mean(same, 'f1'):.1f} | {share:.2g} % |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _alike(rows: Mapping[str, list[Row]], system: str) -> list[Row]:
+    """Return the rows of a system where it had what the recorded model had: the same fields, the same items."""
+    alike = (f"{system} (titles alone)", f"{system}, recorded part", system)
+    return next(rows[name] for name in alike if name in rows)
+
+
+def _data_set(path: Path) -> str:
+    return path.stem.removeprefix("flywheel_").replace("_", " ")
 
 
 def clean(path: Path) -> bool:
@@ -117,7 +174,7 @@ def _kept_curve(path: Path) -> Series | None:
         for at in reversed(list(zip(*curves, strict=True)))
     )
     large = next(row["name"] for row in document["rows"] if row["name"].startswith("recorded "))
-    name = path.stem.removeprefix("flywheel_").replace("_", " ")
+    name = _data_set(path)
     return Series(name=f"{name}, from {large.removeprefix('recorded ')} (recorded)", points=points)
 
 
@@ -131,7 +188,7 @@ def table(paths: Sequence[Path]) -> str:
     for path in paths:
         document = json.loads(path.read_text())
         dates.add(f"{document['date']}, {document['machine']}")
-        name = path.stem.removeprefix("flywheel_").replace("_", " ")
+        name = _data_set(path)
         lines += [_line(name, system, rows) for system, rows in _by_system(document["rows"])]
         lines += [f"| {name} | {row['name']} | {row['f1']:.2f} | | | | | |" for row in document["published"]]
     return "\n".join(lines) + f"\n\nMeasured {'; '.join(sorted(dates))}.\n"
@@ -151,7 +208,7 @@ def promise(paths: Sequence[Path]) -> str:
             for name, found in rows.items()
             if name in ("cascade", "tuned", "tuned, recorded part") and found[0]["n"] == large[0]["n"]
         ]
-        name = path.stem.removeprefix("flywheel_").replace("_", " ")
+        name = _data_set(path)
         better = _mean(rows["tuned"], "f1") / _mean(rows["base"], "f1")
         lines.append(f"- {name}: {', '.join(parts)}; tuned {better:.1f} times its base.")
     return "\nAgainst the recorded large model, on the same items:\n\n" + "\n".join(lines) + "\n"
