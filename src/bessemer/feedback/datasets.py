@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from bessemer import __version__
+from bessemer.core.bounds import check_name, check_tags
 from bessemer.core.content import HASH_VERSION, canonical_json, canonical_messages, input_hash
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.ids import new_id
@@ -115,6 +116,8 @@ def build(
     Equal records and request give an equal `sha256`. Raises InvalidRequest when nothing is left or cannot be rendered.
     """
     check_splits(request.splits)
+    check_name(request.name, "name")
+    check_tags(request.tags, "tags")
     if request.limit is not None and request.limit < 1:
         raise InvalidRequest(f"`limit` must be at least 1, not {request.limit}; leave it out for all.", param="limit")
     selected = _select(database, request)

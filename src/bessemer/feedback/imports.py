@@ -6,11 +6,12 @@ from collections.abc import Iterator
 import msgspec
 
 from bessemer import __version__
+from bessemer.core.bounds import check_name
 from bessemer.core.content import HASH_VERSION, canonical_json, input_hash
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.types import JSON, Dataset, Example, Split, as_json
 from bessemer.feedback.datasets import SHOWN, DatasetRequest, check_splits, freeze, split_of
-from bessemer.feedback.rows import Row, read_rows
+from bessemer.feedback.rows import Row, lines_of, read_rows
 from bessemer.store import files
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
@@ -46,13 +47,14 @@ def build_from_file(
             f"`{strange[0]}` selects inferences, and this dataset is of a file; leave it out.", param=strange[0]
         )
     check_splits(request.splits)
+    check_name(request.name, "name")
     assert request.file_id is not None
     file = files.get(database, request.file_id)
     excluded: Counter[str] = Counter()
     quarantined: dict[str, str] = {}
     found: dict[str, tuple[Example, JSON]] = {}
     with blobs.get(file.sha256).open("rb") as lines:
-        for row in read_rows(lines, "file_id"):
+        for row in read_rows(lines_of(lines), "file_id"):
             example = _example(row, request)
             if isinstance(example, str):
                 excluded["quarantined"] += 1
@@ -65,10 +67,10 @@ def build_from_file(
     if not found:
         reason = next(iter(quarantined.values()), "it has no rows")
         raise InvalidRequest(f"No row of {request.file_id!r} can be an example: {reason}", param="file_id")
-    lines_of: dict[Split, list[bytes]] = {}
+    by_split: dict[Split, list[bytes]] = {}
     for example, line in found.values():
-        lines_of.setdefault(example.split, []).append(canonical_json(line) + b"\n")
-    content = {split: b"".join(own) for split, own in lines_of.items()}
+        by_split.setdefault(example.split, []).append(canonical_json(line) + b"\n")
+    content = {split: b"".join(own) for split, own in by_split.items()}
     provenance: JSON = {
         "file_id": file.id,
         "file_sha256": file.sha256,

@@ -8,6 +8,7 @@ import re
 
 import msgspec
 
+from bessemer.core.bounds import check_name, check_tags
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.ids import EPISODE_ID, new_id
 from bessemer.core.openai import StrictWire
@@ -60,6 +61,8 @@ def parse(request: FeedbackRequest, principal: Principal, now: float) -> Feedbac
         )
     if request.trust is not None and not 0 <= request.trust <= 1:
         raise InvalidRequest(f"trust must be between 0 and 1, not {request.trust:g}.", param="trust")
+    check_name(request.author, "author")
+    check_tags(request.tags, "tags")
     reviewer = principal.may(Action.CONTRIBUTE)
     return Feedback(
         id=new_id("fb"),

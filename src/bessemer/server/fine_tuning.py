@@ -15,7 +15,7 @@ from bessemer.core.types import ProviderKind
 from bessemer.evals import graders
 from bessemer.evals.fields import fields_read
 from bessemer.evals.grader import Services as GraderServices
-from bessemer.feedback.rows import read_rows
+from bessemer.feedback.rows import lines_of, read_rows
 from bessemer.registry.catalog import Catalog
 from bessemer.server.api.files import PURPOSE
 from bessemer.store import files
@@ -171,7 +171,7 @@ def _survey(file_id: str, param: str, method: Method, database: Database, blobs:
     survey = preflight.Survey(fields_read(method.reinforcement.grader) if method.reinforcement else ())
     try:
         with blobs.get(row.sha256).open("rb") as lines:
-            survey.add(read_rows(lines, param, supervised=method.type == "supervised"))
+            survey.add(read_rows(lines_of(lines), param, supervised=method.type == "supervised"))
     except InvalidRequest as error:
         raise InvalidRequest(error.message, param=param, code="invalid_training_file") from None
     return survey

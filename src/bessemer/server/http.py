@@ -6,17 +6,18 @@ Decides how a body becomes a type and a value becomes bytes, and cancels work wh
 import asyncio
 import re
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final, Protocol, TypeVar, get_origin
+from typing import Any, Final, NamedTuple, Protocol, TypeVar, get_origin
 
 import msgspec
 from starlette.requests import Request
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from bessemer.core.bounds import check_shape
-from bessemer.core.errors import Forbidden, InvalidRequest, NotFound
+from bessemer.core.errors import Forbidden, InvalidRequest, NotFound, PayloadTooLarge
 from bessemer.core.openai import StrictWire
 from bessemer.core.types import JSON, Action, Principal
 from bessemer.flywheel.services import Services as FlywheelServices
@@ -149,6 +150,44 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
+class Limit(NamedTuple):
+    """The largest body of a request, and what says so."""
+
+    size: int
+    """Bytes."""
+    remedy: str = "send less"
+
+    def exceeded(self) -> PayloadTooLarge:
+        """Return what a client is told whose body is larger."""
+        return PayloadTooLarge(f"The request body exceeds {self.size} bytes; {self.remedy}.")
+
+    def check(self, declared: bytes) -> None:
+        """Raise PayloadTooLarge when a Content-Length says that the body is larger."""
+        # A number of more digits than this one is larger, and may be too long to be read.
+        if declared.isdigit() and (len(declared) > 18 or int(declared) > self.size):
+            raise self.exceeded()
+
+    def on(self, receive: Receive) -> Receive:
+        """Count body bytes while they arrive, for bodies of undeclared or false length."""
+        seen = 0
+
+        async def limited() -> Message:
+            nonlocal seen
+            message = await receive()
+            if message["type"] == "http.request":
+                seen += len(message.get("body", b""))
+                if seen > self.size:
+                    raise self.exceeded()
+            return message
+
+        return limited
+
+
+@cache
+def _decoding() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="bodies")
+
+
 def decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
     """Return a reusable JSON decoder of a body type."""
     return msgspec.json.Decoder(kind)
@@ -181,6 +220,8 @@ def why_not_json(data: bytes, error: Exception) -> str:
 def invalid(error: msgspec.ValidationError) -> InvalidRequest:
     """Turn msgspec's message into an InvalidRequest whose `param` is the dotted path of the field."""
     text = str(error)
+    if len(text) > _SMALL:  # an unknown field whose name is most of the body
+        text = f"{text[:200]}` …"
     where = _PATH.search(text)
     path = where["path"] if where else ""
     problem = text[: where.start()] if where else text
@@ -281,7 +322,10 @@ class Call:
     async def body(self, using: msgspec.json.Decoder[T]) -> T:
         """Return the JSON body as the decoder's type. Raises InvalidRequest."""
         body = await self.request.body()
-        return decode(using, body) if len(body) <= _SMALL else await asyncio.to_thread(decode, using, body)
+        if len(body) <= _SMALL:
+            return decode(using, body)
+        # One at a time: each holds the interpreter for a while, and those who wait for it would wait for all of them.
+        return await asyncio.get_running_loop().run_in_executor(_decoding(), decode, using, body)
 
     def query(self, kind: type[T]) -> T:
         """Return the query string as the type that the table of endpoints names for this one."""
