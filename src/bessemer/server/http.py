@@ -30,6 +30,7 @@ from bessemer.store.database import Database
 
 T = TypeVar("T")
 Query = TypeVar("Query", bound=msgspec.Struct)
+Body = TypeVar("Body", bound=msgspec.Struct)
 
 encode = msgspec.json.Encoder().encode
 _PATH = re.compile(r" - at `(?:key in )?\$(?P<path>[^`]*)`$")
@@ -188,22 +189,24 @@ def _decoding() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, thread_name_prefix="bodies")
 
 
-def decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
-    """Return a reusable JSON decoder of a body type."""
+@cache
+def _decoder(kind: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
+    """Return the decoder of a body type: made once."""
     return msgspec.json.Decoder(kind)
 
 
-def decode(using: msgspec.json.Decoder[T], body: bytes) -> T:
-    """Decode a JSON body. Raises InvalidRequest that names the field (`param`) and the problem."""
+def decode(kind: type[Body], body: bytes) -> Body:
+    """Decode a JSON body as its type. Raises InvalidRequest that names the field (`param`) and the problem."""
     if not body:
         raise InvalidRequest("The request has no body; send a JSON object.", code="missing_body")
     try:
         check_shape(body)
-        return using.decode(body)
+        decoded: Body = _decoder(kind).decode(body)
     except msgspec.ValidationError as error:
         raise invalid(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"The body is not valid JSON: {why_not_json(body, error)}.", code="invalid_json") from None
+    return decoded
 
 
 def why_not_json(data: bytes, error: Exception) -> str:
@@ -281,6 +284,8 @@ class Call:
     principal: Principal
     given: msgspec.Struct
     """What the query string says."""
+    takes: type[msgspec.Struct] | None
+    """The type of the endpoint's body."""
 
     def audit(self, action: str, subject: str, detail: JSON | None = None) -> None:
         """Append who did what to what. Call it in the `Database.transaction` of the change: both stand, or neither."""
@@ -319,13 +324,14 @@ class Call:
         if key_id != self.principal.key_id and not self.principal.may(Action.OPERATE):
             raise Forbidden("Another key made this: ask with that key, or with one whose role is operator or owner.")
 
-    async def body(self, using: msgspec.json.Decoder[T]) -> T:
-        """Return the JSON body as the decoder's type. Raises InvalidRequest."""
+    async def body(self, kind: type[Body]) -> Body:
+        """Return the JSON body as the type that the table of endpoints names for it. Raises InvalidRequest."""
+        assert kind is self.takes, "the table and the handler name the same body"
         body = await self.request.body()
         if len(body) <= _SMALL:
-            return decode(using, body)
+            return decode(kind, body)
         # One at a time: each holds the interpreter for a while, and those who wait for it would wait for all of them.
-        return await asyncio.get_running_loop().run_in_executor(_decoding(), decode, using, body)
+        return await asyncio.get_running_loop().run_in_executor(_decoding(), decode, kind, body)
 
     def query(self, kind: type[T]) -> T:
         """Return the query string as the type that the table of endpoints names for this one."""

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -34,11 +34,14 @@ class Endpoint:
     handler: Handler
     actions: tuple[Action, ...]
     """A key that may do one of them may call it; none: no key needed (the front door decides from where)."""
-
+    answer: Any
+    """The type of its JSON answer, or a media type where it answers with something else."""
+    body: type[msgspec.Struct] | None = None
+    """The type of its JSON body, or of the fields of its form; None: it reads none."""
     query: type[msgspec.Struct] = NoQuery
     """The query parameters that it takes; others are refused."""
-    body: int | None = 1 << 20
-    """Bytes of the largest body; None: what the settings say."""
+    largest: int | None = 1 << 20
+    """Bytes of a body; None: what the settings say."""
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -52,7 +55,7 @@ class _Serve:
     def __init__(self, endpoint: Endpoint, services: Services) -> None:
         self._endpoint = endpoint
         self._services = services
-        self._limit = None if endpoint.body is None else Limit(endpoint.body)
+        self._limit = None if endpoint.largest is None else Limit(endpoint.largest)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["bessemer.endpoint"] = self._endpoint.path
@@ -67,7 +70,7 @@ class _Serve:
             receive = self._limit.on(receive)
         request = Request(scope, receive)
         given = read_query(self._endpoint.query, request.query_params.multi_items())
-        response = await self._endpoint.handler(Call(self._services, request, principal, given))
+        response = await self._endpoint.handler(Call(self._services, request, principal, given, self._endpoint.body))
         await response(scope, receive, send)
 
 

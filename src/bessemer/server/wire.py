@@ -5,7 +5,8 @@ from typing import Any, Literal
 import msgspec
 
 from bessemer.core.openai import StrictWire, Wire
-from bessemer.core.types import JSON, Guarantee, Role, Step, Target
+from bessemer.core.types import JSON, Alias, Guarantee, Role, Route, Step, Target
+from bessemer.governance.keys import KeyInfo
 
 
 class JobObject(Wire, omit_defaults=False):
@@ -73,6 +74,43 @@ class KeyBody(StrictWire):
     """Routes and models that it may ask for; None: all of its project."""
     trust: float = 1.0
     """Weight of the feedback that it gives, in [0, 1]."""
+
+
+class NewKey(KeyInfo, frozen=True, kw_only=True):
+    """Answer of POST /v1/keys: the only one that holds the key itself."""
+
+    key: str
+
+
+class RolledBackRoute(Wire, omit_defaults=False):
+    """Answer of POST /v1/routes/{name}/rollback; `route` is null when nothing was in force before."""
+
+    name: str
+    route: Route | None
+
+
+class RolledBackAlias(Wire, omit_defaults=False):
+    """Answer of POST /v1/models/{model}/rollback; `alias` is null when it named nothing before."""
+
+    model: str
+    name: str
+    alias: Alias | None
+
+
+class UploadForm(StrictWire):
+    """Form of POST /v1/files."""
+
+    file: bytes
+    """JSON Lines."""
+    purpose: Literal["fine-tune"]
+
+
+class FileDeleted(Wire, omit_defaults=False):
+    """Answer of DELETE /v1/files/{id}."""
+
+    id: str
+    object: Literal["file"] = "file"
+    deleted: bool = True
 
 
 class GraderBody(StrictWire):

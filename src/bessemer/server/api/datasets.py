@@ -9,11 +9,9 @@ from bessemer.core.errors import StoreError
 from bessemer.core.types import Dataset
 from bessemer.feedback.datasets import DatasetRequest, build
 from bessemer.feedback.imports import build_from_file
-from bessemer.server.http import Call, JSONResponse, decoder
+from bessemer.server.http import Call, JSONResponse
 from bessemer.server.lists import ListQuery, page, page_limit
 from bessemer.store import datasets
-
-_REQUEST = decoder(DatasetRequest)
 
 
 class DatasetsQuery(ListQuery):
@@ -24,7 +22,7 @@ class DatasetsQuery(ListQuery):
 
 async def create(call: Call) -> ASGIApp:
     """POST /v1/datasets: freeze what is known now, feedback that was just acknowledged included."""
-    request = await call.body(_REQUEST)
+    request = await call.body(DatasetRequest)
     return JSONResponse(await asyncio.to_thread(_build, call, request))
 
 

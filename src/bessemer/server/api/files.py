@@ -15,6 +15,7 @@ from bessemer.core.types import JobStatus
 from bessemer.feedback.rows import lines_of, read_rows
 from bessemer.server.http import BytesResponse, Call, JSONResponse
 from bessemer.server.lists import page, page_limit
+from bessemer.server.wire import FileDeleted
 from bessemer.store import files, job_rows
 from bessemer.store.files import FileRow
 from bessemer.store.job_rows import JobKind
@@ -111,7 +112,7 @@ async def delete(call: Call) -> ASGIApp:
     row = await asyncio.to_thread(files.get, call.database, file_id)
     call.check_made(row.key_id)
     await asyncio.to_thread(_delete, call, row)
-    return JSONResponse({"id": file_id, "object": "file", "deleted": True})
+    return JSONResponse(FileDeleted(id=file_id))
 
 
 def _delete(call: Call, row: FileRow) -> None:

@@ -20,7 +20,7 @@ from bessemer.core.openai import (
 from bessemer.core.types import JSON, JobStatus, as_json
 from bessemer.server.fine_tuning import check_request
 from bessemer.server.grading import kind_of
-from bessemer.server.http import Call, JSONResponse, decoder
+from bessemer.server.http import Call, JSONResponse
 from bessemer.server.job_ids import job_id
 from bessemer.server.lists import ListQuery, page, page_limit
 from bessemer.store import job_rows
@@ -28,7 +28,6 @@ from bessemer.store.database import Database
 from bessemer.store.job_rows import Control, JobCheckpoint, JobEvent, JobKind, JobRow
 from bessemer.tuning.preparation import prepare
 
-_REQUEST = decoder(FineTuningJobRequest)
 _FINISHED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
 CREATED: Final = {
     JobKind.FINE_TUNING: "job.created",
@@ -58,7 +57,7 @@ class CheckpointsQuery(StrictWire):
 
 async def create(call: Call) -> ASGIApp:
     """POST /v1/fine_tuning/jobs. With an Idempotency-Key header, the same key gives the same job."""
-    request = await call.body(_REQUEST)
+    request = await call.body(FineTuningJobRequest)
     if request.method is not None and request.method.reinforcement is not None:
         # Its grader is tried first, which is the caller's code.
         kind = kind_of(request.method.reinforcement.grader)
