@@ -77,7 +77,7 @@ def _chat_cases() -> None:
         "quotes": rb"\"",
         "braces": b"{[,",
     }.items():
-        _case(f"chat: a text of 16 MB, {name}", lambda unit=unit: _message(_text(unit)))  # type: ignore[misc]
+        _case(f"chat: a text of 16 MB, {name}", lambda unit=unit: _message(_text(unit)))
     _case(
         "chat: a text that no one closes",
         lambda: Sent(CHAT, b'{"model":"upstream","messages":[{"content":"' + _filled(b"a")),
@@ -93,14 +93,14 @@ def _chat_cases() -> None:
     for count in (1_000, 10_000, 100_000, 450_000):
         _case(
             f"chat: {count} messages",
-            lambda count=count: Sent(  # type: ignore[misc]
+            lambda count=count: Sent(
                 CHAT, b'{"model":"upstream","messages":%s}' % _list(turn, min(count, LARGEST // (len(turn) + 1)))
             ),
         )
     for count in (1_000, 10_000, 100_000, 200_000):
-        _case(f"chat: {count} parts", lambda count=count: _message(_list(part, count)))  # type: ignore[misc]
+        _case(f"chat: {count} parts", lambda count=count: _message(_list(part, count)))
     for count in (1_000, 200_000, 499_000):
-        _case(f"chat: {count} biases", lambda count=count: _raw_chat("logit_bias", _object(count)))  # type: ignore[misc]
+        _case(f"chat: {count} biases", lambda count=count: _raw_chat("logit_bias", _object(count)))
     for field in (
         "metadata",
         "response_format",
@@ -111,7 +111,7 @@ def _chat_cases() -> None:
         "unknown",
         "seed",
     ):
-        _case(f"chat: {field}, 499,000 values", lambda field=field: _raw_chat(field, _object(499_000, b'"v"')))  # type: ignore[misc]
+        _case(f"chat: {field}, 499,000 values", lambda field=field: _raw_chat(field, _object(499_000, b'"v"')))
     _case("chat: metadata of 12 MB", lambda: _raw_chat("metadata", b'{"a":%s}' % _text(b"word ", 12 * MIB)))
     _case("chat: tags of 12 MB", lambda: _raw_chat("bessemer", b'{"tags":{"a":%s}}' % _text(b"word ", 12 * MIB)))
     _case("chat: user of 12 MB", lambda: _raw_chat("user", _text(b"word ", 12 * MIB)))
@@ -156,10 +156,10 @@ def _chat_cases() -> None:
     }.items():
         _case(
             f"chat: {field}", lambda field=field, value=value: _json(CHAT, _chat(structured_outputs={field: value})())
-        )  # type: ignore[misc]
+        )
 
 
-def _grader_cases() -> None:
+def _similarity_cases() -> None:
     sample, reference = "{{sample.output_text}}", "{{item.r}}"
     for metric in ("fuzzy_match", "bleu", "gleu", "meteor", "rouge_1", "rouge_5", "rouge_l"):
         grader = {"type": "text_similarity", "input": sample, "reference": reference, "evaluation_metric": metric}
@@ -170,7 +170,7 @@ def _grader_cases() -> None:
             "marks": "," * 32_000,
         }.items():
             body = {"grader": grader, "model_sample": text, "item": {"r": text[7:]}}
-            _case(f"run: {metric}, {name}", lambda body=body: _json(GRADE, body))  # type: ignore[misc]
+            _case(f"run: {metric}, {name}", lambda body=body: _json(GRADE, body))
     gleu = {"type": "text_similarity", "input": sample, "reference": reference, "evaluation_metric": "gleu"}
     han = "".join(chr(0x4E00 + index % 20_000) for index in range(32_000))
     many = {
@@ -179,6 +179,10 @@ def _grader_cases() -> None:
         "calculate_output": "g1",
     }
     _case("run: sixteen of gleu", lambda: _json(GRADE, {"grader": many, "model_sample": han, "item": {"r": han[7:]}}))
+
+
+def _sample_cases() -> None:
+    sample = "{{sample.output_text}}"
     attributes = {"type": "attributes"}
     wide = json.dumps({str(i): [str(i), "b"] for i in range(45_000)})[: 1 << 20]
     flat = json.dumps({str(i): "b" for i in range(70_000)})
@@ -213,7 +217,7 @@ def _grader_cases() -> None:
             "python": {"type": "python", "source": "def grade(sample, item): return 1.0"},
         }.items():
             body = {"grader": grader, "model_sample": text, "item": {"target": "{}"}}
-            _case(f"run: {kind}, a sample of {name}", lambda body=body: _json(GRADE, body))  # type: ignore[misc]
+            _case(f"run: {kind}, a sample of {name}", lambda body=body: _json(GRADE, body))
     python = {"type": "python", "source": "def grade(sample, item): return 1.0"}
     _case(
         "run: python, an item of 499,000 values",
@@ -226,6 +230,9 @@ def _grader_cases() -> None:
         "run: python, an item of 15 MB",
         lambda: _json(GRADE, {"grader": python, "model_sample": "a", "item": {"a": "é" * 7 * MIB}}),
     )
+
+
+def _template_cases() -> None:
     check = {"type": "string_check", "operation": "like"}
     _case(
         "run: a template of 8 MB",
@@ -304,6 +311,10 @@ def _grader_cases() -> None:
             },
         ),
     )
+
+
+def _validate_cases() -> None:
+    check = {"type": "string_check", "operation": "like"}
     long = "{{item." + "a" * 8 * MIB
     for name, text in {
         "a placeholder without end": long,
@@ -314,7 +325,7 @@ def _grader_cases() -> None:
         "dollars": "$(item.a" * MIB,
     }.items():
         grader = check | {"input": text, "reference": "b"}
-        _case(f"validate: {name}", lambda grader=grader: _json(VALIDATE, {"grader": grader}))  # type: ignore[misc]
+        _case(f"validate: {name}", lambda grader=grader: _json(VALIDATE, {"grader": grader}))
     _case("validate: a source", lambda: _json(VALIDATE, {"grader": {"type": "python", "source": "a" * 15 * MIB}}))
     _case(
         "validate: a formula",
@@ -465,10 +476,10 @@ def _control_cases() -> None:
                     _case(
                         f"{path}: {name}, {kind}",
                         lambda path=path, parts=(start, value, end): Sent(path, b"".join(parts)),
-                    )  # type: ignore[misc]
+                    )
     _case("put a route", lambda: Sent("/v1/routes/r", b'{"targets":%s}' % _list(b'"upstream"', 400_000), "PUT"))
     for path in ("/v1/routes/r/rollback", "/v1/models/upstream/rollback", "/v1/versions/v/promote"):
-        _case(f"{path}: a reason", lambda path=path: Sent(path, b'{"reason":%s}' % long))  # type: ignore[misc]
+        _case(f"{path}: a reason", lambda path=path: Sent(path, b'{"reason":%s}' % long))
     _case("get: a query of 60 kB", lambda: Sent("/v1/inferences?route=" + "a" * 60_000, b"", "GET"))
     _case(
         "get: a query of 15,000 parameters",
@@ -487,6 +498,9 @@ def _control_cases() -> None:
 
 
 _chat_cases()
-_grader_cases()
+_similarity_cases()
+_sample_cases()
+_template_cases()
+_validate_cases()
 _file_cases()
 _control_cases()

@@ -1,43 +1,32 @@
-"""Bounds on what clients send. On the shape of JSON before it is decoded: depth, because decoders and encoders recurse,
-and values, because each costs many times its bytes, and decoding them holds up every other thread. On names and tags.
+"""Bounds on the shape of JSON, checked before it is decoded: depth, because decoders and encoders recurse, and values,
+because each costs many times its bytes, and decoding holds up every other thread. And on texts that are no content:
+whatever a client names, in any body or query, is of one of the types here.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import accumulate
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
-
-from bessemer.core.errors import InvalidRequest
 
 MAX_DEPTH: Final = 128
 """Levels of lists and objects within each other."""
 MAX_VALUES: Final = 100_000
 """Lists, objects and commas; decoding this many takes some 10 ms."""
-MAX_NAME: Final = 512
-"""Characters of a name that somebody else gave: a model, a user, an author."""
-MAX_TAGS: Final = 64
-"""Pairs; OpenAI's metadata has at most 16."""
-MAX_TAG_CHARACTERS: Final = 64_000
-"""Of all pairs together: they are kept with each record, looked through and shown."""
+Name = Annotated[str, msgspec.Meta(max_length=256)]
+"""An id or a name of anything."""
+Note = Annotated[str, msgspec.Meta(max_length=4096)]
+"""What a person writes beside a thing: a reason, a description."""
+Label = Annotated[str, msgspec.Meta(max_length=2000)]
+"""An answer that a metric knows."""
+Value = Annotated[str, msgspec.Meta(max_length=512)]
+"""Of a tag."""
+Tags = Annotated[dict[Annotated[str, msgspec.Meta(max_length=64)], Value], msgspec.Meta(max_length=16)]
+"""Names and values of a request, a job or feedback: OpenAI's limits of `metadata`."""
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _BLOCK: Final = 1 << 16
 """Bytes that are looked at in one go: between blocks other threads have their turn."""
-
-
-def check_name(name: str | None, param: str) -> None:
-    """Raise InvalidRequest for a name that is too long."""
-    if name is not None and len(name) > MAX_NAME:
-        raise InvalidRequest(f"{param} has {len(name)} characters; send at most {MAX_NAME}.", param=param)
-
-
-def check_tags(tags: Mapping[str, str], param: str) -> None:
-    """Raise InvalidRequest for tags that are too many or too long."""
-    if len(tags) > MAX_TAGS or sum(map(len, (*tags, *tags.values()))) > MAX_TAG_CHARACTERS:
-        raise InvalidRequest(
-            f"{param} may hold {MAX_TAGS} pairs, of {MAX_TAG_CHARACTERS} characters in all; send less.", param=param
-        )
 
 
 def check_shape(data: bytes) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 import msgspec
 
 from bessemer import __version__
-from bessemer.core.bounds import check_name
 from bessemer.core.content import HASH_VERSION, canonical_json, input_hash
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.types import JSON, Dataset, Example, Split, as_json
@@ -29,6 +28,7 @@ def build_from_file(
     code_commit: str | None,
     now: float,
     key_id: str | None,
+    approved: bool = True,
 ) -> Dataset:
     """Freeze a dataset of the file `file_id`: one example for each input, in the split that its row names, or by hash.
 
@@ -47,7 +47,6 @@ def build_from_file(
             f"`{strange[0]}` selects inferences, and this dataset is of a file; leave it out.", param=strange[0]
         )
     check_splits(request.splits)
-    check_name(request.name, "name")
     assert request.file_id is not None
     file = files.get(database, request.file_id)
     excluded: Counter[str] = Counter()
@@ -83,7 +82,9 @@ def build_from_file(
         "code_commit": code_commit,
     }
     examples = [example for example, _ in found.values()]
-    return freeze(database, blobs, request.name, examples, content, provenance, now=now, key_id=key_id)
+    return freeze(
+        database, blobs, request.name, examples, content, provenance, now=now, key_id=key_id, approved=approved
+    )
 
 
 def _example(row: Row, request: DatasetRequest) -> Example | str:

@@ -8,7 +8,7 @@ import re
 
 import msgspec
 
-from bessemer.core.bounds import check_name, check_tags
+from bessemer.core.bounds import Name, Tags
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.ids import EPISODE_ID, new_id
 from bessemer.core.openai import StrictWire
@@ -24,18 +24,18 @@ _TEXTS = {"comment": FeedbackKind.COMMENT, "demonstration": FeedbackKind.DEMONST
 class FeedbackRequest(StrictWire):
     """Body of POST /v1/feedback: exactly one of `inference_id` and `episode_id`."""
 
-    metric: str
+    metric: Name
     """`verdict` or another boolean or float metric of your own; `comment`; `demonstration` (a corrected answer)."""
     value: bool | float | str
-    inference_id: str | None = None
-    episode_id: str | None = None
+    inference_id: Name | None = None
+    episode_id: Name | None = None
     source: FeedbackSource | None = None
     """Of a reviewer's key: who or what judged, default `human`. Of an application's, `human` is a claim."""
-    author: str | None = None
+    author: Name | None = None
     """A claim: the author is the key."""
     trust: float | None = None
     """Weight in [0, 1]: a claim, which makes the key's own trust smaller at most."""
-    tags: dict[str, str] = msgspec.field(default_factory=dict)
+    tags: Tags = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Take a completion's own id for its inference: they differ in the prefix."""
@@ -61,8 +61,6 @@ def parse(request: FeedbackRequest, principal: Principal, now: float) -> Feedbac
         )
     if request.trust is not None and not 0 <= request.trust <= 1:
         raise InvalidRequest(f"trust must be between 0 and 1, not {request.trust:g}.", param="trust")
-    check_name(request.author, "author")
-    check_tags(request.tags, "tags")
     reviewer = principal.may(Action.CONTRIBUTE)
     return Feedback(
         id=new_id("fb"),

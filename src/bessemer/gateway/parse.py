@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 
-from bessemer.core.bounds import check_name, check_tags
 from bessemer.core.content import input_hash
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.ids import EPISODE_ID
@@ -41,8 +40,6 @@ class Asked(Frozen, frozen=True):
 
 def parse(request: ChatRequest) -> Asked:
     """Check a chat request. Raises InvalidRequest that names the field and the remedy."""
-    check_name(request.model, "model")
-    check_name(request.user, "user")
     extension = request.bessemer
     structured = extension.input if extension is not None else None
     messages = tuple(_message(message, index) for index, message in enumerate(request.messages))
@@ -65,19 +62,10 @@ def parse(request: ChatRequest) -> Asked:
         stream=bool(request.stream),
         include_usage=request.stream_options is not None and request.stream_options.include_usage,
         episode_id=episode_id,
-        tags=_tags(request),
+        tags=dict(request.metadata or {}) | (extension.tags if extension is not None else {}),
         user=request.user,
         split=extension.split if extension is not None else None,
     )
-
-
-def _tags(request: ChatRequest) -> dict[str, str]:
-    tags = dict(request.metadata or {})
-    check_tags(tags, "metadata")
-    if request.bessemer is not None:
-        check_tags(request.bessemer.tags, "bessemer.tags")
-        tags |= request.bessemer.tags
-    return tags
 
 
 def _message(message: JSON, index: int) -> JSON:

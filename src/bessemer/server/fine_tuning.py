@@ -147,15 +147,6 @@ def _check_scalars(request: FineTuningJobRequest) -> None:
         raise InvalidRequest(
             "'integrations' are not offered: nothing leaves the boundary. Remove it.", param="integrations"
         )
-    check_metadata(request.metadata or {})
-
-
-def check_metadata(metadata: dict[str, str]) -> None:
-    """Apply OpenAI's limits: 16 pairs, keys of 64 and values of 512 characters. Raises InvalidRequest."""
-    if len(metadata) > 16 or any(len(key) > 64 or len(value) > 512 for key, value in metadata.items()):
-        raise InvalidRequest(
-            "'metadata' may hold 16 pairs, keys of 64 and values of 512 characters at most.", param="metadata"
-        )
 
 
 def _survey(file_id: str, param: str, method: Method, database: Database, blobs: Blobs) -> preflight.Survey:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final, NamedTuple, Protocol, TypeVar, get_origin
+from typing import Annotated, Any, Final, NamedTuple, Protocol, TypeVar, get_args, get_origin
 
 import msgspec
 from starlette.requests import Request
@@ -33,7 +33,7 @@ Query = TypeVar("Query", bound=msgspec.Struct)
 Body = TypeVar("Body", bound=msgspec.Struct)
 
 encode = msgspec.json.Encoder().encode
-_PATH = re.compile(r" - at `(?:key in )?\$(?P<path>[^`]*)`$")
+_PATH = re.compile(r" - at (?:`key` in )?`\$(?P<path>[^`]*)`$")
 _FIELD = re.compile(r"(?:unknown|required) field `(?P<field>[^`]*)`")
 _LONE_HALF = re.compile(
     rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|[c-fC-F](?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]))"
@@ -248,9 +248,13 @@ class NoQuery(StrictWire):
 
 
 @cache
-def _types(kind: type[msgspec.Struct]) -> Mapping[str, Any]:
-    """Return the type of each field; asked with every request, so worked out once."""
-    return {field.name: field.type for field in msgspec.structs.fields(kind)}
+def _fields(kind: type[msgspec.Struct]) -> Mapping[str, bool]:
+    """Return the names of the fields, and which are dictionaries; asked with every request, so worked out once."""
+    bare = {
+        field.name: get_args(field.type)[0] if get_origin(field.type) is Annotated else field.type
+        for field in msgspec.structs.fields(kind)
+    }
+    return {name: get_origin(type_) is dict for name, type_ in bare.items()}
 
 
 def read_query(kind: type[Query], parameters: Sequence[tuple[str, str]]) -> Query:
@@ -258,12 +262,12 @@ def read_query(kind: type[Query], parameters: Sequence[tuple[str, str]]) -> Quer
 
     Raises InvalidRequest that names a parameter which is unknown, wrong, or given twice.
     """
-    types = _types(kind)
+    fields = _fields(kind)
     values: dict[str, Any] = {}
     for name, value in parameters:
         field, opened, rest = name.partition("[")
-        keyed = get_origin(types.get(field)) is dict
-        if field not in types or keyed is not (bool(opened) and rest.endswith("]")):
+        keyed = fields.get(field, False)
+        if field not in fields or keyed is not (bool(opened) and rest.endswith("]")):
             raise InvalidRequest(f"Unknown parameter: {name!r}. Remove it.", param=name, code="unknown_parameter")
         target, key = (values.setdefault(field, {}), rest[:-1]) if keyed else (values, field)
         if key in target:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Generic, Literal, TypeVar
 
+from bessemer.core.bounds import Name
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.openai import StrictWire, Wire
 
@@ -15,7 +16,7 @@ class ListQuery(StrictWire):
 
     limit: int = 20
     """Rows in the answer."""
-    after: str | None = None
+    after: Name | None = None
     """Id of the last row of the page before."""
 
 

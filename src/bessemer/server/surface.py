@@ -68,6 +68,8 @@ _VIEW: Final = (Action.VIEW,)
 _CONTENT: Final = (Action.CONTENT,)
 _CONTRIBUTE: Final = (Action.CONTRIBUTE,)
 _OPERATE: Final = (Action.OPERATE,)
+_OPERATE_OR_APPROVE: Final = (Action.OPERATE, Action.APPROVE)
+"""Whose say is needed for what serves: it was not chosen by the one who asks alone."""
 _GOVERN: Final = (Action.GOVERN,)
 _AUDIT: Final = (Action.AUDIT,)
 _INVOKE: Final = (Action.INVOKE,)
@@ -126,6 +128,7 @@ _DESCRIBED: Final = (
     Endpoint("POST", "/v1/datasets", datasets.create, _CONTRIBUTE, Dataset, body=DatasetRequest),
     Endpoint("GET", "/v1/datasets", datasets.list_datasets, _VIEW, Page[Dataset], query=datasets.DatasetsQuery),
     Endpoint("GET", "/v1/datasets/{dataset_id}", datasets.get, _VIEW, Dataset),
+    Endpoint("POST", "/v1/datasets/{dataset_id}/approve", datasets.approve, _OPERATE_OR_APPROVE, Dataset),
     Endpoint(
         "GET", "/v1/inferences", inferences.list_inferences, _VIEW, Page[Inference], query=inferences.InferencesQuery
     ),

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from bessemer.core.bounds import Name, Note
 from bessemer.core.openai import StrictWire, Wire
 from bessemer.core.types import JSON, Alias, Guarantee, Role, Route, Step, Target
 from bessemer.governance.keys import KeyInfo
@@ -27,50 +28,50 @@ class JobObject(Wire, omit_defaults=False):
 class RouteBody(StrictWire):
     """A route to write: `targets` is the short form of one step that is always accepted."""
 
-    name: str | None = None
+    name: Name | None = None
     """Required by POST; PUT takes it from the path."""
-    targets: list[str | Target] | None = None
+    targets: list[Name | Target] | None = None
     steps: list[Step] | None = None
-    fallbacks: list[str | Target] = msgspec.field(default_factory=list)
+    fallbacks: list[Name | Target] = msgspec.field(default_factory=list)
     guarantee: Guarantee | None = None
     """Refused: a cascade job alone writes one."""
     force: bool = False
     """Ask versions that have not passed a gate: an owner may, with a `reason`."""
-    reason: str = ""
+    reason: Note = ""
 
 
 class PromoteBody(StrictWire):
     """Body of POST /v1/versions/{id}/promote."""
 
-    alias: str = "champion"
-    evaluation: str | None = None
+    alias: Name = "champion"
+    evaluation: Name | None = None
     """The evaluation whose gate the version passed; None: the newest whose gate counts for it."""
-    reason: str = ""
+    reason: Note = ""
 
 
 class RollbackBody(StrictWire):
     """Body of POST /v1/models/{model}/rollback."""
 
-    alias: str = "champion"
-    reason: str = ""
+    alias: Name = "champion"
+    reason: Note = ""
 
 
 class ReasonBody(StrictWire):
     """Body of POST /v1/routes/{name}/rollback."""
 
-    reason: str = ""
+    reason: Note = ""
 
 
 class KeyBody(StrictWire):
     """Body of POST /v1/keys."""
 
-    name: str
+    name: Name
     role: Role = Role.MEMBER
-    project: str | None = None
+    project: Name | None = None
     """Default: the caller's own; another needs an owner of the default project."""
     expires_at: float | None = None
     """Unix seconds; None: it does not expire."""
-    models: list[str] | None = None
+    models: list[Name] | None = None
     """Routes and models that it may ask for; None: all of its project."""
     trust: float = 1.0
     """Weight of the feedback that it gives, in [0, 1]."""

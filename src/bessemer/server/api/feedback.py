@@ -6,6 +6,7 @@ import time
 
 from starlette.types import ASGIApp
 
+from bessemer.core.bounds import Name
 from bessemer.feedback.record import FeedbackRequest, parse
 from bessemer.feedback.rights import check_asked, check_stored
 from bessemer.server.content import shown_feedback
@@ -20,8 +21,8 @@ _PATIENCE_S = 3.0
 class FeedbackQuery(ListQuery):
     """Query of GET /v1/feedback."""
 
-    inference_id: str | None = None
-    metric: str | None = None
+    inference_id: Name | None = None
+    metric: Name | None = None
     since: float | None = None
 
 

@@ -8,6 +8,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.types import ASGIApp
 
+from bessemer.core.bounds import Name
 from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.ids import new_id
 from bessemer.core.openai import FileObject, StrictWire
@@ -21,6 +22,7 @@ from bessemer.store.files import FileRow
 from bessemer.store.job_rows import JobKind
 
 PURPOSE = "fine-tune"
+_FILENAME = 256
 _UNFINISHED = (JobStatus.VALIDATING_FILES, JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.PAUSED)
 
 
@@ -28,8 +30,8 @@ class FilesQuery(StrictWire):
     """Query of GET /v1/files."""
 
     limit: int = 10_000
-    after: str | None = None
-    purpose: str | None = None
+    after: Name | None = None
+    purpose: Name | None = None
     order: Literal["asc", "desc"] = "desc"
 
 
@@ -50,6 +52,8 @@ async def upload(call: Call) -> ASGIApp:
             raise InvalidRequest("Missing required parameter: 'file'.", param="file", code="missing_required_parameter")
         if purpose != PURPOSE:
             raise InvalidRequest(f"'purpose' must be {PURPOSE!r}; got {purpose!r}.", param="purpose")
+        if len(sent.filename or "") > _FILENAME:
+            raise InvalidRequest(f"The file's name has more than {_FILENAME} characters: shorten it.", param="file")
         row = await asyncio.to_thread(_keep, call, sent.filename or "file.jsonl", sent.file)
     finally:
         await form.close()

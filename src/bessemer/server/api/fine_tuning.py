@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 from starlette.types import ASGIApp
 
+from bessemer.core.bounds import Name, Tags
 from bessemer.core.content import canonical_json
 from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.openai import (
@@ -43,8 +44,8 @@ class JobsQuery(StrictWire):
     """Query of GET /v1/fine_tuning/jobs."""
 
     limit: int = 20
-    after: str | None = None
-    metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    after: Name | None = None
+    metadata: Tags = msgspec.field(default_factory=dict)
     """`metadata[k]=v`: every pair must match."""
 
 
@@ -52,7 +53,7 @@ class CheckpointsQuery(StrictWire):
     """Query of GET /v1/fine_tuning/jobs/{id}/checkpoints."""
 
     limit: int = 10
-    after: str | None = None
+    after: Name | None = None
 
 
 async def create(call: Call) -> ASGIApp:

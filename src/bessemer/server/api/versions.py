@@ -4,6 +4,7 @@ import asyncio
 
 from starlette.types import ASGIApp
 
+from bessemer.core.bounds import Name
 from bessemer.core.errors import NotFound
 from bessemer.core.types import Alias, ModelVersion
 from bessemer.flywheel import promotion
@@ -15,7 +16,7 @@ from bessemer.server.wire import PromoteBody, RollbackBody, RolledBackAlias
 class ModelQuery(ListQuery):
     """Query of GET /v1/versions and GET /v1/aliases."""
 
-    model: str | None = None
+    model: Name | None = None
 
 
 async def list_versions(call: Call) -> ASGIApp:
