@@ -17,6 +17,7 @@ from bessemer.evals.runtimes import Bessemer
 from bessemer.evals.sandbox import Sandbox, SandboxError
 
 TEXT_KINDS: Final = frozenset({"string_check", "text_similarity", "feedback", "attributes"})
+_LIMITS: Final = Limits(cpu_s=5)
 _THREADS: Final = 32
 """Grades that may wait for a process at once."""
 
@@ -29,8 +30,7 @@ def _threads() -> ThreadPoolExecutor:
 class TextProcesses:
     """Processes that grade texts; started with the first grade."""
 
-    def __init__(self) -> None:
-        limits = Limits(cpu_s=5)
+    def __init__(self, limits: Limits = _LIMITS) -> None:
         source = "from bessemer.evals.graders import grade_text"
         self._sandbox = Sandbox(source, "grade_text", "lambda", limits, runtime=Bessemer(), unfenced=True)
 
