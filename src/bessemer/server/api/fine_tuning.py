@@ -27,7 +27,6 @@ from bessemer.server.lists import ListQuery, page, page_limit
 from bessemer.store import job_rows
 from bessemer.store.database import Database
 from bessemer.store.job_rows import Control, JobCheckpoint, JobEvent, JobKind, JobRow
-from bessemer.tuning.preparation import prepare
 
 _FINISHED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
 CREATED: Final = {
@@ -90,7 +89,6 @@ def _create(call: Call, request: FineTuningJobRequest) -> tuple[JobRow, tuple[st
         models=call.principal.models,
         metadata=request.metadata or {},
     )
-    prepare(row, call.catalog, call.database)  # what the worker will do first: names that lead nowhere
     with call.database.transaction():
         row = insert_once(call, row)
         job_rows.append_event(
