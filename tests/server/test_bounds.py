@@ -181,4 +181,4 @@ def test_a_row_of_a_file_is_bounded(server: Server) -> None:
     )
     status, answer, _ = ask(server, "POST", "/v1/files", server.key, form, "multipart/form-data; boundary=x")
     assert (status, answer["error"]["param"]) == (400, "file")
-    assert "row 1 has more than" in answer["error"]["message"]
+    assert "row 1: it has more than" in answer["error"]["message"]

@@ -105,7 +105,7 @@ def read_rows(lines: Iterable[bytes], param: str, *, supervised: bool | None = N
             continue
         if len(raw) > MAX_ROW:
             raise InvalidRequest(
-                f"Invalid file: row {number} has more than {MAX_ROW} bytes; shorten it.",
+                f"Invalid file: row {number}: it has more than {MAX_ROW} bytes; shorten it.",
                 param=param,
                 code="invalid_file",
             )
