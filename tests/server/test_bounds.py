@@ -97,3 +97,10 @@ def test_no_body_and_no_query_takes_a_name_of_any_length() -> None:
 def test_many_of_a_field_are_refused(server: Server, path: str, body: dict[str, Any], param: str) -> None:
     status, answer, _ = ask(server, "POST", path, server.key, json.dumps(body).encode())
     assert (status, answer["error"]["param"]) == (400, param)
+
+
+@pytest.mark.parametrize("path", ["/v1/inferences", "/v1/usage", "/v1/feedback", "/v1/audit"])
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "1e12"])
+def test_a_time_is_a_time(server: Server, path: str, text: str) -> None:
+    status, answer, _ = ask(server, "GET", f"{path}?since={text}", server.key)
+    assert (status, answer["error"]["param"]) == (400, "since")
