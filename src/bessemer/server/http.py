@@ -6,17 +6,18 @@ Decides how a body becomes a type and a value becomes bytes, and cancels work wh
 import asyncio
 import re
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Final, Protocol, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Final, NamedTuple, Protocol, TypeVar, get_args, get_origin
 
 import msgspec
 from starlette.requests import Request
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from bessemer.core.bounds import check_shape
-from bessemer.core.errors import Forbidden, InvalidRequest, NotFound
+from bessemer.core.errors import Forbidden, InvalidRequest, NotFound, PayloadTooLarge
 from bessemer.core.openai import StrictWire
 from bessemer.core.types import JSON, Action, Principal
 from bessemer.flywheel.services import Services as FlywheelServices
@@ -150,6 +151,44 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
+class Limit(NamedTuple):
+    """The largest body of a request, and what says so."""
+
+    size: int
+    """Bytes."""
+    remedy: str = "send less"
+
+    def exceeded(self) -> PayloadTooLarge:
+        """Return what a client is told whose body is larger."""
+        return PayloadTooLarge(f"The request body exceeds {self.size} bytes; {self.remedy}.")
+
+    def check(self, declared: bytes) -> None:
+        """Raise PayloadTooLarge when a Content-Length says that the body is larger."""
+        # A number of more digits than this one is larger, and may be too long to be read.
+        if declared.isdigit() and (len(declared) > 18 or int(declared) > self.size):
+            raise self.exceeded()
+
+    def on(self, receive: Receive) -> Receive:
+        """Count body bytes while they arrive, for bodies of undeclared or false length."""
+        seen = 0
+
+        async def limited() -> Message:
+            nonlocal seen
+            message = await receive()
+            if message["type"] == "http.request":
+                seen += len(message.get("body", b""))
+                if seen > self.size:
+                    raise self.exceeded()
+            return message
+
+        return limited
+
+
+@cache
+def _decoding() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="bodies")
+
+
 @cache
 def _decoder(kind: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
     """Return the decoder of a body type: made once."""
@@ -184,6 +223,8 @@ def why_not_json(data: bytes, error: Exception) -> str:
 def invalid(error: msgspec.ValidationError) -> InvalidRequest:
     """Turn msgspec's message into an InvalidRequest whose `param` is the dotted path of the field."""
     text = str(error)
+    if len(text) > _SMALL:  # an unknown field whose name is most of the body
+        text = f"{text[:200]}` …"
     where = _PATH.search(text)
     path = where["path"] if where else ""
     problem = text[: where.start()] if where else text
@@ -291,7 +332,10 @@ class Call:
         """Return the JSON body as the type that the table of endpoints names for it. Raises InvalidRequest."""
         assert kind is self.takes, "the table and the handler name the same body"
         body = await self.request.body()
-        return decode(kind, body) if len(body) <= _SMALL else await asyncio.to_thread(decode, kind, body)
+        if len(body) <= _SMALL:
+            return decode(kind, body)
+        # One at a time: each holds the interpreter for a while, and those who wait for it would wait for all of them.
+        return await asyncio.get_running_loop().run_in_executor(_decoding(), decode, kind, body)
 
     def query(self, kind: type[T]) -> T:
         """Return the query string as the type that the table of endpoints names for this one."""
