@@ -122,8 +122,6 @@ async def _serve(settings: Settings, announce: Callable[[Started], None], *, wor
         if worker:
             command = [sys.executable, "-m", "bessemer", "worker", "--supervised"]
             supervisor = asyncio.ensure_future(keep_running(command, os.environ | environment(settings)))
-        gc.collect()
-        gc.freeze()  # what is here stays: full collections need not look at it again
         announce(Started(url, admin_key))
     await serving
     (settings.data / URL_FILE).unlink(missing_ok=True)
