@@ -361,8 +361,8 @@ async def test_a_client_that_reads_slowly_is_no_upstream_that_stalls(make_world)
     async for event in result.events:
         raw += event
         await asyncio.sleep(0.15)
-    assert raw.endswith(b"data: [DONE]\n\n")
     assert raw.count(b'"content":"a"') == 5
+    assert raw.endswith(b"data: [DONE]\n\n")
 
 
 async def test_the_key_comes_from_the_environment_that_the_model_names(make_world):

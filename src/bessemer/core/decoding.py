@@ -11,6 +11,7 @@ from bessemer.core.errors import InvalidRequest
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 
+_LONG = 64 * 1024
 _PATH = re.compile(r" - at (?:`key` in )?`\$(?P<path>[^`]*)`$")
 _FIELD = re.compile(r"(?:unknown|required) field `(?P<field>[^`]*)`")
 _LONE_HALF = re.compile(
@@ -52,6 +53,8 @@ def why_not_json(data: bytes, error: Exception) -> str:
 def invalid(error: msgspec.ValidationError) -> InvalidRequest:
     """Turn msgspec's message into an InvalidRequest whose `param` is the dotted path of the field."""
     text = str(error)
+    if len(text) > _LONG:  # an unknown field whose name is most of the body
+        text = f"{text[:200]}` …"
     where = _PATH.search(text)
     path = where["path"] if where else ""
     problem = text[: where.start()] if where else text

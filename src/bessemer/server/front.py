@@ -7,7 +7,7 @@ Knows no endpoint; what needs no key is given to it.
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 from starlette.exceptions import HTTPException
@@ -20,14 +20,13 @@ from bessemer.core.errors import (
     MethodNotAllowed,
     NotFound,
     Overloaded,
-    PayloadTooLarge,
     UnsupportedMediaType,
 )
 from bessemer.core.ids import new_id
 from bessemer.core.types import DEFAULT_PROJECT, JSON, Principal
 from bessemer.dialects.base import Dialect
 from bessemer.server.authentication import network
-from bessemer.server.http import ClientGone, JSONResponse
+from bessemer.server.http import ClientGone, JSONResponse, Limit
 
 Authenticate = Callable[[str | None, str], Awaitable[Principal]]
 """From the Authorization header and the address it comes from to who asks."""
@@ -65,8 +64,8 @@ class Front:
         self._authenticate = authenticate
         self._observe = observe
         self._deny = deny
-        self._max_body_bytes = max_body_bytes
-        self._max_file_bytes = max_file_bytes
+        self._body = Limit(max_body_bytes, "send less, or raise max_body_bytes")
+        self._file = Limit(max_file_bytes, "send less, or raise max_file_bytes")
         self._max_concurrent = max_concurrent
         self._running = 0
         self._public = public
@@ -96,7 +95,7 @@ class Front:
                     raise Overloaded("The server answers as many requests as it can; try again.", retry_after=1)
                 limit = self._limit(scope, headers)
                 await self._admit(scope, headers, "authorization" if dialect is None else dialect.key_header)
-                await self._router(scope, _limited(receive, limit), exchange.send)
+                await self._router(scope, limit.on(receive), exchange.send)
             except (ClientGone, ClientDisconnect):
                 exchange.status = _CLIENT_GONE
             except HTTPException as error:
@@ -125,7 +124,7 @@ class Front:
                     key=getattr(scope.get("bessemer.principal"), "key_id", None),
                 )
 
-    def _limit(self, scope: Scope, headers: dict[bytes, bytes]) -> "_Limit":
+    def _limit(self, scope: Scope, headers: dict[bytes, bytes]) -> Limit:
         """Return the largest body for this request; refuse a declared length above it before reading a byte."""
         encoding = headers.get(b"content-encoding", b"identity").strip().lower()
         if encoding not in {b"identity", b""}:
@@ -135,14 +134,8 @@ class Front:
             )
         multipart = headers.get(b"content-type", b"").startswith(b"multipart/form-data")
         of_file = multipart and scope["path"] == "/v1/files"
-        limit = (
-            _Limit("max_file_bytes", self._max_file_bytes)
-            if of_file
-            else _Limit("max_body_bytes", self._max_body_bytes)
-        )
-        declared = headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > limit.bytes:
-            raise limit.exceeded()
+        limit = self._file if of_file else self._body
+        limit.check(headers.get(b"content-length", b"0"))
         return limit
 
     async def _admit(self, scope: Scope, headers: dict[bytes, bytes], key_header: str) -> None:
@@ -157,16 +150,6 @@ class Front:
             given = b"Bearer " + key
         said = given.decode("latin-1") or None
         scope["bessemer.principal"] = await self._authenticate(said, _address(scope))
-
-
-class _Limit(NamedTuple):
-    """The largest body of a request, and the setting that says so."""
-
-    setting: str
-    bytes: int
-
-    def exceeded(self) -> PayloadTooLarge:
-        return PayloadTooLarge(f"The request body exceeds {self.bytes} bytes; send less, or raise {self.setting}.")
 
 
 class _Exchange:
@@ -201,22 +184,6 @@ class _Exchange:
 
 async def _no_body() -> Message:
     return {"type": "http.disconnect"}
-
-
-def _limited(receive: Receive, limit: "_Limit") -> Receive:
-    """Count body bytes while they arrive, for bodies of undeclared or false length."""
-    seen = 0
-
-    async def limited() -> Message:
-        nonlocal seen
-        message = await receive()
-        if message["type"] == "http.request":
-            seen += len(message.get("body", b""))
-            if seen > limit.bytes:
-                raise limit.exceeded()
-        return message
-
-    return limited
 
 
 def _request_id(given: bytes | None) -> str:

@@ -5,17 +5,18 @@ Decides how a body becomes a type and a value becomes bytes, and cancels work wh
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Annotated, Any, Final, Protocol, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Final, NamedTuple, Protocol, TypeVar, get_args, get_origin
 
 import msgspec
 from starlette.requests import Request
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from bessemer.core.decoding import decode, invalid
-from bessemer.core.errors import Forbidden, InvalidRequest, NotFound
+from bessemer.core.errors import Forbidden, InvalidRequest, NotFound, PayloadTooLarge
 from bessemer.core.openai import StrictWire
 from bessemer.core.types import JSON, Action, Principal
 from bessemer.flywheel.services import Services as FlywheelServices
@@ -142,6 +143,44 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
         watcher.cancel()
 
 
+class Limit(NamedTuple):
+    """The largest body of a request, and what says so."""
+
+    size: int
+    """Bytes."""
+    remedy: str = "send less"
+
+    def exceeded(self) -> PayloadTooLarge:
+        """Return what a client is told whose body is larger."""
+        return PayloadTooLarge(f"The request body exceeds {self.size} bytes; {self.remedy}.")
+
+    def check(self, declared: bytes) -> None:
+        """Raise PayloadTooLarge when a Content-Length says that the body is larger."""
+        # A number of more digits than this one is larger, and may be too long to be read.
+        if declared.isdigit() and (len(declared) > 18 or int(declared) > self.size):
+            raise self.exceeded()
+
+    def on(self, receive: Receive) -> Receive:
+        """Count body bytes while they arrive, for bodies of undeclared or false length."""
+        seen = 0
+
+        async def limited() -> Message:
+            nonlocal seen
+            message = await receive()
+            if message["type"] == "http.request":
+                seen += len(message.get("body", b""))
+                if seen > self.size:
+                    raise self.exceeded()
+            return message
+
+        return limited
+
+
+@cache
+def _decoding() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="bodies")
+
+
 class NoQuery(StrictWire):
     """Of an endpoint that takes no query parameters."""
 
@@ -235,7 +274,10 @@ class Call:
     async def parsed(self, parse: Callable[[bytes], T]) -> T:
         """Return the body as `parse` reads it, off the event loop where it is large."""
         body = await self.request.body()
-        return parse(body) if len(body) <= _SMALL else await asyncio.to_thread(parse, body)
+        if len(body) <= _SMALL:
+            return parse(body)
+        # One at a time: each holds the interpreter for a while, and those who wait for it would wait for all of them.
+        return await asyncio.get_running_loop().run_in_executor(_decoding(), parse, body)
 
     def query(self, kind: type[T]) -> T:
         """Return the query string as the type that the table of endpoints names for this one."""

@@ -77,7 +77,7 @@ class AnswerReader:
                 raise self._unreadable("it has no message")
             message = {}
         text, thought = self._content(message.get("content"))
-        reasoning = next((given for name in _REASONING if (given := _plain(message.get(name)))), "")
+        reasoning = next((given for name in _REASONING if name in message and (given := _plain(message[name]))), "")
         finished = _finish_reason(choice.get("finish_reason")) or ("stop" if kind == "message" else None)
         ends = finished is not None
         return ReplyPiece(
