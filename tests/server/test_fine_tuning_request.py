@@ -14,6 +14,7 @@ from bessemer.core.errors import InvalidRequest
 from bessemer.core.openai import FineTuningJobRequest
 from bessemer.core.settings import Settings
 from bessemer.evals.grader import Services as GraderServices
+from bessemer.gateway.providers import SETTINGS
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import parse_config
 from bessemer.server.fine_tuning import check_request, method_of
@@ -129,7 +130,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def site(tmp_path: Path, path: Path) -> Iterator[Site]:
     database = Database.open(Settings(data=tmp_path))
-    config = parse_config(CONFIG.format(path=path, label="y" * 120), tmp_path)
+    config = parse_config(CONFIG.format(path=path, label="y" * 120), tmp_path, SETTINGS)
     yield Site(database, Blobs(tmp_path / "blobs"), Catalog(config, database))
     database.close()
 
