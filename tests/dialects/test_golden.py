@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 from tests.dialects.cases import CASES, Case
 from tests.server.asking import ask, key_of
 from tests.server.live import Server, Upstream, start_server, stop_server
+
+from bessemer.core.content import input_hash
+from bessemer.core.conversation import message_of, plain
+from bessemer.core.types import Inference
 
 GOLDEN = Path(__file__).parent / "golden.json"
 CONFIG = """
@@ -135,6 +140,16 @@ def _steady(text: str) -> str:
 
 def _parsed(case: dict[str, Any]) -> dict[str, Any]:
     return case | {name: [json.loads(text) for text in case[name]] for name in ("upstream", "recorded")}
+
+
+def test_rows_of_before_are_read_and_hash_as_they_did() -> None:
+    cases = json.loads(GOLDEN.read_text()).values()
+    rows = [msgspec.json.decode(text, type=Inference) for case in cases for text in case["recorded"] if "…" not in text]
+    assert len(rows) > 40
+    for row in rows:
+        assert input_hash(row.input, row.messages) == row.input_sha256
+        again = tuple(message_of(said, "messages") for said in row.messages)
+        assert plain(again) == row.messages
 
 
 def test_the_chat_dialect_speaks_as_it_did(running: Server) -> None:

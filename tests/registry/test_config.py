@@ -113,6 +113,31 @@ def test_what_is_wrong_is_named(old: str, new: str, says: str) -> None:
         parse_config(GOOD.replace(old, new), DATA, SETTINGS)
 
 
+def test_a_models_version_is_what_it_was_in_earlier_releases() -> None:
+    config = parse_config(GOOD, DATA, SETTINGS)
+    assert {name: version.id for name, version in config.base_versions.items()} == {
+        "small": "small@6af6a190d4d8",
+        "large": "large@4269c0edef62",
+    }
+    assert {version.lineage.base for version in config.base_versions.values()} == {
+        "small:23ff3a7378c3",
+        "large:34a4eabb6ff9",
+    }
+
+
+def test_a_key_of_another_provider_is_told_of_and_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    old = GOOD.replace('provider = "local"', 'provider = "local"\ntimeouts = { idle = 1.0 }\napi_key_env = "X"')
+    config, plain = parse_config(old, DATA, SETTINGS), parse_config(GOOD, DATA, SETTINGS)
+    assert (config.models, config.base_versions) == (plain.models, plain.base_versions)
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["[models.small]"] * 2
+
+
+def test_a_key_that_no_model_ever_had_is_refused() -> None:
+    for table, key in (("small", "sha"), ("large", "sha256"), ("large", "path_to")):
+        with pytest.raises(ConfigError, match=rf"models\.{table}.*`{key}`.*Known keys: provider, price"):
+            parse_config(GOOD.replace(f"[models.{table}]\n", f'[models.{table}]\n{key} = "x"\n'), DATA, SETTINGS)
+
+
 def test_a_route_has_targets_or_steps() -> None:
     with pytest.raises(ConfigError, match="either targets or steps"):
         parse_config("[routes.empty]\nfallbacks = []\n", DATA, SETTINGS)

@@ -1,6 +1,5 @@
 """What is answered, whatever wire format it goes out in: pieces as they come, and the whole at the end."""
 
-from bessemer.core.conversation import ToolCall
 from bessemer.core.types import Frozen, TokenLogprob
 
 
@@ -58,7 +57,6 @@ class Reply(ReplyHead, frozen=True):
     finish_reason: str
     reasoning: str = ""
     refusal: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
     tokens: tuple[ScoredToken, ...] = ()
     usage: Usage | None = None
     """Of the call that was returned; None: nobody answered."""
