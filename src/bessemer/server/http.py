@@ -39,6 +39,8 @@ _LONE_HALF = re.compile(
 )
 _SMALL: Final = 64 * 1024
 """Bodies above this many bytes are decoded off the event loop."""
+_SEARCHED: Final = 1 << 20
+"""Bytes of a wrong body that are searched for the reason: a search holds up every other thread."""
 _JSON_TYPE: Final = (b"content-type", b"application/json")
 _END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
 
@@ -213,7 +215,7 @@ def why_not_json(data: bytes, error: Exception) -> str:
         return "it begins with a byte order mark (BOM); send it without"
     if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8"
-    if _LONE_HALF.search(data):
+    if _LONE_HALF.search(data, 0, _SEARCHED):
         return "it holds half of a character, a surrogate (\\ud800 to \\udfff) without its other half"
     return str(error).rstrip(".")
 
