@@ -12,6 +12,8 @@ from bessemer.core.errors import InvalidRequest
 Body = TypeVar("Body", bound=msgspec.Struct)
 
 _LONG = 64 * 1024
+_SEARCHED = 1 << 20
+"""Bytes of a wrong body that are searched for the reason: a search holds up every other thread."""
 _PATH = re.compile(r" - at (?:`key` in )?`\$(?P<path>[^`]*)`$")
 _FIELD = re.compile(r"(?:unknown|required) field `(?P<field>[^`]*)`")
 _LONE_HALF = re.compile(
@@ -45,7 +47,7 @@ def why_not_json(data: bytes, error: Exception) -> str:
         return "it begins with a byte order mark (BOM); send it without"
     if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8"
-    if _LONE_HALF.search(data):
+    if _LONE_HALF.search(data, 0, _SEARCHED):
         return "it holds half of a character, a surrogate (\\ud800 to \\udfff) without its other half"
     return str(error).rstrip(".")
 
