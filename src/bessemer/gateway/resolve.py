@@ -75,7 +75,7 @@ async def provider_call(
         extra=asked.extra,
         spelling=asked.spelling,
         stream=stream,
-        need_logprobs=need_logprobs,
+        need_logprobs=need_logprobs and resolved.model.can(Capability.LOGPROBS),
     )
     return call, None if prompt is None else prompt.name
 

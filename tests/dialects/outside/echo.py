@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import ClassVar
 
+from bessemer.core.errors import InvalidRequest
 from bessemer.core.reply import ReplyPiece, Usage
 from bessemer.core.types import Capability, ProviderSettings
 from bessemer.gateway.providers.base import Provider, ProviderCall, ProviderContext, ProviderKind
@@ -22,6 +23,8 @@ class Echo:
 
     async def complete(self, call: ProviderCall) -> AsyncIterator[ReplyPiece]:
         settings = call.model.settings_as(EchoSettings)
+        if call.sampling.logprobs or call.rules.constraint is not None:
+            raise InvalidRequest(f"{call.model.name!r} only repeats; leave out what an answer must be.", param="model")
         words = [settings.greeting, *(message.text or "(a picture)" for message in call.messages)]
         words += [f"{name}={value}" for name, value in call.extra.items()]
         for word in words:
