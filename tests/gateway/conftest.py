@@ -15,7 +15,7 @@ from bessemer.gateway.providers import SETTINGS
 from bessemer.gateway.providers.fake import FakeOpenAI, Script
 from bessemer.gateway.providers.openai import OpenAIProvider
 from bessemer.gateway.providers.recorded import RecordedProvider
-from bessemer.gateway.stages import recorded
+from bessemer.gateway.stages import with_recorder
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
 from bessemer.registry.upstreams import Timeouts
@@ -138,7 +138,7 @@ async def make_world(tmp_path: Path, sqlite_database: Database):
                 "openai": OpenAIProvider(environ or {}),
                 "recorded": RecordedProvider(),
             }
-            gateway = Gateway(catalog, providers, recorded(writer))
+            gateway = Gateway(catalog, providers, with_recorder(writer))
             stack.push_async_callback(gateway.close)
             return World(ChatGateway(gateway), catalog, sqlite_database, writer, fakes)
 

@@ -1,6 +1,6 @@
 """The gateway: every model call of the system goes through here.
 
-Check and resolve the request, run the stages (built once), and hand out a completion or a stream. Decides nothing about
+Resolve what is asked, run the stages (built once), and hand out a reply, whole or piece by piece. Decides nothing about
 HTTP; knows no provider by name.
 """
 

@@ -35,7 +35,7 @@ class Stages:
     """Around each attempt at one target: sees the model and version, may answer in its place or try again."""
 
 
-def recorded(
+def with_recorder(
     writer: Writer,
     more: Stages = Stages(),
     *,

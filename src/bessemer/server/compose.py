@@ -27,7 +27,7 @@ from bessemer.evals.sandbox import SandboxError, isolation
 from bessemer.flywheel.services import Services as FlywheelServices
 from bessemer.gateway.pipeline import INTERNAL, Gateway
 from bessemer.gateway.providers import build_providers, settings_of
-from bessemer.gateway.stages import recorded
+from bessemer.gateway.stages import with_recorder
 from bessemer.governance.keys import Keys
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
@@ -92,7 +92,7 @@ def open_services(
         engine_memory=settings.engine_memory_bytes,
         engine_idle_s=engine_idle_s,
     )
-    gateway = Gateway(catalog, providers, recorded(writer, composition.stages, metrics=metrics), metrics=metrics)
+    gateway = Gateway(catalog, providers, with_recorder(writer, composition.stages, metrics=metrics), metrics=metrics)
     catalog.watch()
     graders = GraderServices(
         judge=_judge(gateway, loop),
