@@ -7,9 +7,10 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from bessemer.engine.engine import LoadedModel
+from bessemer.engine.family import ModelConfig
 from bessemer.engine.network import Network
 from bessemer.engine.tokens import Tokens
-from bessemer.engine.weights import LayerWeights, ModelConfig, Weights
+from bessemer.engine.weights import LayerWeights, Weights
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bessemer.engine.weights import ModelConfig
+from bessemer.engine.family import ModelConfig
 from bessemer.tuning.tree_kernel import CompiledTreeAttend, TreeLayout, tree_kernel
 
 
