@@ -38,10 +38,10 @@ RULES = (
 class Scale(Frozen, frozen=True):
     """How much of everything: requests per split and passes over the training rows. Nothing is bounded by the clock."""
 
-    train: int = 1200
-    selection: int = 160
-    calibration: int = 400
-    holdout: int = 400
+    train: int = 1500
+    selection: int = 120
+    calibration: int = 300
+    holdout: int = 300
     passes: int = 1
     gate_margin: float = 0.02
     """Loss of F1 against the base model that still counts as not worse."""
