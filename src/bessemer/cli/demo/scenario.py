@@ -124,8 +124,12 @@ def build(seed: int, scale: Scale) -> Case:
 def _job(scale: Scale) -> JobPlan:
     grader = {"type": "feedback", "name": "verdicts", "labels": list(LABELS)}
     steps = scale.train * scale.passes // BATCH
-    hyperparameters = {"n_epochs": scale.passes, "batch_size": BATCH, "eval_interval": steps // 2}
-    hyperparameters |= {"learning_rate_multiplier": RATE}
+    hyperparameters: JSON = {
+        "n_epochs": scale.passes,
+        "batch_size": BATCH,
+        "learning_rate_multiplier": RATE,
+        "eval_interval": steps // 2,
+    }
     return JobPlan(
         name="reinforcement",
         method={"type": "reinforcement", "reinforcement": {"grader": grader, "hyperparameters": hyperparameters}},
