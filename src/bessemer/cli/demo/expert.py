@@ -17,9 +17,9 @@ from bessemer.cli.demo.offers import NO, YES, Pair
 from bessemer.core.content import content_hash
 from bessemer.core.types import JSON
 
-ORDINARY_ERRORS = 0.04
+ORDINARY_ERRORS = 0.03
 """Share of matches and of unrelated offers that the expert gets wrong."""
-TWIN_ERRORS = 0.10
+TWIN_ERRORS = 0.06
 """The same of near twins, which differ in one aspect: harder for everybody."""
 _FOUR_BYTES = 2**32
 _encode = msgspec.json.Encoder().encode

@@ -38,14 +38,14 @@ RULES = (
 class Scale(Frozen, frozen=True):
     """How much of everything: requests per split and passes over the training rows. Nothing is bounded by the clock."""
 
-    train: int = 1500
+    train: int = 960
     selection: int = 120
-    calibration: int = 300
+    calibration: int = 600
     holdout: int = 300
     passes: int = 1
     gate_margin: float = 0.02
     """Loss of F1 against the base model that still counts as not worse."""
-    alpha: float = 0.02
+    alpha: float = 0.015
     """Loss of accuracy against the incumbent that the cascade's certificate allows."""
 
     @classmethod
