@@ -111,6 +111,13 @@ def test_many_of_a_field_are_refused(server: Server, path: str, body: dict[str, 
     assert (status, answer["error"]["param"]) == (400, param)
 
 
+@pytest.mark.parametrize("path", ["/v1/inferences", "/v1/usage", "/v1/feedback", "/v1/audit"])
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "1e12"])
+def test_a_time_is_a_time(server: Server, path: str, text: str) -> None:
+    status, answer, _ = ask(server, "GET", f"{path}?since={text}", server.key)
+    assert (status, answer["error"]["param"]) == (400, "since")
+
+
 PART = {"type": "text", "text": "a"}
 
 

@@ -22,7 +22,6 @@ from bessemer.core.invalid import invalid
 from bessemer.core.openai import StrictWire
 from bessemer.core.types import JSON, Action, Principal
 from bessemer.flywheel.services import Services as FlywheelServices
-from bessemer.gateway.attempt import SERVER_STOPPED
 from bessemer.gateway.pipeline import on_behalf_of
 from bessemer.registry.catalog import Catalog
 from bessemer.server.services import Services
@@ -39,6 +38,8 @@ _LONE_HALF = re.compile(
 )
 _SMALL: Final = 64 * 1024
 """Bodies above this many bytes are decoded off the event loop."""
+_SEARCHED: Final = 1 << 20
+"""Bytes of a wrong body that are searched for the reason: a search holds up every other thread."""
 _JSON_TYPE: Final = (b"content-type", b"application/json")
 _END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
 
@@ -127,27 +128,26 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
 
     Raises ClientGone when the client left first.
     """
-    worker = asyncio.ensure_future(work)
-    watcher = asyncio.ensure_future(_disconnected(receive))
+    task = asyncio.current_task()
+    assert task is not None, "whatever awaits has a task"
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        task.cancel()
+
+    watcher = asyncio.ensure_future(watch())
     try:
-        await asyncio.wait((worker, watcher), return_when=asyncio.FIRST_COMPLETED)
-        if worker.done():
-            return worker.result()
-        raise ClientGone
-    except asyncio.CancelledError:  # nothing but the end of the process cancels a request from outside
-        worker.cancel(SERVER_STOPPED)
-        raise
+        return await work
+    except asyncio.CancelledError:
+        if not gone or task.uncancel():
+            raise
+        raise ClientGone from None
     finally:
         watcher.cancel()
-        if not worker.done():
-            if not worker.cancelling():
-                worker.cancel()
-            await asyncio.gather(worker, return_exceptions=True)
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 class Limit(NamedTuple):
@@ -214,7 +214,7 @@ def why_not_json(data: bytes, error: Exception) -> str:
         return "it begins with a byte order mark (BOM); send it without"
     if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8"
-    if _LONE_HALF.search(data):
+    if _LONE_HALF.search(data, 0, _SEARCHED):
         return "it holds half of a character, a surrogate (\\ud800 to \\udfff) without its other half"
     return str(error).rstrip(".")
 

@@ -69,7 +69,8 @@ class _Serve:
             self._limit.check(dict(scope["headers"]).get(b"content-length", b"0"))
             receive = self._limit.on(receive)
         request = Request(scope, receive)
-        given = read_query(self._endpoint.query, request.query_params.multi_items())
+        asked = request.query_params.multi_items() if scope["query_string"] else ()
+        given = read_query(self._endpoint.query, asked)
         response = await self._endpoint.handler(Call(self._services, request, principal, given, self._endpoint.body))
         await response(scope, receive, send)
 
