@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from bessemer.planner.catalog import load_catalog
-from bessemer.planner.performance import calibration as shipped
-from bessemer.planner.performance.calibrate import Problem, fit, held_out, problems, row_run
-from bessemer.planner.performance.calibration import Calibration, Notes, dump_calibration
-from bessemer.planner.performance.measured import Row, read_measured
-from bessemer.planner.performance.nearest import Points
-from bessemer.planner.performance.recipes import TPOT, TTFT
-from bessemer.planner.performance.screen import screen
-from bessemer.planner.performance.structure import Recipe
+from bessemer_planner.catalog import load_catalog
+from bessemer_planner.performance import calibration as shipped
+from bessemer_planner.performance.calibrate import Problem, fit, held_out, problems, row_run
+from bessemer_planner.performance.calibration import Calibration, Notes, dump_calibration
+from bessemer_planner.performance.measured import Row, read_measured
+from bessemer_planner.performance.nearest import Points
+from bessemer_planner.performance.recipes import TPOT, TTFT
+from bessemer_planner.performance.screen import screen
+from bessemer_planner.performance.structure import Recipe
 
 SOURCE = "ai-dynamo/aiconfigurator, aic-core systems/silicon_sample.csv (Apache-2.0)"
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from bessemer.planner.catalog import load_catalog
-from bessemer.planner.models import model_shape
-from bessemer.planner.performance import Performance
-from bessemer.planner.simulator import Cluster, Pool, PrefixBlocks, Requests, simulate
-from bessemer.planner.types import Deployment, Engine, Precision, Replica
+from bessemer_planner.catalog import load_catalog
+from bessemer_planner.models import model_shape
+from bessemer_planner.performance import Performance
+from bessemer_planner.simulator import Cluster, Pool, PrefixBlocks, Requests, simulate
+from bessemer_planner.types import Deployment, Engine, Precision, Replica
 
 MODEL = "meta-llama/Llama-3.1-8B"
 ACCELERATOR = "rtx_pro_6000_server"

@@ -8,10 +8,10 @@ import pytest
 from tests.cli.foreign import Quiet, serving
 
 from bessemer.cli.plan_refresh import fetch_prices
-from bessemer.planner.catalog import Catalog, load_catalog
-from bessemer.planner.catalog.refresh import Feed
-from bessemer.planner.catalog.refresh.aws import aws_sheet
-from bessemer.planner.catalog.refresh.azure import azure_next_page, azure_retail
+from bessemer_planner.catalog import Catalog, load_catalog
+from bessemer_planner.catalog.refresh import Feed
+from bessemer_planner.catalog.refresh.aws import aws_sheet
+from bessemer_planner.catalog.refresh.azure import azure_next_page, azure_retail
 
 
 def sheet(price: str) -> bytes:

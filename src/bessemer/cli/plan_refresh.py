@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from bessemer.core.errors import BessemerError, ConfigError
 
 if TYPE_CHECKING:
-    from bessemer.planner.catalog import Catalog
-    from bessemer.planner.catalog.refresh import Feed
-    from bessemer.planner.types import Price
+    from bessemer_planner.catalog import Catalog
+    from bessemer_planner.catalog.refresh import Feed
+    from bessemer_planner.types import Price
 
 _TIMEOUT_S = 30.0
 _MOST_PAGES = 20
@@ -29,7 +29,8 @@ def fetch_prices(
 
     `sources` are the catalogue's feeds unless others are given.
     """
-    from bessemer.planner.catalog.refresh import feeds
+    from bessemer_planner.catalog.refresh import feeds
+    from bessemer_planner.errors import PlannerError
 
     today = datetime.now(UTC).date().isoformat()
     rows: list[Price] = []
@@ -40,7 +41,7 @@ def fetch_prices(
             rows += _pages(feed, catalog, today)
         except (OSError, EOFError, http.client.HTTPException, urllib.error.URLError) as error:
             failed[feed.name] = f"{feed.url}: {error}"
-        except BessemerError as error:
+        except (BessemerError, PlannerError) as error:
             failed[feed.name] = f"{feed.url}: {error.message}"
     return tuple(rows), failed
 
