@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from bessemer_planner.errors import Unsatisfiable
-from bessemer_planner.types import Attention, LayerGroup, MixtureOfExperts, ModelShape, Source
+from bessemer_planner.types import AttentionKind, LayerGroup, MixtureOfExperts, ModelShape, Source
 
 _SUFFIXES = re.compile(
     r"[-_](instruct|it|chat|hf|base|fp8|nvfp4|fp4|mxfp4|int4|awq|gptq|bf16|static|pertensor|0528|2507|v0\.1|thinking"
@@ -123,20 +123,20 @@ def _groups(text: dict[str, Any], layers: int, hidden: int) -> tuple[LayerGroup,
     if "kv_lora_rank" in text:
         latent = int(text["kv_lora_rank"]) + int(text.get("qk_rope_head_dim", 0))
         width = int(text.get("qk_nope_head_dim", head_dim)) + int(text.get("qk_rope_head_dim", 0))
-        return (LayerGroup(layers, Attention.MLA, heads, kv_heads, width, latent_dim=latent),)
+        return (LayerGroup(layers, AttentionKind.MLA, heads, kv_heads, width, latent_dim=latent),)
     kinds = text.get("layer_types") or ["full_attention"] * layers
     window = text.get("sliding_window")
     groups = []
     full = kinds.count("full_attention")
     if full:
-        groups.append(LayerGroup(full, Attention.GQA, heads, kv_heads, head_dim))
+        groups.append(LayerGroup(full, AttentionKind.GQA, heads, kv_heads, head_dim))
     if sliding := kinds.count("sliding_attention"):
-        groups.append(LayerGroup(sliding, Attention.SLIDING, heads, kv_heads, head_dim, window=window))
+        groups.append(LayerGroup(sliding, AttentionKind.SLIDING, heads, kv_heads, head_dim, window=window))
     if linear := kinds.count("linear_attention"):
         groups.append(
             LayerGroup(
                 linear,
-                Attention.LINEAR,
+                AttentionKind.LINEAR,
                 int(text["linear_num_value_heads"]),
                 int(text["linear_num_key_heads"]),
                 int(text["linear_value_head_dim"]),
@@ -149,14 +149,14 @@ def _attention_parameters(text: dict[str, Any], groups: tuple[LayerGroup, ...], 
     """Projection weights of all layers: queries, keys, values and output, in each architecture's own factors."""
     total = 0
     for group in groups:
-        if group.attention is Attention.MLA:
+        if group.attention is AttentionKind.MLA:
             rank, rope = int(text["kv_lora_rank"]), int(text.get("qk_rope_head_dim", 0))
             nope, value = int(text["qk_nope_head_dim"]), int(text["v_head_dim"])
             query = int(text.get("q_lora_rank") or 0)
             wide = group.heads * (nope + rope)
             per_layer = (hidden * query + query * wide) if query else hidden * wide
             per_layer += hidden * (rank + rope) + rank * group.heads * (nope + value) + group.heads * value * hidden
-        elif group.attention is Attention.LINEAR:
+        elif group.attention is AttentionKind.LINEAR:
             keys = group.kv_heads * int(text["linear_key_head_dim"])
             values = group.heads * group.head_dim
             per_layer = hidden * (2 * keys + 2 * values) + values * hidden

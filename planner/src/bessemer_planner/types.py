@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 
-class Engine(StrEnum):
+class ServingEngine(StrEnum):
     """The serving software a prediction is for."""
 
     VLLM = "vllm"
@@ -83,7 +83,7 @@ class Accelerator(msgspec.Struct, frozen=True):
     """Accelerators that share the link (those of one bridge), the others are reached over PCIe; blank: all of them."""
 
 
-class Price(msgspec.Struct, frozen=True):
+class InstancePrice(msgspec.Struct, frozen=True):
     """What one instance costs for an hour under one term. Never changed, only followed by a newer one."""
 
     instance: str
@@ -114,7 +114,7 @@ class Instance(msgspec.Struct, frozen=True):
     ram_gib: float | None = None
 
 
-class Attention(StrEnum):
+class AttentionKind(StrEnum):
     """How a layer keeps its past."""
 
     GQA = "gqa"
@@ -127,7 +127,7 @@ class LayerGroup(msgspec.Struct, frozen=True):
     """Layers of one attention kind: KV bytes per token are billed per group, never for the whole model at once."""
 
     count: int
-    attention: Attention
+    attention: AttentionKind
     heads: int
     kv_heads: int
     head_dim: int
@@ -174,7 +174,7 @@ class Deployment(msgspec.Struct, frozen=True):
 
     model: str
     accelerator: str
-    engine: Engine
+    engine: ServingEngine
     engine_version: str | None
     precision: Precision
     tp: int = 1
@@ -224,7 +224,7 @@ class Replica(msgspec.Struct, frozen=True):
     """Bytes of one cached value, which `kv_tokens` and the step's KV reads are reckoned with."""
 
 
-class Interval(msgspec.Struct, frozen=True):
+class IntervalEstimate(msgspec.Struct, frozen=True):
     """A prediction and the bounds that should hold 80 % of measurements."""
 
     value: float

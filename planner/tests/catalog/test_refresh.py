@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bessemer_planner.catalog import Catalog, load_catalog
+from bessemer_planner.catalog import HardwareCatalog, load_catalog
 from bessemer_planner.catalog.refresh import PARSERS, feeds
 from bessemer_planner.catalog.refresh.azure import azure_next_page
 from bessemer_planner.errors import InputError
@@ -14,7 +14,7 @@ DAY = "2026-10-05"
 CATALOG = load_catalog()
 
 
-def parsed(name: str, body: bytes, catalog: Catalog = CATALOG) -> dict[tuple[str, str, str], float]:
+def parsed(name: str, body: bytes, catalog: HardwareCatalog = CATALOG) -> dict[tuple[str, str, str], float]:
     rows = PARSERS[name](body, catalog, DAY, "test")
     assert all(row.source.startswith("test") for row in rows)
     found = {(row.instance, row.term, row.region): row.usd_per_hour for row in rows}

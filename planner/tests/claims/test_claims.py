@@ -2,20 +2,20 @@
 
 import pytest
 
-from bessemer_planner.catalog import Catalog, load_catalog
+from bessemer_planner.catalog import HardwareCatalog, load_catalog
 from bessemer_planner.claims import Claim, Verdict, check_claims
 from bessemer_planner.claims.prices import lost_utilisation, ultraserver_price
 from bessemer_planner.performance import Performance
-from bessemer_planner.types import Price
+from bessemer_planner.types import InstancePrice
 
 
 @pytest.fixture(scope="module")
-def catalog() -> Catalog:
+def catalog() -> HardwareCatalog:
     return load_catalog()
 
 
 @pytest.fixture(scope="module")
-def claims(catalog: Catalog) -> dict[str, Claim]:
+def claims(catalog: HardwareCatalog) -> dict[str, Claim]:
     return {claim.number: claim for claim in check_claims(catalog, Performance.load())}
 
 
@@ -56,10 +56,10 @@ def test_the_price_of_an_ultraserver(claims: dict[str, Claim]) -> None:
     assert claim.value("highest public GB200 price") == pytest.approx(27.04)
 
 
-def test_a_verdict_follows_the_prices(catalog: Catalog) -> None:
-    dear = Price("u-p6e-gb200x72", 72 * 40.0, "capacity_block", "us-east-1-dfw-2a", "2027-01-01", "made up")
+def test_a_verdict_follows_the_prices(catalog: HardwareCatalog) -> None:
+    dear = InstancePrice("u-p6e-gb200x72", 72 * 40.0, "capacity_block", "us-east-1-dfw-2a", "2027-01-01", "made up")
     assert ultraserver_price(catalog.with_prices([dear])).verdict is Verdict.HOLDS
-    cheap = Price("u-p6e-gb200x72", 72 * 0.1, "capacity_block", "us-east-1-dfw-2a", "2027-01-01", "made up")
+    cheap = InstancePrice("u-p6e-gb200x72", 72 * 0.1, "capacity_block", "us-east-1-dfw-2a", "2027-01-01", "made up")
     assert lost_utilisation(catalog.with_prices([cheap])).verdict is Verdict.FAILS
 
 

@@ -2,15 +2,15 @@
 
 import pytest
 
-from bessemer_planner.catalog import Catalog, load_catalog
+from bessemer_planner.catalog import HardwareCatalog, load_catalog
 from bessemer_planner.economics import Assumptions, default_assumptions
 
 
 @pytest.fixture(scope="session")
-def catalog() -> Catalog:
+def catalog() -> HardwareCatalog:
     return load_catalog()
 
 
 @pytest.fixture(scope="session")
-def assumptions(catalog: Catalog) -> Assumptions:
+def assumptions(catalog: HardwareCatalog) -> Assumptions:
     return default_assumptions(catalog)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bessemer_planner.catalog import Catalog, load_catalog
+from bessemer_planner.catalog import HardwareCatalog, load_catalog
 from bessemer_planner.economics import (
     Assumptions,
     Lot,
@@ -25,7 +25,7 @@ from bessemer_planner.economics.costs import timeline
 from bessemer_planner.economics.rates import quotes
 from bessemer_planner.economics.ways import own_way
 from bessemer_planner.errors import PlannerError, UnknownName, Unsatisfiable
-from bessemer_planner.types import Interval, Owner
+from bessemer_planner.types import IntervalEstimate, Owner
 
 CATALOG = load_catalog()
 BIG = Need((Lot("gb200", 3600, mean=2400),), horizon_months=60, value_per_month=30e6, output_tokens_per_month=1e13)
@@ -40,7 +40,7 @@ def big() -> dict[Owner, Ownership]:
     return by_owner(ownership(BIG, CATALOG))
 
 
-def intervals(side: Ownership) -> list[Interval]:
+def intervals(side: Ownership) -> list[IntervalEstimate]:
     assert side.money is not None
     found = [side.speed.months, side.speed.npv_lost_usd, side.money.npv_usd, side.money.present_cost_usd]
     found.append(side.money.usd_per_accelerator_hour)
@@ -102,14 +102,14 @@ def test_more_utilisation_never_raises_the_cost_per_token(first: float, second: 
         assert after.usd_per_accelerator_hour.value <= before.usd_per_accelerator_hour.value * (1 + 1e-9)
 
 
-def test_no_delay_loses_nothing(catalog: Catalog, assumptions: Assumptions) -> None:
+def test_no_delay_loses_nothing(catalog: HardwareCatalog, assumptions: Assumptions) -> None:
     leads = ("lead.cloud_months", "lead.factory_months", "lead.own_build_months")
     now = assumptions.pinned(dict.fromkeys(leads, 0.0))
     for side in ownership(BIG, catalog, now, draws=40):
-        assert side.speed.npv_lost_usd == Interval(0.0, 0.0, 0.0)
+        assert side.speed.npv_lost_usd == IntervalEstimate(0.0, 0.0, 0.0)
 
 
-def test_each_month_of_delay_costs_more(catalog: Catalog, assumptions: Assumptions) -> None:
+def test_each_month_of_delay_costs_more(catalog: HardwareCatalog, assumptions: Assumptions) -> None:
     lost = []
     for months in (18.0, 24.0, 30.0):
         pinned = assumptions.pinned({"lead.own_build_months": months})
@@ -119,7 +119,7 @@ def test_each_month_of_delay_costs_more(catalog: Catalog, assumptions: Assumptio
     assert lost == sorted(lost)
 
 
-def test_value_lost_by_hand(catalog: Catalog, assumptions: Assumptions) -> None:
+def test_value_lost_by_hand(catalog: HardwareCatalog, assumptions: Assumptions) -> None:
     """1 M a month for 24 months, no discount, 12 months late, half-life 6, half durable: 24 - 12 x 0.625 = 16.5 M."""
     pinned = assumptions.pinned(
         {
@@ -135,7 +135,7 @@ def test_value_lost_by_hand(catalog: Catalog, assumptions: Assumptions) -> None:
     assert side.speed.npv_lost_usd.value == pytest.approx(16.5e6)
 
 
-def test_cloud_rent_by_hand(catalog: Catalog, assumptions: Assumptions) -> None:
+def test_cloud_rent_by_hand(catalog: HardwareCatalog, assumptions: Assumptions) -> None:
     """One g7e.48xlarge by the hour for 12 months: 33.14432 x 730.5 each month."""
     fixed = assumptions.pinned({"lead.cloud_months": 0.0, "finance.price_drift": 0.0, "demand.factor": 1.0})
     need = Need((Lot("rtx_pro_6000_server", 8, instance="g7e.48xlarge"),), horizon_months=12)
@@ -144,7 +144,7 @@ def test_cloud_rent_by_hand(catalog: Catalog, assumptions: Assumptions) -> None:
     assert side.money.cash.by_cause["rent"] == pytest.approx([-33.14432 * 730.5] * 12)
 
 
-def test_a_capacity_block_is_prepaid_and_sums_to_the_same(catalog: Catalog, assumptions: Assumptions) -> None:
+def test_a_capacity_block_is_prepaid_and_sums_to_the_same(catalog: HardwareCatalog, assumptions: Assumptions) -> None:
     fixed = assumptions.pinned({"lead.cloud_months": 0.0, "finance.price_drift": 0.0, "demand.factor": 1.0})
     need = Need((Lot("gb200", 72, instance="u-p6e-gb200x72"),), horizon_months=15)
     side = by_owner(ownership(need, catalog, fixed, draws=5))[Owner.CLOUD]
@@ -158,7 +158,7 @@ def test_a_capacity_block_is_prepaid_and_sums_to_the_same(catalog: Catalog, assu
 
 @pytest.mark.parametrize("horizon", [30, 60, 90])
 def test_a_loan_at_the_rate_of_discount_is_worth_nothing(
-    catalog: Catalog, assumptions: Assumptions, horizon: int
+    catalog: HardwareCatalog, assumptions: Assumptions, horizon: int
 ) -> None:
     need = msgspec.structs.replace(BIG, horizon_months=horizon)
     costs = []
@@ -178,7 +178,7 @@ class Machines:
     resold: float
 
 
-def test_machines_are_bought_replaced_and_resold(catalog: Catalog, assumptions: Assumptions) -> None:
+def test_machines_are_bought_replaced_and_resold(catalog: HardwareCatalog, assumptions: Assumptions) -> None:
     """2 racks at month 3, life 3 years, horizon 60: bought at 3 and 39, resold at 36 and at 21 months of age."""
     pinned = assumptions.pinned(
         {
@@ -199,7 +199,7 @@ def test_machines_are_bought_replaced_and_resold(catalog: Catalog, assumptions: 
     assert not billed["loan"].any()
 
 
-def test_growth_is_bought_a_year_ahead(catalog: Catalog, assumptions: Assumptions) -> None:
+def test_growth_is_bought_a_year_ahead(catalog: HardwareCatalog, assumptions: Assumptions) -> None:
     need = Need((Lot("h100_sxm", 80),), horizon_months=48, growth_per_month=0.05)
     inputs = assumptions.pinned({"lead.own_colocation_months": 6.0, "demand.factor": 1.0}).central()
     time = timeline(need, inputs, "lead.own_colocation_months")
@@ -211,7 +211,7 @@ def test_growth_is_bought_a_year_ahead(catalog: Catalog, assumptions: Assumption
     assert held[6] == math.ceil(80 * 1.05**18 / 8)
 
 
-def test_one_seed_one_answer_and_pinned_inputs_do_not_vary(catalog: Catalog, assumptions: Assumptions) -> None:
+def test_one_seed_one_answer_and_pinned_inputs_do_not_vary(catalog: HardwareCatalog, assumptions: Assumptions) -> None:
     assert ownership(BIG, catalog, draws=50, seed=3) == ownership(BIG, catalog, draws=50, seed=3)
     fixed = assumptions.pinned({name: figure.value for name, figure in assumptions.figures.items()})
     for side in ownership(BIG, catalog, fixed, draws=20):
@@ -238,7 +238,7 @@ def test_the_tornado_is_widest_first_and_marks_assumptions(big: dict[Owner, Owne
     assert "factory.discount" in big[Owner.AI_FACTORY].assumed
 
 
-def test_an_ai_factory_has_a_floor(catalog: Catalog, big: dict[Owner, Ownership]) -> None:
+def test_an_ai_factory_has_a_floor(catalog: HardwareCatalog, big: dict[Owner, Ownership]) -> None:
     assert big[Owner.AI_FACTORY].feasible
     small = by_owner(ownership(Need((Lot("gb200", 72),)), catalog, draws=20))[Owner.AI_FACTORY]
     assert not small.feasible
@@ -257,7 +257,7 @@ def test_an_ai_factory_price_is_called_an_assumption(big: dict[Owner, Ownership]
     assert "assumptions" in factory.commitment.text
 
 
-def test_sovereignty_is_a_hard_limit(catalog: Catalog) -> None:
+def test_sovereignty_is_a_hard_limit(catalog: HardwareCatalog) -> None:
     need = Need((Lot("b200_sxm", 64),), regions=("eu-",), operators=("own",))
     sides = by_owner(ownership(need, catalog, draws=20))
     assert not sides[Owner.CLOUD].feasible
@@ -272,7 +272,7 @@ def test_sovereignty_is_a_hard_limit(catalog: Catalog) -> None:
     assert "United States" in rented.sovereignty.law
 
 
-def test_owners_and_lead_time_are_rules(catalog: Catalog) -> None:
+def test_owners_and_lead_time_are_rules(catalog: HardwareCatalog) -> None:
     need = msgspec.structs.replace(BIG, owners=(Owner.CLOUD, Owner.OWN), lead_months=12.0)
     sides = by_owner(ownership(need, catalog, draws=50))
     assert sides[Owner.CLOUD].feasible
@@ -280,14 +280,14 @@ def test_owners_and_lead_time_are_rules(catalog: Catalog) -> None:
     assert "12 are allowed" in sides[Owner.OWN].reasons[0]
 
 
-def test_no_purchase_price_no_invented_one(catalog: Catalog) -> None:
+def test_no_purchase_price_no_invented_one(catalog: HardwareCatalog) -> None:
     own = by_owner(ownership(Need((Lot("mi300x", 64),)), catalog, draws=20))[Owner.OWN]
     assert own.money is None
     assert not own.feasible
     assert "no purchase price" in own.reasons[0]
 
 
-def test_quotes_are_cheapest_first_and_spot_must_be_asked_for(catalog: Catalog) -> None:
+def test_quotes_are_cheapest_first_and_spot_must_be_asked_for(catalog: HardwareCatalog) -> None:
     lot, need = Lot("b200_sxm", 8), Need((Lot("b200_sxm", 8),))
     found = quotes(catalog, lot, need)
     costs = [quote.usd_per_month(lot) for quote in found]
@@ -296,7 +296,7 @@ def test_quotes_are_cheapest_first_and_spot_must_be_asked_for(catalog: Catalog) 
     assert any(quote.price.term == "spot" for quote in quotes(catalog, lot, Need((lot,), terms=("spot",))))
 
 
-def test_the_way_to_rent_follows_the_rent_that_was_found(catalog: Catalog) -> None:
+def test_the_way_to_rent_follows_the_rent_that_was_found(catalog: HardwareCatalog) -> None:
     block = Lot("b200_sxm", 8, instance="p6-b200.48xlarge", cloud_usd_per_month=98.84 * 730.5)
     need = Need((block,), terms=("on_demand", "capacity_block"))
     assert quotes(catalog, block, need)[0].price.term == "capacity_block"
@@ -304,7 +304,7 @@ def test_the_way_to_rent_follows_the_rent_that_was_found(catalog: Catalog) -> No
     assert quotes(catalog, hourly, need)[0].price.term == "on_demand"
 
 
-def test_a_rack_costs_about_what_analysts_say(catalog: Catalog, assumptions: Assumptions) -> None:
+def test_a_rack_costs_about_what_analysts_say(catalog: HardwareCatalog, assumptions: Assumptions) -> None:
     """Bernstein: 5.9 M USD for a GB200 rack with everything around it."""
     machine = assumptions["system.gb200.price_usd"].value
     shares = sum(assumptions[f"capex.{name}_share"].value for name in ("network", "storage", "installation"))
@@ -324,7 +324,7 @@ def test_an_owned_hour_costs_about_what_others_say(big: dict[Owner, Ownership]) 
     assert 2.21 * 0.85 < hour < 2.75 * 1.20
 
 
-def test_the_commitment_is_what_the_cash_pays(catalog: Catalog, assumptions: Assumptions) -> None:
+def test_the_commitment_is_what_the_cash_pays(catalog: HardwareCatalog, assumptions: Assumptions) -> None:
     """Growth until service begins is in it: the first machines, the whole building, the factory's first bill."""
     need = Need((Lot("b200_sxm", 3600),), growth_per_month=0.02, horizon_months=60)
     sides = by_owner(ownership(need, catalog, draws=5))
@@ -342,7 +342,7 @@ def test_the_commitment_is_what_the_cash_pays(catalog: Catalog, assumptions: Ass
     assert factory.commitment.usd == pytest.approx(60 * bills[1], rel=1e-6)
 
 
-def test_growth_fills_the_floor_of_a_factory_first(catalog: Catalog) -> None:
+def test_growth_fills_the_floor_of_a_factory_first(catalog: HardwareCatalog) -> None:
     """64 accelerators that double twice are still below 3,000: the bill is that of the floor in every month."""
     need = Need((Lot("b200_sxm", 64),), growth_per_month=0.03, horizon_months=48)
     side = by_owner(ownership(need, catalog, draws=5))[Owner.AI_FACTORY]
@@ -357,7 +357,7 @@ def test_growth_fills_the_floor_of_a_factory_first(catalog: Catalog) -> None:
     assert 2000 * 1.03**18 - 8 < grown.commitment.minimum_accelerators < 2000 * 1.03**18 + 8
 
 
-def test_a_lost_tenth_costs_a_ninth_more_to_rent(catalog: Catalog, assumptions: Assumptions) -> None:
+def test_a_lost_tenth_costs_a_ninth_more_to_rent(catalog: HardwareCatalog, assumptions: Assumptions) -> None:
     """What a badly configured network loses must be rented on top: 1 / (1 - 0.1)."""
     rents = []
     for lost in (0.0, 0.1):
@@ -368,7 +368,7 @@ def test_a_lost_tenth_costs_a_ninth_more_to_rent(catalog: Catalog, assumptions: 
     assert rents[1] / rents[0] == pytest.approx(1 / 0.9)
 
 
-def test_curves_fall_with_the_years_of_use(catalog: Catalog) -> None:
+def test_curves_fall_with_the_years_of_use(catalog: HardwareCatalog) -> None:
     curves = {curve.owner: curve for curve in hour_curves(Need((Lot("gb200", 3600),)), catalog)}
     own = curves[Owner.OWN]
     assert own.years == (1, 2, 3, 4, 5, 6)
@@ -381,7 +381,7 @@ def test_curves_fall_with_the_years_of_use(catalog: Catalog) -> None:
     assert Owner.OWN not in {curve.owner for curve in hour_curves(Need((Lot("mi300x", 8),)), catalog, years=(3,))}
 
 
-def test_an_owned_hour_equals_the_annuity(catalog: Catalog, assumptions: Assumptions) -> None:
+def test_an_owned_hour_equals_the_annuity(catalog: HardwareCatalog, assumptions: Assumptions) -> None:
     """((P - PV(residual)) / n) crf / 8760 + kW x colocation x 12 / 8760 + upkeep, five years at 10 %."""
     pinned = assumptions.pinned(
         {
@@ -412,7 +412,7 @@ def test_break_even_month_is_where_the_sums_cross(big: dict[Owner, Ownership]) -
     assert 0 <= own.break_even.cheaper_probability <= 1
 
 
-def test_bad_questions_are_refused(catalog: Catalog, assumptions: Assumptions) -> None:
+def test_bad_questions_are_refused(catalog: HardwareCatalog, assumptions: Assumptions) -> None:
     with pytest.raises(Unsatisfiable, match="at least one lot"):
         ownership(Need(()), catalog)
     with pytest.raises(UnknownName, match=r"no assumption named 'power\.price'"):
@@ -422,7 +422,7 @@ def test_bad_questions_are_refused(catalog: Catalog, assumptions: Assumptions) -
     assert default_assumptions(catalog, power__usd_per_kwh=0.2)["power.usd_per_kwh"].low == 0.2
 
 
-def test_a_held_hour_costs_the_same_however_much_of_it_the_optimiser_used(catalog: Catalog) -> None:
+def test_a_held_hour_costs_the_same_however_much_of_it_the_optimiser_used(catalog: HardwareCatalog) -> None:
     plain = Lot("h100_sxm", 16, instance="p5.48xlarge", term="on_demand")
     used = msgspec.structs.replace(plain, mean=4.0, cloud_usd_per_month=4 * 55.04 / 8 * 730.5)
     run = Lot("gb200", 36, 0.5, "u-p6e-gb200x36", "capacity_block", 4_000.0, booked=True)
@@ -433,7 +433,7 @@ def test_a_held_hour_costs_the_same_however_much_of_it_the_optimiser_used(catalo
     assert with_runs == pytest.approx(used_cost, rel=0.05)  # runs are held while they run, not all year
 
 
-def test_a_commitment_still_has_a_price_by_the_hour_beside_it(catalog: Catalog) -> None:
+def test_a_commitment_still_has_a_price_by_the_hour_beside_it(catalog: HardwareCatalog) -> None:
     need = Need((Lot("h100_sxm", 16, instance="p5.48xlarge", term="3yr"),), terms=("on_demand", "3yr"))
     cloud = next(curve for curve in hour_curves(need, catalog, years=(3,)) if curve.owner is Owner.CLOUD)
     assert cloud.break_even_utilisation[0] is not None

@@ -4,9 +4,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from bessemer_planner.catalog import Catalog, load_catalog
+from bessemer_planner.catalog import HardwareCatalog, load_catalog
 from bessemer_planner.fleet.configurations import Configuration, configurations, predictions
-from bessemer_planner.fleet.mean_field import Lengths, prompt_seconds, states
+from bessemer_planner.fleet.mean_field import MeanLengths, prompt_seconds, states
 from bessemer_planner.fleet.verify import verify
 from bessemer_planner.performance import Performance, Prediction
 from bessemer_planner.workload import Workload, parse_workload
@@ -30,11 +30,11 @@ disaggregated = false
 
 
 @pytest.fixture(scope="module")
-def catalog() -> Catalog:
+def catalog() -> HardwareCatalog:
     return load_catalog()
 
 
-def planned(share: float, catalog: Catalog) -> tuple[Workload, Prediction, Configuration]:
+def planned(share: float, catalog: HardwareCatalog) -> tuple[Workload, Prediction, Configuration]:
     """The same workload with another cached share, on one H100."""
     made = parse_workload(WORKLOAD)
     workload = msgspec.structs.replace(made, traffic=msgspec.structs.replace(made.traffic, prefix_share=share))
@@ -43,7 +43,7 @@ def planned(share: float, catalog: Catalog) -> tuple[Workload, Prediction, Confi
     return workload, predicted[0][1], found[0]
 
 
-def test_only_what_is_not_cached_is_computed(catalog: Catalog) -> None:
+def test_only_what_is_not_cached_is_computed(catalog: HardwareCatalog) -> None:
     _, cached, _ = planned(SHARE, catalog)
     _, whole, _ = planned(0.0, catalog)
     step, new = whole.replica.step, ISL * (1 - SHARE)
@@ -54,9 +54,9 @@ def test_only_what_is_not_cached_is_computed(catalog: Catalog) -> None:
     assert cached.replica.prompt_token_s == whole.replica.prompt_token_s  # the API server reads all of it
 
 
-def test_memory_and_context_are_those_of_whole_prompts(catalog: Catalog) -> None:
+def test_memory_and_context_are_those_of_whole_prompts(catalog: HardwareCatalog) -> None:
     workload, cached, configuration = planned(SHARE, catalog)
-    steady = states(cached.replica, Lengths(ISL, OSL))
+    steady = states(cached.replica, MeanLengths(ISL, OSL))
     assert len(steady.tpot_s) == min(cached.replica.kv_tokens // (ISL + OSL), cached.replica.max_batch) < 100
     assert configuration.load < len(steady.tpot_s)
     reads = cached.replica.step.kv_token_s * configuration.load * (ISL + OSL / 2)
@@ -66,7 +66,7 @@ def test_memory_and_context_are_those_of_whole_prompts(catalog: Catalog) -> None
     assert simulated == pytest.approx(np.interp(rate, steady.requests_s, steady.tpot_s), rel=0.1)
 
 
-def test_a_cache_helps_but_less_than_prompts_of_a_tenth(catalog: Catalog) -> None:
+def test_a_cache_helps_but_less_than_prompts_of_a_tenth(catalog: HardwareCatalog) -> None:
     rates = {share: planned(share, catalog)[2].rate for share in (0.0, SHARE)}
     short = parse_workload(WORKLOAD.replace(f"{ISL}", "1000").replace(f"prefix_share = {SHARE}", ""))
     predicted, _ = predictions(short, catalog, Performance.load(), ("h100_sxm",))
@@ -74,7 +74,7 @@ def test_a_cache_helps_but_less_than_prompts_of_a_tenth(catalog: Catalog) -> Non
     assert 1.5 * rates[0.0] < rates[SHARE] < 0.5 * tenth.rate
 
 
-def test_the_curve_of_a_plan_knows_the_cache(catalog: Catalog) -> None:
+def test_the_curve_of_a_plan_knows_the_cache(catalog: HardwareCatalog) -> None:
     performance = Performance.load()
     whole, cached = planned(0.0, catalog)[1], planned(SHARE, catalog)[1]
     plain, reused = (performance.steady(one, ISL, OSL, 16) for one in (whole, cached))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bessemer_planner.catalog import Catalog, load_catalog
+from bessemer_planner.catalog import HardwareCatalog, load_catalog
 from bessemer_planner.errors import Unsatisfiable
 from bessemer_planner.fleet.configurations import predictions
 from bessemer_planner.models import model_shape, shape_from_config
@@ -26,7 +26,7 @@ engines = ["vllm"]
 
 
 @pytest.fixture(scope="module")
-def catalog() -> Catalog:
+def catalog() -> HardwareCatalog:
     return load_catalog()
 
 
@@ -38,7 +38,7 @@ def workload(*changes: tuple[str, str]) -> Workload:
     return parse_workload(text)
 
 
-def test_four_bit_integers_are_computed_in_sixteen_bits_where_kernels_exist(catalog: Catalog) -> None:
+def test_four_bit_integers_are_computed_in_sixteen_bits_where_kernels_exist(catalog: HardwareCatalog) -> None:
     asked = workload(('"fp8"', '"int4"'))
     found, refused = predictions(asked, catalog, Performance.load(), ("h100_sxm", "tpu_v6e"))
     assert {one.deployment.precision for _, one in found} == {Precision.INT4}
@@ -47,7 +47,7 @@ def test_four_bit_integers_are_computed_in_sixteen_bits_where_kernels_exist(cata
     assert "tpu_v6e does not compute in int4; nearest: bf16" in refused[0].reason
 
 
-def test_a_format_that_the_hardware_lacks_is_named(catalog: Catalog) -> None:
+def test_a_format_that_the_hardware_lacks_is_named(catalog: HardwareCatalog) -> None:
     text = WORKLOAD.replace('"fp8"', '"fp4"').replace("[fleet]", '[fleet]\naccelerators = ["h100_sxm"]')
     with pytest.raises(Unsatisfiable, match=r"1 configurations tried.*h100_sxm does not compute in fp4; nearest: fp8"):
         make_plan(parse_workload(text), catalog)
@@ -58,7 +58,9 @@ def test_a_format_that_the_hardware_lacks_is_named(catalog: Catalog) -> None:
     [("trtllm", "mi355x", "TensorRT-LLM runs on NVIDIA"), ("trtllm", "tpu_v7x", "NVIDIA"),
      ("trtllm", "trainium2", "NVIDIA"), ("sglang", "trainium2", "trainium3")],
 )  # fmt: skip
-def test_engines_that_do_not_run_there_are_refused(catalog: Catalog, engine: str, accelerator: str, words: str) -> None:
+def test_engines_that_do_not_run_there_are_refused(
+    catalog: HardwareCatalog, engine: str, accelerator: str, words: str
+) -> None:
     asked = workload(('"vllm"', f'"{engine}"'))
     found, refused = predictions(asked, catalog, Performance.load(), (accelerator,))
     assert not found
@@ -68,7 +70,7 @@ def test_engines_that_do_not_run_there_are_refused(catalog: Catalog, engine: str
     assert predictions(workload(), catalog, Performance.load(), (accelerator,))[0]
 
 
-def test_a_request_longer_than_the_model_takes_is_refused(catalog: Catalog) -> None:
+def test_a_request_longer_than_the_model_takes_is_refused(catalog: HardwareCatalog) -> None:
     asked = workload(("mean = 1000", "mean = 41_000"))
     with pytest.raises(Unsatisfiable, match=r"Qwen3-8B takes 40,960 tokens .*config\.json.*41,000 and answer of 300"):
         predictions(asked, catalog, Performance.load(), ("h100_sxm",))
@@ -79,7 +81,7 @@ def test_a_request_longer_than_the_model_takes_is_refused(catalog: Catalog) -> N
 LONG = WORKLOAD.replace("mean = 1000", "mean = 15_000, p95 = 50_000").replace("qwen3-8b", "llama-3.1-8b")
 
 
-def test_a_workload_that_rules_out_many_configurations_is_still_planned(catalog: Catalog) -> None:
+def test_a_workload_that_rules_out_many_configurations_is_still_planned(catalog: HardwareCatalog) -> None:
     plan = make_plan(parse_workload(LONG + "disaggregated = false\n"), catalog)
     simulated = [one for one in plan.refused if one.reason.startswith("simulated")]
     assert len(simulated) + len(plan.solving.cuts) > 2
@@ -89,13 +91,13 @@ def test_a_workload_that_rules_out_many_configurations_is_still_planned(catalog:
     assert not ruled_out & {one.name for one in plan.configurations if one.chosen}
 
 
-def test_what_the_simulator_rules_out_is_said_with_the_nearest(catalog: Catalog) -> None:
+def test_what_the_simulator_rules_out_is_said_with_the_nearest(catalog: HardwareCatalog) -> None:
     asked = parse_workload(LONG.replace("[fleet]", '[limits]\nttft_s = 1.5\n[fleet]\naccelerators = ["l40s", "a100"]'))
     with pytest.raises(Unsatisfiable, match=r"configurations were simulated.*Nearest: llama-3.1-8b on \w+ TP4.*1\.5"):
         make_plan(asked, catalog)
 
 
-def test_the_nearest_to_a_limit_is_the_fastest(catalog: Catalog) -> None:
+def test_the_nearest_to_a_limit_is_the_fastest(catalog: HardwareCatalog) -> None:
     fleet = 'accelerators = ["l40s", "b200_sxm"]\n'
     asked = parse_workload(WORKLOAD.replace("[fleet]", f"[limits]\ntpot_s = 0.0001\n[fleet]\n{fleet}"))
     with pytest.raises(Unsatisfiable, match=r"Nearest: TP4 fp8 vllm on b200_sxm: even alone"):

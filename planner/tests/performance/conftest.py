@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bessemer_planner.catalog import Catalog, load_catalog
+from bessemer_planner.catalog import HardwareCatalog, load_catalog
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data" / "planner"
 
@@ -18,5 +18,5 @@ def measured() -> Path:
 
 
 @pytest.fixture(scope="session")
-def catalog() -> Catalog:
+def catalog() -> HardwareCatalog:
     return load_catalog()

@@ -9,11 +9,11 @@ from bessemer_planner.errors import Unsatisfiable
 from bessemer_planner.models import model_shape
 from bessemer_planner.performance import capacity
 from bessemer_planner.performance.capacity import kv_bytes_per_token, sequence_bytes, weight_bytes
-from bessemer_planner.types import Deployment, Engine, Precision
+from bessemer_planner.types import Deployment, Precision, ServingEngine
 
 
 def deployment(model: str, accelerator: str, precision: Precision = Precision.FP8, **sizes: int) -> Deployment:
-    return Deployment(model, accelerator, Engine.VLLM, None, precision, **sizes)
+    return Deployment(model, accelerator, ServingEngine.VLLM, None, precision, **sizes)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from planner.tests.performance.test_measured import HEADER
 
-from bessemer_planner.catalog import Catalog
+from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.errors import InputError
 from bessemer_planner.performance import evaluate, evaluate_held_out
 from bessemer_planner.performance.calibrate import Problem
@@ -16,7 +16,9 @@ from bessemer_planner.performance.evaluate import jackknife_quantile
 MODEL = "meta-llama/Llama-3.1-8B"
 
 
-def test_the_shipped_calibration_fits_what_it_was_fitted_to(measured: Path, catalog: Catalog, tmp_path: Path) -> None:
+def test_the_shipped_calibration_fits_what_it_was_fitted_to(
+    measured: Path, catalog: HardwareCatalog, tmp_path: Path
+) -> None:
     lines = measured.read_text().splitlines()
     sample = tmp_path / "sample.csv"
     sample.write_text("\n".join([lines[0], *lines[1::12]]) + "\n")
@@ -32,7 +34,7 @@ def test_the_shipped_calibration_fits_what_it_was_fitted_to(measured: Path, cata
     assert msgspec.json.decode(msgspec.json.encode(found))["file"] == "sample.csv"
 
 
-def test_a_file_without_aggregated_rows_is_refused(catalog: Catalog, tmp_path: Path) -> None:
+def test_a_file_without_aggregated_rows_is_refused(catalog: HardwareCatalog, tmp_path: Path) -> None:
     empty = tmp_path / "empty.csv"
     empty.write_text(HEADER)
     with pytest.raises(InputError, match=r"no aggregated row to evaluate \(0 disaggregated, 0 left out\)"):
@@ -43,7 +45,7 @@ def test_a_file_without_aggregated_rows_is_refused(catalog: Catalog, tmp_path: P
         evaluate(broken, catalog.accelerators)
 
 
-def test_disaggregated_rows_alone_are_reported(catalog: Catalog, tmp_path: Path) -> None:
+def test_disaggregated_rows_alone_are_reported(catalog: HardwareCatalog, tmp_path: Path) -> None:
     apart = tmp_path / "apart.csv"
     apart.write_text(
         HEADER
@@ -61,7 +63,7 @@ def test_disaggregated_rows_alone_are_reported(catalog: Catalog, tmp_path: Path)
         evaluate_held_out(apart, catalog.accelerators)
 
 
-def test_an_accelerator_may_have_its_other_name(catalog: Catalog, tmp_path: Path) -> None:
+def test_an_accelerator_may_have_its_other_name(catalog: HardwareCatalog, tmp_path: Path) -> None:
     rows = "".join(f"{n},x,vllm,1,{MODEL},{n},fp8,agg,1024,128,8,1,1,1,1,,,,,,100,10\n" for n in ("H100", "h100_sxm"))
     path = tmp_path / "alias.csv"
     path.write_text(HEADER + rows)
@@ -70,7 +72,7 @@ def test_an_accelerator_may_have_its_other_name(catalog: Catalog, tmp_path: Path
     assert len(evaluate(path, catalog.accelerators).bad_rows) == 1
 
 
-def test_an_impossible_time_is_kept_out_of_all_rows_and_said(catalog: Catalog, tmp_path: Path) -> None:
+def test_an_impossible_time_is_kept_out_of_all_rows_and_said(catalog: HardwareCatalog, tmp_path: Path) -> None:
     def row(name: str, ttft: str, tpot: str) -> str:
         return f"{name},{name},vllm,1,{MODEL},h100_sxm,fp8,agg,1024,128,8,1,1,1,1,,,,,,{ttft},{tpot}\n"
 
@@ -86,7 +88,7 @@ def test_an_impossible_time_is_kept_out_of_all_rows_and_said(catalog: Catalog, t
     assert found.all_rows.tpot_mape < 100
 
 
-def test_one_group_cannot_be_left_out(catalog: Catalog, tmp_path: Path) -> None:
+def test_one_group_cannot_be_left_out(catalog: HardwareCatalog, tmp_path: Path) -> None:
     single = tmp_path / "single.csv"
     single.write_text(HEADER + f"a,x,vllm,1,{MODEL},h100_sxm,fp8,agg,1024,128,8,1,1,1,1,,,,,,100,10\n")
     assert evaluate(single, catalog.accelerators).rows == 1

@@ -8,14 +8,14 @@ from bessemer_planner.catalog import load_catalog
 from bessemer_planner.models import model_shape
 from bessemer_planner.performance import Performance
 from bessemer_planner.performance.from_operators import operator_step, step_steady
-from bessemer_planner.types import Deployment, Engine, Precision, StepTime
+from bessemer_planner.types import Deployment, Precision, ServingEngine, StepTime
 
 MODEL = "meta-llama/Llama-3.1-8B"
 
 
 def step(accelerator: str, precision: Precision = Precision.BF16, tp: int = 1) -> StepTime | None:
     """The step time of one replica of the 8B model."""
-    deployment = Deployment(MODEL, accelerator, Engine.VLLM, None, precision, tp=tp)
+    deployment = Deployment(MODEL, accelerator, ServingEngine.VLLM, None, precision, tp=tp)
     return operator_step(deployment, model_shape(MODEL), load_catalog().accelerator(accelerator), 128)
 
 
@@ -47,7 +47,7 @@ def test_the_predictor_uses_it_only_where_no_engine_was_measured() -> None:
     performance, shape, catalog = Performance.load(), model_shape(MODEL), load_catalog()
     said = {}
     for name in ("rtx_pro_6000_server", "l40s", "a100", "h100_sxm", "gb300"):
-        deployment = Deployment(MODEL, name, Engine.VLLM, None, Precision.BF16)
+        deployment = Deployment(MODEL, name, ServingEngine.VLLM, None, Precision.BF16)
         prediction = performance.replica(deployment, shape, catalog.accelerator(name))
         said[name] = " ".join(prediction.warnings)
     assert [name for name, text in said.items() if "measured operators" in text] == list(said)[:3]
@@ -60,7 +60,7 @@ def test_an_accelerator_of_a_fitted_architecture_follows_its_siblings() -> None:
     performance, shape, catalog = Performance.load(), model_shape(MODEL), load_catalog()
     times = {}
     for name in ("gb200", "gb300", "b300_sxm"):
-        deployment = Deployment(MODEL, name, Engine.VLLM, None, Precision.FP8)
+        deployment = Deployment(MODEL, name, ServingEngine.VLLM, None, Precision.FP8)
         prediction = performance.replica(deployment, shape, catalog.accelerator(name))
         times[name] = prediction.replica.step.decode_s[32]
         assert (name == "gb300") == ("accelerator gb300 was never measured" in (prediction.extrapolated or ""))
@@ -71,7 +71,7 @@ def test_an_accelerator_of_a_fitted_architecture_follows_its_siblings() -> None:
 def test_windows_and_linear_states_are_read_in_every_step() -> None:
     """gpt-oss-120b: 18 of 36 layers keep 128 tokens of 2 x 8 x 64 values in 8 bits each."""
     shape, card = model_shape("gpt-oss-120b"), load_catalog().accelerator("rtx_pro_6000_server")
-    deployment = Deployment(shape.name, card.name, Engine.VLLM, None, Precision.FP4, tp=2)
+    deployment = Deployment(shape.name, card.name, ServingEngine.VLLM, None, Precision.FP4, tp=2)
     whole = operator_step(deployment, shape, card, 64)
     full = tuple(group for group in shape.groups if group.window is None)
     bare = operator_step(deployment, msgspec.structs.replace(shape, groups=full * 2), card, 64)

@@ -5,11 +5,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bessemer_planner.catalog import Catalog
+from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.errors import InputError
-from bessemer_planner.performance.measured import Row, read_measured
+from bessemer_planner.performance.measured import MeasuredRow, read_measured
 from bessemer_planner.performance.screen import screen
-from bessemer_planner.types import Deployment, Engine, Precision
+from bessemer_planner.types import Deployment, Precision, ServingEngine
 
 HEADER = (
     "id,silicon_data_source,backend,backend_version,model_path,system,precision,mode,isl,osl,batch_size,tp_size,"
@@ -142,9 +142,9 @@ def test_aggregated_rows_need_no_columns_of_decode_workers(tmp_path: Path) -> No
     assert "decode workers" in bad[0].reason
 
 
-def row(name: str, **changes: object) -> Row:
-    deployment = Deployment("Llama-3.1-70B", "h200_sxm", Engine.VLLM, "0.10", Precision.FP8, tp=4)
-    plain = Row(
+def row(name: str, **changes: object) -> MeasuredRow:
+    deployment = Deployment("Llama-3.1-70B", "h200_sxm", ServingEngine.VLLM, "0.10", Precision.FP8, tp=4)
+    plain = MeasuredRow(
         id=name,
         mode="agg",
         model="Llama-3.1-70B",
@@ -161,7 +161,7 @@ def row(name: str, **changes: object) -> Row:
     return msgspec.structs.replace(plain, **changes)
 
 
-def test_each_rule_fires_on_what_it_is_for(catalog: Catalog) -> None:
+def test_each_rule_fires_on_what_it_is_for(catalog: HardwareCatalog) -> None:
     fine = row("fine")
     split = msgspec.structs.replace(fine.deployment, tp=28)
     cases = {
@@ -183,14 +183,14 @@ def test_each_rule_fires_on_what_it_is_for(catalog: Catalog) -> None:
     assert len(good) == 5
 
 
-def test_a_sweep_whose_repeats_disagree_is_dropped_whole(catalog: Catalog) -> None:
+def test_a_sweep_whose_repeats_disagree_is_dropped_whole(catalog: HardwareCatalog) -> None:
     rows = [row("a", tpot_s=0.010), row("b", tpot_s=0.020), row("c", concurrency=32, tpot_s=0.021)]
     good, bad = screen(rows, catalog.accelerators)
     assert not good
     assert {b.id: b.reason for b in bad}["c"] == "its sweep is inconsistent"
 
 
-def test_the_only_row_of_its_day_is_judged_with_the_same_configuration_of_its_file(catalog: Catalog) -> None:
+def test_the_only_row_of_its_day_is_judged_with_the_same_configuration_of_its_file(catalog: HardwareCatalog) -> None:
     broken = [row("a", tpot_s=0.010), row("b", tpot_s=0.020), row("c", concurrency=32, tpot_s=0.021)]
     alone = row("alone", concurrency=128, date="2026-01-02")
     elsewhere = row("elsewhere", concurrency=128, date="2026-01-02", source="another file")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bessemer_planner.catalog import Catalog
+from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.performance.mlperf import ServerCheck, check_server_rows
 
 COLUMNS = (
@@ -24,7 +24,7 @@ ROWS = (  # mlcommons/inference_results_v5.1, closed division, llama3.1-8b Serve
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory, catalog: Catalog) -> ServerCheck:
+def found(tmp_path_factory: pytest.TempPathFactory, catalog: HardwareCatalog) -> ServerCheck:
     path = tmp_path_factory.mktemp("mlperf") / "rows.csv"
     path.write_text(COLUMNS + "\n".join(ROWS) + "\n")
     return check_server_rows(path, catalog.accelerators, catalog.aliases)

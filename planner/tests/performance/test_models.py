@@ -4,7 +4,7 @@ import pytest
 
 from bessemer_planner.errors import Unsatisfiable
 from bessemer_planner.models import known_models, model_shape, shape_from_config
-from bessemer_planner.types import Attention
+from bessemer_planner.types import AttentionKind
 
 PUBLISHED = {
     "Llama-3.1-8B": (8.03, 8.03),
@@ -60,8 +60,8 @@ def test_an_unknown_model_is_refused_with_its_nearest() -> None:
 
 def test_layer_kinds_are_told_apart() -> None:
     kinds = {group.attention: group for group in model_shape("gpt-oss-120b").groups}
-    assert kinds[Attention.SLIDING].window == 128
-    assert kinds[Attention.GQA].count == kinds[Attention.SLIDING].count == 18
+    assert kinds[AttentionKind.SLIDING].window == 128
+    assert kinds[AttentionKind.GQA].count == kinds[AttentionKind.SLIDING].count == 18
     assert model_shape("DeepSeek-R1").groups[0].latent_dim == 576
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bessemer_planner.catalog import Catalog
+from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.models import model_shape, shape_from_config
 from bessemer_planner.performance.operators import (
     experts_s,
@@ -21,7 +21,7 @@ from bessemer_planner.performance.operators import (
     table_terms,
 )
 from bessemer_planner.performance.work import PEAK_TERMS, kernels, peak_terms
-from bessemer_planner.types import Deployment, Engine, Precision
+from bessemer_planner.types import Deployment, Precision, ServingEngine
 
 
 def test_a_measured_product_is_given_back() -> None:
@@ -46,26 +46,26 @@ def test_large_products_come_near_the_peak_and_small_ones_do_not() -> None:
 @given(m=st.floats(1, 16384), factor=st.floats(2, 16))
 def test_experts_take_longer_for_more_tokens(m: float, factor: float) -> None:
     shape = model_shape("DeepSeek-R1")
-    few = experts_s("h200_sxm", Engine.SGLANG, ("fp8_block",), m, shape, 8, 1)
-    many = experts_s("h200_sxm", Engine.SGLANG, ("fp8_block",), m * factor, shape, 8, 1)
+    few = experts_s("h200_sxm", ServingEngine.SGLANG, ("fp8_block",), m, shape, 8, 1)
+    many = experts_s("h200_sxm", ServingEngine.SGLANG, ("fp8_block",), m * factor, shape, 8, 1)
     assert few is not None
     assert many is not None
     assert many > 0.7 * few > 0
 
 
 def test_an_all_reduce_has_a_latency_and_a_bandwidth() -> None:
-    small = reduce_s("h100_sxm", Engine.VLLM, 8, 4096)
-    large = reduce_s("h100_sxm", Engine.VLLM, 8, 2**26)
+    small = reduce_s("h100_sxm", ServingEngine.VLLM, 8, 4096)
+    large = reduce_s("h100_sxm", ServingEngine.VLLM, 8, 2**26)
     assert small is not None
     assert large is not None
     assert 1e-6 < small < 2e-5
     assert 2**27 / large < 450e9
 
 
-def test_missing_operators_are_named_never_taken_for_nothing(catalog: Catalog) -> None:
+def test_missing_operators_are_named_never_taken_for_nothing(catalog: HardwareCatalog) -> None:
     shape = model_shape("Qwen3-8B")
-    there = Deployment("Qwen3-8B", "h100_sxm", Engine.VLLM, None, Precision.FP8, tp=2)
-    gone = Deployment("Qwen3-8B", "trainium2", Engine.VLLM, None, Precision.FP8, tp=2)
+    there = Deployment("Qwen3-8B", "h100_sxm", ServingEngine.VLLM, None, Precision.FP8, tp=2)
+    gone = Deployment("Qwen3-8B", "trainium2", ServingEngine.VLLM, None, Precision.FP8, tp=2)
     assert missing_operators(there, shape, catalog.accelerator("h100_sxm")) == ()
     assert missing_operators(gone, shape, catalog.accelerator("trainium2")) == ("matrix products", "all-reduce")
 
@@ -73,13 +73,13 @@ def test_missing_operators_are_named_never_taken_for_nothing(catalog: Catalog) -
 @pytest.mark.parametrize("precision", [Precision.BF16, Precision.FP8])
 @pytest.mark.parametrize("batch", [1.0, 64.0, 256.0])
 def test_products_without_a_table_are_as_far_from_their_peaks_as_those_of_their_format(
-    catalog: Catalog, precision: Precision, batch: float
+    catalog: HardwareCatalog, precision: Precision, batch: float
 ) -> None:
     """They used to be taken for those of four bits, a third of the peak, whatever the format."""
 
     def tilt(name: str, model: str) -> float:
         shape, accelerator = model_shape(model), catalog.accelerator(name)
-        deployment = Deployment(shape.name, name, Engine.VLLM, None, precision, tp=4)
+        deployment = Deployment(shape.name, name, ServingEngine.VLLM, None, precision, tp=4)
         return operator_tilts(deployment, shape, accelerator, batch)["gemm"]
 
     models = ("Llama-3.1-8B", "Llama-3.1-70B", "Llama-3.1-405B")
@@ -88,9 +88,11 @@ def test_products_without_a_table_are_as_far_from_their_peaks_as_those_of_their_
         assert min(tabled) < tilt("mi325x", model) < max(tabled)
 
 
-@pytest.mark.parametrize("engine", list(Engine))
+@pytest.mark.parametrize("engine", list(ServingEngine))
 @pytest.mark.parametrize("accelerator", ["h200_sxm", "trainium2"])
-def test_measured_kernels_of_a_step_grow_with_the_batch(catalog: Catalog, engine: Engine, accelerator: str) -> None:
+def test_measured_kernels_of_a_step_grow_with_the_batch(
+    catalog: HardwareCatalog, engine: ServingEngine, accelerator: str
+) -> None:
     shape = model_shape("DeepSeek-R1")
     deployment = Deployment("DeepSeek-R1", accelerator, engine, None, Precision.FP8, tp=8)
     terms = table_terms(deployment, shape, catalog.accelerator(accelerator), np.arange(1, 257, dtype=np.float64))
@@ -98,16 +100,16 @@ def test_measured_kernels_of_a_step_grow_with_the_batch(catalog: Catalog, engine
     assert (terms > 0).all()
 
 
-def test_one_accelerator_exchanges_nothing_and_a_dense_model_has_no_experts(catalog: Catalog) -> None:
+def test_one_accelerator_exchanges_nothing_and_a_dense_model_has_no_experts(catalog: HardwareCatalog) -> None:
     shape, batch = model_shape("Qwen3-8B"), np.array([16.0])
-    deployment = Deployment("Qwen3-8B", "h100_sxm", Engine.VLLM, None, Precision.FP8)
+    deployment = Deployment("Qwen3-8B", "h100_sxm", ServingEngine.VLLM, None, Precision.FP8)
     assert table_terms(deployment, shape, catalog.accelerator("h100_sxm"), batch).tolist() == [[0.0, 0.0]]
 
 
-def test_a_mixture_without_a_table_takes_its_usual_time(catalog: Catalog) -> None:
+def test_a_mixture_without_a_table_takes_its_usual_time(catalog: HardwareCatalog) -> None:
     """No table has Trainium: 1.7 times the experts' reads at the peak, and it is said."""
     shape = model_shape("Qwen3-30B-A3B")
-    deployment = Deployment("Qwen3-30B-A3B", "trainium2", Engine.VLLM, None, Precision.BF16)
+    deployment = Deployment("Qwen3-30B-A3B", "trainium2", ServingEngine.VLLM, None, Precision.BF16)
     trainium = catalog.accelerator("trainium2")
     batch = np.array([1.0])
     experts, _ = table_terms(deployment, shape, trainium, batch)[0]
@@ -122,21 +124,21 @@ def test_kernels_are_counted_layer_by_layer() -> None:
     assert kernels(model_shape("DeepSeek-R1")) == 61 * 9 + 3 * 4 + 58 * 11
 
 
-def test_fp8_mixtures_take_the_kernels_of_their_own_scaling(catalog: Catalog) -> None:
+def test_fp8_mixtures_take_the_kernels_of_their_own_scaling(catalog: HardwareCatalog) -> None:
     """Mixtral's FP8 is scaled per tensor, DeepSeek's by block: each table has both kernels."""
     card, batch = catalog.accelerator("rtx_pro_6000_server"), np.array([1024.0])
     for model, own, other in (("Mixtral-8x7B", "fp8", "fp8_block"), ("DeepSeek-R1", "fp8_block", "fp8")):
         shape = model_shape(model)
-        deployment = Deployment(model, card.name, Engine.TRTLLM, None, Precision.FP8, tp=8)
+        deployment = Deployment(model, card.name, ServingEngine.TRTLLM, None, Precision.FP8, tp=8)
         found = table_terms(deployment, shape, card, batch)[0, 0]
-        times = [experts_s(card.name, Engine.TRTLLM, (dtype,), 1024.0, shape, 8, 1) for dtype in (own, other)]
+        times = [experts_s(card.name, ServingEngine.TRTLLM, (dtype,), 1024.0, shape, 8, 1) for dtype in (own, other)]
         assert shape.moe is not None
         assert times[0] is not None
         assert found == pytest.approx(shape.moe.layers * times[0], rel=0.01)
         assert times[0] != times[1]
 
 
-def test_a_model_says_itself_how_its_experts_are_scaled(catalog: Catalog) -> None:
+def test_a_model_says_itself_how_its_experts_are_scaled(catalog: HardwareCatalog) -> None:
     """The config.json of a workload decides, else the family, however it is written."""
     raw = tomllib.loads(files("bessemer_planner").joinpath("models.toml").read_text("utf-8"))
     config = raw["Qwen3-30B-A3B"]["config"]
@@ -144,7 +146,7 @@ def test_a_model_says_itself_how_its_experts_are_scaled(catalog: Catalog) -> Non
     tensors = {"quantization_config": {"quant_method": "fp8", "activation_scheme": "static"}}
 
     def experts(name: str, more: dict[str, Any]) -> float:
-        at = Deployment(name, "h200_sxm", Engine.VLLM, None, Precision.FP8)
+        at = Deployment(name, "h200_sxm", ServingEngine.VLLM, None, Precision.FP8)
         shape = shape_from_config(config | more, name)
         return float(table_terms(at, shape, catalog.accelerator("h200_sxm"), np.array([64.0]))[0, 0])
 

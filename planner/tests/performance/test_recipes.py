@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from bessemer_planner.catalog import Catalog
+from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.models import model_shape
 from bessemer_planner.performance.recipes import TPOT, shortened_by_drafts, token_terms
 from bessemer_planner.performance.step import DECODE_TERMS, TERMS
-from bessemer_planner.types import Deployment, Engine, Precision
+from bessemer_planner.types import Deployment, Precision, ServingEngine
 
 
-def test_drafts_shorten_decode_and_leave_prompts(catalog: Catalog) -> None:
-    deployment = Deployment("DeepSeek-R1", "b200_sxm", Engine.TRTLLM, None, Precision.FP4, tp=8)
+def test_drafts_shorten_decode_and_leave_prompts(catalog: HardwareCatalog) -> None:
+    deployment = Deployment("DeepSeek-R1", "b200_sxm", ServingEngine.TRTLLM, None, Precision.FP4, tp=8)
     at = (deployment, model_shape("DeepSeek-R1"), catalog.accelerator("b200_sxm"))
     plain = token_terms(*at, 1024, 8192, np.array([16.0]))
     short, tilts = shortened_by_drafts(plain, {"gemm": 0.1}, 8192)

@@ -4,15 +4,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from bessemer_planner.catalog import Catalog
+from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.models import model_shape
 from bessemer_planner.performance import Performance
 from bessemer_planner.performance.capacity import capacity
 from bessemer_planner.performance.submissions import output_shares, setting
-from bessemer_planner.types import Deployment, Engine, Precision
+from bessemer_planner.types import Deployment, Precision, ServingEngine
 
 LLAMA = model_shape("Llama-2-70B")
-PIPELINE = Deployment(LLAMA.name, "h100_sxm", Engine.TRTLLM, None, Precision.FP8, pp=2)
+PIPELINE = Deployment(LLAMA.name, "h100_sxm", ServingEngine.TRTLLM, None, Precision.FP8, pp=2)
 LIMITS = {"isl": 294.0, "osl": 293.0, "chunk_tokens": 1024}
 
 
@@ -21,7 +21,9 @@ def performance() -> Performance:
     return Performance.load()
 
 
-def test_two_stages_advance_two_micro_batches_in_the_time_of_one(performance: Performance, catalog: Catalog) -> None:
+def test_two_stages_advance_two_micro_batches_in_the_time_of_one(
+    performance: Performance, catalog: HardwareCatalog
+) -> None:
     h100 = catalog.accelerator("h100_sxm")
     staged = performance.replica(PIPELINE, LLAMA, h100, max_batch=2048, **LIMITS)
     larger = msgspec.structs.replace(h100, memory_gb=2 * h100.memory_gb)  # one accelerator that held all layers
@@ -36,7 +38,7 @@ def test_two_stages_advance_two_micro_batches_in_the_time_of_one(performance: Pe
 
 
 def test_a_pipeline_holds_what_its_accelerators_hold_and_exchanges_less(
-    performance: Performance, catalog: Catalog
+    performance: Performance, catalog: HardwareCatalog
 ) -> None:
     h100 = catalog.accelerator("h100_sxm")
     tensor = msgspec.structs.replace(PIPELINE, pp=1, tp=2)
@@ -49,9 +51,11 @@ def test_a_pipeline_holds_what_its_accelerators_hold_and_exchanges_less(
     assert performance.steady(staged, 294, 293, 1).tpot_s.value > performance.steady(split, 294, 293, 1).tpot_s.value
 
 
-def test_a_step_is_padded_to_the_next_captured_batch_of_its_rank(performance: Performance, catalog: Catalog) -> None:
+def test_a_step_is_padded_to_the_next_captured_batch_of_its_rank(
+    performance: Performance, catalog: HardwareCatalog
+) -> None:
     shape, chip = model_shape("DeepSeek-R1"), catalog.accelerator("b200_sxm")
-    deployment = Deployment(shape.name, "b200_sxm", Engine.TRTLLM, None, Precision.FP4, dp=8, ep=8)
+    deployment = Deployment(shape.name, "b200_sxm", ServingEngine.TRTLLM, None, Precision.FP4, dp=8, ep=8)
     plain = performance.replica(deployment, shape, chip, max_batch=2048)
     padded = performance.replica(deployment, shape, chip, max_batch=2048, graph_batches=(128, 256))
     free, full = plain.replica.step.decode_s, padded.replica.step.decode_s
@@ -80,7 +84,7 @@ def test_reasoning_answers_differ_more_than_summaries() -> None:
     assert output_shares("Qwen3-32B", np.array([0.5])) is None
 
 
-def test_a_setting_names_its_source(catalog: Catalog) -> None:
+def test_a_setting_names_its_source(catalog: HardwareCatalog) -> None:
     h100 = setting("Llama-2-70B", catalog.accelerator("h100_sxm"))
     assert h100 is not None
     assert (h100.tp, h100.pp, h100.source) == (1, 2, "Cisco H100_SXM_80GB_PP2x4")

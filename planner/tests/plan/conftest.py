@@ -2,7 +2,7 @@
 
 import pytest
 
-from bessemer_planner.catalog import Catalog, load_catalog
+from bessemer_planner.catalog import HardwareCatalog, load_catalog
 from bessemer_planner.plan import Plan, make_plan
 from bessemer_planner.workload import parse_workload
 
@@ -33,7 +33,7 @@ accelerators = ["h100_sxm", "b200_sxm"]
 
 
 @pytest.fixture(scope="session")
-def catalog() -> Catalog:
+def catalog() -> HardwareCatalog:
     """The shipped catalogue."""
     return load_catalog()
 
@@ -45,6 +45,6 @@ def heard() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def plan(catalog: Catalog, heard: list[str]) -> Plan:
+def plan(catalog: HardwareCatalog, heard: list[str]) -> Plan:
     """The small plan."""
     return make_plan(parse_workload(SMALL), catalog, heard.append)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from planner.tests.plan.conftest import SMALL
 
-from bessemer_planner.catalog import Catalog, load_catalog
+from bessemer_planner.catalog import HardwareCatalog, load_catalog
 from bessemer_planner.economics import Lot, Need, ownership
 from bessemer_planner.errors import InputError, Unsatisfiable
 from bessemer_planner.fleet.choose import choose
@@ -63,7 +63,7 @@ def test_what_the_recommendation_names_adds_up(plan: Plan) -> None:
          r"^No allowed way of owning keeps all rules \(own: half.*Nearest: time\.lead_time_months = 9\.\d\."),
     ],
 )  # fmt: skip
-def test_a_fleet_that_nobody_may_own_is_refused(catalog: Catalog, rules: str, words: str) -> None:
+def test_a_fleet_that_nobody_may_own_is_refused(catalog: HardwareCatalog, rules: str, words: str) -> None:
     with pytest.raises(Unsatisfiable, match=words):
         make_plan(parse_workload(SMALL.replace("[fleet]", f"{rules}\n[fleet]")), catalog)
 
@@ -138,7 +138,7 @@ def test_tighter_limits_never_cost_less(plan: Plan) -> None:
     assert asked.usd_per_month == pytest.approx(plan.fleet.usd_per_month, rel=1e-6)
 
 
-def test_the_plan_s_own_limits_and_traffic_name_the_plan_s_own_fleet(plan: Plan, catalog: Catalog) -> None:
+def test_the_plan_s_own_limits_and_traffic_name_the_plan_s_own_fleet(plan: Plan, catalog: HardwareCatalog) -> None:
     """The estimator knows neither batch work nor tuning exactly, and may prefer another fleet than the optimiser."""
     workload = plan.workload
     offers = offers_of(workload, catalog)
@@ -167,7 +167,7 @@ def test_more_traffic_costs_more_and_less_per_token(plan: Plan) -> None:
     assert plan.volumes[0].usd_per_million_output_tokens > plan.volumes[-1].usd_per_million_output_tokens
 
 
-def test_growth_is_in_every_cost_per_token_and_defaults_are_said(catalog: Catalog) -> None:
+def test_growth_is_in_every_cost_per_token_and_defaults_are_said(catalog: HardwareCatalog) -> None:
     months = "months = [1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 4, 8]"
     text = SMALL.split("[[models]]")[0].replace("batch_share = 0.2", f"growth_per_month = 0.05\n{months}")
     text = text.replace("mean = 200, p95 = 500", "mean = 200")
@@ -221,7 +221,7 @@ def test_a_plan_is_json_that_other_tools_can_read(plan: Plan) -> None:
     assert b"Infinity" not in text
 
 
-def test_the_same_question_has_the_same_answer(plan: Plan, catalog: Catalog) -> None:
+def test_the_same_question_has_the_same_answer(plan: Plan, catalog: HardwareCatalog) -> None:
     again = make_plan(plan.workload, catalog)
     assert again.recommendation == plan.recommendation
     assert again.fleet.usd_per_month == pytest.approx(plan.fleet.usd_per_month, rel=0.01)
@@ -248,20 +248,20 @@ def test_the_same_question_has_the_same_answer(plan: Plan, catalog: Catalog) -> 
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_with_the_reason(
-    catalog: Catalog, change: tuple[str, str], kind: type[Exception], words: str
+    catalog: HardwareCatalog, change: tuple[str, str], kind: type[Exception], words: str
 ) -> None:
     with pytest.raises(kind, match=words):
         make_plan(parse_workload(SMALL.replace(*change)), catalog)
 
 
-def test_data_that_may_not_leave_are_served_by_owned_machines(catalog: Catalog) -> None:
+def test_data_that_may_not_leave_are_served_by_owned_machines(catalog: HardwareCatalog) -> None:
     text = SMALL.replace("[fleet]", '[sovereignty]\nownership = ["own"]\n[fleet]')
     plan = make_plan(parse_workload(text), catalog)
     assert {one.term for one in plan.fleet.purchases} == {"own"}
     assert [one.feasible for one in plan.ownership] == [False, False, True]
 
 
-def test_batch_work_alone_needs_no_spares(catalog: Catalog) -> None:
+def test_batch_work_alone_needs_no_spares(catalog: HardwareCatalog) -> None:
     text = SMALL.split("[[models]]")[0].replace("batch_share = 0.2", "batch_share = 1.0")
     text += '[[models]]\nname = "llama-3.1-8b"\n[fleet]\naccelerators = ["h100_sxm"]\n'
     plan = make_plan(parse_workload(text), catalog)
@@ -270,7 +270,7 @@ def test_batch_work_alone_needs_no_spares(catalog: Catalog) -> None:
     assert min(line.weekday) == 0
 
 
-def test_a_cautious_plan_runs_no_fewer_replicas(plan: Plan, catalog: Catalog) -> None:
+def test_a_cautious_plan_runs_no_fewer_replicas(plan: Plan, catalog: HardwareCatalog) -> None:
     fleet = msgspec.structs.replace(plan.workload.fleet, cautious=True)
     limits = msgspec.structs.replace(plan.workload.limits, tpot_s=0.15)
     loose = msgspec.structs.replace(plan.workload, limits=limits)
@@ -278,7 +278,7 @@ def test_a_cautious_plan_runs_no_fewer_replicas(plan: Plan, catalog: Catalog) ->
     assert careful.fleet.usd_per_month >= make_plan(loose, catalog).fleet.usd_per_month * 0.99
 
 
-def test_disaggregation_is_verified_by_the_simulator(catalog: Catalog) -> None:
+def test_disaggregation_is_verified_by_the_simulator(catalog: HardwareCatalog) -> None:
     workload = parse_workload(SMALL.replace("ttft_s = 2.0", "ttft_s = 1.0").replace("tpot_s = 0.06", "tpot_s = 0.02"))
     predicted, _ = predictions(workload, catalog, Performance.load(), ("h100_sxm",))
     split = [one for one in configurations(workload, predicted)[0] if one.prefill_replicas]
@@ -295,7 +295,7 @@ def test_disaggregation_is_verified_by_the_simulator(catalog: Catalog) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(PLANS.glob("*.toml")), ids=lambda path: path.stem)
-def test_ready_plans_are_valid(path: Path, catalog: Catalog) -> None:
+def test_ready_plans_are_valid(path: Path, catalog: HardwareCatalog) -> None:
     workload = read_workload(path)
     assert workload.description
     assert demand_of(workload).requests_per_year(workload.models[0].name) > 0
@@ -336,7 +336,7 @@ def test_the_documentation_names_every_field_of_a_workload() -> None:
         assert f"`{name}`" in page or f"[{name}]" in page, name
 
 
-def test_commitments_reach_the_ownership_comparison_as_commitments(catalog: Catalog) -> None:
+def test_commitments_reach_the_ownership_comparison_as_commitments(catalog: HardwareCatalog) -> None:
     """Three-year instances and hourly ones of the same accelerator: bound for the first alone, and by their term."""
     text = SMALL.replace("2_000_000", "60_000_000").replace('"h100_sxm", "b200_sxm"', '"h100_sxm"')
     plan = make_plan(parse_workload(text + 'terms = ["on_demand", "3yr"]\ninstances = ["p5.48xlarge"]\n'), catalog)
@@ -364,7 +364,9 @@ def test_what_failures_cost_a_tuning_run_is_in_the_plan(plan: Plan) -> None:
     assert 0.99 < booking["goodput"] < 1
 
 
-def test_the_width_of_the_cache_is_stated_with_the_setting_that_makes_it_so(plan: Plan, catalog: Catalog) -> None:
+def test_the_width_of_the_cache_is_stated_with_the_setting_that_makes_it_so(
+    plan: Plan, catalog: HardwareCatalog
+) -> None:
     told = [one.value for one in plan.assumptions if one.name == "KV cache"]
     assert told == ["8 bits a value under vllm: set --kv-cache-dtype fp8"]
     workload = parse_workload(SMALL.replace("[fleet]", '[fleet]\nkv_precision = "bf16"'))
@@ -374,7 +376,7 @@ def test_the_width_of_the_cache_is_stated_with_the_setting_that_makes_it_so(plan
     assert wide.fleet.usd_per_month > 0.999 * plan.fleet.usd_per_month
 
 
-def test_old_runs_and_old_prices_are_said(catalog: Catalog) -> None:
+def test_old_runs_and_old_prices_are_said(catalog: HardwareCatalog) -> None:
     workload = parse_workload(SMALL)
     predicted, _ = predictions(workload, catalog, Performance.load(), ("h100_sxm", "b200_sxm"))
     found, _ = configurations(workload, predicted)
@@ -403,7 +405,7 @@ def test_prompts_that_are_often_too_long_are_said(plan: Plan) -> None:
         assert [("llama-3.1-8b" in one, "131,072" in one) for one in told] == [(True, True), (False, True)]
 
 
-def test_a_machine_that_is_bought_whole_for_want_of_a_price_is_named(catalog: Catalog) -> None:
+def test_a_machine_that_is_bought_whole_for_want_of_a_price_is_named(catalog: HardwareCatalog) -> None:
     """Spot prices are known of machines of eight alone."""
     spot = """
 name = "spot"

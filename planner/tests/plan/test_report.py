@@ -9,9 +9,9 @@ from planner.tests.markup import poisoned
 
 from bessemer_planner.plan import Plan
 from bessemer_planner.report import render
-from bessemer_planner.report.charts import Bar, Chart, Line, bar_chart, line_chart, number
+from bessemer_planner.report.charts import Chart, ChartBar, ChartLine, bar_chart, line_chart, number
 from bessemer_planner.report.views import ownership_tornado
-from bessemer_planner.types import Interval
+from bessemer_planner.types import IntervalEstimate
 
 VOID = {"meta", "line", "circle", "rect", "path", "br"}
 
@@ -81,11 +81,11 @@ def test_text_is_escaped(plan: Plan) -> None:
 
 
 def test_charts_survive_odd_values() -> None:
-    lines = (Line("a", ((0.0, 1.0), (float("nan"), 2.0), (3.0, float("inf")), (4.0, -1.0))), Line("b", ()))
+    lines = (ChartLine("a", ((0.0, 1.0), (float("nan"), 2.0), (3.0, float("inf")), (4.0, -1.0))), ChartLine("b", ()))
     assert "<svg" in line_chart(Chart("t", "x", "y", lines, x_log=True, y_log=False))
-    assert "nothing to show" in line_chart(Chart("t", "x", "y", (Line("b", ()),)))
+    assert "nothing to show" in line_chart(Chart("t", "x", "y", (ChartLine("b", ()),)))
     assert "nothing to show" in bar_chart("t", "u", ())
-    assert "<svg" in bar_chart("t", "u", (Bar("a", 1.0, 1.0, "1"),))
+    assert "<svg" in bar_chart("t", "u", (ChartBar("a", 1.0, 1.0, "1"),))
 
 
 def test_costs_say_what_is_in_them(page: str) -> None:
@@ -94,7 +94,7 @@ def test_costs_say_what_is_in_them(page: str) -> None:
 
 
 def test_the_present_cost_of_the_recommended_way_is_drawn(plan: Plan) -> None:
-    dear, cheap = Interval(9.0, 9.0, 9.0), Interval(1.0, 1.0, 1.0)
+    dear, cheap = IntervalEstimate(9.0, 9.0, 9.0), IntervalEstimate(1.0, 1.0, 1.0)
     ways = []
     for owner, cost in zip(plan.ownership, (dear, dear, cheap), strict=True):
         money = owner.money or plan.ownership[0].money

@@ -11,13 +11,13 @@ from planner.tests.simulator.workloads import clusters, replica, workloads
 from bessemer_planner.simulator import Autoscaler, Cluster, Pool, PrefixBlocks, Requests, Router, simulate
 from bessemer_planner.simulator.lowering import Lowered, lower
 from bessemer_planner.simulator.native import load
-from bessemer_planner.simulator.outcome import Outcome
+from bessemer_planner.simulator.outcome import OutcomeArrays
 from bessemer_planner.simulator.stepwise import run_stepwise
 
 EXAMPLES = settings(max_examples=120, suppress_health_check=list(HealthCheck))
 
 
-def assert_equal(jumps: Outcome, steps: Outcome) -> None:
+def assert_equal(jumps: OutcomeArrays, steps: OutcomeArrays) -> None:
     """Compare every array and every decision."""
     for name, expected in vars(steps).items():
         got = getattr(jumps, name)
@@ -56,7 +56,7 @@ def test_jumps_equal_steps_under_real_lengths_and_scarce_memory(router: Router) 
     assert_equal(compiled()(lowered), walked)
 
 
-def compiled() -> Callable[[Lowered], Outcome]:
+def compiled() -> Callable[[Lowered], OutcomeArrays]:
     """The compiled simulator; without a C compiler there is nothing to compare."""
     run = load()
     if run is None:

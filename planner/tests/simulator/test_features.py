@@ -11,8 +11,8 @@ from bessemer_planner.simulator import (
     EAGLE3,
     FP8_KV,
     Autoscaler,
-    Cascade,
     Cluster,
+    Escalation,
     Failures,
     Handoff,
     Pool,
@@ -99,7 +99,7 @@ def test_disaggregation_adds_the_transfer_after_the_first_token_and_keeps_decodi
 
 def test_a_cascade_escalates_its_share_and_pays_both_models() -> None:
     requests = steady(4000, 0.02)
-    cluster = Cluster((Pool(BIG, 2, cascade=Cascade(1, 0.25, decision_s=0.1)), Pool(BIG, 2)))
+    cluster = Cluster((Pool(BIG, 2, cascade=Escalation(1, 0.25, decision_s=0.1)), Pool(BIG, 2)))
     result = simulate(requests, cluster, seed=5)
     assert abs(result.escalated.mean() - 0.25) < 0.03
     assert (result.pool_of_replica[result.replica] == result.escalated).all()

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from bessemer_planner.simulator import (
     Autoscaler,
-    Cascade,
     Cluster,
+    Escalation,
     Failures,
     Handoff,
     Pool,
@@ -103,12 +103,12 @@ def clusters(draw: st.DrawFn) -> Cluster:
     if shape == "disaggregated":
         return Cluster((_with(first, handoff=handoff), draw(pools())))
     if shape == "cascade":
-        return Cluster((_with(first, cascade=Cascade(1, share, 0.001)), draw(pools())), entry=(0, 1))
+        return Cluster((_with(first, cascade=Escalation(1, share, 0.001)), draw(pools())), entry=(0, 1))
     large = _with(draw(pools()), handoff=Handoff(2, handoff.latency_s, handoff.token_s))
-    return Cluster((_with(first, cascade=Cascade(1, share)), large, draw(pools())), entry=(0, 1))
+    return Cluster((_with(first, cascade=Escalation(1, share)), large, draw(pools())), entry=(0, 1))
 
 
-def _with(pool: Pool, *, handoff: Handoff | None = None, cascade: Cascade | None = None) -> Pool:
+def _with(pool: Pool, *, handoff: Handoff | None = None, cascade: Escalation | None = None) -> Pool:
     return Pool(
         pool.replica,
         pool.replicas,

@@ -16,7 +16,7 @@ from bessemer.core.errors import ConfigError
 from bessemer.core.settings import Settings
 
 if TYPE_CHECKING:
-    from bessemer_planner.catalog import Catalog
+    from bessemer_planner.catalog import HardwareCatalog
     from bessemer_planner.plan import Plan
     from bessemer_planner.workload import Workload
 
@@ -136,7 +136,7 @@ def _progress() -> Iterator[Callable[[str], None]]:
         yield status.update
 
 
-def catalog_of(context: typer.Context) -> "Catalog":
+def catalog_of(context: typer.Context) -> "HardwareCatalog":
     """Return the shipped catalogue with the prices that `plan refresh` has read."""
     from bessemer_planner.catalog import load_catalog, read_price_file
 

@@ -17,14 +17,14 @@ from bessemer_planner.catalog.tables import (
     read_prices,
 )
 from bessemer_planner.errors import InputError, UnknownName, Unsatisfiable
-from bessemer_planner.types import Accelerator, Instance, Price
+from bessemer_planner.types import Accelerator, Instance, InstancePrice
 
 FRESH_DAYS = 60
 """Prices of two regions that were read within so many days stand side by side."""
 _FOLDER = "bessemer_planner.catalog"
 
 
-class Catalog(msgspec.Struct, frozen=True):
+class HardwareCatalog(msgspec.Struct, frozen=True):
     """Everything known about hardware and what it costs. Immutable; a refresh makes a new one (`with_prices`)."""
 
     accelerators: dict[str, Accelerator]
@@ -32,7 +32,7 @@ class Catalog(msgspec.Struct, frozen=True):
     """Accelerator names by alias, lower case."""
     announced: dict[str, Announced]
     offers: dict[str, Instance]
-    history: tuple[Price, ...]
+    history: tuple[InstancePrice, ...]
     """All prices ever recorded, in the order they were appended."""
     figures: dict[str, Figure]
     """Parts and running costs of a data centre by `section.key`."""
@@ -75,7 +75,7 @@ class Catalog(msgspec.Struct, frozen=True):
 
     def prices(
         self, instance: str, term: str | None = None, on: str | None = None, region: str | None = None
-    ) -> tuple[Price, ...]:
+    ) -> tuple[InstancePrice, ...]:
         """Return the prices of an instance that were known on a day (ISO), those that count today first.
 
         For each term the newest price of each region comes first, cheapest first, unless another region has one that
@@ -94,7 +94,7 @@ class Catalog(msgspec.Struct, frozen=True):
         newest = {(price.term, price.region): price for price in sorted(found, key=lambda price: price.date)}
         latest = {term: max(one.date for (of, _), one in newest.items() if of == term) for term, _ in newest}
 
-        def rank(price: Price) -> tuple[bool, int, float]:
+        def rank(price: InstancePrice) -> tuple[bool, int, float]:
             day = date.fromisoformat(price.date).toordinal()
             counts = newest[price.term, price.region] is price
             counts &= date.fromisoformat(latest[price.term]).toordinal() - day <= FRESH_DAYS
@@ -102,7 +102,7 @@ class Catalog(msgspec.Struct, frozen=True):
 
         return tuple(sorted(found, key=rank))
 
-    def price(self, instance: str, term: str, on: str | None = None, region: str | None = None) -> Price:
+    def price(self, instance: str, term: str, on: str | None = None, region: str | None = None) -> InstancePrice:
         """Return the price that counts: of the regions' newest ones the cheapest (see `prices`).
 
         Raises:
@@ -136,13 +136,13 @@ class Catalog(msgspec.Struct, frozen=True):
             raise Unsatisfiable(f"no purchase price of {name} is known; known: {priced}")
         return system
 
-    def unseen(self, rows: Iterable[Price]) -> tuple[Price, ...]:
+    def unseen(self, rows: Iterable[InstancePrice]) -> tuple[InstancePrice, ...]:
         """Return the rows of days that have none yet: a second reading of the same day changes nothing."""
         known = {(price.instance, price.term, price.region, price.date) for price in self.history}
         found = {(row.instance, row.term, row.region, row.date): row for row in reversed(tuple(rows))}
         return tuple(row for key, row in reversed(found.items()) if key not in known)
 
-    def with_prices(self, rows: Iterable[Price]) -> "Catalog":
+    def with_prices(self, rows: Iterable[InstancePrice]) -> "HardwareCatalog":
         """Return a catalogue with prices appended; rows of instances that it does not know are refused."""
         rows = tuple(rows)
         for row in rows:
@@ -150,7 +150,7 @@ class Catalog(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, history=append_prices(self.history, rows))
 
 
-def load_catalog(more: Iterable[Price] = ()) -> Catalog:
+def load_catalog(more: Iterable[InstancePrice] = ()) -> HardwareCatalog:
     """Read the shipped tables, check them against each other, and append `more` prices (a user's own refreshes).
 
     Raises:
@@ -168,7 +168,7 @@ def load_catalog(more: Iterable[Price] = ()) -> Catalog:
     figures, systems = read_parts(_shipped("parts.toml"))
     if not systems.keys() <= accelerators.keys():
         raise InputError(f"parts: no accelerator named {min(systems.keys() - accelerators.keys())!r}")
-    return Catalog(accelerators, aliases, announced, offers, history, figures, systems).with_prices(more)
+    return HardwareCatalog(accelerators, aliases, announced, offers, history, figures, systems).with_prices(more)
 
 
 def _shipped(name: str) -> str:

@@ -15,7 +15,7 @@ import msgspec
 
 from bessemer_planner.catalog.figures import Figure, System
 from bessemer_planner.errors import InputError
-from bessemer_planner.types import Accelerator, Instance, Price, Source
+from bessemer_planner.types import Accelerator, Instance, InstancePrice, Source
 
 TERMS = ("on_demand", "capacity_block", "1yr", "3yr", "savings_1yr", "savings_3yr", "spot")
 PRICE_COLUMNS = ("instance", "term", "region", "usd_per_hour", "date", "source")
@@ -100,7 +100,7 @@ def read_instances(text: str) -> dict[str, Instance]:
     return instances
 
 
-def read_prices(text: str, name: str = "prices") -> tuple[Price, ...]:
+def read_prices(text: str, name: str = "prices") -> tuple[InstancePrice, ...]:
     """Read a price table (CSV with the columns `PRICE_COLUMNS`), in the order of the file. Raises InputError."""
     header = next(csv.reader(io.StringIO(text)), [])
     if missing := [column for column in PRICE_COLUMNS if column not in header]:
@@ -112,7 +112,7 @@ def read_prices(text: str, name: str = "prices") -> tuple[Price, ...]:
         if not row["source"]:
             raise InputError(f"{name} line {line}: a price without a source; name the page or file")
         prices.append(
-            Price(
+            InstancePrice(
                 instance=row["instance"],
                 usd_per_hour=_positive(row["usd_per_hour"], f"{name} line {line}: usd_per_hour"),
                 term=row["term"],
@@ -124,7 +124,7 @@ def read_prices(text: str, name: str = "prices") -> tuple[Price, ...]:
     return append_prices((), prices)
 
 
-def read_price_file(path: Path) -> tuple[Price, ...]:
+def read_price_file(path: Path) -> tuple[InstancePrice, ...]:
     """Read a price table from a file; none when there is no such file. Raises InputError."""
     if not path.is_file():
         return ()
@@ -135,7 +135,7 @@ def read_price_file(path: Path) -> tuple[Price, ...]:
     return read_prices(text, str(path))
 
 
-def append_prices(history: Iterable[Price], rows: Iterable[Price]) -> tuple[Price, ...]:
+def append_prices(history: Iterable[InstancePrice], rows: Iterable[InstancePrice]) -> tuple[InstancePrice, ...]:
     """Return the history followed by the rows that are new.
 
     A row that is already there is skipped. A row that gives another price for the same instance, term, region and day
@@ -156,7 +156,7 @@ def append_prices(history: Iterable[Price], rows: Iterable[Price]) -> tuple[Pric
     return tuple(prices)
 
 
-def write_prices(prices: Iterable[Price]) -> str:
+def write_prices(prices: Iterable[InstancePrice]) -> str:
     """Return the price table as CSV text that `read_prices` reads back."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -206,7 +206,7 @@ def _rows(text: str, name: str) -> Iterable[tuple[int, dict[str, str]]]:
         yield line, row
 
 
-def _key(price: Price) -> tuple[str, str, str, str]:
+def _key(price: InstancePrice) -> tuple[str, str, str, str]:
     return (price.instance, price.term, price.region, price.date)
 
 

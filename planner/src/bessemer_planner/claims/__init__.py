@@ -1,6 +1,6 @@
 """Published claims about AI hardware and its economics, checked: what holds, and under which condition."""
 
-from bessemer_planner.catalog import Catalog
+from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.claims import hardware, hybrid, owning, prices, saving
 from bessemer_planner.claims.types import Claim, Computed, Input, Verdict
 from bessemer_planner.performance import Performance
@@ -8,7 +8,7 @@ from bessemer_planner.performance import Performance
 __all__ = ["Claim", "Computed", "Input", "Verdict", "check_claims"]
 
 
-def check_claims(catalog: Catalog, performance: Performance) -> tuple[Claim, ...]:
+def check_claims(catalog: HardwareCatalog, performance: Performance) -> tuple[Claim, ...]:
     """Check the claims C1 to C11, in order."""
     return (
         hardware.speed_of_g7e(catalog, performance),

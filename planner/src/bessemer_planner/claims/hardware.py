@@ -1,6 +1,6 @@
 """Claims about the machines: C1 to C4 and C7."""
 
-from bessemer_planner.catalog import Catalog
+from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.claims.anchors import ANCHORS, SOURCE
 from bessemer_planner.claims.serving import SUMMARIES, best_serving, error_of_ratio
 from bessemer_planner.claims.types import Claim, Computed, Input, Verdict
@@ -8,7 +8,7 @@ from bessemer_planner.performance import Performance
 from bessemer_planner.types import Accelerator, Precision
 
 
-def speed_of_g7e(catalog: Catalog, performance: Performance) -> Claim:
+def speed_of_g7e(catalog: HardwareCatalog, performance: Performance) -> Claim:
     """C1: at the same engine and precision, per GPU."""
     old, new = (
         best_serving(catalog, performance, "llama-3.1-8b", name, Precision.FP8, SUMMARIES, most=1)
@@ -73,7 +73,7 @@ def _peak(accelerator: Accelerator) -> Input:
     return Input(accelerator.name, text, "", f"{accelerator.source.where}, {accelerator.source.date}")
 
 
-def memory_of_g7e(catalog: Catalog) -> Claim:
+def memory_of_g7e(catalog: HardwareCatalog) -> Claim:
     """C2: 96 GB and 1.6 TB/s in one G7e GPU."""
     card = catalog.accelerator("rtx_pro_6000_server")
     assert card.nominal_gb is not None
@@ -95,7 +95,7 @@ def memory_of_g7e(catalog: Catalog) -> Claim:
     )
 
 
-def memory_of_p6(catalog: Catalog) -> Claim:
+def memory_of_p6(catalog: HardwareCatalog) -> Claim:
     """C3: 8 GPUs and 1,440 GB in a P6-B200."""
     instance = catalog.instance("p6-b200.48xlarge")
     card = catalog.accelerator(instance.accelerator)
@@ -115,7 +115,7 @@ def memory_of_p6(catalog: Catalog) -> Claim:
     )
 
 
-def ultraserver(catalog: Catalog) -> Claim:
+def ultraserver(catalog: HardwareCatalog) -> Claim:
     """C4: a P6e-GB200 UltraServer."""
     rack = catalog.instance("u-p6e-gb200x72")
     card = catalog.accelerator(rack.accelerator)
@@ -147,7 +147,7 @@ def ultraserver(catalog: Catalog) -> Claim:
     )
 
 
-def rack_power(catalog: Catalog) -> Claim:
+def rack_power(catalog: HardwareCatalog) -> Claim:
     """C7: a Blackwell rack draws 120 kW or more."""
     racks = {name: catalog.system(name).rack_kw for name in ("gb200", "gb300")}
     right = all(rack.value >= 120 for rack in racks.values())

@@ -4,12 +4,12 @@ import math
 
 import msgspec
 
-from bessemer_planner.catalog import Catalog
+from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.claims.saving import LARGE, SECONDS_PER_MONTH, SMALL
 from bessemer_planner.claims.serving import CHAT, Serving, best_serving
 from bessemer_planner.claims.types import Claim, Computed, Input, Verdict
 from bessemer_planner.performance import Performance
-from bessemer_planner.types import Instance, Interval, Precision, Price
+from bessemer_planner.types import Instance, InstancePrice, IntervalEstimate, Precision
 
 SIMPLE = 0.8
 PEAK = 2.0
@@ -25,7 +25,7 @@ class Tier(msgspec.Struct, frozen=True):
     """Instances of one kind that serve requests: units are bought whole."""
 
     instance: Instance
-    price: Price
+    price: InstancePrice
 
 
 Uses = tuple[tuple[str, float, Tier], ...]
@@ -36,10 +36,10 @@ class Option(msgspec.Struct, frozen=True):
     """A fleet, by what it costs in a month at each volume; bounds from the prediction's."""
 
     name: str
-    usd: tuple[Interval, ...]
+    usd: tuple[IntervalEstimate, ...]
 
 
-def hybrid_fleet(catalog: Catalog, performance: Performance) -> Claim:
+def hybrid_fleet(catalog: HardwareCatalog, performance: Performance) -> Claim:
     """Price the fleet of the claim and the alternatives at ten million, a hundred million and a billion requests."""
     card = _tier(catalog, "g7e.2xlarge", "on_demand")
     p6 = _tier(catalog, "p6-b200.48xlarge", "on_demand")
@@ -115,12 +115,12 @@ def _condition(claimed: Option, best: list[Option]) -> str:
     )
 
 
-def _dearer(mine: Interval, other: Interval) -> float:
+def _dearer(mine: IntervalEstimate, other: IntervalEstimate) -> float:
     """Return by which share `mine` costs more as computed; negative when it costs less."""
     return mine.value / other.value - 1.0
 
 
-def _compared(volume: float, mine: Interval, name: str, other: Interval) -> str:
+def _compared(volume: float, mine: IntervalEstimate, name: str, other: IntervalEstimate) -> str:
     share = _dearer(mine, other)
     by = f"{abs(share):.0%} {'more' if share > 0 else 'less'}" if abs(share) < 1.0 else f"{share + 1.0:.1f} times it"
     error = "beyond" if mine.low > other.high or mine.high < other.low else "within"
@@ -130,7 +130,7 @@ def _compared(volume: float, mine: Interval, name: str, other: Interval) -> str:
     )
 
 
-def _tuning(catalog: Catalog) -> dict[str, float]:
+def _tuning(catalog: HardwareCatalog) -> dict[str, float]:
     """Return what a month's share of the quarterly run costs on each tier, USD: whole units, a block is a day."""
     hours = TUNING_HOURS / 3
     slower = catalog.accelerator("b200_sxm").bf16_tflops / catalog.accelerator("rtx_pro_6000_server").bf16_tflops
@@ -141,14 +141,14 @@ def _tuning(catalog: Catalog) -> dict[str, float]:
     }
 
 
-def _tier(catalog: Catalog, instance: str, term: str) -> Tier:
+def _tier(catalog: HardwareCatalog, instance: str, term: str) -> Tier:
     return Tier(catalog.instance(instance), catalog.price(instance, term))
 
 
 class _Fleet:
     """Prices fleets; remembers what one replica serves."""
 
-    def __init__(self, catalog: Catalog, performance: Performance) -> None:
+    def __init__(self, catalog: HardwareCatalog, performance: Performance) -> None:
         self._catalog = catalog
         self._performance = performance
         self._replicas: dict[tuple[str, str], Serving] = {}
@@ -157,7 +157,7 @@ class _Fleet:
         """Return a fleet with its price at each volume; models on the same tier share its instances."""
         return Option(name, tuple(self._price(uses, volume, tuning_usd) for volume in VOLUMES))
 
-    def _price(self, uses: Uses, volume: float, tuning_usd: float) -> Interval:
+    def _price(self, uses: Uses, volume: float, tuning_usd: float) -> IntervalEstimate:
         rates = {(model, tier.instance.name): self._replica(model, tier.instance) for model, _, tier in uses}
         ends = []
         for end in ("value", "low", "high"):
@@ -169,7 +169,7 @@ class _Fleet:
                 needed[tier.instance.name] = needed.get(tier.instance.name, 0) + replicas * serving.tp
             tiers = {tier.instance.name: tier for _, _, tier in uses}
             ends.append(sum(_rent(tiers[name], count) for name, count in needed.items()) + tuning_usd)
-        return Interval(ends[0], ends[2], ends[1])
+        return IntervalEstimate(ends[0], ends[2], ends[1])
 
     def _replica(self, model: str, instance: Instance) -> Serving:
         key = (model, instance.name)

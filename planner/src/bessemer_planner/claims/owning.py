@@ -1,6 +1,6 @@
 """Claims about owning: C9 (18 to 30 months) and C10 (the comparison of the three ways)."""
 
-from bessemer_planner.catalog import Catalog
+from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.claims.types import Claim, Computed, Input, Verdict
 from bessemer_planner.economics import Assumptions, Lot, Need, Ownership, default_assumptions, ownership
 from bessemer_planner.types import Owner
@@ -12,7 +12,7 @@ SMALLER = Need((Lot("gb200", 72, mean=48),), horizon_months=60)
 _LEAD = "lead.own_build_months"
 
 
-def time_to_build(catalog: Catalog) -> Claim:
+def time_to_build(catalog: HardwareCatalog) -> Claim:
     """C9: what 18, 24 and 30 months do to the present value of one's own data centre."""
     assumptions = default_assumptions(catalog)
     lead = assumptions[_LEAD]
@@ -49,11 +49,11 @@ def time_to_build(catalog: Catalog) -> Claim:
     )
 
 
-def _own(catalog: Catalog, assumptions: Assumptions) -> Ownership:
+def _own(catalog: HardwareCatalog, assumptions: Assumptions) -> Ownership:
     return next(side for side in ownership(EXAMPLE, catalog, assumptions, draws=300) if side.owner is Owner.OWN)
 
 
-def three_ways(catalog: Catalog) -> Claim:
+def three_ways(catalog: HardwareCatalog) -> Claim:
     """C10: the table of the three ways, computed for a large and a small fleet."""
     large = {side.owner: side for side in ownership(EXAMPLE, catalog)}
     small = {side.owner: side for side in ownership(SMALLER, catalog)}

@@ -1,6 +1,6 @@
 """Claims about prices: C5 and C8."""
 
-from bessemer_planner.catalog import Catalog
+from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.claims.types import Claim, Computed, Input, Verdict
 from bessemer_planner.economics.network import cost_of_lost_utilisation, fleet_where_loss_exceeds, network_loss
 
@@ -8,7 +8,7 @@ FACTORY = 3000
 LOST = 0.10
 
 
-def ultraserver_price(catalog: Catalog) -> Claim:
+def ultraserver_price(catalog: HardwareCatalog) -> Claim:
     """C5: 30 to 50 USD per GPU-hour of P6e."""
     rack = catalog.instance("u-p6e-gb200x72")
     price = catalog.price(rack.name, "capacity_block")
@@ -46,7 +46,7 @@ def ultraserver_price(catalog: Catalog) -> Claim:
     )
 
 
-def lost_utilisation(catalog: Catalog) -> Claim:
+def lost_utilisation(catalog: HardwareCatalog) -> Claim:
     """C8: what 10 % of utilisation is worth."""
     rack = catalog.instance("u-p6e-gb200x72")
     price = catalog.price(rack.name, "capacity_block")

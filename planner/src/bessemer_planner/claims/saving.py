@@ -2,12 +2,12 @@
 
 import msgspec
 
-from bessemer_planner.catalog import Catalog
+from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.claims.anchors import ANCHORS, OUTPUT_TOKENS, SOURCE, usd_per_million
-from bessemer_planner.claims.serving import CHAT, SUMMARIES, Limits, Serving, best_serving, error_of_ratio
+from bessemer_planner.claims.serving import CHAT, SUMMARIES, Serving, UseCase, best_serving, error_of_ratio
 from bessemer_planner.claims.types import Claim, Computed, Input, Verdict
 from bessemer_planner.performance import Performance
-from bessemer_planner.types import Engine, Interval, Precision, Price
+from bessemer_planner.types import InstancePrice, IntervalEstimate, Precision, ServingEngine
 
 REQUESTS = 10e6
 SECONDS_PER_MONTH = 730.5 * 3600.0
@@ -26,11 +26,11 @@ class FullLoad(msgspec.Struct, frozen=True):
     small_error: float
     same_large_usd: float
     same_small_usd: float
-    same: Interval
+    same: IntervalEstimate
     """Saved when both answer the same requests."""
 
 
-def tuned_small_model(catalog: Catalog, performance: Performance) -> Claim:
+def tuned_small_model(catalog: HardwareCatalog, performance: Performance) -> Claim:
     """Work out the saving at the idle floor (what stands there whether or not requests come) and at full load."""
     node = catalog.price("p6-b200.48xlarge", "on_demand")
     server = catalog.price("g7e.48xlarge", "on_demand")
@@ -94,9 +94,13 @@ def tuned_small_model(catalog: Catalog, performance: Performance) -> Claim:
     )
 
 
-def _full_load(catalog: Catalog, performance: Performance, node: Price, server: Price) -> FullLoad:
-    def serve(model: str, accelerator: str, limits: Limits) -> Serving:
-        return best_serving(catalog, performance, model, accelerator, Precision.FP4, limits, engine=Engine.TRTLLM)
+def _full_load(
+    catalog: HardwareCatalog, performance: Performance, node: InstancePrice, server: InstancePrice
+) -> FullLoad:
+    def serve(model: str, accelerator: str, limits: UseCase) -> Serving:
+        return best_serving(
+            catalog, performance, model, accelerator, Precision.FP4, limits, engine=ServingEngine.TRTLLM
+        )
 
     hourly = node.usd_per_hour / 8, server.usd_per_hour / 8
     measured = ANCHORS["llama-2-70b", "b200_sxm"].server, ANCHORS["llama-3.1-8b", "rtx_pro_6000_server"].server
@@ -113,5 +117,5 @@ def _full_load(catalog: Catalog, performance: Performance, node: Price, server: 
         small_error=as_measured.tokens_s.value / measured[1] - 1,
         same_large_usd=same[0],
         same_small_usd=same[1],
-        same=Interval(1 - ratio, 1 - ratio * error, 1 - ratio / error),
+        same=IntervalEstimate(1 - ratio, 1 - ratio * error, 1 - ratio / error),
     )

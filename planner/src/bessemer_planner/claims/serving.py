@@ -4,16 +4,16 @@ import math
 
 import msgspec
 
-from bessemer_planner.catalog import Catalog
+from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.errors import Unsatisfiable
 from bessemer_planner.models import model_shape
 from bessemer_planner.performance import Performance, Prediction
-from bessemer_planner.types import Deployment, Engine, Interval, Precision
+from bessemer_planner.types import Deployment, IntervalEstimate, Precision, ServingEngine
 
 CONCURRENCIES = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 
 
-class Limits(msgspec.Struct, frozen=True):
+class UseCase(msgspec.Struct, frozen=True):
     """Lengths in tokens and limits in seconds."""
 
     isl: float
@@ -22,9 +22,9 @@ class Limits(msgspec.Struct, frozen=True):
     tpot_s: float
 
 
-CHAT = Limits(isl=294, osl=293, ttft_s=2.0, tpot_s=0.2)
+CHAT = UseCase(isl=294, osl=293, ttft_s=2.0, tpot_s=0.2)
 """MLPerf's Llama-2-70B Server: OpenOrca questions, 2 s to the first token, 200 ms for each further one."""
-SUMMARIES = Limits(isl=778, osl=128, ttft_s=2.0, tpot_s=0.1)
+SUMMARIES = UseCase(isl=778, osl=128, ttft_s=2.0, tpot_s=0.1)
 """MLPerf's Llama-3.1-8B Server: news articles to summarise, 2 s to the first token, 100 ms for each further one."""
 
 
@@ -36,31 +36,31 @@ class Serving(msgspec.Struct, frozen=True):
     precision: Precision
     tp: int
     concurrency: int
-    replica_tokens_s: Interval
+    replica_tokens_s: IntervalEstimate
     """Output tokens a second of one replica."""
     engine_version: str
 
     @property
-    def tokens_s(self) -> Interval:
+    def tokens_s(self) -> IntervalEstimate:
         """Output tokens a second per accelerator."""
         one = self.replica_tokens_s
-        return Interval(one.value / self.tp, one.low / self.tp, one.high / self.tp)
+        return IntervalEstimate(one.value / self.tp, one.low / self.tp, one.high / self.tp)
 
 
-def error_of_ratio(first: Interval, second: Interval) -> float:
+def error_of_ratio(first: IntervalEstimate, second: IntervalEstimate) -> float:
     """Return the factor that bounds the ratio of two predictions whose errors are independent."""
     return math.exp(math.hypot(*(math.log(one.high / one.value) for one in (first, second))))
 
 
 def best_serving(
-    catalog: Catalog,
+    catalog: HardwareCatalog,
     performance: Performance,
     model: str,
     accelerator: str,
     precision: Precision,
-    limits: Limits,
+    limits: UseCase,
     *,
-    engine: Engine = Engine.VLLM,
+    engine: ServingEngine = ServingEngine.VLLM,
     most: int = 8,
 ) -> Serving:
     """Return the deployment with the most output tokens per accelerator within the limits, fewest accelerators first.
@@ -92,9 +92,9 @@ def best_serving(
     return best
 
 
-def _busiest(performance: Performance, prediction: Prediction, limits: Limits) -> Serving | None:
+def _busiest(performance: Performance, prediction: Prediction, limits: UseCase) -> Serving | None:
     """Return the highest concurrency that keeps the limits, by bisection: both times rise with it."""
-    found: tuple[int, Interval] | None = None
+    found: tuple[int, IntervalEstimate] | None = None
     low, high = 0, len(CONCURRENCIES)
     while low < high:
         middle = (low + high) // 2

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 
-from bessemer_planner.catalog import Catalog, Figure
+from bessemer_planner.catalog import Figure, HardwareCatalog
 from bessemer_planner.economics.types import Space
 from bessemer_planner.errors import PlannerError, UnknownName
 from bessemer_planner.types import Source
@@ -100,7 +100,7 @@ class Inputs(msgspec.Struct, frozen=True):
         return self.values[name][:, None]
 
 
-def default_assumptions(catalog: Catalog, *, space: Space = Space.AUTO, **pinned: float) -> Assumptions:
+def default_assumptions(catalog: HardwareCatalog, *, space: Space = Space.AUTO, **pinned: float) -> Assumptions:
     """Return the catalogue's figures as inputs; keywords pin some (`power__usd_per_kwh=0.2`)."""
     figures = dict(catalog.figures) | {DEMAND: _DEMAND, NETWORK_LOST: _LOST}
     for system in catalog.systems.values():

@@ -14,7 +14,7 @@ from bessemer_planner.economics.types import (
     Lot,
     Management,
     Need,
-    Sovereignty,
+    SovereigntyCell,
     Space,
     SpeedToMarket,
 )
@@ -27,7 +27,7 @@ NAMES = {
 }
 
 
-class Terms(msgspec.Struct, frozen=True):
+class WayParts(msgspec.Struct, frozen=True):
     """What a way of owning consists of."""
 
     quotes: tuple[Quote, ...] = ()
@@ -46,7 +46,7 @@ class Terms(msgspec.Struct, frozen=True):
     """The same at the end of the horizon: what a building is made for."""
 
 
-def commitment(owner: Owner, terms: Terms, need: Need, assumptions: Assumptions) -> Commitment:
+def commitment(owner: Owner, terms: WayParts, need: Need, assumptions: Assumptions) -> Commitment:
     """Return what one is bound to."""
     if owner is Owner.CLOUD:
         return _cloud_commitment(terms, need)
@@ -55,7 +55,7 @@ def commitment(owner: Owner, terms: Terms, need: Need, assumptions: Assumptions)
     return _own_commitment(terms, need, assumptions)
 
 
-def _cloud_commitment(terms: Terms, need: Need) -> Commitment:
+def _cloud_commitment(terms: WayParts, need: Need) -> Commitment:
     held = list(zip(need.lots, terms.quotes, strict=True))
     bound = [(lot, quote) for lot, quote in held if not quote.by_the_hour and not lot.booked]
     months = max((quote.months for _, quote in bound), default=0)
@@ -81,7 +81,7 @@ def _left(month: int, term: int) -> int:
     return -month % term
 
 
-def _factory_commitment(terms: Terms, need: Need, assumptions: Assumptions) -> Commitment:
+def _factory_commitment(terms: WayParts, need: Need, assumptions: Assumptions) -> Commitment:
     term = assumptions["factory.term_months"].value
     kept = 1.0 - assumptions["factory.discount"].value
     each = [
@@ -104,7 +104,7 @@ def _factory_commitment(terms: Terms, need: Need, assumptions: Assumptions) -> C
     return Commitment(term, held, monthly * term, exit_share * left * monthly, beyond * monthly, text)
 
 
-def _own_commitment(terms: Terms, need: Need, assumptions: Assumptions) -> Commitment:
+def _own_commitment(terms: WayParts, need: Need, assumptions: Assumptions) -> Commitment:
     held = sum(_systems(*one, terms.first) * one[1].count for one in _bought(terms))
     price = machine_price(terms, assumptions)
     extra = sum(assumptions[f"capex.{name}_share"].value for name in ("network", "storage", "installation"))
@@ -129,11 +129,11 @@ def _own_commitment(terms: Terms, need: Need, assumptions: Assumptions) -> Commi
     return Commitment(life, held, outlay, outlay - resale, 0.0, text)
 
 
-def _growing(terms: Terms) -> str:
+def _growing(terms: WayParts) -> str:
     return " (with the growth until a year after service begins)" if terms.first > 1.005 else ""
 
 
-def _bought(terms: Terms) -> list[tuple[Lot, System, int]]:
+def _bought(terms: WayParts) -> list[tuple[Lot, System, int]]:
     return list(zip(terms.lots, terms.systems, terms.spare, strict=True))
 
 
@@ -141,7 +141,7 @@ def _systems(lot: Lot, system: System, spare: int, growth: float) -> int:
     return math.ceil((lot.count * growth + spare) / system.count - 1e-9)
 
 
-def machine_price(terms: Terms, assumptions: Assumptions) -> float:
+def machine_price(terms: WayParts, assumptions: Assumptions) -> float:
     """Return the price of the machines that are bought first, spares included."""
     total = 0.0
     for lot, system, spare in _bought(terms):
@@ -150,20 +150,22 @@ def machine_price(terms: Terms, assumptions: Assumptions) -> float:
     return total
 
 
-def sovereignty(owner: Owner, terms: Terms, need: Need) -> Sovereignty:
+def sovereignty(owner: Owner, terms: WayParts, need: Need) -> SovereigntyCell:
     """Return where data are and whose law reaches them."""
     if owner is Owner.OWN:
         text = "Own site and people: only the law of the place applies."
-        return Sovereignty("own site", "the customer", "the site's own", satisfied=True, text=text)
+        return SovereigntyCell("own site", "the customer", "the site's own", satisfied=True, text=text)
     if owner is Owner.AI_FACTORY:
         text = (
             "Data stay on the customer's site; AWS installs and operates the machines like a private region, so an "
             "operator under the law of the United States has hands on them."
         )
-        return Sovereignty("own site", "AWS", "United States, and the site's own", operator_allowed("AWS", need), text)
+        return SovereigntyCell(
+            "own site", "AWS", "United States, and the site's own", operator_allowed("AWS", need), text
+        )
     if not terms.quotes:
         text = "No provider rents this within the allowed regions and operators."
-        return Sovereignty("none", "none", "not known", satisfied=False, text=text)
+        return SovereigntyCell("none", "none", "not known", satisfied=False, text=text)
     regions = ", ".join(sorted({quote.price.region for quote in terms.quotes}))
     operators = ", ".join(sorted({quote.instance.operator for quote in terms.quotes}))
     laws = ", ".join(sorted({quote.law for quote in terms.quotes}))
@@ -173,7 +175,7 @@ def sovereignty(owner: Owner, terms: Terms, need: Need) -> Sovereignty:
         for quote in terms.quotes
     )
     text = f"Data in {regions}, machines run by {operators}: the law of {laws} reaches the operator wherever it stands."
-    return Sovereignty(regions, operators, laws, kept, text)
+    return SovereigntyCell(regions, operators, laws, kept, text)
 
 
 def speed(need: Need, assumptions: Assumptions, inputs: Inputs, lead: str) -> SpeedToMarket:
@@ -191,7 +193,7 @@ def speed(need: Need, assumptions: Assumptions, inputs: Inputs, lead: str) -> Sp
     return SpeedToMarket(months, lost, f"First served token after {told}.{worth}")
 
 
-def management(owner: Owner, terms: Terms, need: Need, assumptions: Assumptions) -> Management:
+def management(owner: Owner, terms: WayParts, need: Need, assumptions: Assumptions) -> Management:
     """Return who operates and how many people it takes."""
     key = {Owner.CLOUD: "cloud", Owner.AI_FACTORY: "factory", Owner.OWN: "own"}[owner]
     size = sum(lot.count for lot in terms.lots) if owner is Owner.AI_FACTORY and terms.lots else need.accelerators

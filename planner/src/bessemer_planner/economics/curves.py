@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from bessemer_planner.catalog import Catalog
+from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.economics.assumptions import DEMAND, Assumptions, default_assumptions
 from bessemer_planner.economics.ownership import always_on, hourly_rate
 from bessemer_planner.economics.sides import cloud_side, factory_side, own_side, short_rents
@@ -26,7 +26,7 @@ class HourCurve(msgspec.Struct, frozen=True):
 
 def hour_curves(
     need: Need,
-    catalog: Catalog,
+    catalog: HardwareCatalog,
     assumptions: Assumptions | None = None,
     *,
     years: Sequence[float] = (1, 2, 3, 4, 5, 6),

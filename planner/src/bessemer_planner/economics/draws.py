@@ -6,15 +6,15 @@ from bessemer_planner.economics.assumptions import Assumptions, Inputs
 from bessemer_planner.economics.costs import timeline
 from bessemer_planner.economics.types import BreakEven, CashFlow, Need, Swing
 from bessemer_planner.economics.ways import Picture, Way
-from bessemer_planner.types import Interval
+from bessemer_planner.types import IntervalEstimate
 
 PERCENTILES = (10.0, 50.0, 90.0)
 
 
-def interval(values: np.ndarray) -> Interval:
+def interval(values: np.ndarray) -> IntervalEstimate:
     """Return P50 with P10 and P90 of draws."""
     low, middle, high = np.percentile(values, PERCENTILES)
-    return Interval(float(middle), float(low), float(high))
+    return IntervalEstimate(float(middle), float(low), float(high))
 
 
 def cash_flow(picture: Picture, need: Need, inputs: Inputs) -> CashFlow:

@@ -5,10 +5,10 @@ import math
 import msgspec
 import numpy as np
 
-from bessemer_planner.catalog import Catalog
+from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.economics import cells
 from bessemer_planner.economics.assumptions import Assumptions, Inputs, default_assumptions
-from bessemer_planner.economics.cells import Terms
+from bessemer_planner.economics.cells import WayParts
 from bessemer_planner.economics.costs import facility_factor
 from bessemer_planner.economics.draws import break_even, cash_flow, cumulative, interval, tornado
 from bessemer_planner.economics.rates import Quote
@@ -17,11 +17,11 @@ from bessemer_planner.economics.types import (
     HOURS_PER_MONTH,
     HOURS_PER_YEAR,
     BreakEven,
-    Money,
     Need,
     Ownership,
     Power,
     Swing,
+    WayCosts,
 )
 from bessemer_planner.economics.ways import LEAD, OWN_LEAD, Picture, Way, bridge
 from bessemer_planner.errors import Unsatisfiable
@@ -34,7 +34,7 @@ _SHOWN = 10
 
 def ownership(
     need: Need,
-    catalog: Catalog,
+    catalog: HardwareCatalog,
     assumptions: Assumptions | None = None,
     *,
     rented: Need | None = None,
@@ -136,7 +136,7 @@ class _Comparison(msgspec.Struct, frozen=True):
             )
         return tuple(broken)
 
-    def _money(self, owner: Owner, way: Way, terms: Terms, swings: tuple[Swing, ...]) -> Money:
+    def _money(self, owner: Owner, way: Way, terms: WayParts, swings: tuple[Swing, ...]) -> WayCosts:
         need, inputs, central = self.need, self.drawn, self.assumptions.central()
         middle, drawn = way(central), way(inputs)
         present = drawn.present_cost(inputs)
@@ -147,7 +147,7 @@ class _Comparison(msgspec.Struct, frozen=True):
         if need.output_tokens_per_month:
             running = sum(lot.running for lot in need.lots)
             tokens = interval(per_hour * running * HOURS_PER_MONTH / (need.output_tokens_per_month / 1e6))
-        return Money(
+        return WayCosts(
             cash=cash_flow(middle, need, central),
             cumulative_p10=low,
             cumulative_p50=half,
@@ -185,11 +185,11 @@ class _Comparison(msgspec.Struct, frozen=True):
         hourly = None if self.spill is None else hourly_rate(need, self.spill, self.assumptions)
         return break_even(same[0], rented(central).spent[0], cheaper, usd_per_hour, hourly)
 
-    def _depreciation(self, terms: Terms) -> float:
+    def _depreciation(self, terms: WayParts) -> float:
         price = cells.machine_price(terms, self.assumptions)
         return price / (12.0 * self.assumptions["finance.depreciation_years"].value)
 
-    def _power(self, terms: Terms, middle: Picture, central: Inputs) -> Power | None:
+    def _power(self, terms: WayParts, middle: Picture, central: Inputs) -> Power | None:
         if middle.kw is None:
             return None
         liquid = any(system.liquid for system in terms.systems)

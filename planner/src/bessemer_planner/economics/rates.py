@@ -4,9 +4,9 @@ import math
 
 import msgspec
 
-from bessemer_planner.catalog import Catalog
+from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.economics.types import HOURS_PER_MONTH, Lot, Need
-from bessemer_planner.types import Instance, Price
+from bessemer_planner.types import Instance, InstancePrice
 
 TERM_MONTHS = {
     "on_demand": 1,
@@ -38,7 +38,7 @@ class Quote(msgspec.Struct, frozen=True):
     """A way to rent accelerators of a lot."""
 
     instance: Instance
-    price: Price
+    price: InstancePrice
 
     @property
     def rate(self) -> float:
@@ -72,7 +72,7 @@ class Quote(msgspec.Struct, frozen=True):
         return held * self.rate * HOURS_PER_MONTH
 
 
-def quotes(catalog: Catalog, lot: Lot, need: Need, on: str | None = None) -> tuple[Quote, ...]:
+def quotes(catalog: HardwareCatalog, lot: Lot, need: Need, on: str | None = None) -> tuple[Quote, ...]:
     """Return the ways to rent a lot that the need allows, cheapest month first; empty when there are none.
 
     When an optimiser has found the rent, the way that comes closest to it is first; when it has named the term, no
@@ -100,5 +100,5 @@ def _operator_allowed(instance: Instance, need: Need) -> bool:
     return operator_allowed(instance.operator, need) or operator_allowed(instance.provider, need)
 
 
-def _region_allowed(price: Price, need: Need) -> bool:
+def _region_allowed(price: InstancePrice, need: Need) -> bool:
     return not need.regions or price.region.startswith(need.regions)

@@ -4,9 +4,9 @@ import math
 
 import msgspec
 
-from bessemer_planner.catalog import Catalog, System
+from bessemer_planner.catalog import HardwareCatalog, System
 from bessemer_planner.economics.assumptions import Assumptions
-from bessemer_planner.economics.cells import Terms
+from bessemer_planner.economics.cells import WayParts
 from bessemer_planner.economics.rates import Quote, operator_allowed, quotes
 from bessemer_planner.economics.reliability import availability, spares
 from bessemer_planner.economics.types import Lot, Need, Space
@@ -27,25 +27,25 @@ class Side(msgspec.Struct, frozen=True):
     way: Way | None
     reasons: tuple[str, ...]
     cautions: tuple[str, ...]
-    terms: Terms
+    terms: WayParts
 
 
-def cloud_side(need: Need, catalog: Catalog, on: str | None) -> Side:
+def cloud_side(need: Need, catalog: HardwareCatalog, on: str | None) -> Side:
     chosen, missing = _cheapest(need, catalog, on)
     if not missing:
-        return Side(cloud_way(need, chosen), (), (), Terms(quotes=chosen))
+        return Side(cloud_way(need, chosen), (), (), WayParts(quotes=chosen))
     reasons = tuple(
         f"{lot.accelerator} cannot be rented within the regions, operators and terms allowed" for lot in missing
     )
     free = msgspec.structs.replace(need, regions=(), operators=())
     anywhere, nowhere = _cheapest(free, catalog, on)
     if nowhere:
-        return Side(None, reasons, (), Terms())
+        return Side(None, reasons, (), WayParts())
     nearest = ", ".join(sorted({f"{quote.instance.name} in {quote.price.region}" for quote in anywhere}))
-    return Side(cloud_way(need, anywhere), (*reasons, f"nearest: {nearest}"), (), Terms(quotes=anywhere))
+    return Side(cloud_way(need, anywhere), (*reasons, f"nearest: {nearest}"), (), WayParts(quotes=anywhere))
 
 
-def _cheapest(need: Need, catalog: Catalog, on: str | None) -> tuple[tuple[Quote, ...], tuple[Lot, ...]]:
+def _cheapest(need: Need, catalog: HardwareCatalog, on: str | None) -> tuple[tuple[Quote, ...], tuple[Lot, ...]]:
     chosen, missing = [], []
     for lot in need.lots:
         found = quotes(catalog, lot, need, on)
@@ -56,7 +56,7 @@ def _cheapest(need: Need, catalog: Catalog, on: str | None) -> tuple[tuple[Quote
     return tuple(chosen), tuple(missing)
 
 
-def short_rents(need: Need, catalog: Catalog, on: str | None) -> tuple[Quote, ...] | None:
+def short_rents(need: Need, catalog: HardwareCatalog, on: str | None) -> tuple[Quote, ...] | None:
     """Return rents without a long commitment, for what waits or overflows; None where the need forbids the cloud."""
     if Owner.CLOUD not in need.owners:
         return None
@@ -66,7 +66,7 @@ def short_rents(need: Need, catalog: Catalog, on: str | None) -> tuple[Quote, ..
     return None if missing else chosen
 
 
-def factory_side(need: Need, catalog: Catalog, assumptions: Assumptions, on: str | None) -> Side:
+def factory_side(need: Need, catalog: HardwareCatalog, assumptions: Assumptions, on: str | None) -> Side:
     reasons: list[str] = []
     floor = math.ceil(assumptions["factory.minimum_accelerators"].value)
     offered = [catalog.accelerator(lot.accelerator).architecture in FACTORY_ARCHITECTURES for lot in need.lots]
@@ -88,22 +88,22 @@ def factory_side(need: Need, catalog: Catalog, assumptions: Assumptions, on: str
         systems = tuple(_rack(catalog, lot) for lot in lots)
         rates, cautions = _factory_rates(catalog, need, on)
     except Unsatisfiable as error:
-        return Side(None, (*reasons, error.message), (), Terms(floor=floor))
+        return Side(None, (*reasons, error.message), (), WayParts(floor=floor))
     space = Space.COLOCATION if assumptions.space is Space.AUTO else assumptions.space
     way = factory_way(need, lots, systems, rates, space) if all(offered) else None
     first = max(_grown(need, assumptions[LEAD[Owner.AI_FACTORY]].value)[0] / scale, 1.0 if scale > 1.0 else 0.0)
-    terms = Terms(floor=floor, lots=lots, systems=systems, rates=rates, space=space, first=first)
+    terms = WayParts(floor=floor, lots=lots, systems=systems, rates=rates, space=space, first=first)
     return Side(way, tuple(reasons), cautions, terms)
 
 
-def _rack(catalog: Catalog, lot: Lot) -> System:
+def _rack(catalog: HardwareCatalog, lot: Lot) -> System:
     name = catalog.accelerator(lot.accelerator).name
     if name not in catalog.systems:
         raise Unsatisfiable(f"the rack power of {name} is not public; known: {', '.join(catalog.systems)}")
     return catalog.systems[name]
 
 
-def _factory_rates(catalog: Catalog, need: Need, on: str | None) -> tuple[tuple[float, ...], tuple[str, ...]]:
+def _factory_rates(catalog: HardwareCatalog, need: Need, on: str | None) -> tuple[tuple[float, ...], tuple[str, ...]]:
     """Return the list rates that the discount is taken off: the provider's cheapest committed one, or the nearest."""
     rates, cautions = [], []
     anyone = msgspec.structs.replace(need, regions=(), operators=())
@@ -122,11 +122,11 @@ def _factory_rates(catalog: Catalog, need: Need, on: str | None) -> tuple[tuple[
     return tuple(rates), tuple(cautions)
 
 
-def own_side(need: Need, catalog: Catalog, assumptions: Assumptions, spill: tuple[Quote, ...] | None) -> Side:
+def own_side(need: Need, catalog: HardwareCatalog, assumptions: Assumptions, spill: tuple[Quote, ...] | None) -> Side:
     try:
         systems = tuple(catalog.system(lot.accelerator) for lot in need.lots)
     except Unsatisfiable as error:
-        return Side(None, (error.message,), (), Terms())
+        return Side(None, (error.message,), (), WayParts())
     spare = tuple(_spare(lot, system, assumptions, "own") for lot, system in zip(need.lots, systems, strict=True))
     kw = _kilowatts(need.lots, systems, assumptions)
     space = assumptions.space
@@ -137,7 +137,7 @@ def own_side(need: Need, catalog: Catalog, assumptions: Assumptions, spill: tupl
     if spill is None:
         cautions += ("demand beyond what is installed is not served: renting is not allowed or not possible",)
     first, last = _grown(need, assumptions[OWN_LEAD[space]].value)
-    terms = Terms(lots=need.lots, systems=systems, spare=spare, space=space, first=first, last=last)
+    terms = WayParts(lots=need.lots, systems=systems, spare=spare, space=space, first=first, last=last)
     return Side(way, (), cautions, terms)
 
 

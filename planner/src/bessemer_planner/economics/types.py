@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
-from bessemer_planner.types import Interval, Owner
+from bessemer_planner.types import IntervalEstimate, Owner
 
 HOURS_PER_MONTH = 730.5
 HOURS_PER_YEAR = 12 * HOURS_PER_MONTH
@@ -90,7 +90,7 @@ class Commitment(msgspec.Struct, frozen=True):
     text: str
 
 
-class Sovereignty(msgspec.Struct, frozen=True):
+class SovereigntyCell(msgspec.Struct, frozen=True):
     """Where data are, who touches the machines, and whose law reaches them."""
 
     region: str
@@ -104,9 +104,9 @@ class Sovereignty(msgspec.Struct, frozen=True):
 class SpeedToMarket(msgspec.Struct, frozen=True):
     """Months to the first served token, and what the wait costs."""
 
-    months: Interval
+    months: IntervalEstimate
     """P50 with P10 and P90."""
-    npv_lost_usd: Interval
+    npv_lost_usd: IntervalEstimate
     """Net present value lost against a start today; 0 when the need states no value."""
     text: str
 
@@ -172,7 +172,7 @@ class Swing(msgspec.Struct, frozen=True):
         return abs(self.usd_at_high - self.usd_at_low)
 
 
-class Money(msgspec.Struct, frozen=True):
+class WayCosts(msgspec.Struct, frozen=True):
     """What one way of owning costs, when. Intervals are P50 with P10 and P90 of the draws."""
 
     cash: CashFlow
@@ -180,13 +180,13 @@ class Money(msgspec.Struct, frozen=True):
     """Sum of the cash until each month."""
     cumulative_p50: tuple[float, ...]
     cumulative_p90: tuple[float, ...]
-    npv_usd: Interval
+    npv_usd: IntervalEstimate
     """Value less costs, residual value included."""
-    present_cost_usd: Interval
+    present_cost_usd: IntervalEstimate
     """Costs alone, residual value taken off."""
-    usd_per_accelerator_hour: Interval
+    usd_per_accelerator_hour: IntervalEstimate
     """Present cost over the discounted accelerator hours that serve: comparable whatever the delay."""
-    usd_per_million_tokens: Interval | None
+    usd_per_million_tokens: IntervalEstimate | None
     """The same over output tokens."""
     depreciation_usd_per_month: float
     """Straight-line, of what is owned; not cash."""
@@ -206,10 +206,10 @@ class Ownership(msgspec.Struct, frozen=True):
     reasons: tuple[str, ...]
     """Why it is not feasible and what would be, then cautions."""
     commitment: Commitment | None
-    sovereignty: Sovereignty
+    sovereignty: SovereigntyCell
     speed: SpeedToMarket
     management: Management
-    money: Money | None
+    money: WayCosts | None
     """None when nobody publishes a price that it could be computed from."""
     assumed: tuple[str, ...]
     """Inputs behind it that nobody has published: this project's assumptions."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
-from bessemer_planner.catalog import Catalog
+from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.errors import Unsatisfiable
 from bessemer_planner.fleet.configurations import Configuration, Refusal
 from bessemer_planner.fleet.demand import Demand
@@ -13,7 +13,7 @@ from bessemer_planner.fleet.milp import Solved, solve_fleet
 from bessemer_planner.fleet.offers import columns
 from bessemer_planner.fleet.tuning import tuning_needs
 from bessemer_planner.fleet.types import Column, FleetProblem, FleetSolution, Offer
-from bessemer_planner.fleet.verify import Verdict, verify
+from bessemer_planner.fleet.verify import LatencyCheck, verify
 from bessemer_planner.workload import Workload
 
 _CUT = 0.9
@@ -28,14 +28,14 @@ _MOST_SIMULATED = 8
 Progress = Callable[[str], None]
 
 
-class Chosen(msgspec.Struct, frozen=True):
+class ConfirmedFleet(msgspec.Struct, frozen=True):
     """A solved fleet whose configurations the simulator has confirmed."""
 
     problem: FleetProblem
     solution: FleetSolution
     behind: dict[str, Configuration]
     """Configuration by column name, at the rate that was confirmed."""
-    verdicts: dict[str, Verdict]
+    verdicts: dict[str, LatencyCheck]
     """By configuration name, at that rate."""
     rounds: int
     cuts: dict[str, int]
@@ -49,7 +49,11 @@ class Chosen(msgspec.Struct, frozen=True):
 
 
 def problem_of(
-    workload: Workload, catalog: Catalog, demand: Demand, found: Sequence[Configuration], offers: Sequence[Offer]
+    workload: Workload,
+    catalog: HardwareCatalog,
+    demand: Demand,
+    found: Sequence[Configuration],
+    offers: Sequence[Offer],
 ) -> tuple[FleetProblem, dict[str, Configuration]]:
     """Return the optimiser's problem over the configurations worth considering. Raises Unsatisfiable."""
     for use in workload.models:
@@ -87,20 +91,20 @@ def margin_of(workload: Workload) -> float:
 
 def choose(
     workload: Workload,
-    catalog: Catalog,
+    catalog: HardwareCatalog,
     demand: Demand,
     found: Sequence[Configuration],
     offers: Sequence[Offer],
     *,
     seed: int = 0,
     progress: Progress = lambda _: None,
-) -> Chosen:
+) -> ConfirmedFleet:
     """Return the cheapest fleet that the simulator confirms. Raises Unsatisfiable."""
     current = {one.name: one for one in found}
-    verdicts: dict[str, Verdict] = {}
+    verdicts: dict[str, LatencyCheck] = {}
     cuts: dict[str, int] = {}
     refused: list[Refusal] = []
-    broken: list[tuple[Configuration, Verdict]] = []
+    broken: list[tuple[Configuration, LatencyCheck]] = []
     solved: Solved = {}
     for rounds in range(1, _MOST_ROUNDS + 1):
         _check_left(workload, list(current.values()), broken)
@@ -128,7 +132,7 @@ def choose(
                 current[one.name] = msgspec.structs.replace(one, rate=verdict.rate)
                 changed = True
         if not changed:
-            return Chosen(problem, solution, behind, verdicts, rounds, cuts, tuple(refused))
+            return ConfirmedFleet(problem, solution, behind, verdicts, rounds, cuts, tuple(refused))
     raise Unsatisfiable(
         f"After {_MOST_ROUNDS} rounds the simulator still finds broken limits; relax them.", param="limits"
     )
@@ -139,7 +143,7 @@ def _needed(running: np.ndarray, spares: int) -> int:
     return int(np.clip(running.max() - spares, 1, _MOST_SIMULATED))
 
 
-def _confirmed(one: Configuration, workload: Workload, replicas: int, seed: int) -> tuple[Verdict, int]:
+def _confirmed(one: Configuration, workload: Workload, replicas: int, seed: int) -> tuple[LatencyCheck, int]:
     """Lower the rate until the simulated percentiles keep the limits. Returns the last verdict and the cuts."""
     rate, cut = one.rate, 0
     verdict = verify(one, workload, rate, replicas, seed=seed)
@@ -153,23 +157,23 @@ def _confirmed(one: Configuration, workload: Workload, replicas: int, seed: int)
     return verdict, cut
 
 
-def _refusal(one: Configuration, verdict: Verdict) -> Refusal:
+def _refusal(one: Configuration, verdict: LatencyCheck) -> Refusal:
     reason = f"simulated, the limits are still broken at {verdict.rate:.3g} requests a second: {_met(verdict)}"
     where = one.deployment.accelerator
     return Refusal(one.model, where, one.name.removeprefix(f"{one.model} on {where} "), reason)
 
 
-def _met(verdict: Verdict) -> str:
+def _met(verdict: LatencyCheck) -> str:
     return f"TTFT {verdict.ttft_s:.3g} s and TPOT {verdict.tpot_s:.3g} s at the percentile"
 
 
 def _check_left(
-    workload: Workload, left: Sequence[Configuration], broken: Sequence[tuple[Configuration, Verdict]]
+    workload: Workload, left: Sequence[Configuration], broken: Sequence[tuple[Configuration, LatencyCheck]]
 ) -> None:
     """Refuse a model of which the simulator has ruled out every configuration, naming the one that came nearest."""
     limits = workload.limits
 
-    def excess(row: tuple[Configuration, Verdict]) -> float:
+    def excess(row: tuple[Configuration, LatencyCheck]) -> float:
         return max(row[1].ttft_s / limits.ttft_s, row[1].tpot_s / limits.tpot_s)
 
     for use in workload.models:

@@ -10,12 +10,20 @@ from statistics import NormalDist
 import msgspec
 import numpy as np
 
-from bessemer_planner.catalog import Catalog
+from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.errors import InputError, PlannerError, Unsatisfiable
-from bessemer_planner.fleet.mean_field import Lengths, States, at_load, load_below, prompt_seconds, states
+from bessemer_planner.fleet.mean_field import MeanLengths, States, at_load, load_below, prompt_seconds, states
 from bessemer_planner.models import model_shape, shape_from_config
 from bessemer_planner.performance import Performance, Prediction
-from bessemer_planner.types import Accelerator, Deployment, Engine, Interval, ModelShape, Precision, Replica
+from bessemer_planner.types import (
+    Accelerator,
+    Deployment,
+    IntervalEstimate,
+    ModelShape,
+    Precision,
+    Replica,
+    ServingEngine,
+)
 from bessemer_planner.workload import ModelUse, Workload
 
 MAX_BATCH = 256
@@ -71,7 +79,7 @@ class Refusal(msgspec.Struct, frozen=True):
 class Demanded(msgspec.Struct, frozen=True):
     """Mean lengths of a model's requests, and the limits it must keep."""
 
-    lengths: Lengths
+    lengths: MeanLengths
     ttft_s: float
     tpot_s: float
     quantile: float
@@ -79,7 +87,7 @@ class Demanded(msgspec.Struct, frozen=True):
     cautious: bool
     disaggregated: bool
 
-    def factor(self, spread: Interval) -> float:
+    def factor(self, spread: IntervalEstimate) -> float:
         """Return the factor on predicted times that the plan relies on."""
         return spread.high if self.cautious else spread.value
 
@@ -88,7 +96,7 @@ def demanded(workload: Workload, model: str) -> Demanded:
     """Return what one request of a model asks of a replica."""
     prompt, output, limits = workload.prompt_tokens(model), workload.output_tokens(model), workload.limits
     return Demanded(
-        lengths=Lengths(max(prompt.mean, 1.0), max(output.mean, 1.0)),
+        lengths=MeanLengths(max(prompt.mean, 1.0), max(output.mean, 1.0)),
         ttft_s=limits.ttft_s,
         tpot_s=limits.tpot_s,
         quantile=NormalDist().inv_cdf(limits.percentile),
@@ -113,7 +121,7 @@ def shape_of(use: ModelUse) -> ModelShape:
 
 def predictions(
     workload: Workload,
-    catalog: Catalog,
+    catalog: HardwareCatalog,
     performance: Performance,
     accelerators: Sequence[str],
     progress: Callable[[str], None] = lambda _: None,
@@ -127,7 +135,7 @@ def predictions(
         for name in accelerators:
             progress(f"{use.name} on {name}")
             accelerator = catalog.accelerator(name)
-            smallest: dict[tuple[Engine, Precision], int] = {}
+            smallest: dict[tuple[ServingEngine, Precision], int] = {}
             able, unable = _kinds(use, accelerator, workload.fleet.engines)
             refused += unable
             for deployment in _deployments(use, accelerator, able):
@@ -154,7 +162,7 @@ def predictions(
     return found, refused
 
 
-def _check_context(shape: ModelShape, lengths: Lengths) -> None:
+def _check_context(shape: ModelShape, lengths: MeanLengths) -> None:
     """Raise Unsatisfiable when not even a request of mean length fits the positions that a model knows."""
     if shape.context_tokens is not None and lengths.isl + lengths.osl > shape.context_tokens:
         raise Unsatisfiable(
@@ -166,11 +174,11 @@ def _check_context(shape: ModelShape, lengths: Lengths) -> None:
 
 
 def _kinds(
-    use: ModelUse, accelerator: Accelerator, engines: Sequence[Engine]
-) -> tuple[list[tuple[Engine, Precision]], list[Refusal]]:
+    use: ModelUse, accelerator: Accelerator, engines: Sequence[ServingEngine]
+) -> tuple[list[tuple[ServingEngine, Precision]], list[Refusal]]:
     """Return the engines and precisions that exist on an accelerator, and why the others do not."""
     usual = Precision.BF16 if accelerator.fp8_tflops is None else Precision.FP8
-    able: list[tuple[Engine, Precision]] = []
+    able: list[tuple[ServingEngine, Precision]] = []
     unable: list[Refusal] = []
     for engine in engines:
         for precision in use.precision or (usual,):
@@ -182,12 +190,12 @@ def _kinds(
     return able, unable
 
 
-def _no_engine(engine: Engine, accelerator: Accelerator) -> str | None:
+def _no_engine(engine: ServingEngine, accelerator: Accelerator) -> str | None:
     """Say why an engine does not run on an accelerator: TensorRT-LLM is NVIDIA's; SGLang-Neuron 0.1.0 (2026-11-12)
     serves language models on Trainium 3 alone; vLLM has a backend for every kind in the catalogue."""
-    if engine is Engine.TRTLLM and accelerator.architecture not in _NVIDIA:
+    if engine is ServingEngine.TRTLLM and accelerator.architecture not in _NVIDIA:
         return f"TensorRT-LLM runs on NVIDIA GPUs, {accelerator.name} is none; nearest: vllm"
-    if engine is Engine.SGLANG and accelerator.name == "trainium2":
+    if engine is ServingEngine.SGLANG and accelerator.name == "trainium2":
         return "SGLang serves language models on trainium3, not on trainium2; nearest: vllm"
     return None
 
@@ -209,7 +217,7 @@ def _no_format(precision: Precision, accelerator: Accelerator, usual: Precision)
 
 
 def _deployments(
-    use: ModelUse, accelerator: Accelerator, kinds: Sequence[tuple[Engine, Precision]]
+    use: ModelUse, accelerator: Accelerator, kinds: Sequence[tuple[ServingEngine, Precision]]
 ) -> Iterator[Deployment]:
     for engine, precision in kinds:
         for tp in _TP:
@@ -263,7 +271,7 @@ def _aggregated(model: str, prediction: Prediction, demand: Demanded) -> Configu
     )
 
 
-def settled(one: Configuration, lengths: Lengths) -> Configuration:
+def settled(one: Configuration, lengths: MeanLengths) -> Configuration:
     """Return a configuration with the load and the mean times that go with its rate, however far that was lowered."""
     replica = one.prediction.replica
     rate = one.rate / one.decode_replicas
@@ -352,7 +360,7 @@ def _disaggregated(aggregated: Configuration, demand: Demanded) -> Configuration
     )
 
 
-def _decode_alone(replica: Replica, lengths: Lengths) -> np.ndarray:
+def _decode_alone(replica: Replica, lengths: MeanLengths) -> np.ndarray:
     """Return the time per token of 1, 2, ... requests where no prompt is computed beside them."""
     room = int(min(replica.kv_tokens / (lengths.isl + lengths.osl), replica.max_batch))
     context = np.arange(1, room + 1) * (lengths.isl + lengths.osl / 2)
@@ -360,7 +368,7 @@ def _decode_alone(replica: Replica, lengths: Lengths) -> np.ndarray:
     return time
 
 
-def _first_token(replica: Replica, lengths: Lengths, busy: float) -> float:
+def _first_token(replica: Replica, lengths: MeanLengths, busy: float) -> float:
     """Return the mean time to first token of a prefill replica that is busy for such a share of the time (M/D/1)."""
     prompt_s = prompt_seconds(replica, lengths.isl)
     return replica.request_s + replica.prompt_token_s * lengths.isl + prompt_s * (1 + busy / (2 * (1 - busy)))

@@ -13,7 +13,7 @@ import numpy as np
 from bessemer_planner.types import Replica
 
 
-class Lengths(msgspec.Struct, frozen=True):
+class MeanLengths(msgspec.Struct, frozen=True):
     """Mean tokens of a request: the whole prompt (what of it is cached the replica knows), and the answer."""
 
     isl: float
@@ -28,7 +28,7 @@ class States(msgspec.Struct, frozen=True):
     requests_s: np.ndarray
 
 
-def states(replica: Replica, lengths: Lengths) -> States:
+def states(replica: Replica, lengths: MeanLengths) -> States:
     """Return the steady states up to the batch limit and the KV memory. Empty when not one request fits."""
     step, isl, osl = replica.step, lengths.isl, lengths.osl
     room = int(min(replica.kv_tokens / (isl + osl), replica.max_batch, len(step.decode_s) - 1))

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from bessemer_planner.catalog import Catalog
+from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.catalog.tables import PRICE_COLUMNS
 from bessemer_planner.economics import Lot, Need, ownership
 from bessemer_planner.economics.rates import BY_THE_HOUR, TERM_MONTHS
 from bessemer_planner.errors import Unsatisfiable
 from bessemer_planner.fleet.configurations import Configuration
 from bessemer_planner.fleet.types import Column, Offer
-from bessemer_planner.types import Instance, Owner, Price
+from bessemer_planner.types import Instance, InstancePrice, Owner
 from bessemer_planner.workload import Workload
 
 OWN_TERM = "own"
@@ -18,7 +18,7 @@ _OWN_SAMPLE = 64
 _OWN_DRAWS = 40
 
 
-def cloud_offers(workload: Workload, catalog: Catalog) -> tuple[Offer, ...]:
+def cloud_offers(workload: Workload, catalog: HardwareCatalog) -> tuple[Offer, ...]:
     """Return the newest price of every allowed instance and term. Raises Unsatisfiable when nothing is left."""
     wanted = {catalog.accelerator(name).name for name in workload.fleet.accelerators}
     for name in (*workload.fleet.instances, *workload.fleet.quota):
@@ -58,7 +58,7 @@ def cloud_offers(workload: Workload, catalog: Catalog) -> tuple[Offer, ...]:
     return tuple(found)
 
 
-def without_price(workload: Workload, catalog: Catalog, bought: Sequence[Offer]) -> tuple[str, ...]:
+def without_price(workload: Workload, catalog: HardwareCatalog, bought: Sequence[Offer]) -> tuple[str, ...]:
     """Say for which rented machines a smaller one of the kind is allowed but has no known price on the allowed terms.
 
     The sources of spot prices list machines of eight alone: a small replica then takes a whole one, for want of a price
@@ -86,7 +86,7 @@ def without_price(workload: Workload, catalog: Catalog, bought: Sequence[Offer])
     return tuple(dict.fromkeys(made))
 
 
-def owned_offers(workload: Workload, catalog: Catalog) -> tuple[Offer, ...]:
+def owned_offers(workload: Workload, catalog: HardwareCatalog) -> tuple[Offer, ...]:
     """Return the machines that can be bought, at the hourly cost of owning them. Raises Unsatisfiable when none can."""
     wanted = {catalog.accelerator(name).name for name in workload.fleet.accelerators}
     found = []
@@ -123,10 +123,10 @@ def _operated(workload: Workload, instance: Instance) -> bool:
     return not operators or bool(operators & {instance.provider.lower(), instance.operator.lower()})
 
 
-def _newest(workload: Workload, catalog: Catalog, instance: Instance) -> list[Price]:
+def _newest(workload: Workload, catalog: HardwareCatalog, instance: Instance) -> list[InstancePrice]:
     """Return one price per allowed term: the newest, and of several regions on that day the cheapest allowed one."""
     regions = workload.sovereignty.regions
-    best: dict[str, Price] = {}
+    best: dict[str, InstancePrice] = {}
     for price in catalog.prices(instance.name):
         short = TERM_MONTHS[price.term] <= workload.time.horizon_months
         if short and price.term in workload.fleet.terms and (not regions or price.region.startswith(regions)):

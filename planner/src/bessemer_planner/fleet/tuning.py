@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from bessemer_planner.catalog import Catalog
+from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.economics.types import HOURS_PER_YEAR
 from bessemer_planner.errors import Unsatisfiable
 from bessemer_planner.fleet.types import Offer, TuningNeed
@@ -30,7 +30,7 @@ class Effective(msgspec.Struct, frozen=True):
     restart_s: float
 
 
-def effective(tuning: Tuning, catalog: Catalog) -> Effective:
+def effective(tuning: Tuning, catalog: HardwareCatalog) -> Effective:
     """Return what a run takes where accelerators fail. Raises Unsatisfiable when they fail faster than it restarts."""
     months = HOURS_PER_YEAR / 12 * tuning.every_months
     size = tuning.size or max(_MACHINE, math.ceil(tuning.accelerator_hours / months))
@@ -49,7 +49,7 @@ def effective(tuning: Tuning, catalog: Catalog) -> Effective:
     return Effective(tuning.accelerator_hours / kept.share, size, kept, restart_s)
 
 
-def tuning_needs(workload: Workload, catalog: Catalog, offers: Sequence[Offer]) -> tuple[TuningNeed, ...]:
+def tuning_needs(workload: Workload, catalog: HardwareCatalog, offers: Sequence[Offer]) -> tuple[TuningNeed, ...]:
     """Return the needs of a workload, failures included, converted to every offered accelerator by its training speed.
 
     MLPerf Training anchors it where it was measured: an hour of GB200 does 2.2 times the work of one of H100, not the
@@ -58,7 +58,7 @@ def tuning_needs(workload: Workload, catalog: Catalog, offers: Sequence[Offer]) 
     return tuple(_need(one, catalog, offers) for one in workload.tuning)
 
 
-def _need(tuning: Tuning, catalog: Catalog, offers: Sequence[Offer]) -> TuningNeed:
+def _need(tuning: Tuning, catalog: HardwareCatalog, offers: Sequence[Offer]) -> TuningNeed:
     declared = effective(tuning, catalog)
     counted = training_flops(catalog.accelerator(tuning.accelerator))
     allowed = {catalog.accelerator(name).name for name in tuning.accelerators}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 
-from bessemer_planner.types import Price
+from bessemer_planner.types import InstancePrice
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -39,7 +39,7 @@ class Offer(msgspec.Struct, frozen=True):
     least_units: int = 0
     """Smallest number of units when any is taken."""
     most_units: int | None = None
-    price: Price | None = None
+    price: InstancePrice | None = None
 
 
 class TuningNeed(msgspec.Struct, frozen=True):

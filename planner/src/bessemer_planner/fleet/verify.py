@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 
 from bessemer_planner.fleet.configurations import Configuration
-from bessemer_planner.simulator import Cascade, Cluster, Handoff, Pool, Requests, simulate
+from bessemer_planner.simulator import Cluster, Escalation, Handoff, Pool, Requests, simulate
 from bessemer_planner.types import Replica
 from bessemer_planner.workload import Workload
 
@@ -19,7 +19,7 @@ _NETWORK_BYTES_S = 50e9
 """400 Gb/s where accelerators share no link."""
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class LatencyCheck(msgspec.Struct, frozen=True):
     """What the simulated requests met; seconds."""
 
     requests: int
@@ -39,7 +39,9 @@ class Verdict(msgspec.Struct, frozen=True):
     keeps: bool
 
 
-def verify(configuration: Configuration, workload: Workload, rate: float, replicas: int, *, seed: int = 0) -> Verdict:
+def verify(
+    configuration: Configuration, workload: Workload, rate: float, replicas: int, *, seed: int = 0
+) -> LatencyCheck:
     """Simulate `replicas` equal ones at `rate` requests a second each, and judge them by the workload's limits."""
     requests = _requests(configuration, workload, rate * replicas, seed)
     result = simulate(requests, _cluster(configuration, replicas, cautious=workload.fleet.cautious), seed=seed)
@@ -52,7 +54,7 @@ def verify(configuration: Configuration, workload: Workload, rate: float, replic
     steady = tpot[~np.isnan(tpot)]
     slow = float(np.percentile(steady, percent, method="higher")) if steady.size else 0.0
     latency = result.latency_s()[warm]
-    return Verdict(
+    return LatencyCheck(
         requests=len(ttft),
         replicas=replicas,
         rate=rate,
@@ -102,7 +104,7 @@ def cascade_end_to_end(
         _slower(one.prediction.replica, one.prediction.spread.high) if slow else one.prediction.replica
         for one in (small, large)
     )
-    pools = (Pool(first, counts[0], cascade=Cascade(1, cascade.escalated)), Pool(second, counts[1]))
+    pools = (Pool(first, counts[0], cascade=Escalation(1, cascade.escalated)), Pool(second, counts[1]))
     result = simulate(requests, Cluster(pools), seed=seed)
     warm = slice(int(len(requests) * _WARM), None)
     ttft, latency, handed = result.ttft_s[warm], result.latency_s()[warm], result.escalated[warm]

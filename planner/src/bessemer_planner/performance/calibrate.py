@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from bessemer_planner.errors import Unsatisfiable
 from bessemer_planner.models import model_shape
 from bessemer_planner.performance.capacity import capacity
-from bessemer_planner.performance.levels import Run, level_values
-from bessemer_planner.performance.measured import Row
+from bessemer_planner.performance.levels import BenchmarkRun, level_values
+from bessemer_planner.performance.measured import MeasuredRow
 from bessemer_planner.performance.operators import operator_tilts
 from bessemer_planner.performance.products import added_s, beyond_fit
 from bessemer_planner.performance.recipes import FIRST_TERMS, first_terms, shortened_by_drafts, token_terms
@@ -52,12 +52,14 @@ class Problem(msgspec.Struct, frozen=True):
         )
 
 
-def row_run(row: Row) -> Run:
+def row_run(row: MeasuredRow) -> BenchmarkRun:
     """Return what a row's benchmark run says of it."""
-    return Run(date=row.date, kind="db" if row.source.startswith("db") else "file", speculative=row.speculative)
+    return BenchmarkRun(
+        date=row.date, kind="db" if row.source.startswith("db") else "file", speculative=row.speculative
+    )
 
 
-def served_batch(row: Row, accelerator: Accelerator) -> float:
+def served_batch(row: MeasuredRow, accelerator: Accelerator) -> float:
     """Sequences in flight of a measured row: its concurrency, or what its KV holds."""
     try:
         room = capacity(row.deployment, model_shape(row.model), accelerator, max_batch=row.concurrency).kv_tokens
@@ -66,7 +68,7 @@ def served_batch(row: Row, accelerator: Accelerator) -> float:
     return min(float(row.concurrency), max(1.0, room / (row.isl + row.osl / 2.0)))
 
 
-def problems(rows: Sequence[Row], accelerators: dict[str, Accelerator]) -> tuple[Problem, Problem]:
+def problems(rows: Sequence[MeasuredRow], accelerators: dict[str, Accelerator]) -> tuple[Problem, Problem]:
     """Return the time-per-output-token and the time-to-first-token problem of measured rows."""
     tokens, firsts, values, tilts, added = [], [], [], [], []
     for row in rows:

@@ -32,7 +32,7 @@ class Notes(msgspec.Struct, frozen=True):
     points: Points
 
 
-class Calibration(msgspec.Struct, frozen=True):
+class SpeedCalibration(msgspec.Struct, frozen=True):
     """Everything a prediction needs beyond the shape of the model and the peaks of the accelerator."""
 
     notes: Notes
@@ -41,17 +41,17 @@ class Calibration(msgspec.Struct, frozen=True):
 
 
 @cache
-def load_calibration() -> Calibration:
+def load_calibration() -> SpeedCalibration:
     """Return the shipped calibration, parsed once."""
     folder = files(__package__)
     notes = msgspec.json.decode(folder.joinpath("calibration.json").read_bytes(), type=Notes)
     with np.load(io.BytesIO(folder.joinpath("calibration.npz").read_bytes())) as arrays:
         tpot = _unpack(notes.tpot_recipe, notes.tpot_keys, arrays, "tpot")
         ttft = _unpack(notes.ttft_recipe, notes.ttft_keys, arrays, "ttft")
-    return Calibration(notes, tpot, ttft)
+    return SpeedCalibration(notes, tpot, ttft)
 
 
-def dump_calibration(calibration: Calibration) -> tuple[bytes, bytes]:
+def dump_calibration(calibration: SpeedCalibration) -> tuple[bytes, bytes]:
     """Return the two files of a calibration: notes as JSON, and arrays as a compressed npz (correlations in int8)."""
     arrays: dict[str, NDArray[np.generic]] = {}
     for name, structure in (("tpot", calibration.tpot), ("ttft", calibration.ttft)):

@@ -6,11 +6,19 @@ Comes before any speed: a deployment that does not fit has no latency, it is ref
 import msgspec
 
 from bessemer_planner.errors import Unsatisfiable
-from bessemer_planner.types import Accelerator, Attention, Deployment, Engine, LayerGroup, ModelShape, Precision
+from bessemer_planner.types import (
+    Accelerator,
+    AttentionKind,
+    Deployment,
+    LayerGroup,
+    ModelShape,
+    Precision,
+    ServingEngine,
+)
 
 WEIGHT_BYTES = {Precision.BF16: 2.0, Precision.FP8: 1.0, Precision.FP4: 0.5625, Precision.INT4: 0.5625}
 """Bytes per weight of a matrix product; four-bit formats carry an eight-bit scale per 16 weights."""
-_FRACTION = {Engine.VLLM: 0.90, Engine.SGLANG: 0.88, Engine.TRTLLM: 0.95}
+_FRACTION = {ServingEngine.VLLM: 0.90, ServingEngine.SGLANG: 0.88, ServingEngine.TRTLLM: 0.95}
 """Share of the memory that weights, activations and KV may use: vLLM `gpu_memory_utilization`, SGLang
 `mem_fraction_static` with its usual automatic value, TensorRT-LLM 0.9 of what is free after loading."""
 _LARGEST_OUTSIDE = 11.0e9
@@ -53,14 +61,14 @@ def kv_value_bytes(precision: Precision) -> float:
 
 def group_token_values(group: LayerGroup, tp: int) -> float:
     """Cached values per token and layer on one accelerator. Heads are split over `tp`; a latent cache is not."""
-    if group.attention is Attention.MLA:
+    if group.attention is AttentionKind.MLA:
         return float(group.latent_dim or 0)
     return 2.0 * max(1.0, group.kv_heads / tp) * group.head_dim
 
 
 def kv_bytes_per_token(shape: ModelShape, precision: Precision, tp: int, pp: int = 1) -> float:
     """Bytes that one more token of context costs on one accelerator: full-attention layers only."""
-    growing = (g for g in shape.groups if g.attention in (Attention.GQA, Attention.MLA))
+    growing = (g for g in shape.groups if g.attention in (AttentionKind.GQA, AttentionKind.MLA))
     return sum(g.count * group_token_values(g, tp) for g in growing) * kv_value_bytes(precision) / pp
 
 
@@ -68,9 +76,9 @@ def sequence_bytes(shape: ModelShape, precision: Precision, tp: int, pp: int = 1
     """Bytes that every sequence holds however long it is: full windows and linear states (kept in 32 bits)."""
     total = 0.0
     for group in shape.groups:
-        if group.attention is Attention.SLIDING:
+        if group.attention is AttentionKind.SLIDING:
             total += group.count * group_token_values(group, tp) * (group.window or 0) * kv_value_bytes(precision)
-        elif group.attention is Attention.LINEAR:
+        elif group.attention is AttentionKind.LINEAR:
             total += group.count * group.heads / tp * group.head_dim**2 * 4.0
     return total / pp
 

@@ -15,8 +15,8 @@ from scipy.stats import spearmanr
 
 from bessemer_planner.errors import InputError
 from bessemer_planner.performance.calibrate import Problem, held_out, predict, problems
-from bessemer_planner.performance.calibration import Calibration, load_calibration
-from bessemer_planner.performance.measured import BadRow, Row, read_measured
+from bessemer_planner.performance.calibration import SpeedCalibration, load_calibration
+from bessemer_planner.performance.measured import BadRow, MeasuredRow, read_measured
 from bessemer_planner.performance.recipes import TPOT, TTFT
 from bessemer_planner.performance.screen import RULES, impossible, screen
 from bessemer_planner.types import Accelerator
@@ -57,7 +57,7 @@ class RowResult(msgspec.Struct, frozen=True):
     predicted_ttft_ms: tuple[float, float, float]
 
 
-class Evaluation(msgspec.Struct, frozen=True):
+class PredictionErrors(msgspec.Struct, frozen=True):
     """What `bessemer plan evaluate` answers. Errors and coverage in percent; None: no aggregated row."""
 
     file: str
@@ -93,10 +93,10 @@ class Evaluation(msgspec.Struct, frozen=True):
 def evaluate(
     path: Path,
     accelerators: dict[str, Accelerator],
-    calibration: Calibration | None = None,
+    calibration: SpeedCalibration | None = None,
     *,
     aliases: Mapping[str, str] | None = None,
-) -> Evaluation:
+) -> PredictionErrors:
     """Predict every row of a file with the shipped calibration (or another) and compare.
 
     `aliases`: names of accelerators by other names that the file may use, lower case. Raises InputError when the file
@@ -131,7 +131,7 @@ def evaluate_held_out(
     progress: Callable[[Hashable], None] | None = None,
     *,
     aliases: Mapping[str, str] | None = None,
-) -> Evaluation:
+) -> PredictionErrors:
     """Predict every aggregated row by a fit that saw none of its (model, GPU) `group`, or of its `gpu`.
 
     The intervals are widened by the other groups' held-out errors alone. Raises InputError when the file has nothing
@@ -173,21 +173,21 @@ def jackknife_quantile(predicted: Array, problem: Problem, spread: Array, groups
 
 def _read(
     path: Path, accelerators: dict[str, Accelerator], aliases: Mapping[str, str] | None
-) -> tuple[tuple[Row, ...], tuple[Row, ...], tuple[BadRow, ...]]:
+) -> tuple[tuple[MeasuredRow, ...], tuple[MeasuredRow, ...], tuple[BadRow, ...]]:
     read, unreadable = read_measured(path)
     rows = tuple(_by_name(row, aliases or {}) for row in read)
     good, bad = screen(rows, accelerators)
     return rows, good, unreadable + bad
 
 
-def _by_name(row: Row, aliases: Mapping[str, str]) -> Row:
+def _by_name(row: MeasuredRow, aliases: Mapping[str, str]) -> MeasuredRow:
     """Return the row with the catalogue's name of its accelerator."""
     given = row.deployment.accelerator
     deployment = msgspec.structs.replace(row.deployment, accelerator=aliases.get(given.lower(), given))
     return msgspec.structs.replace(row, deployment=deployment)
 
 
-def _aggregated(path: Path, good: Sequence[Row], bad: Sequence[BadRow]) -> list[Row]:
+def _aggregated(path: Path, good: Sequence[MeasuredRow], bad: Sequence[BadRow]) -> list[MeasuredRow]:
     """Return the aggregated rows. Raises InputError when there are none, with the first reason."""
     rows = [row for row in good if row.mode == "agg"]
     if not rows:
@@ -200,7 +200,7 @@ def _aggregated(path: Path, good: Sequence[Row], bad: Sequence[BadRow]) -> list[
     return rows
 
 
-def _guess(rows: Sequence[Row], accelerators: dict[str, Accelerator], calibration: Calibration) -> Guess:
+def _guess(rows: Sequence[MeasuredRow], accelerators: dict[str, Accelerator], calibration: SpeedCalibration) -> Guess:
     token, first = problems(rows, accelerators)
     tpot, tpot_spread = predict(calibration.tpot, token)
     ttft, ttft_spread = predict(calibration.ttft, first)
@@ -212,7 +212,7 @@ def _guess(rows: Sequence[Row], accelerators: dict[str, Accelerator], calibratio
     )
 
 
-def _score(rows: Sequence[Row], guess: Guess, only: NDArray[np.bool_] | None = None) -> Score:
+def _score(rows: Sequence[MeasuredRow], guess: Guess, only: NDArray[np.bool_] | None = None) -> Score:
     chosen = np.ones(len(rows), dtype=bool) if only is None else only
     tpot = np.array([row.tpot_s for row in rows])[chosen]
     ttft = np.array([row.ttft_s for row in rows])[chosen]
@@ -239,20 +239,20 @@ def _percent(value: float | np.floating) -> float:
 def _evaluation(
     path: Path,
     how: str,
-    calibration: Calibration,
-    rows: Sequence[Row],
+    calibration: SpeedCalibration,
+    rows: Sequence[MeasuredRow],
     guess: Guess,
     bad: tuple[BadRow, ...],
     whole: Score | None,
     beside: Score | None,
-) -> Evaluation:
+) -> PredictionErrors:
     total = _score(rows, guess) if rows else None
     notes = calibration.notes
     known = set(zip(notes.points.ttft_ms, notes.points.tpot_ms, strict=True))
     groups = set(zip(notes.points.model, notes.points.accelerator, strict=True))
     new = np.array([row.group not in groups for row in rows])
     held = how.startswith("refitted")
-    return Evaluation(
+    return PredictionErrors(
         file=path.name,
         how=how,
         calibration=f"{notes.fitted}, {notes.rows} rows of {notes.source}",
@@ -278,12 +278,12 @@ def _evaluation(
     )
 
 
-def _times(row: Row) -> tuple[float, float]:
+def _times(row: MeasuredRow) -> tuple[float, float]:
     """Milliseconds as the calibration keeps them: the same run is in several files under several names."""
     return round(1e3 * row.ttft_s, 2), round(1e3 * row.tpot_s, 3)
 
 
-def _result(row: Row, guess: Guess, i: int, *, seen: bool) -> RowResult:
+def _result(row: MeasuredRow, guess: Guess, i: int, *, seen: bool) -> RowResult:
     tpot, ttft = 1e3 * float(guess.tpot_s[i]), 1e3 * float(guess.ttft_s[i])
     wide, far = float(guess.tpot_factor[i]), float(guess.ttft_factor[i])
     return RowResult(
@@ -296,17 +296,17 @@ def _result(row: Row, guess: Guess, i: int, *, seen: bool) -> RowResult:
     )
 
 
-def _split(rows: Sequence[Row], guess: Guess, name: Callable[[Row], str]) -> dict[str, Score]:
+def _split(rows: Sequence[MeasuredRow], guess: Guess, name: Callable[[MeasuredRow], str]) -> dict[str, Score]:
     names = np.array([name(row) for row in rows])
     return {value: _score(rows, guess, names == value) for value in sorted(set(names.tolist()))}
 
 
-def _throughput(row: Row, ttft_s: float, tpot_s: float) -> float:
+def _throughput(row: MeasuredRow, ttft_s: float, tpot_s: float) -> float:
     """Output tokens/s per GPU of a closed loop of `concurrency` clients."""
     return row.concurrency * row.osl / (ttft_s + tpot_s * (row.osl - 1)) / row.deployment.accelerators
 
 
-def _rank(rows: Sequence[Row], guess: Guess) -> float | None:
+def _rank(rows: Sequence[MeasuredRow], guess: Guess) -> float | None:
     measured = [_throughput(row, row.ttft_s, row.tpot_s) for row in rows]
     predicted = [_throughput(row, guess.ttft_s[i], guess.tpot_s[i]) for i, row in enumerate(rows)]
     if len(rows) == 1:
@@ -316,7 +316,7 @@ def _rank(rows: Sequence[Row], guess: Guess) -> float | None:
     return round(float(spearmanr(measured, predicted).statistic), 4)
 
 
-def _rank_best(rows: Sequence[Row], guess: Guess) -> float | None:
+def _rank_best(rows: Sequence[MeasuredRow], guess: Guess) -> float | None:
     best: dict[Hashable, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for i, row in enumerate(rows):
         pair = best[row.group]

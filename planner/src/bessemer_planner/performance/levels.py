@@ -8,7 +8,7 @@ UNKNOWN = "?"
 """A value that is not known: nothing is learned from it and it predicts with its parents and their doubt."""
 
 
-class Run(msgspec.Struct, frozen=True):
+class BenchmarkRun(msgspec.Struct, frozen=True):
     """The benchmark run that a row belongs to: what the columns of a row do not say but its run shares."""
 
     date: str = ""
@@ -18,7 +18,7 @@ class Run(msgspec.Struct, frozen=True):
 
 
 def level_values(
-    deployment: Deployment, shape: ModelShape, accelerator: Accelerator, run: Run | None = None
+    deployment: Deployment, shape: ModelShape, accelerator: Accelerator, run: BenchmarkRun | None = None
 ) -> dict[str, str]:
     """Return the value of every kind of level. A plan knows no run, and an unknown version is none."""
     engine, precision, model = deployment.engine.value, deployment.precision.value, shape.name

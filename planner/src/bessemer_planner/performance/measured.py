@@ -14,7 +14,7 @@ import msgspec
 
 from bessemer_planner.errors import InputError, Unsatisfiable
 from bessemer_planner.models import model_shape
-from bessemer_planner.types import Deployment, Engine, Precision
+from bessemer_planner.types import Deployment, Precision, ServingEngine
 
 _COLUMNS = (
     *("id", "silicon_data_source", "backend", "backend_version", "model_path", "system", "precision", "mode"),
@@ -35,7 +35,7 @@ _CONCURRENCY = re.compile(r"silicon_concurrency=(\d+)")
 _DATE = re.compile(r"measured=(\d{4}-\d{2}-\d{2})")
 
 
-class Row(msgspec.Struct, frozen=True):
+class MeasuredRow(msgspec.Struct, frozen=True):
     """One measured point of one replica; of a disaggregated one, its decode worker. Times in seconds."""
 
     id: str
@@ -73,12 +73,12 @@ class BadRow(msgspec.Struct, frozen=True):
     reason: str
 
 
-def read_measured(path: Path) -> tuple[tuple[Row, ...], tuple[BadRow, ...]]:
+def read_measured(path: Path) -> tuple[tuple[MeasuredRow, ...], tuple[BadRow, ...]]:
     """Read a file of measurements; rows that cannot be read are returned with the reason, never dropped silently.
 
     Raises InputError when it is not such a file.
     """
-    rows: list[Row] = []
+    rows: list[MeasuredRow] = []
     bad: list[BadRow] = []
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
@@ -108,7 +108,7 @@ def _check_cells(raw: dict[str, str], line: int, columns: int) -> None:
         raise ValueError(f"line {line} does not have the {columns} columns of the first line")
 
 
-def _row(raw: dict[str, str]) -> Row:
+def _row(raw: dict[str, str]) -> MeasuredRow:
     shape = model_shape(raw["model_path"])
     dump = bool(_DUMP.match(raw["silicon_data_source"]))
     if raw["mode"] not in _MODES:
@@ -131,14 +131,14 @@ def _row(raw: dict[str, str]) -> Row:
     deployment = Deployment(
         model=shape.name,
         accelerator=raw["system"],
-        engine=Engine(raw["backend"]),
+        engine=ServingEngine(raw["backend"]),
         engine_version=raw["backend_version"] or None,
         precision=_precision(raw, dump=dump),
         tp=tp,
         dp=dp,
         ep=ep,
     )
-    return Row(
+    return MeasuredRow(
         id=raw["id"],
         mode=raw["mode"],
         model=shape.name,
@@ -163,7 +163,7 @@ def _precision(raw: dict[str, str], *, dump: bool) -> Precision:
     16 bits, stands beside `nvfp4`. The engine takes the format from the checkpoint and quantises no weights on loading
     (NVIDIA/TensorRT-LLM docs/source/features/quantization.md: pre-quantised models, or offline with Model Optimizer).
     """
-    if dump or raw["backend"] != Engine.TRTLLM or "image=" not in raw["silicon_data_source"]:
+    if dump or raw["backend"] != ServingEngine.TRTLLM or "image=" not in raw["silicon_data_source"]:
         return Precision(raw["precision"] or "bf16")
     return next((known for known, name in _FORMATS if name.search(raw["model_path"])), Precision.BF16)
 
@@ -177,11 +177,11 @@ def _drafts(deployment: Deployment, date: str) -> bool:
     alone (`qwen3.5-fp8-*-sglang-mtp`). SGLang 0.5.9 ran DeepSeek-R1 in FP8 on B200 both ways: those are not told apart.
     """
     at = (deployment.model, deployment.engine, deployment.engine_version)
-    if at == ("DeepSeek-R1", Engine.TRTLLM, "1.1.0rc2.post2"):
+    if at == ("DeepSeek-R1", ServingEngine.TRTLLM, "1.1.0rc2.post2"):
         return date >= "2026-01"
-    if at == ("Qwen3.5-397B-A17B", Engine.SGLANG, "0.5.9"):
+    if at == ("Qwen3.5-397B-A17B", ServingEngine.SGLANG, "0.5.9"):
         return deployment.precision is Precision.FP8 and (deployment.tp, deployment.ep) == (4, 1)
-    return at == ("DeepSeek-R1", Engine.TRTLLM, "1.2.0rc6.post3")
+    return at == ("DeepSeek-R1", ServingEngine.TRTLLM, "1.2.0rc6.post3")
 
 
 def _sizes(raw: dict[str, str], worker: str, *, dump: bool) -> tuple[int, int, int]:

@@ -18,7 +18,7 @@ from bessemer_planner.models import model_shape
 from bessemer_planner.performance.predict import Performance, Prediction
 from bessemer_planner.performance.submissions import Setting, output_shares, setting
 from bessemer_planner.simulator import Cluster, Pool, Requests, simulate
-from bessemer_planner.types import Accelerator, Deployment, Engine, Precision
+from bessemer_planner.types import Accelerator, Deployment, Precision, ServingEngine
 
 _INPUT_TOKENS = {
     "Llama-2-70B": 294.0,
@@ -190,7 +190,9 @@ def _row(performance: Performance, accelerator: Accelerator, raw: dict[str, str]
 def _predict(
     performance: Performance, accelerator: Accelerator, raw: dict[str, str], one: Setting, isl: float, osl: float
 ) -> Prediction:
-    engine = Engine.TRTLLM if "tensorrt" in raw["framework"].lower() else Engine.VLLM  # the others are built on it
+    engine = (
+        ServingEngine.TRTLLM if "tensorrt" in raw["framework"].lower() else ServingEngine.VLLM
+    )  # the others are built on it
     shape = model_shape(raw["model"])
     deployment = Deployment(
         shape.name,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from bessemer_planner.performance.levels import Run
+from bessemer_planner.performance.levels import BenchmarkRun
 from bessemer_planner.types import Accelerator, Deployment, ModelShape
 
 _KNOWN_RUN = 10
@@ -82,7 +82,7 @@ def nearest_points(
 
 def newest_run(
     points: Points, deployment: Deployment, shape: ModelShape, architectures: dict[str, str], architecture: str
-) -> tuple[str, Run] | None:
+) -> tuple[str, BenchmarkRun] | None:
     """Return version and run of the measurement that stands for a deployment.
 
     Same engine (and version, where one is asked for); then same model and architecture, same model, same
@@ -105,7 +105,7 @@ def newest_run(
     if best is None:
         return None
     at = best[1]
-    return points.version[at], Run(points.date[at], points.kind[at])
+    return points.version[at], BenchmarkRun(points.date[at], points.kind[at])
 
 
 def missing(

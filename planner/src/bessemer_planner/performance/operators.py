@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bessemer_planner.performance.capacity import routed_parameters
 from bessemer_planner.performance.work import peak_terms
-from bessemer_planner.types import Accelerator, Attention, Deployment, Engine, ModelShape, Precision
+from bessemer_planner.types import Accelerator, AttentionKind, Deployment, ModelShape, Precision, ServingEngine
 
 Array = NDArray[np.float64]
 Shapes = dict[tuple[int, ...], Array]
@@ -99,14 +99,14 @@ def gemm_s(gpu: str, dtypes: tuple[str, ...], m: float, n: int, k: int) -> float
 
 
 def experts_s(
-    gpu: str, engine: Engine, dtypes: tuple[str, ...], tokens: float, shape: ModelShape, tp: int, ep: int
+    gpu: str, engine: ServingEngine, dtypes: tuple[str, ...], tokens: float, shape: ModelShape, tp: int, ep: int
 ) -> float | None:
     """Seconds of one layer's routed experts for `tokens` of the whole replica. None: no table has the mixture."""
     logs = _expert_curve(gpu, engine, dtypes, shape, tp, ep)
     return None if logs is None else float(np.exp(_along(logs, tokens, 0)))
 
 
-def reduce_s(gpu: str, engine: Engine, accelerators: int, values: float) -> float | None:
+def reduce_s(gpu: str, engine: ServingEngine, accelerators: int, values: float) -> float | None:
     """Seconds of one all-reduce of `values` 16-bit numbers. None: no table has the accelerator or the count."""
     logs = _reduce_curve(gpu, engine, accelerators)
     return None if logs is None else float(np.exp(_along(logs, values, 7)))
@@ -204,7 +204,7 @@ def _products(shape: ModelShape, tp: int) -> tuple[tuple[int, int, int], ...]:
     rest = shape.parameters_b * 1e9 - routed_parameters(shape) - 2.0 * shape.vocabulary * hidden - shared
     rest -= 3.0 * hidden * shape.dense_hidden * dense_layers
     for group in shape.groups:
-        if group.attention in (Attention.GQA, Attention.SLIDING):
+        if group.attention in (AttentionKind.GQA, AttentionKind.SLIDING):
             wide = group.heads * group.head_dim
             kv = 2 * max(tp, group.kv_heads) * group.head_dim
             found += [(group.count, (wide + kv) // tp, hidden), (group.count, hidden, wide // tp)]
@@ -233,7 +233,7 @@ def _block_scaled(shape: ModelShape) -> bool:
 
 
 def _expert_curve(
-    gpu: str, engine: Engine, dtypes: tuple[str, ...], shape: ModelShape, tp: int, ep: int
+    gpu: str, engine: ServingEngine, dtypes: tuple[str, ...], shape: ModelShape, tp: int, ep: int
 ) -> Array | None:
     """Return log seconds over powers of two of tokens: the engine's own kernels, else another engine's."""
     tables, moe = load_tables(), shape.moe
@@ -248,7 +248,7 @@ def _expert_curve(
     return None
 
 
-def _reduce_curve(gpu: str, engine: Engine, accelerators: int) -> Array | None:
+def _reduce_curve(gpu: str, engine: ServingEngine, accelerators: int) -> Array | None:
     """Return log seconds of an all-reduce over powers of two of 16-bit values, from 2^7."""
     tables = load_tables()
     if gpu not in tables.gpus:

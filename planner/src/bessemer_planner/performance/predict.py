@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bessemer_planner.performance.calibration import Calibration, load_calibration
+from bessemer_planner.performance.calibration import SpeedCalibration, load_calibration
 from bessemer_planner.performance.capacity import Capacity, capacity, kv_value_bytes
 from bessemer_planner.performance.from_operators import (
     PROMPT_TOKEN_S,
@@ -21,7 +21,7 @@ from bessemer_planner.performance.recipes import FIRST_TERMS, first_terms, token
 from bessemer_planner.performance.step import DECODE_TERMS, TERMS, decode_terms
 from bessemer_planner.performance.work import handed_over_s, prefill_terms
 from bessemer_planner.simulator import BF16_KV, FP8_KV, with_variant
-from bessemer_planner.types import Accelerator, Deployment, Interval, KvPrecision, ModelShape, Replica, StepTime
+from bessemer_planner.types import Accelerator, Deployment, IntervalEstimate, KvPrecision, ModelShape, Replica, StepTime
 
 Array = NDArray[np.float64]
 
@@ -49,7 +49,7 @@ class Prediction(msgspec.Struct, frozen=True):
     """A replica as the simulator takes it, and how far to trust it."""
 
     replica: Replica
-    spread: Interval
+    spread: IntervalEstimate
     """Factor on the step time: value 1 and the bounds that should hold 80 % of measurements."""
     nearest: tuple[NearestPoint, ...]
     extrapolated: str | None
@@ -72,9 +72,9 @@ class Prediction(msgspec.Struct, frozen=True):
 class Steady(msgspec.Struct, frozen=True):
     """Mean-field steady state of a closed loop with fixed lengths."""
 
-    ttft_s: Interval
-    tpot_s: Interval
-    output_tokens_s: Interval
+    ttft_s: IntervalEstimate
+    tpot_s: IntervalEstimate
+    output_tokens_s: IntervalEstimate
     batch: float
     """Sequences in flight; less than the concurrency when KV or the batch limit queue the rest."""
 
@@ -82,7 +82,7 @@ class Steady(msgspec.Struct, frozen=True):
 class Performance:
     """Predicts step times from a calibration."""
 
-    def __init__(self, calibration: Calibration) -> None:
+    def __init__(self, calibration: SpeedCalibration) -> None:
         self.calibration = calibration
 
     @classmethod
@@ -157,7 +157,7 @@ class Performance:
             room = msgspec.structs.replace(room, kv_tokens=replica.kv_tokens, kv_bytes_per_token=per_token)
         return Prediction(
             replica=reusing(replica, prefix_share),
-            spread=Interval(1.0, 1.0 / factor, factor),
+            spread=IntervalEstimate(1.0, 1.0 / factor, factor),
             nearest=nearest_points(points, deployment, shape, isl, osl, _TYPICAL_BATCH),
             extrapolated=extrapolated,
             engine_version=" ".join(filter(None, (deployment.engine.value, version, run.date if run else ""))),
@@ -327,6 +327,6 @@ def _kept(names: tuple[str, ...], prediction: Prediction) -> Array:
     return np.array([factors.get(name, 1.0) for name in names])
 
 
-def _interval(value: float, log_half: float) -> Interval:
+def _interval(value: float, log_half: float) -> IntervalEstimate:
     factor = float(np.exp(log_half))
-    return Interval(float(value), float(value) / factor, float(value) * factor)
+    return IntervalEstimate(float(value), float(value) / factor, float(value) * factor)

@@ -9,7 +9,7 @@ import msgspec
 from bessemer_planner.errors import Unsatisfiable
 from bessemer_planner.models import model_shape
 from bessemer_planner.performance.capacity import capacity
-from bessemer_planner.performance.measured import BadRow, Row
+from bessemer_planner.performance.measured import BadRow, MeasuredRow
 from bessemer_planner.types import Accelerator, ModelShape, Precision
 
 LARGEST_TP = 8
@@ -42,11 +42,13 @@ RULES = (
 )
 
 
-def screen(rows: Iterable[Row], accelerators: dict[str, Accelerator]) -> tuple[tuple[Row, ...], tuple[BadRow, ...]]:
+def screen(
+    rows: Iterable[MeasuredRow], accelerators: dict[str, Accelerator]
+) -> tuple[tuple[MeasuredRow, ...], tuple[BadRow, ...]]:
     """Split rows into believable ones and bad ones, each with the rule (`RULES`) that it breaks."""
     rows = tuple(rows)
     faults = {row.id: fault for row in rows if (fault := _fault(row, accelerators)) is not None}
-    sweeps: dict[tuple[object, ...], list[Row]] = defaultdict(list)
+    sweeps: dict[tuple[object, ...], list[MeasuredRow]] = defaultdict(list)
     for row in rows:
         if row.mode == "agg" and row.id not in faults:
             sweeps[row.sweep].append(row)
@@ -63,7 +65,7 @@ def screen(rows: Iterable[Row], accelerators: dict[str, Accelerator]) -> tuple[t
     return good, tuple(BadRow(row.id, faults[row.id]) for row in rows if row.id in faults)
 
 
-def implied_mfu(row: Row, shape: ModelShape, accelerator: Accelerator) -> float:
+def implied_mfu(row: MeasuredRow, shape: ModelShape, accelerator: Accelerator) -> float:
     """Model-flops utilisation that a row implies if every prompt token was computed."""
     peak = {
         Precision.BF16: accelerator.bf16_tflops,
@@ -75,14 +77,14 @@ def implied_mfu(row: Row, shape: ModelShape, accelerator: Accelerator) -> float:
     return rate * 2.0 * shape.active_b * 1e9 / (row.deployment.accelerators * peak * 1e12)
 
 
-def impossible(row: Row, accelerator: Accelerator) -> bool:
+def impossible(row: MeasuredRow, accelerator: Accelerator) -> bool:
     """Whether no hardware of its kind can be as fast as a row says: its time would make any mean error meaningless."""
     weights = model_shape(row.model).active_b * 1e9 * _LEAST_BYTES
     once = weights / (row.deployment.accelerators * accelerator.bandwidth_tbs * 1e12)
     return row.tpot_s < once / MOST_DRAFTED
 
 
-def _fault(row: Row, accelerators: dict[str, Accelerator]) -> str | None:
+def _fault(row: MeasuredRow, accelerators: dict[str, Accelerator]) -> str | None:
     """Apply the rules that look at one row."""
     name = row.deployment.accelerator
     if not all(math.isfinite(t) and t > 0 for t in (row.ttft_s, row.tpot_s)):
@@ -94,7 +96,7 @@ def _fault(row: Row, accelerators: dict[str, Accelerator]) -> str | None:
     return _unbelievable(row, accelerators[name]) if row.mode == "agg" else None
 
 
-def _unbelievable(row: Row, accelerator: Accelerator) -> str | None:
+def _unbelievable(row: MeasuredRow, accelerator: Accelerator) -> str | None:
     """Apply the rules that need the hardware, to an aggregated row."""
     shape, tp = model_shape(row.model), row.deployment.tp
     if tp > LARGEST_TP or any(g.heads % tp for g in shape.groups):
@@ -107,7 +109,7 @@ def _unbelievable(row: Row, accelerator: Accelerator) -> str | None:
     return None
 
 
-def _all_fit(row: Row, shape: ModelShape, accelerator: Accelerator) -> bool:
+def _all_fit(row: MeasuredRow, shape: ModelShape, accelerator: Accelerator) -> bool:
     try:
         room = capacity(row.deployment, shape, accelerator, max_batch=row.concurrency)
     except Unsatisfiable:
@@ -115,12 +117,12 @@ def _all_fit(row: Row, shape: ModelShape, accelerator: Accelerator) -> bool:
     return room.kv_tokens > row.concurrency * (row.isl + row.osl)
 
 
-def _any_day(row: Row) -> tuple[object, ...]:
+def _any_day(row: MeasuredRow) -> tuple[object, ...]:
     """Return what rows of one sweep have in common but for their date."""
     return msgspec.structs.replace(row, date="").sweep
 
 
-def _inconsistent(sweep: Sequence[Row]) -> dict[str, str]:
+def _inconsistent(sweep: Sequence[MeasuredRow]) -> dict[str, str]:
     """Apply the rules that compare the rows of one sweep."""
     faults: dict[str, str] = {}
     for row in sweep:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from bessemer_planner.errors import Unsatisfiable
-from bessemer_planner.types import Accelerator, Interval, ModelShape, Source
+from bessemer_planner.types import Accelerator, IntervalEstimate, ModelShape, Source
 
 _UTILISATION = {"ampere": 0.45, "ada": 0.35, "hopper": 0.41, "blackwell": 0.365, "blackwell_rtx": 0.35}
 """Share of the eight-bit dense peak (16-bit where there is none) that `6 N D` reaches on 512 accelerators: Llama-3.1
@@ -46,7 +46,7 @@ class Goodput(msgspec.Struct, frozen=True):
 class TrainingTime(msgspec.Struct, frozen=True):
     """How long a training job takes."""
 
-    hours: Interval
+    hours: IntervalEstimate
     tokens_s: float
     utilisation: float
     """Share of the dense peak that `6 N D` (LoRA: `4 N D`) reaches, scaling included."""
@@ -145,7 +145,7 @@ def training_time(
     steps = math.ceil(tokens / (batch * sequence))
     hours = steps * batch * sequence / rate / lost.share / 3600.0
     doubt = 1.15 if accelerator.architecture in _LORA_UTILISATION else 1.6
-    return TrainingTime(Interval(hours, hours / doubt, hours * doubt), rate, utilisation, scaling, lost, SOURCE)
+    return TrainingTime(IntervalEstimate(hours, hours / doubt, hours * doubt), rate, utilisation, scaling, lost, SOURCE)
 
 
 def _check_memory(shape: ModelShape, accelerator: Accelerator, accelerators: int, *, lora: bool) -> None:

@@ -15,7 +15,7 @@ from bessemer_planner.performance.capacity import (
     other_bytes_per_weight,
     routed_parameters,
 )
-from bessemer_planner.types import Accelerator, Attention, Deployment, ModelShape, Precision
+from bessemer_planner.types import Accelerator, AttentionKind, Deployment, ModelShape, Precision
 
 Array = NDArray[np.float64]
 
@@ -23,7 +23,7 @@ PEAK_TERMS = ("weights", "experts", "kv", "compute", "attention", "reduce", "ker
 PREFILL_TERMS = ("prefill", "prefill_attention", "prefill_reduce")
 _PCIE_GBS = 50.0
 """Usable PCIe 5.0 x16 bandwidth in one direction, for accelerators without a link of their own."""
-_KERNELS = {Attention.GQA: 5, Attention.SLIDING: 5, Attention.MLA: 9, Attention.LINEAR: 8}
+_KERNELS = {AttentionKind.GQA: 5, AttentionKind.SLIDING: 5, AttentionKind.MLA: 9, AttentionKind.LINEAR: 8}
 """Kernels that one attention layer launches for a decoded token, counted in its equations. Grouped queries: norm, QKV
 product, rotary positions with the cache's write, attention, output product. MLA: norm, down-projection, latent norms,
 query up-projection, the two absorbed products, positions, attention, output product. Linear: norm, two input products,
@@ -82,7 +82,7 @@ def _reached(accelerator: Accelerator, precision: Precision) -> float:
     return 1.0
 
 
-class Parts(msgspec.Struct, frozen=True):
+class ReplicaWork(msgspec.Struct, frozen=True):
     """What one accelerator of a replica holds and computes; independent of the load."""
 
     rest_bytes: float
@@ -101,7 +101,7 @@ class Parts(msgspec.Struct, frozen=True):
     """Kernels of one decode step."""
 
 
-def parts(deployment: Deployment, shape: ModelShape) -> Parts:
+def parts(deployment: Deployment, shape: ModelShape) -> ReplicaWork:
     """Split a model over a replica's accelerators (pipeline stages work one after another: their times add)."""
     tp, world = deployment.tp, deployment.tp * deployment.dp
     routed = routed_parameters(shape)
@@ -114,7 +114,7 @@ def parts(deployment: Deployment, shape: ModelShape) -> Parts:
     attention_reduce = value * shape.layers * 2.0 * (tp - 1) / tp
     other = value * shape.layers * 2.0 * (world - 1) / world if deployment.dp == 1 else 0.0
     exchange = 2.0 * value * moe.layers * moe.active / world if moe and deployment.dp > 1 else 0.0
-    return Parts(
+    return ReplicaWork(
         rest_bytes=rest_bytes,
         expert_bytes=routed * WEIGHT_BYTES[deployment.precision] / world,
         experts=moe.experts if moe else 1,
@@ -145,7 +145,7 @@ def context_bytes(deployment: Deployment, shape: ModelShape, context: Array) -> 
     """Cached bytes that one sequence's decode step reads on one accelerator, at `context` tokens."""
     values = np.zeros_like(context)
     for group in shape.groups:
-        if group.attention is Attention.LINEAR:
+        if group.attention is AttentionKind.LINEAR:
             values += group.count * group.heads / deployment.tp * group.head_dim**2 * 4.0 / 2.0
             continue
         seen = np.minimum(context, group.window) if group.window else context
@@ -157,9 +157,9 @@ def pair_flops(deployment: Deployment, shape: ModelShape, *, absorbed: bool) -> 
     """Flops per attended token pair on one accelerator; MLA decodes in its latent space (`absorbed`)."""
     total = 0.0
     for group in shape.groups:
-        if group.attention is Attention.LINEAR:
+        if group.attention is AttentionKind.LINEAR:
             continue
-        width = group.latent_dim or 0 if group.attention is Attention.MLA and absorbed else group.head_dim
+        width = group.latent_dim or 0 if group.attention is AttentionKind.MLA and absorbed else group.head_dim
         share = 0.0 if group.window else 1.0
         total += share * group.count * group.heads / deployment.tp * 4.0 * width
     return total

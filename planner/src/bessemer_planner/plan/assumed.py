@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Sequence
 from datetime import date
 
-from bessemer_planner.catalog import Catalog
+from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.economics import Ownership
-from bessemer_planner.fleet.choose import Chosen, margin_of
+from bessemer_planner.fleet.choose import ConfirmedFleet, margin_of
 from bessemer_planner.fleet.configurations import CHUNK_TOKENS, MAX_BATCH, Configuration, shape_of
 from bessemer_planner.fleet.tuning import effective
 from bessemer_planner.fleet.verify import EndToEnd
 from bessemer_planner.models import model_shape
 from bessemer_planner.plan.types import Assumed, Basis, ConfigurationRow, Fleet
-from bessemer_planner.types import Engine
+from bessemer_planner.types import ServingEngine
 from bessemer_planner.workload import Workload
 from bessemer_planner.workload.types import OFFICE_HOURS, ModelUse, Traffic, Tuning
 
@@ -23,9 +23,9 @@ _OLD_PRICE_DAYS = 92
 """A p6-b200 Capacity Block rose by a fifth from June to September 2026."""
 _WIDE = 2.0
 _CACHE_FLAGS = {
-    Engine.VLLM: "--kv-cache-dtype fp8",
-    Engine.SGLANG: "--kv-cache-dtype fp8_e4m3",
-    Engine.TRTLLM: "kv_cache_config.dtype: fp8",
+    ServingEngine.VLLM: "--kv-cache-dtype fp8",
+    ServingEngine.SGLANG: "--kv-cache-dtype fp8_e4m3",
+    ServingEngine.TRTLLM: "kv_cache_config.dtype: fp8",
 }
 """Settings for a cache of 8 bits, from the engines' pages on quantised KV caches. Their `auto` keeps 16 bits unless the
 checkpoint was quantised with a cache of its own."""
@@ -33,7 +33,7 @@ _FIGURES = ("power.usd_per_kwh", "power.load_factor", "power.pue_air", "power.pu
 
 
 def assumptions_of(
-    workload: Workload, catalog: Catalog, chosen: Chosen, owners: Sequence[Ownership]
+    workload: Workload, catalog: HardwareCatalog, chosen: ConfirmedFleet, owners: Sequence[Ownership]
 ) -> tuple[Assumed, ...]:
     """Return the inputs of the answer."""
     traffic = workload.traffic
@@ -100,7 +100,7 @@ def _lengths(workload: Workload) -> Iterator[Assumed]:
                 yield Assumed(f"{where}.{field}.p95", told, _HERE)
 
 
-def _failures(tuning: Tuning, catalog: Catalog) -> Assumed:
+def _failures(tuning: Tuning, catalog: HardwareCatalog) -> Assumed:
     """Say what failures, restarts and checkpoints add to the declared hours of a run."""
     found = effective(tuning, catalog)
     kept, rate = found.goodput, catalog.figure("reliability.failures_per_gpu_hour")
@@ -122,7 +122,7 @@ def _failures(tuning: Tuning, catalog: Catalog) -> Assumed:
     return Assumed(f"failures of {tuning.name}", told, "; ".join(sources), None if stated else rate.source.date)
 
 
-def _caches(chosen: Chosen) -> Iterator[Assumed]:
+def _caches(chosen: ConfirmedFleet) -> Iterator[Assumed]:
     """Say how wide the KV cache is and how the engine is told: no engine narrows it by itself for 8-bit weights."""
     used = [chosen.behind[name] for name in chosen.solution.replicas]
     for engine, value_bytes in dict.fromkeys((one.deployment.engine, _value_bytes(one)) for one in used):
@@ -184,7 +184,7 @@ def warnings_of(
     return tuple(made)
 
 
-def stale(chosen: Chosen, fleet: Fleet, today: date) -> tuple[str, ...]:
+def stale(chosen: ConfirmedFleet, fleet: Fleet, today: date) -> tuple[str, ...]:
     """Return which measured runs and prices behind the fleet are old on the day of the plan."""
     runs = {chosen.behind[name].name: chosen.behind[name].prediction for name in chosen.solution.replicas}
     made = [

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from bessemer_planner.catalog import Catalog
-from bessemer_planner.fleet.choose import Chosen, margin_of
+from bessemer_planner.catalog import HardwareCatalog
+from bessemer_planner.fleet.choose import ConfirmedFleet, margin_of
 from bessemer_planner.fleet.demand import Demand
 from bessemer_planner.fleet.offers import OWN_TERM
 from bessemer_planner.fleet.types import Offer
@@ -11,7 +11,7 @@ from bessemer_planner.plan.types import Booking, DayLine, Fleet, Purchase
 from bessemer_planner.workload import Workload
 
 
-def fleet_of(workload: Workload, catalog: Catalog, demand: Demand, chosen: Chosen) -> Fleet:
+def fleet_of(workload: Workload, catalog: HardwareCatalog, demand: Demand, chosen: ConfirmedFleet) -> Fleet:
     """Return the fleet of the first year."""
     usd = chosen.solution.usd_per_year / 12
     tokens_in, tokens_out = tokens_per_month(workload, demand)
@@ -57,7 +57,7 @@ def tokens_per_month(workload: Workload, demand: Demand) -> tuple[float, float]:
     return into, out
 
 
-def running_accelerators(chosen: Chosen) -> dict[str, np.ndarray]:
+def running_accelerators(chosen: ConfirmedFleet) -> dict[str, np.ndarray]:
     """Return paid accelerators by kind, per bucket."""
     running: dict[str, np.ndarray] = {}
     for offer in chosen.problem.offers:
@@ -67,12 +67,12 @@ def running_accelerators(chosen: Chosen) -> dict[str, np.ndarray]:
     return running
 
 
-def paid_offers(chosen: Chosen) -> list[Offer]:
+def paid_offers(chosen: ConfirmedFleet) -> list[Offer]:
     """Return what the fleet pays for."""
     return [offer for offer in chosen.problem.offers if _paid_units(chosen, offer).any()]
 
 
-def _paid_units(chosen: Chosen, offer: Offer) -> np.ndarray:
+def _paid_units(chosen: ConfirmedFleet, offer: Offer) -> np.ndarray:
     key = (offer.instance, offer.term)
     shape = chosen.problem.hours.shape
     if key in chosen.solution.on_demand:
@@ -80,7 +80,7 @@ def _paid_units(chosen: Chosen, offer: Offer) -> np.ndarray:
     return np.full(shape, float(chosen.solution.committed.get(key, 0)))
 
 
-def _units(chosen: Chosen) -> dict[str, np.ndarray]:
+def _units(chosen: ConfirmedFleet) -> dict[str, np.ndarray]:
     named = {f"{offer.instance}, {offer.term}": _paid_units(chosen, offer) for offer in chosen.problem.offers}
     return {name: units for name, units in named.items() if units.any()}
 
@@ -89,7 +89,7 @@ def _line(name: str, values: np.ndarray) -> DayLine:
     return DayLine(name, tuple(float(v) for v in values[0]), tuple(float(v) for v in values[1]))
 
 
-def _purchases(chosen: Chosen, demand: Demand) -> tuple[Purchase, ...]:
+def _purchases(chosen: ConfirmedFleet, demand: Demand) -> tuple[Purchase, ...]:
     made = []
     for offer in chosen.problem.offers:
         units = _paid_units(chosen, offer)
@@ -116,7 +116,7 @@ def _purchases(chosen: Chosen, demand: Demand) -> tuple[Purchase, ...]:
     return tuple(made)
 
 
-def _bookings(chosen: Chosen) -> tuple[Booking, ...]:
+def _bookings(chosen: ConfirmedFleet) -> tuple[Booking, ...]:
     made = []
     for need in chosen.problem.tuning:
         share = chosen.solution.booked.get(need.name, 0.0)
@@ -127,7 +127,7 @@ def _bookings(chosen: Chosen) -> tuple[Booking, ...]:
     return tuple(made)
 
 
-def _kilowatts(catalog: Catalog, running: dict[str, np.ndarray]) -> np.ndarray | None:
+def _kilowatts(catalog: HardwareCatalog, running: dict[str, np.ndarray]) -> np.ndarray | None:
     """Return power at the meter per bucket: machines' provisioned power x mean load x PUE; None where unknown."""
     total: np.ndarray | None = None
     for accelerator, count in running.items():
@@ -138,7 +138,7 @@ def _kilowatts(catalog: Catalog, running: dict[str, np.ndarray]) -> np.ndarray |
     return total
 
 
-def kilowatts_per_accelerator(catalog: Catalog, accelerator: str) -> float | None:
+def kilowatts_per_accelerator(catalog: HardwareCatalog, accelerator: str) -> float | None:
     """Return kW at the meter of one running accelerator with its share of the machine and the cooling."""
     system = catalog.systems.get(accelerator)
     if system is None:
@@ -147,7 +147,7 @@ def kilowatts_per_accelerator(catalog: Catalog, accelerator: str) -> float | Non
     return system.rack_kw.value / system.count * catalog.figure("power.load_factor").value * pue
 
 
-def _load_share(workload: Workload, chosen: Chosen, demand: Demand) -> float:
+def _load_share(workload: Workload, chosen: ConfirmedFleet, demand: Demand) -> float:
     """Return the share of the running replicas' planned capacity that requests use, over the year."""
     capacity = used = 0.0
     margin = margin_of(workload)

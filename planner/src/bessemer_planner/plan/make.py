@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from bessemer_planner.catalog import Catalog
+from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.errors import InputError, Unsatisfiable
-from bessemer_planner.fleet.choose import Chosen, choose
+from bessemer_planner.fleet.choose import ConfirmedFleet, choose
 from bessemer_planner.fleet.configurations import (
     Configuration,
     Refusal,
@@ -41,7 +41,11 @@ Progress = Callable[[str], None]
 
 
 def make_plan(
-    workload: Workload, catalog: Catalog, progress: Progress = lambda _: None, *, performance: Performance | None = None
+    workload: Workload,
+    catalog: HardwareCatalog,
+    progress: Progress = lambda _: None,
+    *,
+    performance: Performance | None = None,
 ) -> Plan:
     """Plan a workload. `progress` is told what is being done.
 
@@ -104,7 +108,7 @@ def make_plan(
     )
 
 
-def offers_of(workload: Workload, catalog: Catalog) -> tuple[Offer, ...]:
+def offers_of(workload: Workload, catalog: HardwareCatalog) -> tuple[Offer, ...]:
     """Return what may be paid for: cloud prices, or where the cloud is not allowed the cost of owned machines."""
     rented = Owner.CLOUD in workload.sovereignty.ownership
     offers = cloud_offers(workload, catalog) if rented else owned_offers(workload, catalog)
@@ -121,7 +125,7 @@ def offers_of(workload: Workload, catalog: Catalog) -> tuple[Offer, ...]:
     return measured
 
 
-def _check_names(workload: Workload, catalog: Catalog) -> None:
+def _check_names(workload: Workload, catalog: HardwareCatalog) -> None:
     for index, use in enumerate(workload.models):
         try:
             shape_of(use)
@@ -170,7 +174,7 @@ def _check_served(
         )
 
 
-def _end_to_end(workload: Workload, chosen: Chosen) -> EndToEnd | None:
+def _end_to_end(workload: Workload, chosen: ConfirmedFleet) -> EndToEnd | None:
     """Simulate the cascade at the busiest hour with the running replicas; None unless each model has one column."""
     cascade = workload.cascade
     columns = {chosen.column(name).model: name for name in chosen.solution.served}

@@ -3,7 +3,7 @@
 import msgspec
 import numpy as np
 
-from bessemer_planner.catalog import Catalog
+from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.economics import (
     Assumptions,
     HourCurve,
@@ -17,7 +17,7 @@ from bessemer_planner.economics import (
 from bessemer_planner.economics.sides import FACTORY_ARCHITECTURES
 from bessemer_planner.economics.types import HOURS_PER_MONTH
 from bessemer_planner.errors import PlannerError, Unsatisfiable
-from bessemer_planner.fleet.choose import Chosen
+from bessemer_planner.fleet.choose import ConfirmedFleet
 from bessemer_planner.fleet.demand import Demand
 from bessemer_planner.fleet.offers import owned_offers
 from bessemer_planner.plan.fleet import running_accelerators, tokens_per_month
@@ -40,7 +40,7 @@ class Owners(msgspec.Struct, frozen=True):
 
 
 def owners_of(
-    workload: Workload, catalog: Catalog, demand: Demand, chosen: Chosen, fleet: Fleet, what_if: WhatIf
+    workload: Workload, catalog: HardwareCatalog, demand: Demand, chosen: ConfirmedFleet, fleet: Fleet, what_if: WhatIf
 ) -> Owners:
     """Compare cloud, AI factory and own data centre, each with its own cheapest fleet where it has one."""
     need = need_of(workload, catalog, demand, chosen, fleet)
@@ -67,7 +67,7 @@ def owners_of(
     return Owners(tuple(ways[owner] for owner in Owner), fleets, needs)
 
 
-def check_owned(workload: Workload, catalog: Catalog, owned: Owners) -> None:
+def check_owned(workload: Workload, catalog: HardwareCatalog, owned: Owners) -> None:
     """Refuse a fleet that nobody may own under the rules, with each allowed way's reason and the nearest that may.
 
     Raises:
@@ -83,7 +83,7 @@ def check_owned(workload: Workload, catalog: Catalog, owned: Owners) -> None:
     )
 
 
-def _nearest_way(workload: Workload, catalog: Catalog, owned: Owners) -> str:
+def _nearest_way(workload: Workload, catalog: HardwareCatalog, owned: Owners) -> str:
     """Return the smallest change of the rules that makes a way of owning possible: another owner, else more time."""
     kept, lead = workload.sovereignty.ownership, workload.time.lead_time_months
     assumptions = economics_of(workload, catalog)
@@ -106,7 +106,7 @@ def _counted(lots: tuple[Lot, ...], what: str) -> str:
     return f"{', '.join(f'{lot.count:,.0f} x {lot.accelerator}' for lot in lots)} ({what})"
 
 
-def hours_of(workload: Workload, catalog: Catalog, owners: Owners) -> tuple[HourCurve, ...]:
+def hours_of(workload: Workload, catalog: HardwareCatalog, owners: Owners) -> tuple[HourCurve, ...]:
     """Return what a held accelerator-hour costs in each way of owning."""
     assumptions = economics_of(workload, catalog)
     curves = []
@@ -116,7 +116,7 @@ def hours_of(workload: Workload, catalog: Catalog, owners: Owners) -> tuple[Hour
     return tuple(curves)
 
 
-def economics_of(workload: Workload, catalog: Catalog) -> Assumptions:
+def economics_of(workload: Workload, catalog: HardwareCatalog) -> Assumptions:
     """Return the inputs of the economics, with those that the workload states."""
     money = workload.money
     stated = {"power.usd_per_kwh": money.electricity_per_kwh, "finance.discount_rate": money.discount_rate}
@@ -124,7 +124,7 @@ def economics_of(workload: Workload, catalog: Catalog) -> Assumptions:
     return default_assumptions(catalog).pinned(known)
 
 
-def need_of(workload: Workload, catalog: Catalog, demand: Demand, chosen: Chosen, fleet: Fleet) -> Need:
+def need_of(workload: Workload, catalog: HardwareCatalog, demand: Demand, chosen: ConfirmedFleet, fleet: Fleet) -> Need:
     """Return the fleet as lots: rented, one for each purchase and its term; otherwise one for each accelerator."""
     if Owner.CLOUD in workload.sovereignty.ownership:
         lots = (*_rented(fleet), *_booked(catalog, fleet))
@@ -172,7 +172,7 @@ def _by_accelerator(lots: tuple[Lot, ...]) -> tuple[Lot, ...]:
     )
 
 
-def _booked(catalog: Catalog, fleet: Fleet) -> tuple[Lot, ...]:
+def _booked(catalog: HardwareCatalog, fleet: Fleet) -> tuple[Lot, ...]:
     """Return tuning runs that are booked by themselves: one unit for some hours a month."""
     booked = []
     for one in fleet.bookings:

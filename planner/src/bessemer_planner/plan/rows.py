@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from bessemer_planner.catalog import Catalog
-from bessemer_planner.fleet.choose import Chosen
+from bessemer_planner.catalog import HardwareCatalog
+from bessemer_planner.fleet.choose import ConfirmedFleet
 from bessemer_planner.fleet.configurations import MAX_BATCH, Configuration, demanded, settled
 from bessemer_planner.fleet.types import Offer
 from bessemer_planner.performance import Performance
 from bessemer_planner.plan.fleet import kilowatts_per_accelerator
-from bessemer_planner.plan.types import Basis, ConfigurationRow, CurvePoint
-from bessemer_planner.types import Interval
+from bessemer_planner.plan.types import Basis, ConfigurationRow, LoadPoint
+from bessemer_planner.types import IntervalEstimate
 from bessemer_planner.workload import Workload
 
 _PER_ACCELERATOR = 2
@@ -21,9 +21,9 @@ _LOADS = (1.0, 4.0, 16.0, 64.0, 128.0, 256.0)
 
 def configuration_rows(
     workload: Workload,
-    catalog: Catalog,
+    catalog: HardwareCatalog,
     performance: Performance,
-    chosen: Chosen,
+    chosen: ConfirmedFleet,
     found: Sequence[Configuration],
     offers: Sequence[Offer],
 ) -> tuple[ConfigurationRow, ...]:
@@ -66,7 +66,9 @@ def _price(workload: Workload, one: Configuration, offers: Sequence[Offer]) -> t
     return best.usd_per_hour / best.accelerators * one.accelerators / tokens * 1e6, best.instance
 
 
-def _performance(workload: Workload, catalog: Catalog, performance: Performance, one: Configuration) -> dict[str, Any]:
+def _performance(
+    workload: Workload, catalog: HardwareCatalog, performance: Performance, one: Configuration
+) -> dict[str, Any]:
     """Return the fields of a row that come from the prediction."""
     prediction, deployment = one.prediction, one.deployment
     spread = prediction.spread
@@ -90,7 +92,7 @@ def _performance(workload: Workload, catalog: Catalog, performance: Performance,
         "concurrency": one.load * one.decode_replicas,
         "ttft_s": _scaled(one.ttft_s, spread),
         "tpot_s": _scaled(one.tpot_s, spread),
-        "output_tokens_s": Interval(tokens_s, tokens_s / spread.high, tokens_s / spread.low),
+        "output_tokens_s": IntervalEstimate(tokens_s, tokens_s / spread.high, tokens_s / spread.low),
         "joules_per_output_token": None if kilowatts is None else kilowatts * 1e3 * one.accelerators / tokens_s,
         "curve": () if one.prefill_replicas else _curve(workload, performance, one),
         "nearest": prediction.nearest[:3],
@@ -98,16 +100,16 @@ def _performance(workload: Workload, catalog: Catalog, performance: Performance,
     }
 
 
-def _scaled(value: float, spread: Interval) -> Interval:
-    return Interval(value, value * spread.low, value * spread.high)
+def _scaled(value: float, spread: IntervalEstimate) -> IntervalEstimate:
+    return IntervalEstimate(value, value * spread.low, value * spread.high)
 
 
-def _curve(workload: Workload, performance: Performance, one: Configuration) -> tuple[CurvePoint, ...]:
+def _curve(workload: Workload, performance: Performance, one: Configuration) -> tuple[LoadPoint, ...]:
     lengths = demanded(workload, one.model).lengths
     room = min(one.prediction.replica.kv_tokens / (lengths.isl + lengths.osl), float(MAX_BATCH))
     points = []
     for load in _LOADS:
         if load <= max(room, 1.0):
             steady = performance.steady(one.prediction, lengths.isl, lengths.osl, load)
-            points.append(CurvePoint(load, steady.ttft_s, steady.tpot_s, steady.output_tokens_s))
+            points.append(LoadPoint(load, steady.ttft_s, steady.tpot_s, steady.output_tokens_s))
     return tuple(points)

@@ -9,9 +9,9 @@ import msgspec
 
 from bessemer_planner.economics import HourCurve, Ownership, Swing
 from bessemer_planner.fleet.configurations import Refusal
-from bessemer_planner.fleet.verify import EndToEnd, Verdict
+from bessemer_planner.fleet.verify import EndToEnd, LatencyCheck
 from bessemer_planner.performance import NearestPoint
-from bessemer_planner.types import Interval
+from bessemer_planner.types import IntervalEstimate
 from bessemer_planner.workload import Workload
 
 
@@ -25,13 +25,13 @@ class Basis(StrEnum):
     """By the calibrated model, outside that range."""
 
 
-class CurvePoint(msgspec.Struct, frozen=True):
+class LoadPoint(msgspec.Struct, frozen=True):
     """One load of a throughput-latency curve."""
 
     concurrency: float
-    ttft_s: Interval
-    tpot_s: Interval
-    output_tokens_s: Interval
+    ttft_s: IntervalEstimate
+    tpot_s: IntervalEstimate
+    output_tokens_s: IntervalEstimate
     """Of one replica."""
 
 
@@ -58,18 +58,18 @@ class ConfigurationRow(msgspec.Struct, frozen=True):
     requests_s: float
     """Of one replica, within the limits; confirmed by simulation when `verdict` is there."""
     concurrency: float
-    ttft_s: Interval
-    tpot_s: Interval
-    output_tokens_s: Interval
+    ttft_s: IntervalEstimate
+    tpot_s: IntervalEstimate
+    output_tokens_s: IntervalEstimate
     """Of one replica, at that load."""
     usd_per_million_output_tokens: float | None
     """At full load, cheapest allowed price; None: nothing is priced."""
     joules_per_output_token: float | None
     """At the meter, at full load; None where the machine's power is not known."""
-    verdict: Verdict | None
+    verdict: LatencyCheck | None
     """The simulator's, for configurations that were simulated."""
     chosen: bool
-    curve: tuple[CurvePoint, ...]
+    curve: tuple[LoadPoint, ...]
     nearest: tuple[NearestPoint, ...]
     """Measured points close to it."""
     warnings: tuple[str, ...]
@@ -144,7 +144,7 @@ class Fleet(msgspec.Struct, frozen=True):
     """Relative distance to the best cost that the optimiser has not ruled out for these configurations."""
 
 
-class Step(msgspec.Struct, frozen=True):
+class LimitStep(msgspec.Struct, frozen=True):
     """What the fleet would cost with other latency limits."""
 
     factor: float
@@ -211,7 +211,7 @@ class Plan(msgspec.Struct, frozen=True):
     """What was compared in each of them: every way has the fleet that is cheapest in it."""
     hours: tuple[HourCurve, ...]
     """What a held accelerator-hour costs in each of them, by years of use."""
-    steps: tuple[Step, ...]
+    steps: tuple[LimitStep, ...]
     volumes: tuple[VolumePoint, ...]
     drivers: tuple[Swing, ...]
     """What moves the monthly cost, widest first; USD a month."""

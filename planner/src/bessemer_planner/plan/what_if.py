@@ -10,17 +10,17 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
-from bessemer_planner.catalog import Catalog
+from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.economics import Lot, Swing
 from bessemer_planner.economics.types import HOURS_PER_MONTH
 from bessemer_planner.errors import PlannerError, Unsatisfiable
-from bessemer_planner.fleet.choose import Chosen, problem_of
+from bessemer_planner.fleet.choose import ConfirmedFleet, problem_of
 from bessemer_planner.fleet.combinations import cheapest, running_replicas
 from bessemer_planner.fleet.configurations import Configuration, configurations
 from bessemer_planner.fleet.demand import demand_of
 from bessemer_planner.fleet.types import Column, Offer, TuningNeed
 from bessemer_planner.performance import Prediction
-from bessemer_planner.plan.types import Change, Step, VolumePoint
+from bessemer_planner.plan.types import Change, LimitStep, VolumePoint
 from bessemer_planner.workload import Lengths, Workload
 
 _CUT = 0.9
@@ -46,10 +46,10 @@ class WhatIf:
     def __init__(
         self,
         workload: Workload,
-        catalog: Catalog,
+        catalog: HardwareCatalog,
         predicted: Sequence[tuple[str, Prediction]],
         offers: Sequence[Offer],
-        chosen: Chosen,
+        chosen: ConfirmedFleet,
     ) -> None:
         self._workload = msgspec.structs.replace(
             workload, money=msgspec.structs.replace(workload.money, budget_per_month=None)
@@ -82,7 +82,7 @@ class WhatIf:
         usd, columns = cheapest(problem)
         return Estimate(usd / 12 * self._scale, columns)
 
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[LimitStep, ...]:
         """Return the cost with both latency limits multiplied by a factor; by 1 it is the plan itself."""
         made = []
         for factor in _STEPS:
@@ -94,9 +94,9 @@ class WhatIf:
             try:
                 asked = msgspec.structs.replace(self._workload, limits=limits)
                 found = self.base if factor == 1.0 else self._or_plan(self.estimate(asked))
-                made.append(Step(factor, limits.ttft_s, limits.tpot_s, found.usd_per_month, found.what))
+                made.append(LimitStep(factor, limits.ttft_s, limits.tpot_s, found.usd_per_month, found.what))
             except Unsatisfiable as error:
-                made.append(Step(factor, limits.ttft_s, limits.tpot_s, None, error.message))
+                made.append(LimitStep(factor, limits.ttft_s, limits.tpot_s, None, error.message))
         return tuple(made)
 
     def _or_plan(self, found: Estimate) -> Estimate:

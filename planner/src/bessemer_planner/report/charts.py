@@ -14,7 +14,7 @@ LEFT, RIGHT, TOP, BOTTOM = 66, 16, 14, 46
 COLOURS = 7
 
 
-class Line(msgspec.Struct, frozen=True):
+class ChartLine(msgspec.Struct, frozen=True):
     """A named line; `low` and `high` draw a band; `dots` draws its points without joining them."""
 
     name: str
@@ -34,14 +34,14 @@ class Chart(msgspec.Struct, frozen=True):
     title: str
     x_label: str
     y_label: str
-    lines: tuple[Line, ...]
+    lines: tuple[ChartLine, ...]
     note: str = ""
     x_log: bool = False
     y_log: bool = False
     from_zero: bool = True
 
 
-class Bar(msgspec.Struct, frozen=True):
+class ChartBar(msgspec.Struct, frozen=True):
     """A horizontal bar from `start` to `end`."""
 
     name: str
@@ -120,7 +120,7 @@ def line_chart(chart: Chart) -> str:
     return _figure(chart.title, chart.note, described, "".join(body), HEIGHT, _legend(lines))
 
 
-def _kept(line: Line, chart: Chart) -> Line:
+def _kept(line: ChartLine, chart: Chart) -> ChartLine:
     """Drop what a logarithmic axis cannot show, and what is not finite."""
     keep = [
         i
@@ -156,7 +156,7 @@ def _grid(x: _Axis, y: _Axis, chart: Chart) -> str:
     return "".join(parts)
 
 
-def _drawn(line: Line, x: _Axis, y: _Axis, colour: int) -> str:
+def _drawn(line: ChartLine, x: _Axis, y: _Axis, colour: int) -> str:
     placed = [(x.at(a), y.at(b)) for a, b in line.points]
     if not placed:
         return ""
@@ -173,7 +173,7 @@ def _drawn(line: Line, x: _Axis, y: _Axis, colour: int) -> str:
     return "".join(parts)
 
 
-def _band(line: Line, x: _Axis, y: _Axis, colour: int) -> str:
+def _band(line: ChartLine, x: _Axis, y: _Axis, colour: int) -> str:
     if not line.low:
         return ""
     over = [f"{x.at(point[0]):.1f} {y.at(value):.1f}" for point, value in zip(line.points, line.high, strict=True)]
@@ -184,7 +184,7 @@ def _band(line: Line, x: _Axis, y: _Axis, colour: int) -> str:
 def bar_chart(
     title: str,
     unit: str,
-    bars: Sequence[Bar],
+    bars: Sequence[ChartBar],
     note: str = "",
     base: float | None = None,
     *,
@@ -214,7 +214,7 @@ def bar_chart(
     return _figure(title, note, "; ".join(f"{bar.name}: {bar.text}" for bar in bars), "".join(parts), height, "")
 
 
-def _legend(lines: Sequence[Line]) -> str:
+def _legend(lines: Sequence[ChartLine]) -> str:
     if len(lines) < 2:
         return ""
     keys = []

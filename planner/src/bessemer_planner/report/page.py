@@ -10,7 +10,7 @@ from bessemer_planner.economics import Ownership
 from bessemer_planner.plan import ConfigurationRow, Plan
 from bessemer_planner.report import views
 from bessemer_planner.report.style import STYLE
-from bessemer_planner.types import Interval
+from bessemer_planner.types import IntervalEstimate
 
 _DASH = "–"
 
@@ -66,7 +66,7 @@ def usd(value: float | None) -> str:
     return f"{sign}${size:,.0f}" if size >= 100 else f"{sign}${size:,.3g}"
 
 
-def milliseconds(value: Interval) -> str:
+def milliseconds(value: IntervalEstimate) -> str:
     """Write seconds as milliseconds with their interval."""
     return (
         f"{value.value * 1e3:,.0f} ms<small>{value.low * 1e3:,.0f} to {value.high * 1e3:,.0f}</small>"
@@ -75,7 +75,7 @@ def milliseconds(value: Interval) -> str:
     )
 
 
-def money(value: Interval | None) -> str:
+def money(value: IntervalEstimate | None) -> str:
     """Write dollars with P10 to P90."""
     if value is None:
         return _DASH

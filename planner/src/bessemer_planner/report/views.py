@@ -1,7 +1,7 @@
 """The charts of a plan: which values of it are drawn, and how they are labelled."""
 
 from bessemer_planner.plan import ConfigurationRow, Plan, recommended
-from bessemer_planner.report.charts import Bar, Chart, Line, bar_chart, line_chart, number
+from bessemer_planner.report.charts import Chart, ChartBar, ChartLine, bar_chart, line_chart, number
 
 _SHOWN = 6
 """Configurations of one model in a chart."""
@@ -13,7 +13,7 @@ def pareto(plan: Plan, model: str) -> str:
     lines = []
     for index, row in enumerate(rows):
         points = tuple((1 / p.tpot_s.value, p.output_tokens_s.value / row.accelerators) for p in row.curve)
-        lines.append(Line(f"{label(row)} ({row.basis.value})", points, marks=True, colour=index))
+        lines.append(ChartLine(f"{label(row)} ({row.basis.value})", points, marks=True, colour=index))
     measured = {(near.id): near for row in rows for near in row.nearest}
     rings = tuple(
         (1 / near.tpot_s, near.concurrency / (near.ttft_s + near.tpot_s * near.osl) * near.osl / (near.tp * near.dp))
@@ -21,7 +21,7 @@ def pareto(plan: Plan, model: str) -> str:
         if near.tpot_s > 0 and near.tp > 0
     )
     if rings:
-        lines.append(Line("measured, nearest points (other lengths or models)", rings, dots=True, colour=_SHOWN))
+        lines.append(ChartLine("measured, nearest points (other lengths or models)", rings, dots=True, colour=_SHOWN))
     return line_chart(
         Chart(
             f"{model}: throughput against latency",
@@ -53,7 +53,7 @@ def staircase(plan: Plan) -> str:
             "Cost against the latency limit",
             "TPOT limit, ms",
             "USD a month",
-            (Line("cost", points, marks=True, stairs=True),),
+            (ChartLine("cost", points, marks=True, stairs=True),),
             note,
             x_log=True,
         )
@@ -68,7 +68,7 @@ def volumes(plan: Plan) -> str:
             "Cost per token against traffic",
             "requests a month",
             "USD per million output tokens",
-            (Line("cost", points, marks=True),),
+            (ChartLine("cost", points, marks=True),),
             "Idle floors dominate on the left; predicted, without simulating again.",
             x_log=True,
             y_log=True,
@@ -88,7 +88,7 @@ def break_even(plan: Plan) -> str:
         nearest = min(range(len(curve.years)), key=lambda i: abs(curve.years[i] - years))
         hourly = curve.usd_per_hour[nearest]
         points = tuple((share * 100, hourly / share) for share in shares)
-        lines.append(Line(f"{_OWNERS[curve.owner.value]}, {_years(curve.years[nearest])}", points))
+        lines.append(ChartLine(f"{_OWNERS[curve.owner.value]}, {_years(curve.years[nearest])}", points))
     return line_chart(
         Chart(
             "Break-even by utilisation",
@@ -118,7 +118,7 @@ def cash(plan: Plan) -> str:
         points = tuple((float(month), value) for month, value in enumerate(owner.money.cumulative_p50, 1))
         name = owner.name if owner.feasible else f"{owner.name} (not possible under the rules)"
         lines.append(
-            Line(
+            ChartLine(
                 name, points, tuple(owner.money.cumulative_p10), tuple(owner.money.cumulative_p90), dashed=not possible
             )
         )
@@ -141,7 +141,8 @@ def cash(plan: Plan) -> str:
 def day(plan: Plan) -> str:
     """Draw replicas over a weekday of the busiest month."""
     lines = [
-        Line(line.name.split(" @ ")[0], tuple(enumerate(line.weekday)), stairs=True) for line in plan.fleet.replicas
+        ChartLine(line.name.split(" @ ")[0], tuple(enumerate(line.weekday)), stairs=True)
+        for line in plan.fleet.replicas
     ]
     return line_chart(
         Chart(
@@ -158,15 +159,15 @@ def demand(plan: Plan) -> str:
     """Draw requests a second over weekday and weekend day."""
     lines = []
     for index, line in enumerate(plan.fleet.demand):
-        lines.append(Line(f"{line.name}, weekday", tuple(enumerate(line.weekday)), colour=index))
-        lines.append(Line(f"{line.name}, weekend", tuple(enumerate(line.weekend)), dashed=True, colour=index))
+        lines.append(ChartLine(f"{line.name}, weekday", tuple(enumerate(line.weekday)), colour=index))
+        lines.append(ChartLine(f"{line.name}, weekend", tuple(enumerate(line.weekend)), dashed=True, colour=index))
     return line_chart(Chart("Requests over the day", "hour", "requests/s", tuple(lines)))
 
 
 def tornado(plan: Plan) -> str:
     """Draw what moves the monthly cost."""
     bars = [
-        Bar(
+        ChartBar(
             one.name,
             one.usd_at_low,
             one.usd_at_high,
@@ -184,7 +185,7 @@ def ownership_tornado(plan: Plan) -> str:
     if owner is None or owner.money is None:
         return ""
     bars = [
-        Bar(one.name, one.usd_at_low, one.usd_at_high, f"{number(one.low_input)} to {number(one.high_input)}")
+        ChartBar(one.name, one.usd_at_low, one.usd_at_high, f"{number(one.low_input)} to {number(one.high_input)}")
         for one in owner.money.tornado[:8]
     ]
     title = f"What drives the present cost: {owner.name.lower()}"
@@ -199,6 +200,8 @@ def energy(plan: Plan) -> str:
             key = (row.model, row.accelerator)
             best[key] = min(best.get(key, row.joules_per_output_token), row.joules_per_output_token)
     ordered = sorted(best.items(), key=lambda item: item[1])
-    bars = [Bar(f"{model}, {accelerator}", 0.0, joules, f"{joules:.3g} J") for (model, accelerator), joules in ordered]
+    bars = [
+        ChartBar(f"{model}, {accelerator}", 0.0, joules, f"{joules:.3g} J") for (model, accelerator), joules in ordered
+    ]
     note = "At the meter, at full load: provisioned power x load factor x PUE."
     return bar_chart("Energy per output token", "J per output token", bars[:16], note, one_colour=True)

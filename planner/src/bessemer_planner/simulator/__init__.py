@@ -3,8 +3,8 @@
 from bessemer_planner.simulator.simulate import simulate
 from bessemer_planner.simulator.types import (
     Autoscaler,
-    Cascade,
     Cluster,
+    Escalation,
     Failures,
     Handoff,
     Pool,
@@ -23,8 +23,8 @@ __all__ = [
     "FP8_KV",
     "MTP",
     "Autoscaler",
-    "Cascade",
     "Cluster",
+    "Escalation",
     "Failures",
     "Handoff",
     "Pool",

@@ -14,7 +14,7 @@ import numpy as np
 
 from bessemer_planner.simulator.compiled import compiled
 from bessemer_planner.simulator.lowering import Lowered
-from bessemer_planner.simulator.outcome import Outcome, ScaleRow
+from bessemer_planner.simulator.outcome import OutcomeArrays, ScaleRow
 from bessemer_planner.simulator.types import Ints
 
 _SOURCES = ("simulator.c", "cluster.h", "replica.h", "prefix_cache.h")
@@ -40,7 +40,7 @@ class _Run(ctypes.Structure):
 
 
 @cache
-def load() -> Callable[[Lowered], Outcome] | None:
+def load() -> Callable[[Lowered], OutcomeArrays] | None:
     """Return the compiled simulator, compiling it when it is not in the cache folder; None without a C compiler."""
     library = _library()
     if library is None:
@@ -50,11 +50,11 @@ def load() -> Callable[[Lowered], Outcome] | None:
     return lambda lowered: _run(function, lowered)
 
 
-def _run(function: Callable[[Any], int], lowered: Lowered) -> Outcome:
+def _run(function: Callable[[Any], int], lowered: Lowered) -> OutcomeArrays:
     ticks = sum(2 * int(lowered.arrival[-1]) // row.scale_interval for row in lowered.pools if row.scale_interval)
     rows = ticks + 1024
     while True:
-        outcome = Outcome.empty(len(lowered.arrival), lowered.replicas)
+        outcome = OutcomeArrays.empty(len(lowered.arrival), lowered.replicas)
         scaling = np.zeros((rows, 5), np.int64)
         run, kept = _arguments(lowered, outcome, scaling)
         with _one_at_a_time:
@@ -70,7 +70,7 @@ def _run(function: Callable[[Any], int], lowered: Lowered) -> Outcome:
     return outcome
 
 
-def _arguments(lowered: Lowered, outcome: Outcome, scaling: Ints) -> tuple[_Run, list[Ints]]:
+def _arguments(lowered: Lowered, outcome: OutcomeArrays, scaling: Ints) -> tuple[_Run, list[Ints]]:
     """The C struct, and the arrays it points into, to be kept alive as long as it."""
     arrays: list[Ints] = [
         np.array(lowered.pools, np.int64),

@@ -19,7 +19,7 @@ class ScaleRow(NamedTuple):
 
 
 @dataclass
-class Outcome:
+class OutcomeArrays:
     """Arrays per request, then per replica; -1 is a time that did not come."""
 
     sent: Ints

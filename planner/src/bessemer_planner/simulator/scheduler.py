@@ -13,7 +13,7 @@ from collections.abc import Sequence as Items
 from bessemer_planner.simulator.lowering import PoolRow
 
 
-class Sequence:
+class ScheduledSequence:
     """One request at one pool."""
 
     def __init__(self, index: int, pool: int, prompt: int, output: int, hashes: Items[int]) -> None:
@@ -39,15 +39,15 @@ class Sequence:
         self.decoding = False
 
 
-class Replica:
+class ReplicaScheduler:
     """Queue, batch and memory of one replica."""
 
     def __init__(self, row: PoolRow, decode: Items[int], hash_tokens: int) -> None:
         self._row, self._decode, self._hash_tokens = row, decode, hash_tokens
         self._entry_blocks = hash_tokens // row.block_tokens if row.prefix_cache else 0
-        self.waiting: deque[Sequence] = deque()
-        self.running: list[Sequence] = []
-        self.scheduled: list[tuple[Sequence, int]] = []
+        self.waiting: deque[ScheduledSequence] = deque()
+        self.running: list[ScheduledSequence] = []
+        self.scheduled: list[tuple[ScheduledSequence, int]] = []
         self.references: dict[int, int] = {}
         """Cached hash blocks in use: how many sequences share each."""
         self.idle_blocks: OrderedDict[int, None] = OrderedDict()
@@ -76,7 +76,7 @@ class Replica:
         while self.idle_blocks and self._available() < self._entry_blocks * len(self.idle_blocks):
             self.idle_blocks.popitem(last=False)
 
-    def _hits(self, sequence: Sequence) -> int:
+    def _hits(self, sequence: ScheduledSequence) -> int:
         """Leading hash blocks that are cached; at least one token is always computed."""
         if not self._row.prefix_cache or sequence.decoding:
             return 0
@@ -90,7 +90,7 @@ class Replica:
         self.idle_blocks.pop(key, None)
         self.references[key] = self.references.get(key, 0) + 1
 
-    def _register(self, sequence: Sequence) -> None:
+    def _register(self, sequence: ScheduledSequence) -> None:
         """Full prompt blocks become cache entries; a copy of one that is there already is given back for it."""
         if self._row.prefix_cache:
             full = min(len(sequence.hashes), sequence.computed // self._hash_tokens)
@@ -98,7 +98,7 @@ class Replica:
                 self._share(key)
             sequence.shared = max(sequence.shared, full)
 
-    def _release(self, sequence: Sequence) -> None:
+    def _release(self, sequence: ScheduledSequence) -> None:
         for key in reversed(sequence.hashes[: sequence.shared]):
             self.references[key] -= 1
             if not self.references[key]:
@@ -127,7 +127,7 @@ class Replica:
             budget -= tokens
         return self._duration()
 
-    def _make_room(self, sequence: Sequence, tokens: int) -> bool:
+    def _make_room(self, sequence: ScheduledSequence, tokens: int) -> bool:
         """Preempt from the end until the tokens fit; False when the sequence itself had to go."""
         while self._blocks(sequence.computed + tokens) - sequence.blocks > self._available():
             victim = self.running.pop()
@@ -138,12 +138,12 @@ class Replica:
                 return False
         return True
 
-    def _schedule(self, sequence: Sequence, tokens: int) -> None:
+    def _schedule(self, sequence: ScheduledSequence, tokens: int) -> None:
         sequence.blocks = max(sequence.blocks, self._blocks(sequence.computed + tokens))
         self.scheduled.append((sequence, tokens))
         self._evict()
 
-    def _admit(self, sequence: Sequence, budget: int) -> int:
+    def _admit(self, sequence: ScheduledSequence, budget: int) -> int:
         """Start the head of the queue if its whole prompt fits; return the tokens of its first chunk, else 0."""
         hits = self._hits(sequence)
         shared = sum(key in self.references for key in sequence.hashes[:hits])
@@ -179,7 +179,7 @@ class Replica:
             time += row.prefill_step + row.prefill_token * prefill + row.pair_femto * pairs // 1000
         return time
 
-    def finish_step(self) -> tuple[list[Sequence], list[Sequence]]:
+    def finish_step(self) -> tuple[list[ScheduledSequence], list[ScheduledSequence]]:
         """End the step: return the sequences that got their first token and, in order, those that leave."""
         for sequence, tokens in self.scheduled:
             sequence.computed += tokens
@@ -202,7 +202,7 @@ class Replica:
     def _hands_off(self) -> bool:
         return self._row.handoff_pool >= 0
 
-    def fail(self) -> list[Sequence]:
+    def fail(self) -> list[ScheduledSequence]:
         """Lose everything; return the requests in running, then waiting order."""
         lost = [*self.running, *self.waiting]
         for sequence in lost:

@@ -4,7 +4,7 @@ import numpy as np
 
 from bessemer_planner.simulator.lowering import PICOSECONDS, Lowered, lower
 from bessemer_planner.simulator.native import load
-from bessemer_planner.simulator.outcome import Outcome
+from bessemer_planner.simulator.outcome import OutcomeArrays
 from bessemer_planner.simulator.stepwise import run_stepwise
 from bessemer_planner.simulator.types import Cluster, Floats, Ints, Requests, ScalePoint, SimulationResult
 
@@ -24,7 +24,7 @@ def _seconds(time: Ints) -> Floats:
     return np.where(time >= 0, time / PICOSECONDS, np.nan)
 
 
-def _result(lowered: Lowered, outcome: Outcome) -> SimulationResult:
+def _result(lowered: Lowered, outcome: OutcomeArrays) -> SimulationResult:
     output = lowered.output
     done = outcome.finish >= 0
     sent, finish = _seconds(outcome.sent), _seconds(outcome.finish)

@@ -11,8 +11,8 @@ from collections import deque
 from enum import IntEnum
 
 from bessemer_planner.simulator.lowering import JOB_RETRY, Lowered, PoolRow
-from bessemer_planner.simulator.outcome import Outcome, ScaleRow
-from bessemer_planner.simulator.scheduler import Replica, Sequence
+from bessemer_planner.simulator.outcome import OutcomeArrays, ScaleRow
+from bessemer_planner.simulator.scheduler import ReplicaScheduler, ScheduledSequence
 
 _MASK = 2**64 - 1
 AFFINITY_SLOTS = 2**20
@@ -50,7 +50,7 @@ def mix(value: int) -> int:
 class _Slot:
     """A replica slot: the replica and its state in the cluster."""
 
-    def __init__(self, pool: int, replica: Replica) -> None:
+    def __init__(self, pool: int, replica: ReplicaScheduler) -> None:
         self.pool, self.replica = pool, replica
         self.status = Status.OFF
         self.began = 0
@@ -68,7 +68,7 @@ class _PoolState:
     def __init__(self, row: PoolRow, slots: list[int]) -> None:
         self.row, self.slots = row, slots
         self.turn = 0
-        self.orphans: deque[Sequence] = deque()
+        self.orphans: deque[ScheduledSequence] = deque()
         """Requests that no active replica can take."""
         self.backlog: list[tuple[int, int]] = []
         """(deadline, request) of batch requests that wait for a trough."""
@@ -84,7 +84,7 @@ class Stepwise:
     def __init__(self, lowered: Lowered) -> None:
         self._in = lowered
         count = len(lowered.arrival)
-        self._out = Outcome.empty(count, lowered.replicas)
+        self._out = OutcomeArrays.empty(count, lowered.replicas)
         self._hashes = lowered.block_hashes.tolist()
         self._offsets = lowered.block_offsets.tolist()
         self._slots: list[_Slot] = []
@@ -92,11 +92,11 @@ class Stepwise:
         for index, row in enumerate(lowered.pools):
             decode = lowered.decode[row.decode_offset : row.decode_offset + row.max_batch + 1].tolist()
             numbers = list(range(row.first, row.first + row.slots))
-            self._slots += [_Slot(index, Replica(row, decode, lowered.hash_tokens)) for _ in numbers]
+            self._slots += [_Slot(index, ReplicaScheduler(row, decode, lowered.hash_tokens)) for _ in numbers]
             self._pools.append(_PoolState(row, numbers))
             for number in numbers[: row.initial]:
                 self._slots[number].status = Status.ACTIVE
-        self._state: list[Sequence | None] = [None] * count
+        self._state: list[ScheduledSequence | None] = [None] * count
         self._queued = [False] * count
         """Whether a batch request is in the backlog."""
         self._routed = [0] * count
@@ -106,7 +106,7 @@ class Stepwise:
 
     # -- the loop -------------------------------------------------------------------------------------------------
 
-    def run(self) -> Outcome:
+    def run(self) -> OutcomeArrays:
         """Serve every request."""
         while self._done < len(self._in.arrival):
             choices = (
@@ -154,9 +154,9 @@ class Stepwise:
         else:
             self._push(ready, _Kind.READY, request, 0)
 
-    def _sequence(self, request: int, pool: int) -> Sequence:
+    def _sequence(self, request: int, pool: int) -> ScheduledSequence:
         hashes = self._hashes[self._offsets[request] : self._offsets[request + 1]]
-        return Sequence(request, pool, int(self._in.prompt[request]), int(self._in.output[request]), hashes)
+        return ScheduledSequence(request, pool, int(self._in.prompt[request]), int(self._in.output[request]), hashes)
 
     def _push(self, time: int, kind: _Kind, what: int, more: int) -> None:
         heapq.heappush(self._events, (time, self._scheduled, kind, what, more))
@@ -183,7 +183,7 @@ class Stepwise:
 
     # -- where requests go ----------------------------------------------------------------------------------------
 
-    def _ready(self, sequence: Sequence) -> None:
+    def _ready(self, sequence: ScheduledSequence) -> None:
         pool = self._pools[sequence.pool]
         row = pool.row
         most = sequence.prompt if row.handoff_pool >= 0 else sequence.prompt + sequence.output - 1
@@ -211,7 +211,7 @@ class Stepwise:
     def _least(self, active: list[int]) -> int:
         return min(active, key=lambda number: (self._load(number), number))
 
-    def _route(self, sequence: Sequence) -> None:
+    def _route(self, sequence: ScheduledSequence) -> None:
         pool = self._pools[sequence.pool]
         active = self._active(pool)
         if not active:
@@ -223,14 +223,14 @@ class Stepwise:
         self._enqueue(number, sequence)
         self._wake(number)
 
-    def _round_robin(self, pool: _PoolState, active: list[int], _: Sequence) -> int:
+    def _round_robin(self, pool: _PoolState, active: list[int], _: ScheduledSequence) -> int:
         pool.turn += 1
         return active[(pool.turn - 1) % len(active)]
 
-    def _lesser(self, _pool: _PoolState, active: list[int], _: Sequence) -> int:
+    def _lesser(self, _pool: _PoolState, active: list[int], _: ScheduledSequence) -> int:
         return self._least(active)
 
-    def _of_two(self, _: _PoolState, active: list[int], sequence: Sequence) -> int:
+    def _of_two(self, _: _PoolState, active: list[int], sequence: ScheduledSequence) -> int:
         self._routed[sequence.index] += 1
         draw = mix(
             self._in.seed + sequence.index * 0x9E3779B97F4A7C15 + self._routed[sequence.index] * 0xD1B54A32D192ED03
@@ -243,7 +243,7 @@ class Stepwise:
         one, two = active[first], active[second]
         return one if self._load(one) <= self._load(two) else two
 
-    def _by_prefix(self, pool: _PoolState, active: list[int], sequence: Sequence) -> int:
+    def _by_prefix(self, pool: _PoolState, active: list[int], sequence: ScheduledSequence) -> int:
         """SGLang's cache-aware policy (sgl-router: thresholds 64 requests and 1.5 for imbalance, 0.3 for a match)."""
         matched, owner = 0, -1
         for key in sequence.hashes:
@@ -259,7 +259,7 @@ class Stepwise:
             pool.owners[mix(key & _MASK) % AFFINITY_SLOTS] = (key, chosen)
         return chosen
 
-    def _enqueue(self, number: int, sequence: Sequence) -> None:
+    def _enqueue(self, number: int, sequence: ScheduledSequence) -> None:
         self._slots[number].replica.waiting.append(sequence)
 
     def _fill(self, number: int) -> None:
@@ -307,7 +307,7 @@ class Stepwise:
             self._emptied(number)
         self._wake(number)
 
-    def _leave(self, number: int, sequence: Sequence) -> None:
+    def _leave(self, number: int, sequence: ScheduledSequence) -> None:
         request = sequence.index
         row = self._in.pools[sequence.pool]
         if sequence.generated < sequence.output:
@@ -450,8 +450,8 @@ class Stepwise:
                 self._emptied(number)
 
 
-def run_stepwise(lowered: Lowered) -> Outcome:
+def run_stepwise(lowered: Lowered) -> OutcomeArrays:
     """Serve a workload one engine step at a time."""
     if not len(lowered.arrival):
-        return Outcome.empty(0, lowered.replicas)
+        return OutcomeArrays.empty(0, lowered.replicas)
     return Stepwise(lowered).run()

@@ -102,7 +102,7 @@ class Handoff(msgspec.Struct, frozen=True):
     """Seconds per prompt token: KV bytes per token over bandwidth."""
 
 
-class Cascade(msgspec.Struct, frozen=True):
+class Escalation(msgspec.Struct, frozen=True):
     """A share of the answers is not good enough and the request goes on to another pool, which answers it anew."""
 
     pool: int
@@ -123,7 +123,7 @@ class Pool(msgspec.Struct, frozen=True):
     failures: Failures | None = None
     jobs: tuple[TuningJob, ...] = ()
     handoff: Handoff | None = None
-    cascade: Cascade | None = None
+    cascade: Escalation | None = None
     batch_fill: float = 0.5
     """Batch requests fill a replica up to this share of its batch size."""
     batch_slack_s: float = 600.0

@@ -5,8 +5,8 @@ from bessemer_planner.workload.traces import Measured, Recorded, measure, read_t
 from bessemer_planner.workload.types import (
     Cascade,
     FleetLimits,
+    LatencyLimits,
     Lengths,
-    Limits,
     ModelUse,
     Money,
     Sovereignty,
@@ -19,8 +19,8 @@ from bessemer_planner.workload.types import (
 __all__ = [
     "Cascade",
     "FleetLimits",
+    "LatencyLimits",
     "Lengths",
-    "Limits",
     "Measured",
     "ModelUse",
     "Money",

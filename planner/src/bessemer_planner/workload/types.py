@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from bessemer_planner.types import Engine, KvPrecision, Owner, Precision
+from bessemer_planner.types import KvPrecision, Owner, Precision, ServingEngine
 
 Positive = Annotated[float, Meta(gt=0, le=1e15)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -115,7 +115,7 @@ class Cascade(Section, frozen=True):
     """Share of requests that the large model answers in the end."""
 
 
-class Limits(Section, frozen=True):
+class LatencyLimits(Section, frozen=True):
     """Latency that at least `percentile` of the requests must keep."""
 
     ttft_s: Positive = 2.0
@@ -200,7 +200,7 @@ class FleetLimits(Section, frozen=True):
     """Allowed accelerators; empty: every one with a price."""
     instances: tuple[str, ...] = ()
     """Allowed instances; empty: every one with a price."""
-    engines: tuple[Engine, ...] = (Engine.VLLM,)
+    engines: tuple[ServingEngine, ...] = (ServingEngine.VLLM,)
     terms: tuple[Term, ...] = tuple(term for term in Term if term is not Term.SPOT)
     """Purchase terms that may be used (`spot` must be asked for)."""
     spares: Annotated[int, Meta(ge=0, le=8)] = 1
@@ -227,7 +227,7 @@ class Workload(Section, frozen=True):
     models: tuple[ModelUse, ...]
     description: str = ""
     cascade: Cascade | None = None
-    limits: Limits = Limits()
+    limits: LatencyLimits = LatencyLimits()
     tuning: tuple[Tuning, ...] = ()
     sovereignty: Sovereignty = Sovereignty()
     money: Money = Money()

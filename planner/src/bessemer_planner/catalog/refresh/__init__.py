@@ -1,14 +1,14 @@
 """Reading the vendors' public price files: bytes in, dated price rows out. Who fetches the bytes is no matter here.
 
 A parser knows one format, keeps the instances of the catalogue and refuses a price of zero. Rows carry the day on which
-the file was read and where it came from; `Catalog.with_prices` appends them without touching history.
+the file was read and where it came from; `HardwareCatalog.with_prices` appends them without touching history.
 """
 
 from collections.abc import Callable
 
 import msgspec
 
-from bessemer_planner.catalog.catalog import Catalog
+from bessemer_planner.catalog.catalog import HardwareCatalog
 from bessemer_planner.catalog.refresh.aws import (
     aws_capacity_blocks,
     aws_offer_csv,
@@ -18,9 +18,9 @@ from bessemer_planner.catalog.refresh.aws import (
 )
 from bessemer_planner.catalog.refresh.azure import azure_next_page, azure_retail
 from bessemer_planner.catalog.refresh.oci import oci_products
-from bessemer_planner.types import Price
+from bessemer_planner.types import InstancePrice
 
-Parser = Callable[[bytes, Catalog, str, str], tuple[Price, ...]]
+Parser = Callable[[bytes, HardwareCatalog, str, str], tuple[InstancePrice, ...]]
 """(body, catalogue, day of reading as ISO date, where it came from) -> rows. Raises InputError with one line."""
 
 PARSERS: dict[str, Parser] = {
@@ -53,7 +53,7 @@ _AZURE = (
 _LOCATIONS = ("US East (N. Virginia)", "US East (Ohio)", "US West (Oregon)", "EU (Frankfurt)", "EU (Stockholm)")
 
 
-def feeds(catalog: Catalog) -> tuple[Feed, ...]:
+def feeds(catalog: HardwareCatalog) -> tuple[Feed, ...]:
     """Return the price files that cover the catalogue's AWS, Azure and OCI instances."""
     sheets = (Feed(f"AWS on demand, {place}", _SHEET.format(_quoted(place)), aws_sheet) for place in _LOCATIONS)
     azure = (

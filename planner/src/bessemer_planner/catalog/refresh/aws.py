@@ -12,10 +12,10 @@ from collections.abc import Iterable
 
 import msgspec
 
-from bessemer_planner.catalog.catalog import Catalog
+from bessemer_planner.catalog.catalog import HardwareCatalog
 from bessemer_planner.catalog.refresh.rows import amount, cheapest, decode
 from bessemer_planner.errors import InputError
-from bessemer_planner.types import Price
+from bessemer_planner.types import InstancePrice
 
 _REGIONS = {
     "US East (N. Virginia)": "us-east-1",
@@ -48,7 +48,7 @@ class _Sheet(msgspec.Struct, frozen=True):
     regions: dict[str, dict[str, _SheetRow]]
 
 
-def aws_sheet(body: bytes, catalog: Catalog, on: str, source: str) -> tuple[Price, ...]:
+def aws_sheet(body: bytes, catalog: HardwareCatalog, on: str, source: str) -> tuple[InstancePrice, ...]:
     """Read the sheet behind the on-demand page: Linux, one location, about 60 kB."""
     rows = []
     for place, entries in decode(body, _Sheet, "AWS on-demand sheet").regions.items():
@@ -58,7 +58,7 @@ def aws_sheet(body: bytes, catalog: Catalog, on: str, source: str) -> tuple[Pric
         for entry in entries.values():
             if entry.instance in catalog.offers:
                 usd = amount(entry.price, entry.instance)
-                rows.append(Price(entry.instance, usd, "on_demand", region, on, source))
+                rows.append(InstancePrice(entry.instance, usd, "on_demand", region, on, source))
     return cheapest(rows)
 
 
@@ -100,7 +100,7 @@ class _Offer(msgspec.Struct, frozen=True):
     terms: _Terms
 
 
-def aws_offer_json(body: bytes, catalog: Catalog, on: str, source: str) -> tuple[Price, ...]:
+def aws_offer_json(body: bytes, catalog: HardwareCatalog, on: str, source: str) -> tuple[InstancePrice, ...]:
     """Read an EC2 offer file (`offers/v1.0/aws/AmazonEC2/current/<region>/index.json`): on demand and reserved.
 
     Reserved prices are effective ones: what is paid upfront is spread over the hours of the term.
@@ -121,11 +121,11 @@ def aws_offer_json(body: bytes, catalog: Catalog, on: str, source: str) -> tuple
         for name, term in terms:
             parts = [(one.unit, one.price_per_unit.get("USD", "")) for one in term.price_dimensions.values()]
             usd = _effective(parts, name, what.instance_type)
-            rows.append(Price(what.instance_type, usd, name, what.region_code, on, source))
+            rows.append(InstancePrice(what.instance_type, usd, name, what.region_code, on, source))
     return cheapest(rows)
 
 
-def aws_offer_csv(body: bytes, catalog: Catalog, on: str, source: str) -> tuple[Price, ...]:
+def aws_offer_csv(body: bytes, catalog: HardwareCatalog, on: str, source: str) -> tuple[InstancePrice, ...]:
     """Read the same offer file as CSV: five lines of metadata, then column names."""
     lines = body.decode("utf-8").splitlines()[_CSV_PREAMBLE:]
     reader = csv.DictReader(io.StringIO("\n".join(lines)))
@@ -142,7 +142,7 @@ def aws_offer_csv(body: bytes, catalog: Catalog, on: str, source: str) -> tuple[
             key = (row["Instance Type"], f"{term} {row['SKU']} {row['OfferTermCode']}", row["Region Code"])
             parts[key].append((row["Unit"], row["PricePerUnit"]))
     return cheapest(
-        Price(instance, _effective(values, offer.split()[0], instance), offer.split()[0], region, on, source)
+        InstancePrice(instance, _effective(values, offer.split()[0], instance), offer.split()[0], region, on, source)
         for (instance, offer, region), values in parts.items()
     )
 
@@ -196,7 +196,7 @@ class _Plans(msgspec.Struct, frozen=True):
     region: str = msgspec.field(name="regionCode", default="")
 
 
-def aws_savings_plan(body: bytes, catalog: Catalog, on: str, source: str) -> tuple[Price, ...]:
+def aws_savings_plan(body: bytes, catalog: HardwareCatalog, on: str, source: str) -> tuple[InstancePrice, ...]:
     """Read a Compute Savings Plan file (`savingsPlan/v1.0/aws/AWSComputeSavingsPlan/<version>/<region>/index.json`).
 
     Only Linux on shared hardware (`BoxUsage:<type>`, operation `RunInstances`); the cheapest way to pay for each term.
@@ -214,7 +214,7 @@ def aws_savings_plan(body: bytes, catalog: Catalog, on: str, source: str) -> tup
             region = rate.discounted_region_code or plans.region
             if instance in catalog.offers and region and rate.discounted_rate.get("currency") == "USD":
                 usd = amount(rate.discounted_rate["price"], f"{instance} {term}")
-                rows.append(Price(instance, usd, term, region, on, source))
+                rows.append(InstancePrice(instance, usd, term, region, on, source))
     return cheapest(rows)
 
 
@@ -239,7 +239,7 @@ class _Blocks(msgspec.Struct, frozen=True):
     instance_types: dict[str, _BlockType]
 
 
-def aws_capacity_blocks(body: bytes, catalog: Catalog, on: str, source: str) -> tuple[Price, ...]:
+def aws_capacity_blocks(body: bytes, catalog: HardwareCatalog, on: str, source: str) -> tuple[InstancePrice, ...]:
     """Read the recorded Capacity Blocks page; rows carry the day on which the page was recorded, not `on`.
 
     The page prices UltraServers (`u-...`) by accelerator, everything else by instance.
@@ -259,5 +259,5 @@ def aws_capacity_blocks(body: bytes, catalog: Catalog, on: str, source: str) -> 
             if name.startswith("u-") and place.accelerator_hourly_rate_usd == 0:
                 usd = round(usd * block.accelerator_count, 6)
             where = f"{source} (of {blocks.metadata.source_url})"
-            rows.append(Price(name, usd, "capacity_block", place.region_code, day, where))
+            rows.append(InstancePrice(name, usd, "capacity_block", place.region_code, day, where))
     return cheapest(rows)

@@ -6,9 +6,9 @@ version 2023-01-01-preview. A spot price equal to pay-as-you-go is a placeholder
 
 import msgspec
 
-from bessemer_planner.catalog.catalog import Catalog
+from bessemer_planner.catalog.catalog import HardwareCatalog
 from bessemer_planner.catalog.refresh.rows import amount, cheapest, decode
-from bessemer_planner.types import Price
+from bessemer_planner.types import InstancePrice
 
 _HOURS = {"1 Year": 8760.0, "3 Years": 26280.0}
 _RESERVED = {"1 Year": "1yr", "3 Years": "3yr"}
@@ -43,9 +43,9 @@ def azure_next_page(body: bytes) -> str | None:
     return decode(body, _Page, "Azure retail prices").next_page or None
 
 
-def azure_retail(body: bytes, catalog: Catalog, on: str, source: str) -> tuple[Price, ...]:
+def azure_retail(body: bytes, catalog: HardwareCatalog, on: str, source: str) -> tuple[InstancePrice, ...]:
     """Read one page: Linux pay-as-you-go, spot, reservations and savings plans of the catalogue's instances."""
-    rows: list[Price] = []
+    rows: list[InstancePrice] = []
     for item in decode(body, _Page, "Azure retail prices").items:
         name = item.arm_sku_name.removeprefix("Standard_")
         skip = "Windows" in item.product_name or "Low Priority" in item.sku_name
@@ -64,11 +64,11 @@ def azure_retail(body: bytes, catalog: Catalog, on: str, source: str) -> tuple[P
     return _without_placeholders(cheapest(rows))
 
 
-def _row(name: str, usd: float, term: str, item: _Item, on: str, source: str) -> Price:
-    return Price(name, round(usd, 6), term, item.arm_region_name, on, source)
+def _row(name: str, usd: float, term: str, item: _Item, on: str, source: str) -> InstancePrice:
+    return InstancePrice(name, round(usd, 6), term, item.arm_region_name, on, source)
 
 
-def _without_placeholders(rows: tuple[Price, ...]) -> tuple[Price, ...]:
+def _without_placeholders(rows: tuple[InstancePrice, ...]) -> tuple[InstancePrice, ...]:
     hourly = {(row.instance, row.region): row.usd_per_hour for row in rows if row.term == "on_demand"}
     return tuple(
         row for row in rows if row.term != "spot" or hourly.get((row.instance, row.region)) != row.usd_per_hour

@@ -5,9 +5,9 @@ Prices are by GPU and hour, the same in all commercial regions; the list names p
 
 import msgspec
 
-from bessemer_planner.catalog.catalog import Catalog
+from bessemer_planner.catalog.catalog import HardwareCatalog
 from bessemer_planner.catalog.refresh.rows import amount, cheapest, decode
-from bessemer_planner.types import Price
+from bessemer_planner.types import InstancePrice
 
 _PARTS = {
     "B98415": "BM.GPU.H100.8",
@@ -43,7 +43,7 @@ class _Products(msgspec.Struct, frozen=True):
     items: tuple[_Part, ...]
 
 
-def oci_products(body: bytes, catalog: Catalog, on: str, source: str) -> tuple[Price, ...]:
+def oci_products(body: bytes, catalog: HardwareCatalog, on: str, source: str) -> tuple[InstancePrice, ...]:
     """Read the list: pay-as-you-go by GPU and hour, multiplied by the GPUs of the shape."""
     rows = []
     for part in decode(body, _Products, "OCI price list").items:
@@ -54,5 +54,5 @@ def oci_products(body: bytes, catalog: Catalog, on: str, source: str) -> tuple[P
             for one in currency.prices:
                 if currency.currency_code == "USD" and one.model == "PAY_AS_YOU_GO":
                     usd = amount(one.value, name) * catalog.instance(name).count
-                    rows.append(Price(name, usd, "on_demand", "global", on, source))
+                    rows.append(InstancePrice(name, usd, "on_demand", "global", on, source))
     return cheapest(rows)

@@ -6,7 +6,7 @@ from typing import TypeVar
 import msgspec
 
 from bessemer_planner.errors import InputError
-from bessemer_planner.types import Price
+from bessemer_planner.types import InstancePrice
 
 T = TypeVar("T")
 
@@ -30,9 +30,9 @@ def amount(value: float | str, what: str) -> float:
     return number
 
 
-def cheapest(rows: Iterable[Price]) -> tuple[Price, ...]:
+def cheapest(rows: Iterable[InstancePrice]) -> tuple[InstancePrice, ...]:
     """Return one row for each instance, term and region, the cheapest (ways to pay for the same term), in order."""
-    found: dict[tuple[str, str, str], Price] = {}
+    found: dict[tuple[str, str, str], InstancePrice] = {}
     for row in rows:
         key = (row.instance, row.term, row.region)
         if key not in found or row.usd_per_hour < found[key].usd_per_hour:
