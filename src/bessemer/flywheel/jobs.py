@@ -71,14 +71,20 @@ def _install_evaluation(services: Services) -> Workflow:
         mine = services.of_job(row)
         dataset = evaluation.check(request, mine)
         if left_out := evaluation.left_out(mine, request, dataset):
-            told = f"{left_out} examples are left out: a system was trained on their inputs."
+            told = f"{left_out} examples are left out: a system was trained on their inputs, or chosen by them."
             job_rows.append_event(services.database, job_id, told, level="warn", event_id=f"event-{job_id}-seen")
+        if (lacking := evaluation.lacking(mine, request)) is not None:
+            told = f"The gate will not count for a promotion: {lacking}."
+            job_rows.append_event(services.database, job_id, told, level="warn", event_id=f"event-{job_id}-lacking")
         return list(request.systems)
 
     def ask_target(job_id: str, target: str) -> bool:
+        if obey(services.database, job_id):
+            return False
         row = job_rows.get(services.database, job_id)
         mine, request = services.of_job(row), msgspec.convert(row.request, EvaluationRequest)
         dataset = evaluation.check(request, mine)
+        evaluation.enter_look(mine, job_id, request)
         folder, progress = _folder(services, job_id), progress_events(services, job_id, target)
         try:
             run = evaluation.evaluate_target(mine, request, dataset, target, folder, progress)
@@ -99,10 +105,13 @@ def _install_evaluation(services: Services) -> Workflow:
             msgspec.json.decode((folder / f"{evaluation.file_name(target)}.run.json").read_bytes(), type=runs.Run)
             for target in request.systems
         ]
-        now = time.time()
-        look = evaluation.look_of(mine, job_id, request, results, now)
+        look = evaluation.enter_look(mine, job_id, request)  # the number that it was given before it asked
         left_out = evaluation.left_out(mine, request, dataset_rows.get(mine.database, request.dataset))
-        summary = evaluation.summarise(job_id, request, results, now, mine.catalog.gate_policy, look, left_out)
+        subject, policy = evaluation.candidate(mine, request), mine.catalog.gate_policy
+        summary = evaluation.summarise(job_id, request, results, time.time(), policy, look, subject, left_out)
+        if summary.gate is not None and (lacking := evaluation.lacking(mine, request)) is not None:
+            rule = f"{summary.gate.rule} It does not count for a promotion as long as this is so: {lacking}."
+            summary = msgspec.structs.replace(summary, gate=msgspec.structs.replace(summary.gate, rule=rule))
         with services.database.transaction():
             evaluations.insert(mine.database, summary)
             finish(services.database, job_id, None)

@@ -4,13 +4,14 @@ A gate stands for exactly one candidate, against the present champion of its mod
 incumbent), on the hold-out split of a dataset that the operator has not ruled out, within the operator's margin.
 """
 
-from bessemer.core.errors import BessemerError, Conflict
+from bessemer.core.errors import BessemerError, Conflict, NotFound
 from bessemer.core.evaluations import Evaluation
 from bessemer.core.types import ModelVersion, Route, Split, Target
 from bessemer.flywheel.services import Services
 from bessemer.registry.catalog import CHAMPION
 from bessemer.registry.policy import GatePin
-from bessemer.store import evaluations
+from bessemer.store import datasets as dataset_rows
+from bessemer.store import evaluations, job_rows, keys
 
 
 def champion(services: Services, model: str) -> str | None:
@@ -30,6 +31,8 @@ def standing_gate(services: Services, version: ModelVersion, evaluation_id: str 
     refusals: list[str] = []
     for evaluation in found:
         refusal = _refusal(services, version, evaluation)
+        if refusal is None and evaluation_id is None:
+            refusal = _own_grader(services, evaluation)
         if refusal is not None:
             refusals.append(f"{evaluation.id}: {refusal}")
             continue
@@ -62,15 +65,49 @@ def _refusal(services: Services, version: ModelVersion, evaluation: Evaluation) 
         return f"its margin {gate.margin:g} is above {policy.max_margin:g}"
     if gate.n < policy.min_items:
         return f"its {gate.n} items are fewer than {policy.min_items}"
-    return dataset_refusal(services, version, evaluation.dataset) or reference_refusal(
-        services, version, gate.reference or ""
+    return (
+        dataset_refusal(services, version, evaluation.dataset)
+        or unapproved(services, version, evaluation.dataset)
+        or reference_refusal(services, version, gate.reference or "")
     )
+
+
+def _own_grader(services: Services, evaluation: Evaluation) -> str | None:
+    try:
+        row = job_rows.get(services.database, evaluation.id)
+    except NotFound:
+        return None
+    return own_grader(services, evaluation.metric, row.key_id)
+
+
+def own_grader(services: Services, metric: str, key_id: str | None) -> str | None:
+    """Say why an evaluation that a key asked for counts only for who names it: a grader scores, and is the choice of
+    a key without a say in what serves. None: it counts by itself.
+    """
+    if metric != "reward" or all(key.id != key_id or key.role.decides for key in keys.find(services.database)):
+        return None
+    return "its grader was named by a key that may neither operate nor approve: read it, then name the evaluation"
 
 
 def dataset_refusal(services: Services, version: ModelVersion, dataset: str) -> str | None:
     """Say why a dataset does not gate a version; None: it may."""
     pinned = {pin.dataset for pin in _pins(services, version) if pin.dataset is not None}
     return f"the operator's dataset is {' or '.join(sorted(pinned))}" if pinned and dataset not in pinned else None
+
+
+def unapproved(services: Services, version: ModelVersion, dataset: str) -> str | None:
+    """Say what a dataset lacks for a gate of a version to count; None: nothing.
+
+    What decides is not chosen by the one who asks alone: the operator has pinned it, or somebody with a say in what
+    serves built or approved it.
+    """
+    pinned = {pin.dataset for pin in _pins(services, version)}
+    if dataset in pinned or dataset_rows.get(services.database, dataset).approved:
+        return None
+    return (
+        f"the dataset {dataset} was built by a key that may neither operate nor approve: a key that may approves it "
+        f"(POST /v1/datasets/{dataset}/approve, bessemer dataset approve), or an owner builds one"
+    )
 
 
 def reference_refusal(services: Services, version: ModelVersion, reference: str) -> str | None:
@@ -99,6 +136,12 @@ def means(services: Services, name: str) -> str:
         return services.catalog.resolve(targets[0].model).version.id if len(targets) == 1 else name
     except BessemerError:
         return name
+
+
+def versions(services: Services, name: str) -> set[str]:
+    """Return the versions that a name's steps ask. Raises NotFound for an unknown one."""
+    route = services.catalog.route_or_target(name)
+    return {services.catalog.resolve(target.model).version.id for step in route.steps for target in step.targets}
 
 
 def tuned(version: ModelVersion) -> bool:

@@ -54,7 +54,11 @@ def install(services: Services) -> Callable[[str], None]:
     def prepare(job_id: str) -> JobStatus:
         if begin(services.database, job_id) is None:
             return JobStatus.CANCELLED
-        live.of(job_id).announce()
+        try:
+            live.of(job_id).announce()
+        except BrokenOff:
+            live.release()
+            return obey(services.database, job_id) or JobStatus.RUNNING
         return JobStatus.RUNNING
 
     def train(job_id: str) -> JobStatus:

@@ -8,6 +8,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.types import ASGIApp
 
+from bessemer.core.bounds import Name
 from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.ids import new_id
 from bessemer.core.openai import FileObject, StrictWire
@@ -15,11 +16,13 @@ from bessemer.core.types import JobStatus
 from bessemer.feedback.rows import read_rows
 from bessemer.server.http import BytesResponse, Call, JSONResponse
 from bessemer.server.lists import page, page_limit
+from bessemer.server.wire import FileDeleted
 from bessemer.store import files, job_rows
 from bessemer.store.files import FileRow
 from bessemer.store.job_rows import JobKind
 
 PURPOSE = "fine-tune"
+_FILENAME = 256
 _UNFINISHED = (JobStatus.VALIDATING_FILES, JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.PAUSED)
 
 
@@ -27,8 +30,8 @@ class FilesQuery(StrictWire):
     """Query of GET /v1/files."""
 
     limit: int = 10_000
-    after: str | None = None
-    purpose: str | None = None
+    after: Name | None = None
+    purpose: Name | None = None
     order: Literal["asc", "desc"] = "desc"
 
 
@@ -49,6 +52,8 @@ async def upload(call: Call) -> ASGIApp:
             raise InvalidRequest("Missing required parameter: 'file'.", param="file", code="missing_required_parameter")
         if purpose != PURPOSE:
             raise InvalidRequest(f"'purpose' must be {PURPOSE!r}; got {purpose!r}.", param="purpose")
+        if len(sent.filename or "") > _FILENAME:
+            raise InvalidRequest(f"The file's name has more than {_FILENAME} characters: shorten it.", param="file")
         row = await asyncio.to_thread(_keep, call, sent.filename or "file.jsonl", sent.file)
     finally:
         await form.close()
@@ -111,7 +116,7 @@ async def delete(call: Call) -> ASGIApp:
     row = await asyncio.to_thread(files.get, call.database, file_id)
     call.check_made(row.key_id)
     await asyncio.to_thread(_delete, call, row)
-    return JSONResponse({"id": file_id, "object": "file", "deleted": True})
+    return JSONResponse(FileDeleted(id=file_id))
 
 
 def _delete(call: Call, row: FileRow) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 from starlette.types import ASGIApp
 
+from bessemer.core.bounds import Name, Tags
 from bessemer.core.content import canonical_json
 from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.openai import (
@@ -20,15 +21,13 @@ from bessemer.core.openai import (
 from bessemer.core.types import JSON, JobStatus, as_json
 from bessemer.server.fine_tuning import check_request
 from bessemer.server.grading import kind_of
-from bessemer.server.http import Call, JSONResponse, decoder
+from bessemer.server.http import Call, JSONResponse
 from bessemer.server.job_ids import job_id
 from bessemer.server.lists import ListQuery, page, page_limit
 from bessemer.store import job_rows
 from bessemer.store.database import Database
 from bessemer.store.job_rows import Control, JobCheckpoint, JobEvent, JobKind, JobRow
-from bessemer.tuning.preparation import prepare
 
-_REQUEST = decoder(FineTuningJobRequest)
 _FINISHED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
 CREATED: Final = {
     JobKind.FINE_TUNING: "job.created",
@@ -44,8 +43,8 @@ class JobsQuery(StrictWire):
     """Query of GET /v1/fine_tuning/jobs."""
 
     limit: int = 20
-    after: str | None = None
-    metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    after: Name | None = None
+    metadata: Tags = msgspec.field(default_factory=dict)
     """`metadata[k]=v`: every pair must match."""
 
 
@@ -53,12 +52,12 @@ class CheckpointsQuery(StrictWire):
     """Query of GET /v1/fine_tuning/jobs/{id}/checkpoints."""
 
     limit: int = 10
-    after: str | None = None
+    after: Name | None = None
 
 
 async def create(call: Call) -> ASGIApp:
     """POST /v1/fine_tuning/jobs. With an Idempotency-Key header, the same key gives the same job."""
-    request = await call.body(_REQUEST)
+    request = await call.body(FineTuningJobRequest)
     if request.method is not None and request.method.reinforcement is not None:
         # Its grader is tried first, which is the caller's code.
         kind = kind_of(request.method.reinforcement.grader)
@@ -90,7 +89,6 @@ def _create(call: Call, request: FineTuningJobRequest) -> tuple[JobRow, tuple[st
         models=call.principal.models,
         metadata=request.metadata or {},
     )
-    prepare(row, call.catalog, call.database)  # what the worker will do first: names that lead nowhere
     with call.database.transaction():
         row = insert_once(call, row)
         job_rows.append_event(

@@ -10,7 +10,7 @@ from bessemer.core.errors import NotFound
 from bessemer.core.types import JSON, JobStatus, as_json
 from bessemer.flywheel import cascade, evaluation
 from bessemer.server.api.fine_tuning import insert_once, steer
-from bessemer.server.http import Call, JSONResponse, decoder
+from bessemer.server.http import Call, JSONResponse
 from bessemer.server.job_ids import job_id
 from bessemer.server.lists import ListQuery, page, page_limit
 from bessemer.server.wire import JobObject
@@ -19,22 +19,20 @@ from bessemer.store.job_rows import Control, JobKind, JobRow
 
 Handler = Callable[[Call], Awaitable[ASGIApp]]
 
-_EVALUATION = decoder(evaluation.EvaluationRequest)
-_CASCADE = decoder(cascade.CascadeRequest)
 _NO_RESULTS: Mapping[str, JSON] = {}
 _PREFIX = {JobKind.EVALUATION: "eval", JobKind.CASCADE: "cascade"}
 
 
 async def create_evaluation(call: Call) -> ASGIApp:
     """POST /v1/evaluations."""
-    request = await call.body(_EVALUATION)
+    request = await call.body(evaluation.EvaluationRequest)
     await asyncio.to_thread(evaluation.check, request, call.flywheel)
     return await _create(call, JobKind.EVALUATION, as_json(request))
 
 
 async def create_cascade(call: Call) -> ASGIApp:
     """POST /v1/cascades."""
-    request = await call.body(_CASCADE)
+    request = await call.body(cascade.CascadeRequest)
     await asyncio.to_thread(cascade.check, request, call.flywheel)
     return await _create(call, JobKind.CASCADE, as_json(request))
 

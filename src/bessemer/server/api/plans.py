@@ -15,13 +15,12 @@ from starlette.types import ASGIApp
 from bessemer.core.errors import BessemerError, refusal
 from bessemer.core.ids import new_id
 from bessemer.core.types import JSON
-from bessemer.server.http import BytesResponse, Call, JSONResponse, decoder, while_connected
+from bessemer.server.http import BytesResponse, Call, JSONResponse, while_connected
 from bessemer.server.lists import ListQuery, page, page_limit
 from bessemer.store import plans
 from bessemer_planner.errors import PlannerError
 from bessemer_planner.workload import Workload, check_workload
 
-_WORKLOAD = decoder(Workload)
 _TIMEOUT_S = 300.0
 _ONE_AT_A_TIME = asyncio.Semaphore(1)
 """A plan keeps a core busy; the next one waits."""
@@ -29,7 +28,7 @@ _ONE_AT_A_TIME = asyncio.Semaphore(1)
 
 async def create(call: Call) -> ASGIApp:
     """POST /v1/plans: a workload (the fields of a workload file, as JSON) to a plan; answers when it is made."""
-    workload = await call.body(_WORKLOAD)
+    workload = await call.body(Workload)
     try:
         check_workload(workload)
     except PlannerError as error:
