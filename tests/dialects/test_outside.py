@@ -3,23 +3,22 @@
 import http.client
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from tests.dialects.outside.server import COMPOSITION
-from tests.server.live import OFFLINE, Server, Upstream, stop_server
+from tests.dialects.outside.echo import ECHO
+from tests.server.live import OFFLINE, Server, Upstream, start_server, stop_server
 
 from bessemer.core.errors import ConfigError
-from bessemer.gateway.providers import settings_of
+from bessemer.gateway.providers import PROVIDERS, settings_of
 from bessemer.gateway.providers.fake import Script
 from bessemer.registry.config import parse_config
 
-ROOT = Path(__file__).parents[2]
+OUTSIDE = Path(__file__).with_name("outside")
+FILES = ("plain.py", "echo.py", "stages.py")
 CONFIG = """
 [models.upstream]
 provider = "openai"
@@ -47,24 +46,20 @@ output_per_million = 2.0
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterator[Server]:
-    """A server with all that `outside` adds."""
+    """`bessemer up`, and the package on the path as an installer would leave it."""
     folder = tmp_path_factory.mktemp("outside")
-    data, config, log = folder / "data", folder / "bessemer.toml", folder / "log"
-    config.write_text(CONFIG.format(base_url=upstream.fake.base_url))
-    command = [sys.executable, "-W", "error", "-m", "tests.dialects.outside.server", str(data), str(config)]
-    with log.open("w") as errors:
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            env=os.environ | OFFLINE,
-            cwd=ROOT,
-        )
-    assert process.stdout is not None
-    url = process.stdout.readline().strip()
-    assert url.startswith("http"), log.read_text()
-    server = Server(url, (data / "admin.key").read_text().strip(), data, log, upstream, process)
+    site = folder / "site"
+    about = site / "outside-1.0.dist-info"
+    about.mkdir(parents=True)
+    for name in FILES:
+        (site / name).write_text((OUTSIDE / name).read_text())
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(
+        "[bessemer.dialects]\nplain = plain:Plain\n[bessemer.providers]\necho = echo:ECHO\n"
+        "[bessemer.stages]\nmine = stages:STAGES\n"
+    )
+    paths = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
+    server = start_server(folder, upstream, "--no-worker", env={**OFFLINE, "PYTHONPATH": paths}, toml=CONFIG)
     yield server
     stop_server(server)
 
@@ -170,10 +165,10 @@ def test_a_stage_of_each_place_does_its_work(running: Server) -> None:
 )
 def test_a_providers_own_settings_are_checked_by_name(table: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=says):
-        parse_config(f"[models.m]\n{table}", tmp_path, settings_of(COMPOSITION.providers))
+        parse_config(f"[models.m]\n{table}", tmp_path, settings_of((*PROVIDERS, ECHO)))
 
 
-@pytest.mark.parametrize("name", ["plain.py", "echo.py", "stages.py"])
+@pytest.mark.parametrize("name", FILES)
 def test_the_documentation_shows_what_is_tested_here(name: str) -> None:
-    page = (ROOT / "docs" / "extending.md").read_text()
-    assert f"```python\n{Path(__file__).with_name('outside').joinpath(name).read_text()}```\n" in page
+    page = Path(__file__).parents[2].joinpath("docs", "extending.md").read_text()
+    assert f"```python\n{(OUTSIDE / name).read_text()}```\n" in page

@@ -31,8 +31,8 @@ from bessemer.gateway.stages import with_recorder
 from bessemer.governance.keys import Keys
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
-from bessemer.server.composition import STANDARD, Composition
 from bessemer.server.embedding import embed_by
+from bessemer.server.extensions import load_extensions
 from bessemer.server.grading import Grading
 from bessemer.server.pulse import Pulse
 from bessemer.server.services import Services
@@ -52,7 +52,6 @@ def open_services(
     settings: Settings,
     loop: asyncio.AbstractEventLoop,
     *,
-    composition: Composition = STANDARD,
     engine_idle_s: float | None = None,
     write_patience_s: float = 30.0,
 ) -> Services:
@@ -63,6 +62,7 @@ def open_services(
 
     Raises ConfigError for wrong settings or configuration, StoreError when the database cannot be opened.
     """
+    composition = load_extensions()
     settings.data.mkdir(parents=True, exist_ok=True)
     config = load_config(settings.config_path, settings.data, settings_of(composition.providers))
     for model in config.models.values():

@@ -15,8 +15,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
-from bessemer.core.decoding import decode, invalid
+from bessemer.core.decoding import decode
 from bessemer.core.errors import Forbidden, InvalidRequest, NotFound, PayloadTooLarge
+from bessemer.core.invalid import invalid
 from bessemer.core.openai import StrictWire
 from bessemer.core.types import JSON, Action, Principal
 from bessemer.flywheel.services import Services as FlywheelServices

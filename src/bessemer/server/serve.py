@@ -24,7 +24,6 @@ from bessemer.registry import weights
 from bessemer.server.admin_key import keep_admin_key
 from bessemer.server.app import build
 from bessemer.server.compose import open_services
-from bessemer.server.composition import STANDARD, Composition
 from bessemer.server.connections import protocol_of
 from bessemer.server.locks import keep_private, only_one
 from bessemer.server.supervise import keep_running
@@ -57,14 +56,8 @@ class Started(NamedTuple):
     """Only when it was made just now."""
 
 
-def serve(
-    settings: Settings,
-    announce: Callable[[Started], None],
-    *,
-    worker: bool = True,
-    composition: Composition = STANDARD,
-) -> None:
-    """Serve until SIGINT or SIGTERM. `composition`: the API process's own; a worker has Bessemer's.
+def serve(settings: Settings, announce: Callable[[Started], None], *, worker: bool = True) -> None:
+    """Serve until SIGINT or SIGTERM.
 
     Raises ConfigError, StoreError before anything listens; StoreError at the end when answered requests are lost.
     """
@@ -74,7 +67,7 @@ def serve(
     os.environ.update({**OFFLINE, **SHARING})
     with only_one(settings.data / "server.lock"), asyncio.Runner(loop_factory=partial(_Loop, settings)) as runner:
         _bring_weights(settings)
-        runner.run(_serve(settings, announce, composition, worker=worker))
+        runner.run(_serve(settings, announce, worker=worker))
 
 
 def _bring_weights(settings: Settings) -> None:
@@ -87,13 +80,11 @@ def _bring_weights(settings: Settings) -> None:
         log.warning("weights.missing", reason=error.message)
 
 
-async def _serve(
-    settings: Settings, announce: Callable[[Started], None], composition: Composition, *, worker: bool
-) -> None:
+async def _serve(settings: Settings, announce: Callable[[Started], None], *, worker: bool) -> None:
     loop = asyncio.get_running_loop()
     tls = tls_context(settings)
     listener = _bind(settings.host, settings.port)
-    services = open_services(settings, loop, composition=composition, write_patience_s=_WRITE_PATIENCE_S)
+    services = open_services(settings, loop, write_patience_s=_WRITE_PATIENCE_S)
     admin_key = services.keys.ensure_admin(partial(keep_admin_key, settings.data))
     server = _Server(
         uvicorn.Config(

@@ -20,7 +20,6 @@ from bessemer.feedback.record import FeedbackRequest
 from bessemer.flywheel.cascade import CascadeRequest
 from bessemer.flywheel.evaluation import EvaluationRequest
 from bessemer.governance.keys import KeyInfo
-from bessemer.planner.workload import Workload
 from bessemer.server import openapi
 from bessemer.server.api import (
     audit,
@@ -60,6 +59,7 @@ from bessemer.server.wire import (
 from bessemer.store.audit import AuditEvent
 from bessemer.store.inferences import UsageRow
 from bessemer.store.job_rows import JobEvent, JobKind
+from bessemer_planner.workload import Workload
 
 PUBLIC: Final = frozenset({"/healthz", "/readyz"})
 """Paths that need no key."""
