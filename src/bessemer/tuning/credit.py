@@ -36,7 +36,7 @@ class Answer(NamedTuple):
     tokens: tuple[TokenLogprob, ...]
 
 
-class Part(NamedTuple):
+class AnswerField(NamedTuple):
     """A field of a JSON answer: its tokens are [first, end)."""
 
     name: str
@@ -46,7 +46,7 @@ class Part(NamedTuple):
     """The answer's text without the field."""
 
 
-def parts(answer: Answer) -> list[Part]:
+def parts(answer: Answer) -> list[AnswerField]:
     """Return the fields of an answer that is a JSON object of plain values; none for other answers.
 
     A token that ends one field and begins the next belongs to the one that it ends.
@@ -59,11 +59,11 @@ def parts(answer: Answer) -> list[Part]:
     plain = isinstance(values, dict) and not any(isinstance(value, dict | list) for value in values.values())
     if not plain or len(values) != len(found):  # a name that stands twice is no field of its own
         return []
-    made: list[Part] = []
+    made: list[AnswerField] = []
     for name, field in zip(values, found, strict=True):
         rest = {other: value for other, value in values.items() if other != name}
         first = max(field.first, made[-1].end) if made else field.first
-        made.append(Part(name, first, field.end, msgspec.json.encode(rest).decode()))
+        made.append(AnswerField(name, first, field.end, msgspec.json.encode(rest).decode()))
     return made
 
 
@@ -102,10 +102,10 @@ def by_field(
 
 
 def _centred_parts(
-    parts_G: Sequence[Sequence[Part]], reward_G: Sequence[float], grades: Iterator[float]
-) -> list[tuple[int, Part, float]]:
+    parts_G: Sequence[Sequence[AnswerField]], reward_G: Sequence[float], grades: Iterator[float]
+) -> list[tuple[int, AnswerField, float]]:
     """Return (answer, field, advantage) of a group; takes the grades of its fields from the iterator."""
-    known: list[tuple[int, Part, float | None]] = []
+    known: list[tuple[int, AnswerField, float | None]] = []
     totals: dict[str, float] = {}
     scored = dict.fromkeys((part.name for of in parts_G for part in of), sum(map(math.isfinite, reward_G)))
     for index, (of_answer, whole) in enumerate(zip(parts_G, reward_G, strict=True)):
