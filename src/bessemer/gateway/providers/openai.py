@@ -14,7 +14,7 @@ from typing import ClassVar, cast
 import aiohttp
 import msgspec
 
-from bessemer.core.conversation import Choices, Constraint, JsonSchema, Regex, Tool
+from bessemer.core.conversation import Choices, Constraint, JsonSchema, Regex
 from bessemer.core.errors import BessemerError, ProviderError
 from bessemer.core.reply import ReplyPiece
 from bessemer.core.scrub import scrub
@@ -40,9 +40,7 @@ _log = get_logger("bessemer.gateway")
 class OpenAISettings(UpstreamSettings, frozen=True):
     """What a model of an OpenAI-compatible server says."""
 
-    capabilities: ClassVar[frozenset[Capability]] = frozenset(
-        {Capability.COMPLETE, Capability.LOGPROBS, Capability.TOOLS}
-    )
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.COMPLETE, Capability.LOGPROBS})
     dialect: ClassVar[str | None] = openai_chat.NAME
 
 
@@ -277,8 +275,6 @@ def upstream_body(call: ProviderCall) -> JSON:
         body["logprobs"] = True
     if sampling.top_logprobs is not None:
         body["top_logprobs"] = sampling.top_logprobs
-    if call.tools:
-        body["tools"] = [_tool(tool) for tool in call.tools]
     if rules.requested and same:
         verbatim = ("response_format", "structured_outputs")
         body.update({name: spelling[name] for name in verbatim if name in spelling})
@@ -292,16 +288,6 @@ def upstream_body(call: ProviderCall) -> JSON:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
     return body
-
-
-def _tool(tool: Tool) -> JSON:
-    function = {
-        "name": tool.name,
-        "description": tool.description,
-        "parameters": tool.parameters,
-        "strict": tool.strict,
-    }
-    return {"type": "function", "function": {name: value for name, value in function.items() if value is not None}}
 
 
 def _constraint_fields(constraint: Constraint) -> JSON:
