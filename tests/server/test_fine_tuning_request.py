@@ -7,7 +7,7 @@ import pytest
 
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.openai import FineTuningJobRequest
-from bessemer.server.fine_tuning import method_of
+from bessemer.tuning.checks import method_of
 
 GRADER = {"type": "string_check", "name": "g", "input": "{{sample.output_text}}", "reference": "x", "operation": "eq"}
 

@@ -28,12 +28,12 @@ import bessemer
 from bessemer.core.errors import BessemerError, NotFound, StoreError
 from bessemer.core.types import JobStatus
 from bessemer.gateway.providers.fake import Script
-from bessemer.server.lanes import TRAINING
-from bessemer.server.worker import APPLICATION_VERSION, EXECUTOR
-from bessemer.server.workflow_values import JsonValues, refuse_pickles
+from bessemer.jobs.runner import APPLICATION_VERSION, EXECUTOR, WORKFLOW
+from bessemer.jobs.values import JsonValues, refuse_pickles
 from bessemer.store import job_rows
 from bessemer.store.database import Database
-from bessemer.store.job_rows import JobKind, JobRow
+from bessemer.store.job_rows import JobRow
+from bessemer.tuning.jobs import FINE_TUNING
 
 BEFORE = Path(__file__).parent / "before_signing"
 """A data folder of the version that pickled workflows and did not sign its journal, killed in the middle: its databases
@@ -104,8 +104,8 @@ def plant(url: str, marker: Path) -> None:
     client = DBOSClient(system_database_url=url)
     for number in range(3):
         options: Any = {
-            "workflow_name": "evaluation",
-            "queue_name": TRAINING.queue,
+            "workflow_name": WORKFLOW,
+            "queue_name": FINE_TUNING.lane.queue,
             "app_version": APPLICATION_VERSION,
             "workflow_id": f"planted-{number}",
         }
@@ -116,7 +116,7 @@ def plant(url: str, marker: Path) -> None:
         for number in (1, 2):
             connection.execute(text(pending), {"me": EXECUTOR, "id": f"planted-{number}"})
         result = f"""INSERT INTO {schema}operation_outputs (workflow_uuid, function_id, function_name, output,
-            serialization) VALUES ('planted-2', 1, 'evaluation.start', :output, 'py_pickle')"""
+            serialization) VALUES ('planted-2', 1, 'job.prepare', :output, 'py_pickle')"""
         connection.execute(text(result), {"output": pickled(Touch(marker))})
     engine.dispose()
 
@@ -134,7 +134,7 @@ def test_a_planted_pickle_is_not_read(empty_database_url: str, tmp_path: Path) -
     plant(workflows, marker)
     store = Database.open_url(f"sqlite:///{data / 'bessemer.db'}" if sqlite else empty_database_url)
     request = {"dataset": "ds-none", "systems": ["large"], "labels": ["Yes", "No"]}
-    job = JobRow(id="eval-1", kind=JobKind.EVALUATION, request=request, status=JobStatus.QUEUED, created_at=time.time())
+    job = JobRow(id="eval-1", kind="evaluation", request=request, status=JobStatus.QUEUED, created_at=time.time())
     with running_worker(data, config, url) as log:
         job_rows.insert(store, job)
         until(lambda: job_rows.get(store, job.id).status is JobStatus.FAILED, log)

@@ -1,4 +1,4 @@
-"""The whole HTTP surface, one line an endpoint. Contract tests read this table."""
+"""The whole HTTP surface, one line an endpoint; a kind of job brings its own. Contract tests read this table."""
 
 from typing import Final
 
@@ -21,9 +21,9 @@ from bessemer.server.api import (
     routes,
     versions,
 )
+from bessemer.server.kinds import KINDS, Kinds
 from bessemer.server.lists import ListQuery
 from bessemer.server.routing import Endpoint
-from bessemer.store.job_rows import JobKind
 
 PUBLIC: Final = frozenset({"/healthz", "/readyz"})
 """Paths that need no key."""
@@ -41,9 +41,9 @@ _INVOKE_OR_CONTRIBUTE: Final = (Action.INVOKE, Action.CONTRIBUTE)
 """Feedback: a key that may invoke judges its own inferences, one that may contribute any."""
 _CONTRIBUTE_OR_OPERATE: Final = (Action.CONTRIBUTE, Action.OPERATE)
 """A key that may contribute steers and deletes what it made, one that may operate anything."""
-_JOBS = "/v1/fine_tuning/jobs"
+_CHECKPOINTS: Final = "/v1/fine_tuning/jobs/{job_id}/checkpoints"
 
-TABLE: Final = (
+_ENDPOINTS: Final = (
     Endpoint("GET", "/healthz", health.live, _NO_KEY),
     Endpoint("GET", "/readyz", health.ready, _NO_KEY),
     Endpoint("GET", "/metrics", health.metrics, _VIEW),
@@ -59,14 +59,7 @@ TABLE: Final = (
     Endpoint("GET", "/v1/files/{file_id}", files.get_file, _VIEW),
     Endpoint("GET", "/v1/files/{file_id}/content", files.content, _CONTENT),
     Endpoint("DELETE", "/v1/files/{file_id}", files.delete, _CONTRIBUTE_OR_OPERATE),
-    Endpoint("POST", _JOBS, fine_tuning.create, _CONTRIBUTE),
-    Endpoint("GET", _JOBS, fine_tuning.list_jobs, _VIEW, fine_tuning.JobsQuery),
-    Endpoint("GET", _JOBS + "/{job_id}", fine_tuning.get, _VIEW),
-    Endpoint("POST", _JOBS + "/{job_id}/cancel", fine_tuning.cancel, _CONTRIBUTE_OR_OPERATE),
-    Endpoint("POST", _JOBS + "/{job_id}/pause", fine_tuning.pause, _CONTRIBUTE_OR_OPERATE),
-    Endpoint("POST", _JOBS + "/{job_id}/resume", fine_tuning.resume, _CONTRIBUTE_OR_OPERATE),
-    Endpoint("GET", _JOBS + "/{job_id}/events", fine_tuning.events, _VIEW, ListQuery),
-    Endpoint("GET", _JOBS + "/{job_id}/checkpoints", fine_tuning.checkpoints, _VIEW, fine_tuning.CheckpointsQuery),
+    Endpoint("GET", _CHECKPOINTS, fine_tuning.checkpoints, _VIEW, fine_tuning.CheckpointsQuery),
     Endpoint("POST", "/v1/fine_tuning/alpha/graders/validate", graders.validate, _CONTRIBUTE),
     Endpoint("POST", "/v1/fine_tuning/alpha/graders/run", graders.run, _CONTRIBUTE),
     Endpoint("POST", "/v1/datasets", datasets.create, _CONTRIBUTE),
@@ -87,16 +80,6 @@ TABLE: Final = (
     Endpoint("GET", "/v1/versions/{version_id}", versions.get, _VIEW),
     Endpoint("POST", "/v1/versions/{version_id}/promote", versions.promote, _OPERATE),
     Endpoint("GET", "/v1/aliases", versions.list_aliases, _VIEW, versions.ModelQuery),
-    Endpoint("POST", "/v1/evaluations", jobs.create_evaluation, _CONTRIBUTE),
-    Endpoint("GET", "/v1/evaluations", jobs.lister(JobKind.EVALUATION), _VIEW, ListQuery),
-    Endpoint("GET", "/v1/evaluations/{job_id}", jobs.getter(JobKind.EVALUATION), _VIEW),
-    Endpoint("GET", "/v1/evaluations/{job_id}/events", jobs.eventer(JobKind.EVALUATION), _VIEW, ListQuery),
-    Endpoint("POST", "/v1/evaluations/{job_id}/cancel", jobs.canceller(JobKind.EVALUATION), _CONTRIBUTE_OR_OPERATE),
-    Endpoint("POST", "/v1/cascades", jobs.create_cascade, _OPERATE),
-    Endpoint("GET", "/v1/cascades", jobs.lister(JobKind.CASCADE), _VIEW, ListQuery),
-    Endpoint("GET", "/v1/cascades/{job_id}", jobs.getter(JobKind.CASCADE), _VIEW),
-    Endpoint("GET", "/v1/cascades/{job_id}/events", jobs.eventer(JobKind.CASCADE), _VIEW, ListQuery),
-    Endpoint("POST", "/v1/cascades/{job_id}/cancel", jobs.canceller(JobKind.CASCADE), _OPERATE),
     Endpoint("POST", "/v1/plans", plans.create, _CONTRIBUTE),
     Endpoint("GET", "/v1/plans", plans.list_plans, _VIEW, ListQuery),
     Endpoint("GET", "/v1/plans/{plan_id}", plans.get, _VIEW),
@@ -105,3 +88,11 @@ TABLE: Final = (
     Endpoint("POST", "/v1/keys", keys.create, _GOVERN),
     Endpoint("DELETE", "/v1/keys/{key_id}", keys.revoke, _GOVERN),
 )
+
+
+def table(kinds: Kinds) -> tuple[Endpoint, ...]:
+    """Return every endpoint of an installation that runs these kinds of jobs."""
+    return (*_ENDPOINTS, *(line for kind in kinds for line in jobs.endpoints(kind)))
+
+
+TABLE: Final = table(KINDS)

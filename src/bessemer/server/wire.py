@@ -1,26 +1,11 @@
 """Bodies of the control API that no other module owns. Unknown fields are refused."""
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from bessemer.core.openai import StrictWire, Wire
+from bessemer.core.openai import StrictWire
 from bessemer.core.types import JSON, Guarantee, Role, Step, Target
-
-
-class JobObject(Wire, omit_defaults=False):
-    """`bessemer.job`: an evaluation or a cascade on its way; `result` is set when it has succeeded."""
-
-    id: str
-    kind: str
-    status: str
-    created_at: int
-    request: JSON
-    started_at: int | None = None
-    finished_at: int | None = None
-    error: JSON | None = None
-    result: JSON | None = None
-    object: Literal["bessemer.job"] = "bessemer.job"
 
 
 class RouteBody(StrictWire):

@@ -17,13 +17,14 @@ import numpy as np
 
 from bessemer.core.ids import new_id
 from bessemer.core.openai import ReinforcementHyperparameters
-from bessemer.core.types import JSON, ModelVersion, as_json
+from bessemer.core.types import JSON, ModelVersion
 from bessemer.evals import graders
 from bessemer.evals.grader import Grader
 from bessemer.evals.grader import Services as GraderServices
 from bessemer.evals.metrics import Terms, label_terms, mean_terms
 from bessemer.gateway.pipeline import on_behalf_of
 from bessemer.gateway.providers.adapters import unpack_adapter
+from bessemer.jobs.kinds import keep_progress
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.weights import check_model
 from bessemer.store import files, job_rows
@@ -36,6 +37,7 @@ from bessemer.tuning.comparison import Comparison, compare
 from bessemer.tuning.preparation import Algorithm, Preparation, Rows, base_model, load_rows, prepare, tuned_version
 from bessemer.tuning.probing import weaknesses
 from bessemer.tuning.progress import Start
+from bessemer.tuning.results import FineTuningProgress, FineTuningResult
 from bessemer.tuning.selection import choose_f1_bias
 from bessemer.tuning.spec import Reward, Score, StepReport, TuneSpec, Validation
 from bessemer.tuning.tuner import Tuner
@@ -143,7 +145,7 @@ class TuningRun:
     def train_chunk(self) -> bool:
         """Take optimizer steps for some seconds and save; True when the job is done.
 
-        Raises BrokenOff when a wish is left in the middle of a long step: the run is then continued from what is saved.
+        Raises StopRequested at a wish in the middle of a long step: the run is then continued from what is saved.
         """
         ends = time.monotonic() + CHUNK_SECONDS
         self._wishes.step_begins()
@@ -160,8 +162,8 @@ class TuningRun:
         done: bool = self._tuner.done
         return done
 
-    def register(self) -> tuple[JSON, int]:
-        """Register the best checkpoint as a version; returns the job's result and the tokens trained on.
+    def register(self) -> FineTuningResult:
+        """Register the best checkpoint as a version; returns the job's result.
 
         Raises TuningError (learned_nothing) when the run has nothing to show.
         """
@@ -172,28 +174,27 @@ class TuningRun:
         for report in reports:
             if report.step == chosen:  # a job without evaluations has made none on its way
                 self._checkpoint(report, version)
-        trained = int(sum(report.metrics.get("tokens", 0.0) for report in reports))
         result_file = self._result_file(reports)
         best, start = self._tuner.best, self._tuner.start
         comparison = self._comparison()
         warning = warning_of(best, start, comparison)
         if warning is not None:
             self._event(warning, "not-better", level="warn")
-        result = {
-            "fine_tuned_model": self._services.catalog.openai_name(version, self._services.organization),
-            "version": version.id,
-            "result_files": [result_file],
-            "choice_bias": list(version.choice_bias),
-            "field_threshold": version.field_threshold,
-            "best_step": best.step if best else None,
-            "best_score": best.score if best else None,
-            "start_score": start.validation.score if start else None,
-            "comparison": None if comparison is None else as_json(comparison),
-            "warnings": [] if warning is None else [warning],
-            "compute_seconds": self._tuner.seconds,
-            "cost_usd": self._cost(),
-        }
-        return result, trained
+        return FineTuningResult(
+            fine_tuned_model=self._services.catalog.openai_name(version, self._services.organization),
+            version=version.id,
+            result_files=(result_file,),
+            trained_tokens=int(sum(report.metrics.get("tokens", 0.0) for report in reports)),
+            choice_bias=version.choice_bias,
+            field_threshold=version.field_threshold,
+            best_step=best.step if best else None,
+            best_score=best.score if best else None,
+            start_score=start.validation.score if start else None,
+            comparison=comparison,
+            warnings=() if warning is None else (warning,),
+            compute_seconds=self._tuner.seconds,
+            cost_usd=self._cost(),
+        )
 
     def close(self) -> None:
         """Give back the grader's processes; the model goes with this object."""
@@ -307,14 +308,13 @@ class TuningRun:
     def _estimate(self) -> None:
         """Say how far the job is and when it will be done, at the pace so far."""
         left = self._seconds_left()
-        row = job_rows.get(self._services.database, self.job_id)
-        known = {
-            "estimated_finish": None if left is None else int(time.time() + left),
-            "share_done": self._tuner.share_done,
-            "compute_seconds": self._tuner.seconds,
-            "cost_usd": self._cost(),
-        }
-        job_rows.update(self._services.database, self.job_id, result=(row.result or {}) | known)
+        progress = FineTuningProgress(
+            estimated_finish=None if left is None else int(time.time() + left),
+            share_done=self._tuner.share_done,
+            compute_seconds=self._tuner.seconds,
+            cost_usd=self._cost(),
+        )
+        keep_progress(self._services.database, self.job_id, progress)
 
     def _read_reports(self) -> list[StepReport]:
         """Return the steps' reports once each, in order: steps repeated after a kill are told twice in the file."""

@@ -17,10 +17,10 @@ from bessemer.evals.fields import fields_read
 from bessemer.evals.grader import Services as GraderServices
 from bessemer.feedback.rows import read_rows
 from bessemer.registry.catalog import Catalog
-from bessemer.server.api.files import PURPOSE
 from bessemer.store import files
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
+from bessemer.store.files import FINE_TUNE
 from bessemer.tuning import preflight
 from bessemer.tuning.options import check_options, parse_options
 
@@ -166,8 +166,8 @@ def _survey(file_id: str, param: str, method: Method, database: Database, blobs:
         raise InvalidRequest(
             f"'{param}': no file {file_id!r}; upload it with POST /v1/files first.", param=param, code="file_not_found"
         ) from None
-    if row.purpose != PURPOSE:
-        raise InvalidRequest(f"'{param}' {file_id!r} has purpose {row.purpose!r}; it needs {PURPOSE!r}.", param=param)
+    if row.purpose != FINE_TUNE:
+        raise InvalidRequest(f"'{param}' {file_id!r} has purpose {row.purpose!r}; it needs {FINE_TUNE!r}.", param=param)
     survey = preflight.Survey(fields_read(method.reinforcement.grader) if method.reinforcement else ())
     try:
         with blobs.get(row.sha256).open("rb") as lines:
