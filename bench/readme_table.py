@@ -1,7 +1,7 @@
-"""Writes measured results from `bench/results`: the table in README.md, between its two markers, and its chart.
+"""Writes measured results from `bench/results` between the markers of README.md and docs/results.md, and the chart.
 
 python bench/readme_table.py            # writes
-python bench/readme_table.py --check    # exit code 1 when README.md or docs/cascades.svg differs
+python bench/readme_table.py --check    # exit code 1 when one of them differs
 """
 
 import json
@@ -18,6 +18,7 @@ from bessemer.flywheel.report import STYLE
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
+PAGE = HERE.parent / "docs" / "results.md"
 CHART = HERE.parent / "docs" / "cascades.svg"
 START, END = "<!-- results -->\n", "<!-- /results -->"
 Row = Mapping[str, Any]
@@ -25,19 +26,58 @@ Row = Mapping[str, Any]
 
 def main() -> int:
     """Write or check the table."""
-    text = README.read_text()
-    head, rest = text.split(START)
-    _, tail = rest.split(END)
     results = HERE / "results"
     turns = sorted(path for path in results.glob("flywheel_*.json") if clean(path))
-    measured = table(turns) + promise(turns) + speed(results / "engine.json")
-    fresh = head + START + measured + planner(results / "planner.json") + END + tail
-    drawn = chart(turns)
+    details = table(turns) + promise(turns) + speed(results / "engine.json") + planner(results / "planner.json")
+    fresh = {
+        README: between(README.read_text(), headline(turns)),
+        PAGE: between(PAGE.read_text(), details),
+        CHART: chart(turns),
+    }
     if "--check" in sys.argv:
-        return int((fresh, drawn) != (text, CHART.read_text()))
-    README.write_text(fresh)
-    CHART.write_text(drawn)
+        return int(any(path.read_text() != text for path, text in fresh.items()))
+    for path, text in fresh.items():
+        path.write_text(text)
     return 0
+
+
+def between(page: str, text: str) -> str:
+    """Return the page with this text between its markers."""
+    head, rest = page.split(START)
+    return head + START + text + END + rest.split(END)[1]
+
+
+def headline(paths: Sequence[Path]) -> str:
+    """Return one line a data set: the recorded large model, the tuned small one on the same items and fields, its cost.
+
+    The recorded Llama was shown titles alone, so the small one's row is that of titles alone too.
+    """
+    lines = ["| data set, items | large model | its F1 | base of 135 to 270 M | tuned on feedback | its cost |"]
+    lines.append("|---|---|---|---|---|---|")
+    for path in paths:
+        rows = dict(_by_system(json.loads(path.read_text())["rows"]))
+        large = next(((name, found) for name, found in rows.items() if name.startswith("recorded ")), None)
+        if large is None:
+            continue
+        name, recorded = large
+        base, same = (_alike(rows, system) for system in ("base", "tuned"))
+        share = _mean(same, "cost_per_1k_usd") / _mean(recorded, "cost_per_1k_usd") * 100
+        told = f"{_data_set(path)}, {recorded[0]['n']:,} | {name.removeprefix('recorded ')}"
+        lines.append(
+            f"| {told} | {_mean(recorded, 'f1'):.1f} "
+            f"| {_mean(base, 'f1'):.1f} | {_mean(same, 'f1'):.1f} | {share:.2g} % |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _alike(rows: Mapping[str, list[Row]], system: str) -> list[Row]:
+    """Return the rows of a system where it had what the recorded model had: the same fields, the same items."""
+    alike = (f"{system} (titles alone)", f"{system}, recorded part", system)
+    return next(rows[name] for name in alike if name in rows)
+
+
+def _data_set(path: Path) -> str:
+    return path.stem.removeprefix("flywheel_").replace("_", " ")
 
 
 def clean(path: Path) -> bool:
@@ -86,7 +126,7 @@ def _kept_curve(path: Path) -> Series | None:
         for at in reversed(list(zip(*curves, strict=True)))
     )
     large = next(row["name"] for row in document["rows"] if row["name"].startswith("recorded "))
-    name = path.stem.removeprefix("flywheel_").replace("_", " ")
+    name = _data_set(path)
     return Series(name=f"{name}, from {large.removeprefix('recorded ')} (recorded)", points=points)
 
 
@@ -100,7 +140,7 @@ def table(paths: Sequence[Path]) -> str:
     for path in paths:
         document = json.loads(path.read_text())
         dates.add(f"{document['date']}, {document['machine']}")
-        name = path.stem.removeprefix("flywheel_").replace("_", " ")
+        name = _data_set(path)
         lines += [_line(name, system, rows) for system, rows in _by_system(document["rows"])]
         lines += [f"| {name} | {row['name']} | {row['f1']:.2f} | | | | | |" for row in document["published"]]
     return "\n".join(lines) + f"\n\nMeasured {'; '.join(sorted(dates))}.\n"
@@ -120,7 +160,7 @@ def promise(paths: Sequence[Path]) -> str:
             for name, found in rows.items()
             if name in ("cascade", "tuned", "tuned, recorded part") and found[0]["n"] == large[0]["n"]
         ]
-        name = path.stem.removeprefix("flywheel_").replace("_", " ")
+        name = _data_set(path)
         better = _mean(rows["tuned"], "f1") / _mean(rows["base"], "f1")
         lines.append(f"- {name}: {', '.join(parts)}; tuned {better:.1f} times its base.")
     return "\nAgainst the recorded large model, on the same items:\n\n" + "\n".join(lines) + "\n"

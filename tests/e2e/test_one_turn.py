@@ -143,11 +143,16 @@ def traffic(installation: Installation) -> None:
             installation.post("/feedback", {"inference_id": inference, "metric": "seconds_saved", "value": 12.5})
 
 
-def test_one_turn(installation):
+def matches(installation: Installation) -> dict:
+    """Return a dataset of fresh traffic."""
     traffic(installation)
     request = {"name": "matches", "route": "matching", "prompt": "same"}
     request["splits"] = {"train": 0.5, "selection": 0.15, "calibration": 0.2, "holdout": 0.15}
-    dataset = installation.post("/datasets", request)
+    return installation.post("/datasets", request)
+
+
+def test_one_turn(installation):
+    dataset = matches(installation)
     assert sum(dataset["counts"].values()) == ITEMS
 
     job = installation.client.fine_tuning.jobs.create(
@@ -267,8 +272,12 @@ def test_an_evaluation_does_not_wait_for_training(installation):
     method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 50, "batch_size": 2}}}
     job = client.fine_tuning.jobs.create(model="tiny", training_file=file.id, method=method)
     wait_for_steps(installation, job.id, 3)
-    dataset = installation.get("/datasets")["data"][0]["id"]
-    request = {"dataset": dataset, "systems": ["matching"], "metric": "accuracy", "labels": ["Yes", "No"]}
+    request = {
+        "dataset": matches(installation)["id"],
+        "systems": ["matching"],
+        "metric": "accuracy",
+        "labels": ["Yes", "No"],
+    }
     row = installation.post("/evaluations", request | {"split": "holdout"})
     installation.wait(f"/evaluations/{row['id']}")
     assert client.fine_tuning.jobs.retrieve(job.id).status == "running"

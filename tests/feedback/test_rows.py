@@ -156,6 +156,16 @@ def test_one_file_holds_one_kind_of_row() -> None:
     assert "row 1: the last message is from 'assistant'" in refusal(lines(GOOD), supervised=False)
 
 
+@pytest.mark.parametrize("role", ["system", "developer"])
+@pytest.mark.parametrize("supervised", [None, True, False])
+def test_a_row_that_ends_in_instructions_is_no_row_of_any_kind(role: str, supervised: bool | None) -> None:
+    told = refusal(
+        lines(GOOD, {"messages": [U, {"role": role, "content": "Be brief."}], "x": 1}), supervised=supervised
+    )
+    assert f"the last message is from {role!r}; rows end in an assistant message" in told
+    assert "row 2" in told
+
+
 def test_a_fault_of_many_rows_is_told_once() -> None:
     message = refusal(lines(*[GOOD, {"prompt": "a", "completion": "b"}] * 50, {**GOOD, "tools": [1]}))
     assert "rows 2, 4, 6, 8, 10 and 45 more: " in message

@@ -46,6 +46,8 @@ async def services(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncItera
     config = tmp_path / "bessemer.toml"
     config.write_text(CONFIG + getattr(request, "param", ""))
     opened = open_services(Settings(data=tmp_path, config=config), asyncio.get_running_loop())
+    row = Dataset(id="ds", name="d", sha256="0", created_at=0.0, counts={}, provenance={}, files={})
+    datasets.insert(opened.database, row)
     yield opened.flywheel
     await close_services(opened)
 
@@ -157,6 +159,24 @@ async def test_the_operator_pins_dataset_and_incumbent(services: Services) -> No
     assert "must be big" in message
     evaluated(services, "pinned", version, dataset="ds-pinned", reference=services.catalog.resolve("big").version.id)
     assert promote(services, version.id, "champion", WHO).evaluation == "pinned"
+
+
+@pytest.mark.parametrize(
+    ("services", "counts"),
+    [("", False), ('[gate.pins.own]\ndataset = "ds-theirs"\n', True)],
+    indirect=["services"],
+)
+async def test_data_that_the_requester_chose_alone_decides_nothing(services: Services, counts: bool) -> None:
+    version = tuned(services)
+    theirs = Dataset(id="ds-theirs", name="d", sha256="0", created_at=0.0, counts={}, provenance={}, approved=False)
+    datasets.insert(services.database, theirs)
+    evaluated(services, "eval-theirs", version, dataset="ds-theirs")
+    if not counts:
+        code, message = refused(services, version)
+        assert code == "gate_missing"
+        assert "/v1/datasets/ds-theirs/approve" in message
+        datasets.approve(services.database, "ds-theirs")
+    assert promote(services, version.id, "champion", WHO).evaluation == "eval-theirs"
 
 
 def route(*targets: str | Target) -> Route:

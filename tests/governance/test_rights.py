@@ -131,6 +131,24 @@ def test_an_application_cannot_turn_what_people_corrected(server: Server, keys: 
     assert answers == ["Yes, block the payment"]
 
 
+def test_data_counts_for_gates_by_the_say_of_those_who_decide_what_serves(
+    server: Server, keys: dict[Role, str]
+) -> None:
+    file_id = upload(server, keys[Role.MEMBER], ROW)
+    body = json.dumps({"name": "d", "file_id": file_id, "splits": {"holdout": 1.0}}).encode()
+    assert ask(server, "POST", "/v1/datasets", keys[Role.OWNER], body)[1]["approved"] is True
+    theirs = ask(server, "POST", "/v1/datasets", keys[Role.MEMBER], body)[1]
+    assert theirs["approved"] is False
+    path = f"/v1/datasets/{theirs['id']}"
+    for role in (Role.MEMBER, Role.APP, Role.VIEWER, Role.AUDITOR):
+        assert ask(server, "POST", f"{path}/approve", keys[role])[0] == 403
+    for role in (Role.OPERATOR, Role.APPROVER, Role.OWNER):
+        theirs = ask(server, "POST", "/v1/datasets", keys[Role.MEMBER], body)[1]
+        path = f"/v1/datasets/{theirs['id']}"
+        assert ask(server, "POST", f"{path}/approve", keys[role])[1] == theirs | {"approved": True}
+        assert ask(server, "GET", path, keys[Role.VIEWER])[1]["approved"] is True
+
+
 def test_a_key_may_be_limited_to_some_models(server: Server, keys: dict[Role, str]) -> None:
     limited = key_of(server, "app", models=["assistant"])
     listed = ask(server, "GET", "/v1/models", limited)[1]["data"]

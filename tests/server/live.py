@@ -39,7 +39,12 @@ user = "Same? {{{{input.a}}}} | {{{{input.b}}}}"
 [routes.assistant]
 targets = ["upstream"]
 """
-OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "BESSEMER_FETCH_WEIGHTS": "false",
+}
 
 
 class Scripts:

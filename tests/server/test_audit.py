@@ -121,6 +121,11 @@ def steps(client: OpenAI) -> list[tuple[str, str, Step]]:
         ("POST /v1/fine_tuning/jobs/{job_id}/cancel", "job.cancelled", lambda s: jobs.cancel(s["job"])),
         ("DELETE /v1/files/{file_id}", "file.deleted", lambda s: client.files.delete(s["file"])),
         ("POST /v1/datasets", "dataset.created", built),
+        (
+            "POST /v1/datasets/{dataset_id}/approve",
+            "dataset.approved",
+            lambda s: post(f"/datasets/{s['dataset']}/approve"),
+        ),
         ("POST /v1/evaluations", "evaluation.created", evaluated),
         *controlled("evaluations", "evaluation"),
         ("POST /v1/cascades", "cascade.created", cascaded),
@@ -189,7 +194,7 @@ def test_denials_are_told_and_a_flood_is_counted(server: Server, client: OpenAI)
             weak.files.list()
     told = events(client, action="authorization.denied", actor=made["id"])
     assert {(event["subject"], event["outcome"]) for event in told} == {("GET /v1/files", "denied")}
-    assert 10 <= len(told) <= 40
+    assert 3 <= len(told) <= 8, "the others are counted when the minute is over"
     with pytest.raises(openai.AuthenticationError):
         server.openai("bsm-wrong-key-of-nobody").models.list()
     failed = events(client, action="authentication.failed")

@@ -115,5 +115,7 @@ def test_what_a_grader_answers_is_never_an_internal_error(member: OpenAI) -> Non
 
 def test_cosine_says_what_is_true(member: OpenAI) -> None:
     grader = {"type": "text_similarity", "input": "a", "reference": "b", "evaluation_metric": "cosine"}
-    with pytest.raises(openai.BadRequestError, match="no embedding model is offered"):
+    with pytest.raises(openai.InternalServerError, match=r"fetch_weights is false.*embedding_model"):
         member.post(VALIDATE, body={"grader": grader}, cast_to=object)
+    with pytest.raises(openai.InternalServerError, match="which cannot be had"):
+        member.post(RUN, body={"grader": grader, "model_sample": "a"}, cast_to=object)

@@ -10,7 +10,7 @@ from starlette.types import Message
 
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.openai import ChatRequest, FineTuningJobRequest
-from bessemer.server.http import ClientGone, EventStream, decode, decoder, while_connected
+from bessemer.server.http import ClientGone, EventStream, decode, while_connected
 
 
 @pytest.mark.parametrize(
@@ -30,14 +30,14 @@ from bessemer.server.http import ClientGone, EventStream, decode, decoder, while
 )
 def test_a_wrong_body_names_its_field(body: bytes, param: str | None, code: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        decode(decoder(ChatRequest), body)
+        decode(ChatRequest, body)
     assert (caught.value.param, caught.value.error_code) == (param, code)
 
 
 @given(st.binary(max_size=200))
 def test_no_body_breaks_the_decoder(body: bytes) -> None:
     try:
-        decode(decoder(FineTuningJobRequest), body)
+        decode(FineTuningJobRequest, body)
     except InvalidRequest as error:
         assert error.message
 
@@ -124,4 +124,4 @@ async def test_a_stream_is_closed_when_its_head_cannot_be_sent() -> None:
 )
 def test_a_body_that_is_no_json_is_told_why(body: bytes, says: str) -> None:
     with pytest.raises(InvalidRequest, match=f"(?i){says}"):
-        decode(decoder(ChatRequest), body)
+        decode(ChatRequest, body)

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from starlette.routing import Router
 from starlette.types import Message
 from tests.gateway.conftest import PRINCIPAL, ask, make_world
 from tests.gateway.raw import RawUpstream, head
+from tests.server.asking import ask as send_to
+from tests.server.live import Server
 
 from bessemer.core.errors import BessemerError
 from bessemer.core.scrub import hide
@@ -120,6 +123,19 @@ async def test_a_handler_that_fails_tells_nothing(line: Endpoint, logged: io.Str
     assert sent[0]["status"] == 500
     assert "RuntimeError" in logged.getvalue()
     clean(logged.getvalue(), sent)
+
+
+@pytest.mark.parametrize("path", ["/v1/routes/{}", "/v1/models/{}", "/v1/files/{}/content", "/{}", "/v1/{}/x"])
+def test_what_a_client_writes_in_path_query_or_request_id_is_not_logged(server: Server, path: str) -> None:
+    word, seen = "Ada-Lovelace", server.log.stat().st_size
+    url = f"{path.format(word)}?note={word}"
+    status, _, headers = send_to(server, "GET", url, server.key, headers={"x-request-id": word})
+    assert status in {400, 404}
+    ends = time.monotonic() + 10
+    while headers["x-request-id"] not in (lines := server.log.read_text()[seen:]):
+        assert time.monotonic() < ends, lines
+        time.sleep(0.02)
+    assert word not in lines
 
 
 def with_failing_handler(line: Endpoint) -> Endpoint:

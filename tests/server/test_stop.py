@@ -189,6 +189,53 @@ def test_a_cancelled_job_ends_at_the_next_answer(site: Site, kind: str) -> None:
     assert site.answered(job) < ITEMS
 
 
+GATE = {"systems": ["large", "mini"], "candidate": "mini", "reference": "large", "margin": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("kind", "stopped", "fields"),
+    [
+        ("evaluations", "evaluations", GATE),
+        ("cascades", "cascades", {"activate": False}),
+        ("cascades", "evaluations", {"activate": False}),
+    ],
+)
+def test_a_look_is_spent_when_answers_can_be_read_however_the_job_ends(
+    site: Site, kind: str, stopped: str, fields: dict[str, object]
+) -> None:
+    def look(job: str) -> int:
+        result = site.end_of(job)["result"]
+        return int(result["gate"]["look"] if kind == "evaluations" else result["look"])
+
+    site.scripts([YES] * 4 * ITEMS)
+    before = look(site.start_job(kind, **fields))
+    half = ITEMS // 2
+    site.scripts([YES] * half + [Script(pieces=("Yes",), first_token_s=2.0 * (n + 1)) for n in range(half)])
+    job = site.start_job(stopped, **(fields if kind == stopped else {"split": "calibration"}))
+    site.wait(lambda: site.answered(job) == half)
+    site.post(f"{job}/cancel")
+    assert site.end_of(job)["status"] == "cancelled"
+    site.scripts([YES] * 4 * ITEMS)
+    assert look(site.start_job(kind, **fields)) == before + 2
+
+
+def test_a_gate_on_data_that_the_requester_chose_alone_says_that_it_does_not_count(site: Site) -> None:
+    site.scripts([YES] * 4 * ITEMS)
+    member = site.post("/keys", {"name": "m", "role": "member"})["key"]
+    owner, site.client = site.client, site.client.with_options(api_key=member)
+    try:
+        body = {"name": "theirs", "route": "matching", "prompt": "same"}
+        job = site.start_job("evaluations", **(GATE | {"dataset": site.post("/datasets", body)["id"]}))
+        rule = site.end_of(job)["result"]["gate"]["rule"]
+        warnings = [
+            event["message"] for event in site.get(f"{job}/events?limit=99")["data"] if event["level"] == "warn"
+        ]
+    finally:
+        site.client = owner
+    assert "does not count for a promotion" in rule
+    assert any("will not count for a promotion" in text and "/approve" in text for text in warnings)
+
+
 def test_a_cascade_that_is_cancelled_at_its_last_moment_does_not_go_live(site: Site) -> None:
     certain = Script(pieces=("1",))
     site.scripts([YES] * ITEMS + [Script(pieces=("1",), first_token_s=4)] + [certain] * 6 * ITEMS)

@@ -189,9 +189,8 @@ def test_the_headline_of_reinforcement_is_the_reward(services: Services) -> None
 
 
 def test_a_job_whose_rewards_are_all_zero_makes_no_version(services: Services) -> None:
-    run = opened(
-        services, questions(16), questions(4), string_check("never"), {"bessemer.max_seconds": "0.1"}, n_epochs=50
-    )
+    options = {"bessemer.max_seconds": "2", "bessemer.prompt": "same"}
+    run = opened(services, questions(16), questions(4), string_check("never"), options, n_epochs=50)
     before = len(services.catalog.versions())
     with pytest.raises(TuningError, match="earned nothing throughout") as raised:
         finished(run)

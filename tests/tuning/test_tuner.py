@@ -17,6 +17,8 @@ from bessemer.engine.lora import Adapter
 from bessemer.engine.request import GenerateRequest
 from bessemer.evals.grader import Failure
 from bessemer.feedback.rows import Row
+from bessemer.tuning.accounts import headline, valid_metrics
+from bessemer.tuning.grpo import Grpo
 from bessemer.tuning.methods import lessons
 from bessemer.tuning.spec import Score, StepReport, TuneSpec
 from bessemer.tuning.tuner import Tuner
@@ -463,3 +465,117 @@ def test_a_masked_turn_changes_nothing_but_what_follows(tmp_path: Path, model: L
     before.trainer.adapter.flat.copy_(taught.trainer.adapter.flat)
     before.trainer.adapter.changed()
     assert before.evaluate().loss < 0.5 * after.evaluate().loss
+
+
+class SlowClock:
+    """A clock that a reward moves: time passes where it would in a slow run, and nowhere else."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr("time.monotonic", lambda: self.now)
+
+    def slow(self, run: Tuner, seconds: float) -> None:
+        """Let every pass of the network and every turn of the sampler take so long."""
+        heed = run.trainer.heed
+
+        def pass_time() -> None:
+            self.now += seconds
+            heed()
+
+        run.trainer.heed = pass_time
+        if isinstance(run._method, Grpo):
+            run._method._rollouts._heed = pass_time
+
+
+@pytest.mark.parametrize("method", ["supervised", "exact", "grpo"])
+def test_a_time_limit_binds_inside_the_first_step(
+    method: str, tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One step of 64 passes of 10 s; the limit is 100 s."""
+    spec = msgspec.structs.replace(
+        spec_of(method), batch_size=64, epochs=1, max_seconds=100.0, evaluations=0, tokens_per_pass=1
+    )
+    clock = SlowClock(monkeypatch)
+    run = tuner(spec, tmp_path, model, length_reward if method == "grpo" else label_reward, rows(64))
+    clock.slow(run, 10.0)
+    with pytest.raises(TuningError, match="inside its first step") as raised:
+        list(run.run())
+    assert raised.value.error_code == "out_of_time"
+    assert clock.now <= 120
+
+
+@pytest.mark.parametrize("method", ["supervised", "exact", "grpo"])
+def test_a_time_limit_binds_while_the_start_is_evaluated(
+    method: str, tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SlowClock(monkeypatch)
+    spec = msgspec.structs.replace(spec_of(method), max_seconds=100.0, tokens_per_pass=1)
+    run = tuner(spec, tmp_path, model, length_reward if method == "grpo" else label_reward)
+    clock.slow(run, 60.0)
+    with pytest.raises(TuningError, match="before the start was evaluated") as raised:
+        run.begin()
+    assert raised.value.error_code == "out_of_time"
+    assert clock.now <= 180
+
+
+@pytest.mark.parametrize("method", ["supervised", "exact"])
+def test_a_step_that_a_time_limit_ends_is_left_and_the_rest_is_kept(
+    method: str, tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SlowClock(monkeypatch)
+    spec = msgspec.structs.replace(spec_of(method), epochs=50, max_seconds=1000.0, tokens_per_pass=1)
+    run = tuner(spec, tmp_path, model, label_reward if method == "exact" else None)
+    clock.slow(run, 1.0)
+    for _ in range(5):
+        run.step()
+    adapter = run.trainer.adapter.flat.clone()
+    clock.slow(run, 300.0)
+    reports = list(run.run())
+    assert "ended this step in its middle" in (reports[-1].note or "") or "last evaluation" in (reports[-1].note or "")
+    assert torch.equal(run.trainer.adapter.flat, adapter)
+    assert run.best is not None
+    assert clock.now <= 1000 + 2 * 301
+
+
+def test_the_last_evaluation_has_its_time(tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SlowClock(monkeypatch)
+    spec = msgspec.structs.replace(spec_of("supervised"), epochs=500, max_seconds=300.0, tokens_per_pass=1)
+    run = tuner(spec, tmp_path, model, None)
+    clock.slow(run, 5.0)
+    reports = list(run.run())
+    assert reports[-1].validation is not None
+    assert clock.now <= 310
+
+
+def test_rows_longer_than_the_model_is_served_with_are_refused(tmp_path: Path, model: LoadedModel) -> None:
+    data = [*rows(2), Row(messages=({"role": "user", "content": "x" * 100},), completion="No", item={})]
+    tuner(spec_of("supervised"), tmp_path / "fits", model, None, data)
+    for method in ("supervised", "exact", "grpo"):
+        spec = msgspec.structs.replace(spec_of(method), context_tokens=100)
+        with pytest.raises(InvalidRequest, match=r"1 of 3 rows .*\(row 3: 1\d\d\): shorten or remove them"):
+            tuner(spec, tmp_path / method, model, label_reward, data)
+
+
+def test_sampled_answers_that_nobody_judged_do_not_make_a_score(tmp_path: Path, model: LoadedModel) -> None:
+    """One answer is known to be right, three are unknown: the mean is not 1."""
+    data = [msgspec.structs.replace(row, item={"place": place}) for place, row in enumerate(rows(4))]
+    run = tuner(spec_of("grpo"), tmp_path, model, lambda pairs: [[1.0, None][i["place"] > 0] for i, _ in pairs], data)
+    start = run.begin()
+    assert start is not None
+    found = start.validation
+    assert (found.score, found.mean_reward, found.unknown) == (0.25, None, 3)
+    assert found.reward_bounds == (0.25, 1.0)
+    assert found.row_bounds == ((1.0, 1.0), (0.0, 1.0), (0.0, 1.0), (0.0, 1.0))
+    assert headline({}, found) == ["validation reward 0.250 to 1.000 (3 answers that nobody judged)"]
+    assert valid_metrics(found)["valid_unknown"] == 3
+
+
+def test_a_reward_that_is_the_mean_exactly_weighs_like_its_neighbours(tmp_path: Path, model: LoadedModel) -> None:
+    norms = []
+    for middle in (0.5, 0.5 + 1e-6):
+        spec = msgspec.structs.replace(spec_of("grpo"), evaluations=0, clip_norm=1e9, max_tokens=180)
+        values = itertools.cycle((0.0, middle, 1.0))
+        run = tuner(spec, tmp_path / str(middle), model, lambda pairs, values=values: [next(values) for _ in pairs])
+        norms.append(run.step().metrics["grad_norm"])
+    assert norms[0] > 0
+    assert norms[0] == pytest.approx(norms[1], rel=1e-3)

@@ -86,3 +86,10 @@ def list_datasets(context: typer.Context, limit: Limit = 20, as_json: AsJson = F
 def show(context: typer.Context, dataset: str, as_json: AsJson = False) -> None:
     """Show one dataset: counts, files, provenance."""
     show_row(client_of(context).get(f"/v1/datasets/{segment(dataset)}"), as_json=as_json)
+
+
+@app.command()
+def approve(context: typer.Context, dataset: str, as_json: AsJson = False, dry_run: DryRun = False) -> None:
+    """Let gates stand on a dataset that a key built which may neither operate nor approve."""
+    path = f"/v1/datasets/{segment(dataset)}/approve"
+    change(context, "POST", path, None, dataset, "{id}  approved", as_json=as_json, dry_run=dry_run)

@@ -1,8 +1,10 @@
 """Bounds on the shape of JSON, checked before it is decoded: depth, because decoders and encoders recurse, and values,
-because each costs many times its bytes.
+because each costs many times its bytes. And on texts that are no content: whatever a client names, in any body or
+query, is of one of the types here.
 """
 
 from itertools import accumulate
+from typing import Annotated
 
 import msgspec
 
@@ -10,6 +12,16 @@ MAX_DEPTH = 128
 """Levels of lists and objects within each other."""
 MAX_VALUES = 500_000
 """Lists, objects and commas; decoding this many takes some 50 ms."""
+Name = Annotated[str, msgspec.Meta(max_length=256)]
+"""An id or a name of anything."""
+Note = Annotated[str, msgspec.Meta(max_length=4096)]
+"""What a person writes beside a thing: a reason, a description."""
+Label = Annotated[str, msgspec.Meta(max_length=2000)]
+"""An answer that a metric knows."""
+Value = Annotated[str, msgspec.Meta(max_length=512)]
+"""Of a tag."""
+Tags = Annotated[dict[Annotated[str, msgspec.Meta(max_length=64)], Value], msgspec.Meta(max_length=16)]
+"""Names and values of a request, a job or feedback: OpenAI's limits of `metadata`."""
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _BLOCK = 1 << 16

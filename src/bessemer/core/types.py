@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from bessemer.core.bounds import Name
+
 JSON = dict[str, Any]
 DEFAULT_PROJECT = "proj_default"
 """The project of what was made before there were projects, and of keys that name none."""
@@ -174,9 +176,9 @@ class Alias(Frozen, frozen=True):
 class Target(Frozen, frozen=True):
     """A model a route may ask: `model` (its newest base version), `model:alias`, or a version id `model@hash`."""
 
-    model: str
+    model: Name
     weight: float = 1.0
-    prompt: str | None = None
+    prompt: Name | None = None
     """Overrides the version's prompt."""
 
 
@@ -196,9 +198,9 @@ class ConfidenceScore(StrEnum):
 class Calibration(Frozen, frozen=True):
     """A monotone map from a raw confidence score to P(correct), bound to the version it was measured on."""
 
-    version: str
+    version: Name
     score: ConfidenceScore
-    dataset_sha256: str
+    dataset_sha256: Name
     x: tuple[float, ...]
     y: tuple[float, ...]
     """Isotonic fit: y[i] holds at score x[i]; linear in between, constant outside."""
@@ -455,6 +457,9 @@ class Dataset(Frozen, frozen=True):
     provenance: JSON
     files: dict[str, str] = {}
     """OpenAI file id per split, ready for `training_file`."""
+    approved: bool = True
+    """Whether a gate may stand on it: who built it may operate or approve, or somebody who may has approved it. One of
+    an earlier release is."""
 
 
 class JobStatus(StrEnum):
@@ -555,6 +560,11 @@ class Principal(Frozen, frozen=True):
     def may(self, *actions: Action) -> bool:
         """Whether one of the actions is allowed."""
         return not self.role.actions.isdisjoint(actions)
+
+    @property
+    def decides(self) -> bool:
+        """Whether it has a say in what serves, and so in what that is judged by."""
+        return self.may(Action.OPERATE, Action.APPROVE)
 
     def may_ask(self, name: str) -> bool:
         """Whether it may ask for a route, model, alias or version of that name."""

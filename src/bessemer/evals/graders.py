@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from bessemer.core.bounds import Name
 from bessemer.core.errors import GraderError, InvalidRequest, NotFound
 from bessemer.core.types import JSON
 from bessemer.evals.code import MAX_SOURCE, LambdaGrader, PythonGrader
@@ -30,8 +31,8 @@ _OUTPUT = "{{sample.output_text}}"
 class _Spec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Fields of all kinds; the kinds below are the edge's exact schema."""
 
-    type: str
-    name: str = ""
+    type: Name
+    name: Name = ""
 
 
 class _StringCheck(_Spec, kw_only=True, forbid_unknown_fields=True):
@@ -66,7 +67,7 @@ class _Message(msgspec.Struct, kw_only=True):
 
 
 class _ScoreModel(_Spec, kw_only=True, forbid_unknown_fields=True):
-    model: str
+    model: Name
     input: list[_Message]
     range: tuple[float, float] = (0.0, 1.0)
     sampling_params: _Sampling | None = None

@@ -1,9 +1,10 @@
 """Graders over text alone: `string_check` and `text_similarity`."""
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 
-from bessemer.core.errors import told
+from bessemer.core.errors import StoreError, told
 from bessemer.core.types import JSON
 from bessemer.evals.grader import Embed, Failure, Grader, GraderErrors, GradeResult, Unscorable, fill, scope_of
 from bessemer.evals.similarity import MAX_TEXT, SIMILARITIES, cosine
@@ -42,8 +43,16 @@ class TextSimilarity(Grader):
         super().__init__(name, "text_similarity")
         self._text, self._reference, self._metric, self._embed = text, reference, metric, embed
 
+    def check(self) -> None:
+        """Raise StoreError when `cosine` has no model to compare by; the first to ask brings it."""
+        if self._embed is not None:
+            asyncio.run(self._compare("", ""))
+
     async def grade(self, sample: str, item: JSON) -> GradeResult:
-        """Compare; unscorable when a template refers to nothing, a text is too long, or the embedding fails."""
+        """Compare; unscorable when a template refers to nothing, a text is too long, or the embedding fails.
+
+        Raises StoreError when `cosine` has no model to compare by.
+        """
         start, scope = time.perf_counter(), scope_of(sample, item)
         try:
             reward = await self._compare(fill(self._text, scope), fill(self._reference, scope))
@@ -67,6 +76,8 @@ class TextSimilarity(Grader):
         try:
             left, right = await self._embed([text, reference])
             return cosine(left, right)
+        except StoreError:
+            raise  # there is no model to compare by: that is no answer's fault
         except Exception as error:
             details = told(error)
             raise Unscorable(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from bessemer import __version__
+from bessemer.core.bounds import Name, Tags
 from bessemer.core.content import HASH_VERSION, canonical_json, canonical_messages, input_hash
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.ids import new_id
@@ -33,28 +34,28 @@ _DEFAULT_SPLITS = {Split.TRAIN: 0.7, Split.SELECTION: 0.1, Split.CALIBRATION: 0.
 class DatasetRequest(StrictWire):
     """Body of POST /v1/datasets: which inferences, and how they are split."""
 
-    name: str
-    file_id: str | None = None
+    name: Name
+    file_id: Name | None = None
     """An uploaded file whose rows are the examples, in place of inferences; of the other fields then `splits`, `salt`,
     `reference` and `split_tag` (the rows' field that names a split; default `split`)."""
-    reference: str | None = None
+    reference: Name | None = None
     """Of a file: the field of reinforcement rows that holds the right answer; default `reference_answer`."""
-    route: str | None = None
+    route: Name | None = None
     """Inferences of this route; None: of all."""
-    prompt: str | None = None
+    prompt: Name | None = None
     """Prompt that renders structured input into the messages of the files."""
     splits: dict[Split, float] = msgspec.field(default_factory=lambda: dict(_DEFAULT_SPLITS))
     """Fractions of the inputs, summing to 1."""
-    split_tag: str | None = None
+    split_tag: Name | None = None
     """An inference with this tag is in the split that the tag names, whatever its hash; so is its input elsewhere. Who
     may ask writes tags: name one only where all who ask may decide what is held out."""
-    salt: str = ""
+    salt: Name = ""
     """Another salt splits the same inputs differently."""
     since: float | None = None
     until: float | None = None
-    tags: dict[str, str] = msgspec.field(default_factory=dict)
+    tags: Tags = msgspec.field(default_factory=dict)
     """All of them must be on the inference."""
-    metric: str = VERDICT
+    metric: Name = VERDICT
     """The boolean metric that is the verdict."""
     supervised: bool = False
     """The files end in the assistant's right answer, and hold only rows that have one."""
@@ -109,6 +110,7 @@ def build(
     code_commit: str | None,
     now: float,
     key_id: str | None = None,
+    approved: bool = True,
 ) -> Dataset:
     """Freeze a dataset: select, join, reduce, split, store its rows as a blob and one file per split. Blocking.
 
@@ -133,7 +135,9 @@ def build(
         )
     provenance = _provenance(request, selected, about, examples, code_commit) | {"built_by": key_id}
     content = _content(request, examples, prompt)
-    return freeze(database, blobs, request.name, examples, content, provenance, now=now, key_id=key_id)
+    return freeze(
+        database, blobs, request.name, examples, content, provenance, now=now, key_id=key_id, approved=approved
+    )
 
 
 def freeze(
@@ -146,6 +150,7 @@ def freeze(
     *,
     now: float,
     key_id: str | None,
+    approved: bool,
 ) -> Dataset:
     """Store examples as a dataset, and the `content` of each split as a training file."""
     written = {
@@ -168,6 +173,7 @@ def freeze(
         counts={split.value: sum(example.split is split for example in examples) for split in Split},
         provenance=provenance,
         files={split: file.id for split, file in written.items()},
+        approved=approved,
     )
     with database.transaction():
         for file in written.values():

@@ -9,6 +9,7 @@ from itertools import islice
 
 import msgspec
 
+from bessemer.core.bounds import Name, Tags
 from bessemer.core.content import input_hash
 from bessemer.core.errors import InvalidRequest, StoreError
 from bessemer.core.openai import StrictWire
@@ -23,18 +24,15 @@ LARGEST = 10_000
 """Inferences erased by one request; `more` says that others match."""
 
 
-_MOST_TAGS = 16
-
-
 class ErasureRequest(StrictWire):
     """Body of POST /v1/erasures: every condition given must hold, and at least one must be given."""
 
-    inference_ids: list[str] = msgspec.field(default_factory=list)
-    feedback_ids: list[str] = msgspec.field(default_factory=list)
+    inference_ids: list[Name] = msgspec.field(default_factory=list)
+    feedback_ids: list[Name] = msgspec.field(default_factory=list)
     """Feedback to erase by itself."""
-    tags: dict[str, str] = msgspec.field(default_factory=dict)
+    tags: Tags = msgspec.field(default_factory=dict)
     """Tags of the request, `user` among them: `{"user": "u-17"}` erases one person's requests."""
-    route: str | None = None
+    route: Name | None = None
     since: float | None = None
     until: float | None = None
     dry_run: bool = False
@@ -76,8 +74,6 @@ def erase(database: Database, blobs: Blobs, writer: Writer, request: ErasureRequ
         )
     if max(len(request.inference_ids), len(request.feedback_ids)) > LARGEST:
         raise InvalidRequest(f"Send at most {LARGEST} ids at once.", param="inference_ids")
-    if len(request.tags) > _MOST_TAGS:
-        raise InvalidRequest(f"Send at most {_MOST_TAGS} tags at once.", param="tags")
     if not writer.flush():
         raise StoreError("The database is behind: rows already taken are still on their way to it. Try again later.")
     found: list[Inference] = []

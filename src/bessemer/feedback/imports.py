@@ -28,6 +28,7 @@ def build_from_file(
     code_commit: str | None,
     now: float,
     key_id: str | None,
+    approved: bool = True,
 ) -> Dataset:
     """Freeze a dataset of the file `file_id`: one example for each input, in the split that its row names, or by hash.
 
@@ -81,7 +82,9 @@ def build_from_file(
         "code_commit": code_commit,
     }
     examples = [example for example, _ in found.values()]
-    return freeze(database, blobs, request.name, examples, content, provenance, now=now, key_id=key_id)
+    return freeze(
+        database, blobs, request.name, examples, content, provenance, now=now, key_id=key_id, approved=approved
+    )
 
 
 def _example(row: Row, request: DatasetRequest) -> Example | str:

@@ -8,6 +8,7 @@ import re
 
 import msgspec
 
+from bessemer.core.bounds import Name, Tags
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.ids import EPISODE_ID, new_id
 from bessemer.core.openai import StrictWire
@@ -23,18 +24,18 @@ _TEXTS = {"comment": FeedbackKind.COMMENT, "demonstration": FeedbackKind.DEMONST
 class FeedbackRequest(StrictWire):
     """Body of POST /v1/feedback: exactly one of `inference_id` and `episode_id`."""
 
-    metric: str
+    metric: Name
     """`verdict` or another boolean or float metric of your own; `comment`; `demonstration` (a corrected answer)."""
     value: bool | float | str
-    inference_id: str | None = None
-    episode_id: str | None = None
+    inference_id: Name | None = None
+    episode_id: Name | None = None
     source: FeedbackSource | None = None
     """Of a reviewer's key: who or what judged, default `human`. Of an application's, `human` is a claim."""
-    author: str | None = None
+    author: Name | None = None
     """A claim: the author is the key."""
     trust: float | None = None
     """Weight in [0, 1]: a claim, which makes the key's own trust smaller at most."""
-    tags: dict[str, str] = msgspec.field(default_factory=dict)
+    tags: Tags = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Take a completion's own id for its inference: they differ in the prefix."""

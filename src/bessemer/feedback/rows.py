@@ -2,8 +2,8 @@
 
 What is accepted is used and what is not used is refused, by row and field, before anything is kept: a file that passes
 never fails in a worker for its shape. A supervised row ends in an assistant message; each of its assistant messages is
-a demonstration unless its `weight` is 0, as OpenAI documents. A reinforcement row ends in a question; its other fields
-are the `item` that graders read. A row's own `weight` (0 or more, default 1) is Bessemer's addition: how much it
+a demonstration unless its `weight` is 0, as OpenAI documents. A reinforcement row ends in a user message; its other
+fields are the `item` that graders read. A row's own `weight` (0 or more, default 1) is Bessemer's addition: how much it
 counts.
 """
 
@@ -178,7 +178,12 @@ def _read(record: JSON, number: int) -> Row:
     _refuse_tools(record)
     weight = _row_weight(record)
     messages = tuple(_message(message, index) for index, message in enumerate(given))
-    if messages[-1]["role"] != "assistant":
+    if messages[-1]["role"] not in ("assistant", "user"):
+        raise _Fault(
+            f"the last message is from {messages[-1]['role']!r}; rows end in an assistant message, the demonstration "
+            "(supervised), or in a user message, the question (reinforcement)"
+        )
+    if messages[-1]["role"] == "user":
         if (
             index := next((i for i, message in enumerate(given) if message.get("weight") is not None), None)
         ) is not None:

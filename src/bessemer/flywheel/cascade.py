@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from bessemer.core.bounds import Label, Name
 from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.openai import StrictWire
 from bessemer.core.types import (
@@ -69,17 +70,17 @@ _PER_ITEM: dict[MetricName, str] = {
 class CascadeRequest(StrictWire):
     """Body of POST /v1/cascades: calibrate a small model, choose a threshold with a guarantee, write a route."""
 
-    route: str
+    route: Name
     """The route to write."""
-    small: str
+    small: Name
     """Target asked first."""
-    large: str
+    large: Name
     """Target that answers when the small one is not confident enough."""
-    dataset: str
+    dataset: Name
     split: Split = Split.CALIBRATION
     metric: MetricName = "accuracy"
-    labels: tuple[str, ...] = ()
-    positive: str | None = None
+    labels: tuple[Label, ...] = ()
+    positive: Label | None = None
     grader: JSON | None = None
     rule: Literal["loss", "error", "f1", "bootstrap"] = "loss"
     """loss: mean quality lost against the large model is at most alpha. error: of the answers that the small model
@@ -183,6 +184,10 @@ def build(
     """Calibrate and choose the threshold; `apply` puts the cascade into force."""
     dataset = check(request, services)
     parts, left_out = _parts(services, request, dataset)
+    version = services.catalog.resolve(request.small).version.id
+    # Before the first item is asked: what it answers can be read as it comes, whatever becomes of the job.
+    seen = Look(id=job_id, created_at=time.time(), purpose=Purpose.CASCADE, subject=version)
+    look = looks.number(services.database, seen, [item_hash(example) for example in parts.choose])
     examples = (*parts.fit, *parts.choose)
     small = _ask_all(services, request.small, request.score, examples, folder / "small.jsonl", progress("small"))
     large = None
@@ -193,12 +198,9 @@ def build(
     grades = services.wait(_grade(services, request, examples, small))
     fit = fit_items(parts.fit, small, grades)
     chosen = chosen_items(parts.choose, (small, grades), large, _largest(request))
-    version = services.catalog.resolve(request.small).version.id
     fitted = calibration.fit_isotonic(
         fit.raw, fit.quality, version=version, score=request.score, dataset_sha256=dataset.sha256
     )
-    seen = Look(id=job_id, created_at=time.time(), purpose=Purpose.CASCADE, subject=version)
-    look = looks.number(services.database, seen, [item_hash(example) for example in parts.choose])
     # What failed is handed over at every threshold.
     shown = ~np.isnan(chosen.raw)
     confidence = np.where(shown, calibration.apply(fitted, np.where(shown, chosen.raw, 0.0)), NEVER)
@@ -248,7 +250,8 @@ def _parts(services: Services, request: CascadeRequest, dataset: Dataset) -> tup
     """Return the items that neither model was trained on, and how many are left out because one was."""
     splits = [Split.SELECTION, request.split] if dataset.counts.get(Split.SELECTION, 0) else [request.split]
     asked = [split_examples(services, dataset, split) for split in splits]
-    kept = [unseen(services, (request.small, request.large), examples) for examples in asked]
+    both = (request.small, request.large)
+    kept = [unseen(services, both, examples, split) for split, examples in zip(splits, asked, strict=True)]
     left_out = sum(map(len, asked)) - sum(map(len, kept))
     if len(kept) > 1:
         return Parts(*kept), left_out

@@ -6,12 +6,14 @@ Item scores are appended to a file as they come: an interrupted evaluation conti
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
+from bessemer.core.bounds import Label, Name
 from bessemer.core.content import content_hash, input_hash
 from bessemer.core.errors import BessemerError, InvalidRequest, ProviderError, RateLimited
 from bessemer.core.evaluations import Evaluation, EvaluationRow, GateResult
@@ -52,21 +54,21 @@ MetricName = Literal["accuracy", "f1", "attributes", "reward"]
 class EvaluationRequest(StrictWire):
     """Body of POST /v1/evaluations: score systems on a dataset split, and gate a candidate against a reference."""
 
-    dataset: str
+    dataset: Name
     """Id of a dataset."""
-    systems: list[str]
+    systems: list[Name]
     """Routes, models, aliases or version ids: whatever a client may write in `model`."""
     split: Split = Split.HOLDOUT
     metric: MetricName = "accuracy"
-    labels: tuple[str, ...] = ()
+    labels: tuple[Label, ...] = ()
     """accuracy and f1: the labels an answer may have."""
-    positive: str | None = None
+    positive: Label | None = None
     """f1: the label that counts as positive."""
     grader: JSON | None = None
     """reward: the grader whose mean reward is the score."""
-    candidate: str | None = None
+    candidate: Name | None = None
     """One of `systems`: the gate asks whether it is not worse than `reference`, on the whole hold-out split."""
-    reference: str | None = None
+    reference: Name | None = None
     """The present champion, or while there is none the incumbent."""
     margin: float | None = None
     """Largest loss of score that still counts as not worse, in the metric's unit; None: the operator's."""
@@ -167,6 +169,13 @@ def _check_gate(request: EvaluationRequest, services: Services) -> None:
             raise InvalidRequest(f"This gate would not count for {version.id}: {refusal}.", param=param)
 
 
+def lacking(services: Services, request: EvaluationRequest) -> str | None:
+    """Say what an evaluation's gate lacks, as things are, to count for a promotion; None: nothing, or there is none."""
+    if request.candidate is None or services.catalog.has_route(request.candidate):
+        return None
+    return standing.unapproved(services, services.catalog.resolve(request.candidate).version, request.dataset)
+
+
 def split_examples(services: Services, dataset: Dataset, split: Split, limit: int | None = None) -> tuple[Example, ...]:
     """Return a split's examples in their frozen order. Raises InvalidRequest when it is empty."""
     examples = datasets.load(services.blobs, dataset, split)[:limit]
@@ -178,11 +187,11 @@ def split_examples(services: Services, dataset: Dataset, split: Split, limit: in
 def scored_examples(services: Services, request: EvaluationRequest, dataset: Dataset) -> tuple[Example, ...]:
     """Return the examples that all systems are scored on: those that none was trained on, unless that is asked for."""
     examples = split_examples(services, dataset, request.split, request.limit)
-    return examples if request.split is Split.TRAIN else unseen(services, request.systems, examples)
+    return examples if request.split is Split.TRAIN else unseen(services, request.systems, examples, request.split)
 
 
 def left_out(services: Services, request: EvaluationRequest, dataset: Dataset) -> int:
-    """Return how many examples of the split are not scored, because a system was trained on their input."""
+    """Return how many examples of the split are not scored, because a system has seen their input."""
     asked = split_examples(services, dataset, request.split, request.limit)
     return len(asked) - len(scored_examples(services, request, dataset))
 
@@ -310,30 +319,38 @@ def read_journal(path: Path, kind: type[Journaled]) -> dict[str, Journaled]:
     return items
 
 
-def look_of(
-    services: Services, job_id: str, request: EvaluationRequest, results: Sequence[runs.Run], now: float
-) -> int:
+def enter_look(services: Services, job_id: str, request: EvaluationRequest) -> int:
     """Enter the evaluation in the ledger of looks at its items and return its number; 0 where none is spent.
 
-    Each tuned version whose score on the hold-out split is read could be gated because of it: so it counts.
+    To be called before the first item is asked: answers and progress can be read as they come, so a look is spent
+    whatever becomes of the evaluation. Each version that could be chosen because of its score counts: on the hold-out
+    split the tuned ones, which a gate can be about; on the calibration split all, which a cascade can ask first.
     """
-    versions = {run.row.name: run.row.version or run.row.name for run in results}
-    named = [services.catalog.version(run.row.version) for run in results if run.row.version is not None]
-    tuned = {version.id for version in named if standing.tuned(version)}
-    subject = versions.get(request.candidate or "")
-    others = sorted(tuned - {subject, versions.get(request.reference or "")})
-    if request.split is not Split.HOLDOUT or (subject is None and not others):
+    if request.split not in (Split.HOLDOUT, Split.CALIBRATION):
+        return 0
+    subject = candidate(services, request)
+    gated = {name for name in (request.candidate, request.reference) if name is not None}
+    fixed = {version for name in gated for version in standing.versions(services, name)}
+    read = {version for name in request.systems for version in standing.versions(services, name)} - fixed
+    if request.split is Split.HOLDOUT:
+        read = {version for version in read if standing.tuned(services.catalog.version(version))}
+    if subject is None and not read:
         return 0
     dataset = dataset_rows.get(services.database, request.dataset)
     examples = scored_examples(services, request, dataset)
     look = Look(
         id=job_id,
-        created_at=now,
+        created_at=time.time(),
         purpose=Purpose.SCORES if subject is None else Purpose.GATE,
         subject=subject,
-        others=tuple(others),
+        others=tuple(sorted(read)),
     )
     return looks.number(services.database, look, [item_hash(example) for example in examples])
+
+
+def candidate(services: Services, request: EvaluationRequest) -> str | None:
+    """Return the version that the gate is about, the name of a route of several; None: there is no gate."""
+    return None if request.candidate is None else standing.means(services, request.candidate)
 
 
 def item_hash(example: Example) -> str:
@@ -342,9 +359,12 @@ def item_hash(example: Example) -> str:
 
 
 def gate(
-    request: EvaluationRequest, results: Mapping[str, runs.Run], policy: GatePolicy, look: int
+    request: EvaluationRequest, results: Mapping[str, runs.Run], policy: GatePolicy, look: int, subject: str | None
 ) -> GateResult | None:
-    """Apply the operator's non-inferiority rule to the scored targets."""
+    """Apply the operator's non-inferiority rule to the scored targets.
+
+    It is about a version when the candidate stands for that one alone (`subject`) and it gave all answers.
+    """
     if request.candidate is None or request.reference is None:
         return None
     candidate, reference = results[request.candidate], results[request.reference]
@@ -361,7 +381,7 @@ def gate(
     )
     return msgspec.structs.replace(
         result,
-        candidate=candidate.row.version or request.candidate,
+        candidate=subject if subject == candidate.row.version else request.candidate,
         reference=reference.row.version or request.reference,
     )
 
@@ -373,6 +393,7 @@ def summarise(
     now: float,
     policy: GatePolicy,
     look: int,
+    subject: str | None,
     left_out: int,
 ) -> Evaluation:
     """Return the evaluation: a row per target, the gate's result, and how many examples were left out."""
@@ -384,7 +405,7 @@ def summarise(
         metric=request.metric,
         created_at=now,
         rows=tuple(_with_share(run) for run in results),
-        gate=gate(request, by_name, policy, look),
+        gate=gate(request, by_name, policy, look, subject),
         left_out=left_out,
     )
 

@@ -64,14 +64,17 @@ class _EvaluationRun(JobRun[Evaluation]):
     def prepare(self) -> None:
         request = self._job.request
         if left_out := evaluation.left_out(self._mine, request, evaluation.check(request, self._mine)):
-            told = f"{left_out} examples are left out: a system was trained on their inputs."
+            told = f"{left_out} examples are left out: a system was trained on their inputs, or chosen by them."
             self._job.tell("seen", told, level="warn")
+        if (lacking := evaluation.lacking(self._mine, request)) is not None:
+            self._job.tell("lacking", f"The gate will not count for a promotion: {lacking}.", level="warn")
 
     def step(self) -> bool:
         request = self._job.request
         missing = [target for target in request.systems if not self._result(target).exists()]
         if missing:
             dataset = evaluation.check(request, self._mine)
+            evaluation.enter_look(self._mine, self._job.id, request)
             target, folder = missing[0], self._job.folder
             run = evaluation.evaluate_target(self._mine, request, dataset, target, folder, _counter(self._job, target))
             partial = folder / "run.partial"
@@ -80,11 +83,15 @@ class _EvaluationRun(JobRun[Evaluation]):
         return len(missing) <= 1
 
     def finish(self) -> Outcome[Evaluation]:
-        mine, request, now = self._mine, self._job.request, time.time()
+        mine, request, policy = self._mine, self._job.request, self._mine.catalog.gate_policy
         results = [msgspec.json.decode(self._result(target).read_bytes(), type=runs.Run) for target in request.systems]
-        look = evaluation.look_of(mine, self._job.id, request, results, now)
+        look = evaluation.enter_look(mine, self._job.id, request)  # the number that it was given before it asked
         left_out = evaluation.left_out(mine, request, dataset_rows.get(mine.database, request.dataset))
-        summary = evaluation.summarise(self._job.id, request, results, now, mine.catalog.gate_policy, look, left_out)
+        subject = evaluation.candidate(mine, request)
+        summary = evaluation.summarise(self._job.id, request, results, time.time(), policy, look, subject, left_out)
+        if summary.gate is not None and (lacking := evaluation.lacking(mine, request)) is not None:
+            rule = f"{summary.gate.rule} It does not count for a promotion as long as this is so: {lacking}."
+            summary = msgspec.structs.replace(summary, gate=msgspec.structs.replace(summary.gate, rule=rule))
         return Outcome(result=None, keep=lambda: evaluations.insert(mine.database, summary))
 
     def _result(self, target: str) -> Path:

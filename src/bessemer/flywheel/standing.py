@@ -10,6 +10,7 @@ from bessemer.core.types import ModelVersion, Route, Split, Target
 from bessemer.flywheel.services import Services
 from bessemer.registry.catalog import CHAMPION
 from bessemer.registry.policy import GatePin
+from bessemer.store import datasets as dataset_rows
 from bessemer.store import evaluations
 
 
@@ -62,8 +63,10 @@ def _refusal(services: Services, version: ModelVersion, evaluation: Evaluation) 
         return f"its margin {gate.margin:g} is above {policy.max_margin:g}"
     if gate.n < policy.min_items:
         return f"its {gate.n} items are fewer than {policy.min_items}"
-    return dataset_refusal(services, version, evaluation.dataset) or reference_refusal(
-        services, version, gate.reference or ""
+    return (
+        dataset_refusal(services, version, evaluation.dataset)
+        or unapproved(services, version, evaluation.dataset)
+        or reference_refusal(services, version, gate.reference or "")
     )
 
 
@@ -71,6 +74,21 @@ def dataset_refusal(services: Services, version: ModelVersion, dataset: str) -> 
     """Say why a dataset does not gate a version; None: it may."""
     pinned = {pin.dataset for pin in _pins(services, version) if pin.dataset is not None}
     return f"the operator's dataset is {' or '.join(sorted(pinned))}" if pinned and dataset not in pinned else None
+
+
+def unapproved(services: Services, version: ModelVersion, dataset: str) -> str | None:
+    """Say what a dataset lacks for a gate of a version to count; None: nothing.
+
+    What decides is not chosen by the one who asks alone: the operator has pinned it, or somebody with a say in what
+    serves built or approved it.
+    """
+    pinned = {pin.dataset for pin in _pins(services, version)}
+    if dataset in pinned or dataset_rows.get(services.database, dataset).approved:
+        return None
+    return (
+        f"the dataset {dataset} was built by a key that may neither operate nor approve: a key that may approves it "
+        f"(POST /v1/datasets/{dataset}/approve, bessemer dataset approve), or an owner builds one"
+    )
 
 
 def reference_refusal(services: Services, version: ModelVersion, reference: str) -> str | None:
@@ -99,6 +117,12 @@ def means(services: Services, name: str) -> str:
         return services.catalog.resolve(targets[0].model).version.id if len(targets) == 1 else name
     except BessemerError:
         return name
+
+
+def versions(services: Services, name: str) -> set[str]:
+    """Return the versions that a name's steps ask. Raises NotFound for an unknown one."""
+    route = services.catalog.route_or_target(name)
+    return {services.catalog.resolve(target.model).version.id for step in route.steps for target in step.targets}
 
 
 def tuned(version: ModelVersion) -> bool:

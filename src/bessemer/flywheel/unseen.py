@@ -1,8 +1,8 @@
-"""No version is judged on what it was trained on: examples whose input it has seen are left out, and counted.
+"""No version is judged on what it was trained on or chosen by: examples whose input it has seen are left out, counted.
 
 An input is known by its canonical hash, in whatever spelling or dataset it comes. What a version was trained on is read
-from the training files that its lineage names, those of the versions that it started from included; a file that was
-erased says nothing any more.
+from the training files that its lineage names, what it was chosen by from the validation files of their jobs, those of
+the versions that it started from included; a file that was erased says nothing any more.
 """
 
 import io
@@ -10,27 +10,35 @@ from collections.abc import Sequence
 
 from bessemer.core.content import input_hash
 from bessemer.core.errors import InvalidRequest, NotFound, StoreError
-from bessemer.core.types import Example, ModelVersion
+from bessemer.core.types import Example, ModelVersion, Split
 from bessemer.feedback.rows import Row, read_rows
 from bessemer.flywheel.services import Services
+from bessemer.store import files, job_rows
 
 
-def unseen(services: Services, targets: Sequence[str], examples: Sequence[Example]) -> tuple[Example, ...]:
-    """Return the examples on which no target was trained. Raises InvalidRequest when none is left."""
-    seen = frozenset[str]().union(*(_trained(services, target) for target in targets))
+def unseen(
+    services: Services, targets: Sequence[str], examples: Sequence[Example], split: Split
+) -> tuple[Example, ...]:
+    """Return the examples of a split on which no target was trained. Raises InvalidRequest when none is left.
+
+    On the splits that decide, none whose validation loss or reward chose a target's checkpoint either: the selection
+    split is there for that.
+    """
+    decides = split in (Split.CALIBRATION, Split.HOLDOUT)
+    seen = frozenset[str]().union(*(_seen(services, target, validation=decides) for target in targets))
     left = tuple(one for one in examples if input_hash(one.input, one.messages) not in seen)
     if examples and not left:
         raise InvalidRequest(
-            f"All {len(examples)} examples are inputs that {' or '.join(map(repr, targets))} was trained on: take a "
-            "split or a dataset that was held out.",
+            f"All {len(examples)} examples are inputs that {' or '.join(map(repr, targets))} was trained on or chosen "
+            "by: take a split or a dataset that was held out.",
             param="dataset",
         )
     return left
 
 
-def _trained(services: Services, target: str) -> frozenset[str]:
-    """Return the hashes of the inputs that any version behind a target was trained on."""
-    files: set[str] = set()
+def _seen(services: Services, target: str, *, validation: bool) -> frozenset[str]:
+    """Return the hashes of the inputs that any version behind a target was trained on, or chosen by as well."""
+    contents: set[str] = set()
     route = services.catalog.route_or_target(target)
     waiting = [one.model for step in route.steps for one in step.targets]
     known: set[str] = set()
@@ -41,9 +49,20 @@ def _trained(services: Services, target: str) -> frozenset[str]:
             continue
         known.add(version.id)
         if version.lineage.dataset_sha256 is not None:
-            files.add(version.lineage.dataset_sha256)
+            contents.add(version.lineage.dataset_sha256)
             waiting.append(version.lineage.base)
-    return frozenset(digest for sha256 in files for digest in _inputs(services, sha256))
+        if validation and version.lineage.job_id is not None:
+            contents.update(_validation(services, version.lineage.job_id))
+    return frozenset(digest for sha256 in contents for digest in _inputs(services, sha256))
+
+
+def _validation(services: Services, job_id: str) -> set[str]:
+    """Return the content of the validation file that a job named, empty where there is none (any more)."""
+    try:
+        named = job_rows.get(services.database, job_id).request.get("validation_file")
+        return {files.get(services.database, named).sha256} if isinstance(named, str) else set()
+    except NotFound:
+        return set()
 
 
 def _version(services: Services, name: str) -> ModelVersion | None:

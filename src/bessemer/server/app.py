@@ -24,7 +24,7 @@ def build(services: Services, kinds: Kinds = KINDS) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(_router: Router) -> AsyncIterator[None]:
         yield
-        denials.close()
+        denials.tell_rest()
         await close_services(services)
 
     return Front(

@@ -40,7 +40,7 @@ class Authenticator:
         known = self._keys.known(header)
         if known is not None:
             return known
-        tries = self._tries(_network(address))
+        tries = self._tries(network(address))
         now = self._clock()
         while tries and tries[0] <= now - _WINDOW_S:
             tries.popleft()
@@ -61,15 +61,15 @@ class Authenticator:
             if not failed and now in tries:
                 tries.remove(now)
 
-    def _tries(self, network: str) -> deque[float]:
-        tries = self._tried.pop(network, None) or deque()
-        self._tried[network] = tries
+    def _tries(self, caller: str) -> deque[float]:
+        tries = self._tried.pop(caller, None) or deque()
+        self._tried[caller] = tries
         if len(self._tried) > _ADDRESSES:
             self._tried.popitem(last=False)
         return tries
 
 
-def _network(address: str) -> str:
+def network(address: str) -> str:
     """Return what one caller has: an IPv4 address, the first half of an IPv6 one."""
     try:
         parsed = ipaddress.ip_address(address)

@@ -8,8 +8,6 @@ import os
 import subprocess
 import time
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
@@ -17,12 +15,11 @@ from weakref import WeakSet
 import msgspec
 import structlog
 
-from bessemer.core.errors import ConfigError
 from bessemer.core.ids import follow_id
 from bessemer.core.openai import ChatRequest
 from bessemer.core.settings import Settings
 from bessemer.core.types import JSON
-from bessemer.evals.grader import Embed, Judge, JudgeCall, JudgeReply
+from bessemer.evals.grader import Judge, JudgeCall, JudgeReply
 from bessemer.evals.grader import Services as GraderServices
 from bessemer.evals.sandbox import SandboxError, isolation
 from bessemer.flywheel.services import Services as FlywheelServices
@@ -32,6 +29,7 @@ from bessemer.gateway.providers.openai import check_upstreams
 from bessemer.governance.keys import Keys
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
+from bessemer.server.embedding import embed_by
 from bessemer.server.grading import Grading
 from bessemer.server.pulse import Pulse
 from bessemer.server.services import Services
@@ -42,7 +40,6 @@ from bessemer.store.writer import Writer
 from bessemer.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
-    from bessemer.engine.embedder import Embedder
     from bessemer.engine.engine import Engine
 
 log = structlog.get_logger("bessemer.compose")
@@ -65,7 +62,7 @@ def open_services(
     settings.data.mkdir(parents=True, exist_ok=True)
     config = load_config(settings.config_path, settings.data)
     check_upstreams(config.models.values(), os.environ)
-    embed = None if settings.embedding_model is None else _embed(settings.embedding_model)
+    embed = embed_by(settings)
     database = Database.open(settings, patience_s=write_patience_s)
     database.watch()
     follow_id(feedback.newest_id(database) or "")  # the clock may have been set back since
@@ -215,27 +212,6 @@ def _judge(gateway: Gateway, loop: asyncio.AbstractEventLoop) -> Judge:
         )
 
     return judge
-
-
-def _embed(folder: Path) -> Embed:
-    """Return what `cosine` compares by: the encoder in the folder, loaded for the first text, in a thread of its own.
-
-    Raises ConfigError when there is no such folder.
-    """
-    if not folder.joinpath("model.safetensors").is_file():
-        raise ConfigError(f"embedding_model {str(folder)!r} holds no model.safetensors.", param="embedding_model")
-    thread = ThreadPoolExecutor(1, thread_name_prefix="embedder")
-
-    @cache
-    def embedder() -> "Embedder":
-        from bessemer.engine.embedder import Embedder
-
-        return Embedder(folder)
-
-    async def embed(texts: list[str]) -> list[list[float]]:
-        return await asyncio.get_running_loop().run_in_executor(thread, lambda: embedder().embed(texts))
-
-    return embed
 
 
 def code_commit() -> str | None:

@@ -25,6 +25,7 @@ from bessemer.core.errors import (
 )
 from bessemer.core.ids import new_id
 from bessemer.core.types import DEFAULT_PROJECT, Principal
+from bessemer.server.authentication import network
 from bessemer.server.http import ClientGone, JSONResponse
 
 Authenticate = Callable[[str | None, str], Awaitable[Principal]]
@@ -33,7 +34,10 @@ Observe = Callable[[str, int, float], None]
 Deny = Callable[[str, str, str, BessemerError], None]
 """Told of a refusal: who was refused, of which project, which endpoint, why."""
 
-_REQUEST_ID = re.compile(rb"[\w.:-]{1,128}")
+_REQUEST_ID = re.compile(rb"[0-9a-fA-F-]{1,128}")
+"""A UUID or trace id; other text of a client's is not written to logs."""
+_UNMATCHED: Final = "unmatched"
+"""Logged and counted in place of a path that is no endpoint's."""
 _CLIENT_GONE: Final = 499
 """Logged status of a request whose client left first (nginx's convention); nobody receives it."""
 _DENIED: Final = (401, 403)
@@ -99,17 +103,17 @@ class Front:
                     )
                 await exchange.fail(error)
             except Exception:
-                log.exception("unhandled", method=scope["method"], path=scope["path"])
+                log.exception("unhandled", method=scope["method"], endpoint=_endpoint(scope))
                 await exchange.fail(BessemerError(f"Internal error; the log has it under {exchange.request_id}."))
             finally:
                 self._running -= 1
                 seconds = time.perf_counter() - started
-                endpoint = scope.get("bessemer.endpoint", "unmatched")
+                endpoint = _endpoint(scope)
                 self._observe(endpoint, exchange.status, seconds)
                 log.info(
                     "request",
                     method=scope["method"],
-                    path=scope["path"],
+                    endpoint=endpoint,
                     status=exchange.status,
                     seconds=round(seconds, 6),
                     key=getattr(scope.get("bessemer.principal"), "key_id", None),
@@ -206,8 +210,13 @@ def _limited(receive: Receive, limit: "_Limit") -> Receive:
 
 
 def _request_id(given: bytes | None) -> str:
-    """Keep the client's own request id when it is short and plain, otherwise make one."""
-    return given.decode() if given and _REQUEST_ID.fullmatch(given) and given.isascii() else new_id("req")
+    """Keep the client's own request id when it is a short number in hexadecimal digits, otherwise make one."""
+    return given.decode() if given and _REQUEST_ID.fullmatch(given) else new_id("req")
+
+
+def _endpoint(scope: Scope) -> str:
+    """Return the pattern of the path, never the path itself: that is the client's text."""
+    return str(scope.get("bessemer.endpoint", _UNMATCHED))
 
 
 def _caller(scope: Scope) -> tuple[str, str]:
@@ -215,7 +224,7 @@ def _caller(scope: Scope) -> tuple[str, str]:
     principal: Principal | None = scope.get("bessemer.principal")
     if principal is not None:
         return principal.key_id, principal.project_id
-    return f"address {_address(scope)}", DEFAULT_PROJECT
+    return f"address {network(_address(scope))}", DEFAULT_PROJECT
 
 
 def _address(scope: Scope) -> str:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final, Protocol, TypeVar, get_origin
+from typing import Annotated, Any, Final, Protocol, TypeVar, get_args, get_origin
 
 import msgspec
 from starlette.requests import Request
@@ -29,9 +29,10 @@ from bessemer.store.database import Database
 
 T = TypeVar("T")
 Query = TypeVar("Query", bound=msgspec.Struct)
+Body = TypeVar("Body", bound=msgspec.Struct)
 
 encode = msgspec.json.Encoder().encode
-_PATH = re.compile(r" - at `(?:key in )?\$(?P<path>[^`]*)`$")
+_PATH = re.compile(r" - at (?:`key` in )?`\$(?P<path>[^`]*)`$")
 _FIELD = re.compile(r"(?:unknown|required) field `(?P<field>[^`]*)`")
 _LONE_HALF = re.compile(
     rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|[c-fC-F](?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]))"
@@ -149,22 +150,24 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-def decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
-    """Return a reusable JSON decoder of a body type."""
+@cache
+def _decoder(kind: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
+    """Return the decoder of a body type: made once."""
     return msgspec.json.Decoder(kind)
 
 
-def decode(using: msgspec.json.Decoder[T], body: bytes) -> T:
-    """Decode a JSON body. Raises InvalidRequest that names the field (`param`) and the problem."""
+def decode(kind: type[Body], body: bytes) -> Body:
+    """Decode a JSON body as its type. Raises InvalidRequest that names the field (`param`) and the problem."""
     if not body:
         raise InvalidRequest("The request has no body; send a JSON object.", code="missing_body")
     try:
         check_shape(body)
-        return using.decode(body)
+        decoded: Body = _decoder(kind).decode(body)
     except msgspec.ValidationError as error:
         raise invalid(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"The body is not valid JSON: {why_not_json(body, error)}.", code="invalid_json") from None
+    return decoded
 
 
 def why_not_json(data: bytes, error: Exception) -> str:
@@ -204,9 +207,13 @@ class NoQuery(StrictWire):
 
 
 @cache
-def _types(kind: type[msgspec.Struct]) -> Mapping[str, Any]:
-    """Return the type of each field; asked with every request, so worked out once."""
-    return {field.name: field.type for field in msgspec.structs.fields(kind)}
+def _fields(kind: type[msgspec.Struct]) -> Mapping[str, bool]:
+    """Return the names of the fields, and which are dictionaries; asked with every request, so worked out once."""
+    bare = {
+        field.name: get_args(field.type)[0] if get_origin(field.type) is Annotated else field.type
+        for field in msgspec.structs.fields(kind)
+    }
+    return {name: get_origin(type_) is dict for name, type_ in bare.items()}
 
 
 def read_query(kind: type[Query], parameters: Sequence[tuple[str, str]]) -> Query:
@@ -214,12 +221,12 @@ def read_query(kind: type[Query], parameters: Sequence[tuple[str, str]]) -> Quer
 
     Raises InvalidRequest that names a parameter which is unknown, wrong, or given twice.
     """
-    types = _types(kind)
+    fields = _fields(kind)
     values: dict[str, Any] = {}
     for name, value in parameters:
         field, opened, rest = name.partition("[")
-        keyed = get_origin(types.get(field)) is dict
-        if field not in types or keyed is not (bool(opened) and rest.endswith("]")):
+        keyed = fields.get(field, False)
+        if field not in fields or keyed is not (bool(opened) and rest.endswith("]")):
             raise InvalidRequest(f"Unknown parameter: {name!r}. Remove it.", param=name, code="unknown_parameter")
         target, key = (values.setdefault(field, {}), rest[:-1]) if keyed else (values, field)
         if key in target:
@@ -240,6 +247,8 @@ class Call:
     principal: Principal
     given: msgspec.Struct
     """What the query string says."""
+    takes: type[msgspec.Struct] | None
+    """The type of the endpoint's body."""
 
     def audit(self, action: str, subject: str, detail: JSON | None = None) -> None:
         """Append who did what to what. Call it in the `Database.transaction` of the change: both stand, or neither."""
@@ -278,10 +287,11 @@ class Call:
         if key_id != self.principal.key_id and not self.principal.may(Action.OPERATE):
             raise Forbidden("Another key made this: ask with that key, or with one whose role is operator or owner.")
 
-    async def body(self, using: msgspec.json.Decoder[T]) -> T:
-        """Return the JSON body as the decoder's type. Raises InvalidRequest."""
+    async def body(self, kind: type[Body]) -> Body:
+        """Return the JSON body as the type that the table of endpoints names for it. Raises InvalidRequest."""
+        assert kind is self.takes, "the table and the handler name the same body"
         body = await self.request.body()
-        return decode(using, body) if len(body) <= _SMALL else await asyncio.to_thread(decode, using, body)
+        return decode(kind, body) if len(body) <= _SMALL else await asyncio.to_thread(decode, kind, body)
 
     def query(self, kind: type[T]) -> T:
         """Return the query string as the type that the table of endpoints names for this one."""

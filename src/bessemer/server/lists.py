@@ -1,13 +1,14 @@
 """OpenAI's list envelope and its cursor."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Generic, Literal, TypeVar
 
+from bessemer.core.bounds import Name
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.openai import StrictWire
-from bessemer.core.types import JSON
+from bessemer.core.openai import StrictWire, Wire
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class ListQuery(StrictWire):
@@ -15,7 +16,7 @@ class ListQuery(StrictWire):
 
     limit: int = 20
     """Rows in the answer."""
-    after: str | None = None
+    after: Name | None = None
     """Id of the last row of the page before."""
 
 
@@ -26,14 +27,24 @@ def page_limit(limit: int, largest: int = 1000) -> int:
     return limit
 
 
-def envelope(rows: Sequence[Any], *, has_more: bool = False, ids: Sequence[str] = ()) -> JSON:
-    """Return `{"object": "list", "data", "first_id", "last_id", "has_more"}`."""
+class Page(Wire, Generic[T], kw_only=True, omit_defaults=False):
+    """OpenAI's list object."""
+
+    object: Literal["list"] = "list"
+    data: Sequence[T]
+    first_id: str | None = None
+    last_id: str | None = None
+    has_more: bool = False
+
+
+def envelope(rows: Sequence[T], *, has_more: bool = False, ids: Sequence[str] = ()) -> Page[T]:
+    """Return the list object of these rows."""
     first, last = (ids[0], ids[-1]) if ids else (None, None)
-    return {"object": "list", "data": rows, "first_id": first, "last_id": last, "has_more": has_more}
+    return Page(data=rows, first_id=first, last_id=last, has_more=has_more)
 
 
-def page_of(rows: Sequence[T], query: ListQuery, id_of: Callable[[T], str]) -> JSON:
-    """Return the envelope of a page of rows that are in memory, in their order. Raises InvalidRequest."""
+def page_of(rows: Sequence[T], query: ListQuery, id_of: Callable[[T], str]) -> Page[T]:
+    """Return the list object of a page of rows that are in memory, in their order. Raises InvalidRequest."""
     limit, start = page_limit(query.limit), 0
     if query.after is not None:
         ids = [id_of(row) for row in rows]
@@ -43,7 +54,7 @@ def page_of(rows: Sequence[T], query: ListQuery, id_of: Callable[[T], str]) -> J
     return page(rows[start : start + limit + 1], limit, lambda row: row, id_of)
 
 
-def page(rows: Sequence[T], limit: int, wire: Callable[[T], Any], id_of: Callable[[T], str]) -> JSON:
-    """Return the envelope of at most `limit` rows out of `limit + 1` that were asked for."""
+def page(rows: Sequence[T], limit: int, wire: Callable[[T], R], id_of: Callable[[T], str]) -> Page[R]:
+    """Return the list object of at most `limit` rows out of `limit + 1` that were asked for."""
     shown = rows[:limit]
     return envelope([wire(row) for row in shown], has_more=len(rows) > limit, ids=[id_of(row) for row in shown])

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -34,7 +34,10 @@ class Endpoint:
     handler: Handler
     actions: tuple[Action, ...]
     """A key that may do one of them may call it; none: no key needed (the front door decides from where)."""
-
+    answer: Any
+    """The type of its JSON answer, or a media type where it answers with something else."""
+    body: type[msgspec.Struct] | None = None
+    """The type of its JSON body, or of the fields of its form; None: it reads none."""
     query: type[msgspec.Struct] = NoQuery
     """The query parameters that it takes; others are refused."""
 
@@ -61,7 +64,7 @@ class _Serve:
             )
         request = Request(scope, receive)
         given = read_query(self._endpoint.query, request.query_params.multi_items())
-        response = await self._endpoint.handler(Call(self._services, request, principal, given))
+        response = await self._endpoint.handler(Call(self._services, request, principal, given, self._endpoint.body))
         await response(scope, receive, send)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
+import msgspec
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, exc, inspect, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
@@ -437,6 +438,9 @@ def _without_tables(error: BaseException | None) -> bool:
 
 
 def cause(error: Exception) -> str:
-    """Return what the database said, in one line, without the statement and its values."""
+    """Return what the database said, in one line, without the statement and its values; of a row that cannot be read
+    the kind of error alone, since its text quotes what stands there."""
+    if isinstance(error, msgspec.MsgspecError):
+        return type(error).__name__
     said = getattr(error, "orig", None) or error
     return str(said).strip().split("\n", 1)[0]

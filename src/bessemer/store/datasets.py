@@ -1,7 +1,7 @@
 """Frozen datasets; their rows are a blob."""
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from bessemer.core.errors import NotFound
 from bessemer.core.types import Dataset
@@ -30,6 +30,14 @@ def get(database: Database, dataset_id: str) -> Dataset:
     if body is None:
         raise NotFound(f"There is no dataset {dataset_id!r}.", param="dataset")
     return paging.decode(Dataset, body)
+
+
+def approve(database: Database, dataset_id: str) -> Dataset:
+    """Mark a dataset as one that gates may stand on, and return it. Raises NotFound."""
+    dataset = msgspec.structs.replace(get(database, dataset_id), approved=True)
+    statement = update(datasets).where(datasets.c.id == dataset_id, paging.mine(database, datasets))
+    database.write(lambda connection: connection.execute(statement.values(body=paging.encode(dataset))))
+    return dataset
 
 
 def find(

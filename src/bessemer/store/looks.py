@@ -30,7 +30,7 @@ class Purpose(StrEnum):
     GATE = "gate"
     CASCADE = "cascade"
     SCORES = "scores"
-    """An evaluation of the hold-out split without a gate: whoever read it may choose what to gate by it."""
+    """An evaluation of these items without a gate: whoever read it may choose by it what to gate, or to calibrate."""
 
 
 class Look(Frozen, frozen=True):
@@ -48,6 +48,8 @@ class Look(Frozen, frozen=True):
 
 def number(database: Database, look: Look, items: Sequence[str]) -> int:
     """Record a look at items (hashes of their inputs) and return its number, from 1; the first one of an id stands.
+
+    To be recorded before anything of it can be read: a look that is broken off is spent.
 
     Counted are the gates and cascades that looked at these items before, the candidate's gates on other items, and each
     system beside `subject` whose score on these was read without a gate.

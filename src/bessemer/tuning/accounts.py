@@ -17,6 +17,7 @@ def valid_metrics(validation: Validation) -> JSON:
         "valid_reward": validation.mean_reward,
         "valid_reward_low": None if low == high else low,
         "valid_reward_high": None if low == high else high,
+        "valid_unknown": validation.unknown or None,
     }
     return {name: value for name, value in found.items() if value is not None}
 
@@ -32,8 +33,12 @@ def headline(metrics: Mapping[str, float], validation: Validation | None) -> lis
     facts = [f"{name} {metrics[key]:.3f}" for key, name in shown.items() if key in metrics]
     if validation is None:
         return facts
+    unjudged = f" ({validation.unknown} answers that nobody judged)" if validation.unknown else ""
     if validation.mean_reward is not None:
-        facts.append(f"validation reward {validation.mean_reward:.3f}")
+        facts.append(f"validation reward {validation.mean_reward:.3f}{unjudged}")
+    elif validation.reward_bounds is not None:
+        low, high = validation.reward_bounds
+        facts.append(f"validation reward {low:.3f} to {high:.3f}{unjudged}")
     elif validation.loss is not None:
         facts.append(f"validation loss {validation.loss:.3f}")
     return facts

@@ -3,6 +3,8 @@
 import re
 from typing import Final, NamedTuple
 
+import msgspec
+
 from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.openai import (
     FineTuningJobRequest,
@@ -20,9 +22,11 @@ from bessemer.registry.catalog import Catalog
 from bessemer.store import files
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
-from bessemer.store.files import FINE_TUNE
+from bessemer.store.files import FINE_TUNE, FileRow
 from bessemer.tuning import preflight
+from bessemer.tuning.lengths import LengthCheck
 from bessemer.tuning.options import check_options, parse_options
+from bessemer.tuning.preparation import length_check, prepare
 
 _RANGES: Final[dict[str, tuple[float, float]]] = {
     "n_epochs": (1, 50),
@@ -62,13 +66,18 @@ def check_request(
         )
     if request.suffix is not None and (taken := catalog.taken(request.suffix, resolved.model.name)):
         raise InvalidRequest(f"'suffix' {request.suffix!r} is the name of {taken}; choose another.", param="suffix")
-    training = _survey(request.training_file, "training_file", method, database, blobs)
-    validation = None
-    if request.validation_file is not None:
-        validation = _survey(request.validation_file, "validation_file", method, database, blobs)
+    named = {"training_file": request.training_file, "validation_file": request.validation_file}
+    found = {param: _file(id_, param, database) for param, id_ in named.items() if id_ is not None}
+    request = msgspec.structs.replace(request, method=method)
+    plan = prepare(request, catalog, database)  # what the worker will do first: names that lead nowhere
+    check = length_check(plan, catalog)
+    surveys = {param: _survey(row, param, method, check, blobs) for param, row in found.items()}
     body = method.reinforcement or method.supervised
     rate = None if body is None else body.hyperparameters.learning_rate_multiplier
-    return Checked(method, preflight.warnings(training, validation, None if isinstance(rate, str) else rate))
+    told = preflight.warnings(
+        surveys["training_file"], surveys.get("validation_file"), None if isinstance(rate, str) else rate
+    )
+    return Checked(method, told)
 
 
 def method_of(request: FineTuningJobRequest) -> Method:
@@ -147,19 +156,10 @@ def _check_scalars(request: FineTuningJobRequest) -> None:
         raise InvalidRequest(
             "'integrations' are not offered: nothing leaves the boundary. Remove it.", param="integrations"
         )
-    check_metadata(request.metadata or {})
 
 
-def check_metadata(metadata: dict[str, str]) -> None:
-    """Apply OpenAI's limits: 16 pairs, keys of 64 and values of 512 characters. Raises InvalidRequest."""
-    if len(metadata) > 16 or any(len(key) > 64 or len(value) > 512 for key, value in metadata.items()):
-        raise InvalidRequest(
-            "'metadata' may hold 16 pairs, keys of 64 and values of 512 characters at most.", param="metadata"
-        )
-
-
-def _survey(file_id: str, param: str, method: Method, database: Database, blobs: Blobs) -> preflight.Survey:
-    """Read a job's file from its first row to its last. Raises InvalidRequest on the job's field."""
+def _file(file_id: str, param: str, database: Database) -> FileRow:
+    """Return a job's file. Raises InvalidRequest on the job's field."""
     try:
         row = files.get(database, file_id)
     except NotFound:
@@ -168,10 +168,16 @@ def _survey(file_id: str, param: str, method: Method, database: Database, blobs:
         ) from None
     if row.purpose != FINE_TUNE:
         raise InvalidRequest(f"'{param}' {file_id!r} has purpose {row.purpose!r}; it needs {FINE_TUNE!r}.", param=param)
+    return row
+
+
+def _survey(row: FileRow, param: str, method: Method, check: LengthCheck, blobs: Blobs) -> preflight.Survey:
+    """Read a job's file from its first row to its last. Raises InvalidRequest on the job's field."""
     survey = preflight.Survey(fields_read(method.reinforcement.grader) if method.reinforcement else ())
     try:
         with blobs.get(row.sha256).open("rb") as lines:
-            survey.add(read_rows(lines, param, supervised=method.type == "supervised"))
+            survey.add(check.of(read_rows(lines, param, supervised=method.type == "supervised"), param))
     except InvalidRequest as error:
-        raise InvalidRequest(error.message, param=param, code="invalid_training_file") from None
+        code = "invalid_training_file" if error.error_code == "invalid_file" else error.error_code
+        raise InvalidRequest(error.message, param=error.param, code=code) from None
     return survey

@@ -28,7 +28,7 @@ from bessemer.feedback.rows import Row
 from bessemer.gateway.fields import confident
 from bessemer.tuning.credit import Answer, by_answer, by_field, shared
 from bessemer.tuning.losses import clipped, completed, k3
-from bessemer.tuning.methods import Outcome, Task, prompt_ids, prompt_limit
+from bessemer.tuning.methods import Outcome, Task, prompt_ids
 from bessemer.tuning.packing import Tree
 from bessemer.tuning.rewards import Graded, graded, numbers, reward_metrics, varying
 from bessemer.tuning.spec import Reward, TuneSpec, Validation
@@ -63,7 +63,7 @@ class Ask(NamedTuple):
 
 def asks(task: Task, rows: Sequence[Row], param: str) -> list[Ask]:
     """Return what to ask about each row. Raises InvalidRequest that names the rows of `param` that are too long."""
-    prompts = prompt_ids(task.tokens, rows, prompt_limit(task, task.spec.max_tokens), param)
+    prompts = prompt_ids(task, rows, task.spec.max_tokens, param)
     return [Ask(prompt, _constraint(task.spec, row)) for prompt, row in zip(prompts, rows, strict=True)]
 
 
@@ -133,29 +133,45 @@ def graded_answers(reward: Reward, rows: Sequence[Row], answers: Sequence[Genera
 def greedy_validation(
     rollouts: Rollouts, reward: Reward, rows: Sequence[Row], asked: Sequence[Ask], step: int
 ) -> Validation:
-    """Score the answers the model would give, at the field threshold that is set or, of some, at the best."""
+    """Score the answers the model would give, at the field threshold that is set or, of some, at the best.
+
+    An answer that nobody judged counts as the worst in the score: what is not known to be good must not look better
+    than what is. Answers that the grader failed on are left out.
+    """
     answers = [spelled(generation, rollouts.tokens) for generation in rollouts.greedy(asked)]
     thresholds = _THRESHOLDS if rollouts.field_threshold is None else (rollouts.field_threshold,)
     found = [(_greedy_rewards(reward, rows, answers, threshold), threshold) for threshold in thresholds]
     known = [(of_rows, threshold) for of_rows, threshold in found if bool(of_rows.reward.isfinite().any())]
     if not known:
-        return Validation(step=step, score=None, failure=found[0][0].failure)
-    best, threshold = max(known, key=lambda pair: (float(pair[0].reward.nanmean()), -pair[1]))
-    mean, unknown = float(best.reward.nanmean()), best.reward.isnan() & ~best.failed
-    low, high = min(0.0, float(best.reward.nan_to_num(0.0).min())), max(1.0, float(best.reward.nan_to_num(0.0).max()))
-    bounded = ~best.failed
+        return Validation(step=step, score=None, failure=found[0][0].failure, unknown=_unknown(found[0][0]))
+    seen = torch.cat([of_rows.reward.nan_to_num(0.0) for of_rows, _ in known])
+    low, high = min(0.0, float(seen.min())), max(1.0, float(seen.max()))
+
+    def worst(of_rows: Graded) -> float:
+        return float(of_rows.reward.nan_to_num(low)[~of_rows.failed].mean())
+
+    best, threshold = max(known, key=lambda pair: (worst(pair[0]), -pair[1]))
+    bounds = [best.reward.nan_to_num(end).masked_fill(best.failed, math.nan) for end in (low, high)]
+    unknown = _unknown(best)
     return Validation(
         step=step,
-        score=mean,
-        mean_reward=mean,
-        reward_bounds=(
-            float(torch.where(unknown, low, best.reward)[bounded].mean()),
-            float(torch.where(unknown, high, best.reward)[bounded].mean()),
-        ),
+        score=worst(best),
+        mean_reward=None if unknown else float(best.reward.nanmean()),
+        reward_bounds=(float(bounds[0].nanmean()), float(bounds[1].nanmean())),
         row_scores=numbers(best.reward),
+        row_bounds=tuple(
+            None if math.isnan(lowest) else (lowest, highest)
+            for lowest, highest in zip(*(end.tolist() for end in bounds), strict=True)
+        ),
+        unknown=unknown,
         failure=best.failure,
         field_threshold=threshold,
     )
+
+
+def _unknown(of_rows: Graded) -> int:
+    """Return the answers that nobody judged."""
+    return int((of_rows.reward.isnan() & ~of_rows.failed).sum())
 
 
 def spelled(generation: Generation, tokens: Tokens) -> Answer:
@@ -218,8 +234,11 @@ class Grpo:
         asked = [self._train[indices[r]] for r in used]
         rows = [self._task.train[indices[r]] for r in used]
         advantages = self._advantages(rows, groups, reward_RG[used], None if gain_RG is None else gain_RG[used])
+        taught_RG = reward_RG.isfinite() if gain_RG is None else gain_RG > 0
         weights = [row.weight for row in rows]
-        loss, mismatch = _policy_loss(self._task.trainer, self._rollouts, asked, groups, advantages, weights, spec)
+        loss, mismatch = _policy_loss(
+            self._task.trainer, self._rollouts, asked, groups, advantages, taught_RG[used].tolist(), weights, spec
+        )
         if loss is None:
             return Outcome({**metrics, "train_loss": 0.0}, signal=False, explored=exploring)
         if mismatch > _MISMATCH_LIMIT:
@@ -310,21 +329,28 @@ def _policy_loss(
     asked: Sequence[Ask],
     groups: Sequence[Sequence[Generation]],
     advantage_RG: Sequence[Sequence[Tensor]],
+    taught_RG: Sequence[Sequence[bool]],
     weights: Sequence[float],
     spec: TuneSpec,
 ) -> tuple[float | None, float]:
-    """Accumulate the gradient of the clipped surrogate: its mean, weighted by row, over tokens with an advantage.
+    """Accumulate the gradient of the clipped surrogate: its mean, weighted by row, over the tokens that it is about.
 
-    One group that differs thus moves the model as far as eight do, which Adam, blind to a gradient's scale, would make
-    of any other normaliser; and what weighs is how much a row weighs beside the others of its step.
+    These are the tokens that the model chose, of answers that were not cut and that take part (`taught_RG`: scored, or
+    of an exploration those that found something), whatever their advantage: an answer whose reward is the mean exactly
+    counts as one does whose reward is a little more. One group that differs moves the model as far as eight do, which
+    Adam, blind to a gradient's scale, would make of any other normaliser; and what weighs is how much a row weighs
+    beside the others of its step.
     The policy is what was sampled: under a grammar, the model among the tokens that it left. Returns (loss or None when
     no token carries an advantage, mean k3 divergence of the sampler's log-probabilities).
     """
     trees = [Tree(ask.prompt, tuple(a.tokens for a in answers)) for ask, answers in zip(asked, groups, strict=True)]
     advantages = [torch.cat(list(of_group)) * weight for of_group, weight in zip(advantage_RG, weights, strict=True)]
     sampled = [torch.cat([torch.tensor(answer.logprobs) for answer in answers]) for answers in groups]
-    active = sum(int((part != 0).sum()) * weight for part, weight in zip(advantages, weights, strict=True))
-    if not active:
+    active = sum(
+        weight * sum(_chosen(answer) for answer, taught in zip(answers, of_group, strict=True) if taught)
+        for answers, of_group, weight in zip(groups, taught_RG, weights, strict=True)
+    )
+    if not any(bool(part.any()) for part in advantages):
         return None, 0.0
     divergence = [0.0]
 
@@ -340,3 +366,8 @@ def _policy_loss(
     candidates = [rollouts.candidates(*pair) for pair in zip(asked, groups, strict=True)] if constrained else None
     value = trainer.forward_backward(trees, loss, candidates=candidates)
     return value, divergence[0] / sum(len(part) for part in sampled)
+
+
+def _chosen(answer: Generation) -> int:
+    """Return how many tokens of an answer the model chose itself; none of one that was cut."""
+    return 0 if answer.finish_reason == "length" else len(answer.forced) - sum(answer.forced)

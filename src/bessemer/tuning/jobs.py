@@ -11,7 +11,7 @@ import msgspec
 from bessemer.core.errors import NotFound
 from bessemer.core.openai import FineTuningEvent, FineTuningJob, FineTuningJobRequest, JobExtension
 from bessemer.core.settings import Settings
-from bessemer.core.types import JSON, as_json
+from bessemer.core.types import JSON
 from bessemer.evals.grader import Services as GraderServices
 from bessemer.gateway.pipeline import on_behalf_of
 from bessemer.jobs.kinds import Accepted, Job, JobKind, JobRun, Lane, Outcome, Shown, Told
@@ -20,7 +20,6 @@ from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
 from bessemer.store.job_rows import JobEvent
 from bessemer.tuning.checks import check_request
-from bessemer.tuning.preparation import prepare
 from bessemer.tuning.results import FineTuningProgress, FineTuningResult
 
 
@@ -101,7 +100,6 @@ def _accept(here: Installation, job: Job[FineTuningJobRequest]) -> Accepted[Fine
     graders = here.graders.asked_by(principal)
     method, warnings = check_request(request, catalog, job.database, here.blobs, graders)
     request = msgspec.structs.replace(request, method=method, seed=request.seed or 0, hyperparameters=None)
-    prepare(msgspec.structs.replace(row, request=as_json(request)), catalog, job.database)  # as the worker will
     return Accepted(
         request=request,
         metadata=request.metadata or {},
@@ -171,5 +169,7 @@ FINE_TUNING: Final = JobKind(
     grader=_grader,
     run=_TuningJob,
     render=_render,
+    shown=FineTuningJob,
     render_event=_render_event,
+    shown_event=FineTuningEvent,
 )

@@ -14,6 +14,7 @@ from torch import Tensor
 from bessemer.core.errors import InvalidRequest
 from bessemer.engine.tokens import Tokens
 from bessemer.feedback.rows import Row
+from bessemer.tuning.lengths import check_room, refuse_long
 from bessemer.tuning.losses import completed, expected_reward_loss
 from bessemer.tuning.mentions import Mentions
 from bessemer.tuning.packing import Tree
@@ -70,37 +71,34 @@ class Task:
     validation: Sequence[Row]
     reward: Reward | None
 
+    @property
+    def context(self) -> int:
+        """Tokens of question and answer that the model has room for, as it was made and as it is served."""
+        made_for = int(self.trainer.network.config.context_length)
+        return made_for if self.spec.context_tokens is None else min(made_for, self.spec.context_tokens)
 
-def prompt_ids(tokens: Tokens, rows: Sequence[Row], limit: int, param: str) -> list[tuple[int, ...]]:
-    """Return each row's prompt as token ids. Raises InvalidRequest that names the rows of `param` beyond the limit."""
-    prompts = [tuple(tokens.encode_chat(row.messages)) for row in rows]
-    if limit < 1:
-        raise InvalidRequest(
-            "The longest answer fills the model's context and leaves no room for a prompt: lower `max_tokens`, or "
-            "shorten the choices.",
-            param="model",
-        )
-    refuse_long(rows, [len(prompt) for prompt in prompts], limit, param)
+
+def prompt_ids(task: Task, rows: Sequence[Row], answer: int, param: str) -> list[tuple[int, ...]]:
+    """Return each row's prompt as token ids. Raises InvalidRequest that names the rows of `param` that are too long.
+
+    `answer`: tokens of the longest answer, for which a prompt leaves room.
+    """
+    limit = task.context - answer
+    check_room(limit)
+    prompts = []
+    for row in rows:
+        task.trainer.heed()
+        prompts.append(tuple(task.tokens.encode_chat(row.messages)))
+    refuse(rows, list(map(len, prompts)), limit, param)
     return prompts
 
 
-def refuse_long(rows: Sequence[Row], lengths: Sequence[int], limit: int, param: str) -> None:
+def refuse(rows: Sequence[Row], lengths: Sequence[int], limit: int, param: str) -> None:
     """Raise InvalidRequest that names the rows of `param` that are longer than `limit` tokens."""
-    numbered = zip(rows, lengths, strict=True)
-    long = [(row.number or place, length) for place, (row, length) in enumerate(numbered, 1) if length > limit]
-    if long:
-        shown = ", ".join(f"row {number}: {length:,}" for number, length in long[:10])
-        raise InvalidRequest(
-            f"{len(long)} of {len(rows)} rows of the {param} do not fit into the {limit:,} tokens that the model has "
-            f"room for ({shown}{', …' if len(long) > 10 else ''}): shorten or remove them.",
-            param=param,
-            code="no_rows_fit",
-        )
-
-
-def prompt_limit(task: Task, reserve: int) -> int:
-    """Return the longest prompt that leaves room for `reserve` answer tokens in the context."""
-    return int(task.trainer.network.config.context_length - reserve)
+    numbered = enumerate(zip(rows, lengths, strict=True), 1)
+    refuse_long(
+        [(row.number or place, length) for place, (row, length) in numbered if length > limit], len(rows), limit, param
+    )
 
 
 class Lesson(NamedTuple):
@@ -215,11 +213,14 @@ class Supervised:
         if row is self._task.train[index]:
             return self._train[index]
         read = lessons(self._task.tokens, row)
-        return read if _length(read) <= prompt_limit(self._task, 0) else self._train[index]
+        return read if _length(read) <= self._task.context else self._train[index]
 
     def _lessons(self, rows: Sequence[Row], param: str) -> list[list[Lesson]]:
-        read = [lessons(self._task.tokens, row) for row in rows]
-        refuse_long(rows, list(map(_length, read)), prompt_limit(self._task, 0), param)
+        read = []
+        for row in rows:
+            self._task.trainer.heed()
+            read.append(lessons(self._task.tokens, row))
+        refuse(rows, list(map(_length, read)), self._task.context, param)
         return read
 
 
@@ -299,7 +300,8 @@ class ExactReward:
         loss, _ = expected_reward_loss(
             logprobs, graded.reward, logarithm=True, lowest=known.lowest, highest=known.highest
         )
-        picked, low, high = self._picked(graded, logprobs)
+        best = logprobs.argmax(1, keepdim=True)
+        picked, low, high = self._picked(graded, best)
         scorable = picked.isfinite()
         some = bool(scorable.any())
         mean = float(picked[scorable].mean()) if some else None
@@ -309,20 +311,20 @@ class ExactReward:
             loss=float(loss.mean()) if some else None,
             mean_reward=mean,
             reward_bounds=(float(low[scorable].mean()), float(high[scorable].mean())) if some else None,
+            unknown=int((graded.reward.gather(1, best).isnan() & ~graded.failed.gather(1, best)).sum()),
             row_scores=numbers(picked),
             failure=graded.failure,
             logprobs=tuple(map(tuple, logprobs.tolist())),
             rewards=tuple(map(numbers, graded.reward)),
         )
 
-    def _picked(self, graded: Graded, logprobs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return by row the reward of the likeliest choice, and its bounds; NaN where nothing is known of the row.
+    def _picked(self, graded: Graded, best: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return by row the reward of the likeliest choice (`best` [rows, 1]), and its bounds; NaN: nothing is known.
 
         One that nobody judged counts as the worst where the right one is known, and elsewhere as a guess among all
         that nobody judged. One that the grader failed on does not count.
         """
         known = self._validation_rewards
-        best = logprobs.argmax(1, keepdim=True)
         picked, failed = graded.reward.gather(1, best).squeeze(1), graded.failed.gather(1, best).squeeze(1)
         valid = graded.reward.isfinite()
         settled = (graded.reward.nan_to_num(known.lowest) >= known.highest).any(1)
@@ -358,5 +360,4 @@ class ExactReward:
     def _trees(self, rows: Sequence[Row], param: str) -> list[Tree]:
         tokens = self._task.tokens
         branches = tuple(tuple(tokens.encode_completion(choice)) for choice in self._task.spec.choices)
-        limit = prompt_limit(self._task, max(map(len, branches)))
-        return [Tree(prompt, branches) for prompt in prompt_ids(tokens, rows, limit, param)]
+        return [Tree(prompt, branches) for prompt in prompt_ids(self._task, rows, max(map(len, branches)), param)]

@@ -1,5 +1,6 @@
 """From a job row to what the training core needs: parsed rows, the version to start from, the rules of its answers."""
 
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -15,6 +16,7 @@ from bessemer.store import datasets, files
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
 from bessemer.store.job_rows import JobRow
+from bessemer.tuning.lengths import LengthCheck
 from bessemer.tuning.options import Options, parse_options
 
 Algorithm = Literal["sft", "exact", "grpo"]
@@ -55,9 +57,8 @@ class Rows(NamedTuple):
     validation: tuple[Row, ...]
 
 
-def prepare(row: JobRow, catalog: Catalog, database: Database) -> Preparation:
+def prepare(request: FineTuningJobRequest, catalog: Catalog, database: Database) -> Preparation:
     """Resolve a job's names and files. Raises InvalidRequest or NotFound that name the field."""
-    request = job_request(row)
     method = request.method
     assert method is not None, "job rows hold the method with its defaults filled in"
     options = parse_options(request.metadata)
@@ -206,3 +207,11 @@ def base_model(plan: Preparation, catalog: Catalog) -> Model:
     if model.path is None:
         raise NotFound(f"The model {plan.model!r} has no local path any more; restore it in the configuration.")
     return model
+
+
+def length_check(plan: Preparation, catalog: Catalog) -> LengthCheck:
+    """Return what counts the rows of a job that is being created. Raises NotFound as `base_model` does."""
+    model = base_model(plan, catalog)
+    assert model.path is not None
+    method = "supervised" if plan.algorithm == "sft" else plan.algorithm
+    return LengthCheck(Path(model.path), model.context_tokens, method, plan.choices, plan.max_tokens)

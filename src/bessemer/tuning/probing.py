@@ -16,6 +16,14 @@ from bessemer.feedback.rows import Row
 _PROBED_ROWS = 5
 """Rows on which a grader is probed before training; a judge model is asked about ten times for each."""
 
+_MOST_SECONDS = 600.0
+_SHARE = 0.1
+
+
+def probing_seconds(limit: float | None) -> float:
+    """Return how long probing may take: ten minutes, or a tenth of a job's time limit if that is less."""
+    return _MOST_SECONDS if limit is None else min(_MOST_SECONDS, _SHARE * limit)
+
 
 async def weaknesses(
     grader: Grader, described: JSON, rows: Sequence[Row], choices: Sequence[str]

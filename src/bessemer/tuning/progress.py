@@ -25,6 +25,8 @@ class Progress(msgspec.Struct, kw_only=True):
     seconds: float = 0.0
     """Spent in optimizer steps, over all restarts."""
     evaluation_seconds: float = 0.0
+    longest_evaluation: float = 0.0
+    """Seconds of the longest one."""
     evaluated: int = 0
     """Evaluations that were due so far."""
     rate_factor: float = 1.0

@@ -1,6 +1,5 @@
 """One fine-tuning job as it runs: the tuner and its grader, events and checkpoints for the API, the new version."""
 
-import asyncio
 import csv
 import io
 import math
@@ -34,13 +33,23 @@ from bessemer.store.files import FileRow
 from bessemer.store.job_rows import JobCheckpoint, JobRow
 from bessemer.tuning.accounts import duration, headline, step_metrics, valid_metrics, warning_of
 from bessemer.tuning.comparison import Comparison, compare
-from bessemer.tuning.preparation import Algorithm, Preparation, Rows, base_model, load_rows, prepare, tuned_version
-from bessemer.tuning.probing import weaknesses
+from bessemer.tuning.preparation import (
+    Algorithm,
+    Preparation,
+    Rows,
+    base_model,
+    job_request,
+    load_rows,
+    prepare,
+    tuned_version,
+)
+from bessemer.tuning.probing import probing_seconds, weaknesses
 from bessemer.tuning.progress import Start
 from bessemer.tuning.results import FineTuningProgress, FineTuningResult
 from bessemer.tuning.selection import choose_f1_bias
 from bessemer.tuning.spec import Reward, Score, StepReport, TuneSpec, Validation
 from bessemer.tuning.tuner import Tuner
+from bessemer.tuning.watch import TimeUp, Watch
 from bessemer.tuning.wishes import Wishes
 
 CHUNK_SECONDS = 15.0
@@ -88,6 +97,7 @@ class TuningRun:
         rows: Rows,
         grader: Grader | None,
         wishes: Wishes,
+        watch: Watch,
     ) -> None:
         self.job_id = job_id
         self._services = services
@@ -96,12 +106,16 @@ class TuningRun:
         self._rows = rows
         self._grader = grader
         self._wishes = wishes
+        self._watch = watch
         self._reports = services.jobs_dir / job_id / "steps.jsonl"
         self._opened, self._seconds_before = time.monotonic(), tuner.seconds
 
     @classmethod
     def open(cls, services: Services, job_id: str) -> Self:
-        """Prepare a job, or continue it from its saved state. Raises InvalidRequest, NotFound, TuningError."""
+        """Prepare a job, or continue it from its saved state.
+
+        Raises InvalidRequest, NotFound, TuningError; StopRequested when a wish is left meanwhile.
+        """
         folder = services.jobs_dir / job_id
         folder.mkdir(parents=True, exist_ok=True)
         services = services.of_job(job_rows.get(services.database, job_id))
@@ -109,24 +123,25 @@ class TuningRun:
         rows = load_rows(plan, services.blobs)
         grader = None if plan.grader is None else graders.build(plan.grader, services.graders)
         wishes = Wishes(services.database, job_id)
+        watch = Watch(wishes.heed)
         try:
             tuner = Tuner(
                 _spec(services, plan, len(rows.training), folder),
                 rows.training,
                 rows.validation,
-                None if grader is None else _reward(grader, wishes),
+                None if grader is None else _reward(grader, watch),
                 folder / "state",
                 select=_selector(plan),
-                heed=wishes.heed,
+                watch=watch,
             )
         except BaseException:
             if grader is not None:
                 grader.close()
             raise
-        return cls(services, job_id, plan, tuner, rows, grader, wishes)
+        return cls(services, job_id, plan, tuner, rows, grader, wishes, watch)
 
     def announce(self) -> None:
-        """Tell what is about to be done."""
+        """Tell what is about to be done, and what its grader pays for that deserves nothing. Raises StopRequested."""
         plan, rows = self._plan, self._rows
         self._event(
             f"Fine-tuning {plan.start} by {plan.algorithm} on {len(rows.training)} rows "
@@ -136,7 +151,12 @@ class TuningRun:
         self._estimate()
         if self._grader is None or plan.grader is None:
             return
-        found = asyncio.run(weaknesses(self._grader, plan.grader, rows.training, plan.choices))
+        try:
+            with self._watch.within(probing_seconds(plan.options.max_seconds)):
+                found = self._watch.wait(weaknesses(self._grader, plan.grader, rows.training, plan.choices))
+        except TimeUp:
+            self._event("The grader is too slow to be probed before training: it was not.", "grader", level="warn")
+            return
         for number, finding in enumerate(found):
             honest = "unknown" if finding.honest is None else finding.honest
             earned = f"'{finding.probe}' earns {finding.reward}, honest answers {honest}"
@@ -233,14 +253,20 @@ class TuningRun:
         return _f1_bias(self._plan, best)
 
     def _comparison(self) -> Comparison | None:
-        """Return how the chosen checkpoint compares with the start, by the metric that chose it."""
+        """Return how the chosen checkpoint compares with the start, by the metric that chose it.
+
+        Of sampled answers that nobody judged, the start's count as the best and the checkpoint's as the worst.
+        """
         best, start = self._tuner.best, self._tuner.start
         if best is None or start is None or best.step == 0:
             return None
-        sides = [self._terms(validation) for validation in (start.validation, best)]
+        sides = [self._terms(validation, side) for validation, side in ((start.validation, 1), (best, 0))]
         return compare(sides[0], sides[1], self._tuner.looks)
 
-    def _terms(self, validation: Validation) -> list[Terms | None]:
+    def _terms(self, validation: Validation, side: int) -> list[Terms | None]:
+        """Return what each row contributes; `side`: of its bounds, where it has some."""
+        if self._plan.options.metric != "f1" and validation.row_bounds:
+            return [None if bounds is None else mean_terms(bounds[side]) for bounds in validation.row_bounds]
         if self._plan.options.metric != "f1":
             return [None if score is None else mean_terms(score) for score in validation.row_scores]
         choices, positive = self._plan.choices, self._plan.choices[_positive(self._plan)]
@@ -364,9 +390,9 @@ def _plan(services: Services, job_id: str, path: Path) -> Preparation:
     """Return the job's plan: made once, then read, so that a changed configuration cannot change a running job."""
     if path.exists():
         return msgspec.json.decode(path.read_bytes(), type=Preparation)
-    row = job_rows.get(services.database, job_id)
+    request = job_request(job_rows.get(services.database, job_id))
     services.catalog.refresh()  # what the API process changed before it queued the job
-    plan = prepare(row, services.catalog, services.database)
+    plan = prepare(request, services.catalog, services.database)
     partial = path.with_suffix(".partial")
     partial.write_bytes(msgspec.json.encode(plan))
     partial.replace(path)
@@ -406,6 +432,7 @@ def _spec(services: Services, plan: Preparation, rows: int, folder: Path) -> Tun
         field_threshold=None if plan.options.field_threshold == "auto" else plan.options.field_threshold,
         max_seconds=plan.options.max_seconds,
         threads=services.threads,
+        context_tokens=model.context_tokens,
     )
     batch_size = min(rows, spec.prompts_per_step)
     return msgspec.structs.replace(
@@ -442,9 +469,9 @@ def _evaluations(hyper: ReinforcementHyperparameters, steps: int, default: int) 
     return max(1, steps // int(hyper.eval_interval))
 
 
-def _reward(grader: Grader, wishes: Wishes) -> Reward:
+def _reward(grader: Grader, watch: Watch) -> Reward:
     def reward(pairs: Sequence[tuple[JSON, str]]) -> list[Score]:
-        results = wishes.grade(grader, [(text, item) for item, text in pairs])
+        results = watch.wait(grader.grade_many([(text, item) for item, text in pairs]))
         return [result.reward if result.failure is None else result.failure for result in results]
 
     return reward

@@ -75,6 +75,8 @@ class TuneSpec(Frozen, frozen=True):
     max_failures: float = 0.5
     """A step in which the grader fails on a larger share of the answers stops the run."""
     threads: int | None = None
+    context_tokens: int | None = None
+    """Tokens of question and answer that the model is served with; None: what it was made for."""
 
     @property
     def prompts_per_step(self) -> int:
@@ -98,11 +100,15 @@ class Validation(Frozen, frozen=True):
     loss: float | None = None
     """supervised: mean negative log-likelihood of a completion token."""
     mean_reward: float | None = None
-    """Mean reward of the answer the model would give (greedy), over scorable rows."""
+    """Mean reward of the answer the model would give (greedy); None where it is not known of some sampled answers."""
     reward_bounds: tuple[float, float] | None = None
     """The mean reward if every answer that nobody judged were as bad, or as good, as can be."""
     row_scores: tuple[float | None, ...] = ()
     """What each row contributes to the score, in the order of the rows; None: unscorable. For paired comparisons."""
+    row_bounds: tuple[tuple[float, float] | None, ...] = ()
+    """Sampled answers: each row's lowest and highest possible reward; None: the grader failed. Empty: as scored."""
+    unknown: int = 0
+    """Rows whose answer nobody judged."""
     failure: Failure | None = None
     """What the grader failed with on some row."""
     token_accuracy: float | None = None

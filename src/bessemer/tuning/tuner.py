@@ -34,14 +34,20 @@ from bessemer.tuning.progress import (
 from bessemer.tuning.rewards import ungraded
 from bessemer.tuning.spec import Reward, StepReport, TuneSpec, Validation
 from bessemer.tuning.trainer import Adam, Trainer
+from bessemer.tuning.watch import TimeUp, Watch
 
 _PATIENCE = 10
 """Steps in a row without any gradient that are told; a run stops after as many, and an epoch's worth, at least."""
 _SATURATED = "An epoch's worth of steps had nothing left to learn from: the run ends early, with its best checkpoint."
 _SILENT = f"{_PATIENCE} steps in a row had nothing to learn from; the run looks through the rest of the epoch's rows."
 
+_CUT = "The time limit ended this step in its middle: its rows are left out, and the run ends."
+_UNFINISHED = "The time limit ended the last evaluation: the best checkpoint that was evaluated before it is kept."
+
 _PROBED_ROWS = 16
 """Validation rows that tell how long one takes."""
+_LENIENCE = 1.5
+"""The last evaluation may take as many times as long as the longest before it, whatever is left of a time limit."""
 _FIRST_LOSSES, _LAST_LOSSES = 1, 5
 """Training losses that are compared where there are no validation rows."""
 _WHY_SILENT = {
@@ -70,11 +76,11 @@ class Tuner:
         state_dir: Path,
         select: Select | None = None,
         model: LoadedModel | None = None,
-        heed: Callable[[], None] = lambda: None,
+        watch: Watch | None = None,
     ) -> None:
         """Load the base model, or take one that is in memory, and continue from `state_dir` if it holds a state.
 
-        `select` turns an evaluation into the score that checkpoints are chosen by; default: its own. `heed` is called
+        `select` turns an evaluation into the score that checkpoints are chosen by; default: its own. `watch` is called
         often inside a step; what it raises breaks the step off, after which only the saved state may be continued.
         """
         if not train:
@@ -82,10 +88,14 @@ class Tuner:
         if spec.threads is not None:
             torch.set_num_threads(spec.threads)
         self.spec = spec
+        self._watch = watch or Watch()
         self._select = select or (lambda validation: validation.score)
         network, tokens = model or load_model(Path(spec.base))
         self.trainer = Trainer(
-            network, _adapter(spec, LoadedModel(network, tokens)), tokens_per_pass=spec.tokens_per_pass, heed=heed
+            network,
+            _adapter(spec, LoadedModel(network, tokens)),
+            tokens_per_pass=spec.tokens_per_pass,
+            heed=self._watch,
         )
         self._task = Task(spec, self.trainer, tokens, train, validation, reward)
         self._method = _method(self._task)
@@ -159,15 +169,21 @@ class Tuner:
     def step(self) -> StepReport:
         """Do one optimizer step; evaluate when due; save when due.
 
-        Raises TuningError with the codes nan_loss, diverged, learned_nothing, policy_mismatch, or a grader's own.
+        A step that a time limit ends in its middle is the last one: what it has of a gradient is left.
+        Raises TuningError with the codes nan_loss, diverged, learned_nothing, out_of_time, policy_mismatch, or a
+        grader's own.
         """
         if self.done:
             raise TuningError("The run is done.", code="done")
         self.begin()
         started, tokens = time.monotonic(), self.trainer.tokens
-        rate = self._learning_rate()
-        outcome = self._method.accumulate(self._batch(), self._progress.step)
-        norm = self._update(outcome, rate)
+        rate, cut = self._learning_rate(), False
+        try:
+            with self._watch.within(self._training_seconds_left()):
+                outcome = self._method.accumulate(self._batch(), self._progress.step)
+        except TimeUp:
+            outcome, cut = self._out_of_time(tokens), True
+        norm = 0.0 if cut else self._update(outcome, rate)
         seconds = time.monotonic() - started
         self._progress.step += 1
         self._progress.seconds += seconds
@@ -179,9 +195,10 @@ class Tuner:
             "tokens_per_s": (self.trainer.tokens - tokens) / seconds,
             "step_seconds": seconds,
         }
-        self._note_loss(outcome)
+        if not cut:
+            self._note_loss(outcome)
         saturated = self._progress.silent >= self._patience()
-        ending = saturated or self.share_done >= 1.0 or self.seconds >= (self.spec.max_seconds or math.inf)
+        ending = cut or saturated or self.share_done >= 1.0 or self._training_seconds_left() <= 0
         validation = self._evaluate_if_due(ending=ending)
         apart = self._check_divergence(validation)
         self._progress.finished = ending or apart is not None
@@ -196,7 +213,7 @@ class Tuner:
             metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
             validation=validation,
             saved=saved,
-            note=apart or (_SATURATED if saturated else self._note(validation)),
+            note=apart or (_SATURATED if saturated else self._note(validation, cut=cut, ending=ending)),
         )
 
     def require_learned(self) -> None:
@@ -218,7 +235,34 @@ class Tuner:
             code="learned_nothing",
         )
 
-    def _note(self, validation: Validation | None) -> str | None:
+    def _training_seconds_left(self) -> float:
+        """Return what a time limit leaves for steps: the time of one more evaluation is kept for the last one."""
+        limit, progress = self.spec.max_seconds, self._progress
+        if limit is None:
+            return math.inf
+        return min(
+            training_seconds(self.spec, self.start) - progress.seconds,
+            limit - self.seconds - progress.longest_evaluation,
+        )
+
+    def _out_of_time(self, tokens: int) -> Outcome:
+        """Take back what a step did that a time limit ended. Raises TuningError (out_of_time) when it was the first."""
+        self.trainer.zero_grad()
+        self.trainer.tokens = tokens
+        if not self._progress.step:
+            raise TuningError(
+                f"The time limit, {self.spec.max_seconds:g} seconds ({self._progress.evaluation_seconds:.0f} went to "
+                "evaluating the start), ended the run inside its first step. No version was made; raise "
+                "bessemer.max_seconds, lower batch_size, or shorten the rows.",
+                code="out_of_time",
+            )
+        return Outcome({}, signal=False)
+
+    def _note(self, validation: Validation | None, *, cut: bool, ending: bool) -> str | None:
+        if ending and validation is None and self.start is not None:
+            return _UNFINISHED
+        if cut:
+            return _CUT
         if validation is not None and validation.score is None:
             why = f" ({validation.failure.message})" if validation.failure else ""
             return f"No answer on the validation rows could be scored{why}: this checkpoint cannot be chosen."
@@ -235,7 +279,7 @@ class Tuner:
         """Evaluate the model that the run starts from, unless that is done; None without validation rows.
 
         What a run makes must beat its start on these rows, or the start is given back as it was. Raises TuningError
-        with the grader's own code when it fails on most of them.
+        with the grader's own code when it fails on most of them, out_of_time when a time limit ends before.
         """
         count = len(self._task.validation)
         if self.start is not None or self._progress.step or not count or not self.spec.evaluations:
@@ -243,11 +287,19 @@ class Tuner:
         order = torch.randperm(count, generator=torch.Generator().manual_seed(self.spec.seed)).tolist()
         looks, probed = plan_looks(count, self.spec.evaluations, math.inf), sorted(order[:_PROBED_ROWS])
         budget = evaluation_budget(self.spec)
-        if budget < math.inf:
-            pace = self._timed(probed)[1] / len(probed)
-            looks = plan_looks(count, self.spec.evaluations, max(0.0, budget / pace - len(probed)))
-        rows = tuple(sorted(order[: looks.rows]))
-        validation, seconds = self._timed(rows)
+        try:
+            if budget < math.inf:
+                pace = self._timed(probed)[1] / len(probed)
+                looks = plan_looks(count, self.spec.evaluations, max(0.0, budget / pace - len(probed)))
+            rows = tuple(sorted(order[: looks.rows]))
+            validation, seconds = self._timed(rows)
+        except TimeUp:
+            raise TuningError(
+                f"The time limit, {self.spec.max_seconds:g} seconds, ended before the start was evaluated. No version "
+                "was made; raise bessemer.max_seconds, or give fewer or shorter validation rows.",
+                code="out_of_time",
+            ) from None
+        self._progress.longest_evaluation = seconds
         if validation.failure is not None and validation.score is None:
             raise ungraded(validation.failure, 1.0)
         self.start = Start(validation=validation, rows=rows, evaluations=looks.evaluations, seconds=seconds)
@@ -256,14 +308,20 @@ class Tuner:
         return self.start
 
     def evaluate(self) -> Validation:
-        """Score the validation rows with the adapter as it is, by the selection score."""
-        return self._timed(range(len(self._task.validation)) if self.start is None else self.start.rows)[0]
+        """Score the validation rows with the adapter as it is, by the selection score. Raises TimeUp."""
+        validation, seconds = self._timed(range(len(self._task.validation)) if self.start is None else self.start.rows)
+        self._progress.longest_evaluation = max(self._progress.longest_evaluation, seconds)
+        return validation
 
     def _timed(self, rows: Sequence[int]) -> tuple[Validation, float]:
-        started = time.monotonic()
-        validation = self._method.validate(self._progress.step, rows)
-        seconds = time.monotonic() - started
-        self._progress.evaluation_seconds += seconds
+        started, limit = time.monotonic(), self.spec.max_seconds
+        left = math.inf if limit is None else limit - self.seconds
+        try:
+            with self._watch.within(max(left, _LENIENCE * self._progress.longest_evaluation)):
+                validation = self._method.validate(self._progress.step, rows)
+        finally:
+            seconds = time.monotonic() - started
+            self._progress.evaluation_seconds += seconds
         score = self._select(validation)
         score = score if score is not None and math.isfinite(score) else None
         return msgspec.structs.replace(validation, score=score), seconds
@@ -363,7 +421,10 @@ class Tuner:
         self._progress.evaluated = due
         if not ending and self._progress.evaluation_seconds > evaluation_budget(self.spec):
             return None  # it takes longer than it did at the start: the last one is left
-        validation = self.evaluate()
+        try:
+            validation = self.evaluate()
+        except TimeUp:
+            return None
         self._keep_best(validation)
         return validation
 

@@ -1,11 +1,7 @@
-"""Wishes to cancel or pause, heard inside a long step: between passes and turns of the sampler, and while it grades."""
+"""Wishes to cancel or pause, heard inside long work (`watch.Watch`)."""
 
-import asyncio
 import time
-from collections.abc import Sequence
 
-from bessemer.core.types import JSON
-from bessemer.evals.grader import Grader, GradeResult
 from bessemer.jobs.kinds import StopRequested
 from bessemer.store import job_rows
 from bessemer.store.database import Database
@@ -34,17 +30,3 @@ class Wishes:
         self._from = now + _EVERY_S
         if job_rows.control(self._database, self._job_id) is not None:
             raise StopRequested
-
-    def grade(self, grader: Grader, pairs: Sequence[tuple[str, JSON]]) -> list[GradeResult]:
-        """Grade outputs in order, unless there is a wish meanwhile."""
-        return asyncio.run(self._grade(grader, pairs))
-
-    async def _grade(self, grader: Grader, pairs: Sequence[tuple[str, JSON]]) -> list[GradeResult]:
-        work = asyncio.ensure_future(grader.grade_many(pairs))
-        try:
-            while not work.done():
-                await asyncio.wait({work}, timeout=_EVERY_S)
-                self.heed()
-            return work.result()
-        finally:
-            work.cancel()

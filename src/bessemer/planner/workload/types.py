@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from bessemer.core.bounds import Name, Note
 from bessemer.core.types import Frozen
 from bessemer.planner.types import Engine, KvPrecision, Owner, Precision
 
@@ -91,7 +92,7 @@ class Traffic(Frozen, frozen=True):
 class ModelUse(Frozen, frozen=True):
     """A model that answers, and its share of the requests."""
 
-    name: str
+    name: Name
     share: Annotated[float, Meta(gt=0, le=1)] | None = None
     """None: all requests, or what the cascade says."""
     precision: tuple[Precision, ...] = ()
@@ -106,8 +107,8 @@ class ModelUse(Frozen, frozen=True):
 class Cascade(Frozen, frozen=True):
     """The small model sees every request and hands some to the large one."""
 
-    small: str
-    large: str
+    small: Name
+    large: Name
     escalated: Share
     """Share of requests that the large model answers in the end."""
 
@@ -125,13 +126,13 @@ class Limits(Frozen, frozen=True):
 class Tuning(Frozen, frozen=True):
     """Training or fine-tuning that comes back: hours of some accelerator."""
 
-    name: str
+    name: Name
     accelerator_hours: Annotated[float, Meta(gt=0, le=1e9)]
     """Hours of one accelerator in each run, as if nothing failed."""
-    accelerator: str = "h100_sxm"
+    accelerator: Name = "h100_sxm"
     """The accelerator that the hours were counted on; others are converted by measured training speed."""
     every_months: Annotated[int, Meta(ge=1, le=12)] = 3
-    accelerators: tuple[str, ...] = ()
+    accelerators: tuple[Name, ...] = ()
     """Accelerators it may run on; empty: any that the fleet may use."""
     size: Count | None = None
     """Accelerators that work on a run together, each of whose failures stops it; None: the fewest that finish before
@@ -161,9 +162,9 @@ class Term(StrEnum):
 class Sovereignty(Frozen, frozen=True):
     """Where the data may be and who may operate the hardware; empty: no limit."""
 
-    regions: tuple[str, ...] = ()
+    regions: tuple[Name, ...] = ()
     """Prefixes of allowed regions, e.g. `eu-`."""
-    operators: tuple[str, ...] = ()
+    operators: tuple[Name, ...] = ()
     """Allowed cloud providers, e.g. `aws`."""
     ownership: tuple[Owner, ...] = tuple(Owner)
     """Allowed forms of ownership."""
@@ -193,9 +194,9 @@ class Time(Frozen, frozen=True):
 class FleetLimits(Frozen, frozen=True):
     """What the fleet may be built of."""
 
-    accelerators: tuple[str, ...] = ()
+    accelerators: tuple[Name, ...] = ()
     """Allowed accelerators; empty: every one with a price."""
-    instances: tuple[str, ...] = ()
+    instances: tuple[Name, ...] = ()
     """Allowed instances; empty: every one with a price."""
     engines: tuple[Engine, ...] = (Engine.VLLM,)
     terms: tuple[Term, ...] = tuple(term for term in Term if term is not Term.SPOT)
@@ -204,7 +205,7 @@ class FleetLimits(Frozen, frozen=True):
     """Replicas of every interactive configuration beyond what the load needs."""
     configurations: Annotated[int, Meta(ge=1, le=4)] = 1
     """Different configurations of one model at most; more than one takes the optimiser much longer."""
-    quota: dict[str, Count] = msgspec.field(default_factory=dict)
+    quota: Annotated[dict[Name, Count], msgspec.Meta(max_length=1000)] = msgspec.field(default_factory=dict)
     """Units at most, by instance name."""
     kv_precision: KvPrecision = KvPrecision.AUTO
     """Number format of the KV cache; `auto`: 8 bits beside 8- and 4-bit floating weights (the engine must be told)."""
@@ -219,10 +220,10 @@ class FleetLimits(Frozen, frozen=True):
 class Workload(Frozen, frozen=True):
     """A workload with its limits: what `bessemer plan` plans."""
 
-    name: str
+    name: Name
     traffic: Traffic
     models: tuple[ModelUse, ...]
-    description: str = ""
+    description: Note = ""
     cascade: Cascade | None = None
     limits: Limits = Limits()
     tuning: tuple[Tuning, ...] = ()

@@ -4,6 +4,7 @@ import asyncio
 
 from starlette.types import ASGIApp
 
+from bessemer.core.bounds import Name
 from bessemer.server.http import Call, JSONResponse
 from bessemer.server.lists import ListQuery, page, page_limit
 from bessemer.store import audit
@@ -14,14 +15,14 @@ _FLUSH_S = 5.0
 class AuditQuery(ListQuery):
     """Query of GET /v1/audit. Times are Unix seconds."""
 
-    action: str | None = None
-    actor: str | None = None
+    action: Name | None = None
+    actor: Name | None = None
     since: float | None = None
     until: float | None = None
 
 
 async def list_events(call: Call) -> ASGIApp:
-    """GET /v1/audit: newest first, denials up to this request included."""
+    """GET /v1/audit: newest first, the denials told until now included."""
     query = call.query(AuditQuery)
     limit = page_limit(query.limit)
     await asyncio.to_thread(call.services.writer.flush, _FLUSH_S)

@@ -7,14 +7,12 @@ from starlette.types import ASGIApp
 from bessemer.core.openai import ChatRequest
 from bessemer.gateway.pipeline import ChatResult
 from bessemer.server import several
-from bessemer.server.http import Call, EventStream, JSONResponse, decoder, while_connected
-
-_REQUEST = decoder(ChatRequest)
+from bessemer.server.http import Call, EventStream, JSONResponse, while_connected
 
 
 async def completions(call: Call) -> ASGIApp:
     """Answer a chat request, streamed or whole. A client that leaves cancels the model behind it."""
-    request = await call.body(_REQUEST)
+    request = await call.body(ChatRequest)
     gateway, receive = call.services.gateway, call.request.receive
     if several.is_several(request):
         if request.stream:

@@ -5,26 +5,25 @@ import time
 
 from starlette.types import ASGIApp
 
+from bessemer.core.bounds import Name
 from bessemer.core.errors import StoreError
 from bessemer.core.types import Dataset
 from bessemer.feedback.datasets import DatasetRequest, build
 from bessemer.feedback.imports import build_from_file
-from bessemer.server.http import Call, JSONResponse, decoder
+from bessemer.server.http import Call, JSONResponse
 from bessemer.server.lists import ListQuery, page, page_limit
 from bessemer.store import datasets
-
-_REQUEST = decoder(DatasetRequest)
 
 
 class DatasetsQuery(ListQuery):
     """Query of GET /v1/datasets."""
 
-    name: str | None = None
+    name: Name | None = None
 
 
 async def create(call: Call) -> ASGIApp:
     """POST /v1/datasets: freeze what is known now, feedback that was just acknowledged included."""
-    request = await call.body(_REQUEST)
+    request = await call.body(DatasetRequest)
     return JSONResponse(await asyncio.to_thread(_build, call, request))
 
 
@@ -40,6 +39,7 @@ def _build(call: Call, request: DatasetRequest) -> Dataset:
             code_commit=services.code_commit,
             now=time.time(),
             key_id=call.principal.key_id,
+            approved=call.principal.decides,
         )
     prompt = call.catalog.prompt(request.prompt) if request.prompt is not None else None
     return build(
@@ -50,6 +50,7 @@ def _build(call: Call, request: DatasetRequest) -> Dataset:
         code_commit=services.code_commit,
         now=time.time(),
         key_id=call.principal.key_id,
+        approved=call.principal.decides,
     )
 
 
@@ -64,3 +65,15 @@ async def list_datasets(call: Call) -> ASGIApp:
 async def get(call: Call) -> ASGIApp:
     """GET /v1/datasets/{dataset_id}."""
     return JSONResponse(await asyncio.to_thread(datasets.get, call.database, call.path("dataset_id")))
+
+
+async def approve(call: Call) -> ASGIApp:
+    """POST /v1/datasets/{dataset_id}/approve: gates may stand on it from now on."""
+    return JSONResponse(await asyncio.to_thread(_approve, call))
+
+
+def _approve(call: Call) -> Dataset:
+    with call.database.transaction():
+        dataset = datasets.approve(call.database, call.path("dataset_id"))
+        call.audit("dataset.approved", dataset.id, {"sha256": dataset.sha256})
+    return dataset

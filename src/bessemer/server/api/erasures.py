@@ -6,14 +6,12 @@ from starlette.types import ASGIApp
 
 from bessemer.core.errors import NotFound
 from bessemer.feedback.erasure import Erasure, ErasureRequest, erase
-from bessemer.server.http import Call, JSONResponse, decoder
-
-_REQUEST = decoder(ErasureRequest)
+from bessemer.server.http import Call, JSONResponse
 
 
 async def create(call: Call) -> ASGIApp:
     """POST /v1/erasures."""
-    return JSONResponse(await asyncio.to_thread(_erase, call, await call.body(_REQUEST)))
+    return JSONResponse(await asyncio.to_thread(_erase, call, await call.body(ErasureRequest)))
 
 
 async def delete_inference(call: Call) -> ASGIApp:

@@ -6,14 +6,14 @@ import time
 
 from starlette.types import ASGIApp
 
+from bessemer.core.bounds import Name
 from bessemer.feedback.record import FeedbackRequest, parse
 from bessemer.feedback.rights import check_asked, check_stored
 from bessemer.server.content import shown_feedback
-from bessemer.server.http import Call, JSONResponse, decoder
+from bessemer.server.http import Call, JSONResponse
 from bessemer.server.lists import ListQuery, page, page_limit
 from bessemer.store import feedback
 
-_REQUEST = decoder(FeedbackRequest)
 _PULSE_S = 0.5
 _PATIENCE_S = 3.0
 
@@ -21,14 +21,14 @@ _PATIENCE_S = 3.0
 class FeedbackQuery(ListQuery):
     """Query of GET /v1/feedback."""
 
-    inference_id: str | None = None
-    metric: str | None = None
+    inference_id: Name | None = None
+    metric: Name | None = None
     since: float | None = None
 
 
 async def create(call: Call) -> ASGIApp:
     """Record feedback on one's own inference, or as a reviewer on any; durable when the answer is sent."""
-    request = await call.body(_REQUEST)
+    request = await call.body(FeedbackRequest)
     row = parse(request, call.principal, time.time())
     if row.inference_id is not None:
         await _check(call, row.inference_id)

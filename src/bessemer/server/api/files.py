@@ -8,6 +8,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.types import ASGIApp
 
+from bessemer.core.bounds import Name
 from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.ids import new_id
 from bessemer.core.openai import FileObject, StrictWire
@@ -15,17 +16,20 @@ from bessemer.feedback.rows import read_rows
 from bessemer.jobs.lifecycle import UNFINISHED
 from bessemer.server.http import BytesResponse, Call, JSONResponse
 from bessemer.server.lists import page, page_limit
+from bessemer.server.wire import FileDeleted
 from bessemer.store import files, job_rows
 from bessemer.store.files import FINE_TUNE, FileRow
 from bessemer.tuning.jobs import FINE_TUNING
+
+_FILENAME = 256
 
 
 class FilesQuery(StrictWire):
     """Query of GET /v1/files."""
 
     limit: int = 10_000
-    after: str | None = None
-    purpose: str | None = None
+    after: Name | None = None
+    purpose: Name | None = None
     order: Literal["asc", "desc"] = "desc"
 
 
@@ -46,6 +50,8 @@ async def upload(call: Call) -> ASGIApp:
             raise InvalidRequest("Missing required parameter: 'file'.", param="file", code="missing_required_parameter")
         if purpose != FINE_TUNE:
             raise InvalidRequest(f"'purpose' must be {FINE_TUNE!r}; got {purpose!r}.", param="purpose")
+        if len(sent.filename or "") > _FILENAME:
+            raise InvalidRequest(f"The file's name has more than {_FILENAME} characters: shorten it.", param="file")
         row = await asyncio.to_thread(_keep, call, sent.filename or "file.jsonl", sent.file)
     finally:
         await form.close()
@@ -108,7 +114,7 @@ async def delete(call: Call) -> ASGIApp:
     row = await asyncio.to_thread(files.get, call.database, file_id)
     call.check_made(row.key_id)
     await asyncio.to_thread(_delete, call, row)
-    return JSONResponse({"id": file_id, "object": "file", "deleted": True})
+    return JSONResponse(FileDeleted(id=file_id))
 
 
 def _delete(call: Call, row: FileRow) -> None:

@@ -4,6 +4,7 @@ import asyncio
 
 from starlette.types import ASGIApp
 
+from bessemer.core.bounds import Name
 from bessemer.core.openai import FineTuningCheckpoint, StrictWire
 from bessemer.server.api.jobs import find
 from bessemer.server.http import Call, JSONResponse
@@ -17,7 +18,7 @@ class CheckpointsQuery(StrictWire):
     """Query of GET /v1/fine_tuning/jobs/{id}/checkpoints."""
 
     limit: int = 10
-    after: str | None = None
+    after: Name | None = None
 
 
 async def checkpoints(call: Call) -> ASGIApp:

@@ -8,18 +8,16 @@ from bessemer.core.errors import GraderError, InvalidRequest
 from bessemer.evals import graders
 from bessemer.evals.grader import GradeResult, Services
 from bessemer.server.grading import kind_of
-from bessemer.server.http import Call, JSONResponse, decoder
+from bessemer.server.http import Call, JSONResponse
 from bessemer.server.wire import GraderBody, GraderRunBody
 
-_VALIDATE = decoder(GraderBody)
-_RUN = decoder(GraderRunBody)
 MAX_SAMPLE = 1 << 20
 """Characters of `model_sample`."""
 
 
 async def validate(call: Call) -> ASGIApp:
     """POST /v1/fine_tuning/alpha/graders/validate: the grader itself when it is sound."""
-    body = await call.body(_VALIDATE)
+    body = await call.body(GraderBody)
     services = call.flywheel.graders
     await call.services.grading.run(
         call.principal.key_id, kind_of(body.grader), lambda: graders.check(body.grader, services)
@@ -29,7 +27,7 @@ async def validate(call: Call) -> ASGIApp:
 
 async def run(call: Call) -> ASGIApp:
     """POST /v1/fine_tuning/alpha/graders/run: grade one sample."""
-    body = await call.body(_RUN)
+    body = await call.body(GraderRunBody)
     if len(body.model_sample) > MAX_SAMPLE:
         raise InvalidRequest(
             f"'model_sample' has {len(body.model_sample)} characters; one that is graded may have {MAX_SAMPLE}.",

@@ -4,6 +4,7 @@ import asyncio
 
 from starlette.types import ASGIApp
 
+from bessemer.core.bounds import Name
 from bessemer.core.openai import StrictWire
 from bessemer.server.content import shown_inference
 from bessemer.server.http import Call, JSONResponse
@@ -16,8 +17,8 @@ _FLUSH_S = 5.0
 class InferencesQuery(ListQuery):
     """Query of GET /v1/inferences. Times are Unix seconds."""
 
-    route: str | None = None
-    episode_id: str | None = None
+    route: Name | None = None
+    episode_id: Name | None = None
     since: float | None = None
     until: float | None = None
 
@@ -25,7 +26,7 @@ class InferencesQuery(ListQuery):
 class UsageQuery(StrictWire):
     """Query of GET /v1/usage. Times are Unix seconds."""
 
-    route: str | None = None
+    route: Name | None = None
     since: float | None = None
     until: float | None = None
 

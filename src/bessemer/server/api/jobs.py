@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 from starlette.types import ASGIApp
 
+from bessemer.core.bounds import Name, Tags
 from bessemer.core.content import content_hash
 from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.ids import new_id
@@ -19,8 +20,8 @@ from bessemer.jobs import lifecycle
 from bessemer.jobs.kinds import Job, JobKind
 from bessemer.jobs.objects import Shown
 from bessemer.server.grading import kind_of
-from bessemer.server.http import Call, JSONResponse, decoder
-from bessemer.server.lists import ListQuery, page, page_limit
+from bessemer.server.http import Call, JSONResponse
+from bessemer.server.lists import ListQuery, Page, page, page_limit
 from bessemer.server.routing import Endpoint, Handler
 from bessemer.server.services import Services
 from bessemer.store import job_rows
@@ -28,28 +29,35 @@ from bessemer.store.job_rows import Control, JobRow
 
 Kind = JobKind[Services, Any, Any]
 _VIEW: Final = (Action.VIEW,)
+_DOES: Final = {
+    Control.CANCEL: "Cancel a job: at once while it waits, at its next step while it runs.",
+    Control.PAUSE: "Pause a job: at once while it waits, at its next step while it runs.",
+    None: "Let a paused job wait for the worker again; it goes on where it was.",
+}
 
 
 class JobsQuery(StrictWire):
     """Query of a list of jobs."""
 
     limit: int = 20
-    after: str | None = None
-    metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    after: Name | None = None
+    metadata: Tags = msgspec.field(default_factory=dict)
     """`metadata[k]=v`: every pair must match."""
 
 
 def endpoints(kind: Kind) -> tuple[Endpoint, ...]:
     """Return the endpoints of a kind."""
     path, one, shows = kind.path, kind.path + "/{job_id}", _Endpoints(kind)
+    page_of: Any = Page
+    many, told = page_of[kind.shown], page_of[kind.shown_event]
     return (
-        Endpoint("POST", path, shows.create, kind.create),
-        Endpoint("GET", path, shows.list_jobs, _VIEW, JobsQuery),
-        Endpoint("GET", one, shows.get, _VIEW),
-        Endpoint("POST", one + "/cancel", shows.control(Control.CANCEL), kind.steer),
-        Endpoint("POST", one + "/pause", shows.control(Control.PAUSE), kind.steer),
-        Endpoint("POST", one + "/resume", shows.control(None), kind.steer),
-        Endpoint("GET", one + "/events", shows.events, _VIEW, ListQuery),
+        Endpoint("POST", path, shows.create, kind.create, kind.shown, body=kind.request),
+        Endpoint("GET", path, shows.list_jobs, _VIEW, many, query=JobsQuery),
+        Endpoint("GET", one, shows.get, _VIEW, kind.shown),
+        Endpoint("POST", one + "/cancel", shows.control(Control.CANCEL), kind.steer, kind.shown),
+        Endpoint("POST", one + "/pause", shows.control(Control.PAUSE), kind.steer, kind.shown),
+        Endpoint("POST", one + "/resume", shows.control(None), kind.steer, kind.shown),
+        Endpoint("GET", one + "/events", shows.events, _VIEW, told, query=ListQuery),
     )
 
 
@@ -58,21 +66,20 @@ class _Endpoints:
 
     def __init__(self, kind: Kind) -> None:
         self._kind = kind
-        self._body = decoder(kind.request)
 
     async def create(self, call: Call) -> ASGIApp:
         """Queue a job. With an Idempotency-Key header, the same key gives the same job."""
-        return self._answer(call, await create(call, self._kind, self._body))
+        return self._answer(call, await create(call, self._kind))
 
     async def list_jobs(self, call: Call) -> ASGIApp:
-        """Newest first."""
+        """Jobs, newest first."""
         query = call.query(JobsQuery)
         limit = page_limit(query.limit)
         found = await asyncio.to_thread(self._find, call, query, limit)
         return JSONResponse(page(found, limit, partial(self._kind.render, call.services), lambda one: one.row.id))
 
     async def get(self, call: Call) -> ASGIApp:
-        """One job: who sees it ended meets what it made and changed."""
+        """Return one job: who sees it ended meets what it made and changed."""
         return self._answer(call, await asyncio.to_thread(self._get, call))
 
     def control(self, wish: Control | None) -> Handler:
@@ -81,10 +88,11 @@ class _Endpoints:
         async def controlled(call: Call) -> ASGIApp:
             return self._answer(call, Shown(await asyncio.to_thread(self._control, call, wish)))
 
+        controlled.__doc__ = _DOES[wish]
         return controlled
 
     async def events(self, call: Call) -> ASGIApp:
-        """What a job told, newest first."""
+        """Return what a job told, newest first."""
         query = call.query(ListQuery)
         limit = page_limit(query.limit)
         row = await asyncio.to_thread(find, call, self._kind)
@@ -132,9 +140,9 @@ def find(call: Call, kind: Kind) -> JobRow:
     return row
 
 
-async def create(call: Call, kind: Kind, body: msgspec.json.Decoder[Any]) -> Shown:
+async def create(call: Call, kind: Kind) -> Shown:
     """Check the body of a call and queue its job; blocking work is done in threads. Raises as `JobKind.accept`."""
-    request = await call.body(body)
+    request = await call.body(kind.request)
     work = partial(_create, call, kind, as_json(request))
     grader = kind.grader(request)
     if grader is not None:

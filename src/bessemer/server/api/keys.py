@@ -2,24 +2,23 @@
 
 import asyncio
 
+import msgspec
 from starlette.types import ASGIApp
 
 from bessemer.core.errors import Forbidden
 from bessemer.core.types import DEFAULT_PROJECT, as_json
 from bessemer.governance.keys import CreatedKey, KeyInfo
 from bessemer.server.admin_key import forget_admin_key
-from bessemer.server.http import Call, JSONResponse, decoder
+from bessemer.server.http import Call, JSONResponse
 from bessemer.server.lists import ListQuery, page, page_limit
-from bessemer.server.wire import KeyBody
-
-_BODY = decoder(KeyBody)
+from bessemer.server.wire import KeyBody, NewKey
 
 
 async def create(call: Call) -> ASGIApp:
     """POST /v1/keys."""
-    body = await call.body(_BODY)
+    body = await call.body(KeyBody)
     created = await asyncio.to_thread(_create, call, body)
-    return JSONResponse(as_json(created.info) | {"key": created.plaintext})
+    return JSONResponse(NewKey(**msgspec.structs.asdict(created.info), key=created.plaintext))
 
 
 async def list_keys(call: Call) -> ASGIApp:

@@ -11,12 +11,11 @@ from bessemer.core.types import JSON, JobStatus
 from bessemer.flywheel.plans import PLAN, REFUSALS
 from bessemer.jobs import lifecycle
 from bessemer.server.api import jobs
-from bessemer.server.http import BytesResponse, Call, JSONResponse, decoder, while_connected
+from bessemer.server.http import BytesResponse, Call, JSONResponse, while_connected
 from bessemer.server.lists import ListQuery, page, page_limit
 from bessemer.store import job_rows, plans
 from bessemer.store.job_rows import Control, JobRow
 
-_WORKLOAD = decoder(PLAN.request)
 _WAIT_S: Final = 300.0
 _LOOK_S: Final = 0.2
 
@@ -26,7 +25,7 @@ async def create(call: Call) -> ASGIApp:
 
     Who does not wait for it cancels it: POST /v1/plans/jobs answers at once, and goes on.
     """
-    row = (await jobs.create(call, PLAN, _WORKLOAD)).row
+    row = (await jobs.create(call, PLAN)).row
     try:
         row = await while_connected(call.request.receive, _ended(call, row.id))
     finally:

@@ -9,12 +9,9 @@ from bessemer.core.types import Role, Route, Step, Target, as_json
 from bessemer.flywheel.promotion import rollback_route
 from bessemer.flywheel.standing import ungated
 from bessemer.registry.routes import check_steps
-from bessemer.server.http import Call, JSONResponse, decoder
+from bessemer.server.http import Call, JSONResponse
 from bessemer.server.lists import ListQuery, page_of
-from bessemer.server.wire import ReasonBody, RouteBody
-
-_BODY = decoder(RouteBody)
-_REASON = decoder(ReasonBody)
+from bessemer.server.wire import ReasonBody, RolledBackRoute, RouteBody
 
 
 async def list_routes(call: Call) -> ASGIApp:
@@ -32,7 +29,7 @@ async def get(call: Call) -> ASGIApp:
 
 async def create(call: Call) -> ASGIApp:
     """POST /v1/routes."""
-    body = await call.body(_BODY)
+    body = await call.body(RouteBody)
     if body.name is None:
         raise InvalidRequest("Missing required parameter: 'name'.", param="name", code="missing_required_parameter")
     return await _write(call, body.name, body)
@@ -40,7 +37,7 @@ async def create(call: Call) -> ASGIApp:
 
 async def put(call: Call) -> ASGIApp:
     """PUT /v1/routes/{name}."""
-    body = await call.body(_BODY)
+    body = await call.body(RouteBody)
     name = call.path("name")
     if body.name not in {None, name}:
         raise InvalidRequest(f"'name' is {body.name!r}, but the path says {name!r}; leave it out.", param="name")
@@ -94,8 +91,8 @@ def _targets(targets: list[str | Target]) -> tuple[Target, ...]:
 
 async def rollback(call: Call) -> ASGIApp:
     """POST /v1/routes/{name}/rollback: back to what was in force before; null when nothing was."""
-    body = await call.body(_REASON) if await call.request.body() else ReasonBody()
+    body = await call.body(ReasonBody) if await call.request.body() else ReasonBody()
     name = call.path("name")
     call.check_may_ask(name)
     route = await asyncio.to_thread(rollback_route, call.flywheel, name, call.principal, body.reason)
-    return JSONResponse({"name": name, "route": route})
+    return JSONResponse(RolledBackRoute(name=name, route=route))

@@ -4,21 +4,19 @@ import asyncio
 
 from starlette.types import ASGIApp
 
+from bessemer.core.bounds import Name
 from bessemer.core.errors import NotFound
 from bessemer.core.types import Alias, ModelVersion
 from bessemer.flywheel import promotion
-from bessemer.server.http import BytesResponse, Call, JSONResponse, decoder
+from bessemer.server.http import BytesResponse, Call, JSONResponse
 from bessemer.server.lists import ListQuery, page_of
-from bessemer.server.wire import PromoteBody, RollbackBody
-
-_PROMOTE = decoder(PromoteBody)
-_ROLLBACK = decoder(RollbackBody)
+from bessemer.server.wire import PromoteBody, RollbackBody, RolledBackAlias
 
 
 class ModelQuery(ListQuery):
     """Query of GET /v1/versions and GET /v1/aliases."""
 
-    model: str | None = None
+    model: Name | None = None
 
 
 async def list_versions(call: Call) -> ASGIApp:
@@ -60,7 +58,7 @@ def _version(call: Call) -> ModelVersion:
 
 async def promote(call: Call) -> ASGIApp:
     """POST /v1/versions/{version_id}/promote: `champion` needs an evaluation whose gate the version passed."""
-    body = await call.body(_PROMOTE) if await call.request.body() else PromoteBody()
+    body = await call.body(PromoteBody) if await call.request.body() else PromoteBody()
     call.check_may_ask(call.path("version_id"))
     alias = await asyncio.to_thread(
         promotion.promote,
@@ -76,8 +74,8 @@ async def promote(call: Call) -> ASGIApp:
 
 async def rollback(call: Call) -> ASGIApp:
     """POST /v1/models/{model}/rollback: the alias names what it named before; null when it named nothing."""
-    body = await call.body(_ROLLBACK) if await call.request.body() else RollbackBody()
+    body = await call.body(RollbackBody) if await call.request.body() else RollbackBody()
     model = call.path("model")
     call.check_may_ask(model)
     alias = await asyncio.to_thread(promotion.rollback, call.flywheel, model, body.alias, call.principal, body.reason)
-    return JSONResponse({"model": model, "name": body.alias, "alias": alias})
+    return JSONResponse(RolledBackAlias(model=model, name=body.alias, alias=alias))

@@ -1,0 +1,136 @@
+"""Which rows fit into a model: one rule for every method, asked when a job is created and again where it trains.
+
+A row must fit as it will be used: into what the model is served with (`context_tokens`), and into what it was made for.
+A demonstration is read with its question; a question leaves room for the longest answer. At creation only rows that may
+be too long are counted, in a bounded time; the worker counts all of them.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from bessemer.core.errors import EngineError, InvalidRequest
+from bessemer.engine.gguf_file import GgufFile
+from bessemer.engine.tokens import Tokens
+from bessemer.feedback.rows import Row
+
+_COUNTING_S = 5.0
+"""Time that a job's creation may spend on counting; what it does not reach is left to the worker."""
+_FRAME, _FRAME_OF_MESSAGE = 256, 32
+"""Tokens that chat templates add at most. No text has more tokens than bytes: most rows need no counting."""
+_SHOWN = 10
+
+
+def answer_room(method: str, tokens: Tokens, choices: Sequence[str], max_tokens: int) -> int:
+    """Return the tokens that a row leaves for the answer: none beside a demonstration, else the longest's."""
+    if method == "supervised":
+        return 0
+    return max(len(tokens.encode_completion(choice)) for choice in choices) if choices else max_tokens
+
+
+def check_room(limit: int) -> None:
+    """Raise InvalidRequest when the longest answer leaves no room for a question."""
+    if limit < 1:
+        raise InvalidRequest(
+            "The longest answer fills the model's context and leaves no room for a prompt: lower `max_tokens`, or "
+            "shorten the choices.",
+            param="model",
+        )
+
+
+def refuse_long(long: Sequence[tuple[int, int]], rows: int, limit: int, param: str) -> None:
+    """Raise InvalidRequest on `param` when there are `long` rows (line of the file, tokens) among its rows."""
+    if not long:
+        return
+    shown = ", ".join(f"row {number}: {length:,}" for number, length in long[:_SHOWN])
+    raise InvalidRequest(
+        f"{len(long)} of {rows} rows of the {param} do not fit into the {limit:,} tokens that the model has room for "
+        f"({shown}{', …' if len(long) > _SHOWN else ''}): shorten or remove them, or raise the model's context_tokens "
+        "as far as it was made for.",
+        param=param,
+        code="no_rows_fit",
+    )
+
+
+class LengthCheck:
+    """Counts the rows of a job's files when it is created."""
+
+    def __init__(self, path: Path, context_tokens: int, method: str, choices: Sequence[str], max_tokens: int) -> None:
+        """`path`: the model's file or folder."""
+        self._path = path
+        self._method, self._choices, self._max_tokens = method, choices, max_tokens
+        self._context = context_tokens
+        self._left = _COUNTING_S
+        try:
+            self._context = min(context_tokens, _context(path, _changed(path)) or context_tokens)
+        except (OSError, ValueError, EngineError):
+            self._left = 0.0  # the files are damaged or gone: whoever loads them says so
+
+    def of(self, rows: Iterable[Row], param: str) -> Iterator[Row]:
+        """Yield the rows as they come; after the last, raise InvalidRequest that names those that are too long."""
+        long: list[tuple[int, int]] = []
+        count, limit = 0, self._context
+        for row in rows:
+            count += 1
+            if self._left > 0 and self._may_be_long(row):
+                began = time.monotonic()
+                tokens = _tokens(self._path)
+                limit = self._context - answer_room(self._method, tokens, self._choices, self._max_tokens)
+                check_room(limit)
+                length = _length(tokens, row, limit)
+                if length > limit:
+                    long.append((row.number, length))
+                self._left -= time.monotonic() - began
+            yield row
+        refuse_long(long, count, limit, param)
+
+    def _may_be_long(self, row: Row) -> bool:
+        frame = _FRAME + _FRAME_OF_MESSAGE * len(row.messages)
+        answer = max((len(choice.encode()) for choice in self._choices), default=self._max_tokens)
+        return frame + (answer if row.completion is None else 0) + sum(map(_bytes, _texts(row))) > self._context
+
+
+def _length(tokens: Tokens, row: Row, limit: int) -> int:
+    """Return a row's tokens; of one that is far too long, the fewest that it can have, which needs no counting."""
+    fewest = sum(map(_bytes, _texts(row))) // tokens.longest_piece
+    if fewest > limit:
+        return fewest
+    answer = [] if row.completion is None else tokens.encode_completion(row.completion)
+    return len(tokens.encode_chat(row.messages)) + len(answer)
+
+
+def _texts(row: Row) -> Iterator[str]:
+    yield from (message["content"] for message in row.messages)
+    yield row.completion or ""
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _tokens(path: Path) -> Tokens:
+    return _loaded(path, _changed(path))
+
+
+def _changed(path: Path) -> int:
+    return path.stat().st_mtime_ns
+
+
+@lru_cache(maxsize=8)
+def _context(path: Path, changed: int) -> int | None:
+    """Return the context that a model was made for; None when its files do not say."""
+    del changed  # a model that was replaced is read anew
+    if path.is_dir():
+        found = json.loads((path / "config.json").read_text()).get("max_position_embeddings")
+    else:
+        fields = GgufFile(path).fields
+        found = fields.get(f"{fields.get('general.architecture')}.context_length")
+    return None if found is None else int(found)
+
+
+@lru_cache(maxsize=2)
+def _loaded(path: Path, changed: int) -> Tokens:
+    del changed
+    return Tokens.load(path)

@@ -1,0 +1,56 @@
+"""The OpenAPI document says what the table of endpoints says, and nothing in it leads nowhere."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from tests.server.asking import ask
+from tests.server.live import Server
+
+from bessemer.core.openai import ChatRequest
+from bessemer.server.surface import TABLE
+
+
+@pytest.fixture(scope="module")
+def document(server: Server) -> Any:
+    status, body, _ = ask(server, "GET", "/openapi.json", server.key)
+    assert status == 200
+    return body
+
+
+def test_every_endpoint_is_described_once(document: Any) -> None:
+    described = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
+    assert described == {(line.method, line.path) for line in TABLE if line.path != "/openapi.json"}
+    operations = [operation for item in document["paths"].values() for operation in item.values()]
+    ids = [operation["operationId"] for operation in operations]
+    assert len(set(ids)) == len(ids)
+    assert all(operation["summary"] for operation in operations)
+
+
+def test_every_reference_leads_to_a_schema(document: Any) -> None:
+    names = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
+    assert names <= set(document["components"]["schemas"])
+
+
+def test_path_parameters_bodies_and_rights_are_those_of_the_table(document: Any) -> None:
+    for line in TABLE[:-1]:
+        operation = document["paths"][line.path][line.method.lower()]
+        parameters = {(one["in"], one["name"]) for one in operation.get("parameters", ())}
+        assert {name for kind, name in parameters if kind == "path"} == set(re.findall(r"{(\w+)}", line.path))
+        assert {name for kind, name in parameters if kind == "query"} == set(line.query.__struct_fields__)
+        assert ("requestBody" in operation) is (line.body is not None)
+        assert operation.get("x-roles", []) == [role.value for role in line.roles]
+
+
+def test_a_chat_request_is_described_with_its_limits_and_its_stream(document: Any) -> None:
+    chat = document["paths"]["/v1/chat/completions"]["post"]
+    assert set(chat["responses"]["200"]["content"]) == {"application/json", "text/event-stream"}
+    schema = document["components"]["schemas"]["ChatRequest"]
+    assert set(schema["properties"]) == set(ChatRequest.__struct_fields__)
+    assert schema["additionalProperties"] is False
+    assert set(schema["required"]) == {"model", "messages"}
+
+
+def test_it_needs_a_key(server: Server) -> None:
+    assert ask(server, "GET", "/openapi.json", None)[0] == 401
