@@ -28,6 +28,7 @@ import bessemer
 from bessemer.core.errors import BessemerError, NotFound, StoreError
 from bessemer.core.types import JobStatus
 from bessemer.gateway.providers.fake import Script
+from bessemer.jobs import lifecycle
 from bessemer.jobs.runner import APPLICATION_VERSION, EXECUTOR, WORKFLOW
 from bessemer.jobs.values import JsonValues, refuse_pickles
 from bessemer.store import job_rows
@@ -196,6 +197,35 @@ def test_pending_workflows_of_an_earlier_version_go_on_from_their_job_rows(tmp_p
     told = [json.loads(line) for line in log.read_text().splitlines()]
     assert len([event for event in told if event["event"] == "job.taken_over"]) == 1, "the other was only queued"
     assert "holds a pickle" not in log.read_text(), "their pickles are not looked at"
+    store.close()
+
+
+@pytest.mark.long
+def test_jobs_that_ran_waited_or_were_paused_in_the_previous_layout_go_on(tmp_path: Path, upstream: Upstream) -> None:
+    """Each kind had a workflow of its own, and a job counted its resumptions in its result."""
+    data = installed_before(tmp_path)
+    with closing(sqlite3.connect(data / "workflows.db")) as workflows, workflows:
+        workflows.execute(
+            "UPDATE workflow_status SET application_version = '2', workflow_uuid = workflow_uuid || '.2.0'"
+        )
+    with closing(sqlite3.connect(data / "bessemer.db")) as rows, rows:
+        rows.execute(
+            """UPDATE jobs SET status = 'paused',
+            body = replace(replace(body, '"queued"', '"paused"'), '"result":null', '"result":{"resumed":1}')
+            WHERE status = 'queued'"""
+        )
+    config = tmp_path / "bessemer.toml"
+    config.write_text(CONFIG.format(base_url=upstream.fake.base_url))
+    upstream.scripts.waiting.extend([Script(pieces=("Yes",))] * 14)
+    store = Database.open_url(f"sqlite:///{data / 'bessemer.db'}")
+    (paused,) = job_rows.find(store, statuses=[JobStatus.PAUSED])
+    assert paused.result == {"resumed": 1}
+    with running_worker(data, config) as log:
+        until(lambda: len(job_rows.find(store, statuses=[JobStatus.SUCCEEDED])) == 1, log)
+        assert len(upstream.scripts.waiting) == 8
+        assert lifecycle.control(store, paused.id, None, "key-1").status is JobStatus.QUEUED
+        until(lambda: len(job_rows.find(store, statuses=[JobStatus.SUCCEEDED])) == 2, log)
+    assert not upstream.scripts.waiting
     store.close()
 
 
