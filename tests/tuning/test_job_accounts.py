@@ -169,7 +169,7 @@ def test_a_supervised_job_tells_its_start_its_progress_and_its_cost(services: Se
     assert steps[-1].data["cost_usd"] == pytest.approx(result["compute_seconds"] / 100, rel=0.5)
     assert result["start_score"] < result["best_score"]
     assert result["comparison"]["low"] > 0
-    assert result["warnings"] == []
+    assert not result["warnings"]
     checkpoints = job_rows.checkpoints(services.database, "ftjob-1")
     assert all(isinstance(checkpoint.metrics["valid_loss"], float) for checkpoint in checkpoints)
     table = services.blobs.read(files.get(services.database, result["result_files"][0]).sha256).decode().splitlines()

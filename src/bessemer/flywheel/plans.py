@@ -96,10 +96,12 @@ def _planned(job: Job[Workload], prices: Path) -> bytes:
 
 
 def _read(process: "subprocess.Popen[bytes]", workload: bytes, job: Job[Workload], ends: float) -> bytes:
+    sent: bytes | None = workload
     while True:
         try:
-            return process.communicate(workload, timeout=_LOOK_S)[0]
+            return process.communicate(sent, timeout=_LOOK_S)[0]
         except subprocess.TimeoutExpired:
+            sent = None  # it is on its way
             job.heed()
             if time.monotonic() > ends:
                 raise BessemerError(f"Planning took longer than {_TIMEOUT_S:.0f} s; use `bessemer plan`.") from None
