@@ -2,6 +2,7 @@
 
 import socket
 import time
+from typing import Any
 
 from gateway_rows.table import Bench, Seen, row
 
@@ -75,7 +76,7 @@ def refusal(bench: Bench, seen: Seen) -> None:
     seen.check("its history", server.chat("plain", messages=messages).status == 200)
 
 
-def _served(bench: Bench, seen: Seen, name: str, text: str, **more: object) -> None:
+def _served(bench: Bench, seen: Seen, name: str, text: str, **more: Any) -> None:
     """Check that a script's answer arrives whole and streamed, and is the first target's in a route."""
     server = bench.server
     whole = server.chat(name, **more)

@@ -142,8 +142,8 @@ def labels(bench: Bench, seen: Seen) -> None:
         )
         seen.check(f"labels {alike}", answer.status == 400, answer.text)
     filtered = _check("{{ item.demonstration | upper }}")
-    body = {"dataset": dataset, "systems": ["weird"], "metric": "reward", "grader": filtered}
-    answer = bench.server.call("POST", "/v1/evaluations", body)
+    graded = {"dataset": dataset, "systems": ["weird"], "metric": "reward", "grader": filtered}
+    answer = bench.server.call("POST", "/v1/evaluations", graded)
     seen.check("a filter in an evaluation's grader", answer.status == 400, answer.text)
 
 

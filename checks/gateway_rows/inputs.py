@@ -52,7 +52,7 @@ def metadata(bench: Bench, seen: Seen) -> None:
     """Row 14: reserved words as a client's keys."""
     server = bench.server
     app = server.call("POST", "/v1/keys", {"name": "metadata", "role": "app"}).body["key"]
-    tags = (
+    tags: tuple[dict[str, str], ...] = (
         {},
         {"origin": "checkout-page"},
         {"split": "experiment-B"},
@@ -71,8 +71,9 @@ def metadata(bench: Bench, seen: Seen) -> None:
             seen.check(f"{via} {more} steers nothing", kept["origin"] is None and kept["split"] is None, kept)
             said = {"inference_id": inference, "metric": "demonstration", "value": "right"}
             server.call("POST", "/v1/feedback", said, key=app)
-    for name, more in {"plain": {}, "user": {"route": None}}.items():
-        body = {"name": f"reserved-{name}", "tags": {"app": "reserved"}, "splits": {"train": 1.0}} | more
+    for name, wide in (("plain", False), ("user", True)):
+        body: dict[str, object] = {"name": f"reserved-{name}", "tags": {"app": "reserved"}, "splits": {"train": 1.0}}
+        body |= {"route": None} if wide else {}
         built = server.call("POST", "/v1/datasets", body)
         seen.check(f"build {name}", built.status == 200 and built.body["counts"].get("train") == 12, built.text)
     steered = server.chat("plain", "steer", key=app, bessemer={"split": "train"})

@@ -51,7 +51,7 @@ def message_weight(bench: Bench, seen: Seen) -> None:
         _refused(bench, seen, f"weight {name}", [{"messages": [ASK, {**CODE, "weight": weight}]}], "weight")
     _refused(bench, seen, "of a user", [{"messages": [{**ASK, "weight": 1}, CODE]}], "weight")
     _refused(bench, seen, "nothing else", [{"messages": [ASK, {**CODE, "weight": 0}]}] * 8)
-    taught = {
+    taught: dict[str, list[dict[str, Any]]] = {
         "second": [ASK, {**CODE, "weight": 0}, THANKS, WELCOME],
         "first": [ASK, CODE, THANKS, {**WELCOME, "weight": 0}],
         "both": [ASK, CODE, THANKS, WELCOME],
@@ -176,12 +176,13 @@ def too_long(bench: Bench, seen: Seen) -> None:
 @row(7, "rows that all have weight 0 are 'nothing to learn' at upload")
 def row_weight(bench: Bench, seen: Seen) -> None:
     """Row 7: weights of rows."""
-    for name, rows in {
+    unweighted: dict[str, list[dict[str, Any]]] = {
         "row": [{**GOOD, "weight": 0}] * 4,
         "0.0": [{**GOOD, "weight": 0.0}],
         "-0.0": [{**GOOD, "weight": -0.0}],
         "messages": [{"messages": [ASK, {**CODE, "weight": 0}]}] * 4,
-    }.items():
+    }
+    for name, rows in unweighted.items():
         answer = bench.server.upload(lines(rows))
         seen.check(name, answer.status == 400 and "learn" in answer.error, answer.text)
     for weight in ("1", -1, [1], True):

@@ -88,6 +88,8 @@ def test_a_job_goes_from_file_to_cancelled(run: Run, tmp_path: Path) -> None:
     job = json.loads(made.stdout)["detail"]
     assert job["method"]["reinforcement"]["hyperparameters"]["n_epochs"] == 2
     assert "Created" in run("jobs", "events", job["id"]).stdout
+    assert "paused" in run("jobs", "pause", job["id"]).stdout
+    assert run("jobs", "wait", job["id"]).returncode == 0, "nobody waits for a job that is paused"
     assert "cancelled" in run("jobs", "cancel", job["id"]).stdout
     assert "cannot be cancelled" in check_refused(run("jobs", "cancel", job["id"]))
 

@@ -10,13 +10,16 @@ import pytest
 from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.evaluations import Evaluation, GateResult
 from bessemer.core.settings import Settings
-from bessemer.core.types import Dataset, Lineage, ModelVersion, Principal, Role, Route, Split, Step, Target
-from bessemer.flywheel.evaluation import EvaluationRequest, check
+from bessemer.core.types import Dataset, JobStatus, Lineage, ModelVersion, Principal, Role, Route, Split, Step, Target
+from bessemer.flywheel.evaluation import EvaluationRequest, check, lacking
 from bessemer.flywheel.promotion import promote, rollback, rollback_route
 from bessemer.flywheel.services import Services
 from bessemer.flywheel.standing import ungated
+from bessemer.gateway.pipeline import on_behalf_of
 from bessemer.server.compose import close_services, open_services
-from bessemer.store import audit, datasets, evaluations
+from bessemer.store import audit, datasets, evaluations, job_rows, keys
+from bessemer.store.job_rows import JobKind, JobRow
+from bessemer.store.keys import KeyRow
 
 CONFIG = """
 [models.small]
@@ -67,10 +70,11 @@ def evaluated(
     at: float = 1.0,
     split: Split = Split.HOLDOUT,
     dataset: str = "ds",
+    metric: str = "accuracy",
     **gate: object,
 ) -> None:
     result = msgspec.structs.replace(GATE, candidate=version.id, reference=reference, **gate)
-    row = Evaluation(id=name, dataset=dataset, split=split, metric="accuracy", created_at=at, rows=(), gate=result)
+    row = Evaluation(id=name, dataset=dataset, split=split, metric=metric, created_at=at, rows=(), gate=result)
     evaluations.insert(services.database, row)
 
 
@@ -177,6 +181,38 @@ async def test_data_that_the_requester_chose_alone_decides_nothing(services: Ser
         assert "/v1/datasets/ds-theirs/approve" in message
         datasets.approve(services.database, "ds-theirs")
     assert promote(services, version.id, "champion", WHO).evaluation == "eval-theirs"
+
+
+@pytest.mark.parametrize("role", [Role.MEMBER, Role.OWNER])
+async def test_a_grader_that_the_requester_chose_alone_counts_for_who_names_the_evaluation(
+    services: Services, role: Role
+) -> None:
+    version = tuned(services)
+    keys.insert(
+        services.database, KeyRow(id="key-1", name="k", role=role, key_hash="0" * 64, hint="0000", created_at=1.0)
+    )
+    job = JobRow(
+        id="eval-1",
+        kind=JobKind.EVALUATION,
+        request={"grader": {"type": "python"}},
+        status=JobStatus.SUCCEEDED,
+        created_at=1.0,
+        key_id="key-1",
+    )
+    job_rows.insert(services.database, job)
+    evaluated(services, "eval-1", version, metric="reward")
+    request = EvaluationRequest(
+        dataset="ds", systems=[version.id, "matching"], metric="reward", candidate=version.id, reference="matching"
+    )
+    told = lacking(services.asked_by(on_behalf_of("key-1", "proj_default", None)), request)
+    assert (told is not None and "name the evaluation" in told) is (role is Role.MEMBER)
+    if role is Role.MEMBER:
+        code, message = refused(services, version)
+        assert code == "gate_missing"
+        assert "name the evaluation" in message
+        assert ungated(services, route(version.id)) == [version.id]
+    named = "eval-1" if role is Role.MEMBER else None
+    assert promote(services, version.id, "champion", WHO, evaluation_id=named).evaluation == "eval-1"
 
 
 def route(*targets: str | Target) -> Route:

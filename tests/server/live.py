@@ -39,6 +39,26 @@ user = "Same? {{{{input.a}}}} | {{{{input.b}}}}"
 [routes.assistant]
 targets = ["upstream"]
 """
+MATCHING = """
+[models.large]
+provider = "openai"
+base_url = "{base_url}"
+price = "none"
+prompt = "same"
+
+[prices.none]
+source = "a test"
+date = "2026-01-01"
+per_hour = 0.0
+
+[prompts.same]
+user = "{{{{input.item}}}}"
+choices = ["Yes", "No"]
+
+[routes.matching]
+targets = ["large"]
+"""
+"""One model that says Yes or No to an item, and the route to it."""
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -2,8 +2,10 @@
 
 import json
 import re
+import shutil
 import socket
 import ssl
+import subprocess
 import threading
 import time
 import urllib.request
@@ -21,7 +23,6 @@ from bessemer.core.settings import Settings
 from bessemer.gateway.providers.fake import Script
 from bessemer.server.serve import tls_context
 
-TLS = Path(__file__).parent / "tls"
 LIMITS = {
     "BESSEMER_HEADER_TIMEOUT_S": "1.0",
     "BESSEMER_BODY_TIMEOUT_S": "1.0",
@@ -248,12 +249,33 @@ def test_an_answer_may_take_longer_than_a_head_and_its_connection_lives_on(bound
         assert answer(connection).startswith(b"HTTP/1.1 200")
 
 
-def test_a_real_client_connects_over_tls(tmp_path: Path, upstream: Upstream) -> None:
-    files = ("--tls-cert", str(TLS / "cert.pem"), "--tls-key", str(TLS / "key.pem"))
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a key made for this run, and its own certificate of 127.0.0.1."""
+    if shutil.which("openssl") is None:
+        pytest.skip("the command openssl, which makes a key and a certificate, is not installed (Debian: openssl)")
+    folder = tmp_path_factory.mktemp("tls")
+    made = [
+        "-keyout",
+        "key.pem",
+        "-out",
+        "cert.pem",
+        "-subj",
+        "/CN=127.0.0.1",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+    ]
+    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    subprocess.run(["openssl", "req", "-x509", *kind, *made], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+def test_a_real_client_connects_over_tls(tmp_path: Path, upstream: Upstream, tls: Path) -> None:
+    files = ("--tls-cert", str(tls / "cert.pem"), "--tls-key", str(tls / "key.pem"))
     running = start_server(tmp_path, upstream, "--no-worker", *files)
     try:
         assert running.url.startswith("https://")
-        trusting = ssl.create_default_context(cafile=TLS / "cert.pem")
+        trusting = ssl.create_default_context(cafile=tls / "cert.pem")
         with DefaultHttpxClient(verify=trusting) as http:
             client = OpenAI(base_url=f"{running.url}/v1", api_key=running.key, max_retries=0, http_client=http)
             said = client.chat.completions.create(model="assistant", messages=[{"role": "user", "content": "hi"}])
@@ -264,8 +286,8 @@ def test_a_real_client_connects_over_tls(tmp_path: Path, upstream: Upstream) -> 
         stop_server(running)
 
 
-def test_a_tls_handshake_that_does_not_come_is_ended(tmp_path: Path, upstream: Upstream) -> None:
-    files = ("--tls-cert", str(TLS / "cert.pem"), "--tls-key", str(TLS / "key.pem"))
+def test_a_tls_handshake_that_does_not_come_is_ended(tmp_path: Path, upstream: Upstream, tls: Path) -> None:
+    files = ("--tls-cert", str(tls / "cert.pem"), "--tls-key", str(tls / "key.pem"))
     hasty = OFFLINE | {"BESSEMER_HEADER_TIMEOUT_S": "0.5"}
     server = start_server(tmp_path, upstream, "--no-worker", *files, env=hasty)
     parts = urlsplit(server.url)
@@ -274,8 +296,8 @@ def test_a_tls_handshake_that_does_not_come_is_ended(tmp_path: Path, upstream: U
     stop_server(server)
 
 
-def test_tls_files_that_cannot_be_used_are_refused_by_name(tmp_path: Path) -> None:
-    cert, key, none = TLS / "cert.pem", TLS / "key.pem", tmp_path / "none.pem"
+def test_tls_files_that_cannot_be_used_are_refused_by_name(tmp_path: Path, tls: Path) -> None:
+    cert, key, none = tls / "cert.pem", tls / "key.pem", tmp_path / "none.pem"
     (tmp_path / "text.pem").write_text("no PEM")
     for given, name in (
         ({"tls_key": key}, "tls_cert"),

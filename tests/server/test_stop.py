@@ -13,49 +13,32 @@ from typing import Any
 import msgspec
 import pytest
 from tests.gateway.tiny import tiny_model
-from tests.server.live import OFFLINE, Upstream, start_server, stop_server
+from tests.server.live import MATCHING, OFFLINE, Upstream, start_server, stop_server
 
 from bessemer.gateway.providers.fake import Script
 
-CONFIG = """
+CONFIG = f"""
+{MATCHING}
 [gate]
 max_margin = 0.9
 
-[models.large]
-provider = "openai"
-base_url = "{base_url}"
-price = "none"
-prompt = "same"
-
 [models.mini]
 provider = "openai"
-base_url = "{base_url}"
+base_url = "{{base_url}}"
 price = "none"
 prompt = "same"
 
 [models.judge]
 provider = "openai"
-base_url = "{base_url}"
+base_url = "{{base_url}}"
 price = "none"
 
 [models.small]
 provider = "local"
-path = "{folder}/tiny"
+path = "{{folder}}/tiny"
 price = "none"
 prompt = "same"
 context_tokens = 512
-
-[prices.none]
-source = "a test"
-date = "2026-01-01"
-per_hour = 0.0
-
-[prompts.same]
-user = "{{{{input.item}}}}"
-choices = ["Yes", "No"]
-
-[routes.matching]
-targets = ["large"]
 """
 ITEMS = 10
 """In each split."""
@@ -257,8 +240,12 @@ def test_a_small_model_over_http_is_calibrated_by_the_log_probabilities_it_is_as
 
 def test_a_guarantee_names_what_it_bounds(site: Site) -> None:
     site.scripts([Script(pieces=("1",))] * 8 * ITEMS)
+    before = len(site.upstream.fake.bodies)
     job = site.start_job("cascades", route="judged", metric="reward", grader=JUDGE, rule="error")
     done = site.end_of(job)
+    asked = [msgspec.json.decode(body)["model"] for body in site.upstream.fake.bodies[before:]]
+    assert asked == ["judge"] * 2 * ITEMS, "each answer of the two splits is judged once"
+    assert all(event["id"].startswith("event-") for event in site.get(f"{job}/events")["data"])
     assert done["status"] == "succeeded", done["error"]
     assert done["result"]["guarantee"]["metric"] == "reward"
     assert "the expected error (1 − reward) of accepted answers" in done["result"]["guarantee"]["statement"]

@@ -22,7 +22,7 @@ from dbos._serialization import deserialize_args, deserialize_exception, deseria
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
-from tests.server.live import OFFLINE, Upstream, start_server, stop_server
+from tests.server.live import MATCHING, OFFLINE, Upstream, start_server, stop_server
 
 import bessemer
 from bessemer.core.errors import BessemerError, NotFound, StoreError
@@ -39,25 +39,6 @@ from bessemer.tuning.jobs import FINE_TUNING
 BEFORE = Path(__file__).parent / "before_signing"
 """A data folder of the version that pickled workflows and did not sign its journal, killed in the middle: its databases
 as SQL, one evaluation running (two of eight answers), one queued, two answers in the journal alone."""
-CONFIG = """
-[models.large]
-provider = "openai"
-base_url = "{base_url}"
-price = "none"
-prompt = "same"
-
-[prices.none]
-source = "a test"
-date = "2026-01-01"
-per_hour = 0.0
-
-[prompts.same]
-user = "{{{{input.item}}}}"
-choices = ["Yes", "No"]
-
-[routes.matching]
-targets = ["large"]
-"""
 
 
 class Touch:
@@ -125,7 +106,7 @@ def plant(url: str, marker: Path) -> None:
 @pytest.mark.long
 def test_a_planted_pickle_is_not_read(empty_database_url: str, tmp_path: Path) -> None:
     config = tmp_path / "bessemer.toml"
-    config.write_text(CONFIG.format(base_url="http://127.0.0.1:9/v1"))
+    config.write_text(MATCHING.format(base_url="http://127.0.0.1:9/v1"))
     data, marker = tmp_path / "data", tmp_path / "executed"
     sqlite = empty_database_url.startswith("sqlite")
     url = None if sqlite else empty_database_url
@@ -154,7 +135,7 @@ def test_the_unsigned_journal_of_an_earlier_version_is_taken_in_once(tmp_path: P
     (unsigned,) = (data / "spool").glob("*.journal")
     late = [json.loads(line)["row"]["id"] for line in unsigned.read_bytes().splitlines()]
     lines = unsigned.read_bytes()
-    server = start_server(tmp_path, upstream, "--no-worker", toml=CONFIG)
+    server = start_server(tmp_path, upstream, "--no-worker", toml=MATCHING)
     client = server.openai()
     kept = {row["id"] for row in client.get("/inferences?limit=100", cast_to=object)["data"]}
     assert len(late) == 2
@@ -167,7 +148,7 @@ def test_the_unsigned_journal_of_an_earlier_version_is_taken_in_once(tmp_path: P
     server.process.stdout.close()
 
     (data / "spool" / "1.journal").write_bytes(lines.replace(late[0].encode(), b"inf-" + b"f" * 32))
-    again = start_server(tmp_path, upstream, "--no-worker", toml=CONFIG)
+    again = start_server(tmp_path, upstream, "--no-worker", toml=MATCHING)
     found = {row["id"] for row in again.openai().get("/inferences?limit=100", cast_to=object)["data"]}
     stop_server(again)
     assert found == kept
@@ -188,7 +169,7 @@ def installed_before(folder: Path) -> Path:
 def test_pending_workflows_of_an_earlier_version_go_on_from_their_job_rows(tmp_path: Path, upstream: Upstream) -> None:
     data = installed_before(tmp_path)
     config = tmp_path / "bessemer.toml"
-    config.write_text(CONFIG.format(base_url=upstream.fake.base_url))
+    config.write_text(MATCHING.format(base_url=upstream.fake.base_url))
     upstream.scripts.waiting.extend([Script(pieces=("Yes",))] * 14)  # of sixteen answers two are there
     store = Database.open_url(f"sqlite:///{data / 'bessemer.db'}")
     with running_worker(data, config) as log:

@@ -37,6 +37,14 @@ def test_versions_whose_scores_were_read_without_a_gate_count_once_each(database
     assert looks.number(database, look("beside", "v4", others=("v5",)), ITEMS) == 5
 
 
+def test_scores_that_are_read_piece_by_piece_are_read(database: Database) -> None:
+    for number, start in enumerate(range(0, 300, 10)):
+        piece = ITEMS[start : start + 10]  # a thirtieth of the items, too little to be a look at all of them
+        looks.number(database, look(f"p{number}", None, Purpose.SCORES, (f"v{number % 3}",)), piece)
+    looks.number(database, look("little", None, Purpose.SCORES, ("w",)), ITEMS[:10])
+    assert looks.number(database, look("best", "v1"), ITEMS) == 3
+
+
 def test_a_candidate_is_not_tried_on_slice_after_slice(database: Database) -> None:
     slices = [ITEMS[start : start + 100] for start in (0, 100, 200)]
     assert [looks.number(database, look(f"s{i}", "v"), part) for i, part in enumerate(slices)] == [1, 2, 3]

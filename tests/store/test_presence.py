@@ -1,5 +1,6 @@
 """A database that is gone, another one or damaged is noticed; none is begun anew beside its data, nothing is lost."""
 
+import asyncio
 import os
 import shutil
 import time
@@ -54,11 +55,11 @@ def test_a_file_that_is_moved_away_and_back_has_every_row(
     opened: Database, settings: Settings, tmp_path: Path, names: tuple[str, ...]
 ) -> None:
     writer = Writer(opened, settings.data / "spool")
-    assert writer.commit_blocking(a_feedback("fb-before")) is Durability.COMMITTED
+    assert asyncio.run(writer.commit(a_feedback("fb-before"))) is Durability.COMMITTED
     move(settings.data, tmp_path / "away", names)
     for number in range(50):
         writer.put(an_inference(f"inf-{number}"))
-    assert writer.commit_blocking(a_feedback("fb-meanwhile")) is Durability.SPOOLED
+    assert asyncio.run(writer.commit(a_feedback("fb-meanwhile"))) is Durability.SPOOLED
     assert not answers(opened)
     with pytest.raises(StoreError, match="gone: put the file back"):
         feedback.find(opened)
@@ -161,7 +162,7 @@ def test_damage_is_found_while_it_runs_and_rows_wait_in_the_journal(opened: Data
     damage(settings.data / "bessemer.db")
     until(lambda: not answers(opened))
     writer.put(an_inference("inf-late"))
-    assert writer.commit_blocking(a_feedback("fb-late")) is Durability.SPOOLED
+    assert asyncio.run(writer.commit(a_feedback("fb-late"))) is Durability.SPOOLED
     (settings.data / "bessemer.db").write_bytes(whole)
     until(lambda: answers(opened))
     assert writer.flush()
@@ -183,12 +184,12 @@ def test_a_postgresql_database_made_anew_under_the_old_name_is_noticed(postgres_
     database = Database.open(settings)
     database.watch()
     writer = Writer(database, settings.data / "spool")
-    assert writer.commit_blocking(a_feedback("fb-before")) is Durability.COMMITTED
+    assert asyncio.run(writer.commit(a_feedback("fb-before"))) is Durability.COMMITTED
     execute(postgres_url, "ALTER SCHEMA public RENAME TO away", "CREATE SCHEMA public")
     try:
         for number in range(20):
             writer.put(an_inference(f"inf-{number}"))
-        assert writer.commit_blocking(a_feedback("fb-meanwhile")) is Durability.SPOOLED
+        assert asyncio.run(writer.commit(a_feedback("fb-meanwhile"))) is Durability.SPOOLED
         until(lambda: not answers(database))
         with pytest.raises(StoreError, match="restore the database"):
             Database.open(settings)

@@ -1,5 +1,6 @@
 """The writer: nothing that was acknowledged is lost, nothing is written twice."""
 
+import asyncio
 import itertools
 import os
 import signal
@@ -89,7 +90,7 @@ async def test_a_committed_row_is_in_the_database(database: Database, writer: Wr
 def test_the_same_row_twice_is_one_row(database: Database, writer: Writer) -> None:
     for _ in range(2):
         writer.put(an_inference("inf-1"))
-        assert writer.commit_blocking(a_feedback("fb-1")) is Durability.COMMITTED
+        assert asyncio.run(writer.commit(a_feedback("fb-1"))) is Durability.COMMITTED
     assert len(inferences.find(database)) == len(feedback.find(database)) == 1
 
 
@@ -110,6 +111,7 @@ def test_close_leaves_no_files(database: Database, spool: Path) -> None:
 
 
 _KILLED = """
+import asyncio
 import sys
 from pathlib import Path
 from bessemer.store.database import Database
@@ -121,7 +123,7 @@ while True:
     name = f"{sys.argv[3]}-{number}"
     writer.put(an_inference(f"inf-{name}"))
     if number % 50 == 0:
-        writer.commit_blocking(a_feedback(f"fb-{name}", inference_id=f"inf-{name}"))
+        asyncio.run(writer.commit(a_feedback(f"fb-{name}", inference_id=f"inf-{name}")))
     sys.stdout.write(name + "\\n")
     sys.stdout.flush()
     number += 1
@@ -239,7 +241,7 @@ def test_a_row_that_the_database_refuses_is_kept_and_does_not_hold_up_others(
     writer.put(a_feedback("fb-nul", metric="a\0b"))
     writer.put(a_feedback("fb-2"))
     with pytest.raises(InvalidRequest, match=r"refused: .*NUL \(0x00\) bytes\.$"):
-        writer.commit_blocking(a_feedback("fb-nul-2", metric="a\0b"))
+        asyncio.run(writer.commit(a_feedback("fb-nul-2", metric="a\0b")))
     assert writer.flush()
     assert {row.id for row in feedback.find(postgres)} == {"fb-1", "fb-2"}
     assert writer.stats().rejected == 2
@@ -261,7 +263,7 @@ async def test_without_a_journal_the_database_answers_for_a_row(sqlite_database:
     take_away(spool)
     await writer.record(a_feedback("fb-1"))
     assert feedback.get(sqlite_database, "fb-1")
-    assert writer.commit_blocking(a_feedback("fb-2")) is Durability.COMMITTED
+    assert await writer.commit(a_feedback("fb-2")) is Durability.COMMITTED
     with pytest.raises(StoreError, match="journal"):
         writer.put(a_feedback("fb-3"))  # it does not wait, so it cannot know
     assert not writer.journal_works()
@@ -315,7 +317,7 @@ def test_what_can_be_kept_nowhere_is_refused(postgres: Database, plug: Callable[
         for number in range(3):
             writer.put(a_feedback(f"fb-{number}"))
     with pytest.raises(StoreError, match="journal"):
-        writer.commit_blocking(a_feedback("fb-x"))
+        asyncio.run(writer.commit(a_feedback("fb-x")))
     writer.close(timeout=0.1)
 
 

@@ -526,6 +526,11 @@ class Role(StrEnum):
         """What the role may do."""
         return _ACTIONS[self]
 
+    @property
+    def decides(self) -> bool:
+        """Whether it has a say in what serves, and so in what that is judged by."""
+        return not self.actions.isdisjoint({Action.OPERATE, Action.APPROVE})
+
     @classmethod
     def _missing_(cls, value: object) -> "Role | None":
         """Read the names of earlier releases, from clients and from rows."""
@@ -560,11 +565,6 @@ class Principal(Frozen, frozen=True):
     def may(self, *actions: Action) -> bool:
         """Whether one of the actions is allowed."""
         return not self.role.actions.isdisjoint(actions)
-
-    @property
-    def decides(self) -> bool:
-        """Whether it has a say in what serves, and so in what that is judged by."""
-        return self.may(Action.OPERATE, Action.APPROVE)
 
     def may_ask(self, name: str) -> bool:
         """Whether it may ask for a route, model, alias or version of that name."""

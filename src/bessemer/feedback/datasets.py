@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from bessemer import __version__
-from bessemer.core.bounds import Name, Tags
+from bessemer.core.bounds import Name, Tags, Time
 from bessemer.core.content import HASH_VERSION, canonical_json, canonical_messages, input_hash
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.ids import new_id
@@ -51,8 +51,8 @@ class DatasetRequest(StrictWire):
     may ask writes tags: name one only where all who ask may decide what is held out."""
     salt: Name = ""
     """Another salt splits the same inputs differently."""
-    since: float | None = None
-    until: float | None = None
+    since: Time | None = None
+    until: Time | None = None
     tags: Tags = msgspec.field(default_factory=dict)
     """All of them must be on the inference."""
     metric: Name = VERDICT

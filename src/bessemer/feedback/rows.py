@@ -10,7 +10,7 @@ counts.
 import io
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -43,6 +43,10 @@ _FOREIGN = (
     (("text",), f"`text` instead of `messages`: write {_CHAT}"),
 )
 """Other formats, by the fields that tell them."""
+
+
+MAX_ROW = 16 << 20
+"""Bytes of one row: decoding it holds up every other thread."""
 
 
 class Row(Frozen, frozen=True):
@@ -80,8 +84,14 @@ def parse_rows(content: bytes, param: str, *, supervised: bool) -> tuple[Row, ..
     return tuple(read_rows(io.BytesIO(content), param, supervised=supervised))
 
 
+def lines_of(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of an open file, of one that is too long for a row its beginning: it is never in memory whole."""
+    while line := file.readline(MAX_ROW + 1):
+        yield line
+
+
 def read_rows(lines: Iterable[bytes], param: str, *, supervised: bool | None = None) -> Iterator[Row]:
-    """Yield the rows of JSON Lines as they are read; an open file gives the lines one by one.
+    """Yield the rows of JSON Lines as they are read; `lines_of` gives those of an open file.
 
     `supervised`: whether the rows must end in an assistant message; None: either way, but all of them the same. After
     the last line, raises InvalidRequest on `param` that names each fault once, with how many rows have it and the first
@@ -93,6 +103,12 @@ def read_rows(lines: Iterable[bytes], param: str, *, supervised: bool | None = N
         line = raw.removeprefix(_BOM)
         if not line.strip():
             continue
+        if len(raw) > MAX_ROW:
+            raise InvalidRequest(
+                f"Invalid file: row {number}: it has more than {MAX_ROW} bytes; shorten it.",
+                param=param,
+                code="invalid_file",
+            )
         count += 1
         if count == 1 and (format_ := _other_format(raw)) is not None:
             raise InvalidRequest(f"Invalid file: {format_}.", param=param, code="invalid_file")

@@ -173,7 +173,12 @@ def lacking(services: Services, request: EvaluationRequest) -> str | None:
     """Say what an evaluation's gate lacks, as things are, to count for a promotion; None: nothing, or there is none."""
     if request.candidate is None or services.catalog.has_route(request.candidate):
         return None
-    return standing.unapproved(services, services.catalog.resolve(request.candidate).version, request.dataset)
+    version = services.catalog.resolve(request.candidate).version
+    found = (
+        standing.unapproved(services, version, request.dataset),
+        standing.own_grader(services, request.metric, services.principal.on_behalf_of),
+    )
+    return "; ".join(reason for reason in found if reason is not None) or None
 
 
 def split_examples(services: Services, dataset: Dataset, split: Split, limit: int | None = None) -> tuple[Example, ...]:

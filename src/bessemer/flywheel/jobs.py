@@ -13,6 +13,7 @@ import msgspec
 from bessemer.core.evaluations import Evaluation
 from bessemer.core.types import Action, Frozen
 from bessemer.evals import runs
+from bessemer.evals.grader import LARGEST_BODY
 from bessemer.flywheel import cascade, evaluation
 from bessemer.flywheel.cascade import CascadeRequest, CascadeResult
 from bessemer.flywheel.evaluation import EvaluationRequest
@@ -138,6 +139,7 @@ EVALUATION: Final = JobKind(
     created="evaluation.created",
     lane=LANE,
     request=EvaluationRequest,
+    largest=LARGEST_BODY,
     progress=ItemsDone,
     result=Evaluation,
     accept=_accept_evaluation,
@@ -152,6 +154,7 @@ CASCADE: Final = JobKind(
     created="cascade.created",
     lane=LANE,
     request=CascadeRequest,
+    largest=LARGEST_BODY,
     progress=ItemsDone,
     result=CascadeResult,
     create=(Action.OPERATE,),

@@ -4,14 +4,14 @@ A gate stands for exactly one candidate, against the present champion of its mod
 incumbent), on the hold-out split of a dataset that the operator has not ruled out, within the operator's margin.
 """
 
-from bessemer.core.errors import BessemerError, Conflict
+from bessemer.core.errors import BessemerError, Conflict, NotFound
 from bessemer.core.evaluations import Evaluation
 from bessemer.core.types import ModelVersion, Route, Split, Target
 from bessemer.flywheel.services import Services
 from bessemer.registry.catalog import CHAMPION
 from bessemer.registry.policy import GatePin
 from bessemer.store import datasets as dataset_rows
-from bessemer.store import evaluations
+from bessemer.store import evaluations, job_rows, keys
 
 
 def champion(services: Services, model: str) -> str | None:
@@ -31,6 +31,8 @@ def standing_gate(services: Services, version: ModelVersion, evaluation_id: str 
     refusals: list[str] = []
     for evaluation in found:
         refusal = _refusal(services, version, evaluation)
+        if refusal is None and evaluation_id is None:
+            refusal = _own_grader(services, evaluation)
         if refusal is not None:
             refusals.append(f"{evaluation.id}: {refusal}")
             continue
@@ -68,6 +70,23 @@ def _refusal(services: Services, version: ModelVersion, evaluation: Evaluation) 
         or unapproved(services, version, evaluation.dataset)
         or reference_refusal(services, version, gate.reference or "")
     )
+
+
+def _own_grader(services: Services, evaluation: Evaluation) -> str | None:
+    try:
+        row = job_rows.get(services.database, evaluation.id)
+    except NotFound:
+        return None
+    return own_grader(services, evaluation.metric, row.key_id)
+
+
+def own_grader(services: Services, metric: str, key_id: str | None) -> str | None:
+    """Say why an evaluation that a key asked for counts only for who names it: a grader scores, and is the choice of
+    a key without a say in what serves. None: it counts by itself.
+    """
+    if metric != "reward" or all(key.id != key_id or key.role.decides for key in keys.find(services.database)):
+        return None
+    return "its grader was named by a key that may neither operate nor approve: read it, then name the evaluation"
 
 
 def dataset_refusal(services: Services, version: ModelVersion, dataset: str) -> str | None:

@@ -169,6 +169,8 @@ class JobKind(Generic[S_contra, Q, R]):
     lane: Lane
     request: type[Q]
     """The body of POST."""
+    largest: int = 1 << 20
+    """Bytes of that body."""
     result: type[R]
     run: Callable[[S_contra, Job[Q]], JobRun[R]]
     """Opens a job that is to be worked on."""

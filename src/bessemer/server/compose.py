@@ -4,6 +4,7 @@ Opening starts threads and opens files; `close` undoes that. Nothing here runs o
 """
 
 import asyncio
+import gc
 import os
 import subprocess
 import time
@@ -165,6 +166,7 @@ class _Engines:
 
         engine = Engine(path, threads=self._settings.torch_threads, max_waiting=self._settings.engine_max_queue)
         self._opened.add(engine)
+        gc.freeze()  # torch and all that came with it stays: see `serve`
         return engine
 
     def state(self) -> _EngineState:

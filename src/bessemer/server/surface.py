@@ -10,6 +10,7 @@ from bessemer.core.openai import (
     ModelObject,
 )
 from bessemer.core.types import JSON, Action, Alias, Dataset, Feedback, Inference, ModelVersion, Route
+from bessemer.evals.grader import LARGEST_BODY
 from bessemer.feedback.datasets import DatasetRequest
 from bessemer.feedback.erasure import Erasure, ErasureRequest
 from bessemer.feedback.record import FeedbackRequest
@@ -77,14 +78,14 @@ _ENDPOINTS: Final = (
     Endpoint("GET", "/healthz", health.live, _NO_KEY, JSON),
     Endpoint("GET", "/readyz", health.ready, _NO_KEY, JSON),
     Endpoint("GET", "/metrics", health.metrics, _VIEW, "text/plain"),
-    Endpoint("POST", "/v1/chat/completions", chat.completions, _INVOKE, ChatCompletion, body=ChatRequest),
+    Endpoint("POST", "/v1/chat/completions", chat.completions, _INVOKE, ChatCompletion, body=ChatRequest, largest=None),
     Endpoint("GET", "/v1/models", models.list_models, _INVOKE_OR_VIEW, Page[ModelObject]),
     Endpoint("GET", "/v1/models/{model}", models.get_model, _INVOKE_OR_VIEW, ModelObject),
     Endpoint("POST", "/v1/models/{model}/rollback", versions.rollback, _OPERATE, RolledBackAlias, body=RollbackBody),
     Endpoint("POST", "/v1/feedback", feedback.create, _INVOKE_OR_CONTRIBUTE, Feedback, body=FeedbackRequest),
     Endpoint("GET", "/v1/feedback", feedback.list_feedback, _VIEW, Page[Feedback], query=feedback.FeedbackQuery),
     Endpoint("DELETE", "/v1/feedback/{feedback_id}", erasures.delete_feedback, _GOVERN, Erasure),
-    Endpoint("POST", "/v1/files", files.upload, _CONTRIBUTE, FileObject, body=UploadForm),
+    Endpoint("POST", "/v1/files", files.upload, _CONTRIBUTE, FileObject, body=UploadForm, largest=None),
     Endpoint("GET", "/v1/files", files.list_files, _VIEW, Page[FileObject], query=files.FilesQuery),
     Endpoint("GET", "/v1/files/{file_id}", files.get_file, _VIEW, FileObject),
     Endpoint("GET", "/v1/files/{file_id}/content", files.content, _CONTENT, "application/octet-stream"),
@@ -98,9 +99,23 @@ _ENDPOINTS: Final = (
         query=fine_tuning.CheckpointsQuery,
     ),
     Endpoint(
-        "POST", "/v1/fine_tuning/alpha/graders/validate", graders.validate, _CONTRIBUTE, GraderBody, body=GraderBody
+        "POST",
+        "/v1/fine_tuning/alpha/graders/validate",
+        graders.validate,
+        _CONTRIBUTE,
+        GraderBody,
+        body=GraderBody,
+        largest=LARGEST_BODY,
     ),
-    Endpoint("POST", "/v1/fine_tuning/alpha/graders/run", graders.run, _CONTRIBUTE, JSON, body=GraderRunBody),
+    Endpoint(
+        "POST",
+        "/v1/fine_tuning/alpha/graders/run",
+        graders.run,
+        _CONTRIBUTE,
+        JSON,
+        body=GraderRunBody,
+        largest=LARGEST_BODY,
+    ),
     Endpoint("POST", "/v1/datasets", datasets.create, _CONTRIBUTE, Dataset, body=DatasetRequest),
     Endpoint("GET", "/v1/datasets", datasets.list_datasets, _VIEW, Page[Dataset], query=datasets.DatasetsQuery),
     Endpoint("GET", "/v1/datasets/{dataset_id}", datasets.get, _VIEW, Dataset),

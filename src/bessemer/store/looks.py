@@ -6,7 +6,6 @@ opens no new line, fresh records do. One candidate's gates are one line on any i
 after slice of them until it passes.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
 
@@ -52,7 +51,7 @@ def number(database: Database, look: Look, items: Sequence[str]) -> int:
     To be recorded before anything of it can be read: a look that is broken off is spent.
 
     Counted are the gates and cascades that looked at these items before, the candidate's gates on other items, and each
-    system beside `subject` whose score on these was read without a gate.
+    system beside `subject` whose score on these was read without a gate, at once or piece by piece.
     """
 
     def work(connection: Connection) -> int:
@@ -61,7 +60,7 @@ def number(database: Database, look: Look, items: Sequence[str]) -> int:
         found = connection.execute(known).scalar_one_or_none()
         if found is not None:
             return int(found)
-        counted = _count(look, _earlier(database, connection, look, set(items)))
+        counted = _count(look, *_earlier(database, connection, look, set(items)))
         values = {
             "id": look.id,
             "created_at": look.created_at,
@@ -76,35 +75,48 @@ def number(database: Database, look: Look, items: Sequence[str]) -> int:
     return database.write(work)
 
 
-def _count(look: Look, earlier: Sequence[Look]) -> int:
+def _count(look: Look, earlier: Sequence[Look], in_pieces: set[str]) -> int:
     decided = [one for one in earlier if one.purpose is not Purpose.SCORES]
-    read = {system for one in (*earlier, look) for system in one.others}
+    read = {system for one in (*earlier, look) for system in one.others} | in_pieces
     gated = {one.subject for one in decided}
     return 1 + len(decided) + len(read - gated - {look.subject})
 
 
-def _earlier(database: Database, connection: Connection, look: Look, items: set[str]) -> list[Look]:
-    """Return the project's looks that share enough of the items, and the gates about the same candidate."""
-    shared: Counter[str] = Counter()
+def _earlier(database: Database, connection: Connection, look: Look, items: set[str]) -> tuple[list[Look], set[str]]:
+    """Return the project's looks that share enough of the items, and the gates about the same candidate; and the
+    systems that were scored on enough of the items only by several looks together.
+    """
+    seen: dict[str, set[str]] = {}
     ordered = sorted(items)
     for start in range(0, len(ordered), _CHUNK):
-        chunk = ordered[start : start + _CHUNK]
-        shared.update(connection.execute(select(look_items.c.look).where(look_items.c.item.in_(chunk))).scalars())
-    ids = sorted(look for look, count in shared.items() if count > _SHARED * len(items))
-    bodies: list[str] = []
+        within = look_items.c.item.in_(ordered[start : start + _CHUNK])
+        for name, item in connection.execute(select(look_items.c.look, look_items.c.item).where(within)):
+            seen.setdefault(name, set()).add(item)
+    found: dict[str, Look] = {}
+    ids = sorted(seen)
     for start in range(0, len(ids), _CHUNK):
         statement = select(looks.c.body).where(
             looks.c.id.in_(ids[start : start + _CHUNK]), looks.c.project_id == database.owner
         )
-        bodies.extend(connection.execute(statement).scalars())
+        for body in connection.execute(statement).scalars():
+            one = paging.decode(Look, body)
+            found[one.id] = one
+    enough = _SHARED * len(items)
+    pieces: dict[str, set[str]] = {}
+    for one in found.values():
+        for system in (*one.others, *([] if one.subject is None else [one.subject])):
+            pieces.setdefault(system, set()).update(seen[one.id])
+    whole = {name: one for name, one in found.items() if len(seen[name]) > enough}
+    by_whole = {system for one in whole.values() for system in (*one.others, one.subject)}
     if look.purpose is Purpose.GATE:
-        said = f'"subject":{msgspec.json.encode(look.subject).decode()}'  # bodies are written without blanks
-        about = select(looks.c.body).where(
-            looks.c.body.contains(said, autoescape=True), looks.c.project_id == database.owner
-        )
-        same = (paging.decode(Look, body) for body in connection.execute(about).scalars())
-        gates = [one for one in same if one.purpose is Purpose.GATE and one.subject == look.subject]
-    else:
-        gates = []
-    found = [*(paging.decode(Look, body) for body in bodies), *gates]
-    return list({one.id: one for one in found}.values())
+        whole |= {one.id: one for one in _gates_about(database, connection, look.subject)}
+    return list(whole.values()), {name for name, part in pieces.items() if len(part) > enough} - by_whole
+
+
+def _gates_about(database: Database, connection: Connection, subject: str | None) -> list[Look]:
+    said = f'"subject":{msgspec.json.encode(subject).decode()}'  # bodies are written without blanks
+    about = select(looks.c.body).where(
+        looks.c.body.contains(said, autoescape=True), looks.c.project_id == database.owner
+    )
+    same = (paging.decode(Look, body) for body in connection.execute(about).scalars())
+    return [one for one in same if one.purpose is Purpose.GATE and one.subject == subject]

@@ -163,17 +163,6 @@ class Writer:
                 return wrapped.result()
         return await asyncio.get_running_loop().run_in_executor(self._syncer, self._on_disk, pending)
 
-    def commit_blocking(self, row: Record) -> Durability:
-        """Do as `commit`, for threads."""
-        done: Future[Durability] = Future()
-        pending, waiting = self._accept(row, done)
-        if not waiting:
-            try:
-                return done.result(_COMMIT_TIMEOUT_S)
-            except TimeoutError:
-                pass
-        return self._on_disk(pending)
-
     def check(self) -> None:
         """Raise StoreError when neither the journal nor the database would take a row: before work is spent on it."""
         if self._unwritable and self._down and self._required and not self.journal_works():

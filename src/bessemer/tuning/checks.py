@@ -17,7 +17,7 @@ from bessemer.core.types import ProviderKind
 from bessemer.evals import graders
 from bessemer.evals.fields import fields_read
 from bessemer.evals.grader import Services as GraderServices
-from bessemer.feedback.rows import read_rows
+from bessemer.feedback.rows import lines_of, read_rows
 from bessemer.registry.catalog import Catalog
 from bessemer.store import files
 from bessemer.store.blobs import Blobs
@@ -176,7 +176,7 @@ def _survey(row: FileRow, param: str, method: Method, check: LengthCheck, blobs:
     survey = preflight.Survey(fields_read(method.reinforcement.grader) if method.reinforcement else ())
     try:
         with blobs.get(row.sha256).open("rb") as lines:
-            survey.add(check.of(read_rows(lines, param, supervised=method.type == "supervised"), param))
+            survey.add(check.of(read_rows(lines_of(lines), param, supervised=method.type == "supervised"), param))
     except InvalidRequest as error:
         code = "invalid_training_file" if error.error_code == "invalid_file" else error.error_code
         raise InvalidRequest(error.message, param=error.param, code=code) from None

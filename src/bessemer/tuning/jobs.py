@@ -12,6 +12,7 @@ from bessemer.core.errors import NotFound
 from bessemer.core.openai import FineTuningEvent, FineTuningJob, FineTuningJobRequest, JobExtension
 from bessemer.core.settings import Settings
 from bessemer.core.types import JSON
+from bessemer.evals.grader import LARGEST_BODY
 from bessemer.evals.grader import Services as GraderServices
 from bessemer.gateway.pipeline import on_behalf_of
 from bessemer.jobs.kinds import Accepted, Job, JobKind, JobRun, Lane, Outcome, Shown, Told
@@ -163,6 +164,7 @@ FINE_TUNING: Final = JobKind(
     event_prefix="ftevent",
     lane=Lane("jobs"),
     request=FineTuningJobRequest,
+    largest=LARGEST_BODY,
     progress=FineTuningProgress,
     result=FineTuningResult,
     accept=_accept,

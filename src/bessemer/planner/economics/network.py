@@ -37,7 +37,7 @@ def network_loss(
 
 
 def cost_of_lost_utilisation(accelerators: float, usd_per_hour: float, lost: float) -> float:
-    """Return what a lost share of utilisation costs in a year, USD: accelerators x price x 8,760 x share."""
+    """Return what a lost share of utilisation costs in a year, USD: accelerators x price x hours x share."""
     return accelerators * usd_per_hour * HOURS_PER_YEAR * lost
 
 

@@ -39,7 +39,7 @@ def _build(call: Call, request: DatasetRequest) -> Dataset:
             code_commit=services.code_commit,
             now=time.time(),
             key_id=call.principal.key_id,
-            approved=call.principal.decides,
+            approved=call.principal.role.decides,
         )
     prompt = call.catalog.prompt(request.prompt) if request.prompt is not None else None
     return build(
@@ -50,7 +50,7 @@ def _build(call: Call, request: DatasetRequest) -> Dataset:
         code_commit=services.code_commit,
         now=time.time(),
         key_id=call.principal.key_id,
-        approved=call.principal.decides,
+        approved=call.principal.role.decides,
     )
 
 

@@ -51,7 +51,7 @@ def endpoints(kind: Kind) -> tuple[Endpoint, ...]:
     page_of: Any = Page
     many, told = page_of[kind.shown], page_of[kind.shown_event]
     return (
-        Endpoint("POST", path, shows.create, kind.create, kind.shown, body=kind.request),
+        Endpoint("POST", path, shows.create, kind.create, kind.shown, body=kind.request, largest=kind.largest),
         Endpoint("GET", path, shows.list_jobs, _VIEW, many, query=JobsQuery),
         Endpoint("GET", one, shows.get, _VIEW, kind.shown),
         Endpoint("POST", one + "/cancel", shows.control(Control.CANCEL), kind.steer, kind.shown),
