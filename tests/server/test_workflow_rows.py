@@ -196,7 +196,7 @@ def test_jobs_that_ran_waited_or_were_paused_in_the_previous_layout_go_on(tmp_pa
             WHERE status = 'queued'"""
         )
     config = tmp_path / "bessemer.toml"
-    config.write_text(CONFIG.format(base_url=upstream.fake.base_url))
+    config.write_text(MATCHING.format(base_url=upstream.fake.base_url))
     upstream.scripts.waiting.extend([Script(pieces=("Yes",))] * 14)
     store = Database.open_url(f"sqlite:///{data / 'bessemer.db'}")
     (paused,) = job_rows.find(store, statuses=[JobStatus.PAUSED])
