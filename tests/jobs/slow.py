@@ -7,7 +7,7 @@ from typing import Any
 
 from bessemer.core.openai import StrictWire
 from bessemer.core.types import Frozen, JobStatus, as_json
-from bessemer.jobs.kinds import Job, JobKind, JobRun, Lane, Outcome
+from bessemer.jobs.kinds import Finished, Job, JobKind, JobRun, Lane
 from bessemer.store.database import Database
 from bessemer.store.job_rows import JobRow
 
@@ -59,9 +59,9 @@ class SlowRun(JobRun[Reached]):
         self._job.tell(f"step-{done}", f"Step {done}", progress=Reached(step=done))
         return done >= self._job.request.steps
 
-    def finish(self) -> Outcome[Reached]:
+    def finish(self) -> Finished[Reached]:
         self._script.part("finish")
-        return Outcome(result=Reached(step=int(self._kept.read_text())))
+        return Finished(result=Reached(step=int(self._kept.read_text())))
 
     def close(self) -> None:
         self._script.did.append("close")

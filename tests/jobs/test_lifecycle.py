@@ -9,7 +9,7 @@ from tests.jobs.slow import Reached, SlowRequest, a_job
 
 from bessemer.core.errors import GraderError, InvalidRequest
 from bessemer.core.types import JobStatus
-from bessemer.jobs.kinds import Accepted, Job, Outcome, Told
+from bessemer.jobs.kinds import Accepted, Finished, Job, Told
 from bessemer.jobs.lifecycle import begin, control, create, fail, finish, obey, sweep
 from bessemer.store import audit, job_rows
 from bessemer.store.database import Database
@@ -48,7 +48,7 @@ def test_a_finished_job_does_not_begin_again(database: Database, job: Job[Any]) 
     begin(job)
     job.report(Reached(step=1))
     kept: list[str] = []
-    assert finish(job, Outcome(result=Reached(step=2), keep=lambda: kept.append("kept"))) is JobStatus.SUCCEEDED
+    assert finish(job, Finished(result=Reached(step=2), keep=lambda: kept.append("kept"))) is JobStatus.SUCCEEDED
     assert not begin(job)
     row = job_rows.get(database, job.id)
     assert (row.status, row.result, row.progress) == (JobStatus.SUCCEEDED, {"step": 2}, None)
@@ -71,7 +71,7 @@ def test_a_wish_of_the_last_moment_is_obeyed_and_nothing_is_kept(database: Datab
     begin(job)
     control(database, job.id, Control.CANCEL, "key-1")
     kept: list[str] = []
-    assert finish(job, Outcome(result=Reached(step=2), keep=lambda: kept.append("kept"))) is JobStatus.CANCELLED
+    assert finish(job, Finished(result=Reached(step=2), keep=lambda: kept.append("kept"))) is JobStatus.CANCELLED
     assert kept == []
     assert job_rows.get(database, job.id).result is None
 
@@ -80,7 +80,7 @@ def test_what_cannot_be_kept_leaves_the_job_as_it_was(database: Database, job: J
     begin(job)
     before = job_rows.get(database, job.id)
     with pytest.raises(ZeroDivisionError):
-        finish(job, Outcome(result=Reached(step=2), keep=lambda: 1 // 0))
+        finish(job, Finished(result=Reached(step=2), keep=lambda: 1 // 0))
     assert job_rows.get(database, job.id) == before
     assert ("system", "job.finished", job.id) not in trail(database)
 

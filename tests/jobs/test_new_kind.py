@@ -4,53 +4,44 @@ import http.client
 import json
 import os
 import re
-import subprocess
-import sys
+import signal
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from tests.server.live import OFFLINE
+from tests.server.live import OFFLINE, Upstream, start_server, stop_server, upstream
 
+__all__ = ["upstream"]
 ROOT = Path(__file__).parents[2]
-OUTSIDE = Path(__file__).with_name("outside.py")
 
 
 class Installation:
-    """The API of an installation with the kind, and a worker that can be killed."""
+    """`bessemer up` with its worker, and a package with the kind on the path as an installer would leave it."""
 
-    def __init__(self, folder: Path) -> None:
-        page = (ROOT / "docs" / "extending.md").read_text().split("## Add a job kind")[1]
-        self.kind = folder / "counting.py"
-        self.kind.write_text(page.split("```python\n")[1].split("```")[0])
-        self.data = folder / "data"
-        self.log = folder / "log"
-        self.api = self.start("up")
-        assert self.api.stdout is not None
-        self.url = self.api.stdout.readline().strip()
-        assert self.url, self.log.read_text()
-        self.key = (self.data / "admin.key").read_text().strip()
-        self.worker = self.start("worker")
-
-    def start(self, verb: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, str(OUTSIDE), verb, str(self.kind), str(self.data)]
-        pipe = subprocess.PIPE if verb == "up" else None
-        with self.log.open("a") as log:
-            return subprocess.Popen(command, stdout=pipe, stderr=log, text=True, env=os.environ | OFFLINE)
+    def __init__(self, folder: Path, upstream: Upstream) -> None:
+        page = (ROOT / "docs" / "extending.md").read_text().split("## A job kind")[1]
+        source, table = (page.split(f"```{kind}\n")[1].split("```")[0] for kind in ("python", "toml"))
+        site = folder / "site"
+        about = site / "counting-1.0.dist-info"
+        about.mkdir(parents=True)
+        (site / "counting.py").write_text(source)
+        (about / "METADATA").write_text("Metadata-Version: 2.1\nName: counting\nVersion: 1.0\n")
+        ((group, entries),) = tomllib.loads(table)["project"]["entry-points"].items()
+        lines = [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
+        (about / "entry_points.txt").write_text("\n".join(lines) + "\n")
+        paths = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self.server = start_server(folder, upstream, env={**OFFLINE, "PYTHONPATH": paths})
+        self.url, self.key, self.log = self.server.url, self.server.key, self.server.log
 
     def kill_worker(self) -> None:
-        self.worker.kill()
-        self.worker.wait(20)
-
-    def close(self) -> None:
-        for process in (self.worker, self.api):
-            process.terminate()
-            process.wait(20)
-        assert self.api.stdout is not None
-        self.api.stdout.close()
+        """Kill it with kill -9; the server starts another."""
+        told = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        pids = [event["pid"] for event in told if event["event"] == "child.started"]
+        os.kill(pids[-1], signal.SIGKILL)
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         parts = urlsplit(self.url)
@@ -78,10 +69,10 @@ class Installation:
 
 
 @pytest.fixture
-def installation(tmp_path: Path) -> Iterator[Installation]:
-    running = Installation(tmp_path)
+def installation(tmp_path: Path, upstream: Upstream) -> Iterator[Installation]:
+    running = Installation(tmp_path, upstream)
     yield running
-    running.close()
+    stop_server(running.server)
 
 
 @pytest.mark.long
@@ -92,7 +83,6 @@ def test_a_kind_from_outside_is_killed_paused_resumed_and_cancelled(installation
     job = here.ask("POST", "/counts", {"to": 8})[1]["id"]
     here.until(job, "running", number=2)
     here.kill_worker()
-    here.worker = here.start("worker")
     here.until(job, "running", number=4)
     assert here.ask("POST", f"/counts/{job}/pause")[0] == 200
     paused = here.until(job, "paused")

@@ -67,4 +67,4 @@ def test_the_life_of_a_job_has_at_most_ten_lines_whose_names_exist():
     for owner, name in named:
         known = {*dir(owners[owner]), *getattr(owners[owner], "__dataclass_fields__", ())}
         assert name in known, f"{owner}.{name}"
-    assert hasattr(kinds, "Outcome")
+    assert hasattr(kinds, "Finished")

@@ -18,7 +18,7 @@ from bessemer.flywheel import cascade, evaluation
 from bessemer.flywheel.cascade import CascadeRequest, CascadeResult
 from bessemer.flywheel.evaluation import EvaluationRequest
 from bessemer.flywheel.services import Services
-from bessemer.jobs.kinds import Accepted, Job, JobKind, JobRun, Lane, Outcome
+from bessemer.jobs.kinds import Accepted, Finished, Job, JobKind, JobRun, Lane
 from bessemer.store import datasets as dataset_rows
 from bessemer.store import evaluations
 
@@ -83,7 +83,7 @@ class _EvaluationRun(JobRun[Evaluation]):
             partial.replace(self._result(target))
         return len(missing) <= 1
 
-    def finish(self) -> Outcome[Evaluation]:
+    def finish(self) -> Finished[Evaluation]:
         mine, request, policy = self._mine, self._job.request, self._mine.catalog.gate_policy
         results = [msgspec.json.decode(self._result(target).read_bytes(), type=runs.Run) for target in request.systems]
         look = evaluation.enter_look(mine, self._job.id, request)  # the number that it was given before it asked
@@ -93,7 +93,7 @@ class _EvaluationRun(JobRun[Evaluation]):
         if summary.gate is not None and (lacking := evaluation.lacking(mine, request)) is not None:
             rule = f"{summary.gate.rule} It does not count for a promotion as long as this is so: {lacking}."
             summary = msgspec.structs.replace(summary, gate=msgspec.structs.replace(summary.gate, rule=rule))
-        return Outcome(result=None, keep=lambda: evaluations.insert(mine.database, summary))
+        return Finished(result=None, keep=lambda: evaluations.insert(mine.database, summary))
 
     def _result(self, target: str) -> Path:
         return self._job.folder / f"{evaluation.file_name(target)}.run.json"
@@ -113,12 +113,12 @@ class _CascadeRun(JobRun[CascadeResult]):
         self._result = cascade.build(self._mine, job.request, job.id, job.folder, lambda label: _counter(job, label))
         return True
 
-    def finish(self) -> Outcome[CascadeResult]:
+    def finish(self) -> Finished[CascadeResult]:
         if self._result is None:  # this process has not built it: the answers are there
             self.step()
         assert self._result is not None
         mine, request, result = self._mine, self._job.request, self._result
-        return Outcome(result=result, keep=lambda: cascade.apply(mine, request, result, self._job.id))
+        return Finished(result=result, keep=lambda: cascade.apply(mine, request, result, self._job.id))
 
 
 def _accept_evaluation(services: HasFlywheel, job: Job[EvaluationRequest]) -> Accepted[EvaluationRequest]:

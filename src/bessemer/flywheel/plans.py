@@ -12,17 +12,16 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from bessemer.core.errors import BessemerError, ConfigError, Infeasible, InvalidRequest
+from bessemer.core.errors import BessemerError, refusal
 from bessemer.core.settings import Settings
 from bessemer.core.types import Frozen
-from bessemer.jobs.kinds import Accepted, Job, JobKind, JobRun, Lane, Outcome
-from bessemer.planner.workload import Workload, check_workload
+from bessemer.jobs.kinds import Accepted, Finished, Job, JobKind, JobRun, Lane
 from bessemer.store import plans
+from bessemer_planner.errors import PlannerError
+from bessemer_planner.workload import Workload, check_workload
 
 _TIMEOUT_S = 300.0
 _LOOK_S = 0.25
-REFUSALS: Final[dict[str, type[InvalidRequest]]] = {"infeasible": Infeasible, "invalid_configuration": ConfigError}
-"""The planner's errors by code; others are invalid requests."""
 
 
 class HasSettings(Protocol):
@@ -59,7 +58,7 @@ class _PlanRun(JobRun[PlanMade]):
             partial.replace(self._made)
         return True
 
-    def finish(self) -> Outcome[PlanMade]:
+    def finish(self) -> Finished[PlanMade]:
         job = self._job
         plan: dict[str, Any] = {"id": job.id, "object": "plan", **msgspec.json.decode(self._made.read_bytes())}
         made = PlanMade(
@@ -73,12 +72,12 @@ class _PlanRun(JobRun[PlanMade]):
             plans.insert(job.database, job.id, msgspec.json.encode(plan).decode())
             job.tell("made", made.recommendation)
 
-        return Outcome(result=made, keep=keep)
+        return Finished(result=made, keep=keep)
 
 
 def _planned(job: Job[Workload], prices: Path) -> bytes:
     """Run the planner in a process of its own and return its plan. Raises what the planner raised, StopRequested."""
-    command = [sys.executable, "-m", "bessemer.planner", str(prices)]
+    command = [sys.executable, "-m", "bessemer_planner", "plan", "-", "--prices", str(prices)]
     pipe = subprocess.PIPE
     ends = time.monotonic() + _TIMEOUT_S
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as process:  # noqa: S603 - ours
@@ -91,7 +90,7 @@ def _planned(job: Job[Workload], prices: Path) -> bytes:
     except ValueError:
         raise BessemerError(f"The planner ended with code {process.returncode} and no plan.") from None
     if error is not None:
-        raise REFUSALS.get(error["code"], InvalidRequest)(error["message"], param=error["param"])
+        raise refusal(error["message"], param=error["param"], code=error["code"])
     return out
 
 
@@ -108,7 +107,10 @@ def _read(process: "subprocess.Popen[bytes]", workload: bytes, job: Job[Workload
 
 
 def _accept(_: HasSettings, job: Job[Workload]) -> Accepted[Workload]:
-    check_workload(job.request)
+    try:
+        check_workload(job.request)
+    except PlannerError as error:
+        raise refusal(error.message, param=error.param, code=error.code) from None
     return Accepted(request=job.request, detail={"workload": job.request.name})
 
 

@@ -118,7 +118,7 @@ class Accepted(Generic[Q]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome(Generic[R_co]):
+class Finished(Generic[R_co]):
     """How a job succeeded."""
 
     result: R_co | None
@@ -141,7 +141,7 @@ class JobRun(Protocol[R_co]):
         """Do some seconds of work and keep its state; return whether all is done. A kill costs one step."""
         ...
 
-    def finish(self) -> Outcome[R_co]:
+    def finish(self) -> Finished[R_co]:
         """Return what the job made."""
         ...
 
@@ -203,12 +203,12 @@ class JobKind(Generic[S_contra, Q, R]):
 
 __all__ = [
     "Accepted",
+    "Finished",
     "Job",
     "JobKind",
     "JobObject",
     "JobRun",
     "Lane",
-    "Outcome",
     "Shown",
     "StopRequested",
     "Told",

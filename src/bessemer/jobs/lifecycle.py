@@ -14,7 +14,7 @@ from bessemer.core.content import canonical_json
 from bessemer.core.errors import BessemerError, InvalidRequest, told
 from bessemer.core.ids import new_id
 from bessemer.core.types import JobStatus, as_json
-from bessemer.jobs.kinds import Accepted, Job, Outcome
+from bessemer.jobs.kinds import Accepted, Finished, Job
 from bessemer.store import audit, job_rows
 from bessemer.store.database import Database
 from bessemer.store.job_rows import Control, JobRow
@@ -121,7 +121,7 @@ def _obey(job: Job[Any]) -> JobStatus | None:
     return row.status
 
 
-def finish(job: Job[Any], outcome: Outcome[Any]) -> JobStatus:
+def finish(job: Job[Any], outcome: Finished[Any]) -> JobStatus:
     """Keep what a job made and mark it as succeeded, unless the client wants it to stop: that is still obeyed."""
 
     def succeeded(row: JobRow) -> JobRow:

@@ -1,4 +1,4 @@
-"""The kinds of jobs that an installation runs, a line each."""
+"""The kinds of jobs that an installation runs: a line each."""
 
 from typing import Any, Final
 

@@ -25,7 +25,6 @@ from bessemer.server.admin_key import keep_admin_key
 from bessemer.server.app import build
 from bessemer.server.compose import open_services
 from bessemer.server.connections import protocol_of
-from bessemer.server.kinds import KINDS, Kinds
 from bessemer.server.locks import keep_private, only_one
 from bessemer.server.supervise import keep_running
 from bessemer.telemetry.logs import catch_uncaught, configure
@@ -57,10 +56,8 @@ class Started(NamedTuple):
     """Only when it was made just now."""
 
 
-def serve(
-    settings: Settings, announce: Callable[[Started], None], *, worker: bool = True, kinds: Kinds = KINDS
-) -> None:
-    """Serve until SIGINT or SIGTERM. A worker that it starts runs the kinds of jobs of Bessemer alone.
+def serve(settings: Settings, announce: Callable[[Started], None], *, worker: bool = True) -> None:
+    """Serve until SIGINT or SIGTERM.
 
     Raises ConfigError, StoreError before anything listens; StoreError at the end when answered requests are lost.
     """
@@ -70,7 +67,7 @@ def serve(
     os.environ.update({**OFFLINE, **SHARING})
     with only_one(settings.data / "server.lock"), asyncio.Runner(loop_factory=partial(_Loop, settings)) as runner:
         _bring_weights(settings)
-        runner.run(_serve(settings, announce, worker=worker, kinds=kinds))
+        runner.run(_serve(settings, announce, worker=worker))
 
 
 def _bring_weights(settings: Settings) -> None:
@@ -83,7 +80,7 @@ def _bring_weights(settings: Settings) -> None:
         log.warning("weights.missing", reason=error.message)
 
 
-async def _serve(settings: Settings, announce: Callable[[Started], None], *, worker: bool, kinds: Kinds) -> None:
+async def _serve(settings: Settings, announce: Callable[[Started], None], *, worker: bool) -> None:
     loop = asyncio.get_running_loop()
     tls = tls_context(settings)
     listener = _bind(settings.host, settings.port)
@@ -91,7 +88,7 @@ async def _serve(settings: Settings, announce: Callable[[Started], None], *, wor
     admin_key = services.keys.ensure_admin(partial(keep_admin_key, settings.data))
     server = _Server(
         uvicorn.Config(
-            build(services, kinds),
+            build(services),
             http=protocol_of(settings),
             ws="none",
             lifespan="on",

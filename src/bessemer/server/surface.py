@@ -15,7 +15,6 @@ from bessemer.feedback.datasets import DatasetRequest
 from bessemer.feedback.erasure import Erasure, ErasureRequest
 from bessemer.feedback.record import FeedbackRequest
 from bessemer.governance.keys import KeyInfo
-from bessemer.planner.workload import Workload
 from bessemer.server import openapi
 from bessemer.server.api import (
     audit,
@@ -54,6 +53,7 @@ from bessemer.server.wire import (
 )
 from bessemer.store.audit import AuditEvent
 from bessemer.store.inferences import UsageRow
+from bessemer_planner.workload import Workload
 
 PUBLIC: Final = frozenset({"/healthz", "/readyz"})
 """Paths that need no key."""

@@ -10,7 +10,7 @@ import structlog
 from bessemer.core.settings import Settings
 from bessemer.jobs.runner import POLL_S, Runner
 from bessemer.server.compose import open_services
-from bessemer.server.kinds import KINDS, Kinds
+from bessemer.server.extensions import job_kinds
 from bessemer.server.locks import keep_private, only_one
 from bessemer.server.serve import OFFLINE, SHARING
 from bessemer.server.supervise import exit_with_parent
@@ -25,7 +25,7 @@ _FLUSH_S = 10.0
 log = structlog.get_logger("bessemer.worker")
 
 
-def work(settings: Settings, *, supervised: bool = False, kinds: Kinds = KINDS) -> None:
+def work(settings: Settings, *, supervised: bool = False) -> None:
     """Run jobs until SIGINT or SIGTERM. Raises ConfigError, StoreError before the first job."""
     configure(settings.log_level)
     catch_uncaught()
@@ -34,16 +34,16 @@ def work(settings: Settings, *, supervised: bool = False, kinds: Kinds = KINDS) 
     if supervised:
         exit_with_parent()
     with only_one(settings.data / "worker.lock"):
-        asyncio.run(_work(settings, kinds))
+        asyncio.run(_work(settings))
 
 
-async def _work(settings: Settings, kinds: Kinds) -> None:
+async def _work(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     services = open_services(settings, loop, engine_idle_s=_ENGINE_IDLE_S)
-    runner = Runner(kinds, services, services.database, settings.data / "jobs")
+    runner = Runner(job_kinds(), services, services.database, settings.data / "jobs")
     workflows = settings.database_url or f"sqlite:///{settings.data.resolve() / 'workflows.db'}"
     await asyncio.to_thread(runner.launch, workflows)
     log.info("worker.ready")

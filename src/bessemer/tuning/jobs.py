@@ -15,12 +15,13 @@ from bessemer.core.types import JSON
 from bessemer.evals.grader import LARGEST_BODY
 from bessemer.evals.grader import Services as GraderServices
 from bessemer.gateway.pipeline import on_behalf_of
-from bessemer.jobs.kinds import Accepted, Job, JobKind, JobRun, Lane, Outcome, Shown, Told
+from bessemer.jobs.kinds import Accepted, Finished, Job, JobKind, JobRun, Lane, Shown, Told
 from bessemer.registry.catalog import Catalog
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
 from bessemer.store.job_rows import JobEvent
 from bessemer.tuning.checks import check_request
+from bessemer.tuning.methods import read_method
 from bessemer.tuning.results import FineTuningProgress, FineTuningResult
 
 
@@ -83,10 +84,10 @@ class _TuningJob(JobRun[FineTuningResult]):
     def step(self) -> bool:
         return self._run.train_chunk()
 
-    def finish(self) -> Outcome[FineTuningResult]:
+    def finish(self) -> Finished[FineTuningResult]:
         result = self._run.register()
         message = f"New fine-tuned model created: {result.fine_tuned_model}"
-        return Outcome(result=result, keep=lambda: self._job.tell("created-model", message))
+        return Finished(result=result, keep=lambda: self._job.tell("created-model", message))
 
     def close(self) -> None:
         self._run.close()
@@ -100,7 +101,7 @@ def _accept(here: Installation, job: Job[FineTuningJobRequest]) -> Accepted[Fine
     catalog = here.catalog.within(row.project_id)
     graders = here.graders.asked_by(principal)
     method, warnings = check_request(request, catalog, job.database, here.blobs, graders)
-    request = msgspec.structs.replace(request, method=method, seed=request.seed or 0, hyperparameters=None)
+    request = msgspec.structs.replace(request, method=method.stored(), seed=request.seed or 0, hyperparameters=None)
     return Accepted(
         request=request,
         metadata=request.metadata or {},
@@ -113,8 +114,7 @@ def _accept(here: Installation, job: Job[FineTuningJobRequest]) -> Accepted[Fine
 
 
 def _grader(request: FineTuningJobRequest) -> JSON | None:
-    method = request.method
-    return None if method is None or method.reinforcement is None else method.reinforcement.grader
+    return read_method(request.method, request.hyperparameters).grader
 
 
 def _render(here: Installation, shown: Shown) -> FineTuningJob:

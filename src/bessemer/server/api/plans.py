@@ -6,9 +6,9 @@ from typing import Final
 
 from starlette.types import ASGIApp
 
-from bessemer.core.errors import BessemerError, Conflict, InvalidRequest
+from bessemer.core.errors import BessemerError, Conflict, InvalidRequest, refusal
 from bessemer.core.types import JSON, JobStatus
-from bessemer.flywheel.plans import PLAN, REFUSALS
+from bessemer.flywheel.plans import PLAN
 from bessemer.jobs import lifecycle
 from bessemer.server.api import jobs
 from bessemer.server.http import BytesResponse, Call, JSONResponse, while_connected
@@ -49,15 +49,14 @@ async def _ended(call: Call, job_id: str) -> JobRow:
     if row.status is JobStatus.CANCELLED:
         raise Conflict(f"The plan {job_id!r} was cancelled.")
     if row.error is not None:
-        raise _refusal(row.error)
+        raise _told(row.error)
     return row
 
 
-def _refusal(error: JSON) -> BessemerError:
+def _told(error: JSON) -> BessemerError:
     if error["code"] == "internal_error":
         return BessemerError(error["message"])
-    kind = REFUSALS.get(error["code"], InvalidRequest)
-    return kind(error["message"], param=error["param"])
+    return refusal(error["message"], param=error["param"], code=error["code"])
 
 
 def _cancel(call: Call, job_id: str) -> None:
