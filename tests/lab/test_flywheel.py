@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-import flywheel
 from bessemer.cli.demo.application import Answer
 from bessemer.core.errors import InvalidRequest
 from bessemer.evals.metrics import Terms
-from cases import Options
+from lab import flywheel
+from lab.cases import Options
 
 
 def run(monkeypatch, *words):

@@ -1,6 +1,6 @@
 """Fit the planner's calibration to a file of measurements and write the two files that are shipped.
 
-    python bench/calibrate.py ../shared/data/planner/measured_ttft_tpot.csv
+    python -m lab.planner.calibrate ../shared/data/planner/measured_ttft_tpot.csv
 
 Rows are aiconfigurator's `systems/silicon_sample.csv` (Apache-2.0) or a part of it. Some minutes: the widths of the
 intervals come from refitting without each (model, GPU).

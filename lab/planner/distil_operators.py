@@ -1,7 +1,7 @@
 """Distil the operator tables of aiconfigurator-core into the small table that the planner ships.
 
     pip install aiconfigurator-core        # brings pyarrow
-    python bench/distil_operators.py SYSTEMS_FOLDER planner/src/bessemer_planner/performance/operators.npz
+    python -m lab.planner.distil_operators SYSTEMS_FOLDER planner/src/bessemer_planner/performance/operators.npz
 
 SYSTEMS_FOLDER is `aiconfigurator_core/systems` of the installed package (Apache-2.0, NVIDIA CORPORATION & AFFILIATES).
 Kept: GEMM under TensorRT-LLM (its kernels run inside CUDA graphs, without the launch time of an eager loop), experts

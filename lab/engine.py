@@ -1,8 +1,8 @@
 """Tokens per second of the built-in engine and of a training step, against transformers on the same weights in one run.
 
-    python bench/engine.py --out bench/results/engine.json            # about ten minutes on two cores
-    python bench/engine.py --quick --out /tmp/engine.json             # a look, not a measurement
-    python bench/engine.py --vllm path/to/venv/bin/python --out ...   # also vLLM, from an environment of its own
+    python -m lab.engine                                 # ten minutes on two cores; writes lab/results/engine.json
+    python -m lab.engine --quick --out /tmp/engine.json  # a look, not a measurement
+    python -m lab.engine --vllm path/to/venv/bin/python  # also vLLM, from an environment of its own
 
 Sampling draws at temperature 1 from everything until the model ends its turn or the request's limit. Counted are the
 completion tokens that requests asked for, prompts are part of the time. transformers' `generate` pads a batch to its
@@ -38,7 +38,7 @@ from bessemer.engine.weights import Weights
 from bessemer.registry.weights import SMOLLM2, ensure
 from bessemer.tuning.packing import Tree
 from bessemer.tuning.trainer import Adam, Scored, Trainer
-from provenance import commit, processor
+from lab.provenance import commit, processor
 
 WORDS = (
     "steel furnace price offer kettle model year 500 ml black wireless edition pack of two bundle adapter 12 V the a "
@@ -46,6 +46,7 @@ WORDS = (
     "on efficient large scale index join record match same brand size colour flavour roasted salted organic"
 )
 RANK = 32
+HERE = Path(__file__).resolve().parent
 Row = dict[str, Any]
 
 
@@ -59,7 +60,7 @@ class Job(NamedTuple):
 def main() -> None:
     """Run the benchmark and write its file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "engine.json")
     parser.add_argument(
         "--model", type=Path, default=None, help="GGUF file or safetensors folder; default: SmolLM2-135M"
     )

@@ -15,7 +15,7 @@ from bessemer.evals import graders
 from bessemer.evals.grader import Services
 from bessemer.evals.metrics import Terms
 from bessemer.evals.truth import parse_label
-from tasks import NO, YES, Kind, Labelled, Task, grammar, place, split_of
+from lab.tasks import NO, YES, Kind, Labelled, Task, grammar, place, split_of
 
 SMALL, LARGE, ROUTE, PROMPT = "small", "recorded", "task", "task"
 LABELS = (YES, NO)

@@ -2,7 +2,7 @@
 
     python3.11 -m venv v
     v/bin/pip install starlette fastapi litestar granian 'uvicorn[standard]' msgspec aiohttp httpx httpx2
-    v/bin/python bench/http_stack.py            # needs wrk on the PATH; prints a table
+    v/bin/python lab/http_stack.py            # needs wrk on the PATH; prints a table
 
 Every server decodes the same chat request into a type and encodes the same answer. Rounds are interleaved, so that a
 busy machine disturbs all alike; the median of the rounds is printed.

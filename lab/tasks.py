@@ -22,8 +22,8 @@ from bessemer.core.template import MOST_MEMBERS, placeholders
 from bessemer.core.types import JSON, Frozen, Split
 from bessemer.evals.truth import parse_label
 from bessemer.tuning.mentions import stands_in
-from fitting import cut_text, fitted
-from rows import made_of, read_rows, string
+from lab.fitting import cut_text, fitted
+from lab.rows import made_of, read_rows, string
 
 YES, NO = "Yes", "No"
 NONE = "n/a"

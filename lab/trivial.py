@@ -1,6 +1,6 @@
 """Writes the trivial baseline into the results files: what answering without reading scores on the same test items.
 
-python bench/trivial.py --root ../shared/data [--preset NAME]
+python -m lab.trivial --root ../shared/data [--preset NAME]
 
 Matching: every pair is a match. Attributes: each attribute's most frequent training value in the category. Writing: the
 training demonstration that is met most often, whatever was asked.
@@ -19,10 +19,10 @@ import msgspec
 
 from bessemer.cli.demo import measure
 from bessemer.cli.demo.application import failed
-from cases import YES, Options, build
-from flywheel import HERE, load_task
-from provenance import commit
-from tasks import Item, Kind, Task
+from lab.cases import YES, Options, build
+from lab.flywheel import HERE, load_task
+from lab.provenance import commit
+from lab.tasks import Item, Kind, Task
 
 NAMES = {
     Kind.MATCHING: "trivial: always Yes",

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from bessemer_planner.simulator import Requests, simulate
-from planner_parts import simulator
+from lab.planner import simulator
 
 REQUESTS = 10_000
 REPEATS = 20

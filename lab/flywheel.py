@@ -1,8 +1,8 @@
 """Drives the product through its public interfaces on labelled data, and writes one results file for each data set.
 
-    python bench/flywheel.py --root ../shared/data                      # the ready presets, three seeds
-    python bench/flywheel.py --preset oa_mine --seeds 0 --limit 60      # a smoke run
-    python bench/flywheel.py --name mine --train a.jsonl --test b.jsonl [--recorded c.jsonl --recorded-price ID]
+    python -m lab.flywheel --root ../shared/data                      # the ready presets, three seeds
+    python -m lab.flywheel --preset oa_mine --seeds 0 --limit 60      # a smoke run
+    python -m lab.flywheel --name mine --train a.jsonl --test b.jsonl [--recorded c.jsonl --recorded-price ID]
 
 A seed that is done is not run again, one that was interrupted continues (its `wall_s` is null); `--fresh` starts over.
 Within a run, labels of a test file are seen by the final score alone.
@@ -34,9 +34,9 @@ from bessemer.flywheel.charts import Series
 from bessemer.flywheel.report import SystemRow, render
 from bessemer.registry.config import load_config
 from bessemer.registry.weights import GEMMA3_270M, SMOLLM2, ensure
-from cases import Case, Options, build, configuration
-from provenance import commit, processor
-from tasks import Item, Kind, Labelled, Task, load
+from lab.cases import Case, Options, build, configuration
+from lab.provenance import commit, processor
+from lab.tasks import Item, Kind, Labelled, Task, load
 
 HERE = Path(__file__).resolve().parent
 SMALLEST = "smollm2-135m"

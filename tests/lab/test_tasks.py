@@ -11,8 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.engine.tiny_model import ByteTokens
 
-import rows
-import tasks
 from bessemer.core.errors import EngineError, InvalidRequest
 from bessemer.core.template import render, render_grammar
 from bessemer.core.types import Split
@@ -20,8 +18,9 @@ from bessemer.engine.constraint import Grammars
 from bessemer.engine.request import Lark
 from bessemer.evals.metrics import AttributeCounts, attribute_counts, attribute_report, binary_report, parse_attributes
 from bessemer.evals.truth import parse_label
-from cases import Options, build, configuration
-from tasks import Item, Kind, Labelled
+from lab import rows, tasks
+from lab.cases import Options, build, configuration
+from lab.tasks import Item, Kind, Labelled
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the shared benchmark data is not beside the checkout")
