@@ -23,7 +23,7 @@ from typing import Any
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
-from lab.planner import prediction, replay, simulator  # noqa: E402 threads are set first
+from lab.planner import beside_vidur, prediction, replay, simulator  # noqa: E402 threads are set first
 from lab.provenance import commit, processor  # noqa: E402
 
 Section = dict[str, Any]
@@ -42,7 +42,7 @@ def main() -> None:
     parts: dict[str, Callable[[], Section]] = {
         "prediction": lambda: prediction.measure(arguments.data / "planner"),
         "replay": lambda: {"rtxpro6000": replay.measure(arguments.data / "planner" / "rtxpro6000")},
-        "simulator": lambda: simulator.measure(arguments.vidur, arguments.vidur_python),
+        "simulator": lambda: simulator.measure() | beside_vidur.measure(arguments.vidur, arguments.vidur_python),
         "plan": plan_seconds,
     }
     document: Section = {

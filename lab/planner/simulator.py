@@ -29,20 +29,13 @@ BLOCK = 16
 TEXTS = 2_000
 
 
-def measure(vidur: Path | None, vidur_python: Path | None) -> dict[str, Any]:
-    """Return the timings; Vidur's ratio only when a checkout and an interpreter are given."""
+def measure() -> dict[str, Any]:
+    """Return the timings."""
     plain, full = _in_process("plain"), _in_process("full")
-    ratio = None
-    if vidur is not None and vidur_python is not None:
-        from lab.planner.beside_vidur import ratio_to_vidur
-
-        ratio = ratio_to_vidur(vidur, vidur_python)
     return {
         "des_seconds_1m_plain": plain["seconds"],
         "des_seconds_1m_full": full["seconds"],
         "des": {"plain": plain, "full": full},
-        "vidur_ratio": None if ratio is None else ratio["ratio"],
-        "vidur": ratio,
     }
 
 
