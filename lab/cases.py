@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -250,6 +250,10 @@ def configuration(task: Task, learned: Sequence[Labelled], options: Options, wei
                 "mean_total_tokens": options.recorded_tokens,
             },
         }
-    sections = {"models": models, "prompts": prompts, "routes": {ROUTE: {"targets": [SMALL]}}}
+    sections: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+        "models": models,
+        "prompts": prompts,
+        "routes": {ROUTE: {"targets": [SMALL]}},
+    }
     # The gate of a run stands in for one on all of the traffic: a fiftieth of it is few items.
     return toml(sections) + "\n[gate]\nalpha = 0.2\nmin_items = 5\nmin_discordant = 0\n"

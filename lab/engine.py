@@ -16,7 +16,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -186,7 +185,7 @@ def score_bessemer(model: LoadedModel, jobs: Sequence[Job]) -> tuple[int, float]
     return sum(g.prompt_tokens for g in generations), time.perf_counter() - start
 
 
-class Limits(StoppingCriteria):
+class StopAtLimits(StoppingCriteria):  # type: ignore[misc]  # transformers is not typed
     """Ends each row at its own limit."""
 
     def __init__(self, width: int, limits: Sequence[int]) -> None:
@@ -221,7 +220,7 @@ def sample_transformers(
                 max_new_tokens=max(limits),
                 eos_token_id=sorted(model.tokens.eos_ids),
                 pad_token_id=end,
-                stopping_criteria=StoppingCriteriaList([Limits(width, limits)]),
+                stopping_criteria=StoppingCriteriaList([StopAtLimits(width, limits)]),
             )
         for row, limit in zip(made[:, width:].tolist(), limits, strict=True):
             ends = [i + 1 for i, token in enumerate(row) if token in model.tokens.eos_ids]
@@ -386,4 +385,4 @@ def reference(weights: Weights) -> LlamaForCausalLM:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

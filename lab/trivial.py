@@ -19,10 +19,10 @@ import msgspec
 
 from bessemer.cli.demo import measure
 from bessemer.cli.demo.application import failed
-from lab.cases import YES, Options, build
+from lab.cases import Options, build
 from lab.flywheel import HERE, load_task
 from lab.provenance import commit
-from lab.tasks import Item, Kind, Task
+from lab.tasks import YES, Item, Kind, Task
 
 NAMES = {
     Kind.MATCHING: "trivial: always Yes",
