@@ -20,7 +20,6 @@ HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
 PAGE = HERE.parent / "docs" / "results.md"
 CHART = HERE.parent / "docs" / "cascades.svg"
-START, END = "<!-- results -->\n", "<!-- /results -->"
 Row = Mapping[str, Any]
 
 
@@ -29,9 +28,10 @@ def main() -> int:
     results = HERE / "results"
     turns = sorted(path for path in results.glob("flywheel_*.json") if clean(path))
     details = table(turns) + promise(turns) + speed(results / "engine.json") + planner(results / "planner.json")
+    runs = demo_rows(results / "demo.json")
     fresh = {
-        README: between(README.read_text(), headline(turns)),
-        PAGE: between(PAGE.read_text(), details),
+        README: between(between(README.read_text(), headline(turns)), demo_line(runs), "demo"),
+        PAGE: between(between(PAGE.read_text(), details), demo_table(runs), "demo"),
         CHART: chart(turns),
     }
     if "--check" in sys.argv:
@@ -41,10 +41,59 @@ def main() -> int:
     return 0
 
 
-def between(page: str, text: str) -> str:
-    """Return the page with this text between its markers."""
-    head, rest = page.split(START)
-    return head + START + text + END + rest.split(END)[1]
+def between(page: str, text: str, name: str = "results") -> str:
+    """Return the page with this text between the markers of a name."""
+    start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    head, rest = page.split(start)
+    return head + start + text + end + rest.split(end)[1]
+
+
+def demo_rows(path: Path) -> list[Row]:
+    """Return the demo's rows from clean commits, of the seeds that no setting was chosen on."""
+    rows: list[Row] = json.loads(path.read_text())["rows"] if path.exists() else []
+    return [row for row in rows if not row["note"] and not row["commit"].endswith("-dirty")]
+
+
+def demo_line(rows: Sequence[Row]) -> str:
+    """Return the demo's runs in a sentence."""
+    if not rows:
+        return ""
+    by = {name.split(" (")[0]: found for name, found in _by_system(rows)}
+    expert, small, route = by["simulated expert"], by["tuned small model"], by["new route"]
+    share = _mean(route, "cost_per_1k_usd") / _mean(expert, "cost_per_1k_usd") * 100
+    minutes = statistics.fmean(row["wall_s"] for row in rows) / 60
+    return (
+        f"In {len(route)} runs of {minutes:.1f} minutes on 2 cores the small model went from F1 "
+        f"{_mean(by['base small model'], 'f1'):.0f} to {_mean(small, 'f1'):.0f}; the new route reached "
+        f"{_mean(route, 'f1'):.0f}, the simulated expert {_mean(expert, 'f1'):.0f}, at {share:.0f} % of its estimated "
+        f"bill ([docs/results.md](docs/results.md#the-demo)).\n"
+    )
+
+
+def demo_table(rows: Sequence[Row]) -> str:
+    """Return the table of the demo's runs: mean and span over the seeds."""
+    if not rows:
+        return "No run of the demo is recorded in `lab/results` yet.\n"
+    seeds = sorted({row["seed"] for row in rows})
+    lines = [
+        "| system | F1, % (lowest to highest run) | USD per 1,000 | answered by the small model |",
+        "|---|---|---|---|",
+    ]
+    order = dict.fromkeys(row["name"] for row in rows)
+    found = dict(_by_system(rows))
+    for name in order:
+        scores = [row["f1"] for row in found[name]]
+        span = f"{statistics.fmean(scores):.1f} ({min(scores):.1f} to {max(scores):.1f})"
+        known = found[name][0]["cost_per_1k_usd"] is not None
+        cost = f"{_mean(found[name], 'cost_per_1k_usd'):.2g}" if known else ""
+        shares = [row["small_share"] for row in found[name] if row["small_share"] is not None]
+        share = f"{min(shares) * 100:.0f} to {max(shares) * 100:.0f} %" if shares else ""
+        lines.append(f"| {name} | {span} | {cost} | {share} |")
+    minutes = [row["wall_s"] / 60 for row in rows]
+    where = "; ".join(sorted({f"{row['date']}, {row['machine']}" for row in rows}))
+    told = f"{len(seeds)} runs (seeds {', '.join(map(str, seeds))}) of {rows[0]['n']} held-out questions"
+    lines += ["", f"{told}, {min(minutes):.1f} to {max(minutes):.1f} minutes each. Measured {where}.", ""]
+    return "\n".join(lines)
 
 
 def headline(paths: Sequence[Path]) -> str:

@@ -45,3 +45,12 @@ def test_too_many_values_are_refused(many: bytes) -> None:
     with pytest.raises(msgspec.DecodeError, match="values"):
         check_shape(b"[" + many * (MAX_VALUES + 1) + b"1]")
     check_shape(json.dumps({"text": ", [" * 300_000}).encode())
+
+
+@pytest.mark.parametrize("escaped", ["\\", '"', '\\"', '"\\'])
+@pytest.mark.parametrize("shift", range(4))
+def test_texts_that_are_longer_than_a_block_are_told_from_what_is_around_them(escaped: str, shift: int) -> None:
+    text = "a" * shift + escaped * 50_000 + "[{" * 200
+    check_shape(json.dumps([text, {"b": [text]}]).encode())
+    with pytest.raises(msgspec.DecodeError, match="levels"):
+        check_shape(json.dumps([text]).encode()[:-1] + b"," + b"[" * MAX_DEPTH)

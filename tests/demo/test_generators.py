@@ -91,7 +91,7 @@ def test_shallow_cues_do_not_tell_the_label():
         prices = [pair.input[side]["price"] for side in ("left", "right")]
         return abs(float(prices[0]) - float(prices[1])) / float(prices[0]) if all(prices) else 0.0
 
-    assert abs(auc(overlap) - 0.5) < 0.2
+    assert abs(auc(overlap) - 0.5) < 0.25
     assert abs(auc(lambda pair: len(str(pair.input))) - 0.5) < 0.06
     assert abs(auc(lambda pair: sum(bool(side["brand"]) for side in pair.input.values())) - 0.5) < 0.06
     assert abs(auc(price_gap) - 0.5) < 0.06

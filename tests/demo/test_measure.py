@@ -3,7 +3,6 @@
 import tomllib
 from types import SimpleNamespace
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,24 +61,27 @@ def test_nested_tables_follow_their_parent_and_none_is_left_out():
 
 def test_the_demo_configuration_is_accepted(tmp_path):
     path = tmp_path / "bessemer.toml"
-    path.write_text(scenario.configuration(tmp_path / "w.gguf", 0, scenario.Scale()))
+    path.write_text(scenario.configuration(tmp_path / "w.gguf", "http://127.0.0.1:1/v1", scenario.Scale()))
     config = load_config(path, tmp_path)
     assert config.routes[scenario.ROUTE].steps[0].targets[0].model == scenario.INCUMBENT
     assert config.prompts[scenario.PROMPT].choices == LABELS
-    assert {config.models[name].price for name in (scenario.MODEL, scenario.INCUMBENT)} == {scenario.METER}
+    meters = {name: config.prices[config.models[name].price] for name in (scenario.MODEL, scenario.INCUMBENT)}
+    assert meters[scenario.MODEL].per_hour and not meters[scenario.MODEL].input_per_million
+    assert meters[scenario.INCUMBENT].input_per_million and not meters[scenario.INCUMBENT].per_hour
+    assert all(price.source.startswith(("AWS", "OpenAI")) and price.date for price in meters.values())
 
 
-def test_the_incumbents_ten_solved_examples_are_no_traffic():
-    case = scenario.build(0, scenario.Scale.of(None, smoke=True))
-    prompt = scenario.ten_shot(0)
-    assert prompt.count("Same article? Yes") == prompt.count("Same article? No") == 5
-    assert not any(question.input["left"]["title"] in prompt for question in case.plan.questions)
+def test_a_smoke_run_asks_a_tenth_and_nothing_is_bounded_by_the_clock():
+    case = scenario.build(0, scenario.Scale.of(smoke=True))
     splits = {split: sum(q.split == split for q in case.plan.questions) for split in Split}
-    assert splits[Split.TRAIN] == scenario.Scale().train // 10
+    assert splits == {split: count // 10 for split, count in scenario.Scale().counts}
+    (job,) = case.plan.jobs
+    assert isinstance(job.method["reinforcement"]["hyperparameters"]["n_epochs"], int)
+    assert "bessemer.max_seconds" not in job.metadata
 
 
 def test_feedback_says_right_or_wrong_and_nothing_else():
-    case = scenario.build(0, scenario.Scale.of(None, smoke=True))
+    case = scenario.build(0, scenario.Scale.of(smoke=True))
     question = case.plan.questions[0]
     right = case.truth[question.id]
     wrong = LABELS[1 - LABELS.index(right)]
@@ -174,7 +176,8 @@ def test_a_finished_run_is_followed_by_a_new_one_an_unfinished_one_is_continued(
     assert run_folder(tmp_path, "other") not in (first, second)
 
 
-def test_the_scale_of_a_smoke_run_states_its_own_margin():
-    full, smoke = (scenario.Scale.of(None, smoke=smoke) for smoke in (False, True))
+def test_the_scale_of_a_smoke_run_states_its_own_bounds():
+    full, smoke = (scenario.Scale.of(smoke=smoke) for smoke in (False, True))
     assert full.gate_margin < smoke.gate_margin
-    assert msgspec.structs.asdict(full)["train_seconds"] == smoke.train_seconds
+    assert full.alpha < smoke.alpha
+    assert full.passes == smoke.passes

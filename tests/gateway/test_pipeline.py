@@ -356,6 +356,19 @@ async def test_a_stream_that_stalls_is_a_terminal_error(make_world):
     assert events(raw)[-1]["error"]["code"] == "timeout"
 
 
+async def test_a_client_that_reads_slowly_is_no_upstream_that_stalls(make_world):
+    world = await make_world(
+        {"small": [Script(pieces=("a",) * 5, between_s=0.02)]}, timeouts=Timeouts(idle=0.1, first_byte=0.1)
+    )
+    result = await world.gateway.stream(ask("small", stream=True), PRINCIPAL)
+    raw = b""
+    async for event in result.events:
+        raw += event
+        await asyncio.sleep(0.15)
+    assert raw.count(b'"content":"a"') == 5
+    assert raw.endswith(b"data: [DONE]\n\n")
+
+
 async def test_the_key_comes_from_the_environment_that_the_model_names(make_world):
     async with FakeOpenAI([Script()], api_key="s3cret") as fake:
         toml = f'[models.up]\nprovider = "openai"\nprice = "tokens"\nbase_url = "{fake.base_url}"\n'

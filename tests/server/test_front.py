@@ -184,7 +184,7 @@ async def test_an_unknown_path_is_told_what_is_wrong_with_a_clients_url() -> Non
     async def lifespan(_app: Router) -> AsyncIterator[None]:
         yield
 
-    table = (Endpoint("GET", "/v1/models/{model}", name, ()),)
+    table = (Endpoint("GET", "/v1/models/{model}", name, (), dict),)
     app = front(application=build_router(table, None, lifespan))  # type: ignore[arg-type]
     assert (await ask("/v1/models/a/b", method="GET", app=app)).body == {"model": "a/b"}
     for path, says in (
@@ -204,10 +204,10 @@ async def test_a_wrong_method_is_told_every_method_of_its_path() -> None:
         return JSONResponse({})
 
     table = [
-        Endpoint("POST", "/v1/things", handler, None),
-        Endpoint("DELETE", "/v1/things/{thing_id}", handler, None),
-        Endpoint("GET", "/v1/things", handler, None),
-        Endpoint("GET", "/v1/things/{name}", handler, None),
+        Endpoint("POST", "/v1/things", handler, (), dict),
+        Endpoint("DELETE", "/v1/things/{thing_id}", handler, (), dict),
+        Endpoint("GET", "/v1/things", handler, (), dict),
+        Endpoint("GET", "/v1/things/{name}", handler, (), dict),
     ]
     services: Any = None
 

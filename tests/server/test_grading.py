@@ -73,7 +73,7 @@ def test_long_texts_hold_up_nobody(member: OpenAI, metric: str, unit: str) -> No
         run(member, grader, unit * 200_000, r="short")
     assert refused.value.code == "truncated_observation_error"
     with pytest.raises(openai.BadRequestError, match="model_sample"):
-        run(member, grader, unit * 1_100_000, r="short")
+        run(member, grader, (unit * 1_100_000)[:1_100_000], r="short")
 
 
 @pytest.mark.parametrize(

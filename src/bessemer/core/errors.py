@@ -24,9 +24,13 @@ BessemerError
 
 import traceback
 from pathlib import PurePath
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from bessemer.core.scrub import scrub
+
+_LONGEST: Final = 4000
+"""Characters of a message: what is quoted in one may be a whole body, and masking, logging and sending take time."""
+_LONGEST_PARAM: Final = 200
 
 
 class BessemerError(Exception):
@@ -41,9 +45,10 @@ class BessemerError(Exception):
     def __init__(
         self, message: str, *, param: str | None = None, code: str | None = None, retry_after: int | None = None
     ) -> None:
+        message = _cut(message, _LONGEST)
         super().__init__(message)
         self.message = message
-        self.param = param
+        self.param = None if param is None else _cut(param, _LONGEST_PARAM)
         self.error_code = code or self.code
         self.retry_after = retry_after
         """Seconds after which another try may help: the header `Retry-After`; None when nobody said."""
@@ -55,6 +60,12 @@ class BessemerError(Exception):
         """Return OpenAI's error body: `{"error": {"message", "type", "param", "code"}}`; key-shaped text is masked."""
         message = scrub(self.message)
         return {"error": {"message": message, "type": self.type, "param": self.param, "code": self.error_code}}
+
+
+def _cut(text: str, longest: int) -> str:
+    """Return a text of at most so many characters; the middle goes, for the remedy is at the end."""
+    half = longest // 2 - 1
+    return text if len(text) <= longest else f"{text[:half]} … {text[-half + 1 :]}"
 
 
 def told(error: BaseException) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 
 import msgspec
 
+from bessemer.core.bounds import check_shape
 from bessemer.core.errors import GraderError, InvalidRequest
 from bessemer.core.template import check, placeholders, render
 from bessemer.core.types import JSON, Frozen, Principal
@@ -147,6 +148,8 @@ Judge = Callable[[JudgeCall], Awaitable[JudgeReply]]
 Embed = Callable[[list[str]], Awaitable[list[list[float]]]]
 
 
+TextGrading = Callable[[JSON, str, JSON], GradeResult]
+"""Grades a sample and its item by a text grader's JSON. Blocking."""
 RuntimeName = Literal["auto", "native", "bubblewrap"]
 
 
@@ -178,6 +181,8 @@ class Services(Frozen, frozen=True):
     limits: Limits = Limits()
     runtime: RuntimeName = "auto"
     """What code graders run in."""
+    texts: TextGrading | None = None
+    """Where texts are graded; None: here."""
     unfenced: bool = False
     """Whether a caller's code may run where the kernel cannot keep it from this account's files."""
 
@@ -203,10 +208,16 @@ class Unscorable(Exception):
 
 
 _SAMPLE_FIELDS = ("output_text", "output_json")
+MAX_TEMPLATE = 64_000
+"""Characters of one template."""
 
 
 def check_template(template: str, where: str) -> str:
     """Return a grader's template; raises GraderError for what no sample and item can fill. `where` names the field."""
+    if len(template) > MAX_TEMPLATE:
+        raise GraderError(
+            f"{where} has {len(template)} characters; a template may have {MAX_TEMPLATE}. Shorten it.", param=where
+        )
     try:
         check(template, ("item", "sample"))
     except InvalidRequest as error:
@@ -220,10 +231,14 @@ def check_template(template: str, where: str) -> str:
 
 
 def scope_of(sample: str, item: JSON) -> JSON:
-    """Return what templates see: `item`, `sample.output_text`, and `sample.output_json` when the sample is JSON."""
+    """Return what templates see: `item`, `sample.output_text`, and `sample.output_json` when the sample is JSON.
+
+    What exceeds the bounds on JSON (`core.bounds`) is none.
+    """
     namespace: JSON = {"output_text": sample}
-    with contextlib.suppress(msgspec.DecodeError, RecursionError):
-        namespace["output_json"] = msgspec.json.decode(sample.encode(errors="replace"))
+    with contextlib.suppress(msgspec.DecodeError):
+        check_shape(data := sample.encode(errors="replace"))
+        namespace["output_json"] = msgspec.json.decode(data)
     return {"item": item, "sample": namespace}
 
 

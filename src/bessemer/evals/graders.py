@@ -13,6 +13,7 @@ import msgspec
 from bessemer.core.bounds import Name
 from bessemer.core.errors import GraderError, InvalidRequest, NotFound
 from bessemer.core.types import JSON
+from bessemer.evals.apart import TEXT_KINDS, Apart
 from bessemer.evals.code import MAX_SOURCE, LambdaGrader, PythonGrader
 from bessemer.evals.grader import Grader, GradeResult, Services, check_template
 from bessemer.evals.judge import ScoreModel, message_text
@@ -264,7 +265,10 @@ def _build(grader: JSON, services: Services, path: str) -> Grader:
     for field in ("input", "reference"):
         if isinstance(template := getattr(spec, field, None), str):
             check_template(template, f"{path}.{field}")
-    return make(spec, services, path)
+    made = make(spec, services, path)
+    if services.texts is None or kind not in TEXT_KINDS or grader.get("evaluation_metric") == "cosine":
+        return made
+    return Apart(made.name, grader, services.texts)
 
 
 _DEFAULT_SERVICES = Services()
@@ -282,6 +286,17 @@ def check(grader: JSON, services: Services = _DEFAULT_SERVICES) -> None:
     """Raise GraderError when the grader is wrong in structure, or can never give a reward (formula, source)."""
     with build(grader, services) as built:
         built.check()
+
+
+def grade_text(event: JSON, _context: None) -> JSON:
+    """Grade one output with a text grader, in a process of `TextProcesses`; such a grader waits for nothing."""
+    grading = build(event["grader"]).grade(event["sample"], event["item"])
+    try:
+        grading.send(None)
+    except StopIteration as done:
+        answer: JSON = msgspec.to_builtins(done.value)
+        return answer
+    raise AssertionError("a text grader waits for nothing")
 
 
 def grade_batch(grader: Grader, pairs: Sequence[tuple[str, JSON]], concurrency: int = 8) -> list[GradeResult]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from bessemer.core.bounds import check_shape
 from bessemer.core.types import JSON, Frozen
 
 NONE_VALUE = "n/a"
@@ -134,10 +135,11 @@ def attribute_report(items: Iterable[AttributeCounts]) -> AttributeReport:
 
 
 def parse_attributes(text: str | None) -> JSON | None:
-    """Return the JSON object that `text` is, else None."""
+    """Return the JSON object that `text` is, else None, also where it exceeds the bounds on JSON (`core.bounds`)."""
     try:
-        decoded = msgspec.json.decode((text or "").encode(errors="replace"))
-    except (msgspec.DecodeError, RecursionError):
+        check_shape(data := (text or "").encode(errors="replace"))
+        decoded = msgspec.json.decode(data)
+    except msgspec.DecodeError:
         return None
     return decoded if isinstance(decoded, dict) else None
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from bessemer import __version__
-from bessemer.core.bounds import Name, Tags
+from bessemer.core.bounds import Name, Tags, Time
 from bessemer.core.content import HASH_VERSION, canonical_json, canonical_messages, input_hash
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.ids import new_id
@@ -19,7 +19,7 @@ from bessemer.core.types import JSON, Dataset, Example, Feedback, Inference, Pro
 from bessemer.feedback.join import Learned, learn
 from bessemer.feedback.record import VERDICT
 from bessemer.feedback.rights import admissible
-from bessemer.feedback.rows import check_row
+from bessemer.feedback.rows import DEMONSTRATION, QUESTION, check_row
 from bessemer.store import audit, datasets, feedback, files, inferences
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
@@ -51,8 +51,8 @@ class DatasetRequest(StrictWire):
     may ask writes tags: name one only where all who ask may decide what is held out."""
     salt: Name = ""
     """Another salt splits the same inputs differently."""
-    since: float | None = None
-    until: float | None = None
+    since: Time | None = None
+    until: Time | None = None
     tags: Tags = msgspec.field(default_factory=dict)
     """All of them must be on the inference."""
     metric: Name = VERDICT
@@ -262,7 +262,7 @@ def _usable(
         try:
             row = training_row(example, prompt, supervised=request.supervised)
             if row is not None:
-                check_row(row, supervised=request.supervised)
+                check_row(row, DEMONSTRATION if request.supervised else QUESTION)
         except InvalidRequest as error:
             selected.set_aside(example.id, error.message)
         else:

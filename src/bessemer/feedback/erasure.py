@@ -9,7 +9,7 @@ from itertools import islice
 
 import msgspec
 
-from bessemer.core.bounds import Name, Tags
+from bessemer.core.bounds import Name, Tags, Time
 from bessemer.core.content import input_hash
 from bessemer.core.errors import InvalidRequest, StoreError
 from bessemer.core.openai import StrictWire
@@ -33,8 +33,8 @@ class ErasureRequest(StrictWire):
     tags: Tags = msgspec.field(default_factory=dict)
     """Tags of the request, `user` among them: `{"user": "u-17"}` erases one person's requests."""
     route: Name | None = None
-    since: float | None = None
-    until: float | None = None
+    since: Time | None = None
+    until: Time | None = None
     dry_run: bool = False
     """Count and list, and erase nothing."""
 

@@ -10,7 +10,7 @@ from bessemer.core.content import HASH_VERSION, canonical_json, input_hash
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.types import JSON, Dataset, Example, Split, as_json
 from bessemer.feedback.datasets import SHOWN, DatasetRequest, check_splits, freeze, split_of
-from bessemer.feedback.rows import Row, read_rows
+from bessemer.feedback.rows import Row, lines_of, read_rows
 from bessemer.store import files
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
@@ -53,7 +53,7 @@ def build_from_file(
     quarantined: dict[str, str] = {}
     found: dict[str, tuple[Example, JSON]] = {}
     with blobs.get(file.sha256).open("rb") as lines:
-        for row in read_rows(lines, "file_id"):
+        for row in read_rows(lines_of(lines), "file_id"):
             example = _example(row, request)
             if isinstance(example, str):
                 excluded["quarantined"] += 1
@@ -66,10 +66,10 @@ def build_from_file(
     if not found:
         reason = next(iter(quarantined.values()), "it has no rows")
         raise InvalidRequest(f"No row of {request.file_id!r} can be an example: {reason}", param="file_id")
-    lines_of: dict[Split, list[bytes]] = {}
+    by_split: dict[Split, list[bytes]] = {}
     for example, line in found.values():
-        lines_of.setdefault(example.split, []).append(canonical_json(line) + b"\n")
-    content = {split: b"".join(own) for split, own in lines_of.items()}
+        by_split.setdefault(example.split, []).append(canonical_json(line) + b"\n")
+    content = {split: b"".join(own) for split, own in by_split.items()}
     provenance: JSON = {
         "file_id": file.id,
         "file_sha256": file.sha256,

@@ -1,5 +1,6 @@
 """One attempt at one provider: forwards its chunks and keeps the account that becomes a ModelCall."""
 
+import asyncio
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
@@ -37,8 +38,9 @@ def account_error(error: BaseException) -> str:
         return f"{error.error_code or error.type}: {told(error)}"
     if isinstance(error, Exception):
         return f"internal_error: {told(error)}"
-    reasons = (SERVER_STOPPED, SIBLING_FAILED)
-    return next((reason for reason in reasons if reason in error.args), DISCONNECTED)
+    if isinstance(error, asyncio.CancelledError) and error.args:  # with a message cancel siblings, and the HTTP server
+        return SIBLING_FAILED if SIBLING_FAILED in error.args else SERVER_STOPPED
+    return DISCONNECTED
 
 
 @dataclass(slots=True)

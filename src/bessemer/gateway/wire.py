@@ -1,6 +1,6 @@
 """From chunks to OpenAI's objects: a chat.completion, or the server-sent events of a streamed one."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from typing import Any
 
 import msgspec
@@ -117,8 +117,8 @@ class EventStream:
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
-    async def __anext__(self) -> bytes:
-        return await anext(self._events)
+    def __anext__(self) -> Awaitable[bytes]:
+        return self._events.__anext__()
 
     async def aclose(self) -> None:
         """Stop the answer. Does nothing after its end."""
@@ -144,8 +144,7 @@ class EventStream:
         return ResponseExtension(inference_id=self._exchange.inference_id)
 
     def _piece(self, chunk: ProviderChunk) -> bytes | None:
-        shown = tuple(scored for scored in chunk.tokens if not scored.terminator)
-        logprobs = _logprobs(self._exchange, shown) if shown else None
+        logprobs = _logprobs(self._exchange, chunk.tokens) if any(not one.terminator for one in chunk.tokens) else None
         delta = {"content": chunk.text, "reasoning_content": chunk.reasoning, "refusal": chunk.refusal}
         delta = {name: text for name, text in delta.items() if text}
         if not delta and logprobs is None:

@@ -4,6 +4,7 @@ Opening starts threads and opens files; `close` undoes that. Nothing here runs o
 """
 
 import asyncio
+import gc
 import os
 import subprocess
 import time
@@ -30,6 +31,7 @@ from bessemer.governance.keys import Keys
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
 from bessemer.server.embedding import embed_by
+from bessemer.server.extensions import load_extensions
 from bessemer.server.grading import Grading
 from bessemer.server.pulse import Pulse
 from bessemer.server.services import Services
@@ -59,6 +61,7 @@ def open_services(
 
     Raises ConfigError for wrong settings or configuration, StoreError when the database cannot be opened.
     """
+    load_extensions()
     settings.data.mkdir(parents=True, exist_ok=True)
     config = load_config(settings.config_path, settings.data)
     check_upstreams(config.models.values(), os.environ)
@@ -166,6 +169,7 @@ class _Engines:
 
         engine = Engine(path, threads=self._settings.torch_threads, max_waiting=self._settings.engine_max_queue)
         self._opened.add(engine)
+        gc.freeze()  # torch and all that came with it stays: see `serve`
         return engine
 
     def state(self) -> _EngineState:

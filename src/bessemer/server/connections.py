@@ -116,7 +116,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > self._bounds.settings.max_header_bytes:
                 self._refuse(self._too_large())
-        if self._timer is None and (self._in_head or self._idle()):
+        if self._timer is None and self._in_body:
+            self._watch(self._bounds.settings.body_timeout_s)
+        elif self._timer is None and (self._in_head or self._idle()):
             self._watch(self._bounds.settings.header_timeout_s)
 
     def on_message_begin(self) -> None:
@@ -130,7 +132,6 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._fault is not None:
             raise httptools.HttpParserError(self._fault.message)  # the parser stops; see send_400_response
         super().on_headers_complete()
-        self._watch(self._bounds.settings.body_timeout_s)
 
     def on_message_complete(self) -> None:
         self._in_body = False
@@ -141,13 +142,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(self._fault or InvalidRequest(f"{msg} Send HTTP/1.1.", code="invalid_http"))
 
     def _head_fault(self) -> BessemerError | None:
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        size, hosts = len(self.url), 0
+        for name, value in self.headers:
+            size += len(name) + len(value) + 4
+            hosts += name == b"host"
         if size > self._bounds.settings.max_header_bytes:
             return self._too_large()
         version = self.parser.get_http_version()
         if version not in {"1.0", "1.1"}:
             return InvalidRequest(f"HTTP/{version} is not supported. Send HTTP/1.1.", code="invalid_http")
-        hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts > 1 or (version == "1.1" and hosts == 0):
             return InvalidRequest("A request needs one Host header.", param="Host", code="invalid_http")
         return None

@@ -7,7 +7,7 @@ Knows no endpoint; what needs no key is given to it.
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 from starlette.exceptions import HTTPException
@@ -20,13 +20,12 @@ from bessemer.core.errors import (
     MethodNotAllowed,
     NotFound,
     Overloaded,
-    PayloadTooLarge,
     UnsupportedMediaType,
 )
 from bessemer.core.ids import new_id
 from bessemer.core.types import DEFAULT_PROJECT, Principal
 from bessemer.server.authentication import network
-from bessemer.server.http import ClientGone, JSONResponse
+from bessemer.server.http import ClientGone, JSONResponse, Limit
 
 Authenticate = Callable[[str | None, str], Awaitable[Principal]]
 """From the Authorization header and the address it comes from to who asks."""
@@ -63,8 +62,8 @@ class Front:
         self._authenticate = authenticate
         self._observe = observe
         self._deny = deny
-        self._max_body_bytes = max_body_bytes
-        self._max_file_bytes = max_file_bytes
+        self._body = Limit(max_body_bytes, "send less, or raise max_body_bytes")
+        self._file = Limit(max_file_bytes, "send less, or raise max_file_bytes")
         self._max_concurrent = max_concurrent
         self._running = 0
         self._public = public
@@ -90,7 +89,7 @@ class Front:
                     raise Overloaded("The server answers as many requests as it can; try again.", retry_after=1)
                 limit = self._limit(scope, headers)
                 await self._admit(scope, headers)
-                await self._router(scope, _limited(receive, limit), exchange.send)
+                await self._router(scope, limit.on(receive), exchange.send)
             except (ClientGone, ClientDisconnect):
                 exchange.status = _CLIENT_GONE
             except HTTPException as error:
@@ -119,7 +118,7 @@ class Front:
                     key=getattr(scope.get("bessemer.principal"), "key_id", None),
                 )
 
-    def _limit(self, scope: Scope, headers: dict[bytes, bytes]) -> "_Limit":
+    def _limit(self, scope: Scope, headers: dict[bytes, bytes]) -> Limit:
         """Return the largest body for this request; refuse a declared length above it before reading a byte."""
         encoding = headers.get(b"content-encoding", b"identity").strip().lower()
         if encoding not in {b"identity", b""}:
@@ -129,35 +128,19 @@ class Front:
             )
         multipart = headers.get(b"content-type", b"").startswith(b"multipart/form-data")
         of_file = multipart and scope["path"] == "/v1/files"
-        limit = (
-            _Limit("max_file_bytes", self._max_file_bytes)
-            if of_file
-            else _Limit("max_body_bytes", self._max_body_bytes)
-        )
-        declared = headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > limit.bytes:
-            raise limit.exceeded()
+        limit = self._file if of_file else self._body
+        limit.check(headers.get(b"content-length", b"0"))
         return limit
 
     async def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         if scope["path"] in self._public:
             return
-        if sum(name == b"authorization" for name, _ in scope["headers"]) > 1:
+        if [name for name, _ in scope["headers"]].count(b"authorization") > 1:
             # A proxy in front may have checked another one than the one that would be used here.
             raise InvalidRequest("Send one Authorization header.", param="Authorization")
         header = headers.get(b"authorization")
         said = header.decode("latin-1") if header else None
         scope["bessemer.principal"] = await self._authenticate(said, _address(scope))
-
-
-class _Limit(NamedTuple):
-    """The largest body of a request, and the setting that says so."""
-
-    setting: str
-    bytes: int
-
-    def exceeded(self) -> PayloadTooLarge:
-        return PayloadTooLarge(f"The request body exceeds {self.bytes} bytes; send less, or raise {self.setting}.")
 
 
 class _Exchange:
@@ -191,22 +174,6 @@ class _Exchange:
 
 async def _no_body() -> Message:
     return {"type": "http.disconnect"}
-
-
-def _limited(receive: Receive, limit: "_Limit") -> Receive:
-    """Count body bytes while they arrive, for bodies of undeclared or false length."""
-    seen = 0
-
-    async def limited() -> Message:
-        nonlocal seen
-        message = await receive()
-        if message["type"] == "http.request":
-            seen += len(message.get("body", b""))
-            if seen > limit.bytes:
-                raise limit.exceeded()
-        return message
-
-    return limited
 
 
 def _request_id(given: bytes | None) -> str:

@@ -13,31 +13,30 @@ from typing import Final, Literal, TypeVar
 
 from bessemer.core.errors import RateLimited
 from bessemer.core.types import JSON
+from bessemer.evals.apart import TEXT_KINDS, TextProcesses
 
 T = TypeVar("T")
 Kind = Literal["text", "model", "code"]
-_THREADS: Final[dict[Kind, int]] = {"text": 1, "model": 16, "code": 8}
-"""Text measures compute in this process: more threads would only take more turns from the event loop."""
+_THREADS: Final[dict[Kind, int]] = {"text": 4, "model": 16, "code": 8}
 OF_ONE_KEY: Final = 4
 OF_ALL_KEYS: Final = 32
 """Requests of one kind, running and waiting."""
 
 
 def kind_of(grader: JSON) -> Kind:
-    """Return what a grader costs: computing here, waiting for a judge, or processes (a multi grader may have all)."""
-    match grader.get("type"):
-        case "string_check" | "text_similarity" | "feedback" | "attributes":
-            return "text"
-        case "score_model":
-            return "model"
-        case _:
-            return "code"
+    """Return what a grader costs: a measure of text, waiting for a judge, or code (a multi grader may have all)."""
+    kind = grader.get("type")
+    if kind == "score_model":
+        return "model"
+    return "text" if isinstance(kind, str) and kind in TEXT_KINDS else "code"
 
 
 class Grading:
     """Runs the work of grader requests."""
 
     def __init__(self) -> None:
+        self.texts = TextProcesses()
+        """Where measures of text compute, behind a deadline: they would hold up the event loop here."""
         self._threads = {
             kind: ThreadPoolExecutor(count, thread_name_prefix=f"graders-{kind}") for kind, count in _THREADS.items()
         }
@@ -70,3 +69,4 @@ class Grading:
         """Take no more work; what runs ends by its own deadlines."""
         for threads in self._threads.values():
             threads.shutdown(wait=False, cancel_futures=True)
+        self.texts.close()

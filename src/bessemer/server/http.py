@@ -6,21 +6,22 @@ Decides how a body becomes a type and a value becomes bytes, and cancels work wh
 import asyncio
 import re
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Final, Protocol, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Final, NamedTuple, Protocol, TypeVar, get_args, get_origin
 
 import msgspec
 from starlette.requests import Request
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from bessemer.core.bounds import check_shape
-from bessemer.core.errors import Forbidden, InvalidRequest, NotFound
+from bessemer.core.errors import Forbidden, InvalidRequest, NotFound, PayloadTooLarge
+from bessemer.core.invalid import invalid
 from bessemer.core.openai import StrictWire
 from bessemer.core.types import JSON, Action, Principal
 from bessemer.flywheel.services import Services as FlywheelServices
-from bessemer.gateway.attempt import SERVER_STOPPED
 from bessemer.gateway.pipeline import on_behalf_of
 from bessemer.registry.catalog import Catalog
 from bessemer.server.services import Services
@@ -32,13 +33,13 @@ Query = TypeVar("Query", bound=msgspec.Struct)
 Body = TypeVar("Body", bound=msgspec.Struct)
 
 encode = msgspec.json.Encoder().encode
-_PATH = re.compile(r" - at (?:`key` in )?`\$(?P<path>[^`]*)`$")
-_FIELD = re.compile(r"(?:unknown|required) field `(?P<field>[^`]*)`")
 _LONE_HALF = re.compile(
     rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|[c-fC-F](?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]))"
 )
 _SMALL: Final = 64 * 1024
 """Bodies above this many bytes are decoded off the event loop."""
+_SEARCHED: Final = 1 << 20
+"""Bytes of a wrong body that are searched for the reason: a search holds up every other thread."""
 _JSON_TYPE: Final = (b"content-type", b"application/json")
 _END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
 
@@ -127,27 +128,64 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
 
     Raises ClientGone when the client left first.
     """
-    worker = asyncio.ensure_future(work)
-    watcher = asyncio.ensure_future(_disconnected(receive))
+    task = asyncio.current_task()
+    assert task is not None, "whatever awaits has a task"
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        task.cancel()
+
+    watcher = asyncio.ensure_future(watch())
     try:
-        await asyncio.wait((worker, watcher), return_when=asyncio.FIRST_COMPLETED)
-        if worker.done():
-            return worker.result()
-        raise ClientGone
-    except asyncio.CancelledError:  # nothing but the end of the process cancels a request from outside
-        worker.cancel(SERVER_STOPPED)
-        raise
+        return await work
+    except asyncio.CancelledError:
+        if not gone or task.uncancel():
+            raise
+        raise ClientGone from None
     finally:
         watcher.cancel()
-        if not worker.done():
-            if not worker.cancelling():
-                worker.cancel()
-            await asyncio.gather(worker, return_exceptions=True)
 
 
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+class Limit(NamedTuple):
+    """The largest body of a request, and what says so."""
+
+    size: int
+    """Bytes."""
+    remedy: str = "send less"
+
+    def exceeded(self) -> PayloadTooLarge:
+        """Return what a client is told whose body is larger."""
+        return PayloadTooLarge(f"The request body exceeds {self.size} bytes; {self.remedy}.")
+
+    def check(self, declared: bytes) -> None:
+        """Raise PayloadTooLarge when a Content-Length says that the body is larger."""
+        # A number of more digits than this one is larger, and may be too long to be read.
+        if declared.isdigit() and (len(declared) > 18 or int(declared) > self.size):
+            raise self.exceeded()
+
+    def on(self, receive: Receive) -> Receive:
+        """Count body bytes while they arrive, for bodies of undeclared or false length."""
+        seen = 0
+
+        async def limited() -> Message:
+            nonlocal seen
+            message = await receive()
+            if message["type"] == "http.request":
+                seen += len(message.get("body", b""))
+                if seen > self.size:
+                    raise self.exceeded()
+            return message
+
+        return limited
+
+
+@cache
+def _decoding() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="bodies")
 
 
 @cache
@@ -176,30 +214,9 @@ def why_not_json(data: bytes, error: Exception) -> str:
         return "it begins with a byte order mark (BOM); send it without"
     if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8"
-    if _LONE_HALF.search(data):
+    if _LONE_HALF.search(data, 0, _SEARCHED):
         return "it holds half of a character, a surrogate (\\ud800 to \\udfff) without its other half"
     return str(error).rstrip(".")
-
-
-def invalid(error: msgspec.ValidationError) -> InvalidRequest:
-    """Turn msgspec's message into an InvalidRequest whose `param` is the dotted path of the field."""
-    text = str(error)
-    where = _PATH.search(text)
-    path = where["path"] if where else ""
-    problem = text[: where.start()] if where else text
-    field = _FIELD.search(problem)
-    names = [
-        *re.sub(r"\[(\d+)\]", r".\1", path).strip(".").replace("[...]", ".*").split("."),
-        field["field"] if field else "",
-    ]
-    param = ".".join(name for name in names if name) or None
-    if problem.startswith("Object contains unknown field"):
-        return InvalidRequest(f"Unknown parameter: {param!r}. Remove it.", param=param, code="unknown_parameter")
-    if problem.startswith("Object missing required field"):
-        message = f"Missing required parameter: {param!r}."
-        return InvalidRequest(message, param=param, code="missing_required_parameter")
-    subject = f"Invalid value for {param!r}" if param else "Invalid body"
-    return InvalidRequest(f"{subject}: {problem[:1].lower()}{problem[1:]}.", param=param, code="invalid_type")
 
 
 class NoQuery(StrictWire):
@@ -291,7 +308,10 @@ class Call:
         """Return the JSON body as the type that the table of endpoints names for it. Raises InvalidRequest."""
         assert kind is self.takes, "the table and the handler name the same body"
         body = await self.request.body()
-        return decode(kind, body) if len(body) <= _SMALL else await asyncio.to_thread(decode, kind, body)
+        if len(body) <= _SMALL:
+            return decode(kind, body)
+        # One at a time: each holds the interpreter for a while, and those who wait for it would wait for all of them.
+        return await asyncio.get_running_loop().run_in_executor(_decoding(), decode, kind, body)
 
     def query(self, kind: type[T]) -> T:
         """Return the query string as the type that the table of endpoints names for this one."""

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from bessemer.core.errors import Forbidden
 from bessemer.core.types import Action, Principal, Role
-from bessemer.server.http import Call, NoQuery, read_query
+from bessemer.server.http import Call, Limit, NoQuery, read_query
 from bessemer.server.services import Services
 
 Handler = Callable[[Call], Awaitable[ASGIApp]]
@@ -40,6 +40,8 @@ class Endpoint:
     """The type of its JSON body, or of the fields of its form; None: it reads none."""
     query: type[msgspec.Struct] = NoQuery
     """The query parameters that it takes; others are refused."""
+    largest: int | None = 1 << 20
+    """Bytes of a body; None: what the settings say."""
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -53,6 +55,7 @@ class _Serve:
     def __init__(self, endpoint: Endpoint, services: Services) -> None:
         self._endpoint = endpoint
         self._services = services
+        self._limit = None if endpoint.largest is None else Limit(endpoint.largest)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["bessemer.endpoint"] = self._endpoint.path
@@ -62,8 +65,12 @@ class _Serve:
                 f"The key {principal.name!r} has the role {principal.role.value!r}; {self._endpoint.method} "
                 f"{self._endpoint.path} needs {' or '.join(self._endpoint.roles)}."
             )
+        if self._limit is not None:
+            self._limit.check(dict(scope["headers"]).get(b"content-length", b"0"))
+            receive = self._limit.on(receive)
         request = Request(scope, receive)
-        given = read_query(self._endpoint.query, request.query_params.multi_items())
+        asked = request.query_params.multi_items() if scope["query_string"] else ()
+        given = read_query(self._endpoint.query, asked)
         response = await self._endpoint.handler(Call(self._services, request, principal, given, self._endpoint.body))
         await response(scope, receive, send)
 

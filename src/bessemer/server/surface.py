@@ -79,24 +79,26 @@ _INVOKE_OR_CONTRIBUTE: Final = (Action.INVOKE, Action.CONTRIBUTE)
 _CONTRIBUTE_OR_OPERATE: Final = (Action.CONTRIBUTE, Action.OPERATE)
 """A key that may contribute steers and deletes what it made, one that may operate anything."""
 _JOBS = "/v1/fine_tuning/jobs"
+_GRADER: Final = 4 << 20
+"""Bytes of a body with a grader, its sample and item."""
 
 _DESCRIBED: Final = (
     Endpoint("GET", "/healthz", health.live, _NO_KEY, JSON),
     Endpoint("GET", "/readyz", health.ready, _NO_KEY, JSON),
     Endpoint("GET", "/metrics", health.metrics, _VIEW, "text/plain"),
-    Endpoint("POST", "/v1/chat/completions", chat.completions, _INVOKE, ChatCompletion, body=ChatRequest),
+    Endpoint("POST", "/v1/chat/completions", chat.completions, _INVOKE, ChatCompletion, body=ChatRequest, largest=None),
     Endpoint("GET", "/v1/models", models.list_models, _INVOKE_OR_VIEW, Page[ModelObject]),
     Endpoint("GET", "/v1/models/{model}", models.get_model, _INVOKE_OR_VIEW, ModelObject),
     Endpoint("POST", "/v1/models/{model}/rollback", versions.rollback, _OPERATE, RolledBackAlias, body=RollbackBody),
     Endpoint("POST", "/v1/feedback", feedback.create, _INVOKE_OR_CONTRIBUTE, Feedback, body=FeedbackRequest),
     Endpoint("GET", "/v1/feedback", feedback.list_feedback, _VIEW, Page[Feedback], query=feedback.FeedbackQuery),
     Endpoint("DELETE", "/v1/feedback/{feedback_id}", erasures.delete_feedback, _GOVERN, Erasure),
-    Endpoint("POST", "/v1/files", files.upload, _CONTRIBUTE, FileObject, body=UploadForm),
+    Endpoint("POST", "/v1/files", files.upload, _CONTRIBUTE, FileObject, body=UploadForm, largest=None),
     Endpoint("GET", "/v1/files", files.list_files, _VIEW, Page[FileObject], query=files.FilesQuery),
     Endpoint("GET", "/v1/files/{file_id}", files.get_file, _VIEW, FileObject),
     Endpoint("GET", "/v1/files/{file_id}/content", files.content, _CONTENT, "application/octet-stream"),
     Endpoint("DELETE", "/v1/files/{file_id}", files.delete, _CONTRIBUTE_OR_OPERATE, FileDeleted),
-    Endpoint("POST", _JOBS, fine_tuning.create, _CONTRIBUTE, FineTuningJob, body=FineTuningJobRequest),
+    Endpoint("POST", _JOBS, fine_tuning.create, _CONTRIBUTE, FineTuningJob, body=FineTuningJobRequest, largest=_GRADER),
     Endpoint("GET", _JOBS, fine_tuning.list_jobs, _VIEW, Page[FineTuningJob], query=fine_tuning.JobsQuery),
     Endpoint("GET", _JOBS + "/{job_id}", fine_tuning.get, _VIEW, FineTuningJob),
     Endpoint("POST", _JOBS + "/{job_id}/cancel", fine_tuning.cancel, _CONTRIBUTE_OR_OPERATE, FineTuningJob),
@@ -112,9 +114,17 @@ _DESCRIBED: Final = (
         query=fine_tuning.CheckpointsQuery,
     ),
     Endpoint(
-        "POST", "/v1/fine_tuning/alpha/graders/validate", graders.validate, _CONTRIBUTE, GraderBody, body=GraderBody
+        "POST",
+        "/v1/fine_tuning/alpha/graders/validate",
+        graders.validate,
+        _CONTRIBUTE,
+        GraderBody,
+        body=GraderBody,
+        largest=_GRADER,
     ),
-    Endpoint("POST", "/v1/fine_tuning/alpha/graders/run", graders.run, _CONTRIBUTE, JSON, body=GraderRunBody),
+    Endpoint(
+        "POST", "/v1/fine_tuning/alpha/graders/run", graders.run, _CONTRIBUTE, JSON, body=GraderRunBody, largest=_GRADER
+    ),
     Endpoint("POST", "/v1/datasets", datasets.create, _CONTRIBUTE, Dataset, body=DatasetRequest),
     Endpoint("GET", "/v1/datasets", datasets.list_datasets, _VIEW, Page[Dataset], query=datasets.DatasetsQuery),
     Endpoint("GET", "/v1/datasets/{dataset_id}", datasets.get, _VIEW, Dataset),
@@ -136,7 +146,15 @@ _DESCRIBED: Final = (
     Endpoint("GET", "/v1/versions/{version_id}", versions.get, _VIEW, ModelVersion),
     Endpoint("POST", "/v1/versions/{version_id}/promote", versions.promote, _OPERATE, Alias, body=PromoteBody),
     Endpoint("GET", "/v1/aliases", versions.list_aliases, _VIEW, Page[Alias], query=versions.ModelQuery),
-    Endpoint("POST", "/v1/evaluations", jobs.create_evaluation, _CONTRIBUTE, JobObject, body=EvaluationRequest),
+    Endpoint(
+        "POST",
+        "/v1/evaluations",
+        jobs.create_evaluation,
+        _CONTRIBUTE,
+        JobObject,
+        body=EvaluationRequest,
+        largest=_GRADER,
+    ),
     Endpoint("GET", "/v1/evaluations", jobs.lister(JobKind.EVALUATION), _VIEW, Page[JobObject], query=ListQuery),
     Endpoint("GET", "/v1/evaluations/{job_id}", jobs.getter(JobKind.EVALUATION), _VIEW, JobObject),
     Endpoint(
@@ -150,7 +168,7 @@ _DESCRIBED: Final = (
     Endpoint(
         "POST", "/v1/evaluations/{job_id}/cancel", jobs.canceller(JobKind.EVALUATION), _CONTRIBUTE_OR_OPERATE, JobObject
     ),
-    Endpoint("POST", "/v1/cascades", jobs.create_cascade, _OPERATE, JobObject, body=CascadeRequest),
+    Endpoint("POST", "/v1/cascades", jobs.create_cascade, _OPERATE, JobObject, body=CascadeRequest, largest=_GRADER),
     Endpoint("GET", "/v1/cascades", jobs.lister(JobKind.CASCADE), _VIEW, Page[JobObject], query=ListQuery),
     Endpoint("GET", "/v1/cascades/{job_id}", jobs.getter(JobKind.CASCADE), _VIEW, JobObject),
     Endpoint(

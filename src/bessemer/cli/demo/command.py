@@ -13,10 +13,9 @@ def demo(
     context: typer.Context,
     data: Annotated[Path | None, typer.Option("--data", help="Data folder; default: data.")] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the report.")] = Path("out/demo"),
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the offers and of the training.")] = 0,
-    train_seconds: Annotated[
-        int | None, typer.Option("--train-seconds", min=1, help="Longest training time in seconds.")
-    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Seed of the offers, the expert's errors and the training.")
+    ] = 0,
     smoke: Annotated[bool, typer.Option("--smoke", help="A tenth of the requests, to see that it works.")] = False,
 ) -> int:
     """Run one turn of the flywheel on made-up offers and write a report page.
@@ -29,4 +28,4 @@ def demo(
     session = context.find_object(Session)
     if data is None and session is not None:
         data = session.data
-    return run(data or Settings().data, out, seed, Scale.of(train_seconds, smoke=smoke))
+    return run(data or Settings().data, out, seed, Scale.of(smoke=smoke))

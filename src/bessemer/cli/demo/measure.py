@@ -66,15 +66,20 @@ def system_row(
 def trivial_row(questions: Sequence[str], labels: Sequence[str], score: Scorer, *, seed: int) -> SystemRow:
     """Return the best that one answer to everything scores: what is no better has learned nothing."""
     rows = [
-        SystemRow(
-            name=f"always {label!r} (trivial)",
-            n=len(questions),
-            score=interval([term for question in questions if (term := score(question, label)) is not None], seed),
-            cost_per_1k_usd=0.0,
-        )
+        said_row(f"always {label!r} (trivial)", questions, [label] * len(questions), score, seed=seed, cost=0.0)
         for label in labels
     ]
     return max(rows, key=lambda row: row.score.value if row.score else -1.0)
+
+
+def said_row(
+    name: str, questions: Sequence[str], said: Sequence[str], score: Scorer, *, seed: int, cost: float | None = None
+) -> SystemRow:
+    """Score what was said to each question by what is no served model."""
+    terms = [
+        term for question, text in zip(questions, said, strict=True) if (term := score(question, text)) is not None
+    ]
+    return SystemRow(name=name, n=len(questions), score=interval(terms, seed), cost_per_1k_usd=cost)
 
 
 def interval(terms: Sequence[Terms], seed: int) -> Interval | None:

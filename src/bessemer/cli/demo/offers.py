@@ -9,6 +9,8 @@ price tells the label. Words get abbreviations and typos; model numbers and quan
 import random
 from collections.abc import Sequence
 
+import msgspec
+
 from bessemer.cli.demo.catalogue import Aspect, Product, make_product, twin
 from bessemer.core.content import content_hash
 from bessemer.core.types import JSON, Frozen
@@ -21,8 +23,10 @@ ABBREVIATIONS = {
     "portable": "port.", "vacuum": "vac", "running": "run.", "internal": "int.", "bottle": "btl",
 }  # fmt: skip
 POSITIVE_SHARE = 0.4
-USUAL_SPELLING = 0.85
+USUAL_SPELLING = 0.9
 """Chance that a shop spells a quantity or model number in the usual way."""
+USUAL_NOUN = 0.5
+"""The same of what kind of product it is."""
 HARD_SHARE = 0.6
 """Share of the negatives that are near twins; the others are unrelated products of one brand."""
 
@@ -75,7 +79,7 @@ def _stranger(product: Product, random_: random.Random) -> Product:
     other = make_product(random_)
     while other.category == product.category:
         other = make_product(random_)
-    return other
+    return msgspec.structs.replace(other, brand=product.brand, line=product.line)
 
 
 def write_offer(product: Product, focus: Aspect, random_: random.Random) -> JSON:
@@ -91,13 +95,13 @@ def write_offer(product: Product, focus: Aspect, random_: random.Random) -> JSON
     ]
     parts += [text for aspect, chance, text in optional if aspect is focus or random_.random() < chance]
     head = [product.line] if random_.random() < 0.9 else []
-    in_title = random_.random() < 0.7
+    in_title = random_.random() < 0.85
     if in_title:
         head.insert(0, product.brand)
     if random_.random() < 0.5:
         random_.shuffle(parts)
     title = " ".join(head + parts)
-    title = title.lower() if random_.random() < 0.08 else title
+    title = title.lower() if random_.random() < 0.02 else title
     brand = product.brand if not in_title or random_.random() < 0.5 else ""
     price = f"{product.price * random_.uniform(0.85, 1.15):.2f}" if random_.random() < 0.6 else ""
     return {"title": title, "brand": brand.lower() if title.islower() else brand, "price": price}
@@ -160,12 +164,13 @@ def bundle_text(product: Product, random_: random.Random) -> str:
     """Say whether the accessory is included: `incl. charger`, `w/ charger` or `without charger`, `w/o charger`."""
     accessory = product.category.accessory
     if product.bundle:
-        return _spell((f"with {accessory}", f"incl. {accessory}", f"w/ {accessory}", f"+ {accessory}"), random_)
+        return _spell((f"with {accessory}", f"incl. {accessory}", f"w/ {accessory}", f"plus {accessory}"), random_)
     return _spell((f"without {accessory}", f"w/o {accessory}", f"no {accessory}", f"excl. {accessory}"), random_)
 
 
 def _noun(product: Product, random_: random.Random) -> str:
-    return _shorten(random_.choice(product.category.nouns), random_)
+    nouns = product.category.nouns
+    return _shorten(nouns[0] if random_.random() < USUAL_NOUN else random_.choice(nouns), random_)
 
 
 def _shorten(text: str, random_: random.Random) -> str:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from bessemer.cli.demo import measure, scenario, summary
+from bessemer.cli.demo import expert, measure, scenario, summary
 from bessemer.cli.demo.application import Application, Server, TurnFailed
+from bessemer.cli.demo.baseline import WordBaseline
+from bessemer.cli.demo.expert import Expert
 from bessemer.cli.demo.progress import Progress
 from bessemer.cli.demo.turn import Outcome, Turn
 from bessemer.core.content import sha256_hex
@@ -18,8 +20,19 @@ from bessemer.core.types import Interval, Split
 from bessemer.flywheel.report import Report, SystemRow, percent, render, usd
 
 _FINISHED = "finished"
-_BEFORE, _AFTER = "incumbent (ten-shot)", "new route (cascade)"
+_PORT = "expert.port"
+_BEFORE, _AFTER = "simulated expert (incumbent)", "new route (cascade, partly simulated)"
 _NAMES = {scenario.MODEL: "base small model"}
+_NOTES = (
+    f"The incumbent is a simulated expert: a program on this machine that knows the answers and gives the wrong one to "
+    f"{expert.ORDINARY_ERRORS:.0%} of the pairs, {expert.TWIN_ERRORS:.0%} of those that differ in one aspect, as a "
+    "hash of the pair decides. No vendor's model is involved. Verdicts are simulated, too: the generator's own labels "
+    "stand in for people.",
+    f"Two meters: rows of the small model are charged its measured seconds on this machine at {scenario.METER}'s "
+    f"hourly list price; the simulated expert is charged its tokens, counted with the small model's tokenizer, at "
+    f"{scenario.LIST_PRICE}'s dated list price. The ratio is an estimate of two bills, not a comparison of speed.",
+)
+_WORDS = "words counted (TF-IDF)"
 
 
 def run(root: Path, out: Path, seed: int, scale: scenario.Scale) -> int:
@@ -59,14 +72,27 @@ def _run(root: Path, seed: int, scale: scenario.Scale, progress: Progress) -> Re
     folder = run_folder(root / "demo", sha256_hex(msgspec.json.encode([seed, scale]))[:8])
     progress.say(f"small model: {weights}")
     progress.say(f"this run: {folder}")
-    config = folder / "bessemer.toml"
-    config.write_text(scenario.configuration(weights, seed, scale), encoding="utf-8")
-    progress.step("server")
-    with Server(folder / "server", config) as server:
-        progress.say(f"server: {server.url} (log: {folder / 'server' / 'server.log'})")
-        report = asyncio.run(_turn(case, server, folder, progress))
+    report = asyncio.run(_serve(case, weights, scale, folder, progress))
     (folder / _FINISHED).touch()
     return report
+
+
+async def _serve(case: scenario.Case, weights: Path, scale: scenario.Scale, folder: Path, progress: Progress) -> Report:
+    """Start the simulated expert and a server that knows it, and take the turn."""
+    from bessemer.engine.tokens import Tokens
+
+    tokens = Tokens.load(weights)
+    port = folder / _PORT  # where an interrupted run finds its incumbent again
+    known = int(port.read_text()) if port.exists() else 0
+    async with Expert(case.expert, lambda text: len(tokens.encode(text)), known) as upstream:
+        port.write_text(str(upstream.port))
+        progress.say(f"incumbent: {scenario.INCUMBENT} at {upstream.base_url}, which is no model (see the notes)")
+        config = folder / "bessemer.toml"
+        config.write_text(scenario.configuration(weights, upstream.base_url, scale), encoding="utf-8")
+        progress.step("server")
+        with Server(folder / "server", config) as server:
+            progress.say(f"server: {server.url} (log: {folder / 'server' / 'server.log'})")
+            return await _turn(case, server, folder, progress)
 
 
 def run_folder(parent: Path, key: str) -> Path:
@@ -94,36 +120,44 @@ async def _turn(case: scenario.Case, server: Server, folder: Path, progress: Pro
 
 def _report(case: scenario.Case, outcome: Outcome, small: dict[str, measure.Small]) -> Report:
     score = measure.label_scorer(case.truth, scenario.LABELS, scenario.METRIC["positive"])
-    systems = [_evaluated(row, outcome) for row in outcome.evaluation["rows"] if row["name"] != scenario.INCUMBENT]
-    before = measure.system_row(_BEFORE, outcome.finals["incumbent"], score, seed=case.plan.seed)
+    seed = case.plan.seed
     held_out = [question.id for question in case.plan.finals[0].questions]
-    trivial = measure.trivial_row(held_out, scenario.LABELS, score, seed=case.plan.seed)
+    served = {answer.question: answer for answer in outcome.traffic}
+    before = measure.system_row(_BEFORE, [served[name] for name in held_out], score, seed=seed)
+    trivial = measure.trivial_row(held_out, scenario.LABELS, score, seed=seed)
+    words = measure.said_row(_WORDS, held_out, _words(case), score, seed=seed)
     version = outcome.versions["reinforcement"]
-    after = measure.system_row(_AFTER, outcome.finals["new route"], score, seed=case.plan.seed, small=version)
-    large = {answer.question: answer.text for answer in outcome.traffic if answer.question.startswith(Split.HOLDOUT)}
-    quality = measure.quality_curve(small, large, score, seed=case.plan.seed)
+    after = measure.system_row(_AFTER, outcome.finals["new route"], score, seed=seed, small=version)
+    # How long a program takes that looks its answer up says nothing of a model.
+    before, after = (msgspec.structs.replace(row, latency_p50_s=None) for row in (before, after))
+    large = {name: served[name].text for name in held_out}
+    quality = measure.quality_curve(small, large, score, seed=seed)
+    systems = [_evaluated(row, outcome) for row in outcome.evaluation["rows"]]
     texts = summary.Texts(
         title="One turn of the flywheel: record matching",
         summary=(
-            f"{after.n:,} held-out questions about made-up offers, seed {case.plan.seed}, {os.cpu_count()} cores. "
-            f"{len(outcome.traffic):,} requests were served by the incumbent, judged right or wrong, and learned from."
+            f"{after.n:,} held-out questions about made-up offers, seed {seed}, {os.cpu_count()} cores. "
+            f"{len(outcome.traffic):,} requests were served by a simulated expert and judged right or wrong."
         ),
         metric="F1",
         before=_BEFORE,
         after=_AFTER,
         gate_note=(
-            f"{version} became challenger, then champion. `bessemer rollback` undoes both."
+            f"{version} became challenger, then champion of the small model; `bessemer rollback` undoes both. Whether "
+            "the route may ask it is for the certificate below to say, against the incumbent."
             if outcome.evaluation["gate"]["passed"]
             else "The version was not promoted; the route stays with the incumbent."
         ),
-        notes=(
-            "Verdicts are simulated: the generator's own labels stand in for people.",
-            "The incumbent is the base small model with a long ten-shot prompt; no other vendor's model is involved. "
-            "Both sides are charged by one meter: measured seconds of this machine at the hourly price of a comparable "
-            "two-core instance.",
-        ),
+        notes=_NOTES,
     )
-    return summary.build_report(case.plan, outcome, texts, [trivial, before, *systems, after], quality)
+    return summary.build_report(case.plan, outcome, texts, [trivial, words, before, *systems, after], quality)
+
+
+def _words(case: scenario.Case) -> list[str]:
+    """Return what the baseline of counted words says of the held-out questions."""
+    baseline = WordBaseline(*case.rows(Split.TRAIN))
+    baseline.choose_threshold(*case.rows(Split.SELECTION))
+    return [scenario.LABELS[0 if match else 1] for match in baseline.matches(case.rows(Split.HOLDOUT)[0])]
 
 
 def _evaluated(row: dict[str, object], outcome: Outcome) -> SystemRow:
@@ -165,3 +199,5 @@ def _print_table(report: Report) -> None:
     console.print(table)
     for tile in report.tiles:
         console.print(f"{tile.value} {tile.text}", highlight=False)
+    for note in report.notes:
+        console.print(note, highlight=False)

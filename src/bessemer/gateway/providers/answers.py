@@ -22,6 +22,7 @@ DONE = b"[DONE]"
 BOM = b"\xef\xbb\xbf"
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 _MAX_COUNT = 10**12
+_decode = msgspec.json.Decoder().decode
 _WORD = re.compile(r"[A-Za-z_-]{1,32}")
 
 
@@ -48,7 +49,7 @@ class AnswerReader:
 
     def _decode(self, data: bytes) -> dict[str, Any]:
         try:
-            value = msgspec.json.decode(data)
+            value = _decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError):
             value = self._lenient(data)
         except RecursionError:
@@ -68,20 +69,22 @@ class AnswerReader:
         if answer.get("error") or answer.get("object") == "error":
             raise failure_inside(self._model, answer)
         choice = _first_choice(answer.get("choices"))
-        message = _object(choice.get(kind)) if choice else None
-        if message is None and choice:  # a whole answer in an event, or the reverse
+        message = _object(choice.get(kind))
+        if message is None:  # a whole answer in an event, or the reverse
             message = _object(choice.get("message" if kind == "delta" else "delta"))
-        if kind == "message" and message is None:
-            raise self._unreadable("it has no message")
-        text, thought = self._content((message or {}).get("content"))
-        reasoning = next((given for name in _REASONING if (given := _plain((message or {}).get(name)))), "")
-        finished = _finish_reason((choice or {}).get("finish_reason")) or ("stop" if kind == "message" else None)
+        if message is None:
+            if kind == "message":
+                raise self._unreadable("it has no message")
+            message = {}
+        text, thought = self._content(message.get("content"))
+        reasoning = next((given for name in _REASONING if name in message and (given := _plain(message[name]))), "")
+        finished = _finish_reason(choice.get("finish_reason")) or ("stop" if kind == "message" else None)
         ends = finished is not None
         return ProviderChunk(
             text=self._together("text", text, ends=ends),
             reasoning=self._together("reasoning", reasoning or thought, ends=ends),
-            refusal=self._together("refusal", _plain((message or {}).get("refusal")), ends=ends),
-            tokens=_tokens((choice or {}).get("logprobs")),
+            refusal=self._together("refusal", _plain(message.get("refusal")), ends=ends),
+            tokens=_tokens(choice.get("logprobs")),
             finish_reason=finished,
             usage=_usage(answer.get("usage")),
         )
@@ -105,6 +108,8 @@ class AnswerReader:
 
     def _together(self, field: str, text: str, *, ends: bool) -> str:
         """Join halves of characters that were cut between chunks; a half that stays alone becomes U+FFFD."""
+        if text.isascii() and not self._halves:
+            return text
         text = self._halves.pop(field, "") + text
         try:
             text.encode()
@@ -144,10 +149,13 @@ def _object(value: Any) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _first_choice(choices: Any) -> dict[str, Any] | None:
-    """Return the choice of index 0; more than one was not asked for."""
-    found = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
-    return next((choice for choice in found if str(choice.get("index") or 0) == "0"), None)
+def _first_choice(choices: Any) -> dict[str, Any]:
+    """Return the choice of index 0, an empty one where there is none; more than one was not asked for."""
+    if isinstance(choices, list):
+        for choice in choices:
+            if isinstance(choice, dict) and str(choice.get("index") or 0) == "0":
+                return choice
+    return {}
 
 
 def _finish_reason(value: Any) -> str | None:
@@ -169,7 +177,7 @@ def _plain(value: Any) -> str:
 
 
 def _tokens(logprobs: Any) -> tuple[ScoredToken, ...]:
-    entries = (_object(logprobs) or {}).get("content")
+    entries = logprobs.get("content") if isinstance(logprobs, dict) else None
     if not isinstance(entries, list):
         return ()
     return tuple(

@@ -59,12 +59,16 @@ class EventParser:
         return None
 
 
-async def server_sent_data(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def server_sent_data(pieces: AsyncIterator[bytes], begun: bytes = b"") -> AsyncIterator[bytes]:
     """Yield the data of each event from byte pieces cut anywhere; comments and other fields are skipped.
+
+    `begun`: what was read before the pieces.
 
     An event that the end of the stream cuts off is dropped, as the standard says. Raises ProviderError above 16 MiB.
     """
     parser = EventParser()
+    for data in parser.feed(begun):
+        yield data
     async for piece in pieces:
         for data in parser.feed(piece):
             yield data

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import io
 import re
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from typing import cast
@@ -92,14 +91,19 @@ class OpenAIProvider:
         reader, patience = AnswerReader(call.model), _Patience(call)
         try:
             with _crossing(call.model):
-                async with patience.until_next():
+                async with patience.until_answer():
                     response = await self._post(call)
                     if response.status != 200:
                         raise status_error(call.model, response.status, response.headers, await _start_of(response))
-                async with aclosing(_answer(reader, response, patience, stream=call.stream)) as chunks:
+                    body = b"" if call.stream else await _body(response.content)
+                if not call.stream:
+                    yield reader.whole(body)
+                    return
+                async with aclosing(_streamed(reader, response.content, patience)) as chunks:
                     async for chunk in chunks:
                         yield chunk
         finally:
+            patience.close()
             if response is not None:
                 # An answer that was not read to its end must stop at the upstream; at its end this does nothing.
                 response.close()
@@ -128,21 +132,49 @@ class OpenAIProvider:
 
 
 class _Patience:
-    """How long one call may still take: in all, and until the next byte of a stream."""
+    """How long one call may still take: in all, and until the next byte of a stream. Close it at the call's end."""
 
     def __init__(self, call: ProviderCall) -> None:
         limits = call.model.timeouts
-        self._ends = time.monotonic() + limits.total
-        self._idle = limits.idle if call.stream else limits.total
-        self._next = min(self._ends, time.monotonic() + (limits.first_byte if call.stream else limits.total))
+        self._loop = asyncio.get_running_loop()
+        self._ends = self._loop.time() + limits.total
+        self._idle = limits.idle
+        self._next = min(self._ends, self._loop.time() + limits.first_byte) if call.stream else self._ends
+        self._awaited: aiohttp.StreamReader | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
-    def until_next(self) -> asyncio.Timeout:
-        """Return the limit of waiting for the next sign of life."""
-        return asyncio.timeout(max(0.0, self._next - time.monotonic()))
+    def until_answer(self) -> asyncio.Timeout:
+        """Return the limit of waiting for the first byte of a stream, or for a whole answer."""
+        return asyncio.timeout_at(self._next)
 
-    def lives(self) -> None:
-        """Take note of a sign of life: an event or a comment."""
-        self._next = min(self._ends, time.monotonic() + self._idle)
+    async def piece(self, content: aiohttp.StreamReader) -> bytes:
+        """Return the next bytes of a stream, a sign of life; none at its end. Raises TimeoutError.
+
+        All pieces share one timer: to make one for each takes longer than to read it.
+        """
+        self._awaited = content
+        if self._timer is None or self._timer.when() > self._next:
+            self.close()
+            self._timer = self._loop.call_at(self._next, self._look)
+        try:
+            return await content.readany()
+        finally:
+            self._awaited = None
+            self._next = min(self._ends, self._loop.time() + self._idle)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._awaited is None:
+            return  # nobody waits: the answer is read as slowly as its reader likes
+        if self._loop.time() >= self._next:
+            self._awaited.set_exception(TimeoutError())
+        else:
+            self._timer = self._loop.call_at(self._next, self._look)
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 @contextlib.contextmanager
@@ -178,60 +210,60 @@ async def _start_of(response: aiohttp.ClientResponse) -> bytes:
     return body
 
 
-async def _answer(
-    reader: AnswerReader, response: aiohttp.ClientResponse, patience: _Patience, *, stream: bool
+async def _body(content: aiohttp.StreamReader) -> bytes:
+    """Read an answer in one piece. Raises ProviderError above 64 MiB."""
+    body = bytearray()
+    while piece := await content.readany():
+        body += piece
+        if len(body) > _MAX_ANSWER_BYTES:
+            raise _too_large()
+    return bytes(body)
+
+
+async def _streamed(
+    reader: AnswerReader, content: aiohttp.StreamReader, patience: _Patience
 ) -> AsyncGenerator[ProviderChunk, None]:
-    """Read the answer as what it is, JSON or events, whichever of them was asked for."""
-    async with aclosing(_pieces(response, patience)) as pieces:
+    """Yield the chunks of a streamed answer, also where JSON came in its place.
+
+    Raises ProviderError when it ends before the answer does.
+    """
+    async with aclosing(_pieces(content, patience)) as pieces:
         begun = bytearray()
         while not begun.removeprefix(BOM).strip() and (piece := await anext(pieces, None)) is not None:
             begun += piece
-        if stream and not looks_like_json(begun):
-            async with aclosing(_chunks(reader, _rejoined(bytes(begun), pieces))) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+        if looks_like_json(begun):
+            async for piece in pieces:
+                begun += piece
+            yield reader.whole(bytes(begun))
             return
-        async for piece in pieces:
-            begun += piece
-    yield reader.whole(bytes(begun))
-
-
-async def _pieces(response: aiohttp.ClientResponse, patience: _Patience) -> AsyncGenerator[bytes, None]:
-    """Yield the bytes of the body as they come; each is a sign of life. Raises ProviderError above 64 MiB."""
-    size = 0
-    while True:
-        async with patience.until_next():
-            piece = await response.content.readany()
-        if not piece:
-            return
-        patience.lives()
-        size += len(piece)
-        if size > _MAX_ANSWER_BYTES:
-            raise ProviderError("The upstream's answer is above 64 MiB.", code="upstream_unreadable")
-        yield piece
-
-
-async def _rejoined(begun: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    yield begun
-    async for piece in rest:
-        yield piece
-
-
-async def _chunks(reader: AnswerReader, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[ProviderChunk, None]:
-    """Yield the chunks of a streamed answer. Raises ProviderError when it ends before the answer does."""
-    finished = False
-    async with aclosing(cast("AsyncGenerator[bytes, None]", server_sent_data(pieces))) as events:
-        async for data in events:
-            if data.strip() == DONE:
-                if not finished:  # some servers give no reason, but this is the end that they meant
-                    yield ProviderChunk(finish_reason="stop")
-                await _drain(events)
-                return
-            chunk = reader.chunk(data)
-            finished = finished or chunk.finish_reason is not None
-            yield chunk
+        finished = False
+        events = cast("AsyncGenerator[bytes, None]", server_sent_data(pieces, bytes(begun)))
+        async with aclosing(events):
+            async for data in events:
+                if data.strip() == DONE:
+                    if not finished:  # some servers give no reason, but this is the end that they meant
+                        yield ProviderChunk(finish_reason="stop")
+                    await _drain(events)
+                    return
+                chunk = reader.chunk(data)
+                finished = finished or chunk.finish_reason is not None
+                yield chunk
     if not finished:
         raise ProviderError("The upstream's stream ended before its answer did.", code="stream_ended")
+
+
+async def _pieces(content: aiohttp.StreamReader, patience: _Patience) -> AsyncGenerator[bytes, None]:
+    """Yield the bytes of the body as they come; each is a sign of life. Raises ProviderError above 64 MiB."""
+    size = 0
+    while piece := await patience.piece(content):
+        size += len(piece)
+        if size > _MAX_ANSWER_BYTES:
+            raise _too_large()
+        yield piece
+
+
+def _too_large() -> ProviderError:
+    return ProviderError("The upstream's answer is above 64 MiB.", code="upstream_unreadable")
 
 
 async def _drain(events: AsyncGenerator[bytes, None]) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 from starlette.types import ASGIApp
 
-from bessemer.core.bounds import Name
+from bessemer.core.bounds import Name, Time
 from bessemer.server.http import Call, JSONResponse
 from bessemer.server.lists import ListQuery, page, page_limit
 from bessemer.store import audit
@@ -17,8 +17,8 @@ class AuditQuery(ListQuery):
 
     action: Name | None = None
     actor: Name | None = None
-    since: float | None = None
-    until: float | None = None
+    since: Time | None = None
+    until: Time | None = None
 
 
 async def list_events(call: Call) -> ASGIApp:

@@ -6,7 +6,7 @@ import time
 
 from starlette.types import ASGIApp
 
-from bessemer.core.bounds import Name
+from bessemer.core.bounds import Name, Time
 from bessemer.feedback.record import FeedbackRequest, parse
 from bessemer.feedback.rights import check_asked, check_stored
 from bessemer.server.content import shown_feedback
@@ -23,7 +23,7 @@ class FeedbackQuery(ListQuery):
 
     inference_id: Name | None = None
     metric: Name | None = None
-    since: float | None = None
+    since: Time | None = None
 
 
 async def create(call: Call) -> ASGIApp:

@@ -13,7 +13,7 @@ from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.ids import new_id
 from bessemer.core.openai import FileObject, StrictWire
 from bessemer.core.types import JobStatus
-from bessemer.feedback.rows import read_rows
+from bessemer.feedback.rows import lines_of, read_rows
 from bessemer.server.http import BytesResponse, Call, JSONResponse
 from bessemer.server.lists import page, page_limit
 from bessemer.server.wire import FileDeleted
@@ -62,7 +62,7 @@ async def upload(call: Call) -> ASGIApp:
 
 def _keep(call: Call, filename: str, content: BinaryIO) -> FileRow:
     # Above a megabyte the form is a file on disk, and here it is never in memory whole.
-    for _ in read_rows(content, "file"):
+    for _ in read_rows(lines_of(content), "file"):
         pass
     size = content.tell()
     content.seek(0)

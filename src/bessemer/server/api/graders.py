@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 from starlette.types import ASGIApp
 
 from bessemer.core.errors import GraderError, InvalidRequest
@@ -33,7 +34,7 @@ async def run(call: Call) -> ASGIApp:
             f"'model_sample' has {len(body.model_sample)} characters; one that is graded may have {MAX_SAMPLE}.",
             param="model_sample",
         )
-    services = call.flywheel.graders
+    services = msgspec.structs.replace(call.flywheel.graders, texts=call.services.grading.texts.grade)
     result = await call.services.grading.run(
         call.principal.key_id, kind_of(body.grader), lambda: _grade(body, services)
     )

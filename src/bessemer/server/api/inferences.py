@@ -4,7 +4,7 @@ import asyncio
 
 from starlette.types import ASGIApp
 
-from bessemer.core.bounds import Name
+from bessemer.core.bounds import Name, Time
 from bessemer.core.openai import StrictWire
 from bessemer.server.content import shown_inference
 from bessemer.server.http import Call, JSONResponse
@@ -19,16 +19,16 @@ class InferencesQuery(ListQuery):
 
     route: Name | None = None
     episode_id: Name | None = None
-    since: float | None = None
-    until: float | None = None
+    since: Time | None = None
+    until: Time | None = None
 
 
 class UsageQuery(StrictWire):
     """Query of GET /v1/usage. Times are Unix seconds."""
 
     route: Name | None = None
-    since: float | None = None
-    until: float | None = None
+    since: Time | None = None
+    until: Time | None = None
 
 
 async def list_inferences(call: Call) -> ASGIApp:
