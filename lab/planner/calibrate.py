@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bessemer_planner.catalog import load_catalog
 from bessemer_planner.performance import calibration as shipped
-from bessemer_planner.performance.calibrate import Problem, fit, held_out, problems, row_run
+from bessemer_planner.performance.calibrate import FitProblem, fit, held_out, problems, row_run
 from bessemer_planner.performance.calibration import Notes, SpeedCalibration
 from bessemer_planner.performance.measured import MeasuredRow, read_measured
 from bessemer_planner.performance.nearest import Points
@@ -50,7 +50,7 @@ def points(rows: list[MeasuredRow]) -> Points:
     )
 
 
-def quantile(recipe: Recipe, problem: Problem, rows: list[MeasuredRow]) -> float:
+def quantile(recipe: Recipe, problem: FitProblem, rows: list[MeasuredRow]) -> float:
     """Return how many standard deviations held 80 % of the rows that a fit never saw."""
     seconds, spread = held_out(recipe, problem, [row.group for row in rows])
     ratio = np.abs(np.log(seconds / problem.seconds)) / spread
