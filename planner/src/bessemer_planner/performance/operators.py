@@ -20,7 +20,6 @@ from bessemer_planner.performance.work import peak_terms
 from bessemer_planner.types import Accelerator, AttentionKind, Deployment, ModelShape, Precision, ServingEngine
 
 Array = NDArray[np.float64]
-Shapes = dict[tuple[int, ...], Array]
 
 _GEMM = {
     Precision.BF16: ("bfloat16",),
@@ -96,14 +95,6 @@ def gemm_s(gpu: str, dtypes: tuple[str, ...], m: float, n: int, k: int) -> float
         if found is not None:
             return _between(found, m, n, k)
     return None
-
-
-def experts_s(
-    gpu: str, engine: ServingEngine, dtypes: tuple[str, ...], tokens: float, shape: ModelShape, tp: int, ep: int
-) -> float | None:
-    """Seconds of one layer's routed experts for `tokens` of the whole replica. None: no table has the mixture."""
-    logs = _expert_curve(gpu, engine, dtypes, shape, tp, ep)
-    return None if logs is None else float(np.exp(_along(logs, tokens, 0)))
 
 
 def reduce_s(gpu: str, engine: ServingEngine, accelerators: int, values: float) -> float | None:

@@ -1,7 +1,7 @@
-"""Writes measured results from `bench/results` between the markers of README.md and docs/results.md, and the chart.
+"""Writes measured results from `lab/results` between the markers of README.md and docs/results.md, and the chart.
 
-python bench/readme_table.py            # writes
-python bench/readme_table.py --check    # exit code 1 when one of them differs
+python -m lab.readme_table            # writes
+python -m lab.readme_table --check    # exit code 1 when one of them differs
 """
 
 import json
@@ -73,7 +73,7 @@ def demo_line(rows: Sequence[Row]) -> str:
 def demo_table(rows: Sequence[Row]) -> str:
     """Return the table of the demo's runs: mean and span over the seeds."""
     if not rows:
-        return "No run of the demo is recorded in `bench/results` yet.\n"
+        return "No run of the demo is recorded in `lab/results` yet.\n"
     seeds = sorted({row["seed"] for row in rows})
     lines = [
         "| system | F1, % (lowest to highest run) | USD per 1,000 | answered by the small model |",
@@ -182,7 +182,7 @@ def _kept_curve(path: Path) -> Series | None:
 def table(paths: Sequence[Path]) -> str:
     """Return the Markdown table of results files; one line for each system, mean over seeds."""
     if not paths:
-        return "No results are recorded in `bench/results` yet.\n"
+        return "No results are recorded in `lab/results` yet.\n"
     lines = ["| data set | system | F1 (reward), % | 95 % interval | USD per 1,000 | small share | items | seeds |"]
     lines.append("|---|---|---|---|---|---|---|---|")
     dates: set[str] = set()

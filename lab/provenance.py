@@ -9,7 +9,7 @@ from pathlib import Path
 def commit() -> str:
     """Return the commit of the working tree, marked when anything but results differs from it."""
     known = _git("rev-parse", "--short=12", "HEAD")
-    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)bench/results")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)lab/results")
     return known + "-dirty" * bool(changed) if known else "unknown"
 
 

@@ -16,9 +16,9 @@ from scipy.stats import spearmanr
 from bessemer_planner.errors import UnknownName, Unsatisfiable
 from bessemer_planner.models import model_shape
 from bessemer_planner.performance.predict import Performance, Prediction
-from bessemer_planner.performance.submissions import Setting, output_shares, setting
 from bessemer_planner.simulator import Cluster, Pool, Requests, simulate
 from bessemer_planner.types import Accelerator, Deployment, Precision, ServingEngine
+from lab.planner.submissions import Setting, output_shares, setting
 
 _INPUT_TOKENS = {
     "Llama-2-70B": 294.0,

@@ -1,6 +1,6 @@
-"""Runs the demo once per seed and writes what its reports say to `bench/results/demo.json`.
+"""Runs the demo once per seed and writes what its reports say to `lab/results/demo.json`.
 
-python bench/demo.py --seeds 0 1 2 3 4 [--data data] [--note chosen-on]
+python -m lab.demo --seeds 0 1 2 3 4 [--data data] [--note chosen-on]
 
 Rows of a seed that was run before are replaced. Settings of the demo were chosen on other seeds than those that are
 quoted; rows of these carry the note `chosen on`.
@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from provenance import commit, processor
+from lab.provenance import commit, processor
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "demo.json"

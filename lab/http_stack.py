@@ -2,7 +2,7 @@
 
     python3.11 -m venv v
     v/bin/pip install starlette fastapi litestar granian 'uvicorn[standard]' msgspec aiohttp httpx httpx2
-    v/bin/python bench/http_stack.py            # needs wrk on the PATH; prints a table
+    v/bin/python lab/http_stack.py            # needs wrk on the PATH; prints a table
 
 Every server decodes the same chat request into a type and encodes the same answer. Rounds are interleaved, so that a
 busy machine disturbs all alike; the median of the rounds is printed.
@@ -30,24 +30,24 @@ BODY = (
 )
 
 
-class Chat(msgspec.Struct, forbid_unknown_fields=True):
+class ChatBody(msgspec.Struct, forbid_unknown_fields=True):
     model: str
     messages: list[dict[str, Any]]
     temperature: float | None = None
 
 
-class Answer(msgspec.Struct):
+class AnswerBody(msgspec.Struct):
     id: str
     model: str
     choices: list[dict[str, Any]]
     object: str = "chat.completion"
 
 
-def answer(chat: Chat) -> Answer:
-    return Answer("chatcmpl-1", chat.model, [{"index": 0, "message": {"role": "assistant", "content": "Yes"}}])
+def answer(chat: ChatBody) -> AnswerBody:
+    return AnswerBody("chatcmpl-1", chat.model, [{"index": 0, "message": {"role": "assistant", "content": "Yes"}}])
 
 
-decode = msgspec.json.Decoder(Chat).decode
+decode = msgspec.json.Decoder(ChatBody).decode
 encode = msgspec.json.Encoder().encode
 
 
@@ -75,14 +75,14 @@ def starlette_routing() -> Any:
     from starlette.requests import Request
     from starlette.routing import Route, Router
 
-    class Endpoint:
+    class ChatEndpoint:
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
             out = encode(answer(decode(await Request(scope, receive).body())))
             headers = [(b"content-type", b"application/json"), (b"content-length", str(len(out)).encode())]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": out})
 
-    return Router([Route("/v1/chat/completions", Endpoint(), methods=["POST"])])
+    return Router([Route("/v1/chat/completions", ChatEndpoint(), methods=["POST"])])
 
 
 def starlette_full() -> Any:
@@ -133,7 +133,7 @@ def litestar() -> Any:
     from litestar import Litestar, post
 
     @post("/v1/chat/completions", status_code=200)
-    async def endpoint(data: Chat) -> Answer:
+    async def endpoint(data: ChatBody) -> AnswerBody:
         return answer(data)
 
     return Litestar([endpoint], openapi_config=None)

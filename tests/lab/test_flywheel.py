@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-import flywheel
 from bessemer.cli.demo.application import Answer
 from bessemer.core.errors import InvalidRequest
 from bessemer.evals.metrics import Terms
-from cases import Options
+from lab import flywheel
+from lab.cases import TaskOptions
 
 
 def run(monkeypatch, *words):
@@ -56,11 +56,11 @@ def test_a_run_of_other_files_or_options_is_not_continued(tmp_path):
     (tmp_path / "a.jsonl").write_text("1")
     folder = tmp_path / "seed-0"
     folder.mkdir()
-    options = Options(train="a.jsonl", test="a.jsonl", alpha=0.1)
+    options = TaskOptions(train="a.jsonl", test="a.jsonl", alpha=0.1)
     flywheel.check_same(folder, options, tmp_path)
     flywheel.check_same(folder, options, tmp_path)
     with pytest.raises(InvalidRequest, match="another --alpha; add --fresh"):
-        flywheel.check_same(folder, Options(train="a.jsonl", test="a.jsonl", alpha=0.2), tmp_path)
+        flywheel.check_same(folder, TaskOptions(train="a.jsonl", test="a.jsonl", alpha=0.2), tmp_path)
     (tmp_path / "a.jsonl").write_text("2")
     with pytest.raises(InvalidRequest, match="another --train, --test; add"):
         flywheel.check_same(folder, options, tmp_path)
@@ -68,8 +68,8 @@ def test_a_run_of_other_files_or_options_is_not_continued(tmp_path):
 
 def test_a_result_that_is_older_than_this_check_stands(tmp_path):
     (tmp_path / "result.json").write_text(json.dumps({}))
-    flywheel.check_same(tmp_path, Options(alpha=0.1), tmp_path)
-    flywheel.check_same(tmp_path, Options(alpha=0.2), tmp_path)
+    flywheel.check_same(tmp_path, TaskOptions(alpha=0.1), tmp_path)
+    flywheel.check_same(tmp_path, TaskOptions(alpha=0.2), tmp_path)
 
 
 def test_a_system_that_was_asked_nothing_of_the_recorded_part_has_no_row_for_it():
@@ -78,7 +78,7 @@ def test_a_system_that_was_asked_nothing_of_the_recorded_part_has_no_row_for_it(
         fields |= {"escalated": None, "input_tokens": 1, "output_tokens": 1, "latency_s": 0.1}
         return [Answer(question=question, **fields) for question in questions]
 
-    case = SimpleNamespace(covered=frozenset({"c"}), options=Options(), plan=SimpleNamespace(seed=0), kind=None)
+    case = SimpleNamespace(covered=frozenset({"c"}), options=TaskOptions(), plan=SimpleNamespace(seed=0), kind=None)
     finals = {"base": answers("a", "b"), "tuned": answers("a", "b", "c")}
     rows = flywheel.system_rows(case, finals, lambda *_: Terms(1.0, 1.0), "v")
     assert [row.name for row in rows] == ["base", "tuned", "tuned, recorded part"]
@@ -98,11 +98,11 @@ def test_results_say_when_they_were_measured_not_when_they_were_merged(tmp_path)
     path = tmp_path / "results.json"
     for seed in (0, 1):
         again = result | {"rows": [row | {"seed": seed}]}
-        flywheel.merge_results(path, task, Options(), again, tmp_path)
+        flywheel.merge_results(path, task, TaskOptions(), again, tmp_path)
     document = json.loads(path.read_text())
     assert (document["machine"], document["date"], document["commit"]) == ("m", "2020-01-02", "abc")
     assert [one["seed"] for one in document["rows"]] == [0, 1]
-    flywheel.merge_results(path, task, Options(), {"rows": [{"name": "old", "seed": 0}], "curve": None}, tmp_path)
+    flywheel.merge_results(path, task, TaskOptions(), {"rows": [{"name": "old", "seed": 0}], "curve": None}, tmp_path)
     assert json.loads(path.read_text())["date"] == "2020-01-02"
 
 
@@ -115,8 +115,8 @@ def test_a_run_with_titles_alone_leaves_the_recorded_models_row(tmp_path):
         flywheel.merge_results(path, task, options, {"rows": rows, "curve": None}, tmp_path)
         return {row["name"]: row["wall_s"] for row in json.loads(path.read_text())["rows"]}
 
-    merge(Options(), "tuned", 9.0)
-    assert merge(Options(fields="titles"), "tuned (titles alone)", 4.0) == {
+    merge(TaskOptions(), "tuned", 9.0)
+    assert merge(TaskOptions(fields="titles"), "tuned (titles alone)", 4.0) == {
         "recorded X": 9.0, "tuned": 9.0, "tuned (titles alone)": 4.0,
     }  # fmt: skip
-    assert merge(Options(), "tuned", 8.0)["recorded X"] == 8.0
+    assert merge(TaskOptions(), "tuned", 8.0)["recorded X"] == 8.0

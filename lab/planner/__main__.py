@@ -1,8 +1,8 @@
 """What the planner must show: prediction errors, the replayed record, and how fast simulator and planner are.
 
-    python bench/planner.py --out bench/results/planner.json            # everything, some minutes
-    python bench/planner.py --only simulator --out /tmp/planner.json    # one part: prediction, replay, simulator, plan
-    python bench/planner.py --vidur path/to/vidur-checkout --vidur-python path/to/its/python --out ...
+    python -m lab.planner                                           # everything, some minutes: lab/results/planner.json
+    python -m lab.planner --only simulator --out /tmp/planner.json  # one part: prediction, replay, simulator, plan
+    python -m lab.planner --vidur path/to/vidur-checkout --vidur-python path/to/its/python
 
 Errors and coverage are in percent, times in seconds, None is what was not measured. Measurements are read from the
 folder `--data` (default ../shared/data beside the repository); without it the parts that need them are None. Times are
@@ -23,17 +23,17 @@ from typing import Any
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
-from planner_parts import prediction, replay, simulator  # noqa: E402 threads are set first
-from provenance import commit, processor  # noqa: E402
+from lab.planner import beside_vidur, prediction, replay, simulator  # noqa: E402 threads are set first
+from lab.provenance import commit, processor  # noqa: E402
 
 Section = dict[str, Any]
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> None:
     """Run the parts and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results" / "planner.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "lab" / "results" / "planner.json")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--only", choices=("prediction", "replay", "simulator", "plan"), action="append")
     parser.add_argument("--vidur", type=Path, default=None, help="a checkout of microsoft/vidur")
@@ -42,7 +42,7 @@ def main() -> None:
     parts: dict[str, Callable[[], Section]] = {
         "prediction": lambda: prediction.measure(arguments.data / "planner"),
         "replay": lambda: {"rtxpro6000": replay.measure(arguments.data / "planner" / "rtxpro6000")},
-        "simulator": lambda: simulator.measure(arguments.vidur, arguments.vidur_python),
+        "simulator": lambda: simulator.measure() | beside_vidur.measure(arguments.vidur, arguments.vidur_python),
         "plan": plan_seconds,
     }
     document: Section = {

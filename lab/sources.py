@@ -1,7 +1,7 @@
 """Says where each benchmark data set comes from, and whether the files under a folder are those that were measured.
 
-    python bench/sources.py                 # repository, paths, licence and form of each
-    python bench/sources.py --root FOLDER   # also: is each file there, and the same
+    python -m lab.sources                 # repository, paths, licence and form of each
+    python -m lab.sources --root FOLDER   # also: is each file there, and the same
 
 Exit code 1 when a file is missing or another one.
 """

@@ -1,21 +1,24 @@
 """Fit the planner's calibration to a file of measurements and write the two files that are shipped.
 
-    python bench/calibrate.py ../shared/data/planner/measured_ttft_tpot.csv
+    python -m lab.planner.calibrate ../shared/data/planner/measured_ttft_tpot.csv
 
 Rows are aiconfigurator's `systems/silicon_sample.csv` (Apache-2.0) or a part of it. Some minutes: the widths of the
 intervals come from refitting without each (model, GPU).
 """
 
 import datetime
+import io
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from bessemer_planner.catalog import load_catalog
 from bessemer_planner.performance import calibration as shipped
-from bessemer_planner.performance.calibrate import Problem, fit, held_out, problems, row_run
-from bessemer_planner.performance.calibration import Notes, SpeedCalibration, dump_calibration
+from bessemer_planner.performance.calibrate import FitProblem, fit, held_out, problems, row_run
+from bessemer_planner.performance.calibration import Notes, SpeedCalibration
 from bessemer_planner.performance.measured import MeasuredRow, read_measured
 from bessemer_planner.performance.nearest import Points
 from bessemer_planner.performance.recipes import TPOT, TTFT
@@ -47,13 +50,28 @@ def points(rows: list[MeasuredRow]) -> Points:
     )
 
 
-def quantile(recipe: Recipe, problem: Problem, rows: list[MeasuredRow]) -> float:
+def quantile(recipe: Recipe, problem: FitProblem, rows: list[MeasuredRow]) -> float:
     """Return how many standard deviations held 80 % of the rows that a fit never saw."""
     seconds, spread = held_out(recipe, problem, [row.group for row in rows])
     ratio = np.abs(np.log(seconds / problem.seconds)) / spread
     error = np.abs(seconds / problem.seconds - 1.0)
     print(f"held out: mean error {100 * error.mean():.1f} %, median {100 * np.median(error):.1f} %")
     return round(float(np.quantile(ratio, 0.8)), 4)
+
+
+def dump_calibration(calibration: SpeedCalibration) -> tuple[bytes, bytes]:
+    """Return the two files of a calibration: notes as JSON, and arrays as a compressed npz (correlations in int8)."""
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for name, structure in (("tpot", calibration.tpot), ("ttft", calibration.ttft)):
+        spread = np.sqrt(np.diag(structure.covariance))
+        correlation = structure.covariance / spread[:, None] / spread[None, :]
+        arrays[name] = structure.theta.astype(np.float32)
+        arrays[f"{name}_spread"] = spread.astype(np.float32)
+        lower = correlation[np.tril_indices(len(spread), -1)]
+        arrays[f"{name}_correlation"] = np.round(lower * 2048.0).astype(np.int16)
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+    return msgspec.json.encode(calibration.notes), stream.getvalue()
 
 
 def main() -> None:

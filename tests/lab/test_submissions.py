@@ -8,8 +8,8 @@ from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.models import model_shape
 from bessemer_planner.performance import Performance
 from bessemer_planner.performance.capacity import capacity
-from bessemer_planner.performance.submissions import output_shares, setting
 from bessemer_planner.types import Deployment, Precision, ServingEngine
+from lab.planner.submissions import output_shares, setting
 
 LLAMA = model_shape("Llama-2-70B")
 PIPELINE = Deployment(LLAMA.name, "h100_sxm", ServingEngine.TRTLLM, None, Precision.FP8, pp=2)

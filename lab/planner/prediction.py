@@ -7,8 +7,8 @@ import msgspec
 
 from bessemer_planner.catalog import load_catalog
 from bessemer_planner.performance.evaluate import PredictionErrors, evaluate, evaluate_held_out
-from bessemer_planner.performance.mlperf import ServerCheck, check_server_rows
-from bessemer_planner.performance.training import scaling_errors
+from lab.planner.mlperf import ServerCheck, check_server_rows
+from lab.planner.scaling import scaling_errors
 
 
 def measure(folder: Path) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Drives the product through its public interfaces on labelled data, and writes one results file for each data set.
 
-    python bench/flywheel.py --root ../shared/data                      # the ready presets, three seeds
-    python bench/flywheel.py --preset oa_mine --seeds 0 --limit 60      # a smoke run
-    python bench/flywheel.py --name mine --train a.jsonl --test b.jsonl [--recorded c.jsonl --recorded-price ID]
+    python -m lab.flywheel --root ../shared/data                      # the ready presets, three seeds
+    python -m lab.flywheel --preset oa_mine --seeds 0 --limit 60      # a smoke run
+    python -m lab.flywheel --name mine --train a.jsonl --test b.jsonl [--recorded c.jsonl --recorded-price ID]
 
 A seed that is done is not run again, one that was interrupted continues (its `wall_s` is null); `--fresh` starts over.
 Within a run, labels of a test file are seen by the final score alone.
@@ -34,9 +34,9 @@ from bessemer.flywheel.charts import Series
 from bessemer.flywheel.report import SystemRow, render
 from bessemer.registry.config import load_config
 from bessemer.registry.weights import GEMMA3_270M, SMOLLM2, ensure
-from cases import Case, Options, build, configuration
-from provenance import commit, processor
-from tasks import Item, Kind, Labelled, Task, load
+from lab.cases import TaskCase, TaskOptions, build, configuration
+from lab.provenance import commit, processor
+from lab.tasks import Item, Kind, Labelled, LabelledTask, load
 
 HERE = Path(__file__).resolve().parent
 SMALLEST = "smollm2-135m"
@@ -70,7 +70,7 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _counted(task: Task) -> str:
+def _counted(task: LabelledTask) -> str:
     items = f"{task.name}: {len(task.train):,} training items, {len(task.test):,} test items"
     if task.recorded is None:
         return items
@@ -85,7 +85,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tasks", type=Path, default=HERE / "presets.toml", help="TOML file of tasks")
     parser.add_argument("--name", help="name of a task given by flags")
     choices = {"fields": ("all", "titles"), "score": tuple(ConfidenceScore), "model": tuple(WEIGHTS)}
-    for field in msgspec.structs.fields(Options):
+    for field in msgspec.structs.fields(TaskOptions):
         if field.name != "published":
             flag, known = "--" + field.name.replace("_", "-"), choices.get(field.name)
             parser.add_argument(flag, help=f"default: {field.default}", choices=known)
@@ -103,14 +103,14 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _chosen(arguments: argparse.Namespace) -> dict[str, Options]:
+def _chosen(arguments: argparse.Namespace) -> dict[str, TaskOptions]:
     """Return the tasks to run: the one given by flags, or sections of the TOML file, flags winning.
 
     Raises InvalidRequest that names the option or the section.
     """
     flags = {
         field.name: getattr(arguments, field.name)
-        for field in msgspec.structs.fields(Options)
+        for field in msgspec.structs.fields(TaskOptions)
         if getattr(arguments, field.name, None) is not None
     }
     if arguments.name:
@@ -126,14 +126,14 @@ def _chosen(arguments: argparse.Namespace) -> dict[str, Options]:
     return {name: _options(name, {**sections[name], **flags}) for name in names}
 
 
-def _options(name: str, values: Mapping[str, Any]) -> Options:
+def _options(name: str, values: Mapping[str, Any]) -> TaskOptions:
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise InvalidRequest(f"--name {name!r} names files: letters, digits, '_', '-' and '.' alone.", param="name")
     try:
-        options = msgspec.convert(values, Options, strict=False)
+        options = msgspec.convert(values, TaskOptions, strict=False)
     except msgspec.ValidationError as error:
         reason, _, place = str(error).partition(" - at `$.")
-        known = ", ".join(field.name for field in msgspec.structs.fields(Options))
+        known = ", ".join(field.name for field in msgspec.structs.fields(TaskOptions))
         remedy = f"{place.rstrip('`')}: {reason}." if place else f"{reason}. Known options: {known}."
         raise InvalidRequest(f"{name}: {remedy}", param=place.rstrip("`") or None) from None
     if options.model not in WEIGHTS:
@@ -141,7 +141,7 @@ def _options(name: str, values: Mapping[str, Any]) -> Options:
     return options
 
 
-def load_task(name: str, options: Options, root: Path) -> Task:
+def load_task(name: str, options: TaskOptions, root: Path) -> LabelledTask:
     """Load a task's files, or make the generated one."""
     if options.generator is not None:
         return _generated(name)
@@ -151,13 +151,13 @@ def load_task(name: str, options: Options, root: Path) -> Task:
     return load(name, root / options.train, root / options.test, recorded, fields=options.fields)
 
 
-def _generated(name: str) -> Task:
+def _generated(name: str) -> LabelledTask:
     """Make the writing task whose rules no demonstration covers."""
     rows = [
         Labelled(item=Item(id=str(index), input=brief.input), answer=brief.demonstration or "")
         for index, brief in enumerate(product_lines.generate(2000, 0))
     ]
-    return Task(
+    return LabelledTask(
         name=name,
         kind=Kind.WRITING,
         train=tuple(rows[:1600]),
@@ -167,7 +167,7 @@ def _generated(name: str) -> Task:
     )
 
 
-def run_seed(task: Task, options: Options, seed: int, arguments: argparse.Namespace) -> None:
+def run_seed(task: LabelledTask, options: TaskOptions, seed: int, arguments: argparse.Namespace) -> None:
     """Run one seed of a task, unless its rows are there, and merge its rows into the results file."""
     suffix = "" if options.fields == "all" else f"-{options.fields}"
     suffix += f"-limit{arguments.limit}" if arguments.limit else ""
@@ -190,7 +190,7 @@ def run_seed(task: Task, options: Options, seed: int, arguments: argparse.Namesp
     print(f"{task.name}, seed {seed}: rows in {path}", flush=True)
 
 
-def check_same(folder: Path, options: Options, root: Path) -> None:
+def check_same(folder: Path, options: TaskOptions, root: Path) -> None:
     """Refuse to continue a run of other files or options, whose rows would be taken for this one's."""
     values = msgspec.to_builtins(options)
     for given in ("train", "test", "recorded"):
@@ -211,7 +211,7 @@ def check_same(folder: Path, options: Options, root: Path) -> None:
         )
 
 
-def _measure(task: Task, case: Case, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+def _measure(task: LabelledTask, case: TaskCase, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run a seed; returns its rows, and quality over the share of requests that the recorded model answers."""
     started = time.monotonic()
     continued = any(folder.glob("*.answers.jsonl"))
@@ -247,7 +247,7 @@ def _today() -> str:
 
 
 async def _turn(
-    case: Case, server: Server, folder: Path, progress: Progress
+    case: TaskCase, server: Server, folder: Path, progress: Progress
 ) -> tuple[Outcome, dict[str, measure.Small]]:
     application = Application(server.url, server.key)
     try:
@@ -275,7 +275,9 @@ def final_answers(
     return finals
 
 
-def system_rows(case: Case, finals: Mapping[str, list[Answer]], score: measure.Scorer, tuned: str) -> list[SystemRow]:
+def system_rows(
+    case: TaskCase, finals: Mapping[str, list[Answer]], score: measure.Scorer, tuned: str
+) -> list[SystemRow]:
     """Score every final system; where recorded answers cover a part of the test, the small ones on that part, too."""
     rows: list[SystemRow] = []
     partly = case.covered and len(case.covered) < len(finals["tuned"])
@@ -290,7 +292,7 @@ def system_rows(case: Case, finals: Mapping[str, list[Answer]], score: measure.S
     return rows
 
 
-def _result_row(row: SystemRow, case: Case, suffix: str, wall: float | None) -> dict[str, Any]:
+def _result_row(row: SystemRow, case: TaskCase, suffix: str, wall: float | None) -> dict[str, Any]:
     score = row.score
     # A cascade is served in part by recorded answers; its share of small answers says how much.
     recorded = row.label == "recorded" and row.small_share is None
@@ -308,7 +310,7 @@ def _result_row(row: SystemRow, case: Case, suffix: str, wall: float | None) -> 
     }
 
 
-def _result_curve(curve: Series, case: Case, suffix: str) -> dict[str, Any]:
+def _result_curve(curve: Series, case: TaskCase, suffix: str) -> dict[str, Any]:
     points = zip(curve.points, curve.low, curve.high, strict=True)
     return {
         "name": "escalated share, F1, low, high" + suffix,
@@ -317,7 +319,9 @@ def _result_curve(curve: Series, case: Case, suffix: str) -> dict[str, Any]:
     }
 
 
-def _write_page(task: Task, case: Case, outcome: Outcome, systems: Sequence[SystemRow], quality: Series | None) -> None:
+def _write_page(
+    task: LabelledTask, case: TaskCase, outcome: Outcome, systems: Sequence[SystemRow], quality: Series | None
+) -> None:
     before = case.options.recorded_name if case.covered else "base"
     texts = summary.Texts(
         title=f"Flywheel benchmark: {task.name}",
@@ -334,13 +338,15 @@ def _write_page(task: Task, case: Case, outcome: Outcome, systems: Sequence[Syst
 
 
 def _curve(
-    case: Case, finals: Mapping[str, list[Answer]], small: Mapping[str, measure.Small], score: measure.Scorer
+    case: TaskCase, finals: Mapping[str, list[Answer]], small: Mapping[str, measure.Small], score: measure.Scorer
 ) -> Series | None:
     large = {answer.question: answer.text for answer in finals.get("incumbent", [])}
     return measure.quality_curve(small, large, score, seed=case.plan.seed)
 
 
-def merge_results(path: Path, task: Task, options: Options, result: Mapping[str, Any], folder: Path) -> None:
+def merge_results(
+    path: Path, task: LabelledTask, options: TaskOptions, result: Mapping[str, Any], folder: Path
+) -> None:
     """Put a seed's rows and curve into the results file, in place of earlier ones of the same name and seed.
 
     A run with titles alone leaves the recorded model's row to the run with all fields: it is the same answers.

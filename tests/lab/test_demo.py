@@ -1,7 +1,6 @@
 """The demo's results: a run's rows replace its earlier ones, and only clean runs on fresh seeds are quoted."""
 
-import demo
-import readme_table
+from lab import demo, readme_table
 
 SYSTEMS = {
     "simulated expert (incumbent)": 90,

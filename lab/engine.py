@@ -1,8 +1,8 @@
 """Tokens per second of the built-in engine and of a training step, against transformers on the same weights in one run.
 
-    python bench/engine.py --out bench/results/engine.json            # about ten minutes on two cores
-    python bench/engine.py --quick --out /tmp/engine.json             # a look, not a measurement
-    python bench/engine.py --vllm path/to/venv/bin/python --out ...   # also vLLM, from an environment of its own
+    python -m lab.engine                                 # ten minutes on two cores; writes lab/results/engine.json
+    python -m lab.engine --quick --out /tmp/engine.json  # a look, not a measurement
+    python -m lab.engine --vllm path/to/venv/bin/python  # also vLLM, from an environment of its own
 
 Sampling draws at temperature 1 from everything until the model ends its turn or the request's limit. Counted are the
 completion tokens that requests asked for, prompts are part of the time. transformers' `generate` pads a batch to its
@@ -16,7 +16,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -38,7 +37,7 @@ from bessemer.engine.weights import Weights
 from bessemer.registry.weights import SMOLLM2, ensure
 from bessemer.tuning.backend import Adam, Scored, Tree
 from bessemer.tuning.trainer import Trainer
-from provenance import commit, processor
+from lab.provenance import commit, processor
 
 WORDS = (
     "steel furnace price offer kettle model year 500 ml black wireless edition pack of two bundle adapter 12 V the a "
@@ -46,6 +45,7 @@ WORDS = (
     "on efficient large scale index join record match same brand size colour flavour roasted salted organic"
 )
 RANK = 32
+HERE = Path(__file__).resolve().parent
 Row = dict[str, Any]
 
 
@@ -59,7 +59,7 @@ class Job(NamedTuple):
 def main() -> None:
     """Run the benchmark and write its file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "engine.json")
     parser.add_argument(
         "--model", type=Path, default=None, help="GGUF file or safetensors folder; default: SmolLM2-135M"
     )
@@ -185,7 +185,7 @@ def score_bessemer(model: LoadedModel, jobs: Sequence[Job]) -> tuple[int, float]
     return sum(g.prompt_tokens for g in generations), time.perf_counter() - start
 
 
-class Limits(StoppingCriteria):
+class StopAtLimits(StoppingCriteria):  # type: ignore[misc]  # transformers is not typed
     """Ends each row at its own limit."""
 
     def __init__(self, width: int, limits: Sequence[int]) -> None:
@@ -220,7 +220,7 @@ def sample_transformers(
                 max_new_tokens=max(limits),
                 eos_token_id=sorted(model.tokens.eos_ids),
                 pad_token_id=end,
-                stopping_criteria=StoppingCriteriaList([Limits(width, limits)]),
+                stopping_criteria=StoppingCriteriaList([StopAtLimits(width, limits)]),
             )
         for row, limit in zip(made[:, width:].tolist(), limits, strict=True):
             ends = [i + 1 for i, token in enumerate(row) if token in model.tokens.eos_ids]
@@ -385,4 +385,4 @@ def reference(weights: Weights) -> LlamaForCausalLM:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

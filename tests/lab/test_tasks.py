@@ -11,8 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.engine.tiny_model import ByteTokens
 
-import rows
-import tasks
 from bessemer.core.errors import EngineError, InvalidRequest
 from bessemer.core.template import render, render_grammar
 from bessemer.core.types import Split
@@ -20,8 +18,9 @@ from bessemer.engine.constraint import Grammars
 from bessemer.engine.request import Lark
 from bessemer.evals.metrics import AttributeCounts, attribute_counts, attribute_report, binary_report, parse_attributes
 from bessemer.evals.truth import parse_label
-from cases import Options, build, configuration
-from tasks import Item, Kind, Labelled
+from lab import rows, tasks
+from lab.cases import TaskOptions, build, configuration
+from lab.tasks import Item, Kind, Labelled
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the shared benchmark data is not beside the checkout")
@@ -77,7 +76,7 @@ def test_the_recorded_prompt_is_found_from_the_files(files):
     task = tasks.load("any", *files)
     assert task.recorded.prompt == "Same? 1: {{input.left.title}}. 2: {{input.right.title}}."
     assert len(task.recorded.answers) == 6
-    case = build(task, Options(traffic=40, recorded_price="p"), 0, None)
+    case = build(task, TaskOptions(traffic=40, recorded_price="p"), 0, None)
     assert case.covered == {f"test-{i}" for i in range(6)}
 
 
@@ -108,7 +107,7 @@ def test_missing_numbers_are_empty(files, tmp_path):
 
 def test_titles_alone_use_the_very_recorded_prompt(files, tmp_path):
     task = tasks.load("any", *files, fields="titles")
-    options = Options(fields="titles", recorded_price="p")
+    options = TaskOptions(fields="titles", recorded_price="p")
     config = tomllib.loads(configuration(task, task.train, options, tmp_path / "w.gguf", "q"))
     assert config["prompts"]["task"]["user"] == task.recorded.prompt
     assert task.train[0].item.input == {"left": {"title": "alpha 0"}, "right": {"title": "beta 0"}}
@@ -364,9 +363,9 @@ def test_recorded_attributes_are_found_by_the_title_alone_as_they_are_served(tmp
 def test_the_limit_of_an_answer_has_room_for_every_script(tmp_path):
     def limit(value):
         task = loaded(tmp_path, [lid(value, target={"Brand": {value: 1}})], [lid("x")])
-        return tomllib.loads(configuration(task, task.train, Options(), tmp_path / "w.gguf", "q"))["prompts"]["task"][
-            "max_tokens"
-        ]
+        return tomllib.loads(configuration(task, task.train, TaskOptions(), tmp_path / "w.gguf", "q"))["prompts"][
+            "task"
+        ]["max_tokens"]
 
     assert limit("b" * 60) == 32 + (60 + len('{"Brand":""}')) // 3
     assert limit("字" * 60) >= 32 + 180
@@ -398,15 +397,15 @@ def test_splits_have_about_the_asked_shares():
 def test_no_split_of_a_smoke_run_is_empty_and_those_of_real_runs_stay(tmp_path):
     task = loaded(tmp_path, [record(i, i % 2) for i in range(700)], [record(900, 1)])
     for seed in range(10):
-        few = [question.split for question in build(task, Options(), seed, 40).plan.questions]
+        few = [question.split for question in build(task, TaskOptions(), seed, 40).plan.questions]
         assert set(few) == set(Split)
-    many = [question.split for question in build(task, Options(), 0, None).plan.questions]
+    many = [question.split for question in build(task, TaskOptions(), 0, None).plan.questions]
     assert 0.01 < many.count(Split.HOLDOUT) / len(many) < 0.04
 
 
 def test_no_traffic_question_is_a_test_question_and_seeds_differ(files):
     task = tasks.load("any", *files)
-    first, second = (build(task, Options(traffic=20, recorded_price="p"), seed, None) for seed in (0, 1))
+    first, second = (build(task, TaskOptions(traffic=20, recorded_price="p"), seed, None) for seed in (0, 1))
     asked = [json.dumps(question.input) for question in first.plan.questions]
     final = {json.dumps(question.input) for one in first.plan.finals for question in one.questions}
     assert len(asked) == len(set(asked)) == 20

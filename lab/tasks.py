@@ -22,8 +22,8 @@ from bessemer.core.template import MOST_MEMBERS, placeholders
 from bessemer.core.types import JSON, Frozen, Split
 from bessemer.evals.truth import parse_label
 from bessemer.tuning.mentions import stands_in
-from fitting import cut_text, fitted
-from rows import made_of, read_rows, string
+from lab.fitting import cut_text, fitted
+from lab.rows import made_of, read_rows, string
 
 YES, NO = "Yes", "No"
 NONE = "n/a"
@@ -63,7 +63,7 @@ class Labelled(Frozen, frozen=True):
     """attributes: the annotated values, `{attribute: [value, ...]}`; an empty list means none."""
 
 
-class Recorded(Frozen, frozen=True):
+class RecordedAnswers(Frozen, frozen=True):
     """A file of a large model's answers and how to ask it."""
 
     path: Path
@@ -77,7 +77,7 @@ class Recorded(Frozen, frozen=True):
     """Answer by item id."""
 
 
-class Task(Frozen, frozen=True):
+class LabelledTask(Frozen, frozen=True):
     """One data set, ready for the loop."""
 
     name: str
@@ -86,12 +86,12 @@ class Task(Frozen, frozen=True):
     test: tuple[Labelled, ...]
     prompt: str
     """User prompt of the small model."""
-    recorded: Recorded | None
+    recorded: RecordedAnswers | None
 
 
 def load(
     name: str, train_path: Path, test_path: Path, recorded_path: Path | None = None, *, fields: str = "all"
-) -> Task:
+) -> LabelledTask:
     """Load a task of any of the formats.
 
     `fields`: `all` gives every field that both files have to the small model, `titles` the title alone: the field that
@@ -113,7 +113,7 @@ def load(
         recorded, test = _with_whole_texts(recorded, test, names)
     else:
         test = [_project(pair, names) for pair in test]
-    return Task(
+    return LabelledTask(
         name=name,
         kind=Kind.MATCHING,
         train=tuple(_unique(_project(pair, names) for pair in train)),
@@ -123,7 +123,7 @@ def load(
     )
 
 
-def _title_field(names: Sequence[str], recorded: Recorded | None) -> str:
+def _title_field(names: Sequence[str], recorded: RecordedAnswers | None) -> str:
     shown = (
         [path.split(".")[-1] for path in placeholders(recorded.prompt)] if recorded and recorded.prompt_field else []
     )
@@ -273,7 +273,7 @@ class _Said(Frozen, frozen=True):
     answer: str
 
 
-def _recorded_pairs(path: Path, test: list[Labelled]) -> Recorded:
+def _recorded_pairs(path: Path, test: list[Labelled]) -> RecordedAnswers:
     by_id = {pair.item.id: pair.item.input for pair in test}
     rows = read_rows(path)
     keyed = all(row.get("pair_id") is not None for row in rows)
@@ -291,7 +291,7 @@ def _recorded_pairs(path: Path, test: list[Labelled]) -> Recorded:
     if template is not None:
         field = placeholders(template)[0].split(".")[-1]
         said = [one for one in said if _filled(template, field, by_id[one.id]) == one.prompt]
-    return Recorded(
+    return RecordedAnswers(
         path=path,
         prompt=template or matching_prompt(list(by_id[said[0].id]["left"])),
         prompt_field="prompt" if template else None,
@@ -323,8 +323,8 @@ def _told(said: Iterable[tuple[str, _Said]]) -> dict[str, str]:
 
 
 def _with_whole_texts(
-    recorded: Recorded, test: Sequence[Labelled], names: list[str]
-) -> tuple[Recorded, list[Labelled]]:
+    recorded: RecordedAnswers, test: Sequence[Labelled], names: list[str]
+) -> tuple[RecordedAnswers, list[Labelled]]:
     """Cut what the small model reads of the test's records; the recorded prompt is made of the whole texts."""
     cut: list[Labelled] = []
     for pair in test:
@@ -384,7 +384,7 @@ Rows = tuple[list[JSON], Path]
 """A file's rows and where they come from."""
 
 
-def _attributes_task(name: str, train: Rows, test: Rows, recorded_path: Path | None) -> Task:
+def _attributes_task(name: str, train: Rows, test: Rows, recorded_path: Path | None) -> LabelledTask:
     for rows, path in (train, test):
         made_of(rows, path, lambda row: (string(row, "input"), _targets(row)))
     known = known_attributes(train[0])
@@ -398,7 +398,7 @@ def _attributes_task(name: str, train: Rows, test: Rows, recorded_path: Path | N
             msgspec.structs.replace(pair, item=Item(id=pair.item.id, input=pair.item.input | {"whole": row["input"]}))
             for pair, row in zip(tested, test[0], strict=True)
         ]
-    return Task(
+    return LabelledTask(
         name=name,
         kind=Kind.ATTRIBUTES,
         train=tuple(_unique(_title(row, known) for row in train[0])),
@@ -408,7 +408,7 @@ def _attributes_task(name: str, train: Rows, test: Rows, recorded_path: Path | N
     )
 
 
-def _recorded_titles(path: Path, test: Sequence[JSON]) -> Recorded:
+def _recorded_titles(path: Path, test: Sequence[JSON]) -> RecordedAnswers:
     rows = read_rows(path)
     fields = (key for key in rows[0] if key == "recorded_answer" or key.endswith("_output"))
     field = next((key for key in fields if any(row.get(key) is not None for row in rows)), None)
@@ -425,7 +425,7 @@ def _recorded_titles(path: Path, test: Sequence[JSON]) -> Recorded:
     answers = _told((one.prompt, one) for one in said if one.prompt in titles)
     if not answers:
         raise InvalidRequest(f"{path.name} shares no 'input' with the test file.", param="recorded")
-    return Recorded(
+    return RecordedAnswers(
         path=path, prompt="{{input.title}}", prompt_field="input", answer_field=field, key_field=None, answers=answers
     )
 

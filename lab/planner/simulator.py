@@ -1,6 +1,6 @@
 """How fast the simulator is: a million requests on 64 replicas, plain and with everything on, each in its own process.
 
-    python -m planner_parts.simulator plain|full      # from bench/: one timed run, JSON on stdout
+    python -m lab.planner.simulator plain|full      # one timed run, JSON on stdout
 
 The workload is lognormal in prompt and output (medians 400 and 150 tokens, sigma 0.8) at 960 requests a second; the
 replica's times are those of a mid-size model (6 ms a step, 25 us a sequence, 15 ns a KV token, 20 us a prompt token).
@@ -29,27 +29,20 @@ BLOCK = 16
 TEXTS = 2_000
 
 
-def measure(vidur: Path | None, vidur_python: Path | None) -> dict[str, Any]:
-    """Return the timings; Vidur's ratio only when a checkout and an interpreter are given."""
+def measure() -> dict[str, Any]:
+    """Return the timings."""
     plain, full = _in_process("plain"), _in_process("full")
-    ratio = None
-    if vidur is not None and vidur_python is not None:
-        from planner_parts.beside_vidur import ratio_to_vidur
-
-        ratio = ratio_to_vidur(vidur, vidur_python)
     return {
         "des_seconds_1m_plain": plain["seconds"],
         "des_seconds_1m_full": full["seconds"],
         "des": {"plain": plain, "full": full},
-        "vidur_ratio": None if ratio is None else ratio["ratio"],
-        "vidur": ratio,
     }
 
 
 def _in_process(kind: str) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-m", "planner_parts.simulator", kind],
-        cwd=Path(__file__).parents[1],
+        [sys.executable, "-m", "lab.planner.simulator", kind],
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         check=True,
         text=True,

@@ -2,20 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from bessemer.cli.demo import measure, product_lines
 from bessemer.cli.demo.application import Answer, Question
 from bessemer.cli.demo.config import toml
-from bessemer.cli.demo.turn import Final, JobPlan, Plan
+from bessemer.cli.demo.turn import Final, JobPlan, TurnPlan
 from bessemer.core.types import JSON, ConfidenceScore, Frozen, Split
 from bessemer.evals import graders
 from bessemer.evals.grader import Services
 from bessemer.evals.metrics import Terms
 from bessemer.evals.truth import parse_label
-from tasks import NO, YES, Kind, Labelled, Task, grammar, place, split_of
+from lab.tasks import NO, YES, Kind, Labelled, LabelledTask, grammar, place, split_of
 
 SMALL, LARGE, ROUTE, PROMPT = "small", "recorded", "task", "task"
 LABELS = (YES, NO)
@@ -34,7 +34,7 @@ _SHARES_OF_FEW = {Split.SELECTION: 0.15, Split.CALIBRATION: 0.2, Split.HOLDOUT: 
 """With fewer training requests than that, so that no split is left empty."""
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TaskOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One task as a flag line or a TOML section gives it; unknown keys are refused."""
 
     train: str | None = None
@@ -61,11 +61,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The small model: a key of `flywheel.WEIGHTS`."""
 
 
-class Case(Frozen, frozen=True):
+class TaskCase(Frozen, frozen=True):
     """A plan, what people would say, and what is right."""
 
-    plan: Plan
-    options: Options
+    plan: TurnPlan
+    options: TaskOptions
     kind: Kind
     labelled: dict[str, Labelled]
     """By question id; the test's are read by the final score alone."""
@@ -109,7 +109,7 @@ def _reward_scorer(answers: Sequence[Answer], labelled: Mapping[str, Labelled]) 
     return score
 
 
-def build(task: Task, options: Options, seed: int, limit: int | None) -> Case:
+def build(task: LabelledTask, options: TaskOptions, seed: int, limit: int | None) -> TaskCase:
     """Return the case of a task. `limit` bounds traffic and test questions, for a smoke run."""
     salt = f"{task.name}-{seed}"
     traffic = _traffic(task, options, salt, limit)
@@ -120,7 +120,7 @@ def build(task: Task, options: Options, seed: int, limit: int | None) -> Case:
     recorded = task.recorded
     covered = frozenset(q.id for q, row in finals if recorded is not None and row.item.id in recorded.answers)
     questions = tuple(question for question, _ in finals)
-    plan = Plan(
+    plan = TurnPlan(
         name=task.name,
         seed=seed,
         route=ROUTE,
@@ -136,10 +136,10 @@ def build(task: Task, options: Options, seed: int, limit: int | None) -> Case:
         evaluated=(SMALL,),
         require_feedback=task.kind is not Kind.WRITING,
     )
-    return Case(plan=plan, options=options, kind=task.kind, labelled=labelled, covered=covered)
+    return TaskCase(plan=plan, options=options, kind=task.kind, labelled=labelled, covered=covered)
 
 
-def _traffic(task: Task, options: Options, salt: str, limit: int | None) -> list[tuple[Question, Labelled]]:
+def _traffic(task: LabelledTask, options: TaskOptions, salt: str, limit: int | None) -> list[tuple[Question, Labelled]]:
     """Training items in an order of their own for each seed, each in the split that its hash gives."""
     rows = sorted(task.train, key=lambda row: place(row, salt + "-order"))[: limit or options.traffic]
     usual = _SHARES_GRADED if task.kind is Kind.ATTRIBUTES else _SHARES
@@ -150,7 +150,7 @@ def _traffic(task: Task, options: Options, salt: str, limit: int | None) -> list
     ]
 
 
-def _metric(task: Task) -> JSON:
+def _metric(task: LabelledTask) -> JSON:
     if task.kind is Kind.MATCHING:
         return {"metric": "f1", "labels": list(LABELS), "positive": YES}
     if task.kind is Kind.ATTRIBUTES:
@@ -158,7 +158,7 @@ def _metric(task: Task) -> JSON:
     return {"metric": "reward", "grader": product_lines.grader()}
 
 
-def _jobs(task: Task, options: Options) -> tuple[JobPlan, ...]:
+def _jobs(task: LabelledTask, options: TaskOptions) -> tuple[JobPlan, ...]:
     common = {"bessemer.prompt": PROMPT}
     if task.kind is Kind.MATCHING:
         grader = {"type": "feedback", "name": "verdicts", "labels": list(LABELS)}
@@ -188,12 +188,12 @@ def _reinforcement(grader: JSON, learning_rate_multiplier: float | None = None) 
     return {"type": "reinforcement", "reinforcement": {"grader": grader, "hyperparameters": hyperparameters}}
 
 
-def _cascade(task: Task, options: Options) -> JSON:
+def _cascade(task: LabelledTask, options: TaskOptions) -> JSON:
     score = options.score or ("choice_margin" if task.kind is Kind.MATCHING else "field_probability")
     return {"large": LARGE, "rule": "error", "alpha": options.alpha, "delta": 0.1, "score": score}
 
 
-def _finals(task: Task, questions: tuple[Question, ...], covered: frozenset[str]) -> tuple[Final, ...]:
+def _finals(task: LabelledTask, questions: tuple[Question, ...], covered: frozenset[str]) -> tuple[Final, ...]:
     """The tuned model's answers on what the cascade is asked come from the cascade: its first call is recorded."""
     known = tuple(question for question in questions if question.id in covered)
     rest = tuple(question for question in questions if question.id not in covered)
@@ -212,7 +212,9 @@ def _most_tokens(answer: str) -> int:
     return plain // _CHARACTERS_PER_TOKEN + len(answer.encode()) - plain
 
 
-def configuration(task: Task, learned: Sequence[Labelled], options: Options, weights: Path, small_price: str) -> str:
+def configuration(
+    task: LabelledTask, learned: Sequence[Labelled], options: TaskOptions, weights: Path, small_price: str
+) -> str:
     """Return the registry's TOML: the small model, its prompt, and the recorded model with its own.
 
     `learned`: the items that the rules of answers are made of.
@@ -250,6 +252,10 @@ def configuration(task: Task, learned: Sequence[Labelled], options: Options, wei
                 "mean_total_tokens": options.recorded_tokens,
             },
         }
-    sections = {"models": models, "prompts": prompts, "routes": {ROUTE: {"targets": [SMALL]}}}
+    sections: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+        "models": models,
+        "prompts": prompts,
+        "routes": {ROUTE: {"targets": [SMALL]}},
+    }
     # The gate of a run stands in for one on all of the traffic: a fiftieth of it is few items.
     return toml(sections) + "\n[gate]\nalpha = 0.2\nmin_items = 5\nmin_discordant = 0\n"

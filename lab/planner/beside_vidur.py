@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from bessemer_planner.simulator import Requests, simulate
-from planner_parts import simulator
+from lab.planner import simulator
 
 REQUESTS = 10_000
 REPEATS = 20
@@ -27,7 +27,13 @@ OPERATORS = ("attn_input_reshape", "attn_kv_cache_save", "attn_prefill", "attn_d
 PROFILE = "data/profiling/compute/a100/meta-llama/Meta-Llama-3-8B/attention.csv"
 
 
-def ratio_to_vidur(checkout: Path, python: Path) -> dict[str, Any] | None:
+def measure(checkout: Path | None, python: Path | None) -> dict[str, Any]:
+    """Return both times; None unless a checkout and an interpreter are given."""
+    found = None if checkout is None or python is None else _timed(checkout, python)
+    return {"vidur_ratio": None if found is None else found["ratio"], "vidur": found}
+
+
+def _timed(checkout: Path, python: Path) -> dict[str, Any] | None:
     """Return both CPU times and their ratio; None when Vidur did not run."""
     profile = checkout / PROFILE
     note = profile.with_suffix(".from_formula")

@@ -3,7 +3,7 @@
 import pytest
 
 from bessemer_planner.catalog import HardwareCatalog
-from bessemer_planner.performance.mlperf import ServerCheck, check_server_rows
+from lab.planner.mlperf import ServerCheck, check_server_rows
 
 COLUMNS = (
     "system,accelerator,num_gpus,model,precision,framework,scenario,osl,request_rate_s,ttft_limit_ms,tpot_limit_ms,"

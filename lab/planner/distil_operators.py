@@ -1,7 +1,7 @@
 """Distil the operator tables of aiconfigurator-core into the small table that the planner ships.
 
     pip install aiconfigurator-core        # brings pyarrow
-    python bench/distil_operators.py SYSTEMS_FOLDER planner/src/bessemer_planner/performance/operators.npz
+    python -m lab.planner.distil_operators SYSTEMS_FOLDER planner/src/bessemer_planner/performance/operators.npz
 
 SYSTEMS_FOLDER is `aiconfigurator_core/systems` of the installed package (Apache-2.0, NVIDIA CORPORATION & AFFILIATES).
 Kept: GEMM under TensorRT-LLM (its kernels run inside CUDA graphs, without the launch time of an eager loop), experts
@@ -12,9 +12,11 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from bessemer_planner.models import known_models, model_shape
 
@@ -26,26 +28,30 @@ TOKENS = 2 ** np.arange(15)
 BYTES = 2 ** np.arange(7, 29)
 DTYPES = ("bfloat16", "fp8", "fp8_block", "nvfp4", "int4_wo", "w4a16_mxfp4", "w4a8_mxfp4_mxfp8")
 ROUTING = "power_law_1.2"
+Keys = list[tuple[int, ...]]
+Curves = list[NDArray[np.float64]]
 
 
-def tables(systems: Path, gpu: str, operator: str, engine: str, name: str) -> Iterator[dict[str, list]]:
+def tables(systems: Path, gpu: str, operator: str, engine: str, name: str) -> Iterator[dict[str, list[Any]]]:
     """Yield the tables of one operator, oldest version first, as columns."""
     for path in sorted((systems / "data" / gpu / operator / engine).glob(f"*/{name}.parquet")):
         yield pq.read_table(path).to_pydict()
 
 
-def curve(times: dict[int, float], at: np.ndarray) -> np.ndarray:
+def curve(times: dict[int, float], at: NDArray[np.int64]) -> NDArray[np.float64]:
     """Interpolate log seconds at the grid `at` (outside the measured sizes: NaN)."""
     sizes = np.array(sorted(times), dtype=np.float64)
     logs = np.log([times[int(s)] * 1e-3 for s in sizes])
-    return np.interp(np.log(at), np.log(sizes), logs, left=logs[0], right=np.nan)
+    found: NDArray[np.float64] = np.interp(np.log(at), np.log(sizes), logs, left=logs[0], right=np.nan)
+    return found
 
 
-def gemm(systems: Path) -> tuple[list, list]:
+def gemm(systems: Path) -> tuple[Keys, Curves]:
     """Return keys (gpu, dtype, n, k) and curves over m."""
-    keys, curves = [], []
+    keys: Keys = []
+    curves: Curves = []
     for g, gpu in enumerate(GPUS):
-        found: dict[tuple, dict[int, float]] = defaultdict(dict)
+        found: dict[tuple[int, ...], dict[int, float]] = defaultdict(dict)
         for table in tables(systems, gpu, "gemm", "trtllm", "gemm_perf"):
             for dtype, m, n, k, ms in zip(*(table[c] for c in ("gemm_dtype", "m", "n", "k", "latency")), strict=True):
                 if dtype in DTYPES:
@@ -57,15 +63,16 @@ def gemm(systems: Path) -> tuple[list, list]:
     return keys, curves
 
 
-def experts(systems: Path) -> tuple[list, list]:
+def experts(systems: Path) -> tuple[Keys, Curves]:
     """Return keys (gpu, engine, dtype, hidden, expert hidden, active, experts, tp, ep) and curves over tokens."""
     mixtures = [(model_shape(name).hidden, moe) for name in known_models() if (moe := model_shape(name).moe)]
     wanted = {(hidden, moe.expert_hidden, moe.active, moe.experts) for hidden, moe in mixtures}
     columns = ("moe_dtype", "hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size", "moe_ep_size")
-    keys, curves = [], []
+    keys: Keys = []
+    curves: Curves = []
     for g, gpu in enumerate(GPUS):
         for e, engine in enumerate(ENGINES):
-            found: dict[tuple, dict[int, float]] = defaultdict(dict)
+            found: dict[tuple[int, ...], dict[int, float]] = defaultdict(dict)
             for table in tables(systems, gpu, "moe", engine, "moe_perf"):
                 routing, tokens, ms = table["distribution"], table["num_tokens"], table["latency"]
                 for i, key in enumerate(zip(*(table[c] for c in columns), strict=True)):
@@ -79,9 +86,10 @@ def experts(systems: Path) -> tuple[list, list]:
     return keys, curves
 
 
-def reduces(systems: Path) -> tuple[list, list]:
+def reduces(systems: Path) -> tuple[Keys, Curves]:
     """Return keys (gpu, engine, accelerators) and curves over 16-bit values exchanged."""
-    keys, curves = [], []
+    keys: Keys = []
+    curves: Curves = []
     for g, gpu in enumerate(GPUS):
         for e, engine in enumerate(ENGINES):
             found: dict[int, dict[int, float]] = defaultdict(dict)
@@ -97,7 +105,7 @@ def reduces(systems: Path) -> tuple[list, list]:
 def main() -> None:
     """Write the distilled table."""
     systems, target = Path(sys.argv[1]), Path(sys.argv[2])
-    arrays: dict[str, np.ndarray] = {
+    arrays: dict[str, NDArray[np.generic]] = {
         "gpus": np.array([NAMES.get(g, g) for g in GPUS]),
         "engines": np.array(ENGINES),
         "dtypes": np.array(DTYPES),
@@ -107,7 +115,7 @@ def main() -> None:
         arrays[f"{name}_keys"] = np.array(keys, dtype=np.int32)
         arrays[f"{name}_log_s"] = np.array(curves, dtype=np.float16)
         print(name, arrays[f"{name}_log_s"].shape)
-    np.savez_compressed(target, **arrays)
+    np.savez_compressed(target, **arrays)  # type: ignore[arg-type]
     print(target, target.stat().st_size)
 
 

@@ -1,10 +1,10 @@
 """Measures the gateway: throughput and latency, with logging, authentication, journal and database on.
 
-    python bench/gateway.py                          # this checkout
-    python bench/gateway.py --beside ../older        # and another one, in turns, in one run: the ratio is the result
+    python -m lab.gateway                          # this checkout
+    python -m lab.gateway --beside ../older        # and another one, in turns, in one run: the ratio is the result
 
 The upstream is a fake one on loopback that answers at once, so what is measured is Bessemer itself. All processes share
-this machine's cores. The median of the rounds goes to `bench/results/gateway.json`.
+this machine's cores. The median of the rounds goes to `lab/results/gateway.json`.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from typing import Any
 import aiohttp
 
 from bessemer.gateway.providers.fake import FakeOpenAI, Script
-from provenance import commit, processor
+from lab.provenance import commit, processor
 
 HERE = Path(__file__).resolve().parent
 CONFIG = """

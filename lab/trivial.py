@@ -1,6 +1,6 @@
 """Writes the trivial baseline into the results files: what answering without reading scores on the same test items.
 
-python bench/trivial.py --root ../shared/data [--preset NAME]
+python -m lab.trivial --root ../shared/data [--preset NAME]
 
 Matching: every pair is a match. Attributes: each attribute's most frequent training value in the category. Writing: the
 training demonstration that is met most often, whatever was asked.
@@ -19,10 +19,10 @@ import msgspec
 
 from bessemer.cli.demo import measure
 from bessemer.cli.demo.application import failed
-from cases import YES, Options, build
-from flywheel import HERE, load_task
-from provenance import commit
-from tasks import Item, Kind, Task
+from lab.cases import TaskOptions, build
+from lab.flywheel import HERE, load_task
+from lab.provenance import commit
+from lab.tasks import YES, Item, Kind, LabelledTask
 
 NAMES = {
     Kind.MATCHING: "trivial: always Yes",
@@ -40,7 +40,7 @@ def main() -> int:
     sections = tomllib.loads((HERE / "presets.toml").read_text())
     for name in arguments.preset or sections:
         path = HERE / "results" / f"flywheel_{name}.json"
-        options = msgspec.convert(sections[name], Options, strict=False)
+        options = msgspec.convert(sections[name], TaskOptions, strict=False)
         row = baseline(load_task(name, options, Path(arguments.root)), options)
         document = json.loads(path.read_text())
         kept = [one for one in document["rows"] if not one["name"].startswith("trivial")]
@@ -50,7 +50,7 @@ def main() -> int:
     return 0
 
 
-def baseline(task: Task, options: Options) -> dict[str, Any]:
+def baseline(task: LabelledTask, options: TaskOptions) -> dict[str, Any]:
     """Return the baseline's row, in the form of `flywheel.py`'s."""
     case = build(task, options, 0, None)
     say = constant(task)
@@ -76,7 +76,7 @@ def baseline(task: Task, options: Options) -> dict[str, Any]:
     }
 
 
-def constant(task: Task) -> Callable[[Item], str]:
+def constant(task: LabelledTask) -> Callable[[Item], str]:
     """Return what the baseline says of an item; it is made of the training file alone."""
     if task.kind is Kind.MATCHING:
         return lambda _item: YES
