@@ -1,10 +1,10 @@
 """L1 from measurement: what matrix products, experts and all-reduces took on the accelerator itself.
 
 `operators.npz` is distilled from the tables of aiconfigurator-core 0.12.0 (Apache-2.0, see the NOTICE beside it) by
-`bench/distil_operators.py`. The tables do not replace first principles, they stand beside them. Experts and all-reduces
-are terms of a step like any other (`table_terms`): the calibration learns how much of their time shows in real engines.
-Matrix products tilt the weights' term by their distance from the peak. Where no table has an operator its usual time is
-taken, and `missing_operators` says so: it is never taken for nothing.
+`lab/planner/distil_operators.py`. The tables do not replace first principles, they stand beside them. Experts and
+all-reduces are terms of a step like any other (`table_terms`): the calibration learns how much of their time shows in
+real engines. Matrix products tilt the weights' term by their distance from the peak. Where no table has an operator its
+usual time is taken, and `missing_operators` says so: it is never taken for nothing.
 """
 
 import io

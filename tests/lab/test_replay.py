@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
-from bench.planner_parts import replay
 
-RECORD = Path(__file__).resolve().parents[4] / "shared" / "data" / "planner" / "rtxpro6000"
+from lab.planner import replay
+
+RECORD = Path(__file__).resolve().parents[3] / "shared" / "data" / "planner" / "rtxpro6000"
 
 
 @pytest.mark.skipif(not RECORD.exists(), reason="the record is not in ../shared/data")
