@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 from bessemer.server.authentication import Authenticator
 from bessemer.server.compose import close_services
 from bessemer.server.denials import Denials
+from bessemer.server.extensions import load_extensions
 from bessemer.server.front import Front
 from bessemer.server.routing import build_router
 from bessemer.server.services import Services
@@ -18,7 +19,7 @@ from bessemer.server.surface import PUBLIC, table
 def build(services: Services) -> ASGIApp:
     """Return the application over running services; it closes them when it stops."""
 
-    denials = Denials(services.writer)
+    denials, extensions = Denials(services.writer), load_extensions()
 
     @asynccontextmanager
     async def lifespan(_router: Router) -> AsyncIterator[None]:
@@ -27,7 +28,7 @@ def build(services: Services) -> ASGIApp:
         await close_services(services)
 
     return Front(
-        build_router(table(services.dialects), services, lifespan),
+        build_router(table(extensions.dialects, extensions.kinds), services, lifespan),
         Authenticator(services.keys, services.settings.invalid_keys_per_minute),
         services.metrics.http,
         denials.denied,
@@ -35,5 +36,5 @@ def build(services: Services) -> ASGIApp:
         max_file_bytes=services.settings.max_file_bytes,
         max_concurrent=services.settings.max_concurrent_requests,
         public=PUBLIC,
-        dialects={dialect.path: dialect for dialect in services.dialects},
+        dialects={dialect.path: dialect for dialect in extensions.dialects},
     )

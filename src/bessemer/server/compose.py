@@ -62,9 +62,9 @@ def open_services(
 
     Raises ConfigError for wrong settings or configuration, StoreError when the database cannot be opened.
     """
-    composition = load_extensions()
+    extensions = load_extensions()
     settings.data.mkdir(parents=True, exist_ok=True)
-    config = load_config(settings.config_path, settings.data, settings_of(composition.providers))
+    config = load_config(settings.config_path, settings.data, settings_of(extensions.providers))
     for model in config.models.values():
         for secret in model.settings.secrets(f"models.{model.name}", os.environ):
             hide(secret)
@@ -83,7 +83,7 @@ def open_services(
     engines = _Engines(settings)
     metrics.watch_engine(engines.state)
     providers = build_providers(
-        composition.providers,
+        extensions.providers,
         catalog,
         blobs,
         settings.data,
@@ -92,7 +92,7 @@ def open_services(
         engine_memory=settings.engine_memory_bytes,
         engine_idle_s=engine_idle_s,
     )
-    gateway = Gateway(catalog, providers, with_recorder(writer, composition.stages, metrics=metrics), metrics=metrics)
+    gateway = Gateway(catalog, providers, with_recorder(writer, extensions.stages, metrics=metrics), metrics=metrics)
     catalog.watch()
     graders = GraderServices(
         judge=_judge(gateway, loop),
@@ -105,7 +105,6 @@ def open_services(
     keys.watch()
     return Services(
         settings=settings,
-        dialects=composition.dialects,
         database=database,
         pulse=Pulse(database),
         blobs=blobs,
@@ -124,7 +123,6 @@ def open_services(
             gateway=gateway,
             writer=writer,
             graders=graders,
-            jobs_dir=settings.data / "jobs",
             wait=_waiter(loop),
         ),
         started_at=time.time(),

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from bessemer.core.settings import Settings
 from bessemer.core.types import JSON
-from bessemer.dialects.base import Dialect
 from bessemer.evals.grader import Services as GraderServices
 from bessemer.flywheel.services import Services as FlywheelServices
 from bessemer.gateway.pipeline import Gateway
@@ -23,7 +22,6 @@ class Services:
     """One of each; all of them live as long as the application."""
 
     settings: Settings
-    dialects: tuple[Dialect, ...]
     database: Database
     pulse: Pulse
     blobs: Blobs
