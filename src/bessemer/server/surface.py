@@ -1,4 +1,4 @@
-"""The whole HTTP surface: a line an endpoint, and those of dialects and kinds of jobs. Contract tests read this table."""
+"""The whole HTTP surface: a line an endpoint, and those of dialects and job kinds. Contract tests read this table."""
 
 from collections.abc import Sequence
 from typing import Final
