@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from bessemer.core.types import JSON, Action, Frozen, as_json
-from bessemer.jobs.objects import JobObject, Shown, as_object
+from bessemer.jobs.objects import Shown, as_object
 from bessemer.store import job_rows
 from bessemer.store.database import Database
 from bessemer.store.job_rows import JobEvent, JobRow
@@ -95,6 +95,10 @@ def keep_progress(database: Database, job_id: str, progress: msgspec.Struct) -> 
     job_rows.change(database, job_id, lambda row: msgspec.structs.replace(row, progress=as_json(progress)))
 
 
+class NoProgress(Frozen, frozen=True):
+    """Of a kind that cannot say how far a job is."""
+
+
 class Told(NamedTuple):
     """An event that a new job begins with."""
 
@@ -174,7 +178,7 @@ class JobKind(Generic[S_contra, Q, R]):
     result: type[R]
     run: Callable[[S_contra, Job[Q]], JobRun[R]]
     """Opens a job that is to be worked on."""
-    progress: type[msgspec.Struct] | None = None
+    progress: type[msgspec.Struct] = NoProgress
     """How far a job is, where it can say so."""
     accept: Callable[[S_contra, Job[Q]], Accepted[Q]] = _accept_all
     """Checks a request, in the API process, blocking. Raises InvalidRequest that names the field, or NotFound."""
@@ -184,8 +188,8 @@ class JobKind(Generic[S_contra, Q, R]):
     """Results that are kept elsewhere, by job."""
     render: Callable[[S_contra, Shown], msgspec.Struct] = lambda _, shown: as_object(shown)
     """The job as clients see it."""
-    shown: type[msgspec.Struct] = JobObject
-    """What `render` returns."""
+    shown: type[msgspec.Struct] | None = None
+    """What `render` returns; None: a JobObject of the kind's own types."""
     render_event: Callable[[JobEvent], msgspec.Struct] = lambda event: event
     shown_event: type[msgspec.Struct] = JobEvent
     """What `render_event` returns."""
@@ -206,9 +210,9 @@ __all__ = [
     "Finished",
     "Job",
     "JobKind",
-    "JobObject",
     "JobRun",
     "Lane",
+    "NoProgress",
     "Shown",
     "StopRequested",
     "Told",
