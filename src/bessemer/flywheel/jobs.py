@@ -12,10 +12,9 @@ import msgspec
 from dbos import DBOS
 
 from bessemer.core.types import as_json
+from bessemer.core.wire import CascadeRequest, EvaluationRequest
 from bessemer.evals import runs
 from bessemer.flywheel import cascade, evaluation
-from bessemer.flywheel.cascade import CascadeRequest
-from bessemer.flywheel.evaluation import EvaluationRequest
 from bessemer.flywheel.services import Services
 from bessemer.store import datasets as dataset_rows
 from bessemer.store import evaluations, job_rows

@@ -2,6 +2,19 @@
 
 from typing import Final
 
+from bessemer.core.lists import (
+    AuditQuery,
+    CheckpointsQuery,
+    DatasetsQuery,
+    FeedbackQuery,
+    FilesQuery,
+    InferencesQuery,
+    JobsQuery,
+    ListQuery,
+    ModelQuery,
+    Page,
+    UsageQuery,
+)
 from bessemer.core.openai import (
     ChatCompletion,
     ChatRequest,
@@ -12,13 +25,34 @@ from bessemer.core.openai import (
     FineTuningJobRequest,
     ModelObject,
 )
-from bessemer.core.types import JSON, Action, Alias, Dataset, Feedback, Inference, ModelVersion, Route
-from bessemer.feedback.datasets import DatasetRequest
-from bessemer.feedback.erasure import Erasure, ErasureRequest
-from bessemer.feedback.record import FeedbackRequest
-from bessemer.flywheel.cascade import CascadeRequest
-from bessemer.flywheel.evaluation import EvaluationRequest
-from bessemer.governance.keys import KeyInfo
+from bessemer.core.types import JSON, Action, Alias, Dataset, Feedback, ModelVersion, Route
+from bessemer.core.wire import (
+    AuditEvent,
+    CascadeRequest,
+    DatasetRequest,
+    Erasure,
+    ErasureRequest,
+    EvaluationRequest,
+    FeedbackRequest,
+    FileDeleted,
+    GraderBody,
+    GraderRunBody,
+    JobEvent,
+    JobObject,
+    KeyBody,
+    KeyInfo,
+    NewKey,
+    PromoteBody,
+    ReasonBody,
+    RollbackBody,
+    RolledBackAlias,
+    RolledBackRoute,
+    RouteBody,
+    ShownFeedback,
+    ShownInference,
+    UploadForm,
+    UsageRow,
+)
 from bessemer.planner.workload import Workload
 from bessemer.server import openapi
 from bessemer.server.api import (
@@ -39,26 +73,8 @@ from bessemer.server.api import (
     routes,
     versions,
 )
-from bessemer.server.lists import ListQuery, Page
 from bessemer.server.routing import Endpoint
-from bessemer.server.wire import (
-    FileDeleted,
-    GraderBody,
-    GraderRunBody,
-    JobObject,
-    KeyBody,
-    NewKey,
-    PromoteBody,
-    ReasonBody,
-    RollbackBody,
-    RolledBackAlias,
-    RolledBackRoute,
-    RouteBody,
-    UploadForm,
-)
-from bessemer.store.audit import AuditEvent
-from bessemer.store.inferences import UsageRow
-from bessemer.store.job_rows import JobEvent, JobKind
+from bessemer.store.job_rows import JobKind
 
 PUBLIC: Final = frozenset({"/healthz", "/readyz"})
 """Paths that need no key."""
@@ -91,15 +107,15 @@ _DESCRIBED: Final = (
     Endpoint("GET", "/v1/models/{model}", models.get_model, _INVOKE_OR_VIEW, ModelObject),
     Endpoint("POST", "/v1/models/{model}/rollback", versions.rollback, _OPERATE, RolledBackAlias, body=RollbackBody),
     Endpoint("POST", "/v1/feedback", feedback.create, _INVOKE_OR_CONTRIBUTE, Feedback, body=FeedbackRequest),
-    Endpoint("GET", "/v1/feedback", feedback.list_feedback, _VIEW, Page[Feedback], query=feedback.FeedbackQuery),
+    Endpoint("GET", "/v1/feedback", feedback.list_feedback, _VIEW, Page[ShownFeedback], query=FeedbackQuery),
     Endpoint("DELETE", "/v1/feedback/{feedback_id}", erasures.delete_feedback, _GOVERN, Erasure),
     Endpoint("POST", "/v1/files", files.upload, _CONTRIBUTE, FileObject, body=UploadForm, largest=None),
-    Endpoint("GET", "/v1/files", files.list_files, _VIEW, Page[FileObject], query=files.FilesQuery),
+    Endpoint("GET", "/v1/files", files.list_files, _VIEW, Page[FileObject], query=FilesQuery),
     Endpoint("GET", "/v1/files/{file_id}", files.get_file, _VIEW, FileObject),
     Endpoint("GET", "/v1/files/{file_id}/content", files.content, _CONTENT, "application/octet-stream"),
     Endpoint("DELETE", "/v1/files/{file_id}", files.delete, _CONTRIBUTE_OR_OPERATE, FileDeleted),
     Endpoint("POST", _JOBS, fine_tuning.create, _CONTRIBUTE, FineTuningJob, body=FineTuningJobRequest, largest=_GRADER),
-    Endpoint("GET", _JOBS, fine_tuning.list_jobs, _VIEW, Page[FineTuningJob], query=fine_tuning.JobsQuery),
+    Endpoint("GET", _JOBS, fine_tuning.list_jobs, _VIEW, Page[FineTuningJob], query=JobsQuery),
     Endpoint("GET", _JOBS + "/{job_id}", fine_tuning.get, _VIEW, FineTuningJob),
     Endpoint("POST", _JOBS + "/{job_id}/cancel", fine_tuning.cancel, _CONTRIBUTE_OR_OPERATE, FineTuningJob),
     Endpoint("POST", _JOBS + "/{job_id}/pause", fine_tuning.pause, _CONTRIBUTE_OR_OPERATE, FineTuningJob),
@@ -111,7 +127,7 @@ _DESCRIBED: Final = (
         fine_tuning.checkpoints,
         _VIEW,
         Page[FineTuningCheckpoint],
-        query=fine_tuning.CheckpointsQuery,
+        query=CheckpointsQuery,
     ),
     Endpoint(
         "POST",
@@ -126,26 +142,24 @@ _DESCRIBED: Final = (
         "POST", "/v1/fine_tuning/alpha/graders/run", graders.run, _CONTRIBUTE, JSON, body=GraderRunBody, largest=_GRADER
     ),
     Endpoint("POST", "/v1/datasets", datasets.create, _CONTRIBUTE, Dataset, body=DatasetRequest),
-    Endpoint("GET", "/v1/datasets", datasets.list_datasets, _VIEW, Page[Dataset], query=datasets.DatasetsQuery),
+    Endpoint("GET", "/v1/datasets", datasets.list_datasets, _VIEW, Page[Dataset], query=DatasetsQuery),
     Endpoint("GET", "/v1/datasets/{dataset_id}", datasets.get, _VIEW, Dataset),
     Endpoint("POST", "/v1/datasets/{dataset_id}/approve", datasets.approve, _OPERATE_OR_APPROVE, Dataset),
-    Endpoint(
-        "GET", "/v1/inferences", inferences.list_inferences, _VIEW, Page[Inference], query=inferences.InferencesQuery
-    ),
-    Endpoint("GET", "/v1/inferences/{inference_id}", inferences.get, _VIEW, Inference),
+    Endpoint("GET", "/v1/inferences", inferences.list_inferences, _VIEW, Page[ShownInference], query=InferencesQuery),
+    Endpoint("GET", "/v1/inferences/{inference_id}", inferences.get, _VIEW, ShownInference),
     Endpoint("DELETE", "/v1/inferences/{inference_id}", erasures.delete_inference, _GOVERN, Erasure),
     Endpoint("POST", "/v1/erasures", erasures.create, _GOVERN, Erasure, body=ErasureRequest),
-    Endpoint("GET", "/v1/usage", inferences.usage, _VIEW, Page[UsageRow], query=inferences.UsageQuery),
+    Endpoint("GET", "/v1/usage", inferences.usage, _VIEW, Page[UsageRow], query=UsageQuery),
     Endpoint("GET", "/v1/routes", routes.list_routes, _VIEW, Page[Route], query=ListQuery),
     Endpoint("POST", "/v1/routes", routes.create, _OPERATE, Route, body=RouteBody),
     Endpoint("GET", "/v1/routes/{name}", routes.get, _VIEW, Route),
     Endpoint("PUT", "/v1/routes/{name}", routes.put, _OPERATE, Route, body=RouteBody),
     Endpoint("POST", "/v1/routes/{name}/rollback", routes.rollback, _OPERATE, RolledBackRoute, body=ReasonBody),
-    Endpoint("GET", "/v1/versions", versions.list_versions, _VIEW, Page[ModelVersion], query=versions.ModelQuery),
+    Endpoint("GET", "/v1/versions", versions.list_versions, _VIEW, Page[ModelVersion], query=ModelQuery),
     Endpoint("GET", "/v1/versions/{version_id}/adapter", versions.adapter, _CONTENT, "application/x-tar"),
     Endpoint("GET", "/v1/versions/{version_id}", versions.get, _VIEW, ModelVersion),
     Endpoint("POST", "/v1/versions/{version_id}/promote", versions.promote, _OPERATE, Alias, body=PromoteBody),
-    Endpoint("GET", "/v1/aliases", versions.list_aliases, _VIEW, Page[Alias], query=versions.ModelQuery),
+    Endpoint("GET", "/v1/aliases", versions.list_aliases, _VIEW, Page[Alias], query=ModelQuery),
     Endpoint(
         "POST",
         "/v1/evaluations",
@@ -178,7 +192,7 @@ _DESCRIBED: Final = (
     Endpoint("POST", "/v1/plans", plans.create, _CONTRIBUTE, JSON, body=Workload),
     Endpoint("GET", "/v1/plans", plans.list_plans, _VIEW, Page[JSON], query=ListQuery),
     Endpoint("GET", "/v1/plans/{plan_id}", plans.get, _VIEW, JSON),
-    Endpoint("GET", "/v1/audit", audit.list_events, _AUDIT, Page[AuditEvent], query=audit.AuditQuery),
+    Endpoint("GET", "/v1/audit", audit.list_events, _AUDIT, Page[AuditEvent], query=AuditQuery),
     Endpoint("GET", "/v1/keys", keys.list_keys, _GOVERN, Page[KeyInfo], query=ListQuery),
     Endpoint("POST", "/v1/keys", keys.create, _GOVERN, NewKey, body=KeyBody),
     Endpoint("DELETE", "/v1/keys/{key_id}", keys.revoke, _GOVERN, KeyInfo),

@@ -7,26 +7,26 @@ from typing import Final
 import msgspec
 from starlette.types import ASGIApp
 
-from bessemer.core.bounds import Name, Tags
 from bessemer.core.content import canonical_json
 from bessemer.core.errors import InvalidRequest, NotFound
+from bessemer.core.lists import CheckpointsQuery, JobsQuery, ListQuery
 from bessemer.core.openai import (
     FineTuningCheckpoint,
     FineTuningEvent,
     FineTuningJob,
     FineTuningJobRequest,
     JobExtension,
-    StrictWire,
 )
 from bessemer.core.types import JSON, JobStatus, as_json
+from bessemer.core.wire import JobEvent
 from bessemer.server.fine_tuning import check_request
 from bessemer.server.grading import kind_of
 from bessemer.server.http import Call, JSONResponse
 from bessemer.server.job_ids import job_id
-from bessemer.server.lists import ListQuery, page, page_limit
+from bessemer.server.lists import page, page_limit
 from bessemer.store import job_rows
 from bessemer.store.database import Database
-from bessemer.store.job_rows import Control, JobCheckpoint, JobEvent, JobKind, JobRow
+from bessemer.store.job_rows import Control, JobCheckpoint, JobKind, JobRow
 
 _FINISHED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
 CREATED: Final = {
@@ -37,22 +37,6 @@ CREATED: Final = {
 """Audit events of a new job."""
 _VERB: Final = {Control.CANCEL: "cancelled", Control.PAUSE: "paused", None: "resumed"}
 _WAITING = (JobStatus.VALIDATING_FILES, JobStatus.QUEUED)
-
-
-class JobsQuery(StrictWire):
-    """Query of GET /v1/fine_tuning/jobs."""
-
-    limit: int = 20
-    after: Name | None = None
-    metadata: Tags = msgspec.field(default_factory=dict)
-    """`metadata[k]=v`: every pair must match."""
-
-
-class CheckpointsQuery(StrictWire):
-    """Query of GET /v1/fine_tuning/jobs/{id}/checkpoints."""
-
-    limit: int = 10
-    after: Name | None = None
 
 
 async def create(call: Call) -> ASGIApp:

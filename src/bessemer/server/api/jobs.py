@@ -7,13 +7,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from starlette.types import ASGIApp
 
 from bessemer.core.errors import NotFound
+from bessemer.core.lists import ListQuery
 from bessemer.core.types import JSON, JobStatus, as_json
+from bessemer.core.wire import CascadeRequest, EvaluationRequest, JobObject
 from bessemer.flywheel import cascade, evaluation
 from bessemer.server.api.fine_tuning import insert_once, steer
 from bessemer.server.http import Call, JSONResponse
 from bessemer.server.job_ids import job_id
-from bessemer.server.lists import ListQuery, page, page_limit
-from bessemer.server.wire import JobObject
+from bessemer.server.lists import page, page_limit
 from bessemer.store import evaluations, job_rows
 from bessemer.store.job_rows import Control, JobKind, JobRow
 
@@ -25,14 +26,14 @@ _PREFIX = {JobKind.EVALUATION: "eval", JobKind.CASCADE: "cascade"}
 
 async def create_evaluation(call: Call) -> ASGIApp:
     """POST /v1/evaluations."""
-    request = await call.body(evaluation.EvaluationRequest)
+    request = await call.body(EvaluationRequest)
     await asyncio.to_thread(evaluation.check, request, call.flywheel)
     return await _create(call, JobKind.EVALUATION, as_json(request))
 
 
 async def create_cascade(call: Call) -> ASGIApp:
     """POST /v1/cascades."""
-    request = await call.body(cascade.CascadeRequest)
+    request = await call.body(CascadeRequest)
     await asyncio.to_thread(cascade.check, request, call.flywheel)
     return await _create(call, JobKind.CASCADE, as_json(request))
 

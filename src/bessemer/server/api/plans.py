@@ -14,10 +14,11 @@ from starlette.types import ASGIApp
 
 from bessemer.core.errors import BessemerError, ConfigError, Infeasible, InvalidRequest
 from bessemer.core.ids import new_id
+from bessemer.core.lists import ListQuery
 from bessemer.core.types import JSON
 from bessemer.planner.workload import Workload, check_workload
 from bessemer.server.http import BytesResponse, Call, JSONResponse, while_connected
-from bessemer.server.lists import ListQuery, page, page_limit
+from bessemer.server.lists import page, page_limit
 from bessemer.store import plans
 
 _TIMEOUT_S = 300.0
