@@ -49,8 +49,9 @@ def between(page: str, text: str, name: str = "results") -> str:
 
 
 def demo_rows(path: Path) -> list[Row]:
-    """Return the demo's rows, of the seeds that no setting was chosen on."""
-    return [row for row in json.loads(path.read_text())["rows"] if not row["note"]] if path.exists() else []
+    """Return the demo's rows from clean commits, of the seeds that no setting was chosen on."""
+    rows: list[Row] = json.loads(path.read_text())["rows"] if path.exists() else []
+    return [row for row in rows if not row["note"] and not row["commit"].endswith("-dirty")]
 
 
 def demo_line(rows: Sequence[Row]) -> str:

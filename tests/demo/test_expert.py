@@ -9,8 +9,8 @@ from bessemer.core.types import Split
 CASE = scenario.build(3, scenario.Scale.of(smoke=True))
 
 
-def count(messages):
-    return sum(len(message["content"].split()) for message in messages)
+def count(text):
+    return len(text.split())
 
 
 def test_it_errs_on_the_stated_shares_and_always_says_the_same():
@@ -30,7 +30,7 @@ async def test_it_answers_whole_and_streamed_with_usage_and_refuses_what_it_does
         client = AsyncOpenAI(base_url=server.base_url, api_key="none", max_retries=0)
         whole = await client.chat.completions.create(model="simulated-expert", messages=messages)
         assert whole.choices[0].message.content == text
-        assert (whole.usage.prompt_tokens, whole.usage.completion_tokens) == (count(messages), 1)
+        assert (whole.usage.prompt_tokens, whole.usage.completion_tokens) == (count(prompt), 1)
         stream = await client.chat.completions.create(model="simulated-expert", messages=messages, stream=True)
         chunks = [chunk async for chunk in stream]
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == text

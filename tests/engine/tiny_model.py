@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import torch
 
 from bessemer.engine.engine import Engine, LoadedModel
+from bessemer.engine.family import ModelConfig
 from bessemer.engine.lora import Adapter, LoraConfig
 from bessemer.engine.network import CausalAttention, Network
-from bessemer.engine.weights import LayerWeights, ModelConfig, Weights
+from bessemer.engine.weights import LayerWeights, Weights
 
 END = 256
 

@@ -13,7 +13,7 @@ from bessemer.core.errors import InvalidRequest
 from bessemer.core.types import Feedback, FeedbackKind, FeedbackSource, Inference, Prompt, Role, Split
 from bessemer.core.wire import DatasetRequest
 from bessemer.feedback.datasets import build, load, split_of
-from bessemer.feedback.rows import parse_rows
+from bessemer.feedback.rows import DEMONSTRATION, parse_rows
 from bessemer.store import datasets, feedback, files, inferences, keys
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
@@ -344,7 +344,7 @@ def test_what_was_said_earlier_in_a_conversation_is_not_taught(freeze, sqlite_da
     row = inference(1, input=None, messages=messages)
     dataset, _ = freeze([row], [said(row, True)], splits={Split.TRAIN: 1.0}, supervised=True)
     [line] = lines(sqlite_database, freeze.blobs, dataset.files["train"])
-    [read] = parse_rows(json.dumps(line).encode(), "file", supervised=True)
+    [read] = parse_rows(json.dumps(line).encode(), "file", DEMONSTRATION)
     assert (read.completion, read.taught, read.messages[-1]["content"]) == ("Yes", (), "b")
 
 

@@ -12,7 +12,7 @@ from bessemer.core.wire import DatasetRequest
 from bessemer.evals.measures import item_of
 from bessemer.feedback.datasets import load
 from bessemer.feedback.imports import build_from_file
-from bessemer.feedback.rows import parse_rows
+from bessemer.feedback.rows import DEMONSTRATION, QUESTION, parse_rows
 from bessemer.store import files
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
@@ -57,7 +57,7 @@ def test_every_input_is_in_one_split_and_its_file_can_be_trained_on(importer: Im
     assert item_of(examples[3])["level"] == examples[3].item["level"]
     for split, file_id in dataset.files.items():
         content = importer.blobs.read(files.get(importer.database, file_id).sha256)
-        assert len(parse_rows(content, "file", supervised=False)) == dataset.counts[split]
+        assert len(parse_rows(content, "file", QUESTION)) == dataset.counts[split]
 
 
 def test_a_row_may_name_its_split_and_a_bad_one_is_set_aside(importer: Importer) -> None:
@@ -76,8 +76,8 @@ def test_demonstrations_keep_their_masks(importer: Importer) -> None:
     [example] = load(importer.blobs, dataset)
     assert (example.demonstration, len(example.messages)) == ("last", 5)
     content = importer.blobs.read(files.get(importer.database, dataset.files["train"]).sha256)
-    [again] = parse_rows(content, "file", supervised=True)
-    [before] = parse_rows(json.dumps(row).encode(), "file", supervised=True)
+    [again] = parse_rows(content, "file", DEMONSTRATION)
+    [before] = parse_rows(json.dumps(row).encode(), "file", DEMONSTRATION)
     assert (again.messages, again.taught, again.completion) == (before.messages, before.taught, before.completion)
 
 

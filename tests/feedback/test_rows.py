@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.feedback.rows import Row, read_rows
+from bessemer.feedback.rows import DEMONSTRATION, QUESTION, Row, RowKind, read_rows
 
 U: dict[str, Any] = {"role": "user", "content": "Is it so?"}
 A: dict[str, Any] = {"role": "assistant", "content": "yes"}
@@ -22,13 +22,13 @@ def lines(*rows: Any, end: str = "\n") -> bytes:
     return (end.join(json.dumps(row) for row in rows) + end).encode()
 
 
-def read(content: bytes, *, supervised: bool | None = None) -> list[Row]:
-    return list(read_rows(io.BytesIO(content), "file", supervised=supervised))
+def read(content: bytes, kind: RowKind | None = None) -> list[Row]:
+    return list(read_rows(io.BytesIO(content), "file", kind))
 
 
-def refusal(content: bytes, *, supervised: bool | None = None) -> str:
+def refusal(content: bytes, kind: RowKind | None = None) -> str:
     with pytest.raises(InvalidRequest) as caught:
-        read(content, supervised=supervised)
+        read(content, kind)
     assert caught.value.error_code == "invalid_file"
     return caught.value.message
 
@@ -152,16 +152,14 @@ def test_one_file_holds_one_kind_of_row() -> None:
     assert row.item == {"reference_answer": "yes"}
     assert "row 2: the last message is from 'user'" in refusal(lines(GOOD, question))
     assert "row 2: the last message is from 'assistant'" in refusal(lines(question, GOOD))
-    assert "row 1: the last message is from 'user'" in refusal(lines(question), supervised=True)
-    assert "row 1: the last message is from 'assistant'" in refusal(lines(GOOD), supervised=False)
+    assert "row 1: the last message is from 'user'" in refusal(lines(question), DEMONSTRATION)
+    assert "row 1: the last message is from 'assistant'" in refusal(lines(GOOD), QUESTION)
 
 
 @pytest.mark.parametrize("role", ["system", "developer"])
-@pytest.mark.parametrize("supervised", [None, True, False])
-def test_a_row_that_ends_in_instructions_is_no_row_of_any_kind(role: str, supervised: bool | None) -> None:
-    told = refusal(
-        lines(GOOD, {"messages": [U, {"role": role, "content": "Be brief."}], "x": 1}), supervised=supervised
-    )
+@pytest.mark.parametrize("kind", [None, DEMONSTRATION, QUESTION])
+def test_a_row_that_ends_in_instructions_is_no_row_of_any_kind(role: str, kind: RowKind | None) -> None:
+    told = refusal(lines(GOOD, {"messages": [U, {"role": role, "content": "Be brief."}], "x": 1}), kind)
     assert f"the last message is from {role!r}; rows end in an assistant message" in told
     assert "row 2" in told
 
@@ -182,10 +180,14 @@ FIELDS = st.sampled_from(["role", "content", "name", "weight", "tool_calls", "ty
 MESSAGE = st.dictionaries(FIELDS, JSON_VALUES | st.sampled_from(["user", "assistant", "text", 0, 1]), max_size=4)
 
 
-@given(st.lists(MESSAGE | st.sampled_from([U, A]), max_size=4), JSON_VALUES, st.booleans() | st.none())
-def test_whatever_a_row_holds_it_is_read_or_refused(messages: Any, other: Any, supervised: bool | None) -> None:
+@given(
+    st.lists(MESSAGE | st.sampled_from([U, A]), max_size=4),
+    JSON_VALUES,
+    st.sampled_from([None, DEMONSTRATION, QUESTION]),
+)
+def test_whatever_a_row_holds_it_is_read_or_refused(messages: Any, other: Any, kind: RowKind | None) -> None:
     try:
-        rows = read(lines({"messages": messages, "weight": other, "x": other}), supervised=supervised)
+        rows = read(lines({"messages": messages, "weight": other, "x": other}), kind)
     except InvalidRequest as error:
         assert error.param == "file"
     else:

@@ -1,6 +1,8 @@
 """Ranges, methods and training rows that a fine-tuning request must satisfy."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +18,13 @@ from bessemer.core.settings import Settings
 from bessemer.evals.grader import Services as GraderServices
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import parse_config
-from bessemer.server.fine_tuning import check_request, method_of
+from bessemer.server.fine_tuning import check_request
 from bessemer.store import files
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
 from bessemer.store.files import FileRow
 from bessemer.tuning import lengths
+from bessemer.tuning.methods import read_method
 
 GRADER = {"type": "string_check", "name": "g", "input": "{{sample.output_text}}", "reference": "x", "operation": "eq"}
 
@@ -31,10 +34,13 @@ def request(**fields: Any) -> FineTuningJobRequest:
 
 
 def test_no_method_means_supervised_with_the_deprecated_hyperparameters() -> None:
-    method = method_of(request(hyperparameters={"n_epochs": 3}))
+    asked = request(hyperparameters={"n_epochs": 3})
+    method = read_method(asked.method, asked.hyperparameters)
     assert method.type == "supervised"
-    assert method.supervised is not None
-    assert method.supervised.hyperparameters.n_epochs == 3
+    assert method.body.hyperparameters.n_epochs == 3
+    with pytest.raises(InvalidRequest) as caught:
+        read_method(None, {"n_epoch": 3})
+    assert (caught.value.param, caught.value.error_code) == ("hyperparameters.n_epoch", "unknown_parameter")
 
 
 @pytest.mark.parametrize(
@@ -57,7 +63,7 @@ def test_a_hyperparameter_out_of_range_is_named(kind: str, name: str, value: flo
     if kind == "reinforcement":
         body["grader"] = GRADER
     with pytest.raises(InvalidRequest) as caught:
-        method_of(request(method={"type": kind, kind: body}))
+        read_method({"type": kind, kind: body})
     assert caught.value.param == f"method.{kind}.hyperparameters.{name}"
 
 
@@ -75,7 +81,7 @@ def test_a_hyperparameter_out_of_range_is_named(kind: str, name: str, value: flo
 )
 def test_a_method_needs_its_own_body_and_no_other(method: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        method_of(request(method=method))
+        read_method(method)
     assert caught.value.param == param
 
 
@@ -165,7 +171,7 @@ def test_a_row_that_is_longer_than_the_context_is_refused_when_the_job_is_create
 def test_a_row_of_megabytes_is_not_counted(site: Site) -> None:
     began = time.monotonic()
     with pytest.raises(InvalidRequest, match="row 1: "):
-        site.create("wide", [row(30_000_000, 10)])
+        site.create("wide", [row(12_000_000, 10)])
     assert time.monotonic() - began < 20
 
 
@@ -173,3 +179,9 @@ def test_counting_ends_with_its_time_and_the_worker_goes_on(site: Site, monkeypa
     monkeypatch.setattr(lengths, "_COUNTING_S", 1e-9)
     with pytest.raises(InvalidRequest, match=r"1 of 3 rows"):
         site.create("narrow", [row(400, 10)] * 3)
+
+
+def test_the_api_process_checks_jobs_without_torch() -> None:
+    """Importing it would hold up every other request for a second."""
+    code = "import sys, bessemer.server.surface, bessemer.server.compose; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

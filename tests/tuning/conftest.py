@@ -1,15 +1,23 @@
 """A tiny random model: the same network and tokenizer code, small enough for property tests."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from bessemer.engine.engine import LoadedModel
+from bessemer.engine.family import ModelConfig
 from bessemer.engine.network import Network
 from bessemer.engine.tokens import Tokens
-from bessemer.engine.weights import LayerWeights, ModelConfig, Weights
+from bessemer.engine.weights import LayerWeights, Weights
+from bessemer.feedback.rows import Row
+from bessemer.tuning.local import LocalBackend
+from bessemer.tuning.selection import Judge
+from bessemer.tuning.spec import Reward, TuneSpec
+from bessemer.tuning.tuner import Tuner
+from bessemer.tuning.watch import Watch
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -83,6 +91,21 @@ def tiny_network(config: ModelConfig, dtype: torch.dtype = torch.float32, seed: 
         config=config, embedding=embedding, head=embedding, layers=layers, norm=norm(config.hidden), fingerprint="tiny"
     )
     return Network(weights)
+
+
+def local_tuner(
+    spec: TuneSpec,
+    train: Sequence[Row],
+    validation: Sequence[Row],
+    reward: Reward | None,
+    folder: Path,
+    model: LoadedModel,
+    judge: Judge | None = None,
+    watch: Watch | None = None,
+) -> Tuner:
+    """A run on a model in this process."""
+    watch = watch or Watch()
+    return Tuner(spec, train, validation, reward, folder, LocalBackend(spec, model, watch), judge, watch)
 
 
 @pytest.fixture(autouse=True)

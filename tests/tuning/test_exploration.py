@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
+from tests.tuning.conftest import local_tuner
 
 from bessemer.core.errors import TuningError
 from bessemer.core.types import JSON
@@ -17,7 +18,7 @@ from bessemer.tuning.spec import TuneSpec
 from bessemer.tuning.tuner import Tuner
 
 SURE = TuneSpec(
-    base="tiny", method="supervised", rank=4, alpha=8.0, epochs=30, batch_size=4, learning_rate=2e-2, evaluations=1
+    base="tiny", method="sft", rank=4, alpha=8.0, epochs=30, batch_size=4, learning_rate=2e-2, evaluations=1
 )
 ROWS = [Row(messages=({"role": "user", "content": f"word {i}"},), completion="No", item={}) for i in range(12)]
 
@@ -38,7 +39,7 @@ def model(model: LoadedModel) -> LoadedModel:
 def sure(model: LoadedModel, tmp_path: Path) -> Path:
     """An adapter that says "No", with hardly any doubt."""
     folder = tmp_path / "sure"
-    run = Tuner(SURE, ROWS, ROWS[:4], None, folder / "state", model=model)
+    run = local_tuner(SURE, ROWS, ROWS[:4], None, folder / "state", model=model)
     assert list(run.run())[-1].metrics["train_loss"] < 1e-3
     run.export(folder / "adapter")
     return folder / "adapter"
@@ -48,7 +49,7 @@ def test_a_sure_model_learns_what_it_would_never_have_drawn(sure: Path, tmp_path
     spec = msgspec.structs.replace(
         SURE, method="grpo", adapter=str(sure), samples_per_prompt=16, max_tokens=4, epochs=16, learning_rate=1e-2
     )
-    run = Tuner(spec, ROWS, ROWS[:4], more_than_was_shown, tmp_path, model=model)
+    run = local_tuner(spec, ROWS, ROWS[:4], more_than_was_shown, tmp_path, model=model)
     reports = list(run.run())
     assert reports[0].metrics["reward_mixed_share"] == 0.0, "it draws one answer"
     assert reports[0].metrics["exploring"] == 0.0
@@ -59,7 +60,7 @@ def test_a_sure_model_learns_what_it_would_never_have_drawn(sure: Path, tmp_path
 
 def test_to_explore_in_vain_ends_no_run_sooner(sure: Path, tmp_path: Path, model: LoadedModel) -> None:
     spec = msgspec.structs.replace(SURE, method="grpo", adapter=str(sure), samples_per_prompt=2, max_tokens=4)
-    run = Tuner(spec, ROWS, [], lambda answers: [0.5] * len(answers), tmp_path, model=model)
+    run = local_tuner(spec, ROWS, [], lambda answers: [0.5] * len(answers), tmp_path, model=model)
     with pytest.raises(TuningError) as raised:
         list(run.run())
     assert raised.value.error_code == "learned_nothing"
@@ -69,7 +70,7 @@ def test_to_explore_in_vain_ends_no_run_sooner(sure: Path, tmp_path: Path, model
 def test_groups_that_differ_are_no_reason_to_explore(tmp_path: Path, model: LoadedModel) -> None:
     spec = msgspec.structs.replace(SURE, method="grpo", samples_per_prompt=4, max_tokens=6, epochs=2, evaluations=0)
     reward = lambda answers: [float(len(text)) for _, text in answers]  # noqa: E731
-    run = Tuner(spec, ROWS, [], reward, tmp_path, model=model)
+    run = local_tuner(spec, ROWS, [], reward, tmp_path, model=model)
     assert {report.metrics["exploring"] for report in run.run()} == {0.0}
 
 
@@ -79,7 +80,7 @@ def test_a_run_that_explores_continues_bit_for_bit(sure: Path, tmp_path: Path, m
     )
 
     def start(folder: str) -> Tuner:
-        return Tuner(spec, ROWS, [], more_than_was_shown, tmp_path / folder, model=model)
+        return local_tuner(spec, ROWS, [], more_than_was_shown, tmp_path / folder, model=model)
 
     whole = start("whole")
     assert {report.metrics["exploring"] for report in list(whole.run())} == {0.0, 1.0}
@@ -89,4 +90,4 @@ def test_a_run_that_explores_continues_bit_for_bit(sure: Path, tmp_path: Path, m
     again = start("stopped")
     assert again.step().metrics["exploring"] == 1.0
     list(again.run())
-    assert torch.equal(again.trainer.adapter.flat, whole.trainer.adapter.flat)
+    assert torch.equal(again.backend.trainer.adapter.flat, whole.backend.trainer.adapter.flat)

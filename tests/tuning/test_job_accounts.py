@@ -263,7 +263,7 @@ def test_a_job_fails_with_its_graders_cause(services: Services, grader: JSON, co
 def test_a_run_that_is_over_or_paused_holds_no_memory(services: Services, status: JobStatus | None) -> None:
     """None: its step raised."""
     run = opened(services, questions(4), [], string_check("Yes"), {"bessemer.prompt": "same"})
-    tuner, model = weakref.ref(run._tuner), weakref.ref(run._tuner.trainer.network)
+    tuner, model = weakref.ref(run._tuner), weakref.ref(run._tuner.backend.trainer.network)
     live = Live(services, run)
     del run
 
@@ -299,7 +299,7 @@ def test_a_long_step_can_be_broken_off_and_the_run_goes_on_from_what_was_saved(
         run = opened(services, demonstrations(64), [], n_epochs=1, batch_size=64)
     else:
         run = opened(services, questions(4), [], SLOW if where == "grading" else string_check("a"), n_epochs=1)
-    before = run._tuner.trainer.adapter.flat.clone()
+    before = run._tuner.backend.trainer.adapter.flat.clone()
     if where == "grading":
 
         def wish() -> None:
@@ -318,7 +318,7 @@ def test_a_long_step_can_be_broken_off_and_the_run_goes_on_from_what_was_saved(
     if where == "grading":
         return
     again = TuningRun.open(services, "ftjob-1")
-    assert torch.equal(again._tuner.trainer.adapter.flat, before)
+    assert torch.equal(again._tuner.backend.trainer.adapter.flat, before)
     assert again._tuner.step_number == 0
     again.train_chunk()
     assert again._tuner.step_number > 0

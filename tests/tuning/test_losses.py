@@ -22,60 +22,28 @@ def assert_close(actual: torch.Tensor, expected: list[float] | float) -> None:
 
 
 def test_advantages() -> None:
-    balanced, rare = tensor([1.0, 0, 0, 1]), tensor([1.0, 0, 0, 0])
-    assert_close(losses.centred(balanced), [0.5, -0.5, -0.5, 0.5])
-    assert_close(losses.standardised(balanced, eps=1e-4), [0.865875, -0.865875, -0.865875, 0.865875])
-    assert_close(losses.standardised(balanced, eps=1e-6), [0.866024, -0.866024, -0.866024, 0.866024])
-    assert_close(losses.centred(rare), [0.75, -0.25, -0.25, -0.25])
-    assert_close(losses.rloo(rare), [1.0, -1 / 3, -1 / 3, -1 / 3])
-    assert_close(losses.max_rl(rare), [3.0, -1.0, -1.0, -1.0])
+    assert_close(losses.centred(tensor([1.0, 0, 0, 1])), [0.5, -0.5, -0.5, 0.5])
+    assert_close(losses.centred(tensor([1.0, 0, 0, 0])), [0.75, -0.25, -0.25, -0.25])
 
 
 def test_unscorable_samples_leave_the_baseline() -> None:
     assert_close(losses.centred(tensor([1.0, NAN, 0.0])), [0.5, 0.0, -0.5])
-    assert_close(losses.rloo(tensor([1.0, NAN, 0.0])), [1.0, 0.0, -1.0])
     assert_close(losses.centred(tensor([NAN, NAN])), [0.0, 0.0])
 
 
 @given(st.floats(-10, 10, allow_subnormal=False), st.integers(1, 16))
 def test_equal_rewards_have_exactly_zero_advantage(reward: float, count: int) -> None:
     group = torch.full((count,), reward)
-    for advantage in (losses.centred, losses.rloo, losses.standardised, losses.max_rl):
-        assert torch.equal(advantage(group), torch.zeros(count))
+    assert torch.equal(losses.centred(group), torch.zeros(count))
 
 
-def test_token_losses_and_aggregations() -> None:
-    loss = losses.clipped(LOG_RATIO, ADVANTAGE)
-    assert_close(loss, [-1.105171, -1.2, -0.740818, 1.648721, 0.8])
-    assert_close(losses.sequence_mean(loss, SEQUENCE, 2), 0.104515)
-    assert_close(losses.token_mean(loss), -0.119454)
-    assert_close(losses.constant_mean(loss, 2, 8), -0.037329)
-    higher = losses.clipped(LOG_RATIO, ADVANTAGE, high=0.28)
-    assert_close(losses.token_mean(higher), -0.135454)
-    assert_close(losses.sequence_mean(higher, SEQUENCE, 2), 0.091182)
-    assert_close(losses.token_mean(losses.clipped(LOG_RATIO, ADVANTAGE, cap=1.5)), -0.149198)
+def test_the_clipped_surrogate() -> None:
+    assert_close(losses.clipped(LOG_RATIO, ADVANTAGE), [-1.105171, -1.2, -0.740818, 1.648721, 0.8])
+    assert_close(losses.clipped(LOG_RATIO, ADVANTAGE, high=0.28).mean(), -0.135454)
 
 
-def test_gspo() -> None:
-    log_ratio = losses.sequence_log_ratio(LOG_RATIO, SEQUENCE, 2)
-    assert_close(log_ratio.exp()[[0, 3]], [1.016806, 1.0])
-    assert_close(losses.sequence_mean(losses.clipped(log_ratio, ADVANTAGE), SEQUENCE, 2), -0.008403)
-    assert_close(losses.sequence_mean(losses.clipped(log_ratio, ADVANTAGE, 3e-4, 4e-4), SEQUENCE, 2), -0.0002)
-
-
-def test_divergences_and_corrections() -> None:
-    assert_close(losses.k1(tensor(0.5)), 0.5)
-    assert_close(losses.k2(tensor(0.5)), 0.125)
+def test_k3() -> None:
     assert_close(losses.k3(tensor([0.5, -0.5])), [0.106531, 0.148721])
-    log_ratio = tensor([0.05, -0.1, 0.7, 1.5])
-    assert_close(losses.truncated_importance(log_ratio), [1.051271, 0.904837, 2.0, 2.0])
-    assert_close(losses.dpo(tensor(3.0)), 0.554355)
-
-
-def test_cispo_caps_the_weight_and_keeps_the_gradient() -> None:
-    logprob = tensor([-1.0, -1.0], requires_grad=True)
-    losses.cispo(tensor([0.0, 5.0]), logprob, tensor([1.0, 1.0])).sum().backward()
-    assert_close(logprob.grad, [-1.0, -5.0])
 
 
 @given(st.lists(st.tuples(st.floats(-8, 0), st.floats(0, 1)), min_size=2, max_size=6))

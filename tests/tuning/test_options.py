@@ -3,7 +3,14 @@
 import pytest
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.tuning.options import Options, check_options, parse_options
+from bessemer.tuning.methods import Asked, check_options, read_method
+from bessemer.tuning.options import Options, parse_options
+
+GRADER = {"type": "string_check", "name": "g", "input": "{{sample.output_text}}", "reference": "x", "operation": "eq"}
+
+
+def asked(type_: str) -> Asked:
+    return read_method({"type": type_, type_: {} if type_ == "supervised" else {"grader": GRADER}})
 
 
 def test_options_are_read_from_strings_and_other_metadata_is_the_clients() -> None:
@@ -43,11 +50,13 @@ def test_an_option_that_cannot_be_is_named(key: str, value: str) -> None:
 )
 def test_an_option_that_would_be_ignored_is_refused(method: str, key: str, value: str) -> None:
     with pytest.raises(InvalidRequest, match=f"bessemer.{key}") as caught:
-        check_options(parse_options({f"bessemer.{key}": value}), method)
+        check_options(parse_options({f"bessemer.{key}": value}), asked(method))
     assert caught.value.param == "metadata"
 
 
 def test_options_of_the_method_pass() -> None:
-    check_options(parse_options({"bessemer.field_threshold": "auto", "bessemer.credit": "field"}), "reinforcement")
+    check_options(
+        parse_options({"bessemer.field_threshold": "auto", "bessemer.credit": "field"}), asked("reinforcement")
+    )
     mentions = {"bessemer.mention_replacement": "0.5", "bessemer.mention_group": "category"}
-    check_options(parse_options(mentions | {"bessemer.field_threshold": "0.5"}), "supervised")
+    check_options(parse_options(mentions | {"bessemer.field_threshold": "0.5"}), asked("supervised"))

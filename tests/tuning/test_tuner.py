@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
-from tests.tuning.conftest import TEMPLATE, tiny_config, tiny_network, tiny_tokens
+from tests.tuning.conftest import TEMPLATE, local_tuner, tiny_config, tiny_network, tiny_tokens
 
 from bessemer.core.errors import InvalidRequest, TuningError
 from bessemer.core.types import JSON
@@ -18,10 +18,11 @@ from bessemer.engine.request import GenerateRequest
 from bessemer.evals.grader import Failure
 from bessemer.feedback.rows import Row
 from bessemer.tuning.accounts import headline, valid_metrics
-from bessemer.tuning.grpo import Grpo
-from bessemer.tuning.methods import lessons
-from bessemer.tuning.spec import Score, StepReport, TuneSpec
+from bessemer.tuning.methods.supervised import lessons
+from bessemer.tuning.selection import Judge
+from bessemer.tuning.spec import Score, StepReport, TuneSpec, Validation
 from bessemer.tuning.tuner import Tuner
+from bessemer.tuning.watch import Watch
 
 BASE = TuneSpec(
     base="tiny",
@@ -61,12 +62,13 @@ def spec_of(method: str) -> TuneSpec:
     return msgspec.structs.replace(BASE, method=method)
 
 
-def tuner(spec: TuneSpec, folder: Path, model: LoadedModel, reward=label_reward, data=None) -> Tuner:
+def tuner(spec: TuneSpec, folder: Path, model: LoadedModel, reward=label_reward, data=None, clock=None) -> Tuner:
     data = data or rows()
-    return Tuner(spec, data, data[:4], reward, folder, model=model)
+    watch = None if clock is None else clock.watch()
+    return local_tuner(spec, data, data[:4], reward, folder, model, watch=watch)
 
 
-@pytest.mark.parametrize("method", ["supervised", "exact", "grpo"])
+@pytest.mark.parametrize("method", ["sft", "exact", "grpo"])
 def test_a_run_stopped_after_any_step_continues_bit_for_bit(method: str, tmp_path: Path, model: LoadedModel) -> None:
     spec = spec_of(method)
     reward = length_reward if method == "grpo" else label_reward
@@ -83,11 +85,11 @@ def test_a_run_stopped_after_any_step_continues_bit_for_bit(method: str, tmp_pat
         assert second.step_number == stop
         rest = list(second.run())
         assert [r.metrics["train_loss"] for r in rest] == [r.metrics["train_loss"] for r in reports[stop:]]
-        assert torch.equal(second.trainer.adapter.flat, whole.trainer.adapter.flat)
+        assert torch.equal(second.backend.trainer.adapter.flat, whole.backend.trainer.adapter.flat)
         assert second.best == whole.best
 
 
-@pytest.mark.parametrize("method", ["supervised", "exact"])
+@pytest.mark.parametrize("method", ["sft", "exact"])
 def test_tuning_teaches_the_labels(method: str, tmp_path: Path, model: LoadedModel) -> None:
     spec = msgspec.structs.replace(spec_of(method), epochs=12)
     run = tuner(spec, tmp_path, model, reward=label_reward if method == "exact" else None)
@@ -104,7 +106,7 @@ def test_a_length_reward_shortens_what_is_sampled(tmp_path: Path, model: LoadedM
 
     def sampled_length(run: Tuner) -> float:
         engine = Engine(model)
-        engine.add_adapter("x", run.trainer.adapter)
+        engine.add_adapter("x", run.backend.trainer.adapter)
         answers = engine.generate_many(
             [GenerateRequest(prompt=prompt, max_tokens=24, seed=seed, adapter="x") for seed in range(32)]
         )
@@ -123,12 +125,12 @@ def test_equal_rewards_change_nothing_and_stop_the_run_with_a_named_cause(
 ) -> None:
     spec = msgspec.structs.replace(spec_of(method), epochs=20, evaluations=0)
     run = tuner(spec, tmp_path, model, lambda answers: [1.0] * len(answers))
-    start = run.trainer.adapter.flat.clone()
+    start = run.backend.trainer.adapter.flat.clone()
     with pytest.raises(TuningError) as raised:
         list(run.run())
     assert raised.value.error_code == "learned_nothing"
     assert "full marks" in raised.value.message
-    assert torch.equal(run.trainer.adapter.flat, start)
+    assert torch.equal(run.backend.trainer.adapter.flat, start)
 
 
 BROKEN = Failure("invalid_variable_error", "the template refers to 'item.none'")
@@ -143,12 +145,14 @@ def test_a_grader_that_fails_too_often_stops_the_run_with_its_own_cause(
     def partly(answers: Sequence[tuple[JSON, str]]) -> list[Score]:
         return [BROKEN if i % 3 == 2 else float(i % 2) for i in range(len(answers))]
 
-    run = Tuner(spec, rows(), [], partly, tmp_path / "partly", model=model)
+    run = local_tuner(spec, rows(), [], partly, tmp_path / "partly", model)
     report = run.step()
     assert 0 < report.metrics["grader_failures"] < 0.5
-    assert torch.isfinite(run.trainer.adapter.flat).all()
+    assert torch.isfinite(run.backend.trainer.adapter.flat).all()
     for validation in ([], rows(4)):
-        run = Tuner(spec, rows(), validation, lambda answers: [BROKEN] * len(answers), tmp_path / "all", model=model)
+        run = local_tuner(
+            spec, rows(), validation, lambda answers: [BROKEN] * len(answers), tmp_path / "all", model=model
+        )
         with pytest.raises(TuningError, match=r"100% of the answers .* 'item.none'") as raised:
             run.step()
         assert raised.value.error_code == "invalid_variable_error"
@@ -159,7 +163,9 @@ def test_rewards_that_nobody_knows_stop_no_run(method: str, tmp_path: Path, mode
     def seldom(answers: Sequence[tuple[JSON, str]]) -> list[Score]:
         return [float(text == "Yes") if i % 5 == 0 else None for i, (_, text) in enumerate(answers)]
 
-    run = Tuner(msgspec.structs.replace(spec_of(method), evaluations=0), rows(), [], seldom, tmp_path, model=model)
+    run = local_tuner(
+        msgspec.structs.replace(spec_of(method), evaluations=0), rows(), [], seldom, tmp_path, model=model
+    )
     assert run.step().metrics["unscorable"] > 0.5
     assert run.step().metrics["grader_failures"] == 0.0
 
@@ -190,7 +196,7 @@ def test_a_run_ends_early_only_after_every_row_was_looked_at(tmp_path: Path, mod
         return [length_reward([(item, text)])[0] if item.get("hard") else 0.0 for item, text in answers]
 
     spec = msgspec.structs.replace(spec_of("exact"), batch_size=1, epochs=2, evaluations=0, objective="reward")
-    run = Tuner(spec, data, [], one_in_sixty, tmp_path, model=model)
+    run = local_tuner(spec, data, [], one_in_sixty, tmp_path, model)
     reports = list(run.run())
     assert len(reports) >= 60
     run.require_learned()
@@ -232,7 +238,7 @@ def test_a_validation_that_cannot_be_scored_chooses_nothing(method: str, tmp_pat
         return [None if "label" not in item else float(len(text) % 2) for item, text in answers]
 
     unlabelled = [msgspec.structs.replace(row, item={}) for row in rows(4)]
-    run = Tuner(spec_of(method), rows(), unlabelled, labelled, tmp_path, model=model)
+    run = local_tuner(spec_of(method), rows(), unlabelled, labelled, tmp_path, model)
     reports = list(run.run())
     assert run.best is None
     validated = [report for report in reports if report.validation is not None]
@@ -243,30 +249,35 @@ def test_a_validation_that_cannot_be_scored_chooses_nothing(method: str, tmp_pat
         assert msgspec.json.decode(msgspec.json.encode(report), type=StepReport) == report
 
 
+class NoJudge(Judge):
+    def score(self, validation: Validation) -> float:
+        return math.nan
+
+
 def test_a_score_that_is_not_a_number_chooses_nothing(tmp_path: Path, model: LoadedModel) -> None:
     data = rows()
-    run = Tuner(spec_of("exact"), data, data[:4], label_reward, tmp_path, select=lambda _: float("nan"), model=model)
+    run = local_tuner(spec_of("exact"), data, data[:4], label_reward, tmp_path, model, NoJudge())
     list(run.run())
     assert run.best is None
 
 
-@pytest.mark.parametrize("method", ["supervised", "exact", "grpo"])
+@pytest.mark.parametrize("method", ["sft", "exact", "grpo"])
 def test_a_broken_gradient_rolls_back_once_then_fails(method: str, tmp_path: Path, model: LoadedModel) -> None:
     reward = length_reward if method == "grpo" else label_reward if method == "exact" else None
     run = tuner(msgspec.structs.replace(spec_of(method), evaluations=0, epochs=20), tmp_path, model, reward)
     run.step()
     run.save()
-    good = run.trainer.adapter.flat.clone()
+    good = run.backend.trainer.adapter.flat.clone()
     rate = run.step().metrics["learning_rate"]
-    run.trainer.adapter.flat.fill_(float("nan"))
-    run.trainer.adapter.changed()
+    run.backend.trainer.adapter.flat.fill_(float("nan"))
+    run.backend.trainer.adapter.changed()
     broken = run.step()
     assert all(math.isfinite(value) for value in broken.metrics.values())
     assert broken.metrics["tokens"] >= 0
-    assert torch.equal(run.trainer.adapter.flat, good)
+    assert torch.equal(run.backend.trainer.adapter.flat, good)
     assert run.step().metrics["learning_rate"] < 0.6 * rate
-    run.trainer.adapter.flat.fill_(float("nan"))
-    run.trainer.adapter.changed()
+    run.backend.trainer.adapter.flat.fill_(float("nan"))
+    run.backend.trainer.adapter.changed()
     with pytest.raises(TuningError) as raised:
         run.step()
     assert raised.value.error_code == "nan_loss"
@@ -275,8 +286,8 @@ def test_a_broken_gradient_rolls_back_once_then_fails(method: str, tmp_path: Pat
 @pytest.fixture
 def knowing(tmp_path: Path, model: LoadedModel) -> TuneSpec:
     """A run that goes on from a model that knows its rows fairly well."""
-    calm = msgspec.structs.replace(spec_of("supervised"), epochs=8, evaluations=0)
-    first = Tuner(calm, rows(), [], None, tmp_path / "calm", model=model)
+    calm = msgspec.structs.replace(spec_of("sft"), epochs=8, evaluations=0)
+    first = local_tuner(calm, rows(), [], None, tmp_path / "calm", model)
     assert list(first.run())[-1].metrics["train_loss"] < 1.0
     first.export(tmp_path / "adapter")
     return msgspec.structs.replace(calm, adapter=str(tmp_path / "adapter"), evaluations=8, epochs=24)
@@ -287,7 +298,7 @@ def test_a_run_that_diverges_without_nan_stops(
     knowing: TuneSpec, tmp_path: Path, model: LoadedModel, *, validated: bool
 ) -> None:
     wild = msgspec.structs.replace(knowing, learning_rate=50.0)
-    run = Tuner(wild, rows(), rows(4) if validated else [], None, tmp_path / "wild", model=model)
+    run = local_tuner(wild, rows(), rows(4) if validated else [], None, tmp_path / "wild", model)
     with pytest.raises(TuningError, match="diverged") as raised:
         list(run.run())
     assert raised.value.error_code == "diverged"
@@ -297,11 +308,11 @@ def test_a_run_that_diverges_without_nan_stops(
 def test_what_was_better_than_the_start_outlives_a_divergence(
     knowing: TuneSpec, tmp_path: Path, model: LoadedModel
 ) -> None:
-    run = Tuner(knowing, rows(), rows(4), None, tmp_path / "run", model=model)
+    run = local_tuner(knowing, rows(), rows(4), None, tmp_path / "run", model)
     while run.best is None or run.best.step == 0:
         run.step()
-    run.trainer.adapter.flat.normal_(std=30.0, generator=torch.Generator().manual_seed(0))
-    run.trainer.adapter.changed()
+    run.backend.trainer.adapter.flat.normal_(std=30.0, generator=torch.Generator().manual_seed(0))
+    run.backend.trainer.adapter.changed()
     best, reports = run.best, list(run.run())
     assert "diverged" in (reports[-1].note or "")
     assert reports[-1].step < run.total_steps
@@ -309,11 +320,11 @@ def test_what_was_better_than_the_start_outlives_a_divergence(
 
 
 def test_every_run_with_validation_rows_knows_where_it_began(tmp_path: Path, model: LoadedModel) -> None:
-    for method in ("supervised", "exact", "grpo"):
+    for method in ("sft", "exact", "grpo"):
         reward = length_reward if method == "grpo" else label_reward if method == "exact" else None
-        run = Tuner(spec_of(method), rows(), rows(4), reward, tmp_path / method, model=model)
+        run = local_tuner(spec_of(method), rows(), rows(4), reward, tmp_path / method, model)
         run.step()
-        again = Tuner(spec_of(method), rows(), rows(4), reward, tmp_path / method, model=model)
+        again = local_tuner(spec_of(method), rows(), rows(4), reward, tmp_path / method, model)
         assert run.start is not None
         assert again.start == run.start
         assert run.start.validation.score is not None
@@ -324,16 +335,16 @@ def test_weights_scale_the_share_of_a_row(tmp_path: Path, model: LoadedModel) ->
     """A row of weight 0 is as good as absent; weights of a batch count relative to each other."""
     data = rows(4)
     silent = [msgspec.structs.replace(row, weight=0.0 if i % 2 else 3.0) for i, row in enumerate(data)]
-    for method in ("supervised", "exact"):
+    for method in ("sft", "exact"):
         spec = spec_of(method)
-        one = Tuner(spec, silent, (), label_reward, tmp_path / f"{method}1", model=model)
-        two = Tuner(spec, data[::2], (), label_reward, tmp_path / f"{method}2", model=model)
+        one = local_tuner(spec, silent, (), label_reward, tmp_path / f"{method}1", model)
+        two = local_tuner(spec, data[::2], (), label_reward, tmp_path / f"{method}2", model)
         losses = (one.step().metrics["train_loss"], two.step().metrics["train_loss"])
         assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_a_time_cap_ends_the_run_with_a_final_evaluation(tmp_path: Path, model: LoadedModel) -> None:
-    spec = msgspec.structs.replace(spec_of("supervised"), epochs=10_000, max_seconds=0.5)
+    spec = msgspec.structs.replace(spec_of("sft"), epochs=10_000, max_seconds=0.5)
     reports = list(tuner(spec, tmp_path, model, None).run())
     assert len(reports) < 30_000
     assert reports[-1].saved and reports[-1].validation is not None
@@ -342,14 +353,14 @@ def test_a_time_cap_ends_the_run_with_a_final_evaluation(tmp_path: Path, model: 
 def test_long_rows_are_listed(tmp_path: Path, model: LoadedModel) -> None:
     data = [*rows(2), Row(messages=({"role": "user", "content": "x" * 500},), completion="No", item={})]
     with pytest.raises(InvalidRequest, match=r"1 of 3 rows .* \(row 3: 5\d\d\)"):
-        tuner(spec_of("supervised"), tmp_path, model, None, data)
+        tuner(spec_of("sft"), tmp_path, model, None, data)
 
 
 def test_export_holds_the_best_adapter(tmp_path: Path, model: LoadedModel) -> None:
     run = tuner(spec_of("exact"), tmp_path / "state", model)
     list(run.run())
     run.export(tmp_path / "adapter")
-    again = Tuner(
+    again = local_tuner(
         msgspec.structs.replace(spec_of("exact"), adapter=str(tmp_path / "adapter")),
         rows(),
         rows()[:4],
@@ -440,30 +451,32 @@ def test_a_conversation_teaches_the_same_as_its_turns_one_by_one(tmp_path: Path,
     turns = [conversation("first"), conversation("first", "second"), conversation("first", "second", "third")]
 
     def run(name: str, data: list[Row]) -> Tuner:
-        spec = msgspec.structs.replace(spec_of("supervised"), batch_size=len(data))
-        return Tuner(spec, data, data, None, tmp_path / name, model=model)
+        spec = msgspec.structs.replace(spec_of("sft"), batch_size=len(data))
+        return local_tuner(spec, data, data, None, tmp_path / name, model)
 
     one, many = run("one", [whole]), run("many", turns)
     assert one.evaluate().loss == pytest.approx(many.evaluate().loss, rel=1e-4)
     assert one.step().metrics["train_loss"] == pytest.approx(many.step().metrics["train_loss"], rel=1e-4)
-    assert torch.allclose(one.trainer.adapter.flat, many.trainer.adapter.flat, atol=1e-4)
+    assert torch.allclose(one.backend.trainer.adapter.flat, many.backend.trainer.adapter.flat, atol=1e-4)
 
 
 def test_a_masked_turn_changes_nothing_but_what_follows(tmp_path: Path, model: LoadedModel) -> None:
     """The words of a turn with weight 0 are read, and not learned."""
-    spec = msgspec.structs.replace(spec_of("supervised"), epochs=30)
+    spec = msgspec.structs.replace(spec_of("sft"), epochs=30)
     row = conversation("QQQQ", "fine")
-    run = Tuner(spec, [row] * 4, [row], None, tmp_path, model=model)
+    run = local_tuner(spec, [row] * 4, [row], None, tmp_path, model)
     asked = Row(messages=row.messages[:1], completion="QQQQ", item={})
-    before, after = (Tuner(spec, [asked], [asked], None, tmp_path / name, model=model) for name in ("before", "after"))
+    before, after = (local_tuner(spec, [asked], [asked], None, tmp_path / name, model) for name in ("before", "after"))
     list(run.run())
-    after.trainer.adapter.flat.copy_(run.trainer.adapter.flat)
-    after.trainer.adapter.changed()
-    taught = Tuner(spec, [conversation("QQQQ", "fine", taught=(1,))] * 4, [row], None, tmp_path / "t", model=model)
+    after.backend.trainer.adapter.flat.copy_(run.backend.trainer.adapter.flat)
+    after.backend.trainer.adapter.changed()
+    taught = local_tuner(
+        spec, [conversation("QQQQ", "fine", taught=(1,))] * 4, [row], None, tmp_path / "t", model=model
+    )
     list(taught.run())
     assert taught.evaluate().loss is not None
-    before.trainer.adapter.flat.copy_(taught.trainer.adapter.flat)
-    before.trainer.adapter.changed()
+    before.backend.trainer.adapter.flat.copy_(taught.backend.trainer.adapter.flat)
+    before.backend.trainer.adapter.changed()
     assert before.evaluate().loss < 0.5 * after.evaluate().loss
 
 
@@ -474,20 +487,17 @@ class SlowClock:
         self.now = 0.0
         monkeypatch.setattr("time.monotonic", lambda: self.now)
 
-    def slow(self, run: Tuner, seconds: float) -> None:
-        """Let every pass of the network and every turn of the sampler take so long."""
-        heed = run.trainer.heed
+        self.pass_s = 0.0
+        """How long every pass of the network and every turn of the sampler takes."""
 
-        def pass_time() -> None:
-            self.now += seconds
-            heed()
+    def watch(self) -> Watch:
+        return Watch(self._pass_time)
 
-        run.trainer.heed = pass_time
-        if isinstance(run._method, Grpo):
-            run._method._rollouts._heed = pass_time
+    def _pass_time(self) -> None:
+        self.now += self.pass_s
 
 
-@pytest.mark.parametrize("method", ["supervised", "exact", "grpo"])
+@pytest.mark.parametrize("method", ["sft", "exact", "grpo"])
 def test_a_time_limit_binds_inside_the_first_step(
     method: str, tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -496,52 +506,52 @@ def test_a_time_limit_binds_inside_the_first_step(
         spec_of(method), batch_size=64, epochs=1, max_seconds=100.0, evaluations=0, tokens_per_pass=1
     )
     clock = SlowClock(monkeypatch)
-    run = tuner(spec, tmp_path, model, length_reward if method == "grpo" else label_reward, rows(64))
-    clock.slow(run, 10.0)
+    run = tuner(spec, tmp_path, model, length_reward if method == "grpo" else label_reward, rows(64), clock)
+    clock.pass_s = 10.0
     with pytest.raises(TuningError, match="inside its first step") as raised:
         list(run.run())
     assert raised.value.error_code == "out_of_time"
     assert clock.now <= 120
 
 
-@pytest.mark.parametrize("method", ["supervised", "exact", "grpo"])
+@pytest.mark.parametrize("method", ["sft", "exact", "grpo"])
 def test_a_time_limit_binds_while_the_start_is_evaluated(
     method: str, tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = SlowClock(monkeypatch)
     spec = msgspec.structs.replace(spec_of(method), max_seconds=100.0, tokens_per_pass=1)
-    run = tuner(spec, tmp_path, model, length_reward if method == "grpo" else label_reward)
-    clock.slow(run, 60.0)
+    run = tuner(spec, tmp_path, model, length_reward if method == "grpo" else label_reward, clock=clock)
+    clock.pass_s = 60.0
     with pytest.raises(TuningError, match="before the start was evaluated") as raised:
         run.begin()
     assert raised.value.error_code == "out_of_time"
     assert clock.now <= 180
 
 
-@pytest.mark.parametrize("method", ["supervised", "exact"])
+@pytest.mark.parametrize("method", ["sft", "exact"])
 def test_a_step_that_a_time_limit_ends_is_left_and_the_rest_is_kept(
     method: str, tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = SlowClock(monkeypatch)
     spec = msgspec.structs.replace(spec_of(method), epochs=50, max_seconds=1000.0, tokens_per_pass=1)
-    run = tuner(spec, tmp_path, model, label_reward if method == "exact" else None)
-    clock.slow(run, 1.0)
+    run = tuner(spec, tmp_path, model, label_reward if method == "exact" else None, clock=clock)
+    clock.pass_s = 1.0
     for _ in range(5):
         run.step()
-    adapter = run.trainer.adapter.flat.clone()
-    clock.slow(run, 300.0)
+    adapter = run.backend.trainer.adapter.flat.clone()
+    clock.pass_s = 400.0
     reports = list(run.run())
     assert "ended this step in its middle" in (reports[-1].note or "") or "last evaluation" in (reports[-1].note or "")
-    assert torch.equal(run.trainer.adapter.flat, adapter)
+    assert torch.equal(run.backend.trainer.adapter.flat, adapter)
     assert run.best is not None
-    assert clock.now <= 1000 + 2 * 301
+    assert clock.now <= 1000 + 2 * 401
 
 
 def test_the_last_evaluation_has_its_time(tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SlowClock(monkeypatch)
-    spec = msgspec.structs.replace(spec_of("supervised"), epochs=500, max_seconds=300.0, tokens_per_pass=1)
-    run = tuner(spec, tmp_path, model, None)
-    clock.slow(run, 5.0)
+    spec = msgspec.structs.replace(spec_of("sft"), epochs=500, max_seconds=300.0, tokens_per_pass=1)
+    run = tuner(spec, tmp_path, model, None, clock=clock)
+    clock.pass_s = 5.0
     reports = list(run.run())
     assert reports[-1].validation is not None
     assert clock.now <= 310
@@ -549,8 +559,8 @@ def test_the_last_evaluation_has_its_time(tmp_path: Path, model: LoadedModel, mo
 
 def test_rows_longer_than_the_model_is_served_with_are_refused(tmp_path: Path, model: LoadedModel) -> None:
     data = [*rows(2), Row(messages=({"role": "user", "content": "x" * 100},), completion="No", item={})]
-    tuner(spec_of("supervised"), tmp_path / "fits", model, None, data)
-    for method in ("supervised", "exact", "grpo"):
+    tuner(spec_of("sft"), tmp_path / "fits", model, None, data)
+    for method in ("sft", "exact", "grpo"):
         spec = msgspec.structs.replace(spec_of(method), context_tokens=100)
         with pytest.raises(InvalidRequest, match=r"1 of 3 rows .*\(row 3: 1\d\d\): shorten or remove them"):
             tuner(spec, tmp_path / method, model, label_reward, data)

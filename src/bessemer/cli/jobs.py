@@ -23,6 +23,9 @@ def create(
     training_file: Annotated[str, typer.Option("--training-file", help="File id.")],
     validation_file: Annotated[str | None, typer.Option("--validation-file", help="File id.")] = None,
     grader: Annotated[Path | None, typer.Option("--grader", help="JSON file; makes it a reinforcement job.")] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", help="Default: supervised, or reinforcement with a grader.")
+    ] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="A hyperparameter, e.g. n_epochs=2; repeat for more.")
     ] = None,
@@ -35,11 +38,10 @@ def create(
     as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Start a job: supervised, or with --grader reinforcement."""
+    """Start a job: supervised, with --grader reinforcement, or of another --method."""
     body: dict[str, Any] = {"hyperparameters": dict(_setting(text) for text in setting or ())}
-    kind = "supervised"
+    kind = method or ("supervised" if grader is None else "reinforcement")
     if grader is not None:
-        kind = "reinforcement"
         body["grader"] = read_object(grader, "the grader")
     request = {
         "model": model,

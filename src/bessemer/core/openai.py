@@ -148,49 +148,6 @@ AutoInt = int | Literal["auto"]
 AutoFloat = float | int | Literal["auto"]
 
 
-class SupervisedHyperparameters(StrictWire):
-    """Each is `"auto"` or a number."""
-
-    n_epochs: AutoInt = "auto"
-    batch_size: AutoInt = "auto"
-    learning_rate_multiplier: AutoFloat = "auto"
-
-
-class ReinforcementHyperparameters(StrictWire):
-    """OpenAI's reinforcement hyperparameters."""
-
-    n_epochs: AutoInt = "auto"
-    batch_size: AutoInt = "auto"
-    learning_rate_multiplier: AutoFloat = "auto"
-    compute_multiplier: AutoFloat = "auto"
-    eval_interval: AutoInt = "auto"
-    eval_samples: AutoInt = "auto"
-    reasoning_effort: Literal["default", "low", "medium", "high"] | None = None
-
-
-class SupervisedMethod(StrictWire):
-    """Body of `method.supervised`."""
-
-    hyperparameters: SupervisedHyperparameters = msgspec.field(default_factory=SupervisedHyperparameters)
-
-
-class ReinforcementMethod(StrictWire):
-    """Body of `method.reinforcement`."""
-
-    grader: JSON
-    hyperparameters: ReinforcementHyperparameters = msgspec.field(default_factory=ReinforcementHyperparameters)
-    response_format: JSON | None = None
-
-
-class Method(StrictWire):
-    """`method` of a fine-tuning job."""
-
-    type: Literal["supervised", "reinforcement", "dpo"]
-    supervised: SupervisedMethod | None = None
-    reinforcement: ReinforcementMethod | None = None
-    dpo: JSON | None = None
-
-
 class FineTuningJobRequest(StrictWire):
     """Body of POST /v1/fine_tuning/jobs."""
 
@@ -199,10 +156,11 @@ class FineTuningJobRequest(StrictWire):
     validation_file: Name | None = None
     suffix: Name | None = None
     seed: int | None = None
-    method: Method | None = None
+    method: JSON | None = None
+    """`{"type": NAME, NAME: {…}}`: the table of tuning methods says what stands under each name."""
     metadata: Tags | None = None
     integrations: list[JSON] | None = None
-    hyperparameters: SupervisedHyperparameters | None = None
+    hyperparameters: JSON | None = None
     """Deprecated top-level form; the same as supervised hyperparameters."""
 
 

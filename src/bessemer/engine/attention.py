@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from bessemer.core.errors import EngineError
 from bessemer.engine.cache import BLOCK, BlockCache
+from bessemer.engine.family import ModelConfig
 from bessemer.engine.kernel import AttentionJob, Kernel
-from bessemer.engine.weights import ModelConfig
 
 Ints = npt.NDArray[np.int32]
 

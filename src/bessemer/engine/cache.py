@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from bessemer.core.errors import EngineError
-from bessemer.engine.weights import ModelConfig
+from bessemer.engine.family import ModelConfig
 
 BLOCK = 16
 """Tokens per block."""

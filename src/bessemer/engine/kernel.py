@@ -11,7 +11,7 @@ import torch
 
 from bessemer.core.native import compiled
 from bessemer.engine.cache import BLOCK
-from bessemer.engine.weights import ModelConfig
+from bessemer.engine.family import ModelConfig
 
 _FLAGS = (
     "-O3",

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bessemer.core.errors import EngineError
-from bessemer.engine.weights import ModelConfig
+from bessemer.engine.family import ModelConfig
 
 Site = Literal["qkv", "o", "gate_up", "down"]
 SITES: tuple[Site, ...] = ("qkv", "o", "gate_up", "down")

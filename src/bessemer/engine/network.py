@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bessemer.engine.family import ModelConfig
 from bessemer.engine.fused import add_norm, gate, norm, rotate
 from bessemer.engine.logits import float32_logits
 from bessemer.engine.lora import Adapter, LoraLinear, Site
-from bessemer.engine.weights import LayerWeights, ModelConfig, Weights
+from bessemer.engine.weights import LayerWeights, Weights
 
 _PACKED_ROWS = 64
 """Rows of a product that the packed layout is chosen for."""

@@ -17,7 +17,7 @@ from bessemer.core.types import JSON, Dataset, Example, Feedback, Inference, Pro
 from bessemer.core.wire import DatasetRequest
 from bessemer.feedback.join import Learned, learn
 from bessemer.feedback.rights import admissible
-from bessemer.feedback.rows import check_row
+from bessemer.feedback.rows import DEMONSTRATION, QUESTION, check_row
 from bessemer.store import audit, datasets, feedback, files, inferences
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
@@ -221,7 +221,7 @@ def _usable(
         try:
             row = training_row(example, prompt, supervised=request.supervised)
             if row is not None:
-                check_row(row, supervised=request.supervised)
+                check_row(row, DEMONSTRATION if request.supervised else QUESTION)
         except InvalidRequest as error:
             selected.set_aside(example.id, error.message)
         else:

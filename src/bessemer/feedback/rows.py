@@ -1,16 +1,16 @@
 """Training rows: OpenAI's chat JSON Lines, read by one parser for uploads, data sets and training.
 
 What is accepted is used and what is not used is refused, by row and field, before anything is kept: a file that passes
-never fails in a worker for its shape. A supervised row ends in an assistant message; each of its assistant messages is
-a demonstration unless its `weight` is 0, as OpenAI documents. A reinforcement row ends in a user message; its other
-fields are the `item` that graders read. A row's own `weight` (0 or more, default 1) is Bessemer's addition: how much it
-counts.
+never fails in a worker for its shape. What a row may be is a `RowKind`: a demonstration ends in an assistant message,
+and each of its assistant messages is one unless its `weight` is 0, as OpenAI documents; a question ends in a user
+message, and its other fields are the `item` that graders read. A tuning method may bring a kind of its own. A row's own
+`weight` (0 or more, default 1) is Bessemer's addition: how much it counts.
 """
 
 import io
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import msgspec
 
@@ -53,9 +53,9 @@ class Row(Frozen, frozen=True):
     """One training row. Messages hold role and text alone: that is what reaches the model."""
 
     messages: tuple[JSON, ...]
-    """What comes before the answer; in reinforcement, the whole question."""
+    """What comes before the answer; of a question, all of it."""
     completion: str | None
-    """The last demonstration; None in reinforcement."""
+    """The last demonstration; None of a question."""
     item: JSON
     """The row's other fields."""
     weight: float = 1.0
@@ -64,24 +64,104 @@ class Row(Frozen, frozen=True):
     number: int = 0
     """Line of the file, from 1."""
 
-
-def check_row(record: JSON, *, supervised: bool) -> None:
-    """Raise InvalidRequest when a row, as JSON, is none that `read_rows` would yield."""
-    try:
-        row = _read(dict(record), 0)
-        if supervised != (row.completion is not None):
-            _refuse_end(row, supervised=supervised)
-    except _Fault as fault:
-        raise InvalidRequest(f"{fault}.", param="messages") from None
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The answers that are read after the messages; of a kind with several, all of them."""
+        return () if self.completion is None else (self.completion,)
 
 
-class _Fault(Exception):
+class Fault(Exception):
     """What is wrong with one row."""
 
 
-def parse_rows(content: bytes, param: str, *, supervised: bool) -> tuple[Row, ...]:
+class RowKind(Protocol):
+    """A kind of training row; one file holds one kind."""
+
+    name: str
+    seen: str
+    """What shows that a row is of this kind, as in `the last message is from 'user'`."""
+    told: str
+    """What rows of this kind are, as in `reinforcement rows end in a user message`."""
+
+    def owns(self, record: JSON) -> bool:
+        """Whether a row is of this kind, if it is of any: a look at its fields, of any type."""
+        ...
+
+    def read(self, record: JSON, number: int) -> Row:
+        """Return the row. Raises Fault that names the field and the remedy."""
+        ...
+
+
+class _Demonstration:
+    name = "demonstration"
+    seen = "the last message is from 'assistant'"
+    told = "supervised rows end in an assistant message, the demonstration"
+
+    def owns(self, record: JSON) -> bool:
+        return _last_role(record) == "assistant"
+
+    def read(self, record: JSON, number: int) -> Row:
+        """Return a row whose demonstrations are its assistant messages; what follows the last of them is left out."""
+        chat = read_chat(record)
+        turns = [index for index, message in enumerate(chat.messages) if message["role"] == "assistant"]
+        taught = [index for index in turns if chat.given[index].get("weight") != 0]
+        if not taught:
+            raise Fault("nothing to learn: every assistant message has `weight` 0")
+        if taught[0] == 0:
+            raise Fault("messages[0] is the assistant's: an answer needs a system or user message before it")
+        *earlier, last = taught
+        return Row(
+            messages=chat.messages[:last],
+            completion=chat.messages[last]["content"],
+            item=chat.item,
+            weight=chat.weight,
+            taught=tuple(earlier),
+            number=number,
+        )
+
+
+class _Question:
+    name = "question"
+    seen = "the last message is from 'user'"
+    told = "reinforcement rows end in a user message"
+
+    def owns(self, record: JSON) -> bool:
+        return _last_role(record) == "user"
+
+    def read(self, record: JSON, number: int) -> Row:
+        chat = read_chat(record)
+        marked = (index for index, message in enumerate(chat.given) if message.get("weight") is not None)
+        if (index := next(marked, None)) is not None:
+            raise Fault(f"messages[{index}].weight is for rows that end in an assistant message: leave it out")
+        return Row(messages=chat.messages, completion=None, item=chat.item, weight=chat.weight, number=number)
+
+
+DEMONSTRATION: RowKind = _Demonstration()
+QUESTION: RowKind = _Question()
+_KINDS: list[RowKind] = [
+    DEMONSTRATION,
+    QUESTION,
+]
+"""The kinds of rows that files may hold."""
+
+
+def register_kind(kind: RowKind) -> None:
+    """Let files hold another kind of rows, which none of the others owns; once is enough."""
+    if kind not in _KINDS:
+        _KINDS.append(kind)
+
+
+def check_row(record: JSON, kind: RowKind) -> None:
+    """Raise InvalidRequest when a row, as JSON, is none that `read_rows` would yield."""
+    try:
+        _read(dict(record), 0, kind)
+    except Fault as fault:
+        raise InvalidRequest(f"{fault}.", param="messages") from None
+
+
+def parse_rows(content: bytes, param: str, kind: RowKind) -> tuple[Row, ...]:
     """Return all rows of the file that is a job's `param`. Raises InvalidRequest as `read_rows` does."""
-    return tuple(read_rows(io.BytesIO(content), param, supervised=supervised))
+    return tuple(read_rows(io.BytesIO(content), param, kind))
 
 
 def lines_of(file: BinaryIO) -> Iterator[bytes]:
@@ -90,12 +170,12 @@ def lines_of(file: BinaryIO) -> Iterator[bytes]:
         yield line
 
 
-def read_rows(lines: Iterable[bytes], param: str, *, supervised: bool | None = None) -> Iterator[Row]:
+def read_rows(lines: Iterable[bytes], param: str, kind: RowKind | None = None) -> Iterator[Row]:
     """Yield the rows of JSON Lines as they are read; `lines_of` gives those of an open file.
 
-    `supervised`: whether the rows must end in an assistant message; None: either way, but all of them the same. After
-    the last line, raises InvalidRequest on `param` that names each fault once, with how many rows have it and the first
-    of them; also for a file without rows, of another format, or in which every row has weight 0.
+    `kind`: what the rows must be; None: any kind, but all of them the same. After the last line, raises InvalidRequest
+    on `param` that names each fault once, with how many rows have it and the first of them; also for a file without
+    rows, of another format, or in which every row has weight 0.
     """
     faults: dict[str, list[int]] = {}
     count, total_weight = 0, 0.0
@@ -113,12 +193,8 @@ def read_rows(lines: Iterable[bytes], param: str, *, supervised: bool | None = N
         if count == 1 and (format_ := _other_format(raw)) is not None:
             raise InvalidRequest(f"Invalid file: {format_}.", param=param, code="invalid_file")
         try:
-            row = _row(line, number)
-            if supervised is None:
-                supervised = row.completion is not None
-            if supervised != (row.completion is not None):
-                _refuse_end(row, supervised=supervised)
-        except _Fault as fault:
+            kind, row = _read(_record(line), number, kind)
+        except Fault as fault:
             faults.setdefault(str(fault), []).append(number)
         else:
             total_weight += row.weight
@@ -131,6 +207,27 @@ def read_rows(lines: Iterable[bytes], param: str, *, supervised: bool | None = N
         raise InvalidRequest(
             "The file has nothing to learn from: every row has `weight` 0.", param=param, code="invalid_file"
         )
+
+
+def _read(record: JSON, number: int, wanted: RowKind | None) -> tuple[RowKind, Row]:
+    """Return a row and its kind. Raises Fault, also when the kind is not the one that is wanted."""
+    kind = next((kind for kind in _KINDS if kind.owns(record)), None)
+    if kind is None:
+        last = read_chat(record).messages[-1]
+        raise Fault(
+            f"the last message is from {last['role']!r}; rows end in an assistant message, the demonstration "
+            "(supervised), or in a user message, the question (reinforcement)"
+        )
+    row = kind.read(record, number)
+    if wanted is not None and kind is not wanted:
+        raise Fault(f"{kind.seen}; {wanted.told}, and a file holds one kind of row")
+    return kind, row
+
+
+def _last_role(record: JSON) -> object:
+    messages = record.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    return last.get("role") if isinstance(last, dict) else None
 
 
 def _told(faults: dict[str, list[int]]) -> str:
@@ -174,70 +271,39 @@ def _other_format(line: bytes) -> str | None:
     return None
 
 
-def _row(line: bytes, number: int) -> Row:
+def _record(line: bytes) -> JSON:
     if b"\r" in line.rstrip(b"\r\n"):
-        raise _Fault("a carriage return inside the row: end each row with a line feed")
+        raise Fault("a carriage return inside the row: end each row with a line feed")
     try:
         check_shape(line)
         record = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _Fault(f"not valid JSON ({error})") from None
+        raise Fault(f"not valid JSON ({error})") from None
     if not isinstance(record, dict):
-        raise _Fault("not a JSON object")
-    return _read(record, number)
+        raise Fault("not a JSON object")
+    return record
 
 
-def _read(record: JSON, number: int) -> Row:
-    given = record.pop("messages", None)
+class Chat(NamedTuple):
+    """The parts that rows of all kinds have."""
+
+    given: list[JSON]
+    """The messages as they stand in the row."""
+    messages: tuple[JSON, ...]
+    """Role and text of each."""
+    weight: float
+    item: JSON
+    """The row's other fields."""
+
+
+def read_chat(record: JSON, field: str = "messages") -> Chat:
+    """Take the messages and the weight out of a row. Raises Fault that names the field."""
+    given = record.pop(field, None)
     if not isinstance(given, list) or not given:
-        raise _Fault(_foreign(record))
+        raise Fault(_foreign(record))
     _refuse_tools(record)
     weight = _row_weight(record)
-    messages = tuple(_message(message, index) for index, message in enumerate(given))
-    if messages[-1]["role"] not in ("assistant", "user"):
-        raise _Fault(
-            f"the last message is from {messages[-1]['role']!r}; rows end in an assistant message, the demonstration "
-            "(supervised), or in a user message, the question (reinforcement)"
-        )
-    if messages[-1]["role"] == "user":
-        if (
-            index := next((i for i, message in enumerate(given) if message.get("weight") is not None), None)
-        ) is not None:
-            raise _Fault(f"messages[{index}].weight is for rows that end in an assistant message: leave it out")
-        return Row(messages=messages, completion=None, item=record, weight=weight, number=number)
-    return _supervised(given, messages, record, weight, number)
-
-
-def _supervised(given: list[JSON], messages: tuple[JSON, ...], item: JSON, weight: float, number: int) -> Row:
-    """Return a row whose demonstrations are its assistant messages; what follows the last of them is left out."""
-    turns = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
-    taught = [index for index in turns if given[index].get("weight") != 0]
-    if not taught:
-        raise _Fault("nothing to learn: every assistant message has `weight` 0")
-    if taught[0] == 0:
-        raise _Fault("messages[0] is the assistant's: an answer needs a system or user message before it")
-    *earlier, last = taught
-    return Row(
-        messages=messages[:last],
-        completion=messages[last]["content"],
-        item=item,
-        weight=weight,
-        taught=tuple(earlier),
-        number=number,
-    )
-
-
-def _refuse_end(row: Row, *, supervised: bool) -> None:
-    if supervised:
-        role = row.messages[-1]["role"]
-        raise _Fault(
-            f"the last message is from {role!r}; supervised rows end in an assistant message, the demonstration, and a "
-            "file holds one kind of row"
-        )
-    raise _Fault(
-        "the last message is from 'assistant'; reinforcement rows end in a user message, and a file holds one kind of "
-        "row"
-    )
+    return Chat(given, tuple(read_message(message, f"{field}[{i}]") for i, message in enumerate(given)), weight, record)
 
 
 def _foreign(record: JSON) -> str:
@@ -251,7 +317,7 @@ def _refuse_tools(record: JSON) -> None:
     """Take OpenAI's tool fields out of a row where they say nothing; refuse them elsewhere."""
     for field in ("tools", "functions"):
         if record.pop(field, None):
-            raise _Fault(f"`{field}`: {_TOOLS}")
+            raise Fault(f"`{field}`: {_TOOLS}")
     record.pop("parallel_tool_calls", None)  # means nothing without tools
 
 
@@ -260,27 +326,27 @@ def _row_weight(record: JSON) -> float:
     if weight is None:
         return 1.0
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not (weight >= 0 and math.isfinite(weight)):
-        raise _Fault("`weight` of the row must be a number of at least 0")
+        raise Fault("`weight` of the row must be a number of at least 0")
     return float(weight)
 
 
-def _message(message: Any, index: int) -> JSON:
-    where = f"messages[{index}]"
+def read_message(message: Any, where: str) -> JSON:
+    """Return role and text of a message. Raises Fault that names it as `where`."""
     if not isinstance(message, dict):
-        raise _Fault(f"{where} is not a JSON object with `role` and `content`")
+        raise Fault(f"{where} is not a JSON object with `role` and `content`")
     role = message.get("role")
     if role in ("tool", "function"):
-        raise _Fault(f"{where} has the role {role!r}: {_TOOLS}")
+        raise Fault(f"{where} has the role {role!r}: {_TOOLS}")
     if role not in ROLES:
-        raise _Fault(f"{where} needs a `role` out of {', '.join(ROLES)}")
+        raise Fault(f"{where} needs a `role` out of {', '.join(ROLES)}")
     for field, value in message.items():
         # An answer that was kept as a client got it has keys without a value: `"refusal": null`.
         if field in ("role", "content", "name", "weight") or value in (None, [], {}):
             continue
         told = _TOOLS if field in ("tool_calls", "function_call", "tool_call_id") else "it is not used: leave it out"
-        raise _Fault(f"{where}.{field[:64]}: {told}")
+        raise Fault(f"{where}.{field[:64]}: {told}")
     if not isinstance(message.get("name"), str | None):
-        raise _Fault(f"{where}.name must be text")
+        raise Fault(f"{where}.name must be text")
     _check_weight(message.get("weight"), role, where)
     return {"role": role, "content": _text(message.get("content"), f"{where}.content")}
 
@@ -289,9 +355,9 @@ def _check_weight(weight: Any, role: str, where: str) -> None:
     if weight is None:
         return
     if role != "assistant":
-        raise _Fault(f"{where}.weight is for assistant messages alone: leave it out")
+        raise Fault(f"{where}.weight is for assistant messages alone: leave it out")
     if isinstance(weight, bool) or weight not in (0, 1):
-        raise _Fault(f"{where}.weight must be 0 (not trained on) or 1")
+        raise Fault(f"{where}.weight must be 0 (not trained on) or 1")
 
 
 def _text(content: Any, where: str) -> str:
@@ -299,14 +365,14 @@ def _text(content: Any, where: str) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, list) or not content:
-        raise _Fault(f"{where} must be text, or a list of text parts")
+        raise Fault(f"{where} must be text, or a list of text parts")
     for index, part in enumerate(content):
         if not isinstance(part, dict):
-            raise _Fault(
+            raise Fault(
                 f'{where}[{index}] is no part: write {{"type": "text", "text": …}}, or the whole content as text'
             )
         if part.get("type") != "text":
-            raise _Fault(f"{where}[{index}] is of type {str(part.get('type'))[:64]!r}: only text can be trained on")
+            raise Fault(f"{where}[{index}] is of type {str(part.get('type'))[:64]!r}: only text can be trained on")
         if not isinstance(part.get("text"), str):
-            raise _Fault(f"{where}[{index}] needs a `text`")
+            raise Fault(f"{where}[{index}] needs a `text`")
     return "".join(part["text"] for part in content)

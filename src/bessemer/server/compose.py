@@ -31,6 +31,7 @@ from bessemer.governance.keys import Keys
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
 from bessemer.server.embedding import embed_by
+from bessemer.server.extensions import load_extensions
 from bessemer.server.grading import Grading
 from bessemer.server.pulse import Pulse
 from bessemer.server.services import Services
@@ -60,6 +61,7 @@ def open_services(
 
     Raises ConfigError for wrong settings or configuration, StoreError when the database cannot be opened.
     """
+    load_extensions()
     settings.data.mkdir(parents=True, exist_ok=True)
     config = load_config(settings.config_path, settings.data)
     check_upstreams(config.models.values(), os.environ)

@@ -18,6 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from bessemer.core.bounds import check_shape
 from bessemer.core.errors import Forbidden, InvalidRequest, NotFound, PayloadTooLarge
+from bessemer.core.invalid import invalid
 from bessemer.core.openai import StrictWire
 from bessemer.core.types import JSON, Action, Principal
 from bessemer.flywheel.services import Services as FlywheelServices
@@ -32,8 +33,6 @@ Query = TypeVar("Query", bound=msgspec.Struct)
 Body = TypeVar("Body", bound=msgspec.Struct)
 
 encode = msgspec.json.Encoder().encode
-_PATH = re.compile(r" - at (?:`key` in )?`\$(?P<path>[^`]*)`$")
-_FIELD = re.compile(r"(?:unknown|required) field `(?P<field>[^`]*)`")
 _LONE_HALF = re.compile(
     rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|[c-fC-F](?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]))"
 )
@@ -218,29 +217,6 @@ def why_not_json(data: bytes, error: Exception) -> str:
     if _LONE_HALF.search(data, 0, _SEARCHED):
         return "it holds half of a character, a surrogate (\\ud800 to \\udfff) without its other half"
     return str(error).rstrip(".")
-
-
-def invalid(error: msgspec.ValidationError) -> InvalidRequest:
-    """Turn msgspec's message into an InvalidRequest whose `param` is the dotted path of the field."""
-    text = str(error)
-    if len(text) > _SMALL:  # an unknown field whose name is most of the body
-        text = f"{text[:200]}` …"
-    where = _PATH.search(text)
-    path = where["path"] if where else ""
-    problem = text[: where.start()] if where else text
-    field = _FIELD.search(problem)
-    names = [
-        *re.sub(r"\[(\d+)\]", r".\1", path).strip(".").replace("[...]", ".*").split("."),
-        field["field"] if field else "",
-    ]
-    param = ".".join(name for name in names if name) or None
-    if problem.startswith("Object contains unknown field"):
-        return InvalidRequest(f"Unknown parameter: {param!r}. Remove it.", param=param, code="unknown_parameter")
-    if problem.startswith("Object missing required field"):
-        message = f"Missing required parameter: {param!r}."
-        return InvalidRequest(message, param=param, code="missing_required_parameter")
-    subject = f"Invalid value for {param!r}" if param else "Invalid body"
-    return InvalidRequest(f"{subject}: {problem[:1].lower()}{problem[1:]}.", param=param, code="invalid_type")
 
 
 class NoQuery(StrictWire):

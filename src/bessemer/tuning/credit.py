@@ -6,20 +6,27 @@ its difference reward (Wolpert and Tumer 2001): that of the answer less that of 
 gives it, at one more grade for each field.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-import torch
-from torch import Tensor
 
+from bessemer.core.lazy import Lazy
 from bessemer.core.types import TokenLogprob
 from bessemer.feedback.rows import Row
 from bessemer.gateway.fields import fields
 from bessemer.tuning.losses import centred
 from bessemer.tuning.rewards import number
 from bessemer.tuning.spec import Reward
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = Lazy("torch")
 
 
 class Answer(NamedTuple):

@@ -7,7 +7,7 @@ be too long are counted, in a bounded time; the worker counts all of them.
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,13 +21,6 @@ _COUNTING_S = 5.0
 _FRAME, _FRAME_OF_MESSAGE = 256, 32
 """Tokens that chat templates add at most. No text has more tokens than bytes: most rows need no counting."""
 _SHOWN = 10
-
-
-def answer_room(method: str, tokens: Tokens, choices: Sequence[str], max_tokens: int) -> int:
-    """Return the tokens that a row leaves for the answer: none beside a demonstration, else the longest's."""
-    if method == "supervised":
-        return 0
-    return max(len(tokens.encode_completion(choice)) for choice in choices) if choices else max_tokens
 
 
 def check_room(limit: int) -> None:
@@ -57,10 +50,10 @@ def refuse_long(long: Sequence[tuple[int, int]], rows: int, limit: int, param: s
 class LengthCheck:
     """Counts the rows of a job's files when it is created."""
 
-    def __init__(self, path: Path, context_tokens: int, method: str, choices: Sequence[str], max_tokens: int) -> None:
-        """`path`: the model's file or folder."""
+    def __init__(self, path: Path, context_tokens: int, room: Callable[[Tokens], int], most_room: int) -> None:
+        """`path`: the model's file or folder. `room`: tokens a question leaves for an answer, `most_room` at most."""
         self._path = path
-        self._method, self._choices, self._max_tokens = method, choices, max_tokens
+        self._room, self._most_room = room, most_room
         self._context = context_tokens
         self._left = _COUNTING_S
         try:
@@ -77,7 +70,7 @@ class LengthCheck:
             if self._left > 0 and self._may_be_long(row):
                 began = time.monotonic()
                 tokens = _tokens(self._path)
-                limit = self._context - answer_room(self._method, tokens, self._choices, self._max_tokens)
+                limit = self._context - self._room(tokens)
                 check_room(limit)
                 length = _length(tokens, row, limit)
                 if length > limit:
@@ -88,22 +81,21 @@ class LengthCheck:
 
     def _may_be_long(self, row: Row) -> bool:
         frame = _FRAME + _FRAME_OF_MESSAGE * len(row.messages)
-        answer = max((len(choice.encode()) for choice in self._choices), default=self._max_tokens)
-        return frame + (answer if row.completion is None else 0) + sum(map(_bytes, _texts(row))) > self._context
+        return frame + _bytes_of(row) + (0 if row.answers else self._most_room) > self._context
 
 
 def _length(tokens: Tokens, row: Row, limit: int) -> int:
     """Return a row's tokens; of one that is far too long, the fewest that it can have, which needs no counting."""
-    fewest = sum(map(_bytes, _texts(row))) // tokens.longest_piece
+    fewest = _bytes_of(row) // tokens.longest_piece
     if fewest > limit:
         return fewest
-    answer = [] if row.completion is None else tokens.encode_completion(row.completion)
-    return len(tokens.encode_chat(row.messages)) + len(answer)
+    answer = max((len(tokens.encode_completion(text)) for text in row.answers), default=0)
+    return len(tokens.encode_chat(row.messages)) + answer
 
 
-def _texts(row: Row) -> Iterator[str]:
-    yield from (message["content"] for message in row.messages)
-    yield row.completion or ""
+def _bytes_of(row: Row) -> int:
+    """Return the bytes of a row's messages and its longest answer."""
+    return sum(_bytes(one["content"]) for one in row.messages) + max(map(_bytes, row.answers), default=0)
 
 
 def _bytes(text: str) -> int:

@@ -4,11 +4,17 @@ Shape suffixes: G one group of samples of the same prompt, T tokens. Rewards of 
 part in the baseline and get advantage 0.
 """
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from __future__ import annotations
 
-# -- advantages -------------------------------------------------------------------------------------------------------
+from typing import TYPE_CHECKING
+
+from bessemer.core.lazy import Lazy
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = Lazy("torch")
 
 
 def _masked(reward_G: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -25,103 +31,18 @@ def centred(reward_G: Tensor) -> Tensor:
     return torch.where(valid, filled - filled.sum() / count, torch.zeros_like(filled))
 
 
-def rloo(reward_G: Tensor) -> Tensor:
-    """r - mean of the others (Kool et al. 2019; arXiv 2402.14740) = centred * n / (n - 1)."""
-    count = int(reward_G.isfinite().sum())
-    return centred(reward_G) * (count / (count - 1) if count > 1 else 0.0)
-
-
-def standardised(reward_G: Tensor, eps: float = 1e-6) -> Tensor:
-    """Centred, divided by the unbiased standard deviation + eps (GRPO, arXiv 2402.03300)."""
-    valid = reward_G.isfinite()
-    if int(valid.sum()) < 2:
-        return torch.zeros_like(reward_G)
-    return centred(reward_G) / (reward_G[valid].std() + eps)
-
-
-def max_rl(reward_G: Tensor, eps: float = 0.0) -> Tensor:
-    """Centred, divided by the mean reward: an estimate of the gradient of log J instead of J. Rewards >= 0."""
-    filled, _, count = _masked(reward_G)
-    mean = filled.sum() / count + eps
-    return centred(reward_G) / mean if mean > 0 else torch.zeros_like(reward_G)
-
-
-# -- token losses -----------------------------------------------------------------------------------------------------
-
-
-def clipped(
-    log_ratio_T: Tensor, advantage_T: Tensor, low: float = 0.2, high: float = 0.2, cap: float | None = None
-) -> Tensor:
+def clipped(log_ratio_T: Tensor, advantage_T: Tensor, low: float = 0.2, high: float = 0.2) -> Tensor:
     """PPO's clipped surrogate per token: -min(ratio A, clip(ratio, 1 - low, 1 + high) A).
 
-    high > low is clip-higher (DAPO, arXiv 2503.14476); `cap` first bounds the ratio (two-sided clipping).
+    high > low is clip-higher (DAPO, arXiv 2503.14476).
     """
     ratio = log_ratio_T.exp()
-    bounded = ratio if cap is None else ratio.clamp(max=cap)
-    return -torch.minimum(bounded * advantage_T, ratio.clamp(1 - low, 1 + high) * advantage_T)
-
-
-def cispo(log_ratio_T: Tensor, logprob_T: Tensor, advantage_T: Tensor, maximum: float = 5.0) -> Tensor:
-    """-(ratio capped at `maximum`, no gradient) A log pi per token (MiniMax-M1, arXiv 2506.13585)."""
-    return -log_ratio_T.exp().clamp(max=maximum).detach() * advantage_T * logprob_T
-
-
-def sequence_log_ratio(log_ratio_T: Tensor, sequence_T: Tensor, count: int) -> Tensor:
-    """GSPO (arXiv 2507.18071): every token gets the mean log-ratio of its sequence."""
-    total = torch.zeros(count, dtype=log_ratio_T.dtype).index_add(0, sequence_T, log_ratio_T)
-    return (total / lengths(sequence_T, count).clamp(min=1))[sequence_T]
-
-
-def lengths(sequence_T: Tensor, count: int) -> Tensor:
-    """Return the number of tokens of each of `count` sequences."""
-    return torch.bincount(sequence_T, minlength=count)
-
-
-# -- aggregation ------------------------------------------------------------------------------------------------------
-
-
-def token_mean(loss_T: Tensor) -> Tensor:
-    """Mean over all tokens (DAPO)."""
-    return loss_T.mean()
-
-
-def sequence_mean(loss_T: Tensor, sequence_T: Tensor, count: int) -> Tensor:
-    """Mean over sequences of the mean over tokens (GRPO)."""
-    total = torch.zeros(count, dtype=loss_T.dtype).index_add(0, sequence_T, loss_T)
-    return (total / lengths(sequence_T, count)).mean()
-
-
-def constant_mean(loss_T: Tensor, count: int, length: int) -> Tensor:
-    """Sum over tokens divided by sequences * a constant length (Dr.GRPO)."""
-    return loss_T.sum() / (count * length)
-
-
-# -- divergence and correction ----------------------------------------------------------------------------------------
-
-
-def k1(difference: Tensor) -> Tensor:
-    """Unbiased estimator of KL(pi || ref) from d = log pi - log ref on samples of pi (Schulman 2020)."""
-    return difference
-
-
-def k2(difference: Tensor) -> Tensor:
-    """d^2 / 2: low variance, biased."""
-    return difference.square() / 2
+    return -torch.minimum(ratio * advantage_T, ratio.clamp(1 - low, 1 + high) * advantage_T)
 
 
 def k3(difference: Tensor) -> Tensor:
     """e^-d - 1 + d: unbiased and never negative. A metric; its gradient is not KL's."""
     return torch.expm1(-difference) + difference
-
-
-def truncated_importance(log_ratio_T: Tensor, cap: float = 2.0) -> Tensor:
-    """Importance weight per token of samples from another policy, capped."""
-    return log_ratio_T.exp().clamp(max=cap)
-
-
-def dpo(margin: Tensor, beta: float = 0.1) -> Tensor:
-    """-log sigmoid(beta * margin); margin = log-ratio of the chosen minus that of the rejected (arXiv 2305.18290)."""
-    return -F.logsigmoid(beta * margin)
 
 
 def completed(reward_K: Tensor, lowest: float = 0.0, highest: float = 1.0) -> Tensor:

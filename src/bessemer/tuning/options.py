@@ -9,10 +9,6 @@ from bessemer.core.errors import InvalidRequest
 from bessemer.core.types import Frozen
 
 PREFIX = "bessemer."
-_OF_ONE_METHOD = {
-    "supervised": ("mention_replacement", "mention_group"),
-    "reinforcement": ("metric", "positive", "objective", "samples_per_prompt", "credit"),
-}
 
 
 class Options(Frozen, frozen=True):
@@ -55,25 +51,3 @@ def parse_options(metadata: Mapping[str, str] | None) -> Options:
     except msgspec.ValidationError as error:
         known = ", ".join(PREFIX + field.name for field in msgspec.structs.fields(Options))
         raise InvalidRequest(f"Metadata of the job: {error}. Known keys: {known}.", param="metadata") from error
-
-
-def check_options(options: Options, method: str) -> None:
-    """Refuse what a job of this method, `supervised` or `reinforcement`, would ignore. Raises InvalidRequest."""
-    plain = Options()
-    for owner, names in _OF_ONE_METHOD.items():
-        strange = [name for name in names if owner != method and getattr(options, name) != getattr(plain, name)]
-        if strange:
-            raise InvalidRequest(
-                f"{PREFIX}{strange[0]} belongs to {owner} jobs, and this one is {method}; leave it out.",
-                param="metadata",
-            )
-    if method != "reinforcement" and options.field_threshold == "auto":
-        raise InvalidRequest(
-            f"{PREFIX}field_threshold auto needs reinforcement, whose grader chooses it; give a number.",
-            param="metadata",
-        )
-    if options.mention_group is not None and not options.mention_replacement:
-        raise InvalidRequest(
-            f"{PREFIX}mention_group does nothing without {PREFIX}mention_replacement; give both or none.",
-            param="metadata",
-        )

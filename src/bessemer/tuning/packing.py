@@ -13,20 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bessemer.engine.weights import ModelConfig
+from bessemer.engine.family import ModelConfig
+from bessemer.tuning.backend import Tree
 from bessemer.tuning.tree_kernel import CompiledTreeAttend, TreeLayout, tree_kernel
-
-
-class Tree(NamedTuple):
-    """Token ids of a prompt (at least one) and of its branches (at least one token each, the terminator last)."""
-
-    prompt: tuple[int, ...]
-    branches: tuple[tuple[int, ...], ...]
-
-    @property
-    def cost(self) -> int:
-        """Upper bound of its packed tokens."""
-        return len(self.prompt) + sum(len(branch) - 1 for branch in self.branches)
 
 
 def split_by_budget(trees: Sequence[Tree], budget: int) -> list[list[int]]:

@@ -1,14 +1,14 @@
 """From a job row to what the training core needs: parsed rows, the version to start from, the rules of its answers."""
 
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from bessemer.core.content import content_hash
 from bessemer.core.errors import InvalidRequest, NotFound
-from bessemer.core.openai import FineTuningJobRequest, Method, ReinforcementHyperparameters, SupervisedHyperparameters
-from bessemer.core.types import JSON, Frozen, Lineage, Model, ModelVersion, Prompt
+from bessemer.core.openai import FineTuningJobRequest
+from bessemer.core.types import JSON, Frozen, Lineage, Model, ModelVersion, Prompt, as_json
 from bessemer.feedback.rows import Row, parse_rows
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.versions import default_name, make_version
@@ -17,15 +17,15 @@ from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
 from bessemer.store.job_rows import JobRow
 from bessemer.tuning.lengths import LengthCheck
+from bessemer.tuning.methods import named, read_method
 from bessemer.tuning.options import Options, parse_options
-
-Algorithm = Literal["sft", "exact", "grpo"]
 
 
 class Preparation(Frozen, frozen=True):
     """Everything that decides the outcome of a job, besides the rows."""
 
-    algorithm: Algorithm
+    algorithm: str
+    """The tuning method's name."""
     model: str
     """The base model's name."""
     start: str
@@ -41,8 +41,8 @@ class Preparation(Frozen, frozen=True):
     grammar: str | None
     max_tokens: int
     grader: JSON | None
-    hyperparameters: ReinforcementHyperparameters
-    """A supervised job leaves the fields that it does not have at auto."""
+    hyperparameters: JSON
+    """As the request has them; the method knows their type."""
     options: Options
     seed: int
     suffix: str | None
@@ -59,8 +59,7 @@ class Rows(NamedTuple):
 
 def prepare(request: FineTuningJobRequest, catalog: Catalog, database: Database) -> Preparation:
     """Resolve a job's names and files. Raises InvalidRequest or NotFound that name the field."""
-    method = request.method
-    assert method is not None, "job rows hold the method with its defaults filled in"
+    asked = read_method(request.method, request.hyperparameters)
     options = parse_options(request.metadata)
     resolved = catalog.resolve(request.model)
     training = files.get(database, request.training_file)
@@ -72,10 +71,10 @@ def prepare(request: FineTuningJobRequest, catalog: Catalog, database: Database)
             f"bessemer.positive is {options.positive!r}; the choices are {', '.join(map(repr, choices)) or 'not set'}.",
             param="metadata",
         )
-    algorithm = _algorithm(method, choices)
-    _check_answers(options, algorithm)
+    method = asked.choose(choices)
+    method.check_answers(options)
     return Preparation(
-        algorithm=algorithm,
+        algorithm=method.name,
         model=resolved.model.name,
         start=resolved.version.id,
         adapter_sha256=resolved.version.adapter_sha256,
@@ -86,8 +85,8 @@ def prepare(request: FineTuningJobRequest, catalog: Catalog, database: Database)
         response_schema=resolved.version.response_schema or (prompt.response_schema if prompt else None),
         grammar=resolved.version.grammar or (prompt.grammar if prompt else None),
         max_tokens=(prompt.max_tokens if prompt and prompt.max_tokens else resolved.version.max_tokens),
-        grader=method.reinforcement.grader if method.reinforcement else None,
-        hyperparameters=_hyperparameters(method),
+        grader=asked.grader,
+        hyperparameters=as_json(asked.body.hyperparameters),
         options=options,
         seed=request.seed or 0,
         suffix=request.suffix,
@@ -98,27 +97,12 @@ def prepare(request: FineTuningJobRequest, catalog: Catalog, database: Database)
     )
 
 
-def _check_answers(options: Options, algorithm: Algorithm) -> None:
-    """Refuse options that look at answers of another kind than the job's."""
-    if options.metric == "f1" and algorithm != "exact":
-        raise InvalidRequest(
-            "bessemer.metric f1 needs a prompt or version with choices, and there are none; leave it out.",
-            param="metadata",
-        )
-    if options.field_threshold == "auto" and algorithm != "grpo":
-        raise InvalidRequest(
-            "bessemer.field_threshold auto needs JSON answers, and this job's are choices; leave it out.",
-            param="metadata",
-        )
-
-
 def load_rows(plan: Preparation, blobs: Blobs) -> Rows:
     """Parse the job's files. Raises InvalidRequest that names the line."""
-    supervised = plan.algorithm == "sft"
-    validation = plan.validation_sha256
+    kind, validation = named(plan.algorithm).rows, plan.validation_sha256
     return Rows(
-        parse_rows(blobs.read(plan.training_sha256), "training_file", supervised=supervised),
-        () if validation is None else parse_rows(blobs.read(validation), "validation_file", supervised=supervised),
+        parse_rows(blobs.read(plan.training_sha256), "training_file", kind),
+        () if validation is None else parse_rows(blobs.read(validation), "validation_file", kind),
     )
 
 
@@ -181,26 +165,6 @@ def _choices(version: ModelVersion, prompt: Prompt | None) -> tuple[str, ...]:
     return version.choices or (prompt.choices if prompt else ())
 
 
-def _algorithm(method: Method, choices: tuple[str, ...]) -> Algorithm:
-    """Supervised is SFT; reinforcement is exact where the answers can be enumerated, sampled groups elsewhere."""
-    if method.type == "supervised":
-        return "sft"
-    if method.type != "reinforcement":
-        raise InvalidRequest("The method 'dpo' is not offered; use supervised or reinforcement.", param="method.type")
-    return "exact" if choices else "grpo"
-
-
-def _hyperparameters(method: Method) -> ReinforcementHyperparameters:
-    if method.reinforcement is not None:
-        return method.reinforcement.hyperparameters
-    given = method.supervised.hyperparameters if method.supervised else SupervisedHyperparameters()
-    return ReinforcementHyperparameters(
-        n_epochs=given.n_epochs,
-        batch_size=given.batch_size,
-        learning_rate_multiplier=given.learning_rate_multiplier,
-    )
-
-
 def base_model(plan: Preparation, catalog: Catalog) -> Model:
     """Return the base model's entry. Raises NotFound when it has left the configuration."""
     model = catalog.model(plan.model)
@@ -213,5 +177,11 @@ def length_check(plan: Preparation, catalog: Catalog) -> LengthCheck:
     """Return what counts the rows of a job that is being created. Raises NotFound as `base_model` does."""
     model = base_model(plan, catalog)
     assert model.path is not None
-    method = "supervised" if plan.algorithm == "sft" else plan.algorithm
-    return LengthCheck(Path(model.path), model.context_tokens, method, plan.choices, plan.max_tokens)
+    method = named(plan.algorithm)
+    most = max([plan.max_tokens, *(len(choice.encode()) + 1 for choice in plan.choices)])
+    return LengthCheck(
+        Path(model.path),
+        model.context_tokens,
+        lambda tokens: method.answer_room(tokens, plan.choices, plan.max_tokens),
+        most,
+    )

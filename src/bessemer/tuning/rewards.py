@@ -3,19 +3,25 @@
 Shape suffixes: R rows or groups, K choices or samples of one. NaN: no reward.
 """
 
+from __future__ import annotations
+
 import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from bessemer.core.errors import TuningError
+from bessemer.core.lazy import Lazy
 from bessemer.evals.grader import Failure
 from bessemer.feedback.rows import Row
 from bessemer.tuning.spec import Reward, Score
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = Lazy("torch")
 
 
 class Graded(NamedTuple):

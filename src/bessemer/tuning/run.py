@@ -6,21 +6,18 @@ import math
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
 import msgspec
-import numpy as np
 
 from bessemer.core.ids import new_id
-from bessemer.core.openai import ReinforcementHyperparameters
 from bessemer.core.types import JSON, ModelVersion, as_json
 from bessemer.evals import graders
 from bessemer.evals.grader import Grader
 from bessemer.evals.grader import Services as GraderServices
-from bessemer.evals.metrics import Terms, label_terms, mean_terms
 from bessemer.gateway.pipeline import on_behalf_of
 from bessemer.gateway.providers.adapters import unpack_adapter
 from bessemer.registry.catalog import Catalog
@@ -32,8 +29,9 @@ from bessemer.store.files import FileRow
 from bessemer.store.job_rows import JobCheckpoint, JobRow
 from bessemer.tuning.accounts import duration, headline, step_metrics, valid_metrics, warning_of
 from bessemer.tuning.comparison import Comparison, compare
+from bessemer.tuning.local import LocalBackend
+from bessemer.tuning.methods import named
 from bessemer.tuning.preparation import (
-    Algorithm,
     Preparation,
     Rows,
     base_model,
@@ -44,18 +42,14 @@ from bessemer.tuning.preparation import (
 )
 from bessemer.tuning.probing import probing_seconds, weaknesses
 from bessemer.tuning.progress import Start
-from bessemer.tuning.selection import choose_f1_bias
-from bessemer.tuning.spec import Reward, Score, StepReport, TuneSpec, Validation
+from bessemer.tuning.selection import Judge
+from bessemer.tuning.spec import Reward, Score, StepReport, TuneSpec
 from bessemer.tuning.tuner import Tuner
 from bessemer.tuning.watch import TimeUp, Watch
 from bessemer.tuning.wishes import Wishes
 
 CHUNK_SECONDS = 15.0
 """Training between two durable steps: what a kill can cost at most."""
-_DEMONSTRATIONS = 2400
-"""How many a supervised job sees by itself, repetitions included: 300 steps of 8."""
-_DEMONSTRATIONS_ANEW = 3600
-"""The same where mentions are replaced, so that no reading is a repetition: 450 steps (decision 012)."""
 RESULTS_PURPOSE = "fine-tune-results"
 
 
@@ -123,13 +117,15 @@ class TuningRun:
         wishes = Wishes(services.database, job_id)
         watch = Watch(wishes.heed)
         try:
+            spec = _spec(services, plan, len(rows.training), folder)
             tuner = Tuner(
-                _spec(services, plan, len(rows.training), folder),
+                spec,
                 rows.training,
                 rows.validation,
                 None if grader is None else _reward(grader, watch),
                 folder / "state",
-                select=_selector(plan),
+                LocalBackend(spec, heed=watch),
+                judge=_judge(plan),
                 watch=watch,
             )
         except BaseException:
@@ -247,9 +243,7 @@ class TuningRun:
 
     def _choice_bias(self) -> tuple[float, ...]:
         best = self._tuner.best
-        if best is None or self._plan.options.metric != "f1":
-            return ()
-        return _f1_bias(self._plan, best)
+        return () if best is None else _judge(self._plan).choice_bias(best)
 
     def _comparison(self) -> Comparison | None:
         """Return how the chosen checkpoint compares with the start, by the metric that chose it.
@@ -259,22 +253,9 @@ class TuningRun:
         best, start = self._tuner.best, self._tuner.start
         if best is None or start is None or best.step == 0:
             return None
-        sides = [self._terms(validation, side) for validation, side in ((start.validation, 1), (best, 0))]
+        judge = _judge(self._plan)
+        sides = [judge.terms(validation, side) for validation, side in ((start.validation, 1), (best, 0))]
         return compare(sides[0], sides[1], self._tuner.looks)
-
-    def _terms(self, validation: Validation, side: int) -> list[Terms | None]:
-        """Return what each row contributes; `side`: of its bounds, where it has some."""
-        if self._plan.options.metric != "f1" and validation.row_bounds:
-            return [None if bounds is None else mean_terms(bounds[side]) for bounds in validation.row_bounds]
-        if self._plan.options.metric != "f1":
-            return [None if score is None else mean_terms(score) for score in validation.row_scores]
-        choices, positive = self._plan.choices, self._plan.choices[_positive(self._plan)]
-        logprobs, rewards = _arrays(validation)
-        picks = (logprobs + np.array(_f1_bias(self._plan, validation))).argmax(axis=1)
-        return [
-            None if np.isnan(row).any() else label_terms(choices[pick], choices[int(row.argmax())], positive)
-            for pick, row in zip(picks, rewards, strict=True)
-        ]
 
     def _cost(self) -> float | None:
         """Return what the computing cost so far by the model's hourly price, judges left out; None without one."""
@@ -406,67 +387,36 @@ def _spec(services: Services, plan: Preparation, rows: int, folder: Path) -> Tun
     if plan.adapter_sha256 is not None:
         unpack_adapter(services.blobs, plan.adapter_sha256, folder / "start")
         adapter = str(folder / "start")
-    hyper = plan.hyperparameters
+    method, options = named(plan.algorithm), plan.options
+    hyper = method.read_hyperparameters(plan.hyperparameters)
     multiplier = 1.0 if hyper.learning_rate_multiplier == "auto" else float(hyper.learning_rate_multiplier)
-    limited = plan.options.max_seconds is not None
-    anew = plan.options.mention_replacement > 0
-    auto = auto_epochs(plan.algorithm, rows, limited=limited, anew=anew)
-    epochs = auto if hyper.n_epochs == "auto" else float(hyper.n_epochs)
+    epochs = method.epochs(rows, options) if hyper.n_epochs == "auto" else float(hyper.n_epochs)
     spec = TuneSpec(
         base=str(model.path),
-        method="supervised" if plan.algorithm == "sft" else plan.algorithm,
+        method=method.name,
+        hyperparameters=plan.hyperparameters,
         choices=plan.choices,
-        objective=plan.options.objective,
-        rank=plan.options.rank,
+        rank=options.rank,
         adapter=adapter,
         epochs=epochs,
-        batch_size=None if hyper.batch_size == "auto" else int(hyper.batch_size),
+        batch_size=min(rows, method.prompts_per_step if hyper.batch_size == "auto" else int(hyper.batch_size)),
+        learning_rate=method.learning_rate * multiplier,
         seed=plan.seed,
-        mention_replacement=plan.options.mention_replacement,
-        mention_group=plan.options.mention_group,
-        samples_per_prompt=_samples(plan.options.samples_per_prompt, hyper),
-        credit=plan.options.credit,
         max_tokens=plan.max_tokens,
         response_schema=plan.response_schema,
         grammar=plan.grammar,
-        field_threshold=None if plan.options.field_threshold == "auto" else plan.options.field_threshold,
-        max_seconds=plan.options.max_seconds,
+        field_threshold=None if options.field_threshold == "auto" else options.field_threshold,
+        max_seconds=options.max_seconds,
         threads=services.threads,
         context_tokens=model.context_tokens,
     )
-    batch_size = min(rows, spec.prompts_per_step)
-    return msgspec.structs.replace(
-        spec,
-        batch_size=batch_size,
-        learning_rate=spec.peak_learning_rate * multiplier,
-        evaluations=_evaluations(hyper, math.ceil(rows * epochs / batch_size), spec.evaluations),
-    )
+    assert spec.batch_size is not None
+    evaluations = method.evaluations(hyper, math.ceil(rows * epochs / spec.batch_size), spec.evaluations)
+    return method.configure(msgspec.structs.replace(spec, evaluations=evaluations), hyper, options)
 
 
-def auto_epochs(algorithm: Algorithm, rows: int, *, limited: bool, anew: bool = False) -> float:
-    """Return what `auto` means for a job on this many training rows; `limited`: it has a time limit.
-
-    Demonstrations: about 300 steps, two passes at least, ten at most; validation saw nothing in more (decision 009).
-    `anew`, mentions are replaced: half as many again.
-    Rewards: as many passes as a time limit leaves room for (the rate then follows the clock), three without one.
-    """
-    if algorithm == "sft":
-        return min(10.0, max(2.0, (_DEMONSTRATIONS_ANEW if anew else _DEMONSTRATIONS) / rows))
-    return 10.0 if limited else 3.0
-
-
-def _samples(samples: int, hyper: ReinforcementHyperparameters) -> int:
-    """Return the group size: OpenAI's compute_multiplier scales how much is explored per prompt."""
-    if hyper.compute_multiplier != "auto":
-        return max(2, round(samples * float(hyper.compute_multiplier)))
-    return samples
-
-
-def _evaluations(hyper: ReinforcementHyperparameters, steps: int, default: int) -> int:
-    """Return how often to evaluate over the run; `eval_interval` counts steps."""
-    if hyper.eval_interval == "auto":
-        return default
-    return max(1, steps // int(hyper.eval_interval))
+def _judge(plan: Preparation) -> Judge:
+    return named(plan.algorithm).judge(plan.options, plan.choices)
 
 
 def _reward(grader: Grader, watch: Watch) -> Reward:
@@ -475,36 +425,6 @@ def _reward(grader: Grader, watch: Watch) -> Reward:
         return [result.reward if result.failure is None else result.failure for result in results]
 
     return reward
-
-
-def _selector(plan: Preparation) -> Callable[[Validation], float] | None:
-    """Return how validations are compared; None: the tuner's own default."""
-    if plan.options.metric != "f1" or not plan.choices:
-        return None
-
-    def select(validation: Validation) -> float:
-        logprobs, rewards = _arrays(validation)
-        return choose_f1_bias(logprobs, rewards, _positive(plan)).score
-
-    return select
-
-
-def _f1_bias(plan: Preparation, validation: Validation) -> tuple[float, ...]:
-    logprobs, rewards = _arrays(validation)
-    return choose_f1_bias(logprobs, rewards, _positive(plan)).values
-
-
-def _positive(plan: Preparation) -> int:
-    positive = plan.options.positive
-    return 0 if positive is None else plan.choices.index(positive)
-
-
-def _arrays(validation: Validation) -> tuple[np.ndarray, np.ndarray]:
-    logprobs = np.array(validation.logprobs, dtype=np.float64)
-    rewards = np.array(
-        [[np.nan if r is None else r for r in row] for row in validation.rewards or ()], dtype=np.float64
-    )
-    return logprobs, rewards
 
 
 def _pack(folder: Path, archive: Path) -> None:

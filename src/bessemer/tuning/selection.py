@@ -9,9 +9,69 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from bessemer.evals.metrics import Terms, label_terms, mean_terms
+from bessemer.tuning.spec import Validation
+
 Array = npt.NDArray[np.float64]
 _SLOPE_SPREAD, _OFFSET_SPREAD = 0.5, 1.0
 """Standard deviations of the priors on the calibration's slope (around 1) and offset (around 0)."""
+
+
+class Judge:
+    """What checkpoints are compared by: here, the score that the method gave them."""
+
+    def score(self, validation: Validation) -> float | None:
+        """Return the score of an evaluation, higher is better; None: nothing can be said."""
+        return validation.score
+
+    def choice_bias(self, validation: Validation) -> tuple[float, ...]:
+        """Return the bias that the score was reached with; none: ()."""
+        del validation
+        return ()
+
+    def terms(self, validation: Validation, side: int) -> list[Terms | None]:
+        """Return what each row contributes; `side`: of its bounds (0 the lowest), where it has some."""
+        if validation.row_bounds:
+            return [None if bounds is None else mean_terms(bounds[side]) for bounds in validation.row_bounds]
+        return [None if score is None else mean_terms(score) for score in validation.row_scores]
+
+
+class F1Judge(Judge):
+    """F1 of one of the choices, at the bias that is best for it."""
+
+    def __init__(self, choices: tuple[str, ...], positive: str | None) -> None:
+        """`positive`: None is the first."""
+        self._choices = choices
+        self._positive = 0 if positive is None else choices.index(positive)
+
+    def score(self, validation: Validation) -> float:
+        """See `Judge`."""
+        return choose_f1_bias(*_arrays(validation), self._positive).score
+
+    def choice_bias(self, validation: Validation) -> tuple[float, ...]:
+        """See `Judge`."""
+        return choose_f1_bias(*_arrays(validation), self._positive).values
+
+    def terms(self, validation: Validation, side: int) -> list[Terms | None]:
+        """See `Judge`."""
+        del side
+        logprobs, rewards = _arrays(validation)
+        picks = (logprobs + np.array(self.choice_bias(validation))).argmax(axis=1)
+        positive = self._choices[self._positive]
+        return [
+            None
+            if np.isnan(row).any()
+            else label_terms(self._choices[pick], self._choices[int(row.argmax())], positive)
+            for pick, row in zip(picks, rewards, strict=True)
+        ]
+
+
+def _arrays(validation: Validation) -> tuple[Array, Array]:
+    logprobs = np.array(validation.logprobs, dtype=np.float64)
+    rewards = np.array(
+        [[np.nan if r is None else r for r in row] for row in validation.rewards or ()], dtype=np.float64
+    )
+    return logprobs, rewards
 
 
 class Bias(NamedTuple):

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import msgspec
+
 from bessemer.core.types import JSON, Frozen
 from bessemer.evals.grader import Failure
 
@@ -18,8 +20,10 @@ class TuneSpec(Frozen, frozen=True):
 
     base: str
     """GGUF file or safetensors folder."""
-    method: Literal["supervised", "exact", "grpo"]
-    """supervised: demonstrations; exact: expected reward over enumerable answers; grpo: sampled groups."""
+    method: str
+    """By its name in the table of methods."""
+    hyperparameters: JSON = msgspec.field(default_factory=dict)
+    """What the request has under the method; methods that take more from it than these fields know its type."""
     choices: tuple[str, ...] = ()
     """exact: the possible answers."""
     objective: Literal["reward", "log_reward"] = "log_reward"
@@ -37,10 +41,9 @@ class TuneSpec(Frozen, frozen=True):
     `solved_at` of the probability the last time it was seen."""
     solved_at: float = 0.98
     batch_size: int | None = None
-    """Prompts per optimizer step; None: 16 for exact, which learns from one decision of each, 8 for supervised and
-    grpo, which learn from every token of an answer (`prompts_per_step`)."""
+    """Prompts per optimizer step; None: the method's."""
     learning_rate: float | None = None
-    """Peak; None: 1e-3 for supervised and exact, 2e-4 for grpo (`peak_learning_rate`)."""
+    """Peak, after warm-up; None: the method's."""
     warmup: float = 0.05
     """Share of the steps with a rising learning rate; afterwards it falls linearly to zero."""
     weight_decay: float = 0.0
@@ -77,18 +80,6 @@ class TuneSpec(Frozen, frozen=True):
     threads: int | None = None
     context_tokens: int | None = None
     """Tokens of question and answer that the model is served with; None: what it was made for."""
-
-    @property
-    def prompts_per_step(self) -> int:
-        """Prompts of an optimizer step."""
-        return self.batch_size or (16 if self.method == "exact" else 8)
-
-    @property
-    def peak_learning_rate(self) -> float:
-        """The learning rate after warm-up."""
-        if self.learning_rate is not None:
-            return self.learning_rate
-        return 2e-4 if self.method == "grpo" else 1e-3
 
 
 class Validation(Frozen, frozen=True):

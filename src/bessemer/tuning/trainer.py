@@ -5,51 +5,15 @@ They know packed trees, log-probabilities and one adapter; nothing of rows, rewa
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from bessemer.engine.lora import Adapter, LoraConfig
 from bessemer.engine.network import Network, Route
+from bessemer.tuning.backend import Adam, Candidates, Loss, Scored, Tree
 from bessemer.tuning.head import listed_logprobs, token_logprobs
-from bessemer.tuning.packing import Packed, Tree, pack, split_by_budget
-
-
-class Scored(NamedTuple):
-    """Log-probabilities of all branches of some trees. B branches in tree order, I their tokens in branch order."""
-
-    trees: list[int]
-    """Indices of the trees in the batch that was given."""
-    logprob_I: Tensor
-    branch_I: Tensor
-    """Which branch, counted over these trees."""
-    hit_I: Tensor
-    """Whether the token was the most probable one."""
-    n_branches: int
-
-    def branch_sums(self) -> Tensor:
-        """Return the log-probability of each whole branch [B]."""
-        return torch.zeros(self.n_branches).index_add(0, self.branch_I, self.logprob_I)
-
-
-Loss = Callable[[Scored], Tensor]
-"""Scored trees of one pass -> a scalar. Sums over passes: a loss divides by the batch's totals, not by the pass's."""
-
-
-Candidates = Sequence[Sequence[Sequence[Tensor | None]]]
-"""By tree, branch and token: the sorted ids that a grammar let it be drawn from; None: the whole vocabulary."""
-
-
-class Adam(NamedTuple):
-    """Constants of one AdamW step (Loshchilov & Hutter 2019, arXiv 1711.05101)."""
-
-    learning_rate: float
-    beta1: float = 0.9
-    beta2: float = 0.98
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    clip_norm: float = 1.0
+from bessemer.tuning.packing import Packed, pack, split_by_budget
 
 
 class Trainer:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from bessemer.core.errors import TuningError
+from bessemer.engine.family import ModelConfig
 from bessemer.engine.kernel import compiled_library
-from bessemer.engine.weights import ModelConfig
 
 
 class TreeLayout(NamedTuple):

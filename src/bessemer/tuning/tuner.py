@@ -8,7 +8,7 @@ row, k). The state therefore needs no generators; a run that is killed and start
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -18,11 +18,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bessemer.core.errors import TuningError
-from bessemer.engine.engine import LoadedModel, load_model
-from bessemer.engine.lora import Adapter, LoraConfig
 from bessemer.feedback.rows import Row
-from bessemer.tuning.grpo import Grpo, Rollouts, asks, greedy_validation
-from bessemer.tuning.methods import ExactReward, Method, Outcome, Supervised, Task
+from bessemer.tuning.backend import Adam, Backend
+from bessemer.tuning.method import Outcome, Task
+from bessemer.tuning.methods import named
 from bessemer.tuning.progress import (
     Progress,
     Start,
@@ -32,8 +31,8 @@ from bessemer.tuning.progress import (
     training_seconds,
 )
 from bessemer.tuning.rewards import ungraded
+from bessemer.tuning.selection import Judge
 from bessemer.tuning.spec import Reward, StepReport, TuneSpec, Validation
-from bessemer.tuning.trainer import Adam, Trainer
 from bessemer.tuning.watch import TimeUp, Watch
 
 _PATIENCE = 10
@@ -61,8 +60,6 @@ _WHY_SILENT = {
 }
 """Metrics of a step without a signal: what they mean, and what helps where they are the largest."""
 
-Select = Callable[[Validation], float | None]
-
 
 class Tuner:
     """A tuning run that can be left and taken up again after any step."""
@@ -74,14 +71,15 @@ class Tuner:
         validation: Sequence[Row],
         reward: Reward | None,
         state_dir: Path,
-        select: Select | None = None,
-        model: LoadedModel | None = None,
+        backend: Backend,
+        judge: Judge | None = None,
         watch: Watch | None = None,
     ) -> None:
-        """Load the base model, or take one that is in memory, and continue from `state_dir` if it holds a state.
+        """Begin a run on a backend with fresh weights, or continue from `state_dir` if it holds a state.
 
-        `select` turns an evaluation into the score that checkpoints are chosen by; default: its own. `watch` is called
-        often inside a step; what it raises breaks the step off, after which only the saved state may be continued.
+        `judge` turns an evaluation into the score that checkpoints are chosen by; default: its own. `watch` is called
+        often inside a step, by the backend, too; what it raises breaks the step off, after which only the saved state
+        may be continued.
         """
         if not train:
             raise TuningError("There are no training rows.", code="no_rows_fit")
@@ -89,23 +87,20 @@ class Tuner:
             torch.set_num_threads(spec.threads)
         self.spec = spec
         self._watch = watch or Watch()
-        self._select = select or (lambda validation: validation.score)
-        network, tokens = model or load_model(Path(spec.base))
-        self.trainer = Trainer(
-            network,
-            _adapter(spec, LoadedModel(network, tokens)),
-            tokens_per_pass=spec.tokens_per_pass,
-            heed=self._watch,
-        )
-        self._task = Task(spec, self.trainer, tokens, train, validation, reward)
-        self._method = _method(self._task)
+        self._judge = judge or Judge()
+        self.backend = backend
+        self.method = named(spec.method)
+        self._batch_size = spec.batch_size or self.method.prompts_per_step
+        self._peak_rate = self.method.learning_rate if spec.learning_rate is None else spec.learning_rate
+        self._task = Task(spec, backend, train, validation, reward, self._watch)
+        self._learner = self.method.learner(self._task)
         self._dir = state_dir
         self._dir.mkdir(parents=True, exist_ok=True)
         self._progress = Progress()
         self._saved_at = time.monotonic()
         self.best: Validation | None = None
         self.start: Start | None = None
-        self.total_steps = max(1, -(-round(spec.epochs * len(train)) // spec.prompts_per_step))
+        self.total_steps = max(1, -(-round(spec.epochs * len(train)) // self._batch_size))
         self._order = self._shuffled()
         self._good = self._state()
         if self._start_path.exists():
@@ -176,11 +171,11 @@ class Tuner:
         if self.done:
             raise TuningError("The run is done.", code="done")
         self.begin()
-        started, tokens = time.monotonic(), self.trainer.tokens
+        started, tokens = time.monotonic(), self.backend.trained_tokens
         rate, cut = self._learning_rate(), False
         try:
             with self._watch.within(self._training_seconds_left()):
-                outcome = self._method.accumulate(self._batch(), self._progress.step)
+                outcome = self._learner.accumulate(self._batch(), self._progress.step)
         except TimeUp:
             outcome, cut = self._out_of_time(tokens), True
         norm = 0.0 if cut else self._update(outcome, rate)
@@ -191,8 +186,8 @@ class Tuner:
             **outcome.metrics,
             "grad_norm": norm,
             "learning_rate": rate,
-            "tokens": float(self.trainer.tokens - tokens),
-            "tokens_per_s": (self.trainer.tokens - tokens) / seconds,
+            "tokens": float(self.backend.trained_tokens - tokens),
+            "tokens_per_s": (self.backend.trained_tokens - tokens) / seconds,
             "step_seconds": seconds,
         }
         if not cut:
@@ -247,8 +242,8 @@ class Tuner:
 
     def _out_of_time(self, tokens: int) -> Outcome:
         """Take back what a step did that a time limit ended. Raises TuningError (out_of_time) when it was the first."""
-        self.trainer.zero_grad()
-        self.trainer.tokens = tokens
+        self.backend.zero_grad()
+        self.backend.trained_tokens = tokens
         if not self._progress.step:
             raise TuningError(
                 f"The time limit, {self.spec.max_seconds:g} seconds ({self._progress.evaluation_seconds:.0f} went to "
@@ -273,7 +268,7 @@ class Tuner:
 
         Where one group in thirty differs, ten steps of eight are silent now and then whatever there is to learn.
         """
-        return max(_PATIENCE, -(-len(self._order) // self.spec.prompts_per_step))
+        return max(_PATIENCE, -(-len(self._order) // self._batch_size))
 
     def begin(self) -> Start | None:
         """Evaluate the model that the run starts from, unless that is done; None without validation rows.
@@ -318,22 +313,17 @@ class Tuner:
         left = math.inf if limit is None else limit - self.seconds
         try:
             with self._watch.within(max(left, _LENIENCE * self._progress.longest_evaluation)):
-                validation = self._method.validate(self._progress.step, rows)
+                validation = self._learner.validate(self._progress.step, rows)
         finally:
             seconds = time.monotonic() - started
             self._progress.evaluation_seconds += seconds
-        score = self._select(validation)
+        score = self._judge.score(validation)
         score = score if score is not None and math.isfinite(score) else None
         return msgspec.structs.replace(validation, score=score), seconds
 
     def export(self, folder: Path) -> None:
         """Write the best adapter that was evaluated, or the current one when none was, in peft's format."""
-        current = self.trainer.adapter.flat.clone()
-        if self.best is not None:
-            with safe_open(str(self._best_path), "pt") as file:
-                self.trainer.adapter.flat.copy_(file.get_tensor("adapter"))
-        self.trainer.export(folder, Path(self.spec.base).name)
-        self.trainer.adapter.flat.copy_(current)
+        self.backend.export(folder, None if self.best is None else _read(self._best_path)[0])
 
     def save(self) -> None:
         """Write the state; a process killed meanwhile leaves the previous one."""
@@ -347,11 +337,9 @@ class Tuner:
         """Rows of the next step. Epochs follow each other without a gap; each leaves out most of what is solved."""
         progress = self._progress
         rows: list[int] = []
-        while len(rows) < self.spec.prompts_per_step and progress.epoch < self.spec.epochs:
+        while len(rows) < self._batch_size and progress.epoch < self.spec.epochs:
             stop = self._epoch_end()
-            taken = self._order[
-                progress.cursor : min(stop, progress.cursor + self.spec.prompts_per_step - len(rows))
-            ].tolist()
+            taken = self._order[progress.cursor : min(stop, progress.cursor + self._batch_size - len(rows))].tolist()
             rows += taken
             progress.cursor += len(taken)
             if progress.cursor >= stop:
@@ -371,7 +359,7 @@ class Tuner:
         generator = torch.Generator().manual_seed(self.spec.seed * 1_000_003 + epoch)
         order = torch.randperm(count, generator=generator)
         again = torch.rand(count, generator=generator) < self.spec.revisit
-        kept = order[(again | ~self._method.solved())[order]]
+        kept = order[(again | ~self._learner.solved())[order]]
         return kept if len(kept) else order
 
     def _learning_rate(self) -> float:
@@ -379,7 +367,7 @@ class Tuner:
         spec = self.spec
         warm = min(1.0, max(self.share_done, 1.0 / self.total_steps) / spec.warmup) if spec.warmup else 1.0
         left = (1.0 - self.share_done) / max(1e-9, 1.0 - spec.warmup)
-        return spec.peak_learning_rate * self._progress.rate_factor * min(warm, left)
+        return self._peak_rate * self._progress.rate_factor * min(warm, left)
 
     def _update(self, outcome: Outcome, rate: float) -> float:
         progress = self._progress
@@ -389,14 +377,14 @@ class Tuner:
         for name in _WHY_SILENT.keys() & outcome.metrics.keys():
             progress.seen[name] = progress.seen.get(name, 0.0) + outcome.metrics[name]
         if not outcome.signal:
-            self.trainer.zero_grad()
+            self.backend.zero_grad()
             return 0.0
-        norm = self.trainer.gradient_norm()
+        norm = self.backend.gradient_norm()
         if not (torch.isfinite(torch.tensor([norm, outcome.metrics["train_loss"]])).all()):
             self._roll_back()
             return 0.0
         spec = self.spec
-        return self.trainer.optim_step(
+        return self.backend.optim_step(
             Adam(rate, beta1=spec.beta1, beta2=spec.beta2, weight_decay=spec.weight_decay, clip_norm=spec.clip_norm)
         )
 
@@ -407,9 +395,9 @@ class Tuner:
                 "learning_rate_multiplier.",
                 code="nan_loss",
             )
-        tokens = self.trainer.tokens
-        self.trainer.load_state(self._good)
-        self.trainer.tokens = tokens  # what was computed stays computed
+        tokens = self.backend.trained_tokens
+        self.backend.load_state(self._good)
+        self.backend.trained_tokens = tokens  # what was computed stays computed
         self._progress.rolled_back = True
         self._progress.rate_factor /= 2
 
@@ -434,7 +422,7 @@ class Tuner:
 
     def _note_loss(self, outcome: Outcome) -> None:
         loss = outcome.metrics["train_loss"]
-        if self.spec.method == "supervised" and outcome.signal and math.isfinite(loss):
+        if self.method.likelihood and outcome.signal and math.isfinite(loss):
             losses = [*self._progress.losses, loss]
             self._progress.losses = losses[:_FIRST_LOSSES] + losses[_FIRST_LOSSES:][-_LAST_LOSSES:]
 
@@ -443,7 +431,7 @@ class Tuner:
 
         The best checkpoint is kept if it is better than the start. Raises TuningError (diverged) if none is.
         """
-        if self.spec.method != "supervised":
+        if not self.method.likelihood:
             return None  # the loss of a few confident mistakes may rise while rewards do, too; the start is kept
         before = self.start.validation.loss if self.start is not None else None
         first, last = self._progress.losses[:_FIRST_LOSSES], self._progress.losses[_FIRST_LOSSES:]
@@ -466,8 +454,7 @@ class Tuner:
             return
         if self.best is None or self.best.score is None or validation.score > self.best.score:
             self.best = validation
-            adapter = {"adapter": self.trainer.adapter.flat.clone()}
-            _write(self._best_path, adapter, msgspec.json.encode(validation).decode())
+            _write(self._best_path, self.backend.save_weights(), msgspec.json.encode(validation).decode())
 
     # -- state --------------------------------------------------------------------------------------------------------
 
@@ -484,15 +471,15 @@ class Tuner:
         return self._dir / "best.safetensors"
 
     def _state(self) -> dict[str, Tensor]:
-        method = {f"method.{name}": tensor for name, tensor in self._method.state().items()}
-        return self.trainer.state() | method | {"order": self._order.clone()}
+        method = {f"method.{name}": tensor for name, tensor in self._learner.state().items()}
+        return self.backend.save_state() | method | {"order": self._order.clone()}
 
     def _resume(self) -> None:
         tensors, note = _read(self._state_path)
         self._progress = msgspec.json.decode(note, type=Progress)
-        self.trainer.load_state(tensors)
+        self.backend.load_state(tensors)
         method = {n.removeprefix("method."): t for n, t in tensors.items() if n.startswith("method.")}
-        self._method.load_state(method)
+        self._learner.load_state(method)
         self._order = tensors["order"]
         self._good = tensors
         self._resume_best()
@@ -502,43 +489,6 @@ class Tuner:
             best = msgspec.json.decode(_read(self._best_path)[1], type=Validation)
             # One that a killed process found after its last saved step will be found again.
             self.best = best if best.step <= self._progress.step else None
-
-
-def _adapter(spec: TuneSpec, model: LoadedModel) -> Adapter:
-    config = model.network.config
-    if spec.adapter is not None:
-        return Adapter.load(Path(spec.adapter), config, model.network.dtype)
-    lora = LoraConfig(rank=spec.rank, alpha=spec.alpha or float(spec.rank), first_layer=spec.first_layer)
-    adapter = Adapter(config, lora, model.network.dtype)
-    adapter.initialise(spec.seed)
-    return adapter
-
-
-def _method(task: Task) -> Method:
-    match task.spec.method:
-        case "supervised":
-            return Supervised(task) if task.reward is None else _GradedSupervised(task, task.reward)
-        case "exact":
-            return ExactReward(task)
-        case "grpo":
-            return Grpo(task)
-
-
-class _GradedSupervised(Supervised):
-    """Supervised, evaluated by the reward of what the model then writes, not by its likelihood of demonstrations."""
-
-    def __init__(self, task: Task, reward: Reward) -> None:
-        super().__init__(task)
-        self._reward = reward
-        self._asks = asks(task, task.validation, "validation_file")
-        self._rollouts = Rollouts(task)
-
-    def validate(self, step: int, rows: Sequence[int]) -> Validation:
-        """See `Method`."""
-        likelihood = super().validate(step, rows)
-        asked = [self._asks[i] for i in rows]
-        graded = greedy_validation(self._rollouts, self._reward, [self._task.validation[i] for i in rows], asked, step)
-        return msgspec.structs.replace(graded, loss=likelihood.loss)
 
 
 def _write(path: Path, tensors: dict[str, Tensor], note: str) -> None:

@@ -6,7 +6,7 @@ the same answer. The gateway meets it as it meets any OpenAI-compatible server: 
 usage counted.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -17,14 +17,14 @@ from bessemer.cli.demo.offers import NO, YES, Pair
 from bessemer.core.content import content_hash
 from bessemer.core.types import JSON
 
-ORDINARY_ERRORS = 0.04
+ORDINARY_ERRORS = 0.03
 """Share of matches and of unrelated offers that the expert gets wrong."""
-TWIN_ERRORS = 0.10
+TWIN_ERRORS = 0.06
 """The same of near twins, which differ in one aspect: harder for everybody."""
 _FOUR_BYTES = 2**32
 _encode = msgspec.json.Encoder().encode
-Count = Callable[[Sequence[JSON]], int]
-"""Tokens of a conversation."""
+Count = Callable[[str], int]
+"""Tokens of a text."""
 
 
 def verdict(pair: Pair, seed: int) -> str:
@@ -39,7 +39,10 @@ class Expert:
     """The server. Use it as an async context manager; `base_url` ends in /v1."""
 
     def __init__(self, answers: Mapping[str, str], count: Count, port: int = 0) -> None:
-        """Answer user messages that are keys of `answers`, on `port` or, where that is taken, any free one."""
+        """Answer user messages that are keys of `answers`, on `port` or, where that is taken, any free one.
+
+        Usage is that of the messages' texts and of the answer; what a vendor adds to each message is left out.
+        """
         self._answers, self._count = answers, count
         self.port = port
         self._runner: web.AppRunner | None = None
@@ -74,8 +77,8 @@ class Expert:
         if text is None:
             known = "The simulated expert knows the demo's own questions alone."
             return web.json_response({"error": {"message": known, "type": "invalid_request_error"}}, status=400)
-        told, said = self._count(messages), self._count([*messages, {"role": "assistant", "content": text}])
-        usage = {"prompt_tokens": told, "completion_tokens": said - told, "total_tokens": said}
+        told, said = sum(self._count(message["content"]) for message in messages), self._count(text)
+        usage = {"prompt_tokens": told, "completion_tokens": said, "total_tokens": told + said}
         common = {"id": f"simulated-{content_hash(messages)[:12]}", "created": 0, "model": body["model"]}
         if body.get("stream"):
             return await _streamed(request, common, text, usage)

@@ -84,7 +84,7 @@ async def _serve(case: scenario.Case, weights: Path, scale: scenario.Scale, fold
     tokens = Tokens.load(weights)
     port = folder / _PORT  # where an interrupted run finds its incumbent again
     known = int(port.read_text()) if port.exists() else 0
-    async with Expert(case.expert, lambda told: len(tokens.encode_chat(told)), known) as upstream:
+    async with Expert(case.expert, lambda text: len(tokens.encode(text)), known) as upstream:
         port.write_text(str(upstream.port))
         progress.say(f"incumbent: {scenario.INCUMBENT} at {upstream.base_url}, which is no model (see the notes)")
         config = folder / "bessemer.toml"

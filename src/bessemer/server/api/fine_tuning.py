@@ -27,6 +27,7 @@ from bessemer.server.lists import page, page_limit
 from bessemer.store import job_rows
 from bessemer.store.database import Database
 from bessemer.store.job_rows import Control, JobCheckpoint, JobKind, JobRow
+from bessemer.tuning.methods import read_method
 
 _FINISHED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
 CREATED: Final = {
@@ -42,10 +43,10 @@ _WAITING = (JobStatus.VALIDATING_FILES, JobStatus.QUEUED)
 async def create(call: Call) -> ASGIApp:
     """POST /v1/fine_tuning/jobs. With an Idempotency-Key header, the same key gives the same job."""
     request = await call.body(FineTuningJobRequest)
-    if request.method is not None and request.method.reinforcement is not None:
-        # Its grader is tried first, which is the caller's code.
-        kind = kind_of(request.method.reinforcement.grader)
-        made = call.services.grading.run(call.principal.key_id, kind, lambda: _create(call, request))
+    grader = read_method(request.method, request.hyperparameters).grader
+    if grader is not None:
+        # It is tried first, which is the caller's code.
+        made = call.services.grading.run(call.principal.key_id, kind_of(grader), lambda: _create(call, request))
     else:
         made = asyncio.to_thread(_create, call, request)
     row, warnings = await made
@@ -60,7 +61,7 @@ def _create(call: Call, request: FineTuningJobRequest) -> tuple[JobRow, tuple[st
     if not call.principal.may_ask(request.model):
         raise NotFound(f"There is no model {request.model!r} that this key may tune.", param="model")
     method, warnings = check_request(request, call.catalog, call.database, services.blobs, call.flywheel.graders)
-    stored = as_json(request) | {"method": as_json(method), "seed": request.seed or 0}
+    stored = as_json(request) | {"method": method.stored(), "seed": request.seed or 0}
     stored.pop("hyperparameters", None)
     row = JobRow(
         id=job_id(call, "ftjob"),

@@ -10,35 +10,74 @@ from the answers alone that beat the model's own (docs/decisions/011). Once ever
 done again until a group differs: the best that the model can reach may be less than the best that there is.
 """
 
+from __future__ import annotations
+
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from torch import Tensor
+import msgspec
 
 from bessemer.core.errors import InvalidRequest, TuningError
+from bessemer.core.lazy import Lazy
 from bessemer.core.template import render_grammar
 from bessemer.core.types import TokenLogprob
-from bessemer.engine.engine import Engine, LoadedModel
 from bessemer.engine.request import Constraint, GenerateRequest, Generation, JsonSchema, Lark
 from bessemer.engine.tokens import Tokens
 from bessemer.feedback.rows import Row
 from bessemer.gateway.fields import confident
+from bessemer.tuning.backend import Backend, Scored, Tree
 from bessemer.tuning.credit import Answer, by_answer, by_field, shared
 from bessemer.tuning.losses import clipped, completed, k3
-from bessemer.tuning.methods import Outcome, Task, prompt_ids
-from bessemer.tuning.packing import Tree
+from bessemer.tuning.method import Outcome, Task, prompt_ids
+from bessemer.tuning.options import Options
+from bessemer.tuning.reinforcement import Reinforcement, ReinforcementHyperparameters
 from bessemer.tuning.rewards import Graded, graded, numbers, reward_metrics, varying
 from bessemer.tuning.spec import Reward, TuneSpec, Validation
-from bessemer.tuning.trainer import Scored, Trainer
 
-_ADAPTER = "live"
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = Lazy("torch")
+
 _THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 """Field thresholds that an evaluation tries; the best lies near half of the reachable F1."""
 _MISMATCH_LIMIT = 0.05
 """Mean k3 divergence per token between sampler and trainer above which a run stops: they are not the same policy."""
+
+
+class Grpo(Reinforcement):
+    """OpenAI's `reinforcement` where answers are free text or JSON."""
+
+    name = "grpo"
+    options = frozenset({"metric", "positive", "objective", "samples_per_prompt", "credit"})
+    learning_rate = 2e-4
+
+    def check_answers(self, options: Options) -> None:
+        """See `Method`."""
+        if options.metric == "f1":
+            raise InvalidRequest(
+                "bessemer.metric f1 needs a prompt or version with choices, and there are none; leave it out.",
+                param="metadata",
+            )
+
+    def configure(self, spec: TuneSpec, hyperparameters: ReinforcementHyperparameters, options: Options) -> TuneSpec:
+        """See `Method`: OpenAI's compute_multiplier scales how much is explored per prompt."""
+        samples, multiplier = options.samples_per_prompt, hyperparameters.compute_multiplier
+        if multiplier != "auto":
+            samples = max(2, round(samples * float(multiplier)))
+        return msgspec.structs.replace(spec, samples_per_prompt=samples, credit=options.credit)
+
+    def answer_room(self, tokens: Tokens, choices: Sequence[str], max_tokens: int) -> int:
+        """See `Method`."""
+        del tokens, choices
+        return max_tokens
+
+    def learner(self, task: Task) -> GrpoLearner:
+        """See `Method`."""
+        return GrpoLearner(task)
 
 
 class Drawing(NamedTuple):
@@ -79,12 +118,9 @@ class Rollouts:
     """Samples from the adapter that is being trained, under the rules that its answers will follow in use."""
 
     def __init__(self, task: Task) -> None:
-        self._spec: TuneSpec = task.spec
+        self._spec, self._backend = task.spec, task.backend
         self.tokens = task.tokens
-        self._heed = task.trainer.heed
         self.field_threshold = task.spec.field_threshold
-        self._engine = Engine(LoadedModel(task.trainer.network, task.tokens), threads=task.spec.threads)
-        self._engine.add_adapter(_ADAPTER, task.trainer.adapter)
 
     def sample(self, asked: Sequence[Ask], seeds: Sequence[int], drawing: Drawing = _PLAIN) -> list[Generation]:
         """Return one answer per ask and seed."""
@@ -96,13 +132,10 @@ class Rollouts:
 
     def candidates(self, ask: Ask, answers: Sequence[Generation]) -> list[tuple[Tensor | None, ...]]:
         """Return what each token of some answers to an ask was drawn from, None: the whole vocabulary."""
-        if ask.constraint is None:
-            return [(None,) * len(answer.tokens) for answer in answers]
-        grammars = self._engine.grammars
-        return [grammars.candidates(ask.constraint, answer.tokens, answer.forced) for answer in answers]
+        return self._backend.candidates(ask.constraint, answers)
 
     def _run(self, asked: Sequence[Ask], seeds: Sequence[int], drawing: Drawing) -> list[Generation]:
-        return self._engine.generate_many(
+        return self._backend.sample(
             [
                 GenerateRequest(
                     prompt=ask.prompt,
@@ -110,12 +143,10 @@ class Rollouts:
                     temperature=drawing.temperature,
                     top_k=drawing.top_k,
                     seed=seed,
-                    adapter=_ADAPTER,
                     constraint=ask.constraint,
                 )
                 for ask, seed in zip(asked, seeds, strict=True)
-            ],
-            between=self._heed,
+            ]
         )
 
 
@@ -191,7 +222,7 @@ def _greedy_rewards(reward: Reward, rows: Sequence[Row], answers: Sequence[Answe
     return graded(reward([(row.item, text) for row, text in zip(rows, texts, strict=True)]))
 
 
-class Grpo:
+class GrpoLearner:
     """See the module."""
 
     def __init__(self, task: Task) -> None:
@@ -209,7 +240,7 @@ class Grpo:
         """Rows in a row whose exploration found nothing."""
 
     def accumulate(self, indices: Sequence[int], step: int) -> Outcome:
-        """See `Method`."""
+        """See `Learner`."""
         spec, group = self._task.spec, self._task.spec.samples_per_prompt
         flat = [i for i in indices for _ in range(group)]
         seeds = [sample_seed(spec.seed, step, i, k) for i in indices for k in range(group)]
@@ -237,7 +268,7 @@ class Grpo:
         taught_RG = reward_RG.isfinite() if gain_RG is None else gain_RG > 0
         weights = [row.weight for row in rows]
         loss, mismatch = _policy_loss(
-            self._task.trainer, self._rollouts, asked, groups, advantages, taught_RG[used].tolist(), weights, spec
+            self._task.backend, self._rollouts, asked, groups, advantages, taught_RG[used].tolist(), weights, spec
         )
         if loss is None:
             return Outcome({**metrics, "train_loss": 0.0}, signal=False, explored=exploring)
@@ -249,21 +280,21 @@ class Grpo:
         return Outcome({**metrics, "train_loss": loss, "mismatch_kl": mismatch}, signal=True)
 
     def validate(self, step: int, rows: Sequence[int]) -> Validation:
-        """See `Method`."""
+        """See `Learner`."""
         asked, validation = [self._validation[i] for i in rows], [self._task.validation[i] for i in rows]
         return greedy_validation(self._rollouts, self._reward, validation, asked, step)
 
     def solved(self) -> Tensor:
-        """See `Method`."""
+        """See `Learner`."""
         return torch.zeros(len(self._task.train), dtype=torch.bool)
 
     def state(self) -> dict[str, Tensor]:
-        """See `Method`."""
+        """See `Learner`."""
         values = {"best": self._best, "stuck": self._stuck, "in_vain": self._in_vain}
         return {name: torch.tensor(value) for name, value in values.items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """See `Method`."""
+        """See `Learner`."""
         if "best" in state:  # a run that an earlier version began has none
             self._best, self._stuck = float(state["best"]), bool(state["stuck"])
             self._in_vain = int(state.get("in_vain", 0))
@@ -324,7 +355,7 @@ class Grpo:
 
 
 def _policy_loss(
-    trainer: Trainer,
+    backend: Backend,
     rollouts: Rollouts,
     asked: Sequence[Ask],
     groups: Sequence[Sequence[Generation]],
@@ -364,7 +395,7 @@ def _policy_loss(
 
     constrained = any(ask.constraint is not None for ask in asked)
     candidates = [rollouts.candidates(*pair) for pair in zip(asked, groups, strict=True)] if constrained else None
-    value = trainer.forward_backward(trees, loss, candidates=candidates)
+    value = backend.forward_backward(trees, loss, candidates=candidates)
     return value, divergence[0] / sum(len(part) for part in sampled)
 
 
