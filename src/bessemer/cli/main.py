@@ -32,6 +32,7 @@ from bessemer.cli.demo.command import demo
 from bessemer.cli.erasure import erase
 from bessemer.cli.options import Data, Session
 from bessemer.cli.output import ErrorKind, kind_of, show_error
+from bessemer.client import Unreachable
 from bessemer.core.errors import BessemerError, ConfigError
 from bessemer.core.scrub import scrub
 
@@ -119,7 +120,8 @@ def run(arguments: list[str]) -> int:
         if message.strip():
             show_error(message, type(error).__name__, ErrorKind.USAGE, None, as_json=as_json)
     except BessemerError as error:
-        show_error(error.message, type(error).__name__, kind_of(error), error.status, as_json=as_json)
+        remedy = " Another address: --url." if isinstance(error, Unreachable) else ""
+        show_error(error.message + remedy, type(error).__name__, kind_of(error), error.status, as_json=as_json)
     except OSError as error:
         if error.filename is None:
             raise
