@@ -11,7 +11,7 @@ import msgspec
 
 from bessemer.core.types import JSON
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 class Upload(NamedTuple):
@@ -22,7 +22,7 @@ class Upload(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Operation(Generic[T]):
+class Operation(Generic[T_co]):
     """One call, made by the functions of `calls`; `Client.send` and `AsyncClient.send` send it and return a T.
 
     Bodies and queries are the API's own types, or plain JSON of the same form that the server checks.
@@ -30,7 +30,7 @@ class Operation(Generic[T]):
 
     method: str
     path: str
-    answer: type[T]
+    answer: type[T_co]
     """bytes: what is no JSON, as it is sent."""
     body: msgspec.Struct | Mapping[str, Any] | Upload | None = None
     query: msgspec.Struct | Mapping[str, Any] | None = None
@@ -60,11 +60,11 @@ class Operation(Generic[T]):
         """The body as JSON; None without one, or where it is a file."""
         return None if self.body is None or isinstance(self.body, Upload) else _fields(self.body)
 
-    def after(self, last_id: str) -> "Operation[T]":
+    def after(self, last_id: str) -> "Operation[T_co]":
         """Return the call for the page behind this one."""
         return replace(self, query=_fields(self.query) | {"after": last_id})
 
-    def with_key(self, key: str | None = None) -> "Operation[T]":
+    def with_key(self, key: str | None = None) -> "Operation[T_co]":
         """Return the call under an idempotency key; None: a fresh one."""
         return replace(self, key=key or secrets.token_hex(16))
 
