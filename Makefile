@@ -47,9 +47,10 @@ bench-engine: $(VENV)/.installed
 bench-planner: $(VENV)/.installed
 	$(BIN)/python bench/planner.py $(if $(VIDUR),--vidur $(VIDUR) --vidur-python $(VIDUR_PYTHON))
 
-# The wheel, and beside it a CycloneDX list of what it runs with.
+# The wheels of the planner and of Bessemer, and beside them a CycloneDX list of what they run with.
 build: $(TOOLS)/.installed
 	@rm -rf dist
+	$(TOOLS)/bin/python -m build --outdir dist planner > $(TOOLS)/build.log || (tail $(TOOLS)/build.log; exit 1)
 	$(TOOLS)/bin/python -m build --outdir dist > $(TOOLS)/build.log || (tail $(TOOLS)/build.log; exit 1)
 	$(TOOLS)/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
 		--output-file dist/bessemer.cdx.json requirements.lock
@@ -73,11 +74,11 @@ $(BIN)/python: | prerequisites
 	@$(PYTHON) -m venv $(VENV)
 
 # torch is pinned by version, not by hash: its builds for CPU and for CUDA are different files of one version.
-$(VENV)/.installed: pyproject.toml requirements.lock | $(BIN)/python
+$(VENV)/.installed: pyproject.toml planner/pyproject.toml requirements.lock | $(BIN)/python
 	@echo "Installing (a few minutes the first time)"
 	@$(BIN)/$(PIP) --no-deps --require-hashes --requirement requirements.lock
 	@$(BIN)/$(PIP) torch==2.13.0
-	@$(BIN)/$(PIP) --no-deps --no-build-isolation --editable .
+	@$(BIN)/$(PIP) --no-deps --no-build-isolation --editable planner --editable .
 	@touch $@
 
 $(TOOLS)/.installed: Makefile | prerequisites

@@ -12,20 +12,20 @@ from pathlib import Path
 
 import numpy as np
 
-from bessemer.planner.catalog import load_catalog
-from bessemer.planner.performance import calibration as shipped
-from bessemer.planner.performance.calibrate import Problem, fit, held_out, problems, row_run
-from bessemer.planner.performance.calibration import Calibration, Notes, dump_calibration
-from bessemer.planner.performance.measured import Row, read_measured
-from bessemer.planner.performance.nearest import Points
-from bessemer.planner.performance.recipes import TPOT, TTFT
-from bessemer.planner.performance.screen import screen
-from bessemer.planner.performance.structure import Recipe
+from bessemer_planner.catalog import load_catalog
+from bessemer_planner.performance import calibration as shipped
+from bessemer_planner.performance.calibrate import Problem, fit, held_out, problems, row_run
+from bessemer_planner.performance.calibration import Notes, SpeedCalibration, dump_calibration
+from bessemer_planner.performance.measured import MeasuredRow, read_measured
+from bessemer_planner.performance.nearest import Points
+from bessemer_planner.performance.recipes import TPOT, TTFT
+from bessemer_planner.performance.screen import screen
+from bessemer_planner.performance.structure import Recipe
 
 SOURCE = "ai-dynamo/aiconfigurator, aic-core systems/silicon_sample.csv (Apache-2.0)"
 
 
-def points(rows: list[Row]) -> Points:
+def points(rows: list[MeasuredRow]) -> Points:
     """Return every distinct measurement once."""
     seen = {(row.ttft_s, row.tpot_s): row for row in reversed(rows)}
     kept = sorted(seen.values(), key=lambda row: row.id)
@@ -47,7 +47,7 @@ def points(rows: list[Row]) -> Points:
     )
 
 
-def quantile(recipe: Recipe, problem: Problem, rows: list[Row]) -> float:
+def quantile(recipe: Recipe, problem: Problem, rows: list[MeasuredRow]) -> float:
     """Return how many standard deviations held 80 % of the rows that a fit never saw."""
     seconds, spread = held_out(recipe, problem, [row.group for row in rows])
     ratio = np.abs(np.log(seconds / problem.seconds)) / spread
@@ -75,7 +75,7 @@ def main() -> None:
         points=points(rows),
     )
     folder = Path(shipped.__file__).parent
-    as_json, arrays = dump_calibration(Calibration(notes, tpot, ttft))
+    as_json, arrays = dump_calibration(SpeedCalibration(notes, tpot, ttft))
     folder.joinpath("calibration.json").write_bytes(as_json)
     folder.joinpath("calibration.npz").write_bytes(arrays)
 

@@ -1,7 +1,7 @@
 """Distil the operator tables of aiconfigurator-core into the small table that the planner ships.
 
     pip install aiconfigurator-core        # brings pyarrow
-    python bench/distil_operators.py SYSTEMS_FOLDER src/bessemer/planner/performance/operators.npz
+    python bench/distil_operators.py SYSTEMS_FOLDER planner/src/bessemer_planner/performance/operators.npz
 
 SYSTEMS_FOLDER is `aiconfigurator_core/systems` of the installed package (Apache-2.0, NVIDIA CORPORATION & AFFILIATES).
 Kept: GEMM under TensorRT-LLM (its kernels run inside CUDA graphs, without the launch time of an eager loop), experts
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from bessemer.planner.models import known_models, model_shape
+from bessemer_planner.models import known_models, model_shape
 
 GPUS = ("a100_sxm", "l40s", "rtx_pro_6000_server", "h100_sxm", "h200_sxm", "b200_sxm", "b300_sxm", "gb200", "gb300")
 NAMES = {"a100_sxm": "a100"}

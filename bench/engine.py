@@ -36,8 +36,8 @@ from bessemer.engine.lora import LoraConfig
 from bessemer.engine.request import Choices, GenerateRequest
 from bessemer.engine.weights import Weights
 from bessemer.registry.weights import SMOLLM2, ensure
-from bessemer.tuning.packing import Tree
-from bessemer.tuning.trainer import Adam, Scored, Trainer
+from bessemer.tuning.backend import Adam, Scored, Tree
+from bessemer.tuning.trainer import Trainer
 from provenance import commit, processor
 
 WORDS = (

@@ -1,4 +1,4 @@
-"""Writes requirements.lock: the newest versions that pyproject.toml allows, with the hashes of their files.
+"""Writes requirements.lock: the newest versions that both pyproject.toml allow, with the hashes of their files.
 
 Run by `make lock`, in an environment that has pip-tools. torch is left out: its builds for CPU and for CUDA are
 different files of one version, which pyproject.toml pins.
@@ -15,15 +15,18 @@ LOCK = ROOT / "requirements.lock"
 HEAD = "# All that Bessemer and its tests install but torch, with hashes: `make lock` writes it, make installs it.\n"
 BUILD = ("hatchling", "editables")
 """What an editable installation is built with."""
+OWN = "bessemer"
+"""How the names of what this repository holds begin."""
 
 
 def wanted() -> list[str]:
-    """Return every requirement of pyproject.toml, extras included, and what it is built with."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    listed = [*project["dependencies"], *BUILD]
-    for extra in project["optional-dependencies"].values():
-        listed += [line for line in extra if not line.startswith(f"{project['name']}[")]
-    return sorted(set(listed))
+    """Return every requirement of both distributions, extras included, and what they are built with."""
+    listed = {*BUILD}
+    for folder in (ROOT, ROOT / "planner"):
+        project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+        extras = project.get("optional-dependencies", {}).values()
+        listed |= {line for lines in (project["dependencies"], *extras) for line in lines}
+    return sorted(line for line in listed if not line.startswith(OWN))
 
 
 def main() -> int:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from bessemer.planner.simulator import Requests, simulate
+from bessemer_planner.simulator import Requests, simulate
 from planner_parts import simulator
 
 REQUESTS = 10_000

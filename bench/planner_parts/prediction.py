@@ -5,10 +5,10 @@ from typing import Any
 
 import msgspec
 
-from bessemer.planner.catalog import load_catalog
-from bessemer.planner.performance.evaluate import Evaluation, evaluate, evaluate_held_out
-from bessemer.planner.performance.mlperf import ServerCheck, check_server_rows
-from bessemer.planner.performance.training import scaling_errors
+from bessemer_planner.catalog import load_catalog
+from bessemer_planner.performance.evaluate import PredictionErrors, evaluate, evaluate_held_out
+from bessemer_planner.performance.mlperf import ServerCheck, check_server_rows
+from bessemer_planner.performance.training import scaling_errors
 
 
 def measure(folder: Path) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def server(check: ServerCheck) -> dict[str, Any]:
     }
 
 
-def summary(evaluation: Evaluation) -> dict[str, Any]:
+def summary(evaluation: PredictionErrors) -> dict[str, Any]:
     """An evaluation without its rows."""
     return {
         "rows": evaluation.rows,

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from bessemer.planner.catalog import load_catalog
-from bessemer.planner.models import model_shape
-from bessemer.planner.performance import Performance
-from bessemer.planner.simulator import Cluster, Pool, PrefixBlocks, Requests, simulate
-from bessemer.planner.types import Deployment, Engine, Precision, Replica
+from bessemer_planner.catalog import load_catalog
+from bessemer_planner.models import model_shape
+from bessemer_planner.performance import Performance
+from bessemer_planner.simulator import Cluster, Pool, PrefixBlocks, Requests, simulate
+from bessemer_planner.types import Deployment, Precision, Replica, ServingEngine
 
 MODEL = "meta-llama/Llama-3.1-8B"
 ACCELERATOR = "rtx_pro_6000_server"
@@ -60,7 +60,7 @@ def measure(folder: Path) -> dict[str, Any] | None:
 def predicted(engine: dict[str, Any], columns: dict[str, np.ndarray]) -> tuple[Replica, str]:
     """Return the replica with the record's engine settings, and what the prediction stands for."""
     prediction = Performance.load().replica(
-        Deployment(MODEL, ACCELERATOR, Engine.VLLM, "0.19.0", Precision.BF16),
+        Deployment(MODEL, ACCELERATOR, ServingEngine.VLLM, "0.19.0", Precision.BF16),
         model_shape(MODEL),
         load_catalog().accelerator(ACCELERATOR),
         max_batch=engine["max_num_seqs"],

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from bessemer.planner.simulator import Autoscaler, Cluster, Pool, PrefixBlocks, Requests, Router, simulate
-from bessemer.planner.types import Replica, StepTime
+from bessemer_planner.simulator import Autoscaler, Cluster, Pool, PrefixBlocks, Requests, Router, simulate
+from bessemer_planner.types import Replica, StepTime
 
 REQUESTS = 1_000_000
 REPLICAS = 64

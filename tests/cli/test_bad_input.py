@@ -149,7 +149,7 @@ def refused_process(*arguments: str, **variables: str) -> str:
 )
 def test_a_data_folder_that_cannot_be_written(verb: str, folder: str) -> None:
     line = refused_process(verb, "--data", folder)
-    assert folder in line
+    assert folder[:100] in line
     assert "--data" in line
 
 

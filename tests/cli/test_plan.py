@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -150,12 +148,3 @@ def test_evaluate_reads_a_file_of_measurements(tmp_path: Path) -> None:
     found = json.loads(command("plan", "evaluate", str(path), "--json").stdout)
     assert found["rows"] > 0
     assert found["tpot_mape"] > 0
-
-
-def test_the_planner_alone_reads_standard_input() -> None:
-    for text, code in (('{"surprise": 1}', 2), ("[]", 2)):
-        done = subprocess.run(
-            [sys.executable, "-m", "bessemer.planner"], input=text, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == code
-        assert set(json.loads(done.stdout)) == {"error"}

@@ -8,10 +8,10 @@ import pytest
 from tests.cli.foreign import Quiet, serving
 
 from bessemer.cli.plan_refresh import fetch_prices
-from bessemer.planner.catalog import Catalog, load_catalog
-from bessemer.planner.catalog.refresh import Feed
-from bessemer.planner.catalog.refresh.aws import aws_sheet
-from bessemer.planner.catalog.refresh.azure import azure_next_page, azure_retail
+from bessemer_planner.catalog import HardwareCatalog, load_catalog
+from bessemer_planner.catalog.refresh import Feed
+from bessemer_planner.catalog.refresh.aws import aws_sheet
+from bessemer_planner.catalog.refresh.azure import azure_next_page, azure_retail
 
 
 def sheet(price: str) -> bytes:
@@ -60,11 +60,11 @@ def vendor() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def catalog() -> Catalog:
+def catalog() -> HardwareCatalog:
     return load_catalog()
 
 
-def test_a_packed_sheet_and_pages_are_read(vendor: str, catalog: Catalog) -> None:
+def test_a_packed_sheet_and_pages_are_read(vendor: str, catalog: HardwareCatalog) -> None:
     told: list[str] = []
     sources = [
         Feed("AWS", f"{vendor}/sheet", aws_sheet),
@@ -83,7 +83,7 @@ def test_a_packed_sheet_and_pages_are_read(vendor: str, catalog: Catalog) -> Non
 
 
 @pytest.mark.parametrize("path", ["/busy", "/down", "/endless", "/away", "/cut"])
-def test_a_vendor_that_fails_does_not_stop_the_others(vendor: str, catalog: Catalog, path: str) -> None:
+def test_a_vendor_that_fails_does_not_stop_the_others(vendor: str, catalog: HardwareCatalog, path: str) -> None:
     broken = Feed("broken", vendor + path, azure_retail, azure_next_page)
     rows, failed = fetch_prices(catalog, lambda _: None, [broken, Feed("AWS", f"{vendor}/sheet", aws_sheet)])
     assert len(rows) == 1
@@ -91,7 +91,7 @@ def test_a_vendor_that_fails_does_not_stop_the_others(vendor: str, catalog: Cata
     assert "\n" not in failed["broken"]
 
 
-def test_only_https_is_fetched(catalog: Catalog) -> None:
+def test_only_https_is_fetched(catalog: HardwareCatalog) -> None:
     rows, failed = fetch_prices(catalog, lambda _: None, [Feed("file", "file:///etc/hostname", aws_sheet)])
     assert rows == ()
     assert "is not https" in failed["file"]

@@ -17,7 +17,7 @@ from bessemer.engine.family import Family, GgufHeader, ModelConfig, gguf_config,
 from bessemer.engine.lora import LoraConfig
 from bessemer.engine.network import Network
 from bessemer.engine.weights import load_weights
-from bessemer.tuning.packing import Tree
+from bessemer.tuning.backend import Tree
 from bessemer.tuning.trainer import Trainer
 
 SHAPE: dict[str, Any] = {

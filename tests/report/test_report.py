@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import msgspec
 import pytest
-from tests.report.markup import poisoned
+from planner.tests.markup import poisoned
 
 from bessemer.core.evaluations import GateResult
 from bessemer.core.types import Guarantee, Interval

@@ -16,6 +16,7 @@ from bessemer.core.errors import InvalidRequest
 from bessemer.core.openai import FineTuningJobRequest
 from bessemer.core.settings import Settings
 from bessemer.evals.grader import Services as GraderServices
+from bessemer.feedback.rows import Row
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import parse_config
 from bessemer.server.fine_tuning import check_request
@@ -24,6 +25,7 @@ from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
 from bessemer.store.files import FileRow
 from bessemer.tuning import lengths
+from bessemer.tuning.lengths import LengthCheck
 from bessemer.tuning.methods import read_method
 
 GRADER = {"type": "string_check", "name": "g", "input": "{{sample.output_text}}", "reference": "x", "operation": "eq"}
@@ -173,6 +175,16 @@ def test_a_row_of_megabytes_is_not_counted(site: Site) -> None:
     with pytest.raises(InvalidRequest, match="row 1: "):
         site.create("wide", [row(12_000_000, 10)])
     assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("content", [None, b"", b"GGUF\x03\0\0\0", b"nonsense" * 100])
+def test_a_model_that_cannot_be_read_is_left_to_who_loads_it(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "model.gguf"
+    if content is not None:
+        path.write_bytes(content)
+    check = LengthCheck(path, 100, lambda _: 10, 10)
+    rows = [Row(messages=({"role": "user", "content": "x" * 1000},), completion="y", item={}, number=1)]
+    assert list(check.of(rows, "training_file")) == rows
 
 
 def test_counting_ends_with_its_time_and_the_worker_goes_on(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

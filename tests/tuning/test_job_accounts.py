@@ -324,6 +324,36 @@ def test_a_long_step_can_be_broken_off_and_the_run_goes_on_from_what_was_saved(
     assert again._tuner.step_number > 0
 
 
+async def endless_judge(call: JudgeCall) -> JudgeReply:
+    await asyncio.sleep(120)
+    raise AssertionError
+
+
+def test_a_time_limit_binds_while_a_grader_is_probed_and_while_it_grades(services: Services) -> None:
+    services = dataclasses.replace(services, graders=GraderServices(judge=endless_judge))
+    run = opened(services, questions(4), questions(2), SLOW, {"bessemer.max_seconds": "3"}, n_epochs=1)
+    began = time.monotonic()
+    run.announce()
+    assert [event.message for event in events(services) if event.level == "warn"] == [
+        "The grader is too slow to be probed before training: it was not."
+    ]
+    with pytest.raises(TuningError) as raised:
+        run.train_chunk()
+    assert raised.value.error_code == "out_of_time"
+    assert time.monotonic() - began < 60
+    run.close()
+
+
+def test_a_job_can_be_cancelled_while_its_grader_is_probed(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bessemer.tuning.watch._EVERY_S", 0.05)
+    services = dataclasses.replace(services, graders=GraderServices(judge=endless_judge))
+    run = opened(services, questions(4), [], SLOW)
+    job_rows.request(services.database, "ftjob-1", Control.CANCEL)
+    with pytest.raises(BrokenOff):
+        run.announce()
+    run.close()
+
+
 def test_an_error_that_is_not_ours_is_an_internal_one(services: Services) -> None:
     opened(services, demonstrations(3), []).close()
     assert attempt(services.database, "ftjob-1", lambda: int("x")) is None

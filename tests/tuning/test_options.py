@@ -3,7 +3,7 @@
 import pytest
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.tuning.methods import Asked, check_options, read_method
+from bessemer.tuning.methods import Asked, check_options, check_suited, named, read_method
 from bessemer.tuning.options import Options, parse_options
 
 GRADER = {"type": "string_check", "name": "g", "input": "{{sample.output_text}}", "reference": "x", "operation": "eq"}
@@ -60,3 +60,22 @@ def test_options_of_the_method_pass() -> None:
     )
     mentions = {"bessemer.mention_replacement": "0.5", "bessemer.mention_group": "category"}
     check_options(parse_options(mentions | {"bessemer.field_threshold": "0.5"}), asked("supervised"))
+
+
+@pytest.mark.parametrize(
+    ("method", "key", "value", "told"),
+    [
+        ("exact", "samples_per_prompt", "4", "is for sampled answers, and this job's are choices"),
+        ("exact", "credit", "field", "is for sampled answers"),
+        ("grpo", "objective", "reward", "is for choices of a prompt or version, and this job's are sampled answers"),
+        ("grpo", "metric", "f1", "is for choices"),
+    ],
+)
+def test_an_option_for_other_answers_is_refused(method: str, key: str, value: str, told: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"bessemer.{key} {told}"):
+        check_suited(parse_options({f"bessemer.{key}": value}), named(method))
+
+
+def test_options_for_the_answers_of_the_job_pass() -> None:
+    check_suited(parse_options({"bessemer.metric": "f1", "bessemer.rank": "4"}), named("exact"))
+    check_suited(parse_options({"bessemer.credit": "field"}), named("grpo"))

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from bessemer.engine.lora import Adapter, LoraConfig
 from bessemer.engine.network import CausalAttention, Network, Route
-from bessemer.tuning.packing import Tree, split_by_budget
-from bessemer.tuning.trainer import Adam, Scored, Trainer
+from bessemer.tuning.backend import Adam, Scored, Tree
+from bessemer.tuning.packing import split_by_budget
+from bessemer.tuning.trainer import Trainer
 
 
 def trainer_of(network: Network, *, budget: int = 10_000, first_layer: int = 0) -> Trainer:

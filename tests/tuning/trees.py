@@ -2,7 +2,7 @@
 
 import random
 
-from bessemer.tuning.packing import Tree
+from bessemer.tuning.backend import Tree
 
 
 def random_trees(seed: int, count: int = 5) -> list[Tree]:

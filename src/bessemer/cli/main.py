@@ -33,8 +33,9 @@ from bessemer.cli.erasure import erase
 from bessemer.cli.options import Data, Session
 from bessemer.cli.output import ErrorKind, kind_of, show_error
 from bessemer.client import Unreachable
-from bessemer.core.errors import BessemerError, ConfigError
+from bessemer.core.errors import BessemerError, ConfigError, refusal
 from bessemer.core.scrub import scrub
+from bessemer_planner.errors import PlannerError
 
 app = typer.Typer(
     name="bessemer",
@@ -119,9 +120,10 @@ def run(arguments: list[str]) -> int:
             return 0
         if message.strip():
             show_error(message, type(error).__name__, ErrorKind.USAGE, None, as_json=as_json)
-    except BessemerError as error:
-        remedy = " Another address: --url." if isinstance(error, Unreachable) else ""
-        show_error(error.message + remedy, type(error).__name__, kind_of(error), error.status, as_json=as_json)
+    except (BessemerError, PlannerError) as error:
+        known = refusal(error.message, param=error.param, code=error.code) if isinstance(error, PlannerError) else error
+        remedy = " Another address: --url." if isinstance(known, Unreachable) else ""
+        show_error(known.message + remedy, type(known).__name__, kind_of(known), known.status, as_json=as_json)
     except OSError as error:
         if error.filename is None:
             raise

@@ -18,10 +18,9 @@ from bessemer.core.settings import Settings
 from bessemer.core.wire import ShownInference
 
 if TYPE_CHECKING:
-    from bessemer.planner.catalog import Catalog
-    from bessemer.planner.plan import Plan
-    from bessemer.planner.types import Price
-    from bessemer.planner.workload import Workload
+    from bessemer_planner.catalog import HardwareCatalog
+    from bessemer_planner.plan import Plan
+    from bessemer_planner.workload import Workload
 
 PRICES_FILE = "prices.csv"
 """In the data folder: what `plan refresh` has read, after the shipped prices."""
@@ -63,7 +62,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the workload in full, and plan nothing.")] = False,
 ) -> None:
     """Plan a workload: fleet, cost, ownership; also without the verb: `bessemer plan FILE`."""
-    from bessemer.planner.workload import read_workload
+    from bessemer_planner.workload import read_workload
 
     workload = read_workload(file)
     if trace is not None and route is not None:
@@ -75,13 +74,14 @@ def run(
 
         emit(msgspec.to_builtins(workload))
         return
-    from bessemer.planner.plan import make_plan, plan_json
+    from bessemer_planner.plan import make_plan, plan_json
+    from bessemer_planner.report import write_plan
 
     with _progress() as progress:
         plan = make_plan(workload, catalog_of(context), progress)
     folder = out if out is not None or as_json else _DEFAULT_OUT
     if folder is not None:
-        _write(plan, folder)
+        write_plan(plan, folder)
     if as_json:
         sys.stdout.buffer.write(plan_json(plan) + b"\n")
     else:
@@ -91,7 +91,7 @@ def run(
 def _measured(context: typer.Context, workload: "Workload", trace: Path | None, route: str | None) -> "Workload":
     import msgspec
 
-    from bessemer.planner.workload import check_workload, measure, read_trace, recorded
+    from bessemer_planner.workload import check_workload, measure, read_trace, recorded
 
     if trace is not None:
         recording = read_trace(trace)
@@ -133,41 +133,16 @@ def _progress() -> Iterator[Callable[[str], None]]:
         yield status.update
 
 
-def catalog_of(context: typer.Context) -> "Catalog":
+def catalog_of(context: typer.Context) -> "HardwareCatalog":
     """Return the shipped catalogue with the prices that `plan refresh` has read."""
-    from bessemer.planner.catalog import load_catalog
+    from bessemer_planner.catalog import load_catalog, read_price_file
 
-    return load_catalog(_own_prices(_prices_path(context)))
-
-
-def _own_prices(path: Path) -> "tuple[Price, ...]":
-    """Return the data folder's prices, none when there is no such file. Raises ConfigError."""
-    from bessemer.planner.catalog.tables import read_prices
-
-    if not path.is_file():
-        return ()
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Cannot read the prices {str(path)!r}: {error}; mend or delete it.", param="data") from None
-    return read_prices(text, str(path))
+    return load_catalog(read_price_file(_prices_path(context)))
 
 
 def _prices_path(context: typer.Context) -> Path:
     session = context.find_object(Session)
     return (session.data if session is not None and session.data else Settings().data) / PRICES_FILE
-
-
-def _write(plan: "Plan", folder: Path) -> None:
-    from bessemer.planner.plan import plan_json
-    from bessemer.planner.report import render
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.joinpath("plan.json").write_bytes(plan_json(plan) + b"\n")
-        folder.joinpath("report.html").write_text(render(plan))
-    except OSError as error:
-        raise ConfigError(f"Cannot write to {str(folder)!r}: {error.strerror}.", param="out") from None
 
 
 def _show(plan: "Plan", folder: Path) -> None:
@@ -213,8 +188,8 @@ def check(context: typer.Context, as_json: AsJson = False) -> None:
     """Check published claims about AI hardware and its economics: claim, what we compute, whether it holds."""
     import msgspec
 
-    from bessemer.planner.claims import check_claims
-    from bessemer.planner.performance import Performance
+    from bessemer_planner.claims import check_claims
+    from bessemer_planner.performance import Performance
 
     with _progress() as progress:
         progress("checking claims")
@@ -243,8 +218,8 @@ def evaluate(
     """Compare predictions with measurements: errors, interval coverage and ranks per GPU, model and framework."""
     import msgspec
 
-    from bessemer.planner.performance.evaluate import evaluate as with_shipped
-    from bessemer.planner.performance.evaluate import evaluate_held_out
+    from bessemer_planner.performance.evaluate import evaluate as with_shipped
+    from bessemer_planner.performance.evaluate import evaluate_held_out
 
     if leave_out not in {None, "group", "gpu"}:
         raise ConfigError(f"--leave-out is {leave_out!r}; give group or gpu.", param="leave-out")
@@ -290,8 +265,8 @@ def _told(value: float | None, how: str) -> str:
 def refresh(context: typer.Context, as_json: AsJson = False, dry_run: DryRun = False) -> None:
     """Read the vendors' public price files and append what is new to the data folder's prices."""
     from bessemer.cli.plan_refresh import fetch_prices
-    from bessemer.planner.catalog.refresh import feeds
-    from bessemer.planner.catalog.tables import write_prices
+    from bessemer_planner.catalog import read_price_file, write_prices
+    from bessemer_planner.catalog.refresh import feeds
 
     catalog, path = catalog_of(context), _prices_path(context)
     if dry_run:
@@ -302,7 +277,7 @@ def refresh(context: typer.Context, as_json: AsJson = False, dry_run: DryRun = F
     after = catalog.with_prices(catalog.unseen(read))
     new = after.history[len(catalog.history) :]
     if new:
-        text = write_prices((*_own_prices(path), *new))
+        text = write_prices((*read_price_file(path), *new))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     sentence = f"{len(new)} new prices in {path}; {len(failed)} files could not be read."

@@ -95,7 +95,7 @@ def new(
         budget=budget,
         lead=lead,
     )
-    from bessemer.planner.workload import parse_workload
+    from bessemer_planner.workload import parse_workload
 
     parse_workload(text)
     try:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from bessemer.core.errors import BessemerError, ConfigError
 
 if TYPE_CHECKING:
-    from bessemer.planner.catalog import Catalog
-    from bessemer.planner.catalog.refresh import Feed
-    from bessemer.planner.types import Price
+    from bessemer_planner.catalog import HardwareCatalog
+    from bessemer_planner.catalog.refresh import Feed
+    from bessemer_planner.types import InstancePrice
 
 _TIMEOUT_S = 30.0
 _MOST_PAGES = 20
@@ -23,16 +23,17 @@ _GZIP = b"\x1f\x8b"
 
 
 def fetch_prices(
-    catalog: "Catalog", progress: Callable[[str], None], sources: "Sequence[Feed] | None" = None
-) -> tuple[tuple["Price", ...], dict[str, str]]:
+    catalog: "HardwareCatalog", progress: Callable[[str], None], sources: "Sequence[Feed] | None" = None
+) -> tuple[tuple["InstancePrice", ...], dict[str, str]]:
     """Return the prices of all public files that could be read, and why the others could not, by feed.
 
     `sources` are the catalogue's feeds unless others are given.
     """
-    from bessemer.planner.catalog.refresh import feeds
+    from bessemer_planner.catalog.refresh import feeds
+    from bessemer_planner.errors import PlannerError
 
     today = datetime.now(UTC).date().isoformat()
-    rows: list[Price] = []
+    rows: list[InstancePrice] = []
     failed: dict[str, str] = {}
     for feed in feeds(catalog) if sources is None else sources:
         progress(f"reading {feed.name}")
@@ -40,14 +41,14 @@ def fetch_prices(
             rows += _pages(feed, catalog, today)
         except (OSError, EOFError, http.client.HTTPException, urllib.error.URLError) as error:
             failed[feed.name] = f"{feed.url}: {error}"
-        except BessemerError as error:
+        except (BessemerError, PlannerError) as error:
             failed[feed.name] = f"{feed.url}: {error.message}"
     return tuple(rows), failed
 
 
-def _pages(feed: "Feed", catalog: "Catalog", today: str) -> "list[Price]":
+def _pages(feed: "Feed", catalog: "HardwareCatalog", today: str) -> "list[InstancePrice]":
     """Read one file, all pages or nothing; rows name the file, whichever page they came from."""
-    rows: list[Price] = []
+    rows: list[InstancePrice] = []
     url: str | None = feed.url
     for _ in range(_MOST_PAGES):
         if url is None:

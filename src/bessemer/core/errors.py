@@ -232,3 +232,10 @@ class StoreError(BessemerError):
 
     status = 503
     code = "store_unavailable"
+
+
+def refusal(message: str, *, param: str | None, code: str | None) -> BessemerError:
+    """Return the error that a library with a tree of its own (the planner) meant; it is known by its code."""
+    kinds: tuple[type[BessemerError], ...] = (ConfigError, Infeasible, NotFound)
+    kind = next((kind for kind in kinds if kind.code == code), InvalidRequest)
+    return kind(message, param=param)

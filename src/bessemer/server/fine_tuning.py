@@ -18,7 +18,7 @@ from bessemer.store.database import Database
 from bessemer.store.files import FileRow
 from bessemer.tuning import preflight
 from bessemer.tuning.lengths import LengthCheck
-from bessemer.tuning.methods import Asked, check_options, read_method
+from bessemer.tuning.methods import Asked, check_options, check_suited, named, read_method
 from bessemer.tuning.options import parse_options
 from bessemer.tuning.preparation import length_check, prepare
 
@@ -53,9 +53,10 @@ def check_request(
         )
     if request.suffix is not None and (taken := catalog.taken(request.suffix, resolved.model.name)):
         raise InvalidRequest(f"'suffix' {request.suffix!r} is the name of {taken}; choose another.", param="suffix")
-    named = {"training_file": request.training_file, "validation_file": request.validation_file}
-    found = {param: _file(id_, param, database) for param, id_ in named.items() if id_ is not None}
+    given = {"training_file": request.training_file, "validation_file": request.validation_file}
+    found = {param: _file(id_, param, database) for param, id_ in given.items() if id_ is not None}
     plan = prepare(request, catalog, database)  # what the worker will do first: names that lead nowhere
+    check_suited(plan.options, named(plan.algorithm))
     check = length_check(plan, catalog)
     surveys = {param: _survey(row, param, method, check, blobs) for param, row in found.items()}
     rate = method.body.hyperparameters.learning_rate_multiplier

@@ -53,7 +53,6 @@ from bessemer.core.wire import (
     UploadForm,
     UsageRow,
 )
-from bessemer.planner.workload import Workload
 from bessemer.server import openapi
 from bessemer.server.api import (
     audit,
@@ -75,6 +74,7 @@ from bessemer.server.api import (
 )
 from bessemer.server.routing import Endpoint
 from bessemer.store.job_rows import JobKind
+from bessemer_planner.workload import Workload
 
 PUBLIC: Final = frozenset({"/healthz", "/readyz"})
 """Paths that need no key."""

@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
-from bessemer.core.errors import EngineError, InvalidRequest
+from bessemer.core.errors import InvalidRequest
 from bessemer.engine.gguf_file import GgufFile
 from bessemer.engine.tokens import Tokens
 from bessemer.feedback.rows import Row
 
+T = TypeVar("T")
 _COUNTING_S = 5.0
 """Time that a job's creation may spend on counting; what it does not reach is left to the worker."""
 _FRAME, _FRAME_OF_MESSAGE = 256, 32
@@ -54,12 +56,9 @@ class LengthCheck:
         """`path`: the model's file or folder. `room`: tokens a question leaves for an answer, `most_room` at most."""
         self._path = path
         self._room, self._most_room = room, most_room
-        self._context = context_tokens
         self._left = _COUNTING_S
-        try:
-            self._context = min(context_tokens, _context(path, _changed(path)) or context_tokens)
-        except (OSError, ValueError, EngineError):
-            self._left = 0.0  # the files are damaged or gone: whoever loads them says so
+        made_for = self._unless_damaged(lambda: _context(path, _changed(path)))
+        self._context = min(context_tokens, made_for or context_tokens)
 
     def of(self, rows: Iterable[Row], param: str) -> Iterator[Row]:
         """Yield the rows as they come; after the last, raise InvalidRequest that names those that are too long."""
@@ -67,9 +66,8 @@ class LengthCheck:
         count, limit = 0, self._context
         for row in rows:
             count += 1
-            if self._left > 0 and self._may_be_long(row):
+            if self._may_be_long(row) and (tokens := self._tokens()) is not None:
                 began = time.monotonic()
-                tokens = _tokens(self._path)
                 limit = self._context - self._room(tokens)
                 check_room(limit)
                 length = _length(tokens, row, limit)
@@ -78,6 +76,23 @@ class LengthCheck:
                 self._left -= time.monotonic() - began
             yield row
         refuse_long(long, count, limit, param)
+
+    def _tokens(self) -> Tokens | None:
+        """Return the tokenizer, None when the time is used up or the files cannot be read."""
+        if self._left <= 0:
+            return None
+        began = time.monotonic()
+        tokens = self._unless_damaged(lambda: _loaded(self._path, _changed(self._path)))
+        self._left -= time.monotonic() - began
+        return tokens
+
+    def _unless_damaged(self, read: Callable[[], T]) -> T | None:
+        """Read something of the model; of one whose files are damaged or gone nothing is counted: loading it fails."""
+        try:
+            return read()
+        except Exception:  # libraries raise whatever they stumble over
+            self._left = 0.0
+            return None
 
     def _may_be_long(self, row: Row) -> bool:
         frame = _FRAME + _FRAME_OF_MESSAGE * len(row.messages)
@@ -100,10 +115,6 @@ def _bytes_of(row: Row) -> int:
 
 def _bytes(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass"))
-
-
-def _tokens(path: Path) -> Tokens:
-    return _loaded(path, _changed(path))
 
 
 def _changed(path: Path) -> int:

@@ -118,6 +118,8 @@ class Method:
     """Of its hyperparameters that are numbers; ends included."""
     options: ClassVar[frozenset[str]] = frozenset()
     """Metadata keys, without their prefix, that it uses and others may not be given."""
+    answers: ClassVar[str] = "answers of its rows"
+    """What it learns, as in `this job's are …`."""
     prompts_per_step: ClassVar[int] = 8
     learning_rate: ClassVar[float] = 1e-3
     """Peak, at a multiplier of 1."""

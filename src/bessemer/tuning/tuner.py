@@ -6,15 +6,12 @@ row, k). The state therefore needs no generators; a run that is killed and start
 """
 
 import math
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from bessemer.core.errors import TuningError
@@ -23,14 +20,18 @@ from bessemer.tuning.backend import Adam, Backend
 from bessemer.tuning.method import Outcome, Task
 from bessemer.tuning.methods import named
 from bessemer.tuning.progress import (
+    SILENCE,
     Progress,
     Start,
-    diverged,
+    divergence,
     evaluation_budget,
     plan_looks,
     training_seconds,
+    why_silent,
+    with_loss,
 )
 from bessemer.tuning.rewards import ungraded
+from bessemer.tuning.saved import RunFolder, Saved
 from bessemer.tuning.selection import Judge
 from bessemer.tuning.spec import Reward, StepReport, TuneSpec, Validation
 from bessemer.tuning.watch import TimeUp, Watch
@@ -47,18 +48,8 @@ _PROBED_ROWS = 16
 """Validation rows that tell how long one takes."""
 _LENIENCE = 1.5
 """The last evaluation may take as many times as long as the longest before it, whatever is left of a time limit."""
-_FIRST_LOSSES, _LAST_LOSSES = 1, 5
-"""Training losses that are compared where there are no validation rows."""
-_WHY_SILENT = {
-    "reward_all_zero_share": (
-        "{:.0%} of the groups of answers earned nothing throughout",
-        "start from a version that is right now and then (a supervised job on some demonstrations), or let the grader "
-        "pay for a part of an answer",
-    ),
-    "reward_all_one_share": ("{:.0%} earned full marks throughout", "use harder rows"),
-    "unscorable": ("{:.0%} of the rewards are not known", "check that the rows have the fields which the grader reads"),
-}
-"""Metrics of a step without a signal: what they mean, and what helps where they are the largest."""
+_STATE, _START, _BEST = "state", "start", "best"
+"""Files of a run."""
 
 
 class Tuner:
@@ -94,8 +85,7 @@ class Tuner:
         self._peak_rate = self.method.learning_rate if spec.learning_rate is None else spec.learning_rate
         self._task = Task(spec, backend, train, validation, reward, self._watch)
         self._learner = self.method.learner(self._task)
-        self._dir = state_dir
-        self._dir.mkdir(parents=True, exist_ok=True)
+        self._folder = RunFolder(state_dir)
         self._progress = Progress()
         self._saved_at = time.monotonic()
         self.best: Validation | None = None
@@ -103,11 +93,11 @@ class Tuner:
         self.total_steps = max(1, -(-round(spec.epochs * len(train)) // self._batch_size))
         self._order = self._shuffled()
         self._good = self._state()
-        if self._start_path.exists():
-            self.start = msgspec.json.decode(_read(self._start_path)[1], type=Start)
+        if (start := self._folder.read(_START)) is not None:
+            self.start = msgspec.json.decode(start.note, type=Start)
             self._resume_best()
-        if self._state_path.exists():
-            self._resume()
+        if (state := self._folder.read(_STATE)) is not None:
+            self._resume(state)
 
     # -- the run ------------------------------------------------------------------------------------------------------
 
@@ -216,15 +206,7 @@ class Tuner:
         progress = self._progress
         if progress.learned:
             return
-        steps = max(progress.step, 1)
-        shares = {name: total / steps for name, total in progress.seen.items()}
-        found = ", ".join(_WHY_SILENT[name][0].format(share) for name, share in shares.items() if share >= 0.005)
-        if found:
-            remedy = _WHY_SILENT[max(shares, key=shares.__getitem__)][1]
-        elif shares:
-            found, remedy = "the rewards of each group are equal", "use a grader that tells its answers apart"
-        else:
-            found, remedy = "no row had a weight", "check the rows' weights"
+        found, remedy = why_silent(progress)
         raise TuningError(
             f"None of {progress.step} steps had anything to learn from: {found}. No version was made; {remedy}.",
             code="learned_nothing",
@@ -237,8 +219,12 @@ class Tuner:
             return math.inf
         return min(
             training_seconds(self.spec, self.start) - progress.seconds,
-            limit - self.seconds - progress.longest_evaluation,
+            limit - self.seconds - self._longest_evaluation,
         )
+
+    @property
+    def _longest_evaluation(self) -> float:
+        return max(self._progress.longest_evaluation, 0.0 if self.start is None else self.start.seconds)
 
     def _out_of_time(self, tokens: int) -> Outcome:
         """Take back what a step did that a time limit ended. Raises TuningError (out_of_time) when it was the first."""
@@ -294,12 +280,11 @@ class Tuner:
                 "was made; raise bessemer.max_seconds, or give fewer or shorter validation rows.",
                 code="out_of_time",
             ) from None
-        self._progress.longest_evaluation = seconds
         if validation.failure is not None and validation.score is None:
             raise ungraded(validation.failure, 1.0)
         self.start = Start(validation=validation, rows=rows, evaluations=looks.evaluations, seconds=seconds)
         self._keep_best(validation)
-        _write(self._start_path, {}, msgspec.json.encode(self.start).decode())
+        self._folder.write(_START, {}, msgspec.json.encode(self.start))
         return self.start
 
     def evaluate(self) -> Validation:
@@ -312,7 +297,7 @@ class Tuner:
         started, limit = time.monotonic(), self.spec.max_seconds
         left = math.inf if limit is None else limit - self.seconds
         try:
-            with self._watch.within(max(left, _LENIENCE * self._progress.longest_evaluation)):
+            with self._watch.within(max(left, _LENIENCE * self._longest_evaluation)):
                 validation = self._learner.validate(self._progress.step, rows)
         finally:
             seconds = time.monotonic() - started
@@ -323,12 +308,13 @@ class Tuner:
 
     def export(self, folder: Path) -> None:
         """Write the best adapter that was evaluated, or the current one when none was, in peft's format."""
-        self.backend.export(folder, None if self.best is None else _read(self._best_path)[0])
+        best = None if self.best is None else self._folder.read(_BEST)
+        self.backend.export(folder, None if best is None else best.tensors)
 
     def save(self) -> None:
         """Write the state; a process killed meanwhile leaves the previous one."""
         self._good = self._state()
-        _write(self._state_path, self._good, msgspec.json.encode(self._progress).decode())
+        self._folder.write(_STATE, self._good, msgspec.json.encode(self._progress))
         self._saved_at = time.monotonic()
 
     # -- parts --------------------------------------------------------------------------------------------------------
@@ -374,7 +360,7 @@ class Tuner:
         if outcome.signal or not outcome.explored:  # to have found nothing beyond says nothing of what is left here
             progress.silent = 0 if outcome.signal else progress.silent + 1
         progress.learned = progress.learned or outcome.signal
-        for name in _WHY_SILENT.keys() & outcome.metrics.keys():
+        for name in SILENCE & outcome.metrics.keys():
             progress.seen[name] = progress.seen.get(name, 0.0) + outcome.metrics[name]
         if not outcome.signal:
             self.backend.zero_grad()
@@ -423,8 +409,7 @@ class Tuner:
     def _note_loss(self, outcome: Outcome) -> None:
         loss = outcome.metrics["train_loss"]
         if self.method.likelihood and outcome.signal and math.isfinite(loss):
-            losses = [*self._progress.losses, loss]
-            self._progress.losses = losses[:_FIRST_LOSSES] + losses[_FIRST_LOSSES:][-_LAST_LOSSES:]
+            self._progress.losses = with_loss(self._progress.losses, loss)
 
     def _check_divergence(self, validation: Validation | None) -> str | None:
         """Return what to tell when demonstrations became far less likely than at the start, and the run must end.
@@ -433,15 +418,9 @@ class Tuner:
         """
         if not self.method.likelihood:
             return None  # the loss of a few confident mistakes may rise while rewards do, too; the start is kept
-        before = self.start.validation.loss if self.start is not None else None
-        first, last = self._progress.losses[:_FIRST_LOSSES], self._progress.losses[_FIRST_LOSSES:]
-        if validation is not None and validation.loss is not None and before is not None:
-            if not diverged(validation.loss, before):
-                return None
-            found = f"The validation loss is {validation.loss:.3g}; it was {before:.3g} at the start"
-        elif before is None and len(last) == _LAST_LOSSES and sorted(last)[_LAST_LOSSES // 2] > 3 * max(first) + 2:
-            found = f"The training loss is {sorted(last)[_LAST_LOSSES // 2]:.3g}; it began with {max(first):.3g}"
-        else:
+        start = None if self.start is None else self.start.validation
+        found = divergence(validation, start, self._progress.losses)
+        if found is None:
             return None
         if self.best is None or self.best.step == 0:
             raise TuningError(
@@ -454,52 +433,26 @@ class Tuner:
             return
         if self.best is None or self.best.score is None or validation.score > self.best.score:
             self.best = validation
-            _write(self._best_path, self.backend.save_weights(), msgspec.json.encode(validation).decode())
+            self._folder.write(_BEST, self.backend.save_weights(), msgspec.json.encode(validation))
 
     # -- state --------------------------------------------------------------------------------------------------------
-
-    @property
-    def _state_path(self) -> Path:
-        return self._dir / "state.safetensors"
-
-    @property
-    def _start_path(self) -> Path:
-        return self._dir / "start.safetensors"
-
-    @property
-    def _best_path(self) -> Path:
-        return self._dir / "best.safetensors"
 
     def _state(self) -> dict[str, Tensor]:
         method = {f"method.{name}": tensor for name, tensor in self._learner.state().items()}
         return self.backend.save_state() | method | {"order": self._order.clone()}
 
-    def _resume(self) -> None:
-        tensors, note = _read(self._state_path)
-        self._progress = msgspec.json.decode(note, type=Progress)
+    def _resume(self, state: Saved) -> None:
+        tensors = state.tensors
+        self._progress = msgspec.json.decode(state.note, type=Progress)
         self.backend.load_state(tensors)
-        method = {n.removeprefix("method."): t for n, t in tensors.items() if n.startswith("method.")}
-        self._learner.load_state(method)
+        learner = {n.removeprefix("method."): t for n, t in tensors.items() if n.startswith("method.")}
+        self._learner.load_state(learner)
         self._order = tensors["order"]
         self._good = tensors
         self._resume_best()
 
     def _resume_best(self) -> None:
-        if self._best_path.exists():
-            best = msgspec.json.decode(_read(self._best_path)[1], type=Validation)
+        if (saved := self._folder.read(_BEST)) is not None:
+            best = msgspec.json.decode(saved.note, type=Validation)
             # One that a killed process found after its last saved step will be found again.
             self.best = best if best.step <= self._progress.step else None
-
-
-def _write(path: Path, tensors: dict[str, Tensor], note: str) -> None:
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"note": note})
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], str]:
-    with safe_open(str(path), "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 a handle, not a dict
-        return tensors, file.metadata()["note"]

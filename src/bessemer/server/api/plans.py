@@ -12,25 +12,28 @@ from pathlib import Path
 import msgspec
 from starlette.types import ASGIApp
 
-from bessemer.core.errors import BessemerError, ConfigError, Infeasible, InvalidRequest
+from bessemer.core.errors import BessemerError, refusal
 from bessemer.core.ids import new_id
 from bessemer.core.lists import ListQuery
 from bessemer.core.types import JSON
-from bessemer.planner.workload import Workload, check_workload
 from bessemer.server.http import BytesResponse, Call, JSONResponse, while_connected
 from bessemer.server.lists import page, page_limit
 from bessemer.store import plans
+from bessemer_planner.errors import PlannerError
+from bessemer_planner.workload import Workload, check_workload
 
 _TIMEOUT_S = 300.0
 _ONE_AT_A_TIME = asyncio.Semaphore(1)
 """A plan keeps a core busy; the next one waits."""
-_REFUSALS: dict[str, type[InvalidRequest]] = {"infeasible": Infeasible, "invalid_configuration": ConfigError}
 
 
 async def create(call: Call) -> ASGIApp:
     """POST /v1/plans: a workload (the fields of a workload file, as JSON) to a plan; answers when it is made."""
     workload = await call.body(Workload)
-    check_workload(workload)
+    try:
+        check_workload(workload)
+    except PlannerError as error:
+        raise refusal(error.message, param=error.param, code=error.code) from None
     plan = await while_connected(call.request.receive, _made(workload, call.services.settings.data))
     plan = {"id": new_id("plan"), "object": "plan", **plan}
     content = msgspec.json.encode(plan)
@@ -54,7 +57,10 @@ async def _planned(workload: Workload, data: Path) -> JSON:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "bessemer.planner",
+        "bessemer_planner",
+        "plan",
+        "-",
+        "--prices",
         str(data / "prices.csv"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -74,8 +80,7 @@ async def _planned(workload: Workload, data: Path) -> JSON:
     except ValueError:
         raise BessemerError(f"The planner ended with code {process.returncode} and no plan.") from None
     if (error := answer.get("error")) is not None:
-        kind = _REFUSALS.get(error["code"], InvalidRequest)
-        raise kind(error["message"], param=error["param"])
+        raise refusal(error["message"], param=error["param"], code=error["code"])
     return answer
 
 

@@ -44,14 +44,11 @@ def named(name: str) -> Method:
 
 
 def check_options(options: Options, asked: "Asked") -> None:
-    """Refuse what a job of this method would ignore. Raises InvalidRequest."""
-    plain = Options()
-    given = [name for name in options.__struct_fields__ if getattr(options, name) != getattr(plain, name)]
-    for name in given:
-        owners = list(dict.fromkeys(method.wire for method in _TABLE if name in method.options))
-        if owners and asked.type not in owners:
+    """Refuse what a job of this type would ignore. Raises InvalidRequest."""
+    for name, owners in _owned(options):
+        if all(method.wire != asked.type for method in owners):
             raise InvalidRequest(
-                f"{PREFIX}{name} belongs to {owners[0]} jobs, and this one is {asked.type}; leave it out.",
+                f"{PREFIX}{name} belongs to {owners[0].wire} jobs, and this one is {asked.type}; leave it out.",
                 param="metadata",
             )
     if asked.grader is None and options.field_threshold == "auto":
@@ -64,6 +61,24 @@ def check_options(options: Options, asked: "Asked") -> None:
             f"{PREFIX}mention_group does nothing without {PREFIX}mention_replacement; give both or none.",
             param="metadata",
         )
+
+
+def check_suited(options: Options, method: Method) -> None:
+    """Refuse what a job would ignore because of the answers that it learns. Raises InvalidRequest."""
+    for name, owners in _owned(options):
+        if method not in owners:
+            raise InvalidRequest(
+                f"{PREFIX}{name} is for {owners[0].answers}, and this job's are {method.answers}; leave it out.",
+                param="metadata",
+            )
+
+
+def _owned(options: Options) -> list[tuple[str, list[Method]]]:
+    """Return the options that were given and that not all methods have, each with those that do."""
+    plain = Options()
+    given = [name for name in options.__struct_fields__ if getattr(options, name) != getattr(plain, name)]
+    owners = {name: [method for method in _TABLE if name in method.options] for name in given}
+    return [(name, methods) for name, methods in owners.items() if methods]
 
 
 class Asked(NamedTuple):

@@ -31,7 +31,8 @@ class Exact(Reinforcement):
     """OpenAI's `reinforcement` where a prompt or version names the choices."""
 
     name = "exact"
-    options = frozenset({"metric", "positive", "objective", "samples_per_prompt", "credit"})
+    options = frozenset({"metric", "positive", "objective"})
+    answers = "choices of a prompt or version"
     prompts_per_step = 16
     """It learns from one decision of each, others from every token of an answer."""
 

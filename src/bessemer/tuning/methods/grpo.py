@@ -1,8 +1,8 @@
 """Group-relative policy optimisation: samples of the model itself, centred rewards, one update per batch.
 
-Rollouts run in process on the adapter that is being trained, so the ratio of new to old policy is exactly 1 when the
-gradient is taken. Groups without variance are skipped before any forward pass. Truncated answers stay in the baseline
-but carry no gradient; tokens a grammar forced carry none either.
+The backend samples from the very weights that are being trained, so the ratio of new to old policy is exactly 1 when
+the gradient is taken. Groups without variance are skipped before any forward pass. Truncated answers stay in the
+baseline but carry no gradient; tokens a grammar forced carry none either.
 
 A model that is sure of itself draws the same answer eight times: what it never tries is never rewarded. After a step in
 which more groups agreed on less than the best reward than differed, the next one explores: it draws hotter, and learns
@@ -52,16 +52,9 @@ class Grpo(Reinforcement):
     """OpenAI's `reinforcement` where answers are free text or JSON."""
 
     name = "grpo"
-    options = frozenset({"metric", "positive", "objective", "samples_per_prompt", "credit"})
+    options = frozenset({"samples_per_prompt", "credit"})
+    answers = "sampled answers"
     learning_rate = 2e-4
-
-    def check_answers(self, options: Options) -> None:
-        """See `Method`."""
-        if options.metric == "f1":
-            raise InvalidRequest(
-                "bessemer.metric f1 needs a prompt or version with choices, and there are none; leave it out.",
-                param="metadata",
-            )
 
     def configure(self, spec: TuneSpec, hyperparameters: ReinforcementHyperparameters, options: Options) -> TuneSpec:
         """See `Method`: OpenAI's compute_multiplier scales how much is explored per prompt."""

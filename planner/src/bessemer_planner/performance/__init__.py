@@ -1,0 +1,18 @@
+"""How fast a deployment is: capacity, step times with intervals, steady state, evaluation, training time."""
+
+from bessemer_planner.performance.capacity import Capacity, capacity
+from bessemer_planner.performance.evaluate import PredictionErrors, evaluate, evaluate_held_out
+from bessemer_planner.performance.nearest import NearestPoint
+from bessemer_planner.performance.predict import Performance, Prediction, Steady
+
+__all__ = [
+    "Capacity",
+    "NearestPoint",
+    "Performance",
+    "Prediction",
+    "PredictionErrors",
+    "Steady",
+    "capacity",
+    "evaluate",
+    "evaluate_held_out",
+]

@@ -1,0 +1,21 @@
+"""A plan as JSON: every field by its name, units in the names, infinite and unknown as null."""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from bessemer_planner.plan.types import Plan
+
+
+def plan_json(plan: Plan) -> bytes:
+    """Return the plan as one JSON object; `schema` names its version."""
+    return msgspec.json.encode(plan, enc_hook=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    raise NotImplementedError(f"{type(value)} has no JSON form")

@@ -1,0 +1,83 @@
+"""The recommendation in words: every number in it is elsewhere in the plan."""
+
+from collections.abc import Sequence
+
+from bessemer_planner.economics import Ownership
+from bessemer_planner.plan.types import ConfigurationRow, Fleet
+from bessemer_planner.workload import Workload
+
+
+def recommendation(
+    workload: Workload, rows: Sequence[ConfigurationRow], fleet: Fleet, owners: Sequence[Ownership]
+) -> str:
+    """Return one paragraph: what to run, what it costs, who should own it."""
+    deployed = "; ".join(_deployed(row, fleet) for row in rows if row.chosen)
+    bought = ", ".join(
+        f"{purchase.units} x {purchase.instance} ({purchase.term.replace('_', ' ')}"
+        f"{'' if purchase.committed else ', at the peak'})"
+        for purchase in fleet.purchases
+    )
+    bought += "".join(
+        f", and ${one.usd_per_month:,.0f} a month for {one.name} on {one.instance} "
+        f"({(one.term or '').replace('_', ' ')}, run by run)"
+        for one in fleet.bookings
+        if one.usd_per_month >= 1
+    )
+    cost = (
+        f"${fleet.usd_per_month:,.0f} a month on average in the first year "
+        f"(${fleet.usd_per_million_output_tokens:,.2f} per million output tokens, "
+        f"${_digits(fleet.usd_per_thousand_requests)} per thousand requests)"
+    )
+    return f"Run {deployed}. Pay for {bought}: {cost}. {_owner(workload, owners)}"
+
+
+def _deployed(row: ConfigurationRow, fleet: Fleet) -> str:
+    line = next((line for line in fleet.replicas if line.name.startswith(f"{row.name} @")), None)
+    counts = "" if line is None else _replicas(min(line.weekday + line.weekend), max(line.weekday + line.weekend))
+    split = f" ({row.prefill_replicas} prefill, {row.decode_replicas} decode)" if row.prefill_replicas else ""
+    return (
+        f"{counts}{row.model} on {row.accelerator} with tensor parallel {row.tensor_parallel}, {row.precision}, "
+        f"{row.engine}{split}"
+    )
+
+
+def recommended(workload: Workload, owners: Sequence[Ownership]) -> Ownership | None:
+    """Return the feasible way of owning that is worth most, or costs least per token; None: no way is feasible."""
+
+    def worth(owner: Ownership) -> float:
+        assert owner.money is not None
+        if workload.money.value_per_month:
+            return owner.money.npv_usd.value
+        tokens = owner.money.usd_per_million_tokens
+        return -(owner.money.present_cost_usd.value if tokens is None else tokens.value)
+
+    return max((owner for owner in owners if owner.feasible and owner.money is not None), key=worth, default=None)
+
+
+def _owner(workload: Workload, owners: Sequence[Ownership]) -> str:
+    best = recommended(workload, owners)
+    assert best is not None  # a plan that nobody may own is refused
+    assert best.money is not None
+    cost = best.money.present_cost_usd
+    others = ", ".join(_lower(owner.name) for owner in owners if not owner.feasible)
+    by = "net present value" if workload.money.value_per_month else "cost per token served"
+    return (
+        f"By {by}, own it as {_lower(best.name)}: present cost ${cost.value:,.0f} over "
+        f"{workload.time.horizon_months} months (P10 ${cost.low:,.0f}, P90 ${cost.high:,.0f}), "
+        f"first token after {best.speed.months.value:.1f} months."
+        + (f" Not possible under the rules: {others}." if others else "")
+    )
+
+
+def _digits(value: float) -> str:
+    """Write three significant digits, never as a power of ten where the number is large."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _lower(name: str) -> str:
+    return name[:1].lower() + name[1:]
+
+
+def _replicas(least: float, most: float) -> str:
+    many = "replica" if most == 1 else "replicas"
+    return f"{most:.0f} {many} of " if least == most else f"{least:.0f} to {most:.0f} {many} of "

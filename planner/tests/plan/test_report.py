@@ -1,0 +1,130 @@
+"""The report page: self-contained, complete, and safe for any text."""
+
+import re
+from html.parser import HTMLParser
+
+import msgspec
+import pytest
+from planner.tests.markup import poisoned
+
+from bessemer_planner.plan import Plan
+from bessemer_planner.report import render
+from bessemer_planner.report.charts import Chart, ChartBar, ChartLine, bar_chart, line_chart, number
+from bessemer_planner.report.views import ownership_tornado
+from bessemer_planner.types import IntervalEstimate
+
+VOID = {"meta", "line", "circle", "rect", "path", "br"}
+
+
+class Nesting(HTMLParser):
+    """Checks that tags close in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def page(plan: Plan) -> str:
+    return render(plan)
+
+
+def test_the_page_needs_no_network(page: str) -> None:
+    assert not re.findall(r"<(?:script|link|img|iframe|object|embed)\b", page)
+    assert not re.findall(r"(?:src|href|url)\s*[=(]", page)
+    assert "@import" not in page
+
+
+def test_no_text_of_a_plan_becomes_markup(plan: Plan) -> None:
+    page = render(poisoned(plan))
+    assert "onerror" in page
+    assert "<img" not in page
+    assert "default-src 'none'" in page
+
+
+def test_the_page_is_well_formed(page: str) -> None:
+    parser = Nesting()
+    parser.feed(page)
+    assert parser.open == []
+    assert "nan" not in re.sub(r"[a-z]*nan[a-z]+|[a-z]+nan[a-z]*", "", page.lower())
+
+
+@pytest.mark.parametrize(
+    "title",
+    ["throughput against latency", "Cost against the latency limit", "Break-even by utilisation", "Cumulative cash",
+     "The fleet over a weekday", "What drives the cost", "Energy per output token", "Cost per token against traffic"],
+)  # fmt: skip
+def test_every_view_is_drawn(page: str, title: str) -> None:
+    figure = re.search(rf"<figcaption>[^<]*{title}</figcaption>.*?</figure>", page, re.DOTALL)
+    assert figure is not None
+    assert "<path" in figure[0] or "<rect" in figure[0]
+
+
+def test_numbers_are_labelled(page: str, plan: Plan) -> None:
+    assert page.count(">chosen<") == sum(row.chosen for row in plan.configurations)
+    assert re.search(r'badge">(predicted|extrapolated)<', page)
+    if any(row.nearest for row in plan.configurations if row.chosen):
+        assert 'badge">measured<' in page
+
+
+def test_text_is_escaped(plan: Plan) -> None:
+    workload = msgspec.structs.replace(plan.workload, name="<script>alert(1)</script>")
+    assert "<script" not in render(msgspec.structs.replace(plan, workload=workload))
+
+
+def test_charts_survive_odd_values() -> None:
+    lines = (ChartLine("a", ((0.0, 1.0), (float("nan"), 2.0), (3.0, float("inf")), (4.0, -1.0))), ChartLine("b", ()))
+    assert "<svg" in line_chart(Chart("t", "x", "y", lines, x_log=True, y_log=False))
+    assert "nothing to show" in line_chart(Chart("t", "x", "y", (ChartLine("b", ()),)))
+    assert "nothing to show" in bar_chart("t", "u", ())
+    assert "<svg" in bar_chart("t", "u", (ChartBar("a", 1.0, 1.0, "1"),))
+
+
+def test_costs_say_what_is_in_them(page: str) -> None:
+    assert "per million output tokens, the purchases below alone" in page
+    assert "per million output tokens, all costs" in page
+
+
+def test_the_present_cost_of_the_recommended_way_is_drawn(plan: Plan) -> None:
+    dear, cheap = IntervalEstimate(9.0, 9.0, 9.0), IntervalEstimate(1.0, 1.0, 1.0)
+    ways = []
+    for owner, cost in zip(plan.ownership, (dear, dear, cheap), strict=True):
+        money = owner.money or plan.ownership[0].money
+        assert money is not None
+        money = msgspec.structs.replace(money, usd_per_million_tokens=cost)
+        ways.append(msgspec.structs.replace(owner, feasible=True, money=money))
+    told = msgspec.structs.replace(plan, ownership=tuple(ways))
+    assert "What drives the present cost: own data centre" in ownership_tornado(told)
+    barred = tuple(msgspec.structs.replace(one, feasible=False) for one in ways)
+    assert ownership_tornado(msgspec.structs.replace(plan, ownership=barred)) == ""
+
+
+def test_a_year_is_one_and_an_unknown_version_is_said(plan: Plan) -> None:
+    time = msgspec.structs.replace(plan.workload.time, horizon_months=12)
+    workload = msgspec.structs.replace(plan.workload, time=time)
+    rows = tuple(
+        msgspec.structs.replace(
+            row, nearest=tuple(msgspec.structs.replace(near, engine_version="") for near in row.nearest)
+        )
+        for row in plan.configurations
+    )
+    page = render(msgspec.structs.replace(plan, workload=workload, configurations=rows))
+    assert "public cloud, 1 year<" in page
+    assert "1 years" not in page
+    assert "vllm (version unknown), " in page
+    assert "vllm ," not in page
+
+
+def test_numbers_are_short() -> None:
+    assert [number(value) for value in (999.6, 999_600.0, -999.6, 999.4)] == ["1k", "1M", "-1k", "999"]
+    assert [number(value) for value in (0, 0.01234, 12.3456, 1234, 5.6e6, 7e9)] == [
+        "0", "0.0123", "12.3", "1.23k", "5.6M", "7G",
+    ]  # fmt: skip

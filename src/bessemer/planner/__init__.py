@@ -1,6 +1,0 @@
-"""The planner: what hardware, how much, whose, and when. A pure library: values in, a `Plan` out.
-
-It imports `core` alone, so it can be lifted out. Modules, in the order in which a plan uses them:
-`catalog` (what exists and what it costs), `performance` (how fast), `simulator` (request by request),
-`fleet` (how many of which), `economics` (whose, and when it pays), `plan` (all of it), `report`, `claims`.
-"""

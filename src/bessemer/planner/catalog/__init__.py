@@ -1,7 +1,0 @@
-"""What can be rented or bought: accelerators, instances, dated prices, and the parts of a data centre."""
-
-from bessemer.planner.catalog.catalog import Catalog, load_catalog
-from bessemer.planner.catalog.figures import Figure, System
-from bessemer.planner.catalog.tables import Announced, append_prices, read_prices, write_prices
-
-__all__ = ["Announced", "Catalog", "Figure", "System", "append_prices", "load_catalog", "read_prices", "write_prices"]

@@ -1,8 +1,0 @@
-"""Plans: from a workload and a catalogue to a recommendation with intervals and sources."""
-
-from bessemer.planner.plan.encode import plan_json
-from bessemer.planner.plan.make import make_plan
-from bessemer.planner.plan.summary import recommended
-from bessemer.planner.plan.types import Basis, ConfigurationRow, Fleet, Plan
-
-__all__ = ["Basis", "ConfigurationRow", "Fleet", "Plan", "make_plan", "plan_json", "recommended"]
