@@ -35,7 +35,9 @@ for ticket, right in TICKETS.items():
 
 # 2. What was learned is frozen; an input is in one split alone.
 splits = {Split.TRAIN: 0.3, Split.HOLDOUT: 0.7}
-dataset = client.send(calls.create_dataset(DatasetRequest(name="tickets", route="tickets", splits=splits)))
+dataset = client.send(
+    calls.create_dataset(DatasetRequest(name="tickets", route="tickets", prompt="urgency", splits=splits))
+)
 print(f"{dataset.id}: {dataset.counts}")
 
 # 3. Both models answer the held-out tickets; the gate asks whether the small one is not worse. A job tells how it goes.

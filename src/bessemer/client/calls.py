@@ -132,11 +132,11 @@ class Jobs(Generic[B, Q, J, E]):
 class TuningJobs(Jobs[FineTuningJobRequest, JobsQuery, FineTuningJob, FineTuningEvent]):
     """The calls of fine-tuning jobs."""
 
-    def pause(self, job_id: str) -> Operation[J]:
+    def pause(self, job_id: str) -> Operation[FineTuningJob]:
         """Let a job rest until it is resumed."""
         return Operation("POST", self._of(job_id, "/pause"), self.job)
 
-    def resume(self, job_id: str) -> Operation[J]:
+    def resume(self, job_id: str) -> Operation[FineTuningJob]:
         """Let a paused job go on."""
         return Operation("POST", self._of(job_id, "/resume"), self.job)
 
