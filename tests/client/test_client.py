@@ -290,6 +290,42 @@ async def test_a_download_that_is_cut_leaves_no_file(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+def job(status: str, error: Any = None) -> tuple[int, dict[str, str], bytes]:
+    fields = {"id": "eval-1", "kind": "evaluation", "status": status, "created_at": 1, "request": {}, "error": error}
+    return 200, {}, json.dumps(fields).encode()
+
+
+def events(*numbers: int) -> tuple[int, dict[str, str], bytes]:
+    rows = [
+        {
+            "id": f"e{number}",
+            "job_id": "eval-1",
+            "seq": number,
+            "created_at": 1.0,
+            "level": "info",
+            "message": str(number),
+        }
+        for number in numbers
+    ]
+    return 200, {}, json.dumps({"object": "list", "data": rows}).encode()
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_job_is_followed_to_its_failure_and_each_event_told_once(asynchronous: bool) -> None:
+    worn_out = job("failed", {"message": "why", "code": "worn_out"})
+    script = [job("queued"), events(), job("running"), events(2, 1), worn_out, events(4, 3, 2, 1)]
+    told: list[str] = []
+    with playing(*script) as (url, seen), pytest.raises(BessemerError, match="eval-1 failed: why") as caught:
+        if asynchronous:
+            async with AsyncClient(url, KEY) as client:
+                await client.wait(calls.EVALUATIONS, "eval-1", lambda event: told.append(event.message))
+        else:
+            Client(url, KEY).wait(calls.EVALUATIONS, "eval-1", lambda event: told.append(event.message))
+    assert caught.value.error_code == "worn_out"
+    assert told == ["1", "2", "3", "4"]
+    assert len(seen) == 6
+
+
 def test_nobody_at_the_address_and_addresses_that_are_none() -> None:
     with pytest.raises(Unreachable, match="bessemer up"):
         Client("http://127.0.0.1:9", KEY, retries=0).send(calls.liveness())
