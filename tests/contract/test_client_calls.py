@@ -16,8 +16,8 @@ from bessemer.server.http import NoQuery
 from bessemer.server.routing import Endpoint
 from bessemer.server.surface import TABLE
 
-BY_HAND = {"POST /v1/plans"}
-"""Endpoints whose body is another package's type, which the client takes as JSON."""
+BY_HAND = {"POST /v1/plans", "POST /v1/plans/jobs"}
+"""Endpoints whose body is another package's type, which the client takes as any struct or JSON."""
 
 
 class Called(NamedTuple):
@@ -30,7 +30,7 @@ class Called(NamedTuple):
     answer: Any
 
 
-def made(function: Callable[..., Operation[Any]], jobs: calls.Jobs[Any, Any, Any, Any] | None = None) -> Called:
+def made(function: Callable[..., Operation[Any]], jobs: calls.Jobs[Any, Any, Any] | None = None) -> Called:
     """Call a function of the client with a stand-in for each parameter that it needs."""
     hints = get_type_hints(function)
     needed = [name for name, one in inspect.signature(function).parameters.items() if one.default is one.empty]
@@ -42,10 +42,10 @@ def made(function: Callable[..., Operation[Any]], jobs: calls.Jobs[Any, Any, Any
     return Called(operation.method, operation.path.replace("%2A", "*"), body, query, operation.answer)
 
 
-def given(hint: Any, jobs: calls.Jobs[Any, Any, Any, Any] | None) -> tuple[Any, ...]:
+def given(hint: Any, jobs: calls.Jobs[Any, Any, Any] | None) -> tuple[Any, ...]:
     """Return the type of a body or query parameter; those of jobs are their kind's."""
     kinds = [one for one in get_args(hint) if one not in (JSON, type(None))]
-    of_kind = {calls.B: jobs.request, calls.Q: jobs.query} if jobs is not None else {}
+    of_kind = {calls.B: jobs.request} if jobs is not None else {}
     return tuple(of_kind.get(one, one) for one in kinds)
 
 

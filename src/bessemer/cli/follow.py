@@ -10,7 +10,7 @@ from bessemer.client.calls import AnyEvent, Jobs
 from bessemer.core.types import JSON
 
 
-def wait(client: Client, jobs: Jobs[Any, Any, Any, Any], job_id: str, *, quiet: bool) -> JSON:
+def wait(client: Client, jobs: Jobs[Any, Any, Any], job_id: str, *, quiet: bool) -> JSON:
     """Wait until a job rests, printing its events unless `quiet`. Raises BessemerError when it failed."""
     client.wait(jobs, job_id, None if quiet else _print)
     return client.send(as_sent(jobs.get(job_id)))

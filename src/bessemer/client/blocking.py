@@ -57,7 +57,7 @@ class Client:
                 return
             operation = operation.after(page.last_id)
 
-    def wait(self, jobs: Jobs[Any, Any, J, E], job_id: str, tell: Callable[[E], object] | None = None) -> J:
+    def wait(self, jobs: Jobs[Any, J, E], job_id: str, tell: Callable[[E], object] | None = None) -> J:
         """Wait until a job has succeeded, was cancelled or paused, and return it; `tell` gets its events as they come.
 
         Raises BessemerError when it has failed, and as `send`.

@@ -1,4 +1,5 @@
-"""Every call of the API, a function each; jobs of one kind share a form (`FINE_TUNING`, `EVALUATIONS`, `CASCADES`).
+"""Every call of the API, a function each; jobs of one kind share a form (`FINE_TUNING`, `EVALUATIONS`, `CASCADES`,
+`PLANS`).
 
 A body or query is the API's own type, or JSON of that form. A contract test holds this list and the table of endpoints
 equal.
@@ -89,18 +90,16 @@ class AnyEvent(Protocol):
 
 
 B = TypeVar("B", bound=msgspec.Struct)
-Q = TypeVar("Q", bound=msgspec.Struct)
 J = TypeVar("J", bound=AnyJob)
 E = TypeVar("E", bound=AnyEvent)
 
 
 @dataclass(frozen=True, slots=True)
-class Jobs(Generic[B, Q, J, E]):
+class Jobs(Generic[B, J, E]):
     """The calls of one kind of job."""
 
     path: str
     request: type[B]
-    query: type[Q]
     job: type[J]
     page: type[Page[J]]
     events_page: type[Page[E]]
@@ -109,7 +108,7 @@ class Jobs(Generic[B, Q, J, E]):
         """Make a job. The same `key` gives the same job again; None: a fresh key, for this call and its retries."""
         return Operation("POST", self.path, self.job, body).with_key(key)
 
-    def list(self, query: Q | JSON | None = None) -> Operation[Page[J]]:
+    def list(self, query: JobsQuery | JSON | None = None) -> Operation[Page[J]]:
         """List jobs, newest first."""
         return Operation("GET", self.path, self.page, query=query)
 
@@ -125,33 +124,30 @@ class Jobs(Generic[B, Q, J, E]):
         """End a job without a result."""
         return Operation("POST", self._of(job_id, "/cancel"), self.job)
 
+    def pause(self, job_id: str) -> Operation[J]:
+        """Let a job rest until it is resumed."""
+        return Operation("POST", self._of(job_id, "/pause"), self.job)
+
+    def resume(self, job_id: str) -> Operation[J]:
+        """Let a paused job go on."""
+        return Operation("POST", self._of(job_id, "/resume"), self.job)
+
     def _of(self, job_id: str, what: str = "") -> str:
         return f"{self.path}/{segment(job_id)}{what}"
 
 
-class TuningJobs(Jobs[FineTuningJobRequest, JobsQuery, FineTuningJob, FineTuningEvent]):
-    """The calls of fine-tuning jobs."""
-
-    def pause(self, job_id: str) -> Operation[FineTuningJob]:
-        """Let a job rest until it is resumed."""
-        return Operation("POST", self._of(job_id, "/pause"), self.job)
-
-    def resume(self, job_id: str) -> Operation[FineTuningJob]:
-        """Let a paused job go on."""
-        return Operation("POST", self._of(job_id, "/resume"), self.job)
-
-
-FINE_TUNING = TuningJobs(
+FINE_TUNING = Jobs(
     "/v1/fine_tuning/jobs",
     FineTuningJobRequest,
-    JobsQuery,
     FineTuningJob,
     Page[FineTuningJob],
     Page[FineTuningEvent],
 )
-EVALUATIONS = Jobs("/v1/evaluations", EvaluationRequest, ListQuery, JobObject, Page[JobObject], Page[JobEvent])
-CASCADES = Jobs("/v1/cascades", CascadeRequest, ListQuery, JobObject, Page[JobObject], Page[JobEvent])
-KINDS: tuple[Jobs[Any, Any, Any, Any], ...] = (FINE_TUNING, EVALUATIONS, CASCADES)
+EVALUATIONS = Jobs("/v1/evaluations", EvaluationRequest, JobObject, Page[JobObject], Page[JobEvent])
+CASCADES = Jobs("/v1/cascades", CascadeRequest, JobObject, Page[JobObject], Page[JobEvent])
+PLANS = Jobs("/v1/plans/jobs", msgspec.Struct, JobObject, Page[JobObject], Page[JobEvent])
+"""Their requests are workloads: `bessemer_planner.workload.Workload`, or JSON."""
+KINDS: tuple[Jobs[Any, Any, Any], ...] = (FINE_TUNING, EVALUATIONS, CASCADES, PLANS)
 
 
 # -- asking, and what is said of answers ------------------------------------------------------------------------------
@@ -344,8 +340,8 @@ def list_aliases(query: ModelQuery | JSON | None = None) -> Operation[Page[Alias
 # -- plans, keys, the installation ------------------------------------------------------------------------------------
 
 
-def create_plan(body: JSON) -> Operation[JSON]:
-    """Plan hardware for a workload (the fields of a workload file); answers when the plan is made, many seconds."""
+def create_plan(body: msgspec.Struct | JSON) -> Operation[JSON]:
+    """Plan hardware for a workload (as `PLANS` does); answers when the plan is made, many seconds."""
     return Operation("POST", "/v1/plans", JSON, body)
 
 

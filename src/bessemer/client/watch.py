@@ -21,7 +21,7 @@ _LATER_S: Final = 5.0
 _EVENTS: Final = ListQuery(limit=100)
 
 
-def watch(jobs: Jobs[Any, Any, J, E], job_id: str, tell: Callable[[E], object] | None) -> Steps[J]:
+def watch(jobs: Jobs[Any, J, E], job_id: str, tell: Callable[[E], object] | None) -> Steps[J]:
     """Poll a job until it rests, oftener while something happens. Raises BessemerError when it has failed."""
     last: str | None = None
     pause = _SOON_S

@@ -195,7 +195,7 @@ class DatasetRequest(StrictWire):
 
 
 class JobObject(Wire, omit_defaults=False):
-    """`bessemer.job`: an evaluation or a cascade on its way; `result` is set when it has succeeded."""
+    """`bessemer.job`: `progress` is set while it is on its way, where it can say so, `result` when it has succeeded."""
 
     id: str
     kind: str
@@ -207,6 +207,7 @@ class JobObject(Wire, omit_defaults=False):
     error: JSON | None = None
     result: JSON | None = None
     object: Literal["bessemer.job"] = "bessemer.job"
+    progress: JSON | msgspec.UnsetType = msgspec.UNSET
 
 
 class JobEvent(Frozen, frozen=True):

@@ -263,7 +263,7 @@ class Application:
             notice(0, 0, latest.data[0].message if latest.data else job.status)
         return _succeeded(job.to_dict(warnings=False))
 
-    async def run_job(self, jobs: Jobs[Any, Any, JobObject, JobEvent], body: JSON, key: str, notice: Notice) -> JSON:
+    async def run_job(self, jobs: Jobs[Any, JobObject, JobEvent], body: JSON, key: str, notice: Notice) -> JSON:
         """Create an evaluation or cascade job and wait for its end. Raises TurnFailed unless it succeeds."""
         job = await self.send(jobs.create(body, key))
         try:
