@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from bessemer.cli.demo.application import Answer, Application
+from bessemer.cli.demo.application import Answer
 from bessemer.cli.demo.turn import Outcome
-from bessemer.client import calls
+from bessemer.client import AsyncClient, calls
 from bessemer.core.lists import InferencesQuery
 from bessemer.core.types import JSON, Calibration, Frozen, Interval, ModelCall
 from bessemer.evals.metrics import Terms, attribute_counts, label_terms, parse_attributes
@@ -110,7 +110,7 @@ class Small(Frozen, frozen=True):
 
 
 async def small_answers(
-    application: Application, outcome: Outcome, route: str, questions: Sequence[str]
+    client: AsyncClient, outcome: Outcome, route: str, questions: Sequence[str]
 ) -> dict[str, Small]:
     """Read the small model's own answers of the final pass from the recorded inferences, newest first.
 
@@ -123,7 +123,7 @@ async def small_answers(
     route = route if outcome.cascade["applied"] else outcome.versions["tuned"]
     wanted = set(questions)
     found: dict[str, Small] = {}
-    rows = application.client.each(calls.list_inferences(InferencesQuery(route=route, limit=500)))
+    rows = client.each(calls.list_inferences(InferencesQuery(route=route, limit=500)))
     async for row in rows:
         question = row.tags.get("question")
         if question is None or question not in wanted or question in found:
