@@ -13,10 +13,11 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from bessemer.core.types import JSON, Action, Frozen, as_json
+from bessemer.core.wire import JobEvent, JobObject
 from bessemer.jobs.objects import Shown, as_object
 from bessemer.store import job_rows
 from bessemer.store.database import Database
-from bessemer.store.job_rows import JobEvent, JobRow
+from bessemer.store.job_rows import JobRow
 
 S_contra = TypeVar("S_contra", contravariant=True)
 """What a kind needs of an installation: a protocol of its own, which the composition root's parts fulfil."""
@@ -93,10 +94,6 @@ class Job(Generic[Q]):
 def keep_progress(database: Database, job_id: str, progress: msgspec.Struct) -> None:
     """Keep how far a job is."""
     job_rows.change(database, job_id, lambda row: msgspec.structs.replace(row, progress=as_json(progress)))
-
-
-class NoProgress(Frozen, frozen=True):
-    """Of a kind that cannot say how far a job is."""
 
 
 class Told(NamedTuple):
@@ -178,7 +175,7 @@ class JobKind(Generic[S_contra, Q, R]):
     result: type[R]
     run: Callable[[S_contra, Job[Q]], JobRun[R]]
     """Opens a job that is to be worked on."""
-    progress: type[msgspec.Struct] = NoProgress
+    progress: type[msgspec.Struct] | None = None
     """How far a job is, where it can say so."""
     accept: Callable[[S_contra, Job[Q]], Accepted[Q]] = _accept_all
     """Checks a request, in the API process, blocking. Raises InvalidRequest that names the field, or NotFound."""
@@ -188,8 +185,8 @@ class JobKind(Generic[S_contra, Q, R]):
     """Results that are kept elsewhere, by job."""
     render: Callable[[S_contra, Shown], msgspec.Struct] = lambda _, shown: as_object(shown)
     """The job as clients see it."""
-    shown: type[msgspec.Struct] | None = None
-    """What `render` returns; None: a JobObject of the kind's own types."""
+    shown: type[msgspec.Struct] = JobObject
+    """What `render` returns."""
     render_event: Callable[[JobEvent], msgspec.Struct] = lambda event: event
     shown_event: type[msgspec.Struct] = JobEvent
     """What `render_event` returns."""
@@ -210,9 +207,9 @@ __all__ = [
     "Finished",
     "Job",
     "JobKind",
+    "JobObject",
     "JobRun",
     "Lane",
-    "NoProgress",
     "Shown",
     "StopRequested",
     "Told",

@@ -1,16 +1,12 @@
 """A job as clients see it."""
 
-from typing import Generic, Literal, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import msgspec
 
-from bessemer.core.openai import Wire
 from bessemer.core.types import JSON, JobStatus
+from bessemer.core.wire import JobObject
 from bessemer.store.job_rows import JobRow
-
-Q = TypeVar("Q")
-P = TypeVar("P")
-R = TypeVar("R")
 
 
 class Shown(NamedTuple):
@@ -23,23 +19,7 @@ class Shown(NamedTuple):
     """Of a job that was made just now."""
 
 
-class JobObject(Wire, Generic[Q, P, R], omit_defaults=False):
-    """`bessemer.job`: `progress` is set while it is on its way, where it can say so, `result` when it has succeeded."""
-
-    id: str
-    kind: str
-    status: str
-    created_at: int
-    request: Q
-    started_at: int | None = None
-    finished_at: int | None = None
-    error: JSON | None = None
-    result: R | None = None
-    object: Literal["bessemer.job"] = "bessemer.job"
-    progress: P | msgspec.UnsetType = msgspec.UNSET
-
-
-def as_object(shown: Shown) -> JobObject[JSON, JSON, JSON]:
+def as_object(shown: Shown) -> JobObject:
     """Return a job as a JobObject; one of an earlier release has its own result."""
     row = shown.row
     return JobObject(

@@ -7,21 +7,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 from starlette.types import ASGIApp
 
-from bessemer.core.bounds import Name, Tags
 from bessemer.core.content import content_hash
 from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.ids import new_id
-from bessemer.core.openai import StrictWire
+from bessemer.core.lists import JobsQuery, ListQuery, Page
 from bessemer.core.types import JSON, Action, JobStatus, as_json
 from bessemer.jobs import lifecycle
 from bessemer.jobs.kinds import Job, JobKind
-from bessemer.jobs.objects import JobObject, Shown
+from bessemer.jobs.objects import Shown
 from bessemer.server.grading import kind_of
 from bessemer.server.http import Call, JSONResponse
-from bessemer.server.lists import ListQuery, Page, page, page_limit
+from bessemer.server.lists import page, page_limit
 from bessemer.server.routing import Endpoint, Handler
 from bessemer.server.services import Services
 from bessemer.store import job_rows
@@ -36,29 +34,18 @@ _DOES: Final = {
 }
 
 
-class JobsQuery(StrictWire):
-    """Query of a list of jobs."""
-
-    limit: int = 20
-    after: Name | None = None
-    metadata: Tags = msgspec.field(default_factory=dict)
-    """`metadata[k]=v`: every pair must match."""
-
-
 def endpoints(kind: Kind) -> tuple[Endpoint, ...]:
     """Return the endpoints of a kind."""
     path, one, shows = kind.path, kind.path + "/{job_id}", _Endpoints(kind)
     page_of: Any = Page
-    job_of: Any = JobObject
-    job = kind.shown or job_of[kind.request, kind.progress, kind.result]
-    many, told = page_of[job], page_of[kind.shown_event]
+    many, told = page_of[kind.shown], page_of[kind.shown_event]
     return (
-        Endpoint("POST", path, shows.create, kind.create, job, body=kind.request, largest=kind.largest),
+        Endpoint("POST", path, shows.create, kind.create, kind.shown, body=kind.request, largest=kind.largest),
         Endpoint("GET", path, shows.list_jobs, _VIEW, many, query=JobsQuery),
-        Endpoint("GET", one, shows.get, _VIEW, job),
-        Endpoint("POST", one + "/cancel", shows.control(Control.CANCEL), kind.steer, job),
-        Endpoint("POST", one + "/pause", shows.control(Control.PAUSE), kind.steer, job),
-        Endpoint("POST", one + "/resume", shows.control(None), kind.steer, job),
+        Endpoint("GET", one, shows.get, _VIEW, kind.shown),
+        Endpoint("POST", one + "/cancel", shows.control(Control.CANCEL), kind.steer, kind.shown),
+        Endpoint("POST", one + "/pause", shows.control(Control.PAUSE), kind.steer, kind.shown),
+        Endpoint("POST", one + "/resume", shows.control(None), kind.steer, kind.shown),
         Endpoint("GET", one + "/events", shows.events, _VIEW, told, query=ListQuery),
     )
 
