@@ -8,7 +8,7 @@ import pytest
 from tests.server.asking import ask
 from tests.server.live import Server
 
-from bessemer.dialects.openai_chat_wire import ChatRequest
+from bessemer.core.openai_chat import ChatRequest
 from bessemer.server.surface import TABLE
 
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import pytest
 
+from bessemer.core.openai_chat import ChatCompletion, ChatRequest
 from bessemer.core.types import Inference, Principal, Role, Route, as_json
 from bessemer.dialects.openai_chat import asked
-from bessemer.dialects.openai_chat_wire import ChatCompletion, ChatRequest
 from bessemer.gateway import Gateway
 from bessemer.gateway.providers import SETTINGS
 from bessemer.gateway.providers.fake import FakeOpenAI, Script

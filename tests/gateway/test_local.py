@@ -10,8 +10,8 @@ from tests.gateway.conftest import PRICES, PRINCIPAL, ChatGateway, ask, read
 from tests.gateway.tiny import adapter_tar, open_tiny, tiny_model
 
 from bessemer.core.errors import InvalidRequest, ProviderError, StoreError
+from bessemer.core.openai_chat import ChatRequest, StructuredOutputs
 from bessemer.core.types import Calibration, Route, Step, Target
-from bessemer.dialects.openai_chat_wire import ChatRequest, StructuredOutputs
 from bessemer.engine.engine import Engine
 from bessemer.gateway import Gateway
 from bessemer.gateway.providers import PROVIDERS, SETTINGS, build_providers

@@ -8,8 +8,8 @@ import pytest
 from tests.gateway.conftest import PRINCIPAL, ask
 
 from bessemer.core.errors import ConfigError, ProviderError
+from bessemer.core.openai_chat import ChatRequest, RequestExtension, StructuredOutputs
 from bessemer.core.types import Route, Step, Target
-from bessemer.dialects.openai_chat_wire import ChatRequest, RequestExtension, StructuredOutputs
 from bessemer.gateway.providers.fake import Script
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"

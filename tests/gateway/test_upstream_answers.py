@@ -11,8 +11,8 @@ from tests.gateway.conftest import PRINCIPAL, ask, read
 from tests.gateway.raw import DONE, SSE, RawUpstream, event, head, whole
 
 from bessemer.core.errors import BessemerError, ConfigError, InvalidRequest, ProviderError, RateLimited
+from bessemer.core.openai_chat import ChatRequest, StreamOptions
 from bessemer.core.types import Model, Route, Step, Target
-from bessemer.dialects.openai_chat_wire import ChatRequest, StreamOptions
 from bessemer.gateway.providers.answers import AnswerReader
 from bessemer.gateway.providers.fake import Script
 from bessemer.gateway.providers.openai import OpenAISettings

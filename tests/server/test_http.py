@@ -11,7 +11,7 @@ from starlette.types import Message
 from bessemer.core.decoding import decode
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.openai import FineTuningJobRequest
-from bessemer.dialects.openai_chat_wire import ChatRequest
+from bessemer.core.openai_chat import ChatRequest
 from bessemer.server.http import ClientGone, EventStream, while_connected
 
 

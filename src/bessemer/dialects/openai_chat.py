@@ -26,10 +26,10 @@ from bessemer.core.conversation import (
 from bessemer.core.decoding import decode
 from bessemer.core.errors import BessemerError, InvalidRequest
 from bessemer.core.ids import EPISODE_ID
+from bessemer.core.openai_chat import ChatCompletion, ChatRequest, RequestExtension
 from bessemer.core.reply import Reply
 from bessemer.core.types import JSON
 from bessemer.dialects.openai_chat_answers import ChatEvents, completion_of
-from bessemer.dialects.openai_chat_wire import ChatCompletion, ChatRequest, RequestExtension
 from bessemer.engine.choices import check_labels
 from bessemer.engine.request import MAX_BIASED_TOKENS
 

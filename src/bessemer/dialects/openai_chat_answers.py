@@ -7,10 +7,7 @@ import msgspec
 
 from bessemer.core.conversation import Conversation
 from bessemer.core.errors import BessemerError
-from bessemer.core.reply import Reply, ReplyHead, ReplyPiece, ScoredToken, Usage
-from bessemer.core.totals import total
-from bessemer.core.types import JSON, TokenLogprob
-from bessemer.dialects.openai_chat_wire import (
+from bessemer.core.openai_chat import (
     ChatCompletion,
     ChatCompletionChunk,
     ChatMessage,
@@ -18,6 +15,9 @@ from bessemer.dialects.openai_chat_wire import (
     Choice,
     ResponseExtension,
 )
+from bessemer.core.reply import Reply, ReplyHead, ReplyPiece, ScoredToken, Usage
+from bessemer.core.totals import total
+from bessemer.core.types import JSON, TokenLogprob
 
 _encode = msgspec.json.Encoder().encode
 _DONE = b"data: [DONE]\n\n"

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from bessemer.core.errors import BessemerError, InvalidRequest, ProviderError, RateLimited
+from bessemer.core.openai_chat import ChatRequest
 from bessemer.core.scrub import scrub
 from bessemer.core.types import Model
-from bessemer.dialects.openai_chat_wire import ChatRequest
 
 E = TypeVar("E", bound=BessemerError)
 
