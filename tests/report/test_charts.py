@@ -5,11 +5,11 @@ import re
 from xml.etree import ElementTree
 
 import pytest
+from bessemer.flywheel.charts import Bar, BarChart, LineChart, Series
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bessemer.flywheel import charts
-from bessemer.flywheel.charts import Bar, BarChart, LineChart, Series
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
 

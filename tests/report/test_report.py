@@ -11,8 +11,8 @@ from planner.tests.markup import poisoned
 
 from bessemer.core.evaluations import GateResult
 from bessemer.core.types import Guarantee, Interval
-from bessemer.flywheel.charts import LineChart, Series
 from bessemer.flywheel.report import Report, SystemRow, Tile, percent, render, usd
+from bessemer_planner.pages import LineChart, Series
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 VOID = {"meta", "br", "img", "link"}

@@ -5,11 +5,11 @@ from html.parser import HTMLParser
 
 import msgspec
 import pytest
+from bessemer_planner.report.charts import Chart, ChartBar, ChartLine, bar_chart, line_chart, number
 from planner.tests.markup import poisoned
 
 from bessemer_planner.plan import Plan
 from bessemer_planner.report import render
-from bessemer_planner.report.charts import Chart, ChartBar, ChartLine, bar_chart, line_chart, number
 from bessemer_planner.report.views import ownership_tornado
 from bessemer_planner.types import IntervalEstimate
 
