@@ -38,14 +38,14 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 
 bench-flywheel: $(VENV)/.installed
-	$(BIN)/python bench/flywheel.py
+	$(BIN)/python -m lab.flywheel
 
 bench-engine: $(VENV)/.installed
-	$(BIN)/python bench/engine.py
+	$(BIN)/python -m lab.engine
 
 # VIDUR=checkout VIDUR_PYTHON=its-python also times microsoft/vidur on the same trace.
 bench-planner: $(VENV)/.installed
-	$(BIN)/python bench/planner.py $(if $(VIDUR),--vidur $(VIDUR) --vidur-python $(VIDUR_PYTHON))
+	$(BIN)/python -m lab.planner $(if $(VIDUR),--vidur $(VIDUR) --vidur-python $(VIDUR_PYTHON))
 
 # The wheels of the planner and of Bessemer, and beside them a CycloneDX list of what they run with.
 build: $(TOOLS)/.installed

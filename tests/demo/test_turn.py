@@ -7,7 +7,7 @@ from tests.gateway.tiny import tiny_model
 
 from bessemer.cli.demo.application import Application, Question, Server
 from bessemer.cli.demo.progress import Progress
-from bessemer.cli.demo.turn import Final, JobPlan, Plan, Turn
+from bessemer.cli.demo.turn import Final, JobPlan, Turn, TurnPlan
 
 SHARES = ("train",) * 5 + ("selection",) * 2 + ("calibration",) * 2 + ("holdout",)
 
@@ -21,10 +21,10 @@ def right(item: Question) -> str:
     return "Yes" if int(item.id) % 3 == 0 else "No"
 
 
-def plan(questions: tuple[Question, ...]) -> Plan:
+def plan(questions: tuple[Question, ...]) -> TurnPlan:
     hyperparameters = {"n_epochs": 30, "batch_size": 4}
     method = {"type": "reinforcement", "reinforcement": {"grader": GRADER, "hyperparameters": hyperparameters}}
-    return Plan(
+    return TurnPlan(
         name="turn",
         seed=0,
         route="matching",

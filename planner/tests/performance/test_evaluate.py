@@ -10,7 +10,7 @@ from planner.tests.performance.test_measured import HEADER
 from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.errors import InputError
 from bessemer_planner.performance import evaluate, evaluate_held_out
-from bessemer_planner.performance.calibrate import Problem
+from bessemer_planner.performance.calibrate import FitProblem
 from bessemer_planner.performance.evaluate import jackknife_quantile
 
 MODEL = "meta-llama/Llama-3.1-8B"
@@ -98,7 +98,7 @@ def test_one_group_cannot_be_left_out(catalog: HardwareCatalog, tmp_path: Path) 
 
 def test_the_jackknife_never_looks_at_its_own_group() -> None:
     seconds = np.ones(200)
-    problem = Problem(np.ones((200, 1)), [{}] * 200, [{}] * 200, seconds, seconds)
+    problem = FitProblem(np.ones((200, 1)), [{}] * 200, [{}] * 200, seconds, seconds)
     predicted = np.exp(np.concatenate([np.linspace(0, 1, 100), np.linspace(0, 5, 100)]))
     quantiles = jackknife_quantile(predicted, problem, np.ones(200), ["a"] * 100 + ["b"] * 100)
     assert quantiles[0] == pytest.approx(4.0, abs=0.05)

@@ -87,7 +87,7 @@ class ReliabilityChart(msgspec.Struct, frozen=True):
     note: str = ""
 
 
-class Drawing(msgspec.Struct, frozen=True):
+class DrawnChart(msgspec.Struct, frozen=True):
     """What is drawn of a chart, before a page frames it."""
 
     described: str
@@ -119,7 +119,7 @@ def draw(chart: LineChart | BarChart | ReliabilityChart) -> Markup:
     )
 
 
-def drawing(chart: LineChart | BarChart | ReliabilityChart) -> Drawing:
+def drawing(chart: LineChart | BarChart | ReliabilityChart) -> DrawnChart:
     """Return what is drawn of a chart; its body is empty where there is nothing to draw."""
     if isinstance(chart, BarChart):
         return _bars(chart)
@@ -212,11 +212,11 @@ def _y_axis(chart: LineChart, values: Sequence[float]) -> _Axis:
     return _Axis(low, high, HEIGHT - BOTTOM, TOP, log=chart.y_log, percent=chart.y_percent, short=chart.short)
 
 
-def _lines(chart: LineChart) -> Drawing:
+def _lines(chart: LineChart) -> DrawnChart:
     lines = [_kept(line, chart) for line in chart.series]
     points = [point for line in lines for point in line.points]
     if not points:
-        return Drawing("", Markup())
+        return DrawnChart("", Markup())
     ys = [y for _, y in points] + [value for line in lines for value in (*line.low, *line.high)]
     x = _x_axis(chart, [point[0] for point in points])
     y = _y_axis(chart, [value for value in ys if value > 0] if chart.y_log else ys)
@@ -227,7 +227,7 @@ def _lines(chart: LineChart) -> Drawing:
         for line in lines
         if line.points
     )
-    return Drawing(
+    return DrawnChart(
         described=f"{chart.y_label} over {chart.x_label}. " + "; ".join(ends),
         body=_joined(
             (
@@ -320,9 +320,9 @@ def _band(line: Series, x: _Axis, y: _Axis, colour: int) -> Markup:
     return Markup('<path class="band" style="fill:var(--c{})" d="M{}Z"/>').format(colour, path)
 
 
-def _bars(chart: BarChart) -> Drawing:
+def _bars(chart: BarChart) -> DrawnChart:
     if not chart.bars:
-        return Drawing("", Markup())
+        return DrawnChart("", Markup())
     ends = [end for bar in chart.bars for end in (bar.start, bar.value, bar.low, bar.high) if end is not None]
     ends += [] if chart.base is None else [chart.base]
     low, high = min(ends), max(ends)
@@ -334,7 +334,7 @@ def _bars(chart: BarChart) -> Drawing:
         line = Markup('<line class="axis" x1="{at:.1f}" x2="{at:.1f}" y1="{}" y2="{}"/>')
         parts.append(line.format(TOP - 4, height - 24, at=axis.at(chart.base)))
     parts.append(Markup('<text class="tick" x="{}" y="{}">{}</text>').format(BAR_NAMES, height - 8, chart.x_label))
-    return Drawing("; ".join(f"{bar.name}: {bar.text}" for bar in chart.bars), _joined(parts), height)
+    return DrawnChart("; ".join(f"{bar.name}: {bar.text}" for bar in chart.bars), _joined(parts), height)
 
 
 def _bar(bar: Bar, axis: _Axis, top: float, colour: int) -> Markup:
@@ -359,9 +359,9 @@ def _bar(bar: Bar, axis: _Axis, top: float, colour: int) -> Markup:
     )  # fmt: skip
 
 
-def _reliability(chart: ReliabilityChart) -> Drawing:
+def _reliability(chart: ReliabilityChart) -> DrawnChart:
     if not chart.bins:
-        return Drawing("", Markup())
+        return DrawnChart("", Markup())
     x = _Axis(0.0, 1.0, LEFT, WIDTH - RIGHT, percent=True)
     y = _Axis(0.0, 1.0, HEIGHT - BOTTOM, TOP, percent=True)
     largest = max(n for _, _, n in chart.bins)
@@ -370,7 +370,7 @@ def _reliability(chart: ReliabilityChart) -> Drawing:
         '<circle class="bin" cx="{:.1f}" cy="{:.1f}" r="{:.1f}">'
         "<title>confidence {:.0%}, correct {:.0%}, {} answers</title></circle>"
     )
-    return Drawing(
+    return DrawnChart(
         described="; ".join(f"confidence {c:.2f}: {share:.2f} correct of {n}" for c, share, n in chart.bins),
         body=_joined(
             (

@@ -29,7 +29,7 @@ _CRAMPED_TOKENS = 100_000
 """KV tokens of a deployment that was measured although the capacity rules say it does not fit."""
 
 
-class Problem(msgspec.Struct, frozen=True):
+class FitProblem(msgspec.Struct, frozen=True):
     """Rows as a recipe needs them; one entry per row."""
 
     peaks: Array
@@ -40,9 +40,9 @@ class Problem(msgspec.Struct, frozen=True):
     added: Array | None = None
     """What measured products take at least for the tokens of the row (`products.added_s`); None: not asked."""
 
-    def take(self, rows: NDArray[np.int64]) -> "Problem":
+    def take(self, rows: NDArray[np.int64]) -> "FitProblem":
         """Return the problem of some of the rows."""
-        return Problem(
+        return FitProblem(
             self.peaks[rows],
             [self.values[i] for i in rows],
             [self.tilts[i] for i in rows],
@@ -68,7 +68,7 @@ def served_batch(row: MeasuredRow, accelerator: Accelerator) -> float:
     return min(float(row.concurrency), max(1.0, room / (row.isl + row.osl / 2.0)))
 
 
-def problems(rows: Sequence[MeasuredRow], accelerators: dict[str, Accelerator]) -> tuple[Problem, Problem]:
+def problems(rows: Sequence[MeasuredRow], accelerators: dict[str, Accelerator]) -> tuple[FitProblem, FitProblem]:
     """Return the time-per-output-token and the time-to-first-token problem of measured rows."""
     tokens, firsts, values, tilts, added = [], [], [], [], []
     for row in rows:
@@ -92,12 +92,12 @@ def problems(rows: Sequence[MeasuredRow], accelerators: dict[str, Accelerator]) 
     same = Counter((row.ttft_s, row.tpot_s) for row in rows)
     weights = np.array([1.0 / same[row.ttft_s, row.tpot_s] for row in rows])
     return (
-        Problem(np.array(tokens), values, tilts, np.array([row.tpot_s for row in rows]), weights, np.array(added)),
-        Problem(np.array(firsts), values, tilts, np.array([row.ttft_s for row in rows]), weights),
+        FitProblem(np.array(tokens), values, tilts, np.array([row.tpot_s for row in rows]), weights, np.array(added)),
+        FitProblem(np.array(firsts), values, tilts, np.array([row.ttft_s for row in rows]), weights),
     )
 
 
-def fit(recipe: Recipe, problem: Problem, *, start: Structure | None = None, iterations: int = 20) -> Structure:
+def fit(recipe: Recipe, problem: FitProblem, *, start: Structure | None = None, iterations: int = 20) -> Structure:
     """Fit one recipe; `start` gives a fit of nearly the same rows to begin from."""
     return fit_structure(
         recipe,
@@ -111,7 +111,7 @@ def fit(recipe: Recipe, problem: Problem, *, start: Structure | None = None, ite
     )
 
 
-def predict(structure: Structure, problem: Problem) -> tuple[Array, Array]:
+def predict(structure: Structure, problem: FitProblem) -> tuple[Array, Array]:
     """Return predicted seconds and the standard deviation of their logarithm, per row."""
     seconds, spread = np.zeros(len(problem.values)), np.zeros(len(problem.values))
     for i, (values, tilts) in enumerate(zip(problem.values, problem.tilts, strict=True)):
@@ -123,7 +123,7 @@ def predict(structure: Structure, problem: Problem) -> tuple[Array, Array]:
 
 
 def held_out(
-    recipe: Recipe, problem: Problem, groups: Sequence[Hashable], progress: Callable[[Hashable], None] | None = None
+    recipe: Recipe, problem: FitProblem, groups: Sequence[Hashable], progress: Callable[[Hashable], None] | None = None
 ) -> tuple[Array, Array]:
     """Predict every row by a fit that saw none of its group: seconds, and standard deviation of their logarithm."""
     seconds, spread = np.zeros(len(groups)), np.zeros(len(groups))

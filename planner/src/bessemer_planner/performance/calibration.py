@@ -51,21 +51,6 @@ def load_calibration() -> SpeedCalibration:
     return SpeedCalibration(notes, tpot, ttft)
 
 
-def dump_calibration(calibration: SpeedCalibration) -> tuple[bytes, bytes]:
-    """Return the two files of a calibration: notes as JSON, and arrays as a compressed npz (correlations in int8)."""
-    arrays: dict[str, NDArray[np.generic]] = {}
-    for name, structure in (("tpot", calibration.tpot), ("ttft", calibration.ttft)):
-        spread = np.sqrt(np.diag(structure.covariance))
-        correlation = structure.covariance / spread[:, None] / spread[None, :]
-        arrays[name] = structure.theta.astype(np.float32)
-        arrays[f"{name}_spread"] = spread.astype(np.float32)
-        lower = correlation[np.tril_indices(len(spread), -1)]
-        arrays[f"{name}_correlation"] = np.round(lower * 2048.0).astype(np.int16)
-    stream = io.BytesIO()
-    np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
-    return msgspec.json.encode(calibration.notes), stream.getvalue()
-
-
 def _unpack(recipe: Recipe, keys: tuple[str, ...], arrays: Mapping[str, Array], name: str) -> Structure:
     spread = arrays[f"{name}_spread"].astype(np.float64)
     full = np.eye(len(spread))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from bessemer_planner.errors import InputError
-from bessemer_planner.performance.calibrate import Problem, held_out, predict, problems
+from bessemer_planner.performance.calibrate import FitProblem, held_out, predict, problems
 from bessemer_planner.performance.calibration import SpeedCalibration, load_calibration
 from bessemer_planner.performance.measured import BadRow, MeasuredRow, read_measured
 from bessemer_planner.performance.recipes import TPOT, TTFT
@@ -160,7 +160,7 @@ def evaluate_held_out(
     return _evaluation(path, how, calibration, rows, guess, bad, None, None)
 
 
-def jackknife_quantile(predicted: Array, problem: Problem, spread: Array, groups: Sequence[Hashable]) -> Array:
+def jackknife_quantile(predicted: Array, problem: FitProblem, spread: Array, groups: Sequence[Hashable]) -> Array:
     """Return for each row the 80 % quantile of |log error| / spread over the rows of all other groups."""
     ratio = np.abs(np.log(predicted / problem.seconds)) / spread
     quantiles = np.zeros(len(groups))

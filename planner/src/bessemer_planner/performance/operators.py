@@ -1,10 +1,10 @@
 """L1 from measurement: what matrix products, experts and all-reduces took on the accelerator itself.
 
 `operators.npz` is distilled from the tables of aiconfigurator-core 0.12.0 (Apache-2.0, see the NOTICE beside it) by
-`bench/distil_operators.py`. The tables do not replace first principles, they stand beside them. Experts and all-reduces
-are terms of a step like any other (`table_terms`): the calibration learns how much of their time shows in real engines.
-Matrix products tilt the weights' term by their distance from the peak. Where no table has an operator its usual time is
-taken, and `missing_operators` says so: it is never taken for nothing.
+`lab/planner/distil_operators.py`. The tables do not replace first principles, they stand beside them. Experts and
+all-reduces are terms of a step like any other (`table_terms`): the calibration learns how much of their time shows in
+real engines. Matrix products tilt the weights' term by their distance from the peak. Where no table has an operator its
+usual time is taken, and `missing_operators` says so: it is never taken for nothing.
 """
 
 import io
@@ -20,7 +20,6 @@ from bessemer_planner.performance.work import peak_terms
 from bessemer_planner.types import Accelerator, AttentionKind, Deployment, ModelShape, Precision, ServingEngine
 
 Array = NDArray[np.float64]
-Shapes = dict[tuple[int, ...], Array]
 
 _GEMM = {
     Precision.BF16: ("bfloat16",),
@@ -96,14 +95,6 @@ def gemm_s(gpu: str, dtypes: tuple[str, ...], m: float, n: int, k: int) -> float
         if found is not None:
             return _between(found, m, n, k)
     return None
-
-
-def experts_s(
-    gpu: str, engine: ServingEngine, dtypes: tuple[str, ...], tokens: float, shape: ModelShape, tp: int, ep: int
-) -> float | None:
-    """Seconds of one layer's routed experts for `tokens` of the whole replica. None: no table has the mixture."""
-    logs = _expert_curve(gpu, engine, dtypes, shape, tp, ep)
-    return None if logs is None else float(np.exp(_along(logs, tokens, 0)))
 
 
 def reduce_s(gpu: str, engine: ServingEngine, accelerators: int, values: float) -> float | None:

@@ -7,7 +7,7 @@ from typing import Self
 from bessemer.cli.demo import expert, offers
 from bessemer.cli.demo.application import Answer, Question
 from bessemer.cli.demo.config import toml
-from bessemer.cli.demo.turn import Final, JobPlan, Plan
+from bessemer.cli.demo.turn import Final, JobPlan, TurnPlan
 from bessemer.core.template import render_messages
 from bessemer.core.types import JSON, Frozen, Prompt, Split
 from bessemer.evals.truth import parse_label
@@ -71,7 +71,7 @@ class Scale(Frozen, frozen=True):
 class Case(Frozen, frozen=True):
     """The plan, the labels that stand in for people, and what the simulated expert says to each of its prompts."""
 
-    plan: Plan
+    plan: TurnPlan
     truth: dict[str, str]
     expert: dict[str, str]
 
@@ -101,7 +101,7 @@ def build(seed: int, scale: Scale) -> Case:
             truth[question.id] = pair.answer
             said[render_messages(prompt, pair.input)[-1]["content"]] = expert.verdict(pair, seed)
     held_out = tuple(question for question in questions if question.split == Split.HOLDOUT)
-    plan = Plan(
+    plan = TurnPlan(
         name="offers",
         seed=seed,
         route=ROUTE,

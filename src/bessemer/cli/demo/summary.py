@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from bessemer.cli.demo.turn import Outcome, Plan
+from bessemer.cli.demo.turn import Outcome, TurnPlan
 from bessemer.core.evaluations import GateResult
 from bessemer.core.types import JSON, Frozen, Guarantee
 from bessemer.flywheel.report import Report, SystemRow, Tile, percent
@@ -28,7 +28,7 @@ class Texts(Frozen, frozen=True):
 
 
 def build_report(
-    plan: Plan, outcome: Outcome, texts: Texts, systems: Sequence[SystemRow], quality: Series | None
+    plan: TurnPlan, outcome: Outcome, texts: Texts, systems: Sequence[SystemRow], quality: Series | None
 ) -> Report:
     """Return the page's data."""
     cascade = outcome.cascade
@@ -155,7 +155,7 @@ def _guarantee_note(cascade: JSON | None) -> str:
     )
 
 
-def _lineage(plan: Plan, outcome: Outcome) -> Iterable[tuple[str, str]]:
+def _lineage(plan: TurnPlan, outcome: Outcome) -> Iterable[tuple[str, str]]:
     yield "dataset", f"{outcome.dataset['id']} (sha256 {outcome.dataset['sha256']})"
     yield "rows", ", ".join(f"{split} {count:,}" for split, count in outcome.dataset["counts"].items())
     for job in plan.jobs:

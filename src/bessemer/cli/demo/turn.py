@@ -1,6 +1,6 @@
 """One turn of the loop, driven from outside: traffic, feedback, dataset, tuning, evaluation, promotion, cascade, again.
 
-A turn knows nothing of its task: questions, feedback and requests come in a `Plan`. Each finished step is kept in
+A turn knows nothing of its task: questions, feedback and requests come in a `TurnPlan`. Each finished step is kept in
 `turn.json`, answers in journals, and jobs are created under idempotency keys: a turn that was interrupted, at any
 moment, continues where it stopped.
 """
@@ -43,7 +43,7 @@ class Final(Frozen, frozen=True):
     """Ask only when the cascade is in force (True) or not (False); None: always."""
 
 
-class Plan(Frozen, frozen=True):
+class TurnPlan(Frozen, frozen=True):
     """Everything a turn asks for."""
 
     name: str
@@ -89,7 +89,7 @@ class Turn:
     """Runs a plan against one server."""
 
     def __init__(
-        self, plan: Plan, feedback: Feedback, application: Application, folder: Path, progress: Progress
+        self, plan: TurnPlan, feedback: Feedback, application: Application, folder: Path, progress: Progress
     ) -> None:
         self._plan, self._feedback, self._app, self._progress = plan, feedback, application, progress
         self._folder = folder

@@ -1,0 +1,262 @@
+"""Writes measured results from `lab/results` between the markers of README.md and docs/results.md, and the chart.
+
+python -m lab.readme_table            # writes
+python -m lab.readme_table --check    # exit code 1 when one of them differs
+"""
+
+import json
+import statistics
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bessemer_planner.pages import LineChart, Series, image
+
+HERE = Path(__file__).resolve().parent
+README = HERE.parent / "README.md"
+PAGE = HERE.parent / "docs" / "results.md"
+CHART = HERE.parent / "docs" / "cascades.svg"
+Row = Mapping[str, Any]
+
+
+def main() -> int:
+    """Write or check the table."""
+    results = HERE / "results"
+    turns = sorted(path for path in results.glob("flywheel_*.json") if clean(path))
+    details = table(turns) + promise(turns) + speed(results / "engine.json") + planner(results / "planner.json")
+    runs = demo_rows(results / "demo.json")
+    fresh = {
+        README: between(between(README.read_text(), headline(turns)), demo_line(runs), "demo"),
+        PAGE: between(between(PAGE.read_text(), details), demo_table(runs), "demo"),
+        CHART: chart(turns),
+    }
+    if "--check" in sys.argv:
+        return int(any(path.read_text() != text for path, text in fresh.items()))
+    for path, text in fresh.items():
+        path.write_text(text)
+    return 0
+
+
+def between(page: str, text: str, name: str = "results") -> str:
+    """Return the page with this text between the markers of a name."""
+    start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    head, rest = page.split(start)
+    return head + start + text + end + rest.split(end)[1]
+
+
+def demo_rows(path: Path) -> list[Row]:
+    """Return the demo's rows from clean commits, of the seeds that no setting was chosen on."""
+    rows: list[Row] = json.loads(path.read_text())["rows"] if path.exists() else []
+    return [row for row in rows if not row["note"] and not row["commit"].endswith("-dirty")]
+
+
+def demo_line(rows: Sequence[Row]) -> str:
+    """Return the demo's runs in a sentence."""
+    if not rows:
+        return ""
+    by = {name.split(" (")[0]: found for name, found in _by_system(rows)}
+    expert, small, route = by["simulated expert"], by["tuned small model"], by["new route"]
+    share = _mean(route, "cost_per_1k_usd") / _mean(expert, "cost_per_1k_usd") * 100
+    minutes = statistics.fmean(row["wall_s"] for row in rows) / 60
+    return (
+        f"In {len(route)} runs of {minutes:.1f} minutes on 2 cores the small model went from F1 "
+        f"{_mean(by['base small model'], 'f1'):.0f} to {_mean(small, 'f1'):.0f}; the new route reached "
+        f"{_mean(route, 'f1'):.0f}, the simulated expert {_mean(expert, 'f1'):.0f}, at {share:.0f} % of its estimated "
+        f"bill ([docs/results.md](docs/results.md#the-demo)).\n"
+    )
+
+
+def demo_table(rows: Sequence[Row]) -> str:
+    """Return the table of the demo's runs: mean and span over the seeds."""
+    if not rows:
+        return "No run of the demo is recorded in `lab/results` yet.\n"
+    seeds = sorted({row["seed"] for row in rows})
+    lines = [
+        "| system | F1, % (lowest to highest run) | USD per 1,000 | answered by the small model |",
+        "|---|---|---|---|",
+    ]
+    order = dict.fromkeys(row["name"] for row in rows)
+    found = dict(_by_system(rows))
+    for name in order:
+        scores = [row["f1"] for row in found[name]]
+        span = f"{statistics.fmean(scores):.1f} ({min(scores):.1f} to {max(scores):.1f})"
+        known = found[name][0]["cost_per_1k_usd"] is not None
+        cost = f"{_mean(found[name], 'cost_per_1k_usd'):.2g}" if known else ""
+        shares = [row["small_share"] for row in found[name] if row["small_share"] is not None]
+        share = f"{min(shares) * 100:.0f} to {max(shares) * 100:.0f} %" if shares else ""
+        lines.append(f"| {name} | {span} | {cost} | {share} |")
+    minutes = [row["wall_s"] / 60 for row in rows]
+    where = "; ".join(sorted({f"{row['date']}, {row['machine']}" for row in rows}))
+    told = f"{len(seeds)} runs (seeds {', '.join(map(str, seeds))}) of {rows[0]['n']} held-out questions"
+    lines += ["", f"{told}, {min(minutes):.1f} to {max(minutes):.1f} minutes each. Measured {where}.", ""]
+    return "\n".join(lines)
+
+
+def headline(paths: Sequence[Path]) -> str:
+    """Return one line a data set: the recorded large model, the tuned small one on the same items and fields, its cost.
+
+    The recorded Llama was shown titles alone, so the small one's row is that of titles alone too.
+    """
+    lines = ["| data set, items | large model | its F1 | base of 135 to 270 M | tuned on feedback | its cost |"]
+    lines.append("|---|---|---|---|---|---|")
+    for path in paths:
+        rows = dict(_by_system(json.loads(path.read_text())["rows"]))
+        large = next(((name, found) for name, found in rows.items() if name.startswith("recorded ")), None)
+        if large is None:
+            continue
+        name, recorded = large
+        base, same = (_alike(rows, system) for system in ("base", "tuned"))
+        share = _mean(same, "cost_per_1k_usd") / _mean(recorded, "cost_per_1k_usd") * 100
+        told = f"{_data_set(path)}, {recorded[0]['n']:,} | {name.removeprefix('recorded ')}"
+        lines.append(
+            f"| {told} | {_mean(recorded, 'f1'):.1f} "
+            f"| {_mean(base, 'f1'):.1f} | {_mean(same, 'f1'):.1f} | {share:.2g} % |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _alike(rows: Mapping[str, list[Row]], system: str) -> list[Row]:
+    """Return the rows of a system where it had what the recorded model had: the same fields, the same items."""
+    alike = (f"{system} (titles alone)", f"{system}, recorded part", system)
+    return next(rows[name] for name in alike if name in rows)
+
+
+def _data_set(path: Path) -> str:
+    return path.stem.removeprefix("flywheel_").replace("_", " ")
+
+
+def clean(path: Path) -> bool:
+    """Return whether a file's rows were measured from commits that anybody can check out."""
+    document = json.loads(path.read_text())
+    commits = {row.get("commit") or document["commit"] for row in document["rows"]}
+    return not any(commit.endswith("-dirty") for commit in commits)
+
+
+def chart(paths: Sequence[Path]) -> str:
+    """Return an SVG image: F1 over the share of requests that the small model answers, the surest first, all seeds."""
+    series = [one for path in paths if (one := _kept_curve(path)) is not None]
+    return image(
+        LineChart(
+            title="F1 over the share of requests that the tuned small model answers",
+            x_label="answered by the small model (0 %: the recorded large model alone)",
+            y_label="F1",
+            series=tuple(series),
+            x_percent=True,
+            y_percent=True,
+        )
+    )
+
+
+def _kept_curve(path: Path) -> Series | None:
+    """Return the mean over seeds of a data set's curve with all fields, from the large model alone to the small one."""
+    document = json.loads(path.read_text())
+    curves = [one["points"] for one in document.get("curves", []) if not one["name"].endswith(")")]
+    if not curves:
+        return None
+    points = tuple(
+        (1.0 - at[0][0], statistics.fmean(point[1] for point in at) / 100)
+        for at in reversed(list(zip(*curves, strict=True)))
+    )
+    large = next(row["name"] for row in document["rows"] if row["name"].startswith("recorded "))
+    name = _data_set(path)
+    return Series(name=f"{name}, from {large.removeprefix('recorded ')} (recorded)", points=points)
+
+
+def table(paths: Sequence[Path]) -> str:
+    """Return the Markdown table of results files; one line for each system, mean over seeds."""
+    if not paths:
+        return "No results are recorded in `lab/results` yet.\n"
+    lines = ["| data set | system | F1 (reward), % | 95 % interval | USD per 1,000 | small share | items | seeds |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    dates: set[str] = set()
+    for path in paths:
+        document = json.loads(path.read_text())
+        dates.add(f"{document['date']}, {document['machine']}")
+        name = _data_set(path)
+        lines += [_line(name, system, rows) for system, rows in _by_system(document["rows"])]
+        lines += [f"| {name} | {row['name']} | {row['f1']:.2f} | | | | | |" for row in document["published"]]
+    return "\n".join(lines) + f"\n\nMeasured {'; '.join(sorted(dates))}.\n"
+
+
+def promise(paths: Sequence[Path]) -> str:
+    """Return one sentence a data set: the new systems against the recorded model on the same items, and the base."""
+    lines: list[str] = []
+    for path in paths:
+        rows = dict(_by_system(json.loads(path.read_text())["rows"]))
+        large = next((found for name, found in rows.items() if name.startswith("recorded ")), None)
+        if large is None:
+            continue
+        parts = [
+            f"{name} {_mean(found, 'f1') - _mean(large, 'f1'):+.1f} points at "
+            f"{_mean(found, 'cost_per_1k_usd') / _mean(large, 'cost_per_1k_usd') * 100:.2g} % of its cost"
+            for name, found in rows.items()
+            if name in ("cascade", "tuned", "tuned, recorded part") and found[0]["n"] == large[0]["n"]
+        ]
+        name = _data_set(path)
+        better = _mean(rows["tuned"], "f1") / _mean(rows["base"], "f1")
+        lines.append(f"- {name}: {', '.join(parts)}; tuned {better:.1f} times its base.")
+    return "\nAgainst the recorded large model, on the same items:\n\n" + "\n".join(lines) + "\n"
+
+
+def _mean(rows: Sequence[Row], field: str) -> float:
+    return statistics.fmean(row[field] for row in rows if row[field] is not None)
+
+
+def speed(path: Path) -> str:
+    """Return one sentence on the engine's speed: ratios to transformers, workloads that both did, from one run."""
+    if not path.exists():
+        return ""
+    rows = json.loads(path.read_text())["rows"]
+    rates = {(row["system"], row["phase"], row["batch"], row["workload"]): row["tokens_per_s"] for row in rows}
+    ratios: dict[str, list[str]] = {}
+    for (system, phase, batch, workload), rate in rates.items():
+        other = rates.get(("transformers", phase, batch, workload))
+        if system == "bessemer" and other:
+            ratios.setdefault(phase, []).append(f"{rate / other:.1f} (batch {batch}: {workload})")
+    named = {"sample": "Sampling", "train": "training"}
+    parts = [f"{named[phase]} {'; '.join(found)}" for phase, found in ratios.items()]
+    return f"\nTokens per second of the engine over those of transformers, same weights, one run: {', '.join(parts)}.\n"
+
+
+def planner(path: Path) -> str:
+    """Return what the planner was measured to be: errors on held-out measurements, and speed."""
+    if not path.exists():
+        return ""
+    found = json.loads(path.read_text())
+    left_out, served = found["tpot_mape_leave_gpu_out"].values(), found["mlperf_server"]
+    kept, pairs = served["pairs_in_order"]
+    sentences = (
+        f"Planner, on real measurements held out in turn: time per token {found['tpot_mape_heldout_config']:.1f} % off "
+        f"on average, {min(left_out):.1f} to {max(left_out):.1f} % where a whole GPU was left out; 80 % intervals hold "
+        f"{found['interval_coverage_80']:.1f} %.",
+        f"Of {served['rows']} MLPerf Server submissions {served['within_p99_limits']} hold their limits in simulation, "
+        f"{kept} of {pairs} pairs of accelerators stand in the submitted order.",
+        f"A million requests over 64 replicas are simulated in {found['des_seconds_1m_plain']} s, a plan takes "
+        f"{found['plan_seconds']} s.",
+    )
+    return f"\n{' '.join(sentences)}\n"
+
+
+def _by_system(rows: Sequence[Row]) -> Iterable[tuple[str, list[Row]]]:
+    names = dict.fromkeys(row["name"] for row in rows)
+    return ((name, [row for row in rows if row["name"] == name]) for name in names)
+
+
+def _line(data_set: str, system: str, rows: Sequence[Row]) -> str:
+    scores = [row["f1"] for row in rows if row["f1"] is not None]
+    score = "unscorable" if not scores else f"{statistics.fmean(scores):.2f}"
+    if len(scores) > 1:
+        score += f" ± {statistics.stdev(scores):.2f}"
+    bounds = [row["ci95"] for row in rows if row["ci95"] is not None]
+    span = f"{min(low for low, _ in bounds):.1f} to {max(high for _, high in bounds):.1f}" if bounds else ""
+    costs = [row["cost_per_1k_usd"] for row in rows if row["cost_per_1k_usd"] is not None]
+    cost = f"{statistics.fmean(costs):.4g}" if costs else ""
+    shares = [row["small_share"] for row in rows if row["small_share"] is not None]
+    share = f"{statistics.fmean(shares) * 100:.0f} %" if shares else ""
+    items = f"{min(row['n'] for row in rows):,}"
+    return f"| {data_set} | {system} | {score} | {span} | {cost} | {share} | {items} | {len(rows)} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
