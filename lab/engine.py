@@ -49,7 +49,7 @@ HERE = Path(__file__).resolve().parent
 Row = dict[str, Any]
 
 
-class Job(NamedTuple):
+class Sampled(NamedTuple):
     """One request of a workload."""
 
     prompt: tuple[int, ...]
@@ -140,7 +140,7 @@ def text_tokens(model: LoadedModel, source: random.Random, count: int) -> list[i
     return model.tokens.encode(" ".join(source.choice(words) for _ in range(count)))[:count]
 
 
-def mixed_jobs(model: LoadedModel, count: int) -> list[Job]:
+def mixed_jobs(model: LoadedModel, count: int) -> list[Sampled]:
     """Return independent requests; lengths are lognormal, cut to a range."""
     source = random.Random(1)
 
@@ -148,15 +148,18 @@ def mixed_jobs(model: LoadedModel, count: int) -> list[Job]:
         return min(high, max(low, round(source.lognormvariate(0.0, 0.6) * middle)))
 
     return [
-        Job(chat(model, text_tokens(model, source, between(10, 80, 270))), between(16, 48, 128)) for _ in range(count)
+        Sampled(chat(model, text_tokens(model, source, between(10, 80, 270))), between(16, 48, 128))
+        for _ in range(count)
     ]
 
 
-def group_jobs(model: LoadedModel, count: int) -> list[Job]:
+def group_jobs(model: LoadedModel, count: int) -> list[Sampled]:
     """Return requests that begin alike."""
     source = random.Random(2)
     shared = text_tokens(model, source, 120)
-    return [Job(chat(model, shared + text_tokens(model, source, source.randint(40, 100))), 64) for _ in range(count)]
+    return [
+        Sampled(chat(model, shared + text_tokens(model, source, source.randint(40, 100))), 64) for _ in range(count)
+    ]
 
 
 def chat(model: LoadedModel, content: Sequence[int]) -> tuple[int, ...]:
@@ -165,7 +168,7 @@ def chat(model: LoadedModel, content: Sequence[int]) -> tuple[int, ...]:
     return tuple(model.tokens.encode_chat([{"role": "user", "content": text}]))
 
 
-def sample_bessemer(model: LoadedModel, jobs: Sequence[Job], batch: int) -> tuple[int, float]:
+def sample_bessemer(model: LoadedModel, jobs: Sequence[Sampled], batch: int) -> tuple[int, float]:
     """Return completion tokens and seconds of a fresh engine."""
     engine = Engine(model, max_running=batch)
     engine.generate_many([GenerateRequest(prompt=jobs[0].prompt[:8], max_tokens=2)])
@@ -175,7 +178,7 @@ def sample_bessemer(model: LoadedModel, jobs: Sequence[Job], batch: int) -> tupl
     return sum(g.completion_tokens for g in generations), time.perf_counter() - start
 
 
-def score_bessemer(model: LoadedModel, jobs: Sequence[Job]) -> tuple[int, float]:
+def score_bessemer(model: LoadedModel, jobs: Sequence[Sampled]) -> tuple[int, float]:
     """Return prompt tokens and seconds of scoring two labels after each prompt."""
     engine = Engine(model, max_running=64)
     labels = Choices(labels=("Yes", "No"))
@@ -197,7 +200,7 @@ class StopAtLimits(StoppingCriteria):  # type: ignore[misc]  # transformers is n
 
 
 def sample_transformers(
-    model: LoadedModel, other: LlamaForCausalLM, jobs: Sequence[Job], batch: int
+    model: LoadedModel, other: LlamaForCausalLM, jobs: Sequence[Sampled], batch: int
 ) -> tuple[int, float]:
     """Return completion tokens and seconds of `generate`, batch after batch."""
     end = model.tokens.terminator
@@ -242,7 +245,7 @@ print("RESULT", sum(len(m.outputs[0].token_ids) for m in made), time.perf_counte
 """
 
 
-def sample_vllm(python: Path, other: LlamaForCausalLM, jobs: Sequence[Job]) -> tuple[int, float]:
+def sample_vllm(python: Path, other: LlamaForCausalLM, jobs: Sequence[Sampled]) -> tuple[int, float]:
     """Return completion tokens and seconds of vLLM in its own environment."""
     with tempfile.TemporaryDirectory() as folder:
         other.save_pretrained(folder)

@@ -18,7 +18,7 @@ from bessemer.flywheel.standing import ungated
 from bessemer.gateway.pipeline import on_behalf_of
 from bessemer.server.compose import close_services, open_services
 from bessemer.store import audit, datasets, evaluations, job_rows, keys
-from bessemer.store.job_rows import JobKind, JobRow
+from bessemer.store.job_rows import JobRow
 from bessemer.store.keys import KeyRow
 
 CONFIG = """
@@ -193,7 +193,7 @@ async def test_a_grader_that_the_requester_chose_alone_counts_for_who_names_the_
     )
     job = JobRow(
         id="eval-1",
-        kind=JobKind.EVALUATION,
+        kind="evaluation",
         request={"grader": {"type": "python"}},
         status=JobStatus.SUCCEEDED,
         created_at=1.0,

@@ -14,7 +14,7 @@ from bessemer.registry.versions import make_version
 from bessemer.server.compose import close_services, open_services
 from bessemer.store import files, job_rows
 from bessemer.store.files import FileRow
-from bessemer.store.job_rows import JobKind, JobRow
+from bessemer.store.job_rows import JobRow
 
 CONFIG = """
 [models.small]
@@ -72,7 +72,7 @@ async def test_what_a_version_was_chosen_by_decides_nothing_about_it(tmp_path: P
     )
     files.insert(flywheel.database, row)
     request = {"training_file": "file-t", "validation_file": "file-v"}
-    job = JobRow(id="ftjob-1", kind=JobKind.FINE_TUNING, request=request, status=JobStatus.SUCCEEDED, created_at=1.0)
+    job = JobRow(id="ftjob-1", kind="fine_tuning", request=request, status=JobStatus.SUCCEEDED, created_at=1.0)
     job_rows.insert(flywheel.database, job)
     base = flywheel.catalog.resolve("small").version.id
     lineage = Lineage(base=base, dataset_sha256=flywheel.blobs.put(lines("two")), job_id="ftjob-1")

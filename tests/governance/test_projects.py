@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from tests.server.asking import ask, chat, key_of, upload
 from tests.server.live import Server
+from tests.server.test_plans import WORKLOAD
 
 from bessemer.core.types import Lineage, ModelVersion, Role
 from bessemer.gateway.providers.fake import Script
@@ -75,6 +76,7 @@ def theirs(shared: tuple[Server, str]) -> Theirs:
     adapter = Blobs(server.data / "blobs").put(b"weights")
     version = tuned_version(versions.find(database)["proj_default"], adapter)
     versions.insert(database.within("claims"), version)
+    theirs.ids["plans"] = theirs.made("/v1/plans/jobs", WORKLOAD | {"name": SECRET})["id"]
     theirs.ids["plan_id"] = "plan-01"
     plan = {"id": "plan-01", "object": "plan", "made_at": SECRET, "recommendation": "", "workload": {"name": "w"}}
     plans.insert(database.within("claims"), "plan-01", json.dumps(plan | {"fleet": {"usd_per_month": 1}}))

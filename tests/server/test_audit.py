@@ -12,6 +12,7 @@ import pytest
 from openai import OpenAI
 from tests.server.live import Server, Upstream, start_server, stop_server
 from tests.server.test_openai_client import GRADER, ROW, upload
+from tests.server.test_plans import WORKLOAD
 
 from bessemer.server.surface import TABLE
 
@@ -24,7 +25,7 @@ FACTS = {
 }
 """They append what was asked, answered or learned, or change nothing."""
 ELSEWHERE = {"POST /v1/plans"}
-"""A plan takes seconds: see test_plans.py."""
+"""It waits for a worker, and there is none here: see test_plans.py."""
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,15 @@ def steps(client: OpenAI) -> list[tuple[str, str, Step]]:
         body = {"route": "r", "small": "small", "large": "upstream", "metric": "accuracy", "labels": ["yes", "no"]}
         state["cascade"] = post("/cascades", body | {"dataset": state["dataset"]})["id"]
 
+    def planned(state: dict[str, str]) -> None:
+        state["plan"] = post("/plans/jobs", WORKLOAD)["id"]
+
+    def controlled(path: str, name: str) -> list[tuple[str, str, Step]]:
+        return [
+            (f"POST /v1/{path}/{{job_id}}/{verb}", f"job.{past}", lambda s, v=verb: post(f"/{path}/{s[name]}/{v}"))
+            for verb, past in (("pause", "paused"), ("resume", "resumed"), ("cancel", "cancelled"))
+        ]
+
     def promoted(state: dict[str, str]) -> None:
         version = client.get("/versions?model=upstream", cast_to=object)["data"][0]["id"]  # type: ignore[index]
         post(f"/versions/{version}/promote", {"alias": "challenger"})
@@ -117,13 +127,11 @@ def steps(client: OpenAI) -> list[tuple[str, str, Step]]:
             lambda s: post(f"/datasets/{s['dataset']}/approve"),
         ),
         ("POST /v1/evaluations", "evaluation.created", evaluated),
-        (
-            "POST /v1/evaluations/{job_id}/cancel",
-            "job.cancelled",
-            lambda s: post(f"/evaluations/{s['evaluation']}/cancel"),
-        ),
+        *controlled("evaluations", "evaluation"),
         ("POST /v1/cascades", "cascade.created", cascaded),
-        ("POST /v1/cascades/{job_id}/cancel", "job.cancelled", lambda s: post(f"/cascades/{s['cascade']}/cancel")),
+        *controlled("cascades", "cascade"),
+        ("POST /v1/plans/jobs", "plan.created", planned),
+        *controlled("plans/jobs", "plan"),
         ("POST /v1/routes", "route.created", lambda _: post("/routes", {"name": "new", **route})),
         ("PUT /v1/routes/{name}", "route.updated", lambda _: client.put("/routes/new", body=route, cast_to=object)),
         ("POST /v1/routes/{name}/rollback", "route.rolled_back", lambda _: post("/routes/new/rollback")),

@@ -19,12 +19,12 @@ from bessemer.evals.grader import Services as GraderServices
 from bessemer.feedback.rows import Row
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import parse_config
-from bessemer.server.fine_tuning import check_request
 from bessemer.store import files
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
 from bessemer.store.files import FileRow
 from bessemer.tuning import lengths
+from bessemer.tuning.checks import check_request
 from bessemer.tuning.lengths import LengthCheck
 from bessemer.tuning.methods import read_method
 

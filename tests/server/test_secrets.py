@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,14 +24,16 @@ from bessemer.core.scrub import hide
 from bessemer.core.types import JobStatus, Principal, Role
 from bessemer.evals import graders
 from bessemer.evals.grader import Services as GraderServices
+from bessemer.flywheel.jobs import EVALUATION
+from bessemer.jobs.kinds import Job
+from bessemer.jobs.lifecycle import fail
 from bessemer.server.front import Front
 from bessemer.server.http import Call
 from bessemer.server.routing import Endpoint, build_router
 from bessemer.server.surface import TABLE
 from bessemer.store import job_rows
 from bessemer.store.database import Database
-from bessemer.store.job_lifecycle import fail
-from bessemer.store.job_rows import JobKind, JobRow
+from bessemer.store.job_rows import JobRow
 from bessemer.telemetry.logs import configure
 
 __all__ = ["make_world"]
@@ -176,14 +179,12 @@ async def test_a_grader_that_fails_is_not_logged(logged: io.StringIO) -> None:
 
 
 def test_a_job_that_fails_keeps_type_and_place(sqlite_database: Database, logged: io.StringIO) -> None:
-    row = JobRow(
-        id="eval-1", kind=JobKind.EVALUATION, request={}, status=JobStatus.RUNNING, created_at=1.0, key_id="key-1"
-    )
+    row = JobRow(id="eval-1", kind="evaluation", request={}, status=JobStatus.RUNNING, created_at=1.0, key_id="key-1")
     job_rows.insert(sqlite_database, row)
     try:
         raise KeyError(f"{PROMPT} {KEY} {UPSTREAM_KEY} {VARIABLE}")
     except KeyError as error:
-        fail(sqlite_database, "eval-1", error)
+        fail(Job(EVALUATION, row, sqlite_database, Path()), error)
     failed = job_rows.get(sqlite_database, "eval-1")
     events = job_rows.events(sqlite_database, "eval-1", limit=10)
     assert failed.error is not None

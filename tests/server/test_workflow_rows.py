@@ -28,12 +28,13 @@ import bessemer
 from bessemer.core.errors import BessemerError, NotFound, StoreError
 from bessemer.core.types import JobStatus
 from bessemer.gateway.providers.fake import Script
-from bessemer.server.lanes import TRAINING
-from bessemer.server.worker import APPLICATION_VERSION, EXECUTOR
-from bessemer.server.workflow_values import JsonValues, refuse_pickles
+from bessemer.jobs import lifecycle
+from bessemer.jobs.runner import APPLICATION_VERSION, EXECUTOR, WORKFLOW
+from bessemer.jobs.values import JsonValues, refuse_pickles
 from bessemer.store import job_rows
 from bessemer.store.database import Database
-from bessemer.store.job_rows import JobKind, JobRow
+from bessemer.store.job_rows import JobRow
+from bessemer.tuning.jobs import FINE_TUNING
 
 BEFORE = Path(__file__).parent / "before_signing"
 """A data folder of the version that pickled workflows and did not sign its journal, killed in the middle: its databases
@@ -85,8 +86,8 @@ def plant(url: str, marker: Path) -> None:
     client = DBOSClient(system_database_url=url)
     for number in range(3):
         options: Any = {
-            "workflow_name": "evaluation",
-            "queue_name": TRAINING.queue,
+            "workflow_name": WORKFLOW,
+            "queue_name": FINE_TUNING.lane.queue,
             "app_version": APPLICATION_VERSION,
             "workflow_id": f"planted-{number}",
         }
@@ -97,7 +98,7 @@ def plant(url: str, marker: Path) -> None:
         for number in (1, 2):
             connection.execute(text(pending), {"me": EXECUTOR, "id": f"planted-{number}"})
         result = f"""INSERT INTO {schema}operation_outputs (workflow_uuid, function_id, function_name, output,
-            serialization) VALUES ('planted-2', 1, 'evaluation.start', :output, 'py_pickle')"""
+            serialization) VALUES ('planted-2', 1, 'job.prepare', :output, 'py_pickle')"""
         connection.execute(text(result), {"output": pickled(Touch(marker))})
     engine.dispose()
 
@@ -115,7 +116,7 @@ def test_a_planted_pickle_is_not_read(empty_database_url: str, tmp_path: Path) -
     plant(workflows, marker)
     store = Database.open_url(f"sqlite:///{data / 'bessemer.db'}" if sqlite else empty_database_url)
     request = {"dataset": "ds-none", "systems": ["large"], "labels": ["Yes", "No"]}
-    job = JobRow(id="eval-1", kind=JobKind.EVALUATION, request=request, status=JobStatus.QUEUED, created_at=time.time())
+    job = JobRow(id="eval-1", kind="evaluation", request=request, status=JobStatus.QUEUED, created_at=time.time())
     with running_worker(data, config, url) as log:
         job_rows.insert(store, job)
         until(lambda: job_rows.get(store, job.id).status is JobStatus.FAILED, log)
@@ -177,6 +178,35 @@ def test_pending_workflows_of_an_earlier_version_go_on_from_their_job_rows(tmp_p
     told = [json.loads(line) for line in log.read_text().splitlines()]
     assert len([event for event in told if event["event"] == "job.taken_over"]) == 1, "the other was only queued"
     assert "holds a pickle" not in log.read_text(), "their pickles are not looked at"
+    store.close()
+
+
+@pytest.mark.long
+def test_jobs_that_ran_waited_or_were_paused_in_the_previous_layout_go_on(tmp_path: Path, upstream: Upstream) -> None:
+    """Each kind had a workflow of its own, and a job counted its resumptions in its result."""
+    data = installed_before(tmp_path)
+    with closing(sqlite3.connect(data / "workflows.db")) as workflows, workflows:
+        workflows.execute(
+            "UPDATE workflow_status SET application_version = '2', workflow_uuid = workflow_uuid || '.2.0'"
+        )
+    with closing(sqlite3.connect(data / "bessemer.db")) as rows, rows:
+        rows.execute(
+            """UPDATE jobs SET status = 'paused',
+            body = replace(replace(body, '"queued"', '"paused"'), '"result":null', '"result":{"resumed":1}')
+            WHERE status = 'queued'"""
+        )
+    config = tmp_path / "bessemer.toml"
+    config.write_text(MATCHING.format(base_url=upstream.fake.base_url))
+    upstream.scripts.waiting.extend([Script(pieces=("Yes",))] * 14)
+    store = Database.open_url(f"sqlite:///{data / 'bessemer.db'}")
+    (paused,) = job_rows.find(store, statuses=[JobStatus.PAUSED])
+    assert paused.result == {"resumed": 1}
+    with running_worker(data, config) as log:
+        until(lambda: len(job_rows.find(store, statuses=[JobStatus.SUCCEEDED])) == 1, log)
+        assert len(upstream.scripts.waiting) == 8
+        assert lifecycle.control(store, paused.id, None, "key-1").status is JobStatus.QUEUED
+        until(lambda: len(job_rows.find(store, statuses=[JobStatus.SUCCEEDED])) == 2, log)
+    assert not upstream.scripts.waiting
     store.close()
 
 

@@ -29,9 +29,7 @@ from bessemer.store.schema import metadata
 
 
 def job(name: str) -> job_rows.JobRow:
-    return job_rows.JobRow(
-        id=name, kind=job_rows.JobKind.EVALUATION, request={}, status=JobStatus.QUEUED, created_at=1.0
-    )
+    return job_rows.JobRow(id=name, kind="evaluation", request={}, status=JobStatus.QUEUED, created_at=1.0)
 
 
 def shape(url: str) -> dict[str, object]:

@@ -10,18 +10,18 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tests.store.samples import a_call, a_feedback, an_inference
 
-from bessemer.core.errors import Conflict, InvalidRequest, NotFound, StoreError
+from bessemer.core.errors import InvalidRequest, NotFound, StoreError
 from bessemer.core.evaluations import Evaluation, GateResult
 from bessemer.core.types import Dataset, Interval, JobStatus, Split, TokenLogprob
 from bessemer.store import datasets, evaluations, feedback, files, inferences, job_rows, plans
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
 from bessemer.store.files import FileRow
-from bessemer.store.job_rows import Control, JobCheckpoint, JobKind, JobRow
+from bessemer.store.job_rows import Control, JobCheckpoint, JobRow
 
 
 def a_job(job_id: str = "ftjob-1", created_at: float = 1.0, status: JobStatus = JobStatus.QUEUED) -> JobRow:
-    return JobRow(id=job_id, kind=JobKind.FINE_TUNING, request={"model": "small"}, status=status, created_at=created_at)
+    return JobRow(id=job_id, kind="fine_tuning", request={"model": "small"}, status=status, created_at=created_at)
 
 
 # -- inferences -------------------------------------------------------------------------------------------------------
@@ -144,51 +144,53 @@ def test_feedback_may_come_before_its_inference(database: Database) -> None:
 def test_a_job_keeps_what_is_set_and_nothing_else_changes(database: Database) -> None:
     job_rows.insert(database, a_job())
     job_rows.insert(database, msgspec.structs.replace(a_job(), request={"model": "other"}))
-    changed = job_rows.update(database, "ftjob-1", started_at=2.0, result={"version": "v"}, trained_tokens=0)
-    assert changed == job_rows.get(database, "ftjob-1")
-    assert changed == msgspec.structs.replace(a_job(), started_at=2.0, result={"version": "v"}, trained_tokens=0)
-    assert job_rows.update(database, "ftjob-1", started_at=None).started_at is None
+    new = msgspec.structs.replace(a_job(), started_at=2.0, result={"version": "v"}, progress={"step": 1}, resumed=1)
+    assert job_rows.change(database, "ftjob-1", lambda _: new) == new == job_rows.get(database, "ftjob-1")
+    assert job_rows.change(database, "ftjob-1", lambda row: row) == new
     with pytest.raises(NotFound):
-        job_rows.update(database, "ftjob-none", started_at=1.0)
+        job_rows.change(database, "ftjob-none", lambda row: row)
 
 
 def test_jobs_are_found_by_kind_and_status(database: Database) -> None:
     job_rows.insert(database, a_job("ftjob-1", 1.0))
     job_rows.insert(database, a_job("ftjob-2", 2.0, JobStatus.RUNNING))
-    queued = job_rows.find(database, kind=JobKind.FINE_TUNING, statuses=[JobStatus.QUEUED])
+    queued = job_rows.find(database, kind="fine_tuning", statuses=[JobStatus.QUEUED])
     assert [row.id for row in queued] == ["ftjob-1"]
     assert [row.id for row in job_rows.find(database)] == ["ftjob-2", "ftjob-1"]
     assert [row.id for row in job_rows.find(database, ascending=True)] == ["ftjob-1", "ftjob-2"]
-    assert job_rows.find(database, kind=JobKind.CASCADE) == []
+    assert job_rows.find(database, kind="cascade") == []
 
 
 def test_only_one_of_two_takes_a_queued_job(database: Database) -> None:
     job_rows.insert(database, a_job())
     outcomes: list[str] = []
 
+    def taken(row: JobRow) -> JobRow:
+        outcomes.append(row.status.value)
+        return msgspec.structs.replace(row, status=JobStatus.RUNNING)
+
     def take() -> None:
-        try:
-            job_rows.transition(database, "ftjob-1", [JobStatus.QUEUED], JobStatus.RUNNING)
-            outcomes.append("taken")
-        except Conflict:
-            outcomes.append("conflict")
+        job_rows.change(database, "ftjob-1", taken)
 
     threads = [threading.Thread(target=take) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(outcomes) == ["conflict", "taken"]
+    assert outcomes == ["queued", "running"]
     assert job_rows.find(database, statuses=[JobStatus.RUNNING])[0].status is JobStatus.RUNNING
 
 
 def test_wishes_are_left_and_taken_back(database: Database) -> None:
+    def wish(control: Control | None) -> None:
+        job_rows.change(database, "ftjob-1", lambda row: msgspec.structs.replace(row, control=control))
+
     job_rows.insert(database, a_job())
     assert job_rows.control(database, "ftjob-1") is None
-    job_rows.request(database, "ftjob-1", Control.PAUSE)
+    wish(Control.PAUSE)
     assert job_rows.control(database, "ftjob-1") is Control.PAUSE
     assert job_rows.get(database, "ftjob-1").control is Control.PAUSE
-    job_rows.request(database, "ftjob-1", None)
+    wish(None)
     assert job_rows.control(database, "ftjob-1") is None
     with pytest.raises(NotFound):
         job_rows.control(database, "ftjob-none")

@@ -208,6 +208,8 @@ class Unscorable(Exception):
 
 
 _SAMPLE_FIELDS = ("output_text", "output_json")
+LARGEST_BODY = 4 << 20
+"""Bytes of a request with a grader, its sample and item."""
 MAX_TEMPLATE = 64_000
 """Characters of one template."""
 

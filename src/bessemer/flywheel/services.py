@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from bessemer.core.errors import NotFound
@@ -26,8 +25,6 @@ class Services:
     gateway: Gateway
     writer: Writer
     graders: GraderServices
-    jobs_dir: Path
-    """A folder per job for what it has done so far."""
     wait: Callable[[Coroutine[Any, Any, Any]], Any]
     """Runs a coroutine on the installation's event loop and waits for its result."""
     principal: Principal = INTERNAL

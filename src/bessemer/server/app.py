@@ -9,10 +9,11 @@ from starlette.types import ASGIApp
 from bessemer.server.authentication import Authenticator
 from bessemer.server.compose import close_services
 from bessemer.server.denials import Denials
+from bessemer.server.extensions import job_kinds
 from bessemer.server.front import Front
 from bessemer.server.routing import build_router
 from bessemer.server.services import Services
-from bessemer.server.surface import PUBLIC, TABLE
+from bessemer.server.surface import PUBLIC, table
 
 
 def build(services: Services) -> ASGIApp:
@@ -27,7 +28,7 @@ def build(services: Services) -> ASGIApp:
         await close_services(services)
 
     return Front(
-        build_router(TABLE, services, lifespan),
+        build_router(table(job_kinds()), services, lifespan),
         Authenticator(services.keys, services.settings.invalid_keys_per_minute),
         services.metrics.http,
         denials.denied,

@@ -119,7 +119,6 @@ def open_services(
             gateway=gateway,
             writer=writer,
             graders=graders,
-            jobs_dir=settings.data / "jobs",
             wait=_waiter(loop),
         ),
         started_at=time.time(),

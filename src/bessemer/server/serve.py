@@ -105,7 +105,7 @@ async def _serve(settings: Settings, announce: Callable[[Started], None], *, wor
     # second of everybody's time.
     gc.collect()
     gc.freeze()
-    supervisor: asyncio.Future[None] | None = None
+    supervisor: asyncio.Task[None] | None = None
 
     def stop() -> None:
         if supervisor is not None:  # first, so that nothing is restarted while the server drains
@@ -121,12 +121,13 @@ async def _serve(settings: Settings, announce: Callable[[Started], None], *, wor
         (settings.data / URL_FILE).write_text(url + "\n")
         if worker:
             command = [sys.executable, "-m", "bessemer", "worker", "--supervised"]
-            supervisor = asyncio.ensure_future(keep_running(command, os.environ | environment(settings)))
+            supervisor = asyncio.create_task(keep_running(command, os.environ | environment(settings)))
         announce(Started(url, admin_key))
     await serving
     (settings.data / URL_FILE).unlink(missing_ok=True)
     if supervisor is not None:
-        supervisor.cancel()
+        if not supervisor.cancelling():  # a second time would break off its wait for the worker's end
+            supervisor.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await supervisor
     if lost := services.writer.stats().lost:

@@ -1,4 +1,4 @@
-"""The whole HTTP surface, one line an endpoint. Contract tests read this table."""
+"""The whole HTTP surface, one line an endpoint; a kind of job brings its own. Contract tests read this table."""
 
 from typing import Final
 
@@ -7,17 +7,13 @@ from bessemer.core.openai import (
     ChatRequest,
     FileObject,
     FineTuningCheckpoint,
-    FineTuningEvent,
-    FineTuningJob,
-    FineTuningJobRequest,
     ModelObject,
 )
 from bessemer.core.types import JSON, Action, Alias, Dataset, Feedback, Inference, ModelVersion, Route
+from bessemer.evals.grader import LARGEST_BODY
 from bessemer.feedback.datasets import DatasetRequest
 from bessemer.feedback.erasure import Erasure, ErasureRequest
 from bessemer.feedback.record import FeedbackRequest
-from bessemer.flywheel.cascade import CascadeRequest
-from bessemer.flywheel.evaluation import EvaluationRequest
 from bessemer.governance.keys import KeyInfo
 from bessemer.server import openapi
 from bessemer.server.api import (
@@ -38,13 +34,13 @@ from bessemer.server.api import (
     routes,
     versions,
 )
+from bessemer.server.kinds import KINDS, Kinds
 from bessemer.server.lists import ListQuery, Page
 from bessemer.server.routing import Endpoint
 from bessemer.server.wire import (
     FileDeleted,
     GraderBody,
     GraderRunBody,
-    JobObject,
     KeyBody,
     NewKey,
     PromoteBody,
@@ -57,7 +53,6 @@ from bessemer.server.wire import (
 )
 from bessemer.store.audit import AuditEvent
 from bessemer.store.inferences import UsageRow
-from bessemer.store.job_rows import JobEvent, JobKind
 from bessemer_planner.workload import Workload
 
 PUBLIC: Final = frozenset({"/healthz", "/readyz"})
@@ -78,11 +73,8 @@ _INVOKE_OR_CONTRIBUTE: Final = (Action.INVOKE, Action.CONTRIBUTE)
 """Feedback: a key that may invoke judges its own inferences, one that may contribute any."""
 _CONTRIBUTE_OR_OPERATE: Final = (Action.CONTRIBUTE, Action.OPERATE)
 """A key that may contribute steers and deletes what it made, one that may operate anything."""
-_JOBS = "/v1/fine_tuning/jobs"
-_GRADER: Final = 4 << 20
-"""Bytes of a body with a grader, its sample and item."""
 
-_DESCRIBED: Final = (
+_ENDPOINTS: Final = (
     Endpoint("GET", "/healthz", health.live, _NO_KEY, JSON),
     Endpoint("GET", "/readyz", health.ready, _NO_KEY, JSON),
     Endpoint("GET", "/metrics", health.metrics, _VIEW, "text/plain"),
@@ -98,16 +90,9 @@ _DESCRIBED: Final = (
     Endpoint("GET", "/v1/files/{file_id}", files.get_file, _VIEW, FileObject),
     Endpoint("GET", "/v1/files/{file_id}/content", files.content, _CONTENT, "application/octet-stream"),
     Endpoint("DELETE", "/v1/files/{file_id}", files.delete, _CONTRIBUTE_OR_OPERATE, FileDeleted),
-    Endpoint("POST", _JOBS, fine_tuning.create, _CONTRIBUTE, FineTuningJob, body=FineTuningJobRequest, largest=_GRADER),
-    Endpoint("GET", _JOBS, fine_tuning.list_jobs, _VIEW, Page[FineTuningJob], query=fine_tuning.JobsQuery),
-    Endpoint("GET", _JOBS + "/{job_id}", fine_tuning.get, _VIEW, FineTuningJob),
-    Endpoint("POST", _JOBS + "/{job_id}/cancel", fine_tuning.cancel, _CONTRIBUTE_OR_OPERATE, FineTuningJob),
-    Endpoint("POST", _JOBS + "/{job_id}/pause", fine_tuning.pause, _CONTRIBUTE_OR_OPERATE, FineTuningJob),
-    Endpoint("POST", _JOBS + "/{job_id}/resume", fine_tuning.resume, _CONTRIBUTE_OR_OPERATE, FineTuningJob),
-    Endpoint("GET", _JOBS + "/{job_id}/events", fine_tuning.events, _VIEW, Page[FineTuningEvent], query=ListQuery),
     Endpoint(
         "GET",
-        _JOBS + "/{job_id}/checkpoints",
+        "/v1/fine_tuning/jobs/{job_id}/checkpoints",
         fine_tuning.checkpoints,
         _VIEW,
         Page[FineTuningCheckpoint],
@@ -120,10 +105,16 @@ _DESCRIBED: Final = (
         _CONTRIBUTE,
         GraderBody,
         body=GraderBody,
-        largest=_GRADER,
+        largest=LARGEST_BODY,
     ),
     Endpoint(
-        "POST", "/v1/fine_tuning/alpha/graders/run", graders.run, _CONTRIBUTE, JSON, body=GraderRunBody, largest=_GRADER
+        "POST",
+        "/v1/fine_tuning/alpha/graders/run",
+        graders.run,
+        _CONTRIBUTE,
+        JSON,
+        body=GraderRunBody,
+        largest=LARGEST_BODY,
     ),
     Endpoint("POST", "/v1/datasets", datasets.create, _CONTRIBUTE, Dataset, body=DatasetRequest),
     Endpoint("GET", "/v1/datasets", datasets.list_datasets, _VIEW, Page[Dataset], query=datasets.DatasetsQuery),
@@ -146,35 +137,6 @@ _DESCRIBED: Final = (
     Endpoint("GET", "/v1/versions/{version_id}", versions.get, _VIEW, ModelVersion),
     Endpoint("POST", "/v1/versions/{version_id}/promote", versions.promote, _OPERATE, Alias, body=PromoteBody),
     Endpoint("GET", "/v1/aliases", versions.list_aliases, _VIEW, Page[Alias], query=versions.ModelQuery),
-    Endpoint(
-        "POST",
-        "/v1/evaluations",
-        jobs.create_evaluation,
-        _CONTRIBUTE,
-        JobObject,
-        body=EvaluationRequest,
-        largest=_GRADER,
-    ),
-    Endpoint("GET", "/v1/evaluations", jobs.lister(JobKind.EVALUATION), _VIEW, Page[JobObject], query=ListQuery),
-    Endpoint("GET", "/v1/evaluations/{job_id}", jobs.getter(JobKind.EVALUATION), _VIEW, JobObject),
-    Endpoint(
-        "GET",
-        "/v1/evaluations/{job_id}/events",
-        jobs.eventer(JobKind.EVALUATION),
-        _VIEW,
-        Page[JobEvent],
-        query=ListQuery,
-    ),
-    Endpoint(
-        "POST", "/v1/evaluations/{job_id}/cancel", jobs.canceller(JobKind.EVALUATION), _CONTRIBUTE_OR_OPERATE, JobObject
-    ),
-    Endpoint("POST", "/v1/cascades", jobs.create_cascade, _OPERATE, JobObject, body=CascadeRequest, largest=_GRADER),
-    Endpoint("GET", "/v1/cascades", jobs.lister(JobKind.CASCADE), _VIEW, Page[JobObject], query=ListQuery),
-    Endpoint("GET", "/v1/cascades/{job_id}", jobs.getter(JobKind.CASCADE), _VIEW, JobObject),
-    Endpoint(
-        "GET", "/v1/cascades/{job_id}/events", jobs.eventer(JobKind.CASCADE), _VIEW, Page[JobEvent], query=ListQuery
-    ),
-    Endpoint("POST", "/v1/cascades/{job_id}/cancel", jobs.canceller(JobKind.CASCADE), _OPERATE, JobObject),
     Endpoint("POST", "/v1/plans", plans.create, _CONTRIBUTE, JSON, body=Workload),
     Endpoint("GET", "/v1/plans", plans.list_plans, _VIEW, Page[JSON], query=ListQuery),
     Endpoint("GET", "/v1/plans/{plan_id}", plans.get, _VIEW, JSON),
@@ -184,8 +146,11 @@ _DESCRIBED: Final = (
     Endpoint("DELETE", "/v1/keys/{key_id}", keys.revoke, _GOVERN, KeyInfo),
 )
 
-TABLE: Final = (
-    *_DESCRIBED,
-    Endpoint("GET", "/openapi.json", openapi.handler(_DESCRIBED), _INVOKE_OR_VIEW, JSON),
-)
-"""Every endpoint; the last one describes the others."""
+
+def table(kinds: Kinds) -> tuple[Endpoint, ...]:
+    """Return every endpoint of an installation that runs these kinds of jobs; the last one describes the others."""
+    described = (*_ENDPOINTS, *(line for kind in kinds for line in jobs.endpoints(kind)))
+    return (*described, Endpoint("GET", "/openapi.json", openapi.handler(described), _INVOKE_OR_VIEW, JSON))
+
+
+TABLE: Final = table(KINDS)

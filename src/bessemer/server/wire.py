@@ -10,21 +10,6 @@ from bessemer.core.types import JSON, Alias, Guarantee, Role, Route, Step, Targe
 from bessemer.governance.keys import KeyInfo
 
 
-class JobObject(Wire, omit_defaults=False):
-    """`bessemer.job`: an evaluation or a cascade on its way; `result` is set when it has succeeded."""
-
-    id: str
-    kind: str
-    status: str
-    created_at: int
-    request: JSON
-    started_at: int | None = None
-    finished_at: int | None = None
-    error: JSON | None = None
-    result: JSON | None = None
-    object: Literal["bessemer.job"] = "bessemer.job"
-
-
 class RouteBody(StrictWire):
     """A route to write: `targets` is the short form of one step that is always accepted."""
 

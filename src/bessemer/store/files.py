@@ -1,5 +1,7 @@
 """OpenAI's files; their content is a blob."""
 
+from typing import Final
+
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import select
 
@@ -8,6 +10,9 @@ from bessemer.core.types import Frozen
 from bessemer.store import paging
 from bessemer.store.database import Database, insert_new
 from bessemer.store.schema import datasets, files
+
+FINE_TUNE: Final = "fine-tune"
+"""The purpose of files that jobs read."""
 
 
 class FileRow(Frozen, frozen=True):

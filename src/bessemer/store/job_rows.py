@@ -1,6 +1,7 @@
 """Jobs: the public row, its events and its checkpoints. The durable workflow behind a job keeps its own tables.
 
-Only `transition` changes a status under a condition; a running job polls `control` for wishes to cancel or pause.
+Every change of a row reads and writes it in one transaction (`change`); a running job polls `control` for wishes to
+cancel or pause.
 """
 
 import time
@@ -9,26 +10,16 @@ from enum import StrEnum
 from typing import Literal
 
 import msgspec
-from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection, func, select
 from sqlalchemy import insert as sql_insert
 from sqlalchemy import update as sql_update
 
-from bessemer.core.errors import Conflict, InvalidRequest, NotFound
+from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.ids import new_id
 from bessemer.core.types import DEFAULT_PROJECT, JSON, Frozen, JobStatus
 from bessemer.store import paging
 from bessemer.store.database import Database, insert_new, lock
 from bessemer.store.schema import job_checkpoints, job_events, jobs
-
-
-class JobKind(StrEnum):
-    """What a job does."""
-
-    FINE_TUNING = "fine_tuning"
-    EVALUATION = "evaluation"
-    CASCADE = "cascade"
-    """Calibrates confidence, chooses a threshold, makes a route."""
 
 
 class Control(StrEnum):
@@ -42,7 +33,7 @@ class JobRow(Frozen, frozen=True):
     """A job as clients see it."""
 
     id: str
-    kind: JobKind
+    kind: str
     request: JSON
     """The request's body, as it was accepted."""
     status: JobStatus
@@ -52,7 +43,12 @@ class JobRow(Frozen, frozen=True):
     finished_at: float | None = None
     error: JSON | None = None
     result: JSON | None = None
+    progress: JSON | None = None
+    """How far it is; in a row of an earlier release, `result` says so until the job has succeeded."""
+    resumed: int = 0
+    """How often it was resumed after a pause."""
     trained_tokens: int | None = None
+    """Of an earlier release; now in the result."""
     control: Control | None = None
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
     project_id: str = DEFAULT_PROJECT
@@ -89,7 +85,7 @@ def insert(database: Database, row: JobRow) -> bool:
     values = {
         "id": row.id,
         "created_at": row.created_at,
-        "kind": row.kind.value,
+        "kind": row.kind,
         "status": row.status.value,
         "control": row.control and row.control.value,
         "body": paging.encode(row),
@@ -114,7 +110,7 @@ def get(database: Database, job_id: str) -> JobRow:
 def find(
     database: Database,
     *,
-    kind: JobKind | None = None,
+    kind: str | None = None,
     statuses: Sequence[JobStatus] = (),
     limit: int | None = 100,
     after: str | None = None,
@@ -123,7 +119,7 @@ def find(
     """Return jobs, newest first unless `ascending`; no statuses: any."""
     statement = select(jobs.c.body)
     if kind is not None:
-        statement = statement.where(jobs.c.kind == kind.value)
+        statement = statement.where(jobs.c.kind == kind)
     if statuses:
         statement = statement.where(jobs.c.status.in_([status.value for status in statuses]))
     within = paging.mine(database, jobs)
@@ -140,53 +136,23 @@ def statuses(database: Database, ids: Sequence[str]) -> dict[str, JobStatus]:
     return {row.id: JobStatus(row.status) for row in rows}
 
 
-def update(
-    database: Database,
-    job_id: str,
-    *,
-    status: JobStatus | UnsetType = UNSET,
-    started_at: float | UnsetType | None = UNSET,
-    finished_at: float | UnsetType | None = UNSET,
-    error: JSON | UnsetType | None = UNSET,
-    result: JSON | UnsetType | None = UNSET,
-    trained_tokens: int | UnsetType | None = UNSET,
-    metadata: dict[str, str] | UnsetType = UNSET,
-) -> JobRow:
-    """Set the given fields of a job and return it. Raises NotFound."""
+def change(database: Database, job_id: str, work: Callable[[JobRow], JobRow]) -> JobRow:
+    """Replace a job by what `work` makes of it, while nobody else changes it, and return that. Raises NotFound."""
 
-    def change(row: JobRow) -> JobRow:
-        return msgspec.structs.replace(
-            row,
-            status=row.status if status is UNSET else status,
-            started_at=row.started_at if started_at is UNSET else started_at,
-            finished_at=row.finished_at if finished_at is UNSET else finished_at,
-            error=row.error if error is UNSET else error,
-            result=row.result if result is UNSET else result,
-            trained_tokens=row.trained_tokens if trained_tokens is UNSET else trained_tokens,
-            metadata=row.metadata if metadata is UNSET else metadata,
-        )
+    def replace(connection: Connection) -> JobRow:
+        lock(connection, f"jobs.{job_id}")
+        before = _get(database, connection, job_id)
+        row = work(before)
+        if row is not before:
+            values = {
+                "status": row.status.value,
+                "control": row.control and row.control.value,
+                "body": paging.encode(row),
+            }
+            connection.execute(sql_update(jobs).where(jobs.c.id == job_id).values(values))
+        return row
 
-    return _change(database, job_id, change)
-
-
-def transition(database: Database, job_id: str, sources: Sequence[JobStatus], target: JobStatus) -> JobRow:
-    """Set a job's status if it is one of `sources` now. Raises Conflict when it is not, NotFound."""
-
-    def change(row: JobRow) -> JobRow:
-        if row.status not in sources:
-            raise Conflict(
-                f"The job {job_id!r} is {row.status.value}; only {', '.join(s.value for s in sources)} "
-                f"can become {target.value}.",
-                param="status",
-            )
-        return msgspec.structs.replace(row, status=target)
-
-    return _change(database, job_id, change)
-
-
-def request(database: Database, job_id: str, control: Control | None) -> JobRow:
-    """Leave a wish for a running job, or take it back with None. Raises NotFound."""
-    return _change(database, job_id, lambda row: msgspec.structs.replace(row, control=control))
+    return database.write(replace)
 
 
 def control(database: Database, job_id: str) -> Control | None:
@@ -196,11 +162,6 @@ def control(database: Database, job_id: str) -> Control | None:
     if row is None:
         raise _unknown(job_id)
     return None if row.control is None else Control(row.control)
-
-
-def event_prefix(kind: JobKind) -> str:
-    """Return what the ids of a job's events begin with: OpenAI's `ftevent` for fine-tuning."""
-    return "ftevent" if kind is JobKind.FINE_TUNING else "event"
 
 
 def append_event(
@@ -217,7 +178,7 @@ def append_event(
 
     def work(connection: Connection) -> JobEvent:
         lock(connection, f"job_events.{job_id}")
-        row = _get(database, connection, job_id)
+        _get(database, connection, job_id)
         if event_id is not None:
             known = connection.execute(
                 select(job_events.c.body).where(job_events.c.id == event_id)
@@ -228,7 +189,7 @@ def append_event(
             select(func.coalesce(func.max(job_events.c.seq), 0)).where(job_events.c.job_id == job_id)
         ).scalar_one()
         event = JobEvent(
-            id=event_id or new_id(event_prefix(row.kind)),
+            id=event_id or new_id("event"),
             job_id=job_id,
             seq=last + 1,
             created_at=time.time(),
@@ -291,21 +252,6 @@ def checkpoints(
         return [paging.decode(JobCheckpoint, body) for body in bodies]
 
     return database.read(work)
-
-
-def _change(database: Database, job_id: str, change: Callable[[JobRow], JobRow]) -> JobRow:
-    def work(connection: Connection) -> JobRow:
-        lock(connection, f"jobs.{job_id}")
-        row = change(_get(database, connection, job_id))
-        values = {
-            "status": row.status.value,
-            "control": row.control and row.control.value,
-            "body": paging.encode(row),
-        }
-        connection.execute(sql_update(jobs).where(jobs.c.id == job_id).values(values))
-        return row
-
-    return database.write(work)
 
 
 def _get(database: Database, connection: Connection, job_id: str) -> JobRow:

@@ -1,105 +1,177 @@
-"""The durable workflow of a fine-tuning job: prepare, train in chunks, register. The only place that knows DBOS here.
+"""Fine-tuning as a kind of job: OpenAI's object in front, prepare, train in chunks, register behind.
 
-A chunk is some seconds of optimizer steps and then a saved state. A killed process continues from the last state; steps
-repeated after a kill give the same events under the same ids, so nothing is told twice. An error ends the job inside
-the step that met it, so that its cause never passes through the workflow's tables.
+A step is some seconds of optimizer steps and then a saved state. A killed process continues from the last state; steps
+repeated after a kill give the same events under the same ids, so nothing is told twice.
 """
 
-import gc
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
-from dbos import DBOS
+import msgspec
 
-from bessemer.core.types import JobStatus
-from bessemer.store import job_rows
-from bessemer.store.job_lifecycle import attempt, begin, finish, obey
-from bessemer.tuning.run import Services, TuningRun
-from bessemer.tuning.wishes import BrokenOff
-
-
-@dataclass
-class Live:
-    """The run that this process has in memory; training state is on disk, this saves loading it for every chunk."""
-
-    services: Services
-    run: TuningRun | None = None
-
-    def of(self, job_id: str) -> TuningRun:
-        """Return the run of a job, continued from its saved state unless it is the one in memory."""
-        if self.run is None or self.run.job_id != job_id:
-            self.release()
-            self.run = TuningRun.open(self.services, job_id)
-        return self.run
-
-    def release(self) -> None:
-        """Give back model, optimizer and grader: a run that is over, or paused, holds no memory."""
-        if self.run is not None:
-            self.run.close()
-            self.run = None
-            gc.collect()  # engine and tuner know each other
-
-    def guarded(self, job_id: str, work: Callable[[str], JobStatus]) -> str:
-        """Do a step's work and return the job's status; keep the run only while it is running."""
-        status = attempt(self.services.database, job_id, lambda: work(job_id)) or JobStatus.FAILED
-        if status is not JobStatus.RUNNING:
-            self.release()
-        return status.value
+from bessemer.core.errors import NotFound
+from bessemer.core.openai import FineTuningEvent, FineTuningJob, FineTuningJobRequest, JobExtension
+from bessemer.core.settings import Settings
+from bessemer.core.types import JSON
+from bessemer.evals.grader import LARGEST_BODY
+from bessemer.evals.grader import Services as GraderServices
+from bessemer.gateway.pipeline import on_behalf_of
+from bessemer.jobs.kinds import Accepted, Finished, Job, JobKind, JobRun, Lane, Shown, Told
+from bessemer.registry.catalog import Catalog
+from bessemer.store.blobs import Blobs
+from bessemer.store.database import Database
+from bessemer.store.job_rows import JobEvent
+from bessemer.tuning.checks import check_request
+from bessemer.tuning.methods import read_method
+from bessemer.tuning.results import FineTuningProgress, FineTuningResult
 
 
-def install(services: Services) -> Callable[[str], None]:
-    """Declare the workflow; call once, before DBOS is launched."""
-    live = Live(services)
+class Installation(Protocol):
+    """What fine-tuning needs of an installation."""
 
-    def prepare(job_id: str) -> JobStatus:
-        if begin(services.database, job_id) is None:
-            return JobStatus.CANCELLED
-        try:
-            live.of(job_id).announce()
-        except BrokenOff:
-            live.release()
-            return obey(services.database, job_id) or JobStatus.RUNNING
-        return JobStatus.RUNNING
+    @property
+    def settings(self) -> Settings:
+        """Its settings."""
+        ...
 
-    def train(job_id: str) -> JobStatus:
-        stopped = obey(services.database, job_id)
-        if stopped is not None:
-            return stopped
-        try:
-            done = live.of(job_id).train_chunk()
-        except BrokenOff:
-            live.release()  # what is half done is not continued
-            return obey(services.database, job_id) or JobStatus.RUNNING
-        if not done:
-            return JobStatus.RUNNING
-        _register(services, live.of(job_id))
-        return JobStatus.SUCCEEDED
+    @property
+    def database(self) -> Database:
+        """Its database."""
+        ...
 
-    @DBOS.step(name="fine_tuning.prepare")
-    def prepare_step(job_id: str) -> str:
-        return live.guarded(job_id, prepare)
+    @property
+    def blobs(self) -> Blobs:
+        """Where adapters and files lie."""
+        ...
 
-    @DBOS.step(name="fine_tuning.train")
-    def train_step(job_id: str, chunk: int) -> str:
-        del chunk  # tells the steps of one workflow apart
-        return live.guarded(job_id, train)
+    @property
+    def catalog(self) -> Catalog:
+        """Models and prompts."""
+        ...
 
-    @DBOS.workflow(name="fine_tuning")
-    def fine_tuning(job_id: str) -> None:
-        outcome, chunk = prepare_step(job_id), 0
-        while outcome == JobStatus.RUNNING.value:
-            outcome = train_step(job_id, chunk)
-            chunk += 1
+    @property
+    def graders(self) -> GraderServices:
+        """What graders work with."""
+        ...
 
-    return fine_tuning
+    @property
+    def code_commit(self) -> str | None:
+        """The commit that runs, where it is known."""
+        ...
 
 
-def _register(services: Services, run: TuningRun) -> None:
-    result, tokens = run.register()
-    finish(services.database, run.job_id, result, trained_tokens=tokens)
-    job_rows.append_event(
-        services.database,
-        run.job_id,
-        f"New fine-tuned model created: {result['fine_tuned_model']}",
-        event_id=f"ftevent-{run.job_id}-created-model",
+class _TuningJob(JobRun[FineTuningResult]):
+    """A run of the tuner in the worker."""
+
+    def __init__(self, here: Installation, job: Job[FineTuningJobRequest]) -> None:
+        from bessemer.tuning.run import Services, TuningRun  # brings torch, which the API does without
+
+        self._job = job
+        services = Services(
+            database=here.database,
+            blobs=here.blobs,
+            catalog=here.catalog,
+            graders=here.graders,
+            jobs_dir=job.folder.parent,
+            threads=here.settings.torch_threads,
+            organization=here.settings.organization,
+            code_commit=here.code_commit,
+        )
+        self._run = TuningRun.open(services, job.id)
+
+    def prepare(self) -> None:
+        self._run.announce()
+
+    def step(self) -> bool:
+        return self._run.train_chunk()
+
+    def finish(self) -> Finished[FineTuningResult]:
+        result = self._run.register()
+        message = f"New fine-tuned model created: {result.fine_tuned_model}"
+        return Finished(result=result, keep=lambda: self._job.tell("created-model", message))
+
+    def close(self) -> None:
+        self._run.close()
+
+
+def _accept(here: Installation, job: Job[FineTuningJobRequest]) -> Accepted[FineTuningJobRequest]:
+    row, request = job.row, job.request
+    principal = on_behalf_of(row.key_id, row.project_id, row.models)
+    if not principal.may_ask(request.model):
+        raise NotFound(f"There is no model {request.model!r} that this key may tune.", param="model")
+    catalog = here.catalog.within(row.project_id)
+    graders = here.graders.asked_by(principal)
+    method, warnings = check_request(request, catalog, job.database, here.blobs, graders)
+    request = msgspec.structs.replace(request, method=method.stored(), seed=request.seed or 0, hyperparameters=None)
+    return Accepted(
+        request=request,
+        metadata=request.metadata or {},
+        warnings=warnings,
+        events=(
+            Told("created", f"Created fine-tuning job: {row.id}"),
+            *(Told(f"warning-{number}", warning, "warn") for number, warning in enumerate(warnings)),
+        ),
     )
+
+
+def _grader(request: FineTuningJobRequest) -> JSON | None:
+    return read_method(request.method, request.hyperparameters).grader
+
+
+def _render(here: Installation, shown: Shown) -> FineTuningJob:
+    """Return the job as OpenAI's object; in a row of an earlier release, `result` holds its progress, too."""
+    row, request = shown.row, shown.row.request
+    said = (row.result or {}) | (row.progress or {})
+    method = request["method"]
+    return FineTuningJob(
+        id=row.id,
+        created_at=int(row.created_at),
+        model=request["model"],
+        status=row.status.value,
+        training_file=request["training_file"],
+        validation_file=request.get("validation_file"),
+        organization_id=here.settings.organization,
+        seed=request["seed"],
+        method=method,
+        hyperparameters=method.get(method["type"], {}).get("hyperparameters", {}),
+        fine_tuned_model=said.get("fine_tuned_model"),
+        finished_at=None if row.finished_at is None else int(row.finished_at),
+        error=row.error,
+        result_files=said.get("result_files", []),
+        trained_tokens=said.get("trained_tokens", row.trained_tokens),
+        estimated_finish=said.get("estimated_finish"),
+        integrations=request.get("integrations"),
+        metadata=dict(row.metadata) or None,
+        bessemer=_extension(said | ({"warnings": list(shown.warnings)} if shown.warnings else {})),
+    )
+
+
+def _extension(said: JSON) -> JobExtension | msgspec.UnsetType:
+    known: dict[str, Any] = {name: said[name] for name in JobExtension.__struct_fields__ if said.get(name) is not None}
+    return msgspec.convert(known, JobExtension) if known else msgspec.UNSET
+
+
+def _render_event(row: JobEvent) -> FineTuningEvent:
+    return FineTuningEvent(
+        id=row.id, created_at=int(row.created_at), level=row.level, message=row.message, type=row.type, data=row.data
+    )
+
+
+FINE_TUNING: Final = JobKind(
+    name="fine_tuning",
+    noun="fine-tuning job",
+    path="/v1/fine_tuning/jobs",
+    prefix="ftjob",
+    event_prefix="ftevent",
+    lane=Lane("jobs"),
+    request=FineTuningJobRequest,
+    largest=LARGEST_BODY,
+    progress=FineTuningProgress,
+    result=FineTuningResult,
+    accept=_accept,
+    grader=_grader,
+    run=_TuningJob,
+    render=_render,
+    shown=FineTuningJob,
+    render_event=_render_event,
+    shown_event=FineTuningEvent,
+)

@@ -14,12 +14,13 @@ from typing import Literal, Self
 import msgspec
 
 from bessemer.core.ids import new_id
-from bessemer.core.types import JSON, ModelVersion, as_json
+from bessemer.core.types import JSON, ModelVersion
 from bessemer.evals import graders
 from bessemer.evals.grader import Grader
 from bessemer.evals.grader import Services as GraderServices
 from bessemer.gateway.pipeline import on_behalf_of
 from bessemer.gateway.providers.adapters import unpack_adapter
+from bessemer.jobs.kinds import keep_progress
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.weights import check_model
 from bessemer.store import files, job_rows
@@ -42,6 +43,7 @@ from bessemer.tuning.preparation import (
 )
 from bessemer.tuning.probing import probing_seconds, weaknesses
 from bessemer.tuning.progress import Start
+from bessemer.tuning.results import FineTuningProgress, FineTuningResult
 from bessemer.tuning.selection import Judge
 from bessemer.tuning.spec import Reward, Score, StepReport, TuneSpec
 from bessemer.tuning.tuner import Tuner
@@ -106,7 +108,7 @@ class TuningRun:
     def open(cls, services: Services, job_id: str) -> Self:
         """Prepare a job, or continue it from its saved state.
 
-        Raises InvalidRequest, NotFound, TuningError; BrokenOff when a wish is left meanwhile.
+        Raises InvalidRequest, NotFound, TuningError; StopRequested when a wish is left meanwhile.
         """
         folder = services.jobs_dir / job_id
         folder.mkdir(parents=True, exist_ok=True)
@@ -135,7 +137,7 @@ class TuningRun:
         return cls(services, job_id, plan, tuner, rows, grader, wishes, watch)
 
     def announce(self) -> None:
-        """Tell what is about to be done, and what its grader pays for that deserves nothing. Raises BrokenOff."""
+        """Tell what is about to be done, and what its grader pays for that deserves nothing. Raises StopRequested."""
         plan, rows = self._plan, self._rows
         self._event(
             f"Fine-tuning {plan.start} by {plan.algorithm} on {len(rows.training)} rows "
@@ -159,7 +161,7 @@ class TuningRun:
     def train_chunk(self) -> bool:
         """Take optimizer steps for some seconds and save; True when the job is done.
 
-        Raises BrokenOff when a wish is left in the middle of a long step: the run is then continued from what is saved.
+        Raises StopRequested at a wish in the middle of a long step: the run is then continued from what is saved.
         """
         ends = time.monotonic() + CHUNK_SECONDS
         self._wishes.step_begins()
@@ -176,8 +178,8 @@ class TuningRun:
         done: bool = self._tuner.done
         return done
 
-    def register(self) -> tuple[JSON, int]:
-        """Register the best checkpoint as a version; returns the job's result and the tokens trained on.
+    def register(self) -> FineTuningResult:
+        """Register the best checkpoint as a version; returns the job's result.
 
         Raises TuningError (learned_nothing) when the run has nothing to show.
         """
@@ -188,28 +190,27 @@ class TuningRun:
         for report in reports:
             if report.step == chosen:  # a job without evaluations has made none on its way
                 self._checkpoint(report, version)
-        trained = int(sum(report.metrics.get("tokens", 0.0) for report in reports))
         result_file = self._result_file(reports)
         best, start = self._tuner.best, self._tuner.start
         comparison = self._comparison()
         warning = warning_of(best, start, comparison)
         if warning is not None:
             self._event(warning, "not-better", level="warn")
-        result = {
-            "fine_tuned_model": self._services.catalog.openai_name(version, self._services.organization),
-            "version": version.id,
-            "result_files": [result_file],
-            "choice_bias": list(version.choice_bias),
-            "field_threshold": version.field_threshold,
-            "best_step": best.step if best else None,
-            "best_score": best.score if best else None,
-            "start_score": start.validation.score if start else None,
-            "comparison": None if comparison is None else as_json(comparison),
-            "warnings": [] if warning is None else [warning],
-            "compute_seconds": self._tuner.seconds,
-            "cost_usd": self._cost(),
-        }
-        return result, trained
+        return FineTuningResult(
+            fine_tuned_model=self._services.catalog.openai_name(version, self._services.organization),
+            version=version.id,
+            result_files=(result_file,),
+            trained_tokens=int(sum(report.metrics.get("tokens", 0.0) for report in reports)),
+            choice_bias=version.choice_bias,
+            field_threshold=version.field_threshold,
+            best_step=best.step if best else None,
+            best_score=best.score if best else None,
+            start_score=start.validation.score if start else None,
+            comparison=comparison,
+            warnings=() if warning is None else (warning,),
+            compute_seconds=self._tuner.seconds,
+            cost_usd=self._cost(),
+        )
 
     def close(self) -> None:
         """Give back the grader's processes; the model goes with this object."""
@@ -314,14 +315,13 @@ class TuningRun:
     def _estimate(self) -> None:
         """Say how far the job is and when it will be done, at the pace so far."""
         left = self._seconds_left()
-        row = job_rows.get(self._services.database, self.job_id)
-        known = {
-            "estimated_finish": None if left is None else int(time.time() + left),
-            "share_done": self._tuner.share_done,
-            "compute_seconds": self._tuner.seconds,
-            "cost_usd": self._cost(),
-        }
-        job_rows.update(self._services.database, self.job_id, result=(row.result or {}) | known)
+        progress = FineTuningProgress(
+            estimated_finish=None if left is None else int(time.time() + left),
+            share_done=self._tuner.share_done,
+            compute_seconds=self._tuner.seconds,
+            cost_usd=self._cost(),
+        )
+        keep_progress(self._services.database, self.job_id, progress)
 
     def _read_reports(self) -> list[StepReport]:
         """Return the steps' reports once each, in order: steps repeated after a kill are told twice in the file."""

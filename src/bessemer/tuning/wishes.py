@@ -2,15 +2,12 @@
 
 import time
 
+from bessemer.jobs.kinds import StopRequested
 from bessemer.store import job_rows
 from bessemer.store.database import Database
 
 _PATIENCE_S = 3.0
 _EVERY_S = 1.0
-
-
-class BrokenOff(Exception):
-    """The client has left a wish: the step is broken off, and the run goes on, if at all, from its saved state."""
 
 
 class Wishes:
@@ -26,10 +23,10 @@ class Wishes:
         self._from = time.monotonic() + _PATIENCE_S
 
     def heed(self) -> None:
-        """Raise BrokenOff when there is a wish; looks once a second. Cheap enough for inner loops."""
+        """Raise StopRequested when there is a wish; looks once a second. Cheap enough for inner loops."""
         now = time.monotonic()
         if now < self._from:
             return
         self._from = now + _EVERY_S
         if job_rows.control(self._database, self._job_id) is not None:
-            raise BrokenOff
+            raise StopRequested

@@ -12,18 +12,16 @@ from bessemer.core.bounds import Name
 from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.ids import new_id
 from bessemer.core.openai import FileObject, StrictWire
-from bessemer.core.types import JobStatus
 from bessemer.feedback.rows import lines_of, read_rows
+from bessemer.jobs.lifecycle import UNFINISHED
 from bessemer.server.http import BytesResponse, Call, JSONResponse
 from bessemer.server.lists import page, page_limit
 from bessemer.server.wire import FileDeleted
 from bessemer.store import files, job_rows
-from bessemer.store.files import FileRow
-from bessemer.store.job_rows import JobKind
+from bessemer.store.files import FINE_TUNE, FileRow
+from bessemer.tuning.jobs import FINE_TUNING
 
-PURPOSE = "fine-tune"
 _FILENAME = 256
-_UNFINISHED = (JobStatus.VALIDATING_FILES, JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.PAUSED)
 
 
 class FilesQuery(StrictWire):
@@ -50,8 +48,8 @@ async def upload(call: Call) -> ASGIApp:
         sent, purpose = form.get("file"), form.get("purpose")
         if not isinstance(sent, UploadFile):
             raise InvalidRequest("Missing required parameter: 'file'.", param="file", code="missing_required_parameter")
-        if purpose != PURPOSE:
-            raise InvalidRequest(f"'purpose' must be {PURPOSE!r}; got {purpose!r}.", param="purpose")
+        if purpose != FINE_TUNE:
+            raise InvalidRequest(f"'purpose' must be {FINE_TUNE!r}; got {purpose!r}.", param="purpose")
         if len(sent.filename or "") > _FILENAME:
             raise InvalidRequest(f"The file's name has more than {_FILENAME} characters: shorten it.", param="file")
         row = await asyncio.to_thread(_keep, call, sent.filename or "file.jsonl", sent.file)
@@ -72,7 +70,7 @@ def _keep(call: Call, filename: str, content: BinaryIO) -> FileRow:
         bytes=size,
         created_at=time.time(),
         filename=filename,
-        purpose=PURPOSE,
+        purpose=FINE_TUNE,
         key_id=call.principal.key_id,
     )
     with call.database.transaction():
@@ -107,7 +105,7 @@ async def content(call: Call) -> ASGIApp:
     """GET /v1/files/{file_id}/content."""
     row = await asyncio.to_thread(files.get, call.database, call.path("file_id"))
     body = await asyncio.to_thread(call.services.blobs.read, row.sha256)
-    return BytesResponse(body, "application/jsonl" if row.purpose == PURPOSE else "application/octet-stream")
+    return BytesResponse(body, "application/jsonl" if row.purpose == FINE_TUNE else "application/octet-stream")
 
 
 async def delete(call: Call) -> ASGIApp:
@@ -121,7 +119,7 @@ async def delete(call: Call) -> ASGIApp:
 
 def _delete(call: Call, row: FileRow) -> None:
     database = call.database
-    for job in job_rows.find(database, kind=JobKind.FINE_TUNING, statuses=_UNFINISHED, limit=None):
+    for job in job_rows.find(database, kind=FINE_TUNING.name, statuses=UNFINISHED, limit=None):
         if row.id in {job.request.get("training_file"), job.request.get("validation_file")}:
             raise Conflict(
                 f"The job {job.id!r} is {job.status.value} and reads {row.id!r}: cancel it, or wait for its end.",

@@ -1,136 +1,177 @@
-"""Evaluations and cascades: each POST writes a job row for the worker; the row's result is the outcome."""
+"""Jobs of every kind: a POST writes a row for the worker, whose state and outcome the other endpoints show."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
 
+import msgspec
 from starlette.types import ASGIApp
 
-from bessemer.core.errors import NotFound
-from bessemer.core.types import JSON, JobStatus, as_json
-from bessemer.flywheel import cascade, evaluation
-from bessemer.server.api.fine_tuning import insert_once, steer
+from bessemer.core.bounds import Name, Tags
+from bessemer.core.content import content_hash
+from bessemer.core.errors import InvalidRequest, NotFound
+from bessemer.core.ids import new_id
+from bessemer.core.openai import StrictWire
+from bessemer.core.types import JSON, Action, JobStatus, as_json
+from bessemer.jobs import lifecycle
+from bessemer.jobs.kinds import Job, JobKind
+from bessemer.jobs.objects import Shown
+from bessemer.server.grading import kind_of
 from bessemer.server.http import Call, JSONResponse
-from bessemer.server.job_ids import job_id
-from bessemer.server.lists import ListQuery, page, page_limit
-from bessemer.server.wire import JobObject
-from bessemer.store import evaluations, job_rows
-from bessemer.store.job_rows import Control, JobKind, JobRow
+from bessemer.server.lists import ListQuery, Page, page, page_limit
+from bessemer.server.routing import Endpoint, Handler
+from bessemer.server.services import Services
+from bessemer.store import job_rows
+from bessemer.store.job_rows import Control, JobRow
 
-Handler = Callable[[Call], Awaitable[ASGIApp]]
-
-_NO_RESULTS: Mapping[str, JSON] = {}
-_PREFIX = {JobKind.EVALUATION: "eval", JobKind.CASCADE: "cascade"}
-
-
-async def create_evaluation(call: Call) -> ASGIApp:
-    """POST /v1/evaluations."""
-    request = await call.body(evaluation.EvaluationRequest)
-    await asyncio.to_thread(evaluation.check, request, call.flywheel)
-    return await _create(call, JobKind.EVALUATION, as_json(request))
+Kind = JobKind[Services, Any, Any]
+_VIEW: Final = (Action.VIEW,)
+_DOES: Final = {
+    Control.CANCEL: "Cancel a job: at once while it waits, at its next step while it runs.",
+    Control.PAUSE: "Pause a job: at once while it waits, at its next step while it runs.",
+    None: "Let a paused job wait for the worker again; it goes on where it was.",
+}
 
 
-async def create_cascade(call: Call) -> ASGIApp:
-    """POST /v1/cascades."""
-    request = await call.body(cascade.CascadeRequest)
-    await asyncio.to_thread(cascade.check, request, call.flywheel)
-    return await _create(call, JobKind.CASCADE, as_json(request))
+class JobsQuery(StrictWire):
+    """Query of a list of jobs."""
+
+    limit: int = 20
+    after: Name | None = None
+    metadata: Tags = msgspec.field(default_factory=dict)
+    """`metadata[k]=v`: every pair must match."""
 
 
-async def _create(call: Call, kind: JobKind, request: JSON) -> ASGIApp:
-    row = JobRow(
-        id=job_id(call, _PREFIX[kind]),
-        kind=kind,
-        request=request,
-        status=JobStatus.QUEUED,
-        created_at=time.time(),
-        key_id=call.principal.key_id,
-        project_id=call.principal.project_id,
-        models=call.principal.models,
+def endpoints(kind: Kind) -> tuple[Endpoint, ...]:
+    """Return the endpoints of a kind."""
+    path, one, shows = kind.path, kind.path + "/{job_id}", _Endpoints(kind)
+    page_of: Any = Page
+    many, told = page_of[kind.shown], page_of[kind.shown_event]
+    return (
+        Endpoint("POST", path, shows.create, kind.create, kind.shown, body=kind.request, largest=kind.largest),
+        Endpoint("GET", path, shows.list_jobs, _VIEW, many, query=JobsQuery),
+        Endpoint("GET", one, shows.get, _VIEW, kind.shown),
+        Endpoint("POST", one + "/cancel", shows.control(Control.CANCEL), kind.steer, kind.shown),
+        Endpoint("POST", one + "/pause", shows.control(Control.PAUSE), kind.steer, kind.shown),
+        Endpoint("POST", one + "/resume", shows.control(None), kind.steer, kind.shown),
+        Endpoint("GET", one + "/events", shows.events, _VIEW, told, query=ListQuery),
     )
-    return JSONResponse(_wire(await asyncio.to_thread(insert_once, call, row)))
 
 
-def lister(kind: JobKind) -> Handler:
-    """Return the handler that lists jobs of a kind, newest first."""
+class _Endpoints:
+    """The handlers of one kind."""
 
-    async def list_jobs(call: Call) -> ASGIApp:
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+
+    async def create(self, call: Call) -> ASGIApp:
+        """Queue a job. With an Idempotency-Key header, the same key gives the same job."""
+        return self._answer(call, await create(call, self._kind))
+
+    async def list_jobs(self, call: Call) -> ASGIApp:
+        """Jobs, newest first."""
+        query = call.query(JobsQuery)
+        limit = page_limit(query.limit)
+        found = await asyncio.to_thread(self._find, call, query, limit)
+        return JSONResponse(page(found, limit, partial(self._kind.render, call.services), lambda one: one.row.id))
+
+    async def get(self, call: Call) -> ASGIApp:
+        """Return one job: who sees it ended meets what it made and changed."""
+        return self._answer(call, await asyncio.to_thread(self._get, call))
+
+    def control(self, wish: Control | None) -> Handler:
+        """Return the handler that cancels, pauses or (None) resumes a job."""
+
+        async def controlled(call: Call) -> ASGIApp:
+            return self._answer(call, Shown(await asyncio.to_thread(self._control, call, wish)))
+
+        controlled.__doc__ = _DOES[wish]
+        return controlled
+
+    async def events(self, call: Call) -> ASGIApp:
+        """Return what a job told, newest first."""
         query = call.query(ListQuery)
         limit = page_limit(query.limit)
-        rows, results = await asyncio.to_thread(_find, call, kind, limit, query.after)
-        return JSONResponse(page(rows, limit, lambda row: _wire(row, results), lambda row: row.id))
-
-    return list_jobs
-
-
-def getter(kind: JobKind) -> Handler:
-    """Return the handler that shows one job of a kind: who sees it ended meets what it changed, the route included."""
-
-    async def get(call: Call) -> ASGIApp:
-        row = await asyncio.to_thread(_row, call, kind)
-        results: dict[str, JSON] = {}
-        if row.status is JobStatus.SUCCEEDED:
-            await asyncio.to_thread(call.catalog.refresh)
-            results = await asyncio.to_thread(_results, call, [row])
-        return JSONResponse(_wire(row, results))
-
-    return get
-
-
-def canceller(kind: JobKind) -> Handler:
-    """Return the handler that cancels one job of a kind."""
-
-    async def cancel(call: Call) -> ASGIApp:
-        row = await asyncio.to_thread(_row, call, kind)
-        return JSONResponse(_wire(await asyncio.to_thread(steer, call, row, Control.CANCEL)))
-
-    return cancel
-
-
-def eventer(kind: JobKind) -> Handler:
-    """Return the handler that lists the events of one job of a kind, newest first."""
-
-    async def events(call: Call) -> ASGIApp:
-        query = call.query(ListQuery)
-        limit = page_limit(query.limit)
-        row = await asyncio.to_thread(_row, call, kind)
+        row = await asyncio.to_thread(find, call, self._kind)
         rows = await asyncio.to_thread(job_rows.events, call.database, row.id, limit=limit + 1, after=query.after)
-        return JSONResponse(page(rows, limit, lambda event: event, lambda event: event.id))
+        return JSONResponse(page(rows, limit, self._kind.render_event, lambda event: event.id))
 
-    return events
+    def _answer(self, call: Call, shown: Shown) -> ASGIApp:
+        return JSONResponse(self._kind.render(call.services, shown))
+
+    def _find(self, call: Call, query: JobsQuery, limit: int) -> list[Shown]:
+        """Return up to `limit` + 1 jobs; metadata is compared here, so pages are read until there are enough."""
+        found: list[JobRow] = []
+        after = query.after
+        while len(found) <= limit:
+            batch = job_rows.find(call.database, kind=self._kind.name, limit=limit + 1, after=after)
+            found += [row for row in batch if query.metadata.items() <= row.metadata.items()]
+            if len(batch) <= limit:
+                break
+            after = batch[-1].id
+        return self._shown(call, found)
+
+    def _get(self, call: Call) -> Shown:
+        row = find(call, self._kind)
+        if row.status is JobStatus.SUCCEEDED:
+            call.catalog.refresh()
+        return self._shown(call, [row])[0]
+
+    def _control(self, call: Call, wish: Control | None) -> JobRow:
+        row = find(call, self._kind)
+        call.check_made(row.key_id)
+        return lifecycle.control(call.database, row.id, wish, call.principal.key_id)
+
+    def _shown(self, call: Call, rows: Sequence[JobRow]) -> list[Shown]:
+        ended = [row.id for row in rows if row.status is JobStatus.SUCCEEDED]
+        results = self._kind.results(call.database, ended)
+        return [Shown(row, results.get(row.id)) for row in rows]
 
 
-def _find(call: Call, kind: JobKind, limit: int, after: str | None) -> tuple[list[JobRow], dict[str, JSON]]:
-    """Return up to `limit` + 1 rows after the cursor, and the results that are not kept with them."""
-    rows = job_rows.find(call.database, kind=kind, limit=limit + 1, after=after)
-    return rows, _results(call, rows)
-
-
-def _results(call: Call, rows: Sequence[JobRow]) -> dict[str, JSON]:
-    """Return the results of evaluations by id: what was measured is kept once, as the evaluation."""
-    ids = [row.id for row in rows if row.kind is JobKind.EVALUATION and row.status is JobStatus.SUCCEEDED]
-    return evaluations.results(call.database, ids)
-
-
-def _row(call: Call, kind: JobKind) -> JobRow:
+def find(call: Call, kind: Kind) -> JobRow:
+    """Return the job of the path. Raises NotFound for one of another kind or project."""
     identifier = call.path("job_id")
     row = job_rows.get(call.database, identifier)
-    if row.kind is not kind:
-        raise NotFound(f"No {kind.value} {identifier!r}.", param="job_id")
+    if row.kind != kind.name:
+        raise NotFound(f"No {kind.noun} {identifier!r}.", param="job_id")
     return row
 
 
-def _wire(row: JobRow, results: Mapping[str, JSON] = _NO_RESULTS) -> JobObject:
-    """Return a job as clients see it; one of an earlier release has its own result."""
-    result = row.result or results.get(row.id)
-    return JobObject(
-        id=row.id,
-        kind=row.kind.value,
-        status=row.status.value,
-        created_at=int(row.created_at),
-        request=row.request,
-        started_at=None if row.started_at is None else int(row.started_at),
-        finished_at=None if row.finished_at is None else int(row.finished_at),
-        error=row.error,
-        result=result if row.status is JobStatus.SUCCEEDED else None,
+async def create(call: Call, kind: Kind) -> Shown:
+    """Check the body of a call and queue its job; blocking work is done in threads. Raises as `JobKind.accept`."""
+    request = await call.body(kind.request)
+    work = partial(_create, call, kind, as_json(request))
+    grader = kind.grader(request)
+    if grader is not None:
+        return await call.services.grading.run(call.principal.key_id, kind_of(grader), work)
+    return await asyncio.to_thread(work)
+
+
+def _create(call: Call, kind: Kind, request: JSON) -> Shown:
+    who = call.principal
+    row = JobRow(
+        id=_job_id(call, kind.prefix),
+        kind=kind.name,
+        request=request,
+        status=JobStatus.QUEUED,
+        created_at=time.time(),
+        key_id=who.key_id,
+        project_id=who.project_id,
+        models=who.models,
     )
+    job = Job(kind, row, call.database, Path())
+    accepted = kind.accept(call.services, job)
+    return Shown(lifecycle.create(job, accepted, who.key_id), warnings=tuple(accepted.warnings))
+
+
+def _job_id(call: Call, prefix: str) -> str:
+    """Return the id of the job that this call makes. Keys of different callers never meet."""
+    key = call.request.headers.get("idempotency-key")
+    if key is None:
+        return new_id(prefix)
+    if not 1 <= len(key) <= 255:
+        raise InvalidRequest("The Idempotency-Key header must have 1 to 255 characters.", param="idempotency-key")
+    return f"{prefix}-{content_hash([call.principal.key_id, prefix, key])[:32]}"

@@ -1,86 +1,69 @@
-"""Plans: make one from a workload, keep it, list, get.
-
-A plan takes many seconds of pure computation, so a process of its own makes it: requests for models are not slowed, and
-when the client leaves the process ends.
-"""
+"""Plans: make one and wait for it, list, get. Each is made by a job (`flywheel.plans`)."""
 
 import asyncio
 import json
-import sys
-from pathlib import Path
+from typing import Final
 
-import msgspec
 from starlette.types import ASGIApp
 
-from bessemer.core.errors import BessemerError, refusal
-from bessemer.core.ids import new_id
-from bessemer.core.types import JSON
+from bessemer.core.errors import BessemerError, Conflict, InvalidRequest, refusal
+from bessemer.core.types import JSON, JobStatus
+from bessemer.flywheel.plans import PLAN
+from bessemer.jobs import lifecycle
+from bessemer.server.api import jobs
 from bessemer.server.http import BytesResponse, Call, JSONResponse, while_connected
 from bessemer.server.lists import ListQuery, page, page_limit
-from bessemer.store import plans
-from bessemer_planner.errors import PlannerError
-from bessemer_planner.workload import Workload, check_workload
+from bessemer.store import job_rows, plans
+from bessemer.store.job_rows import Control, JobRow
 
-_TIMEOUT_S = 300.0
-_ONE_AT_A_TIME = asyncio.Semaphore(1)
-"""A plan keeps a core busy; the next one waits."""
+_WAIT_S: Final = 300.0
+_LOOK_S: Final = 0.2
 
 
 async def create(call: Call) -> ASGIApp:
-    """POST /v1/plans: a workload (the fields of a workload file, as JSON) to a plan; answers when it is made."""
-    workload = await call.body(Workload)
+    """POST /v1/plans: a workload (the fields of a workload file, as JSON) to a plan; answers when it is made.
+
+    Who does not wait for it cancels it: POST /v1/plans/jobs answers at once, and goes on.
+    """
+    row = (await jobs.create(call, PLAN)).row
     try:
-        check_workload(workload)
-    except PlannerError as error:
-        raise refusal(error.message, param=error.param, code=error.code) from None
-    plan = await while_connected(call.request.receive, _made(workload, call.services.settings.data))
-    plan = {"id": new_id("plan"), "object": "plan", **plan}
-    content = msgspec.json.encode(plan)
-    await asyncio.to_thread(_keep, call, plan["id"], content.decode(), workload.name)
-    return BytesResponse(content, "application/json")
-
-
-def _keep(call: Call, plan_id: str, body: str, name: str) -> None:
-    with call.database.transaction():
-        plans.insert(call.database, plan_id, body)
-        call.audit("plan.created", plan_id, {"workload": name})
-
-
-async def _made(workload: Workload, data: Path) -> JSON:
-    """Run the planner in a process of its own. Raises what the planner raised."""
-    async with _ONE_AT_A_TIME:
-        return await _planned(workload, data)
-
-
-async def _planned(workload: Workload, data: Path) -> JSON:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "bessemer_planner",
-        "plan",
-        "-",
-        "--prices",
-        str(data / "prices.csv"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(_TIMEOUT_S):
-            out, _ = await process.communicate(msgspec.json.encode(workload))
-    except TimeoutError:
-        raise BessemerError(f"Planning took longer than {_TIMEOUT_S:.0f} s; use `bessemer plan`.") from None
+        row = await while_connected(call.request.receive, _ended(call, row.id))
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        if row.status not in lifecycle.ENDED:
+            await asyncio.to_thread(_cancel, call, row.id)
+    body = await asyncio.to_thread(plans.get, call.database, row.id)
+    return BytesResponse(body.encode(), "application/json")
+
+
+async def _ended(call: Call, job_id: str) -> JobRow:
+    """Wait for a plan's job. Raises what ended it otherwise."""
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + _WAIT_S
+    while (row := await asyncio.to_thread(job_rows.get, call.database, job_id)).status not in lifecycle.ENDED:
+        if loop.time() > ends:
+            raise BessemerError(
+                f"The plan was still {row.status.value} after {_WAIT_S:.0f} s and is cancelled: POST /v1/plans/jobs "
+                "does not wait. Does the worker run?"
+            )
+        await asyncio.sleep(_LOOK_S)
+    if row.status is JobStatus.CANCELLED:
+        raise Conflict(f"The plan {job_id!r} was cancelled.")
+    if row.error is not None:
+        raise _told(row.error)
+    return row
+
+
+def _told(error: JSON) -> BessemerError:
+    if error["code"] == "internal_error":
+        return BessemerError(error["message"])
+    return refusal(error["message"], param=error["param"], code=error["code"])
+
+
+def _cancel(call: Call, job_id: str) -> None:
     try:
-        answer: JSON = json.loads(out)
-    except ValueError:
-        raise BessemerError(f"The planner ended with code {process.returncode} and no plan.") from None
-    if (error := answer.get("error")) is not None:
-        raise refusal(error["message"], param=error["param"], code=error["code"])
-    return answer
+        lifecycle.control(call.database, job_id, Control.CANCEL, call.principal.key_id)
+    except InvalidRequest:
+        return  # it has ended meanwhile
 
 
 async def list_plans(call: Call) -> ASGIApp:

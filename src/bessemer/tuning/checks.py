@@ -11,11 +11,10 @@ from bessemer.evals.fields import fields_read
 from bessemer.evals.grader import Services as GraderServices
 from bessemer.feedback.rows import lines_of, read_rows
 from bessemer.registry.catalog import Catalog
-from bessemer.server.api.files import PURPOSE
 from bessemer.store import files
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
-from bessemer.store.files import FileRow
+from bessemer.store.files import FINE_TUNE, FileRow
 from bessemer.tuning import preflight
 from bessemer.tuning.lengths import LengthCheck
 from bessemer.tuning.methods import Asked, check_options, check_suited, named, read_method
@@ -87,8 +86,8 @@ def _file(file_id: str, param: str, database: Database) -> FileRow:
         raise InvalidRequest(
             f"'{param}': no file {file_id!r}; upload it with POST /v1/files first.", param=param, code="file_not_found"
         ) from None
-    if row.purpose != PURPOSE:
-        raise InvalidRequest(f"'{param}' {file_id!r} has purpose {row.purpose!r}; it needs {PURPOSE!r}.", param=param)
+    if row.purpose != FINE_TUNE:
+        raise InvalidRequest(f"'{param}' {file_id!r} has purpose {row.purpose!r}; it needs {FINE_TUNE!r}.", param=param)
     return row
 
 

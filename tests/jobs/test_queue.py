@@ -1,16 +1,16 @@
-"""Keys take turns, and an evaluation does not wait for training."""
+"""Keys take turns."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bessemer.core.types import JobStatus
-from bessemer.server.lanes import EVALUATION, LANES, TRAINING, Turns, lane_of
-from bessemer.store.job_rows import JobKind, JobRow
+from bessemer.jobs.queue import Turns
+from bessemer.store.job_rows import JobRow
 
 
-def job(number: int, key: str | None, kind: JobKind = JobKind.FINE_TUNING) -> JobRow:
+def job(number: int, key: str | None) -> JobRow:
     return JobRow(
-        id=f"job-{number:04}", kind=kind, request={}, status=JobStatus.QUEUED, created_at=float(number), key_id=key
+        id=f"job-{number:04}", kind="slow", request={}, status=JobStatus.QUEUED, created_at=float(number), key_id=key
     )
 
 
@@ -50,12 +50,3 @@ def test_every_job_has_its_turn_in_the_order_of_its_key_and_no_key_waits_for_mor
         assert [chosen[place].created_at for place in mine] == sorted(chosen[place].created_at for place in mine)
         gaps = [after - before for before, after in zip([-1, *mine], mine, strict=False)]
         assert max(gaps) <= len(set(keys))
-
-
-def test_every_kind_has_one_lane() -> None:
-    assert [lane_of(kind) for kind in (JobKind.FINE_TUNING, JobKind.EVALUATION, JobKind.CASCADE)] == [
-        TRAINING,
-        EVALUATION,
-        EVALUATION,
-    ]
-    assert sorted(kind for lane in LANES for kind in lane.kinds) == sorted(JobKind)

@@ -6,28 +6,8 @@ when a job arrives: a key with two hundred jobs in the queue holds another key's
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
-from bessemer.core.types import Frozen
-from bessemer.store.job_rows import JobKind, JobRow
-
-
-class Lane(Frozen, frozen=True):
-    """Jobs that run one after the other."""
-
-    queue: str
-    """Its queue in the workflow library."""
-    kinds: tuple[JobKind, ...]
-
-
-TRAINING: Final = Lane("jobs", (JobKind.FINE_TUNING,))
-EVALUATION: Final = Lane("evaluations", (JobKind.EVALUATION, JobKind.CASCADE))
-LANES: Final = (TRAINING, EVALUATION)
-
-
-def lane_of(kind: JobKind) -> Lane:
-    """Return the lane of a kind of job."""
-    return next(lane for lane in LANES if kind in lane.kinds)
+from bessemer.store.job_rows import JobRow
 
 
 @dataclass
