@@ -6,7 +6,7 @@ from pathlib import Path
 
 FILE_LINES = 600
 FUNCTION_LINES = 100
-FOLDERS = ("src", "planner", "tests", "lab", "checks")
+FOLDERS = ("src", "planner", "tests", "lab", "checks", "examples")
 
 
 def faults(path: Path) -> list[str]:

@@ -252,7 +252,7 @@ async def _turn(
     application = Application(server.url, server.key)
     try:
         outcome = await Turn(case.plan, case.feedback, application, folder, progress).run()
-        return outcome, await measure.small_answers(application, outcome, case.plan.route, sorted(case.covered))
+        return outcome, await measure.small_answers(application.client, outcome, case.plan.route, sorted(case.covered))
     finally:
         await application.close()
 

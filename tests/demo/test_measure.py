@@ -1,16 +1,19 @@
 """The application's side: journals survive a kill, TOML is what was meant, measures are right and honest."""
 
+import json
 import tomllib
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.cli.foreign import Quiet, serving
 
 from bessemer.cli.demo import measure, scenario
 from bessemer.cli.demo.application import Answer, Journal
 from bessemer.cli.demo.config import toml
 from bessemer.cli.demo.run import run_folder
+from bessemer.client import AsyncClient
 from bessemer.core.types import Split
 from bessemer.registry.config import load_config
 
@@ -145,8 +148,12 @@ async def test_the_small_models_failures_are_its_answers_too_and_other_models_ca
             "cost_usd": 0.1, "latency_s": 0.1, "created_at": 0.0, "error": None,
             "choice_logprobs": None if margin is None else {"Yes": 0.0, "No": -margin},
         }  # fmt: skip
-        tags = {"origin": "final", "question": question}
-        return {"id": f"inf-{question}", "tags": tags, "calls": [call | fields]}
+        record = {
+            "id": f"inf-{question}", "route": "r", "created_at": 0.0, "key_id": "k", "messages": [], "input": {},
+            "input_sha256": "", "output": None, "finish_reason": None, "version": None, "input_tokens": None,
+            "output_tokens": None, "cost_usd": None, "latency_s": 0.1, "propensity": 1.0, "config_sha256": "",
+        }  # fmt: skip
+        return record | {"tags": {"origin": "final", "question": question}, "calls": [call | fields]}
 
     rows = [
         row("1", 2.0),
@@ -154,14 +161,20 @@ async def test_the_small_models_failures_are_its_answers_too_and_other_models_ca
         row("3", version="large@1"),
     ]
 
-    class Recorded:
-        async def get(self, path):
-            assert path.startswith("/inferences?route=r&")
-            return {"data": rows, "has_more": False}
+    class Recorded(Quiet):
+        def do_GET(self):  # noqa: N802 - http.server calls it so
+            known = self.path.startswith("/v1/inferences?") and "route=r" in self.path
+            body = json.dumps({"object": "list", "data": rows if known else []}).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
     calibration = {"version": "small@1", "score": "choice_margin", "dataset_sha256": "", "x": [0, 4], "y": [0.1, 0.9]}
     outcome = SimpleNamespace(cascade={"applied": True, "calibration": calibration}, versions={"tuned": "small@1"})
-    found = await measure.small_answers(Recorded(), outcome, "r", ["1", "2", "3"])
+    with serving(Recorded) as url:
+        async with AsyncClient(url, "bsm-x") as client:
+            found = await measure.small_answers(client, outcome, "r", ["1", "2", "3"])
     assert {key: one.confidence for key, one in found.items()} == {"1": pytest.approx(0.5), "2": 0.0}
     assert found["2"].text is None
     assert found["2"].answer.error is not None

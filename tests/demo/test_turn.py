@@ -8,6 +8,7 @@ from tests.gateway.tiny import tiny_model
 from bessemer.cli.demo.application import Application, Question, Server
 from bessemer.cli.demo.progress import Progress
 from bessemer.cli.demo.turn import Final, JobPlan, Turn, TurnPlan
+from bessemer.client import calls
 
 SHARES = ("train",) * 5 + ("selection",) * 2 + ("calibration",) * 2 + ("holdout",)
 
@@ -53,14 +54,14 @@ def test_what_is_served_in_the_end_is_what_the_job_made_not_a_checkpoint_on_the_
         try:
             with Progress(live=False) as progress:
                 outcome = await Turn(plan(questions), verdict, application, tmp_path, progress).run()
-            return outcome, (await application.get("/versions"))["data"]
+            return outcome, (await application.send(calls.list_versions())).data
         finally:
             await application.close()
 
     with Server(tmp_path / "data", tmp_path / "bessemer.toml") as server:
         outcome, versions = asyncio.run(turn(server))
     job = outcome.jobs["reinforcement"]
-    of_job = [version["id"] for version in versions if (version.get("lineage") or {}).get("job_id") == job["id"]]
+    of_job = [version.id for version in versions if version.lineage and version.lineage.job_id == job["id"]]
     assert len(of_job) > 1, "the run must leave checkpoints for this test to tell them apart"
     assert outcome.versions["tuned"].rpartition("@")[2] == job["fine_tuned_model"].rpartition(":")[2]
     assert {answer.version for answer in outcome.finals["tuned"]} == {outcome.versions["tuned"]}

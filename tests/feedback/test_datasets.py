@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from bessemer.core.content import HASH_VERSION, content_hash, input_hash
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.types import Feedback, FeedbackKind, FeedbackSource, Inference, Prompt, Role, Split
-from bessemer.feedback.datasets import DatasetRequest, build, load, split_of
+from bessemer.core.wire import DatasetRequest
+from bessemer.feedback.datasets import build, load, split_of
 from bessemer.feedback.rows import DEMONSTRATION, parse_rows
 from bessemer.store import datasets, feedback, files, inferences, keys
 from bessemer.store.blobs import Blobs

@@ -8,8 +8,9 @@ import pytest
 
 from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.types import Dataset, Split
+from bessemer.core.wire import DatasetRequest
 from bessemer.evals.measures import item_of
-from bessemer.feedback.datasets import DatasetRequest, load
+from bessemer.feedback.datasets import load
 from bessemer.feedback.imports import build_from_file
 from bessemer.feedback.rows import DEMONSTRATION, QUESTION, parse_rows
 from bessemer.store import files

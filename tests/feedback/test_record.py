@@ -8,7 +8,8 @@ import pytest
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.ids import new_id
 from bessemer.core.types import FeedbackKind, FeedbackSource, Principal, Role
-from bessemer.feedback.record import FeedbackRequest, parse
+from bessemer.core.wire import FeedbackRequest
+from bessemer.feedback.record import parse
 from bessemer.store import feedback
 from bessemer.store.database import Database
 from bessemer.store.writer import Writer

@@ -7,8 +7,9 @@ import pytest
 
 from bessemer.core.settings import Settings
 from bessemer.core.types import Calibration
+from bessemer.core.wire import CascadeRequest
 from bessemer.flywheel import cascade
-from bessemer.flywheel.cascade import CascadeRequest, CascadeResult
+from bessemer.flywheel.cascade import CascadeResult
 from bessemer.server.compose import close_services, open_services
 
 CONFIG = """

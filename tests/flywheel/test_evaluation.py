@@ -8,7 +8,8 @@ import pytest
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.settings import Settings
 from bessemer.core.types import Dataset
-from bessemer.flywheel.evaluation import EvaluationRequest, check, file_name
+from bessemer.core.wire import EvaluationRequest
+from bessemer.flywheel.evaluation import check, file_name
 from bessemer.server.compose import close_services, open_services
 from bessemer.store import datasets
 

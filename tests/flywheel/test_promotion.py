@@ -11,7 +11,8 @@ from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.evaluations import Evaluation, GateResult
 from bessemer.core.settings import Settings
 from bessemer.core.types import Dataset, JobStatus, Lineage, ModelVersion, Principal, Role, Route, Split, Step, Target
-from bessemer.flywheel.evaluation import EvaluationRequest, check, lacking
+from bessemer.core.wire import EvaluationRequest
+from bessemer.flywheel.evaluation import check, lacking
 from bessemer.flywheel.promotion import promote, rollback, rollback_route
 from bessemer.flywheel.services import Services
 from bessemer.flywheel.standing import ungated

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from bessemer.core.errors import Forbidden, Unauthorized
+from bessemer.core.wire import AuditEvent
 from bessemer.server.denials import SEVERAL, Denials
 from bessemer.store import audit
-from bessemer.store.audit import AuditEvent
 from bessemer.store.database import Database
 from bessemer.store.writer import Writer
 

@@ -16,8 +16,8 @@ import pytest
 from tests.store.samples import a_call, a_feedback, an_inference
 
 from bessemer.core.errors import ConfigError, InvalidRequest, StoreError
+from bessemer.core.wire import AuditEvent
 from bessemer.store import audit, erasure, feedback, inferences
-from bessemer.store.audit import AuditEvent
 from bessemer.store.database import Database
 from bessemer.store.journal import Segment, signing_key
 from bessemer.store.writer import Durability, Writer

@@ -19,7 +19,6 @@ from bessemer_planner.simulator import (
     PrefixBlocks,
     Requests,
     Router,
-    TuningJob,
     simulate,
     with_variant,
 )
@@ -163,20 +162,6 @@ def test_batch_requests_fill_troughs_and_meet_their_deadlines() -> None:
     assert (tiered.finish_s[:400] <= 90).all()
     first = slice(400, 700)
     assert np.percentile(tiered.ttft_s[first], 90) < np.percentile(mixed.ttft_s[first], 90)
-
-
-def test_a_tuning_job_takes_replicas_for_its_time_and_leaves_one() -> None:
-    requests = steady(3000, 0.02, output=50)
-    job = TuningJob(start_s=10.0, seconds=15.0, replicas=2)
-    result = simulate(requests, Cluster((Pool(BIG, 3, jobs=(job,)),)))
-    assert np.isclose(result.job_s.sum(), 30.0)
-    assert result.job_s[0] == 0
-    alone = simulate(requests, Cluster((Pool(BIG, 3),)))
-    during = (requests.arrival_s > 12) & (requests.arrival_s < 24)
-    assert result.ttft_s[during].mean() > alone.ttft_s[during].mean()
-    greedy = TuningJob(start_s=10.0, seconds=15.0, replicas=9)
-    stretched = simulate(requests, Cluster((Pool(BIG, 3, jobs=(greedy,)),)))
-    assert np.isclose(stretched.job_s.sum(), 9 * 15.0)
 
 
 def test_variants_are_factors_on_the_replica() -> None:

@@ -13,7 +13,6 @@ from bessemer_planner.simulator import (
     PrefixBlocks,
     Requests,
     Router,
-    TuningJob,
 )
 from bessemer_planner.types import Replica, StepTime
 
@@ -63,15 +62,6 @@ autoscalers = st.builds(
     stabilisation_s=st.sampled_from([0.05, 0.6]),
 )
 failures = st.builds(Failures, mean_between_s=st.sampled_from([0.3, 2.0, 50.0]), repair_s=st.sampled_from([0.01, 0.5]))
-jobs = st.lists(
-    st.builds(
-        TuningJob,
-        start_s=st.sampled_from([0.0, 0.1, 1.0]),
-        seconds=st.sampled_from([0.05, 2.0]),
-        replicas=st.integers(1, 4),
-    ),
-    max_size=2,
-).map(tuple)
 
 
 @st.composite
@@ -85,7 +75,6 @@ def pools(draw: st.DrawFn, last: bool = True) -> Pool:
         prefix_cache=draw(st.booleans()),
         autoscaler=scaler,
         failures=draw(st.none() | st.none() | failures),
-        jobs=draw(jobs),
         batch_fill=draw(st.sampled_from([0.0, 0.3, 1.0])),
         batch_slack_s=draw(st.sampled_from([0.0, 0.5])),
     )
@@ -116,7 +105,6 @@ def _with(pool: Pool, *, handoff: Handoff | None = None, cascade: Escalation | N
         pool.prefix_cache,
         pool.autoscaler,
         pool.failures,
-        pool.jobs,
         handoff,
         cascade,
         pool.batch_fill,

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from bessemer.cli.options import AsJson, Limit, list_rows
+from bessemer.client import calls
 
 app = typer.Typer(help="The audit trail.", no_args_is_help=True)
 
@@ -22,4 +23,4 @@ def list_events(
     """List audit events, newest first."""
     columns = ("created_at", "actor", "action", "subject", "outcome", "id")
     query = {"action": action, "actor": actor, "since": since, "until": until, "limit": limit}
-    list_rows(context, "/v1/audit", columns, query, as_json=as_json)
+    list_rows(context, calls.list_audit_events(query), columns, as_json=as_json)

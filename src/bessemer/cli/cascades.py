@@ -5,14 +5,12 @@ from typing import Annotated, Any
 import typer
 
 from bessemer.cli import follow
-from bessemer.cli.client import segment
 from bessemer.cli.metric import Grader, Label, MetricType, Positive, metric_of
-from bessemer.cli.options import AsJson, DryRun, Limit, change, client_of, list_rows
+from bessemer.cli.options import AsJson, DryRun, Limit, change, client_of, list_rows, show_one
 from bessemer.cli.output import show_row
+from bessemer.client.calls import CASCADES
 
 app = typer.Typer(help="Cascades.", no_args_is_help=True)
-
-_PATH = "/v1/cascades"
 
 
 @app.command("run")
@@ -52,33 +50,32 @@ def run(
     }
     if wait and not dry_run:
         client = client_of(context)
-        job = client.send("POST", _PATH, body)
-        show_row(follow.wait(client, f"{_PATH}/{job['id']}", quiet=as_json), as_json=as_json)
+        job = client.send(CASCADES.create(body))
+        show_row(follow.wait(client, CASCADES, job.id, quiet=as_json), as_json=as_json)
     else:
-        change(context, "POST", _PATH, body, route, "{id} is {status}.", as_json=as_json, dry_run=dry_run)
+        change(context, CASCADES.create(body), route, "{id} is {status}.", as_json=as_json, dry_run=dry_run)
 
 
 @app.command("list")
 def list_cascades(context: typer.Context, limit: Limit = 20, as_json: AsJson = False) -> None:
     """List cascade jobs, newest first."""
     columns = ("id", "status", "request.route", "result.threshold", "result.accepted_share", "created_at")
-    list_rows(context, _PATH, columns, {"limit": limit}, as_json=as_json)
+    list_rows(context, CASCADES.list({"limit": limit}), columns, as_json=as_json)
 
 
 @app.command("show")
 def show(context: typer.Context, cascade: str, as_json: AsJson = False) -> None:
     """Show one cascade job with its curve and guarantee."""
-    show_row(client_of(context).get(f"{_PATH}/{segment(cascade)}"), as_json=as_json)
+    show_one(context, CASCADES.get(cascade), as_json=as_json)
 
 
 @app.command("wait")
 def wait_for(context: typer.Context, cascade: str, as_json: AsJson = False) -> None:
     """Print a cascade job's events until it has finished; exit code 2 when it failed."""
-    show_row(follow.wait(client_of(context), f"{_PATH}/{segment(cascade)}", quiet=as_json), as_json=as_json)
+    show_row(follow.wait(client_of(context), CASCADES, cascade, quiet=as_json), as_json=as_json)
 
 
 @app.command("cancel")
 def cancel(context: typer.Context, cascade: str, as_json: AsJson = False, dry_run: DryRun = False) -> None:
     """Cancel a cascade job; the route stays as it is."""
-    path = f"{_PATH}/{segment(cascade)}/cancel"
-    change(context, "POST", path, None, cascade, "{id} is {status}.", as_json=as_json, dry_run=dry_run)
+    change(context, CASCADES.cancel(cascade), cascade, "{id} is {status}.", as_json=as_json, dry_run=dry_run)

@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from bessemer.cli.client import segment
-from bessemer.cli.options import AsJson, DryRun, Limit, change, client_of, list_rows
-from bessemer.cli.output import show_row
+from bessemer.cli.options import AsJson, DryRun, Limit, change, client_of, list_rows, show_one
+from bessemer.client import calls
 from bessemer.core.errors import ConfigError
 from bessemer.core.types import JSON
 
@@ -41,7 +40,7 @@ def build(
         "limit": limit,
         "salt": salt,
     }
-    change(context, "POST", "/v1/datasets", body, name, "{id}  {counts}", as_json=as_json, dry_run=dry_run)
+    change(context, calls.create_dataset(body), name, "{id}  {counts}", as_json=as_json, dry_run=dry_run)
 
 
 @app.command("import")
@@ -63,8 +62,8 @@ def import_file(
     splits = dict(_split(text) for text in split) if split else None
     body: JSON = {"name": name, "reference": reference, "splits": splits, "salt": salt}
     if not dry_run:
-        body["file_id"] = client_of(context).upload(file, "fine-tune")["id"]
-    change(context, "POST", "/v1/datasets", body, name, "{id}  {counts}", as_json=as_json, dry_run=dry_run)
+        body["file_id"] = client_of(context).send(calls.upload_file(file)).id
+    change(context, calls.create_dataset(body), name, "{id}  {counts}", as_json=as_json, dry_run=dry_run)
 
 
 def _split(text: str) -> tuple[str, float]:
@@ -79,17 +78,16 @@ def _split(text: str) -> tuple[str, float]:
 def list_datasets(context: typer.Context, limit: Limit = 20, as_json: AsJson = False) -> None:
     """List datasets, newest first."""
     columns = ("id", "name", "counts", "sha256", "created_at")
-    list_rows(context, "/v1/datasets", columns, {"limit": limit}, as_json=as_json)
+    list_rows(context, calls.list_datasets({"limit": limit}), columns, as_json=as_json)
 
 
 @app.command("show")
 def show(context: typer.Context, dataset: str, as_json: AsJson = False) -> None:
     """Show one dataset: counts, files, provenance."""
-    show_row(client_of(context).get(f"/v1/datasets/{segment(dataset)}"), as_json=as_json)
+    show_one(context, calls.get_dataset(dataset), as_json=as_json)
 
 
 @app.command()
 def approve(context: typer.Context, dataset: str, as_json: AsJson = False, dry_run: DryRun = False) -> None:
     """Let gates stand on a dataset that a key built which may neither operate nor approve."""
-    path = f"/v1/datasets/{segment(dataset)}/approve"
-    change(context, "POST", path, None, dataset, "{id}  approved", as_json=as_json, dry_run=dry_run)
+    change(context, calls.approve_dataset(dataset), dataset, "{id}  approved", as_json=as_json, dry_run=dry_run)

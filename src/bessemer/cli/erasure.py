@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from bessemer.cli.options import AsJson, DryRun, change, pair
+from bessemer.client import calls
 
 
 def erase(
@@ -30,7 +31,7 @@ def erase(
         "dry_run": count,
     }
     sentence = "{inferences} inferences, {model_calls} calls, {feedback} feedback " + ("match." if count else "erased.")
-    answer = change(context, "POST", "/v1/erasures", body, "records", sentence, as_json=as_json, dry_run=dry_run)
+    answer = change(context, calls.erase(body), "records", sentence, as_json=as_json, dry_run=dry_run)
     if answer is None or as_json:
         return
     for kind, ids in answer["derived"].items():

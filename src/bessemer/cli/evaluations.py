@@ -7,15 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from bessemer.cli import follow
-from bessemer.cli.client import segment
 from bessemer.cli.metric import Grader, Label, MetricType, Positive, metric_of
 from bessemer.cli.options import AsJson, DryRun, Limit, change, client_of, list_rows
 from bessemer.cli.output import printable, show_row, show_rows
+from bessemer.client import as_sent
+from bessemer.client.calls import EVALUATIONS
 from bessemer.core.errors import ConfigError
 
 app = typer.Typer(help="Evaluations.", no_args_is_help=True)
-
-_PATH = "/v1/evaluations"
 
 
 @app.command("run")
@@ -57,10 +56,10 @@ def run(
     }
     if wait and not dry_run:
         client = client_of(context)
-        job = client.send("POST", _PATH, body)
-        _show(follow.wait(client, f"{_PATH}/{job['id']}", quiet=as_json), as_json=as_json)
+        job = client.send(EVALUATIONS.create(body))
+        _show(follow.wait(client, EVALUATIONS, job.id, quiet=as_json), as_json=as_json)
     else:
-        change(context, "POST", _PATH, body, "evaluation", "{id} is {status}.", as_json=as_json, dry_run=dry_run)
+        change(context, EVALUATIONS.create(body), "evaluation", "{id} is {status}.", as_json=as_json, dry_run=dry_run)
 
 
 def _show(job: Mapping[str, Any], *, as_json: bool) -> None:
@@ -90,23 +89,22 @@ def _line(row: Mapping[str, Any]) -> dict[str, Any]:
 def list_evaluations(context: typer.Context, limit: Limit = 20, as_json: AsJson = False) -> None:
     """List evaluations, newest first."""
     columns = ("id", "status", "request.dataset", "request.systems", "result.gate.passed", "created_at")
-    list_rows(context, _PATH, columns, {"limit": limit}, as_json=as_json)
+    list_rows(context, EVALUATIONS.list({"limit": limit}), columns, as_json=as_json)
 
 
 @app.command("show")
 def show(context: typer.Context, evaluation: str, as_json: AsJson = False) -> None:
     """Show one evaluation with its rows and gate."""
-    _show(client_of(context).get(f"{_PATH}/{segment(evaluation)}"), as_json=as_json)
+    _show(client_of(context).send(as_sent(EVALUATIONS.get(evaluation))), as_json=as_json)
 
 
 @app.command("wait")
 def wait_for(context: typer.Context, evaluation: str, as_json: AsJson = False) -> None:
     """Print an evaluation's events until it has finished; exit code 2 when it failed."""
-    _show(follow.wait(client_of(context), f"{_PATH}/{segment(evaluation)}", quiet=as_json), as_json=as_json)
+    _show(follow.wait(client_of(context), EVALUATIONS, evaluation, quiet=as_json), as_json=as_json)
 
 
 @app.command("cancel")
 def cancel(context: typer.Context, evaluation: str, as_json: AsJson = False, dry_run: DryRun = False) -> None:
     """Cancel an evaluation."""
-    path = f"{_PATH}/{segment(evaluation)}/cancel"
-    change(context, "POST", path, None, evaluation, "{id} is {status}.", as_json=as_json, dry_run=dry_run)
+    change(context, EVALUATIONS.cancel(evaluation), evaluation, "{id} is {status}.", as_json=as_json, dry_run=dry_run)

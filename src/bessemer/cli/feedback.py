@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from bessemer.cli.options import AsJson, DryRun, Limit, change, list_rows
+from bessemer.client import calls
 
 app = typer.Typer(help="Verdicts, scores, comments and corrections.", no_args_is_help=True)
 
@@ -34,7 +35,7 @@ def add(
         "author": author,
         "trust": trust,
     }
-    change(context, "POST", "/v1/feedback", body, "feedback", "{id} recorded.", as_json=as_json, dry_run=dry_run)
+    change(context, calls.give_feedback(body), "feedback", "{id} recorded.", as_json=as_json, dry_run=dry_run)
 
 
 def _parse(text: str) -> bool | float | str:
@@ -57,4 +58,4 @@ def list_feedback(
     """List feedback, newest first."""
     columns = ("id", "inference_id", "metric", "value", "source", "created_at")
     query = {"inference_id": inference, "metric": metric, "limit": limit}
-    list_rows(context, "/v1/feedback", columns, query, as_json=as_json)
+    list_rows(context, calls.list_feedback(query), columns, as_json=as_json)

@@ -5,20 +5,19 @@ from typing import Annotated
 
 import typer
 
-from bessemer.cli.options import AsJson, client_of, read_object
-from bessemer.cli.output import show_row
+from bessemer.cli.options import AsJson, read_object, show_one
+from bessemer.client import calls
 
 app = typer.Typer(help="Graders of reinforcement jobs and evaluations.", no_args_is_help=True)
 
-_PATH = "/v1/fine_tuning/alpha/graders"
 GraderFile = Annotated[Path, typer.Argument(help="JSON file of the grader.")]
 
 
 @app.command("validate")
 def validate(context: typer.Context, grader: GraderFile, as_json: AsJson = False) -> None:
     """Check a grader's form and its templates."""
-    answer = client_of(context).send("POST", f"{_PATH}/validate", {"grader": read_object(grader, "the grader")})
-    show_row(answer, as_json=as_json)
+    body = {"grader": read_object(grader, "the grader")}
+    show_one(context, calls.validate_grader(body), as_json=as_json)
 
 
 @app.command("run")
@@ -35,4 +34,4 @@ def run(
         "model_sample": sample,
         "item": {} if item is None else read_object(item, "the item"),
     }
-    show_row(client_of(context).send("POST", f"{_PATH}/run", body), as_json=as_json)
+    show_one(context, calls.run_grader(body), as_json=as_json)

@@ -6,13 +6,14 @@ from typing import Annotated, Any
 import typer
 
 from bessemer.cli import follow
-from bessemer.cli.client import segment
-from bessemer.cli.options import AsJson, DryRun, Limit, change, client_of, list_rows, pair, read_object
+from bessemer.cli.options import AsJson, DryRun, Limit, change, client_of, list_rows, pair, read_object, show_one
 from bessemer.cli.output import show_row
+from bessemer.client import Operation, calls
+from bessemer.client.calls import FINE_TUNING
+from bessemer.core.openai import FineTuningJob
 
 app = typer.Typer(help="Fine-tuning jobs.", no_args_is_help=True)
 
-_PATH = "/v1/fine_tuning/jobs"
 Wait = Annotated[bool, typer.Option("--wait", help="Print events until the job has finished.")]
 
 
@@ -54,10 +55,11 @@ def create(
     }
     sentence = "{id} is {status}."
     if wait and not dry_run:
-        job = client_of(context).send("POST", _PATH, request)
-        show_row(follow.wait(client_of(context), f"{_PATH}/{job['id']}", quiet=as_json), as_json=as_json)
+        client = client_of(context)
+        job = client.send(FINE_TUNING.create(request))
+        show_row(follow.wait(client, FINE_TUNING, job.id, quiet=as_json), as_json=as_json)
     else:
-        change(context, "POST", _PATH, request, "fine_tuning.job", sentence, as_json=as_json, dry_run=dry_run)
+        change(context, FINE_TUNING.create(request), "fine_tuning.job", sentence, as_json=as_json, dry_run=dry_run)
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -73,53 +75,54 @@ def _setting(text: str) -> tuple[str, Any]:
 def list_jobs(context: typer.Context, limit: Limit = 20, as_json: AsJson = False) -> None:
     """List jobs, newest first."""
     columns = ("id", "status", "model", "method.type", "fine_tuned_model", "created_at")
-    list_rows(context, _PATH, columns, {"limit": limit}, as_json=as_json)
+    list_rows(context, FINE_TUNING.list({"limit": limit}), columns, as_json=as_json)
 
 
 @app.command("show")
 def show(context: typer.Context, job: str, as_json: AsJson = False) -> None:
     """Show one job."""
-    show_row(client_of(context).get(f"{_PATH}/{segment(job)}"), as_json=as_json)
+    show_one(context, FINE_TUNING.get(job), as_json=as_json)
 
 
 @app.command("events")
 def events(context: typer.Context, job: str, limit: Limit = 20, as_json: AsJson = False) -> None:
     """List a job's events, newest first."""
     columns = ("created_at", "level", "message")
-    list_rows(context, f"{_PATH}/{segment(job)}/events", columns, {"limit": limit}, as_json=as_json)
+    list_rows(context, FINE_TUNING.events(job, {"limit": limit}), columns, as_json=as_json)
 
 
 @app.command("checkpoints")
 def checkpoints(context: typer.Context, job: str, limit: Limit = 10, as_json: AsJson = False) -> None:
     """List a job's checkpoints, newest first."""
     columns = ("step_number", "fine_tuned_model_checkpoint", "metrics")
-    list_rows(context, f"{_PATH}/{segment(job)}/checkpoints", columns, {"limit": limit}, as_json=as_json)
+    list_rows(context, calls.list_checkpoints(job, {"limit": limit}), columns, as_json=as_json)
 
 
 @app.command("wait")
 def wait_for(context: typer.Context, job: str, as_json: AsJson = False) -> None:
     """Print a job's events until it has finished; exit code 2 when it failed."""
-    show_row(follow.wait(client_of(context), f"{_PATH}/{segment(job)}", quiet=as_json), as_json=as_json)
+    show_row(follow.wait(client_of(context), FINE_TUNING, job, quiet=as_json), as_json=as_json)
 
 
-def _steer(context: typer.Context, job: str, verb: str, *, as_json: bool, dry_run: bool) -> None:
-    path = f"{_PATH}/{segment(job)}/{verb}"
-    change(context, "POST", path, None, job, "{id} is {status}.", as_json=as_json, dry_run=dry_run)
+def _steer(
+    context: typer.Context, operation: Operation[FineTuningJob], job: str, *, as_json: bool, dry_run: bool
+) -> None:
+    change(context, operation, job, "{id} is {status}.", as_json=as_json, dry_run=dry_run)
 
 
 @app.command("cancel")
 def cancel(context: typer.Context, job: str, as_json: AsJson = False, dry_run: DryRun = False) -> None:
     """Cancel a job."""
-    _steer(context, job, "cancel", as_json=as_json, dry_run=dry_run)
+    _steer(context, FINE_TUNING.cancel(job), job, as_json=as_json, dry_run=dry_run)
 
 
 @app.command("pause")
 def pause(context: typer.Context, job: str, as_json: AsJson = False, dry_run: DryRun = False) -> None:
     """Pause a job at its next checkpoint."""
-    _steer(context, job, "pause", as_json=as_json, dry_run=dry_run)
+    _steer(context, FINE_TUNING.pause(job), job, as_json=as_json, dry_run=dry_run)
 
 
 @app.command("resume")
 def resume(context: typer.Context, job: str, as_json: AsJson = False, dry_run: DryRun = False) -> None:
     """Resume a paused job."""
-    _steer(context, job, "resume", as_json=as_json, dry_run=dry_run)
+    _steer(context, FINE_TUNING.resume(job), job, as_json=as_json, dry_run=dry_run)

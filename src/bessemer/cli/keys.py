@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from bessemer.cli.client import segment
 from bessemer.cli.options import AsJson, DryRun, Limit, Session, change, list_rows
 from bessemer.cli.output import show_change
+from bessemer.client import calls
 from bessemer.core.errors import ConfigError
 from bessemer.core.settings import load_settings
 from bessemer.core.types import Role
@@ -42,21 +42,20 @@ def create(
         "models": model or None,
         "trust": trust,
     }
-    change(context, "POST", "/v1/keys", body, name, "{id}  {role}  {key}", as_json=as_json, dry_run=dry_run)
+    change(context, calls.create_key(body), name, "{id}  {role}  {key}", as_json=as_json, dry_run=dry_run)
 
 
 @app.command("list")
 def list_keys(context: typer.Context, limit: Limit = 20, as_json: AsJson = False) -> None:
     """List keys (never their plaintext), newest first."""
     columns = ("id", "name", "role", "project_id", "hint", "created_at", "expires_at", "revoked_at", "last_used_at")
-    list_rows(context, "/v1/keys", columns, {"limit": limit}, as_json=as_json)
+    list_rows(context, calls.list_keys({"limit": limit}), columns, as_json=as_json)
 
 
 @app.command("revoke")
 def revoke(context: typer.Context, key: str, as_json: AsJson = False, dry_run: DryRun = False) -> None:
     """Revoke a key at once."""
-    path = f"/v1/keys/{segment(key)}"
-    change(context, "DELETE", path, None, key, f"{key} revoked.", as_json=as_json, dry_run=dry_run)
+    change(context, calls.revoke_key(key), key, f"{key} revoked.", as_json=as_json, dry_run=dry_run)
 
 
 @app.command("recover")

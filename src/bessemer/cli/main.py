@@ -32,6 +32,7 @@ from bessemer.cli.demo.command import demo
 from bessemer.cli.erasure import erase
 from bessemer.cli.options import Data, Session
 from bessemer.cli.output import ErrorKind, kind_of, show_error
+from bessemer.client import Unreachable
 from bessemer.core.errors import BessemerError, ConfigError, refusal
 from bessemer.core.scrub import scrub
 from bessemer_planner.errors import PlannerError
@@ -121,7 +122,8 @@ def run(arguments: list[str]) -> int:
             show_error(message, type(error).__name__, ErrorKind.USAGE, None, as_json=as_json)
     except (BessemerError, PlannerError) as error:
         known = refusal(error.message, param=error.param, code=error.code) if isinstance(error, PlannerError) else error
-        show_error(known.message, type(known).__name__, kind_of(known), known.status, as_json=as_json)
+        remedy = " Another address: --url." if isinstance(known, Unreachable) else ""
+        show_error(known.message + remedy, type(known).__name__, kind_of(known), known.status, as_json=as_json)
     except OSError as error:
         if error.filename is None:
             raise

@@ -1,15 +1,17 @@
 """Options that many verbs share, and the session they open."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bessemer.cli.client import Client, connect
-from bessemer.cli.output import show_change, show_rows
+from bessemer.cli.output import show_change, show_row, show_rows
+from bessemer.client import Client, Operation, as_sent
 from bessemer.core.errors import ConfigError
+from bessemer.core.lists import Page
 from bessemer.core.settings import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -34,6 +36,31 @@ class Session:
         return connect(self._url, self._key, self.data or Settings().data)
 
 
+def connect(url: str | None, key: str | None, data: Path) -> Client:
+    """Return a client: flags, then BESSEMER_URL and BESSEMER_API_KEY, then what `bessemer up` left in the folder.
+
+    It asks once: who sees an error at a terminal decides about another try.
+    """
+    url = url or os.environ.get("BESSEMER_URL") or _read(data / "server.url") or "http://127.0.0.1:8080"
+    key = key or os.environ.get("BESSEMER_API_KEY") or _read(data / "admin.key")
+    if key is None:
+        raise ConfigError(
+            f"No API key: give --key or BESSEMER_API_KEY; none can be read from {str(data / 'admin.key')!r}.",
+            param="key",
+        )
+    try:
+        return Client(url, key, retries=0)
+    except ConfigError as error:
+        raise ConfigError(f"{error.message} Give another with --{error.param}.", param=error.param) from None
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text().strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
 def client_of(context: typer.Context) -> Client:
     """Return the session's client."""
     session = context.find_object(Session)
@@ -42,18 +69,21 @@ def client_of(context: typer.Context) -> Client:
 
 
 def list_rows(
-    context: typer.Context, path: str, columns: tuple[str, ...], query: dict[str, Any], *, as_json: bool
+    context: typer.Context, operation: Operation[Page[Any]], columns: tuple[str, ...], *, as_json: bool
 ) -> None:
-    """GET a list and print it."""
-    answer = client_of(context).get(path, query)
-    show_rows(answer.rows(), columns, as_json=as_json, truncated=bool(answer.get("has_more")))
+    """Ask for a list and print it."""
+    answer = client_of(context).send(as_sent(operation))
+    show_rows(answer["data"], columns, as_json=as_json, truncated=bool(answer.get("has_more")))
+
+
+def show_one(context: typer.Context, operation: Operation[Any], *, as_json: bool) -> None:
+    """Ask for one thing and print it."""
+    show_row(client_of(context).send(as_sent(operation)), as_json=as_json)
 
 
 def change(
     context: typer.Context,
-    method: str,
-    path: str,
-    body: dict[str, Any] | None,
+    operation: Operation[Any],
     target: str,
     sentence: str,
     *,
@@ -62,10 +92,10 @@ def change(
 ) -> Any:
     """Send a change and print it; `sentence` may use the answer's fields (`{id}`). Returns the answer, None if dry."""
     if dry_run:
-        detail = {"method": method, "path": path, "body": body}
+        detail = {"method": operation.method, "path": operation.path, "body": operation.body}
         show_change(target, detail, "", as_json=as_json, dry_run=True)
         return None
-    answer = client_of(context).send(method, path, body)
+    answer = client_of(context).send(as_sent(operation))
     show_change(str(answer.get("id", target)), answer, sentence.format_map(answer), as_json=as_json)
     return answer
 
@@ -78,16 +108,13 @@ def pair(text: str, option: str) -> tuple[str, str]:
     return name, value
 
 
-def save(content: bytes, to: Path | None) -> None:
-    """Write bytes to a file, whole or not at all, or to standard output."""
+def save(context: typer.Context, operation: Operation[bytes], to: Path | None) -> None:
+    """Write an answer to a file, whole or not at all, or to standard output."""
     if to is None:
-        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.write(client_of(context).send(operation))
         sys.stdout.flush()
-        return
-    new = to.with_name(f".{to.name}.new")
-    new.write_bytes(content)
-    new.replace(to)
-    sys.stdout.write(f"{to}  {len(content)} bytes\n")
+    else:
+        sys.stdout.write(f"{to}  {client_of(context).save(operation, to)} bytes\n")
 
 
 def read_object(file: Path, what: str) -> dict[str, Any]:

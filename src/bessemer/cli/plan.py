@@ -12,8 +12,10 @@ from typer.core import TyperGroup
 from bessemer.cli import plan_new
 from bessemer.cli.options import AsJson, DryRun, Session, client_of
 from bessemer.cli.output import emit, show_change, show_rows
+from bessemer.client import calls
 from bessemer.core.errors import ConfigError
 from bessemer.core.settings import Settings
+from bessemer.core.wire import ShownInference
 
 if TYPE_CHECKING:
     from bessemer_planner.catalog import HardwareCatalog
@@ -95,11 +97,13 @@ def _measured(context: typer.Context, workload: "Workload", trace: Path | None, 
         recording = read_trace(trace)
     else:
         found_rows = _inferences(context, route or "")
-        rows = [row for row in found_rows if None not in (row["input_tokens"], row["output_tokens"])]
+        known = [
+            (row.created_at, row.input_tokens, row.output_tokens)
+            for row in found_rows
+            if row.input_tokens is not None and row.output_tokens is not None
+        ]
         recording = recorded(
-            [row["created_at"] for row in rows],
-            [row["input_tokens"] for row in rows],
-            [row["output_tokens"] for row in rows],
+            [at for at, _, _ in known], [tokens for _, tokens, _ in known], [tokens for _, _, tokens in known]
         )
     found = measure(recording, workload.traffic)
     text = " ".join((workload.description, "Measured:", *found.notes)).strip()
@@ -108,19 +112,12 @@ def _measured(context: typer.Context, workload: "Workload", trace: Path | None, 
     return measured
 
 
-def _inferences(context: typer.Context, route: str) -> Iterator[dict[str, Any]]:
+def _inferences(context: typer.Context, route: str) -> Iterator[ShownInference]:
     """Return a route's recorded inferences, newest first, page by page. Raises ConfigError when there are none."""
-    client = client_of(context)
-    query: dict[str, Any] = {"route": route, "limit": _PAGE}
-    count = 0
-    while True:
-        page = client.get("/v1/inferences", query)
-        yield from page.rows()
-        count += len(page.rows())
-        if not page["has_more"]:
-            break
-        query["after"] = page["last_id"]
-    if not count:
+    row = None
+    for row in client_of(context).each(calls.list_inferences({"route": route, "limit": _PAGE})):
+        yield row
+    if row is None:
         raise ConfigError(f"The server has recorded no inference of the route {route!r}.", param="from-traffic")
 
 

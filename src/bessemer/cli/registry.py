@@ -5,9 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bessemer.cli.client import segment
-from bessemer.cli.options import AsJson, DryRun, Limit, Reason, change, client_of, list_rows, read_object, save
-from bessemer.cli.output import show_row
+from bessemer.cli.options import AsJson, DryRun, Limit, Reason, change, list_rows, read_object, save, show_one
+from bessemer.client import calls
 from bessemer.core.errors import ConfigError
 
 models = typer.Typer(help="Everything a client may write in `model`.", no_args_is_help=True)
@@ -30,13 +29,13 @@ def register(app: typer.Typer) -> None:
 @models.command("list")
 def list_models(context: typer.Context, as_json: AsJson = False) -> None:
     """List routes, models, aliases and versions."""
-    list_rows(context, "/v1/models", ("id", "owned_by", "created"), {}, as_json=as_json)
+    list_rows(context, calls.list_models(), ("id", "owned_by", "created"), as_json=as_json)
 
 
 @models.command("show")
 def show_model(context: typer.Context, name: str, as_json: AsJson = False) -> None:
     """Show one of them."""
-    show_row(client_of(context).get(f"/v1/models/{segment(name)}"), as_json=as_json)
+    show_one(context, calls.get_model(name), as_json=as_json)
 
 
 @versions.command("list")
@@ -45,13 +44,13 @@ def list_versions(
 ) -> None:
     """List versions, newest first."""
     columns = ("id", "model", "created_at", "lineage.base", "lineage.job_id")
-    list_rows(context, "/v1/versions", columns, {"model": model, "limit": limit}, as_json=as_json)
+    list_rows(context, calls.list_versions({"model": model, "limit": limit}), columns, as_json=as_json)
 
 
 @versions.command("show")
 def show_version(context: typer.Context, version: str, as_json: AsJson = False) -> None:
     """Show one version with its lineage."""
-    show_row(client_of(context).get(f"/v1/versions/{segment(version)}"), as_json=as_json)
+    show_one(context, calls.get_version(version), as_json=as_json)
 
 
 @versions.command("export")
@@ -61,26 +60,27 @@ def export_version(
     to: Annotated[Path, typer.Option("--to", help="Tar file to write.")],
 ) -> None:
     """Write a tuned version's adapter as a tar of a peft folder, which other tools load."""
-    save(client_of(context).download(f"/v1/versions/{segment(version)}/adapter"), to)
+    save(context, calls.version_adapter(version), to)
 
 
 @versions.command("aliases")
 def list_aliases(context: typer.Context, model: ModelFilter = None, limit: Limit = 20, as_json: AsJson = False) -> None:
     """List aliases and the versions they name."""
     columns = ("model", "name", "version", "moved_at", "reason")
-    list_rows(context, "/v1/aliases", columns, {"model": model, "limit": limit}, as_json=as_json)
+    list_rows(context, calls.list_aliases({"model": model, "limit": limit}), columns, as_json=as_json)
 
 
 @routes.command("list")
 def list_routes(context: typer.Context, limit: Limit = 20, as_json: AsJson = False) -> None:
     """List routes."""
-    list_rows(context, "/v1/routes", ("name", "steps", "guarantee.statement"), {"limit": limit}, as_json=as_json)
+    columns = ("name", "steps", "guarantee.statement")
+    list_rows(context, calls.list_routes({"limit": limit}), columns, as_json=as_json)
 
 
 @routes.command("show")
 def show_route(context: typer.Context, name: str, as_json: AsJson = False) -> None:
     """Show one route."""
-    show_row(client_of(context).get(f"/v1/routes/{segment(name)}"), as_json=as_json)
+    show_one(context, calls.get_route(name), as_json=as_json)
 
 
 @routes.command("put")
@@ -100,8 +100,7 @@ def put_route(
         raise ConfigError("Give either --target or --file.", param="target")
     body: dict[str, Any] = {"targets": target} if file is None else read_object(file, "the route")
     body |= {"reason": reason}
-    path = f"/v1/routes/{segment(name)}"
-    change(context, "PUT", path, body, name, f"Route {name} written.", as_json=as_json, dry_run=dry_run)
+    change(context, calls.put_route(name, body), name, f"Route {name} written.", as_json=as_json, dry_run=dry_run)
 
 
 @routes.command("rollback")
@@ -113,10 +112,8 @@ def rollback_route(
     dry_run: DryRun = False,
 ) -> None:
     """Put back what a route was before its last change."""
-    path = f"/v1/routes/{segment(name)}/rollback"
-    change(
-        context, "POST", path, {"reason": reason}, name, f"Route {name} rolled back.", as_json=as_json, dry_run=dry_run
-    )
+    operation = calls.rollback_route(name, {"reason": reason})
+    change(context, operation, name, f"Route {name} rolled back.", as_json=as_json, dry_run=dry_run)
 
 
 def promote(
@@ -132,8 +129,14 @@ def promote(
 ) -> None:
     """Move an alias to a version; `champion` needs a passed gate."""
     body = {"alias": alias, "evaluation": evaluation, "reason": reason}
-    path = f"/v1/versions/{segment(version)}/promote"
-    change(context, "POST", path, body, version, f"{alias} now names {version}.", as_json=as_json, dry_run=dry_run)
+    change(
+        context,
+        calls.promote(version, body),
+        version,
+        f"{alias} now names {version}.",
+        as_json=as_json,
+        dry_run=dry_run,
+    )
 
 
 def rollback(
@@ -145,9 +148,15 @@ def rollback(
     dry_run: DryRun = False,
 ) -> None:
     """Move a model's alias back to what it named before (routes: `bessemer routes rollback`)."""
-    path = f"/v1/models/{segment(model)}/rollback"
     body = {"alias": alias, "reason": reason}
-    change(context, "POST", path, body, model, f"{model}:{alias} rolled back.", as_json=as_json, dry_run=dry_run)
+    change(
+        context,
+        calls.rollback_alias(model, body),
+        model,
+        f"{model}:{alias} rolled back.",
+        as_json=as_json,
+        dry_run=dry_run,
+    )
 
 
 def usage(
@@ -157,4 +166,4 @@ def usage(
 ) -> None:
     """Show calls, tokens, cost and seconds per route and version."""
     columns = ("route", "version", "provider", "calls", "input_tokens", "output_tokens", "cost_usd", "unpriced_calls")
-    list_rows(context, "/v1/usage", columns, {"route": route}, as_json=as_json)
+    list_rows(context, calls.usage({"route": route}), columns, as_json=as_json)

@@ -9,15 +9,13 @@ from typing import NamedTuple
 import msgspec
 
 from bessemer import __version__
-from bessemer.core.bounds import Name, Tags, Time
 from bessemer.core.content import HASH_VERSION, canonical_json, canonical_messages, input_hash
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.ids import new_id
-from bessemer.core.openai import StrictWire
 from bessemer.core.template import render_messages
 from bessemer.core.types import JSON, Dataset, Example, Feedback, Inference, Prompt, Split, as_json
+from bessemer.core.wire import DatasetRequest
 from bessemer.feedback.join import Learned, learn
-from bessemer.feedback.record import VERDICT
 from bessemer.feedback.rights import admissible
 from bessemer.feedback.rows import DEMONSTRATION, QUESTION, check_row
 from bessemer.store import audit, datasets, feedback, files, inferences
@@ -28,45 +26,6 @@ from bessemer.store.files import FileRow
 SHOWN = 100
 """Quarantined rows that a dataset lists with their reasons."""
 _STRICTEST_FIRST = (Split.HOLDOUT, Split.CALIBRATION, Split.SELECTION, Split.TRAIN)
-_DEFAULT_SPLITS = {Split.TRAIN: 0.7, Split.SELECTION: 0.1, Split.CALIBRATION: 0.1, Split.HOLDOUT: 0.1}
-
-
-class DatasetRequest(StrictWire):
-    """Body of POST /v1/datasets: which inferences, and how they are split."""
-
-    name: Name
-    file_id: Name | None = None
-    """An uploaded file whose rows are the examples, in place of inferences; of the other fields then `splits`, `salt`,
-    `reference` and `split_tag` (the rows' field that names a split; default `split`)."""
-    reference: Name | None = None
-    """Of a file: the field of reinforcement rows that holds the right answer; default `reference_answer`."""
-    route: Name | None = None
-    """Inferences of this route; None: of all."""
-    prompt: Name | None = None
-    """Prompt that renders structured input into the messages of the files."""
-    splits: dict[Split, float] = msgspec.field(default_factory=lambda: dict(_DEFAULT_SPLITS))
-    """Fractions of the inputs, summing to 1."""
-    split_tag: Name | None = None
-    """An inference with this tag is in the split that the tag names, whatever its hash; so is its input elsewhere. Who
-    may ask writes tags: name one only where all who ask may decide what is held out."""
-    salt: Name = ""
-    """Another salt splits the same inputs differently."""
-    since: Time | None = None
-    until: Time | None = None
-    tags: Tags = msgspec.field(default_factory=dict)
-    """All of them must be on the inference."""
-    metric: Name = VERDICT
-    """The boolean metric that is the verdict."""
-    supervised: bool = False
-    """The files end in the assistant's right answer, and hold only rows that have one."""
-    deduplicate: bool = True
-    """One row per input; otherwise one per inference, still with an input in one split alone."""
-    require_feedback: bool = True
-    """Leave out inferences of which nothing was learned."""
-    include_evaluations: bool = False
-    """Take in inferences that Bessemer made itself."""
-    limit: int | None = None
-    """At most this many inferences, the latest."""
 
 
 class _Selected(NamedTuple):

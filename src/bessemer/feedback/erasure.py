@@ -9,11 +9,10 @@ from itertools import islice
 
 import msgspec
 
-from bessemer.core.bounds import Name, Tags, Time
 from bessemer.core.content import input_hash
 from bessemer.core.errors import InvalidRequest, StoreError
-from bessemer.core.openai import StrictWire
-from bessemer.core.types import Example, Frozen, Inference
+from bessemer.core.types import Example, Inference
+from bessemer.core.wire import Derived, Erasure, ErasureRequest
 from bessemer.feedback import datasets as built
 from bessemer.store import audit, datasets, erasure, job_rows, versions
 from bessemer.store.blobs import Blobs
@@ -22,43 +21,6 @@ from bessemer.store.writer import Writer
 
 LARGEST = 10_000
 """Inferences erased by one request; `more` says that others match."""
-
-
-class ErasureRequest(StrictWire):
-    """Body of POST /v1/erasures: every condition given must hold, and at least one must be given."""
-
-    inference_ids: list[Name] = msgspec.field(default_factory=list)
-    feedback_ids: list[Name] = msgspec.field(default_factory=list)
-    """Feedback to erase by itself."""
-    tags: Tags = msgspec.field(default_factory=dict)
-    """Tags of the request, `user` among them: `{"user": "u-17"}` erases one person's requests."""
-    route: Name | None = None
-    since: Time | None = None
-    until: Time | None = None
-    dry_run: bool = False
-    """Count and list, and erase nothing."""
-
-
-class Derived(Frozen, frozen=True):
-    """What was made of the erased records and is still there, by id."""
-
-    datasets: tuple[str, ...]
-    files: tuple[str, ...]
-    jobs: tuple[str, ...]
-    versions: tuple[str, ...]
-
-
-class Erasure(Frozen, frozen=True):
-    """What an erasure deleted, and what it left."""
-
-    inferences: int
-    model_calls: int
-    feedback: int
-    more: bool
-    """Whether other inferences match: ask again."""
-    derived: Derived
-    dry_run: bool
-    object: str = "bessemer.erasure"
 
 
 def erase(database: Database, blobs: Blobs, writer: Writer, request: ErasureRequest, actor: str) -> Erasure:

@@ -9,7 +9,8 @@ from bessemer import __version__
 from bessemer.core.content import HASH_VERSION, canonical_json, input_hash
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.types import JSON, Dataset, Example, Split, as_json
-from bessemer.feedback.datasets import SHOWN, DatasetRequest, check_splits, freeze, split_of
+from bessemer.core.wire import DatasetRequest
+from bessemer.feedback.datasets import SHOWN, check_splits, freeze, split_of
 from bessemer.feedback.rows import Row, lines_of, read_rows
 from bessemer.store import files
 from bessemer.store.blobs import Blobs

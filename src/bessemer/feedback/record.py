@@ -6,41 +6,14 @@ Feedback is joined with inferences when it is read.
 import math
 import re
 
-import msgspec
-
-from bessemer.core.bounds import Name, Tags
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.ids import EPISODE_ID, new_id
-from bessemer.core.openai import StrictWire
 from bessemer.core.types import Action, Feedback, FeedbackKind, FeedbackSource, Principal
+from bessemer.core.wire import VERDICT, FeedbackRequest
 
-VERDICT = "verdict"
-"""The boolean metric that says whether an answer was right."""
 _METRIC = re.compile(r"[A-Za-z_][\w.-]{0,63}")
 _TARGETS = {"inference_id": re.compile(r"inf-[0-9a-f]{32}"), "episode_id": EPISODE_ID}
 _TEXTS = {"comment": FeedbackKind.COMMENT, "demonstration": FeedbackKind.DEMONSTRATION}
-
-
-class FeedbackRequest(StrictWire):
-    """Body of POST /v1/feedback: exactly one of `inference_id` and `episode_id`."""
-
-    metric: Name
-    """`verdict` or another boolean or float metric of your own; `comment`; `demonstration` (a corrected answer)."""
-    value: bool | float | str
-    inference_id: Name | None = None
-    episode_id: Name | None = None
-    source: FeedbackSource | None = None
-    """Of a reviewer's key: who or what judged, default `human`. Of an application's, `human` is a claim."""
-    author: Name | None = None
-    """A claim: the author is the key."""
-    trust: float | None = None
-    """Weight in [0, 1]: a claim, which makes the key's own trust smaller at most."""
-    tags: Tags = msgspec.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Take a completion's own id for its inference: they differ in the prefix."""
-        if self.inference_id is not None and self.inference_id.startswith("chatcmpl-"):
-            self.inference_id = "inf-" + self.inference_id.removeprefix("chatcmpl-")
 
 
 def parse(request: FeedbackRequest, principal: Principal, now: float) -> Feedback:

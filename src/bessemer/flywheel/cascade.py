@@ -10,17 +10,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from bessemer.core.bounds import Label, Name
 from bessemer.core.errors import Conflict, InvalidRequest
-from bessemer.core.openai import StrictWire
 from bessemer.core.types import (
-    JSON,
     Calibration,
     ConfidenceScore,
     Dataset,
@@ -32,6 +28,7 @@ from bessemer.core.types import (
     Step,
     Target,
 )
+from bessemer.core.wire import CascadeRequest, MetricName
 from bessemer.evals import calibration, metrics, risk
 from bessemer.evals.calibration import ReliabilityBin
 from bessemer.evals.measures import Metric
@@ -40,15 +37,7 @@ from bessemer.evals.paired import spent
 from bessemer.evals.runs import for_each
 from bessemer.flywheel import standing
 from bessemer.flywheel.cascade_items import Asked, Chosen, Fit, Graded, Parts, Score, chosen_items, fit_items
-from bessemer.flywheel.evaluation import (
-    CONCURRENCY,
-    MetricName,
-    ask,
-    build_metric,
-    item_hash,
-    read_journal,
-    split_examples,
-)
+from bessemer.flywheel.evaluation import CONCURRENCY, ask, build_metric, item_hash, read_journal, split_examples
 from bessemer.flywheel.services import Services
 from bessemer.flywheel.unseen import unseen
 from bessemer.gateway.cascade import raw_score
@@ -65,36 +54,6 @@ _PER_ITEM: dict[MetricName, str] = {
     "reward": "reward",
 }
 """What rules `error` and `loss` promise a mean of: the quality of one answer. Rule `f1` bounds F1 itself."""
-
-
-class CascadeRequest(StrictWire):
-    """Body of POST /v1/cascades: calibrate a small model, choose a threshold with a guarantee, write a route."""
-
-    route: Name
-    """The route to write."""
-    small: Name
-    """Target asked first."""
-    large: Name
-    """Target that answers when the small one is not confident enough."""
-    dataset: Name
-    split: Split = Split.CALIBRATION
-    metric: MetricName = "accuracy"
-    labels: tuple[Label, ...] = ()
-    positive: Label | None = None
-    grader: JSON | None = None
-    rule: Literal["loss", "error", "f1", "bootstrap"] = "loss"
-    """loss: mean quality lost against the large model is at most alpha. error: of the answers that the small model
-    keeps, at most alpha are wrong (the large model's quality need not be known). f1: F1 is at least the large model's
-    minus alpha. bootstrap: the same as f1, but not distribution-free."""
-    attributes: int = 20
-    """attributes: how many an item can have at most; bounds the metric's terms before any is seen."""
-    score: ConfidenceScore = ConfidenceScore.CHOICE_MARGIN
-    alpha: float = 0.02
-    """Bound on the risk, in the metric's unit."""
-    delta: float = 0.1
-    """The bound holds with probability at least 1 - delta."""
-    activate: bool = True
-    """False: report the curve and the threshold, but leave the route as it is."""
 
 
 class CurvePoint(Frozen, frozen=True):

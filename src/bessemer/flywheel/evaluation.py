@@ -9,16 +9,15 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
-from bessemer.core.bounds import Label, Name
 from bessemer.core.content import content_hash, input_hash
 from bessemer.core.errors import BessemerError, InvalidRequest, ProviderError, RateLimited
 from bessemer.core.evaluations import Evaluation, EvaluationRow, GateResult
-from bessemer.core.openai import StrictWire
 from bessemer.core.types import JSON, Dataset, Example, Inference, Split
+from bessemer.core.wire import EvaluationRequest, MetricName
 from bessemer.evals import graders, measures, runs
 from bessemer.evals.gate import non_inferiority
 from bessemer.evals.grader import Services as GraderServices
@@ -46,37 +45,6 @@ _MOST_SYSTEMS = 100
 """Each is asked every item; more than that is several evaluations."""
 _PAUSES_S = (1, 2, 4, 8, 16, 32)
 """A job asks again after these, half of each at random: together as long as the minute that limits count by."""
-
-
-MetricName = Literal["accuracy", "f1", "attributes", "reward"]
-
-
-class EvaluationRequest(StrictWire):
-    """Body of POST /v1/evaluations: score systems on a dataset split, and gate a candidate against a reference."""
-
-    dataset: Name
-    """Id of a dataset."""
-    systems: list[Name]
-    """Routes, models, aliases or version ids: whatever a client may write in `model`."""
-    split: Split = Split.HOLDOUT
-    metric: MetricName = "accuracy"
-    labels: tuple[Label, ...] = ()
-    """accuracy and f1: the labels an answer may have."""
-    positive: Label | None = None
-    """f1: the label that counts as positive."""
-    grader: JSON | None = None
-    """reward: the grader whose mean reward is the score."""
-    candidate: Name | None = None
-    """One of `systems`: the gate asks whether it is not worse than `reference`, on the whole hold-out split."""
-    reference: Name | None = None
-    """The present champion, or while there is none the incumbent."""
-    margin: float | None = None
-    """Largest loss of score that still counts as not worse, in the metric's unit; None: the operator's."""
-    limit: int | None = None
-    """At most this many examples; None: all."""
-    seed: int = 0
-    temperature: float | None = None
-    """Of every answer; None: each system's own, as its default traffic has it."""
 
 
 def build_metric(

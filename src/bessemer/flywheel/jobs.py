@@ -12,11 +12,11 @@ import msgspec
 
 from bessemer.core.evaluations import Evaluation
 from bessemer.core.types import Action, Frozen
+from bessemer.core.wire import CascadeRequest, EvaluationRequest
 from bessemer.evals import runs
 from bessemer.evals.grader import LARGEST_BODY
 from bessemer.flywheel import cascade, evaluation
-from bessemer.flywheel.cascade import CascadeRequest, CascadeResult
-from bessemer.flywheel.evaluation import EvaluationRequest
+from bessemer.flywheel.cascade import CascadeResult
 from bessemer.flywheel.services import Services
 from bessemer.jobs.kinds import Accepted, Finished, Job, JobKind, JobRun, Lane
 from bessemer.store import datasets as dataset_rows

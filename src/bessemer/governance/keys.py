@@ -19,7 +19,8 @@ import msgspec
 
 from bessemer.core.errors import InvalidRequest, StoreError, Unauthorized
 from bessemer.core.ids import new_id
-from bessemer.core.types import DEFAULT_PROJECT, Frozen, Principal, Role
+from bessemer.core.types import DEFAULT_PROJECT, Principal, Role
+from bessemer.core.wire import KeyInfo
 from bessemer.store import keys, revisions
 from bessemer.store.database import Database
 from bessemer.store.keys import KeyRow
@@ -38,27 +39,6 @@ _MODELS = 1000
 _LATEST = 253_402_300_800.0
 """The year 10000, which no calendar of Python's reaches: milliseconds sent as seconds are found out."""
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-
-
-class KeyInfo(Frozen, frozen=True):
-    """A key without its secret."""
-
-    id: str
-    name: str
-    role: Role
-    created_at: float
-    hint: str
-    """The key's last four characters."""
-    revoked_at: float | None = None
-    project_id: str = DEFAULT_PROJECT
-    expires_at: float | None = None
-    """From then on it is refused; None: never. Unix seconds, as the others."""
-    last_used_at: float | None = None
-    """To a minute; None: never yet."""
-    trust: float = 1.0
-    """Weight of the feedback that it gives, in [0, 1]."""
-    models: tuple[str, ...] | None = None
-    """Routes and models that it may ask for; None: all of its project."""
 
 
 class CreatedKey(NamedTuple):

@@ -13,10 +13,11 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from bessemer.core.types import JSON, Action, Frozen, as_json
-from bessemer.jobs.objects import JobObject, Shown, as_object
+from bessemer.core.wire import JobEvent, JobObject
+from bessemer.jobs.objects import Shown, as_object
 from bessemer.store import job_rows
 from bessemer.store.database import Database
-from bessemer.store.job_rows import JobEvent, JobRow
+from bessemer.store.job_rows import JobRow
 
 S_contra = TypeVar("S_contra", contravariant=True)
 """What a kind needs of an installation: a protocol of its own, which the composition root's parts fulfil."""

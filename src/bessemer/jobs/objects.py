@@ -1,11 +1,11 @@
 """A job as clients see it."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from bessemer.core.openai import Wire
 from bessemer.core.types import JSON, JobStatus
+from bessemer.core.wire import JobObject
 from bessemer.store.job_rows import JobRow
 
 
@@ -17,22 +17,6 @@ class Shown(NamedTuple):
     """Where it is kept elsewhere."""
     warnings: tuple[str, ...] = ()
     """Of a job that was made just now."""
-
-
-class JobObject(Wire, omit_defaults=False):
-    """`bessemer.job`: `progress` is set while it is on its way, where it can say so, `result` when it has succeeded."""
-
-    id: str
-    kind: str
-    status: str
-    created_at: int
-    request: JSON
-    started_at: int | None = None
-    finished_at: int | None = None
-    error: JSON | None = None
-    result: JSON | None = None
-    object: Literal["bessemer.job"] = "bessemer.job"
-    progress: JSON | msgspec.UnsetType = msgspec.UNSET
 
 
 def as_object(shown: Shown) -> JobObject:

@@ -20,6 +20,7 @@ from bessemer.core.ids import follow_id
 from bessemer.core.openai import ChatRequest
 from bessemer.core.settings import Settings
 from bessemer.core.types import JSON
+from bessemer.engine.extra import check_installed
 from bessemer.evals.grader import Judge, JudgeCall, JudgeReply
 from bessemer.evals.grader import Services as GraderServices
 from bessemer.evals.sandbox import SandboxError, isolation
@@ -164,6 +165,7 @@ class _Engines:
         self._opened: WeakSet[Engine] = WeakSet()
 
     def open(self, path: Path) -> "Engine":
+        check_installed()
         from bessemer.engine.engine import Engine
 
         engine = Engine(path, threads=self._settings.torch_threads, max_waiting=self._settings.engine_max_queue)

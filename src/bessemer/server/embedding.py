@@ -14,6 +14,7 @@ import structlog
 
 from bessemer.core.errors import ConfigError, StoreError
 from bessemer.core.settings import Settings
+from bessemer.engine.extra import check_installed
 from bessemer.evals.grader import Embed
 from bessemer.registry import weights
 
@@ -37,6 +38,7 @@ def embed_by(settings: Settings) -> Embed:
 
     @cache
     def embedder() -> "Embedder":
+        check_installed()
         from bessemer.engine.embedder import Embedder
 
         return Embedder(named or _brought(settings))

@@ -1,23 +1,13 @@
 """OpenAI's list envelope and its cursor."""
 
 from collections.abc import Callable, Sequence
-from typing import Generic, Literal, TypeVar
+from typing import TypeVar
 
-from bessemer.core.bounds import Name
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.openai import StrictWire, Wire
+from bessemer.core.lists import ListQuery, Page
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class ListQuery(StrictWire):
-    """Query of a list endpoint."""
-
-    limit: int = 20
-    """Rows in the answer."""
-    after: Name | None = None
-    """Id of the last row of the page before."""
 
 
 def page_limit(limit: int, largest: int = 1000) -> int:
@@ -25,16 +15,6 @@ def page_limit(limit: int, largest: int = 1000) -> int:
     if not 1 <= limit <= largest:
         raise InvalidRequest(f"'limit' must be 1 to {largest}; got {limit}.", param="limit")
     return limit
-
-
-class Page(Wire, Generic[T], kw_only=True, omit_defaults=False):
-    """OpenAI's list object."""
-
-    object: Literal["list"] = "list"
-    data: Sequence[T]
-    first_id: str | None = None
-    last_id: str | None = None
-    has_more: bool = False
 
 
 def envelope(rows: Sequence[T], *, has_more: bool = False, ids: Sequence[str] = ()) -> Page[T]:

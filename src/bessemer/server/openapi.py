@@ -12,9 +12,9 @@ from starlette.types import ASGIApp
 from bessemer import __version__
 from bessemer.core.openai import ChatRequest, Wire
 from bessemer.core.types import JSON
+from bessemer.core.wire import UploadForm
 from bessemer.server.http import Call, JSONResponse
 from bessemer.server.routing import Endpoint
-from bessemer.server.wire import UploadForm
 
 _PARAMETER: Final = re.compile(r"{(\w+)}")
 _OWN_PATH: Final = re.compile(r"^(?:GET|POST|PUT|DELETE)(?: and GET)? /[\w/{}]+(?: \(multipart[^)]*\))?[:.,]?\s*")

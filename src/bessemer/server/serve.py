@@ -20,6 +20,7 @@ import uvloop
 
 from bessemer.core.errors import ConfigError, StoreError
 from bessemer.core.settings import Settings
+from bessemer.engine.extra import installed
 from bessemer.registry import weights
 from bessemer.server.admin_key import keep_admin_key
 from bessemer.server.app import build
@@ -73,6 +74,9 @@ def serve(settings: Settings, announce: Callable[[Started], None], *, worker: bo
 def _bring_weights(settings: Settings) -> None:
     """On the built-in configuration, bring its model. Without a network the server starts all the same."""
     if not settings.fetch_weights or settings.config_path.is_file():
+        return
+    if not installed():
+        log.warning("engine.missing", remedy="pip install 'bessemer[local]'")
         return
     try:
         weights.ensure(weights.SMOLLM2, settings.models_dir, lambda text: log.info("weights", progress=text))

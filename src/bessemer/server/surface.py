@@ -2,6 +2,18 @@
 
 from typing import Final
 
+from bessemer.core.lists import (
+    AuditQuery,
+    CheckpointsQuery,
+    DatasetsQuery,
+    FeedbackQuery,
+    FilesQuery,
+    InferencesQuery,
+    ListQuery,
+    ModelQuery,
+    Page,
+    UsageQuery,
+)
 from bessemer.core.openai import (
     ChatCompletion,
     ChatRequest,
@@ -9,12 +21,31 @@ from bessemer.core.openai import (
     FineTuningCheckpoint,
     ModelObject,
 )
-from bessemer.core.types import JSON, Action, Alias, Dataset, Feedback, Inference, ModelVersion, Route
+from bessemer.core.types import JSON, Action, Alias, Dataset, Feedback, ModelVersion, Route
+from bessemer.core.wire import (
+    AuditEvent,
+    DatasetRequest,
+    Erasure,
+    ErasureRequest,
+    FeedbackRequest,
+    FileDeleted,
+    GraderBody,
+    GraderRunBody,
+    KeyBody,
+    KeyInfo,
+    NewKey,
+    PromoteBody,
+    ReasonBody,
+    RollbackBody,
+    RolledBackAlias,
+    RolledBackRoute,
+    RouteBody,
+    ShownFeedback,
+    ShownInference,
+    UploadForm,
+    UsageRow,
+)
 from bessemer.evals.grader import LARGEST_BODY
-from bessemer.feedback.datasets import DatasetRequest
-from bessemer.feedback.erasure import Erasure, ErasureRequest
-from bessemer.feedback.record import FeedbackRequest
-from bessemer.governance.keys import KeyInfo
 from bessemer.server import openapi
 from bessemer.server.api import (
     audit,
@@ -35,24 +66,7 @@ from bessemer.server.api import (
     versions,
 )
 from bessemer.server.kinds import KINDS, Kinds
-from bessemer.server.lists import ListQuery, Page
 from bessemer.server.routing import Endpoint
-from bessemer.server.wire import (
-    FileDeleted,
-    GraderBody,
-    GraderRunBody,
-    KeyBody,
-    NewKey,
-    PromoteBody,
-    ReasonBody,
-    RollbackBody,
-    RolledBackAlias,
-    RolledBackRoute,
-    RouteBody,
-    UploadForm,
-)
-from bessemer.store.audit import AuditEvent
-from bessemer.store.inferences import UsageRow
 from bessemer_planner.workload import Workload
 
 PUBLIC: Final = frozenset({"/healthz", "/readyz"})
@@ -83,10 +97,10 @@ _ENDPOINTS: Final = (
     Endpoint("GET", "/v1/models/{model}", models.get_model, _INVOKE_OR_VIEW, ModelObject),
     Endpoint("POST", "/v1/models/{model}/rollback", versions.rollback, _OPERATE, RolledBackAlias, body=RollbackBody),
     Endpoint("POST", "/v1/feedback", feedback.create, _INVOKE_OR_CONTRIBUTE, Feedback, body=FeedbackRequest),
-    Endpoint("GET", "/v1/feedback", feedback.list_feedback, _VIEW, Page[Feedback], query=feedback.FeedbackQuery),
+    Endpoint("GET", "/v1/feedback", feedback.list_feedback, _VIEW, Page[ShownFeedback], query=FeedbackQuery),
     Endpoint("DELETE", "/v1/feedback/{feedback_id}", erasures.delete_feedback, _GOVERN, Erasure),
     Endpoint("POST", "/v1/files", files.upload, _CONTRIBUTE, FileObject, body=UploadForm, largest=None),
-    Endpoint("GET", "/v1/files", files.list_files, _VIEW, Page[FileObject], query=files.FilesQuery),
+    Endpoint("GET", "/v1/files", files.list_files, _VIEW, Page[FileObject], query=FilesQuery),
     Endpoint("GET", "/v1/files/{file_id}", files.get_file, _VIEW, FileObject),
     Endpoint("GET", "/v1/files/{file_id}/content", files.content, _CONTENT, "application/octet-stream"),
     Endpoint("DELETE", "/v1/files/{file_id}", files.delete, _CONTRIBUTE_OR_OPERATE, FileDeleted),
@@ -96,7 +110,7 @@ _ENDPOINTS: Final = (
         fine_tuning.checkpoints,
         _VIEW,
         Page[FineTuningCheckpoint],
-        query=fine_tuning.CheckpointsQuery,
+        query=CheckpointsQuery,
     ),
     Endpoint(
         "POST",
@@ -117,30 +131,28 @@ _ENDPOINTS: Final = (
         largest=LARGEST_BODY,
     ),
     Endpoint("POST", "/v1/datasets", datasets.create, _CONTRIBUTE, Dataset, body=DatasetRequest),
-    Endpoint("GET", "/v1/datasets", datasets.list_datasets, _VIEW, Page[Dataset], query=datasets.DatasetsQuery),
+    Endpoint("GET", "/v1/datasets", datasets.list_datasets, _VIEW, Page[Dataset], query=DatasetsQuery),
     Endpoint("GET", "/v1/datasets/{dataset_id}", datasets.get, _VIEW, Dataset),
     Endpoint("POST", "/v1/datasets/{dataset_id}/approve", datasets.approve, _OPERATE_OR_APPROVE, Dataset),
-    Endpoint(
-        "GET", "/v1/inferences", inferences.list_inferences, _VIEW, Page[Inference], query=inferences.InferencesQuery
-    ),
-    Endpoint("GET", "/v1/inferences/{inference_id}", inferences.get, _VIEW, Inference),
+    Endpoint("GET", "/v1/inferences", inferences.list_inferences, _VIEW, Page[ShownInference], query=InferencesQuery),
+    Endpoint("GET", "/v1/inferences/{inference_id}", inferences.get, _VIEW, ShownInference),
     Endpoint("DELETE", "/v1/inferences/{inference_id}", erasures.delete_inference, _GOVERN, Erasure),
     Endpoint("POST", "/v1/erasures", erasures.create, _GOVERN, Erasure, body=ErasureRequest),
-    Endpoint("GET", "/v1/usage", inferences.usage, _VIEW, Page[UsageRow], query=inferences.UsageQuery),
+    Endpoint("GET", "/v1/usage", inferences.usage, _VIEW, Page[UsageRow], query=UsageQuery),
     Endpoint("GET", "/v1/routes", routes.list_routes, _VIEW, Page[Route], query=ListQuery),
     Endpoint("POST", "/v1/routes", routes.create, _OPERATE, Route, body=RouteBody),
     Endpoint("GET", "/v1/routes/{name}", routes.get, _VIEW, Route),
     Endpoint("PUT", "/v1/routes/{name}", routes.put, _OPERATE, Route, body=RouteBody),
     Endpoint("POST", "/v1/routes/{name}/rollback", routes.rollback, _OPERATE, RolledBackRoute, body=ReasonBody),
-    Endpoint("GET", "/v1/versions", versions.list_versions, _VIEW, Page[ModelVersion], query=versions.ModelQuery),
+    Endpoint("GET", "/v1/versions", versions.list_versions, _VIEW, Page[ModelVersion], query=ModelQuery),
     Endpoint("GET", "/v1/versions/{version_id}/adapter", versions.adapter, _CONTENT, "application/x-tar"),
     Endpoint("GET", "/v1/versions/{version_id}", versions.get, _VIEW, ModelVersion),
     Endpoint("POST", "/v1/versions/{version_id}/promote", versions.promote, _OPERATE, Alias, body=PromoteBody),
-    Endpoint("GET", "/v1/aliases", versions.list_aliases, _VIEW, Page[Alias], query=versions.ModelQuery),
+    Endpoint("GET", "/v1/aliases", versions.list_aliases, _VIEW, Page[Alias], query=ModelQuery),
     Endpoint("POST", "/v1/plans", plans.create, _CONTRIBUTE, JSON, body=Workload),
     Endpoint("GET", "/v1/plans", plans.list_plans, _VIEW, Page[JSON], query=ListQuery),
     Endpoint("GET", "/v1/plans/{plan_id}", plans.get, _VIEW, JSON),
-    Endpoint("GET", "/v1/audit", audit.list_events, _AUDIT, Page[AuditEvent], query=audit.AuditQuery),
+    Endpoint("GET", "/v1/audit", audit.list_events, _AUDIT, Page[AuditEvent], query=AuditQuery),
     Endpoint("GET", "/v1/keys", keys.list_keys, _GOVERN, Page[KeyInfo], query=ListQuery),
     Endpoint("POST", "/v1/keys", keys.create, _GOVERN, NewKey, body=KeyBody),
     Endpoint("DELETE", "/v1/keys/{key_id}", keys.revoke, _GOVERN, KeyInfo),

@@ -2,41 +2,23 @@
 
 import time
 from collections.abc import Sequence
-from typing import Literal
 
 import msgspec
 from sqlalchemy import Connection, select
 
 from bessemer.core.ids import new_id
-from bessemer.core.types import DEFAULT_PROJECT, JSON, Frozen
+from bessemer.core.types import JSON
+from bessemer.core.wire import AuditEvent, AuditOutcome
 from bessemer.store import paging
 from bessemer.store.database import Database, insert_new
 from bessemer.store.schema import audit_events
 
 SYSTEM = "system"
 """The actor of what nobody asked for: a job's end, the first key of an installation."""
-Outcome = Literal["allowed", "denied"]
-
-
-class AuditEvent(Frozen, frozen=True):
-    """One action of a principal."""
-
-    id: str
-    created_at: float
-    actor: str
-    """Id of the key, or `system`; for a call without a valid key, the address that it came from."""
-    action: str
-    """Noun and past participle: `route.updated`, `api_key.created`, `authorization.denied`."""
-    subject: str
-    """Id or name of what was acted upon; for what was denied, method and path pattern of the endpoint."""
-    detail: JSON = msgspec.field(default_factory=dict)
-    """Ids, names and settings; never content, never a secret."""
-    outcome: Outcome = "allowed"
-    project_id: str = DEFAULT_PROJECT
 
 
 def event(
-    actor: str, action: str, subject: str, detail: JSON | None = None, *, outcome: Outcome = "allowed"
+    actor: str, action: str, subject: str, detail: JSON | None = None, *, outcome: AuditOutcome = "allowed"
 ) -> AuditEvent:
     """Return an event of now."""
     return AuditEvent(

@@ -9,7 +9,8 @@ import msgspec
 from sqlalchemy import Connection, Row, case, func, select
 
 from bessemer.core.errors import NotFound
-from bessemer.core.types import Frozen, Inference, ModelCall, ProviderKind
+from bessemer.core.types import Inference, ModelCall, ProviderKind
+from bessemer.core.wire import UsageRow
 from bessemer.store import paging
 from bessemer.store.database import Database, insert_new, take_time
 from bessemer.store.schema import inferences, model_calls
@@ -20,21 +21,6 @@ _IDS_PER_QUERY = 500
 
 _LEAST_LOGPROB = -9999.0
 """Stands for a log-probability of minus infinity, which JSON cannot write; OpenAI's API uses the same number."""
-
-
-class UsageRow(Frozen, frozen=True):
-    """What one version used for one route."""
-
-    route: str
-    version: str
-    provider: ProviderKind
-    calls: int
-    input_tokens: int
-    output_tokens: int
-    cost_usd: float | None
-    """Sum over priced calls; None when no call has a price."""
-    unpriced_calls: int
-    seconds: float
 
 
 def storable(row: Inference) -> Inference:

@@ -17,6 +17,7 @@ from sqlalchemy import update as sql_update
 from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.ids import new_id
 from bessemer.core.types import DEFAULT_PROJECT, JSON, Frozen, JobStatus
+from bessemer.core.wire import JobEvent
 from bessemer.store import paging
 from bessemer.store.database import Database, insert_new, lock
 from bessemer.store.schema import job_checkpoints, job_events, jobs
@@ -54,19 +55,6 @@ class JobRow(Frozen, frozen=True):
     project_id: str = DEFAULT_PROJECT
     models: tuple[str, ...] | None = None
     """Routes and models that the key that made it may ask for; None: all of its project."""
-
-
-class JobEvent(Frozen, frozen=True):
-    """Something that a job tells."""
-
-    id: str
-    job_id: str
-    seq: int
-    created_at: float
-    level: Literal["info", "warn", "error"]
-    message: str
-    type: Literal["message", "metrics"] = "message"
-    data: JSON | None = None
 
 
 class JobCheckpoint(Frozen, frozen=True):

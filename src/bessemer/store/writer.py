@@ -25,8 +25,8 @@ from sqlalchemy import Connection
 from bessemer.core.errors import ConfigError, InvalidRequest, StoreError
 from bessemer.core.ids import follow_id
 from bessemer.core.types import Feedback, Frozen, Inference
+from bessemer.core.wire import AuditEvent
 from bessemer.store import audit, erasure, feedback, inferences, revisions
-from bessemer.store.audit import AuditEvent
 from bessemer.store.database import Database, cause
 from bessemer.store.journal import Line, Segment, orphans, signing_key
 

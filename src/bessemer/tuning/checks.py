@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.openai import FineTuningJobRequest
 from bessemer.core.types import ProviderKind
+from bessemer.engine.extra import check_installed
 from bessemer.evals import graders
 from bessemer.evals.fields import fields_read
 from bessemer.evals.grader import Services as GraderServices
@@ -50,6 +51,7 @@ def check_request(
             f"{request.model!r} is served by {resolved.model.provider.value}; only local models can be tuned.",
             param="model",
         )
+    check_installed()
     if request.suffix is not None and (taken := catalog.taken(request.suffix, resolved.model.name)):
         raise InvalidRequest(f"'suffix' {request.suffix!r} is the name of {taken}; choose another.", param="suffix")
     given = {"training_file": request.training_file, "validation_file": request.validation_file}

@@ -12,6 +12,7 @@ from bessemer.core.errors import NotFound
 from bessemer.core.openai import FineTuningEvent, FineTuningJob, FineTuningJobRequest, JobExtension
 from bessemer.core.settings import Settings
 from bessemer.core.types import JSON
+from bessemer.core.wire import JobEvent
 from bessemer.evals.grader import LARGEST_BODY
 from bessemer.evals.grader import Services as GraderServices
 from bessemer.gateway.pipeline import on_behalf_of
@@ -19,7 +20,6 @@ from bessemer.jobs.kinds import Accepted, Finished, Job, JobKind, JobRun, Lane, 
 from bessemer.registry.catalog import Catalog
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
-from bessemer.store.job_rows import JobEvent
 from bessemer.tuning.checks import check_request
 from bessemer.tuning.methods import read_method
 from bessemer.tuning.results import FineTuningProgress, FineTuningResult

@@ -13,7 +13,6 @@ from bessemer_planner.simulator.types import (
     Router,
     ScalePoint,
     SimulationResult,
-    TuningJob,
 )
 from bessemer_planner.simulator.variants import BF16_KV, EAGLE3, FP8_KV, MTP, Variant, with_variant
 
@@ -33,7 +32,6 @@ __all__ = [
     "Router",
     "ScalePoint",
     "SimulationResult",
-    "TuningJob",
     "Variant",
     "simulate",
     "with_variant",

@@ -3,10 +3,9 @@
 #include "replica.h"
 
 #define AFFINITY_SLOTS (1 << 20)
-#define JOB_RETRY_TIME 60000000000000LL
 
-enum { OFF, STARTING, ACTIVE, DRAINING, FAILED, TUNING };
-enum { READY, URGENT, STARTED, REPAIRED, JOB_DONE, JOB_RETRY };
+enum { OFF, STARTING, ACTIVE, DRAINING, FAILED };
+enum { READY, URGENT, STARTED, REPAIRED };
 enum { ROUND_ROBIN, LEAST_LOADED, POWER_OF_TWO, PREFIX_AWARE };
 
 typedef struct {
@@ -37,7 +36,7 @@ static PoolState *pools;
 static i32 *queue, *queue_at; /* replicas by (ends, number) */
 static i32 *leaving;
 static Event *events;
-static i64 event_count, event_size, scheduled_events, sent_count, done_count, next_line;
+static i64 event_count, event_size, scheduled_events, sent_count, done_count, failures_seen;
 
 /* -- queues of events ----------------------------------------------------------------------------------------------- */
 

@@ -18,8 +18,6 @@ PICOSECONDS = 10**12
 LONGEST_S = 6e6
 """Longest workload: 2^63 picoseconds are 106 days, of which the drain after the last arrival takes a part."""
 NEVER = -1
-JOB_RETRY = 60 * PICOSECONDS
-"""A tuning job that could get no replica asks again after this time."""
 
 
 class PoolRow(NamedTuple):
@@ -76,8 +74,8 @@ class Lowered(NamedTuple):
     block_offsets: Ints
     block_hashes: Ints
     hash_tokens: int
-    timeline: Ints
-    """[T, 5] in order of time: (time, 0, replica, repair, 0) failures, (time, 1, pool, replicas, work) jobs."""
+    failures: Ints
+    """[T, 3] failures in order of time: (time, replica, repair)."""
     concurrency: int
     """0: no limit."""
     seed: int
@@ -119,7 +117,7 @@ def lower(requests: Requests, cluster: Cluster, seed: int) -> Lowered:
         block_offsets=np.zeros(count + 1, np.int64) if prefix is None else _int64(prefix.offsets),
         block_hashes=np.zeros(0, np.int64) if prefix is None else _int64(prefix.hashes),
         hash_tokens=1 if prefix is None else prefix.tokens,
-        timeline=_timeline(cluster.pools, rows, requests, seed),
+        failures=_failures(cluster.pools, rows, requests, seed),
         concurrency=requests.concurrency or 0,
         seed=seed & (2**64 - 1),
     )
@@ -279,12 +277,11 @@ def _check_replica(where: str, replica: Replica) -> None:
         raise PlannerError(f"{where}: step and overhead times must not be negative")
 
 
-def _timeline(pools: Sequence[Pool], rows: Sequence[PoolRow], requests: Requests, seed: int) -> Ints:
-    """Failures until an hour after twice the workload's span, and the jobs' starts."""
+def _failures(pools: Sequence[Pool], rows: Sequence[PoolRow], requests: Requests, seed: int) -> Ints:
+    """Failures until an hour after twice the workload's span."""
     horizon = 2 * float(requests.arrival_s[-1]) + 3600 if len(requests) else 0.0
-    found: list[tuple[int, int, int, int, int]] = []
+    found: list[tuple[int, int, int]] = []
     for index, (pool, row) in enumerate(zip(pools, rows, strict=True)):
-        found += [(_time(job.start_s), 1, index, job.replicas, _time(job.seconds * job.replicas)) for job in pool.jobs]
         if pool.failures is None:
             continue
         mean, repair = pool.failures.mean_between_s, pool.failures.repair_s
@@ -292,5 +289,5 @@ def _timeline(pools: Sequence[Pool], rows: Sequence[PoolRow], requests: Requests
         for replica in range(row.first, row.first + row.slots):
             count = int(1.5 * horizon / (mean + repair)) + 20
             times = np.cumsum(draws.exponential(mean, count)) + repair * np.arange(count)
-            found += [(_time(time), 0, replica, _time(repair), 0) for time in times[times < horizon].tolist()]
-    return np.array(sorted(found), np.int64).reshape(-1, 5)
+            found += [(_time(time), replica, _time(repair)) for time in times[times < horizon].tolist()]
+    return np.array(sorted(found), np.int64).reshape(-1, 3)

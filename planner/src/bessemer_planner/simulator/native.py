@@ -20,11 +20,11 @@ from bessemer_planner.simulator.types import Ints
 _SOURCES = ("simulator.c", "cluster.h", "replica.h", "prefix_cache.h")
 _ARRAYS = (
     *("pools", "decode", "arrival", "prompt", "output", "entry", "deadline", "escalate", "offsets", "hashes"),
-    *("timeline", "sent", "first", "finish", "replica", "preempted", "reused", "retries", "escalated", "rejected"),
-    *("busy", "powered", "job", "steps", "scaling"),
+    *("failures", "sent", "first", "finish", "replica", "preempted", "reused", "retries", "escalated", "rejected"),
+    *("busy", "powered", "steps", "scaling"),
 )
 _COUNTS = (
-    *("pool_count", "request_count", "replica_count", "timeline_count", "hash_tokens", "concurrency", "seed"),
+    *("pool_count", "request_count", "replica_count", "failures_count", "hash_tokens", "concurrency", "seed"),
     *("scaling_capacity", "scaling_count", "end"),
 )
 _one_at_a_time = threading.Lock()
@@ -75,14 +75,14 @@ def _arguments(lowered: Lowered, outcome: OutcomeArrays, scaling: Ints) -> tuple
     arrays: list[Ints] = [
         np.array(lowered.pools, np.int64),
         *(lowered.decode, lowered.arrival, lowered.prompt, lowered.output, lowered.entry, lowered.deadline),
-        *(lowered.escalate, lowered.block_offsets, lowered.block_hashes, np.ascontiguousarray(lowered.timeline)),
+        *(lowered.escalate, lowered.block_offsets, lowered.block_hashes, np.ascontiguousarray(lowered.failures)),
         *(outcome.sent, outcome.first, outcome.finish, outcome.replica, outcome.preempted, outcome.reused),
         *(outcome.retries, outcome.escalated, outcome.rejected),
-        *(outcome.busy, outcome.powered, outcome.job, outcome.steps, scaling),
+        *(outcome.busy, outcome.powered, outcome.steps, scaling),
     ]
     assert all(array.dtype == np.int64 and array.flags.c_contiguous for array in arrays)
     counts = (
-        *(len(lowered.pools), len(lowered.arrival), lowered.replicas, len(lowered.timeline), lowered.hash_tokens),
+        *(len(lowered.pools), len(lowered.arrival), lowered.replicas, len(lowered.failures), lowered.hash_tokens),
         *(lowered.concurrency, ctypes.c_int64(lowered.seed).value, len(scaling), 0, 0),
     )
     return _Run(*(array.ctypes.data for array in arrays), *counts), arrays

@@ -33,7 +33,6 @@ class OutcomeArrays:
     rejected: Ints
     busy: Ints
     powered: Ints
-    job: Ints
     steps: Ints
     end: int = 0
     scaling: list[ScaleRow] = field(default_factory=list)
@@ -60,6 +59,5 @@ class OutcomeArrays:
             rejected=none(),
             busy=none(replicas),
             powered=none(replicas),
-            job=none(replicas),
             steps=none(replicas),
         )

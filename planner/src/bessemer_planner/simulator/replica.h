@@ -32,7 +32,7 @@ typedef struct {
     const i64 *decode;
     i32 pool, status, fetching;
     i32 partial;                 /* the running sequence whose prompt is not complete; always the last one */
-    i64 began, ends, powered_since, work;
+    i64 began, ends, powered_since;
     i64 segment;                 /* steps until `ends` */
     i64 clock, stamps, private_blocks, entry_blocks;
     i64 batch, held;             /* decoding sequences and the tokens they hold */
@@ -46,10 +46,10 @@ typedef struct {
 /* Inputs and outputs of a run; the order is that of `_Run` in native.py. */
 typedef struct {
     const Pool *pools;
-    const i64 *decode, *arrival, *prompt, *output, *entry, *deadline, *escalate, *offsets, *hashes, *timeline;
+    const i64 *decode, *arrival, *prompt, *output, *entry, *deadline, *escalate, *offsets, *hashes, *failures;
     i64 *sent, *first, *finish, *replica, *preempted, *reused, *retries, *escalated, *rejected;
-    i64 *busy, *powered, *job, *steps, *scaling;
-    i64 pool_count, request_count, replica_count, timeline_count, hash_tokens, concurrency, seed, scaling_capacity;
+    i64 *busy, *powered, *steps, *scaling;
+    i64 pool_count, request_count, replica_count, failures_count, hash_tokens, concurrency, seed, scaling_capacity;
     i64 scaling_count, end;
 } Run;
 

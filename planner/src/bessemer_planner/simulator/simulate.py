@@ -43,7 +43,6 @@ def _result(lowered: Lowered, outcome: OutcomeArrays) -> SimulationResult:
         rejected=outcome.rejected.astype(np.bool_),
         busy_s=outcome.busy / PICOSECONDS,
         powered_s=outcome.powered / PICOSECONDS,
-        job_s=outcome.job / PICOSECONDS,
         steps=outcome.steps,
         pool_of_replica=np.repeat(np.arange(len(lowered.pools)), [row.slots for row in lowered.pools]),
         scaling=ScalePoint(scaling[0] / PICOSECONDS, *scaling[1:]),

@@ -167,33 +167,9 @@ static void switch_off(i32 number) {
     run->powered[number] += now - replicas[number].powered_since;
 }
 
-/* A draining replica without requests is let go, or begins its tuning work. */
+/* A draining replica without requests is let go. */
 static void emptied(i32 number) {
-    Replica *r = &replicas[number];
-    if (r->status != DRAINING || load(r)) return;
-    if (!r->work) {
-        switch_off(number);
-        return;
-    }
-    set_status(number, TUNING);
-    run->job[number] += r->work;
-    push_event(now + r->work, JOB_DONE, number, 0);
-    r->work = 0;
-}
-
-static void start_job(i32 pool, i64 asked, i64 work, i64 line) {
-    i64 granted = pools[pool].active_count - 1;
-    if (asked < granted) granted = asked;
-    if (granted <= 0) {
-        push_event(now + JOB_RETRY_TIME, JOB_RETRY, pool, line);
-        return;
-    }
-    for (i64 i = 0; i < granted; i++) {
-        i32 number = pools[pool].active[pools[pool].active_count - 1];
-        replicas[number].work = work / granted ? work / granted : 1;
-        set_status(number, DRAINING);
-        emptied(number);
-    }
+    if (replicas[number].status == DRAINING && !load(&replicas[number])) switch_off(number);
 }
 
 /* Time in steps until now, of which the last one is not complete. */
@@ -239,7 +215,7 @@ static void fail(i32 number, i64 repair) {
 static void grow(PoolState *pool, i64 more) {
     i64 first = pool->row->first, past = first + pool->row->slots;
     for (i64 i = first; i < past; i++)
-        if (more > 0 && replicas[i].status == DRAINING && !replicas[i].work) {
+        if (more > 0 && replicas[i].status == DRAINING) {
             more--;
             activate((i32)i);
         }
@@ -347,11 +323,9 @@ static void end_step(i32 number) {
     if (r->ends == NEVER) requeue(number);
 }
 
-static void follow_timeline(void) {
-    i64 line = next_line++;
-    const i64 *row = run->timeline + 5 * line;
-    if (row[1]) start_job((i32)row[2], row[3], row[4], line);
-    else fail((i32)row[2], row[3]);
+static void next_failure(void) {
+    const i64 *row = run->failures + 3 * failures_seen++;
+    fail((i32)row[1], row[2]);
 }
 
 static void handle_event(void) {
@@ -368,9 +342,6 @@ static void handle_event(void) {
         if (replicas[event.what].status == STARTING && replicas[event.what].fetching == event.more)
             activate(event.what);
         break;
-    case JOB_RETRY:
-        start_job(event.what, run->timeline[5 * event.more + 3], run->timeline[5 * event.more + 4], event.more);
-        break;
     default: activate(event.what);
     }
 }
@@ -384,12 +355,12 @@ static i64 next_arrival(void) {
 /* Handle the next event; 0: there is none. The order at equal times is that of stepwise.py. */
 static int advance(void) {
     i64 time = replicas[queue[0]].ends, tick_time = NEVER, ticking = 0, arrival = next_arrival();
-    i64 line = next_line < run->timeline_count ? run->timeline[5 * next_line] : NEVER;
+    i64 failure = failures_seen < run->failures_count ? run->failures[3 * failures_seen] : NEVER;
     i64 event = event_count ? events[0].time : NEVER;
     int rank = 0;
     for (i64 i = 0; i < run->pool_count; i++)
         if (pools[i].next_tick < tick_time) tick_time = pools[ticking = i].next_tick;
-    if (line < time) time = line, rank = 1;
+    if (failure < time) time = failure, rank = 1;
     if (tick_time < time) time = tick_time, rank = 2;
     if (event < time) time = event, rank = 3;
     if (arrival < time) time = arrival, rank = 4;
@@ -397,7 +368,7 @@ static int advance(void) {
     now = time;
     switch (rank) {
     case 0: end_step(queue[0]); break;
-    case 1: follow_timeline(); break;
+    case 1: next_failure(); break;
     case 2: tick(ticking); break;
     case 3: handle_event(); break;
     default: {
@@ -449,7 +420,7 @@ static int make_pool(i64 index) {
 static int make(void) {
     i64 most = 1, count = run->replica_count;
     event_size = 1024;
-    event_count = scheduled_events = sent_count = done_count = next_line = now = 0;
+    event_count = scheduled_events = sent_count = done_count = failures_seen = now = 0;
     sequences = calloc((size_t)run->request_count + 1, sizeof(Sequence));
     entry_of_block = malloc(sizeof(i32) * (size_t)(run->offsets[run->request_count] + 1));
     replicas = calloc((size_t)count + 1, sizeof(Replica));

@@ -1,7 +1,7 @@
 """The simulator one engine step at a time: the readable statement of what `simulator.c` computes by jumping.
 
 Slow (a step costs a look at every sequence), used where there is no C compiler and to verify the compiled one exactly.
-Events at the same time happen in this order: ends of steps (by replica), failures and jobs, autoscaler decisions (by
+Events at the same time happen in this order: ends of steps (by replica), failures, autoscaler decisions (by
 pool), requests on their way and returning replicas (in order of scheduling), arrivals. A request that reaches a replica
 in the instant in which a step begins waits for the next one.
 """
@@ -10,7 +10,7 @@ import heapq
 from collections import deque
 from enum import IntEnum
 
-from bessemer_planner.simulator.lowering import JOB_RETRY, Lowered, PoolRow
+from bessemer_planner.simulator.lowering import Lowered, PoolRow
 from bessemer_planner.simulator.outcome import OutcomeArrays, ScaleRow
 from bessemer_planner.simulator.scheduler import ReplicaScheduler, ScheduledSequence
 
@@ -28,7 +28,6 @@ class Status(IntEnum):
     ACTIVE = 2
     DRAINING = 3
     FAILED = 4
-    TUNING = 5
 
 
 class _Kind(IntEnum):
@@ -36,8 +35,6 @@ class _Kind(IntEnum):
     URGENT = 1
     STARTED = 2
     REPAIRED = 3
-    JOB_DONE = 4
-    JOB_RETRY = 5
 
 
 def mix(value: int) -> int:
@@ -56,8 +53,6 @@ class _Slot:
         self.began = 0
         self.ends = _NEVER
         self.powered_since = 0
-        self.work = 0
-        """Tuning work that waits for it to be empty, picoseconds."""
         self.fetching = 0
         """Times it was started, so that a cancelled start is recognised."""
 
@@ -101,7 +96,7 @@ class Stepwise:
         """Whether a batch request is in the backlog."""
         self._routed = [0] * count
         self._events: list[tuple[int, int, _Kind, int, int]] = []
-        self._scheduled = self._sent = self._done = self._next_line = 0
+        self._scheduled = self._sent = self._done = self._failures_seen = 0
         self._now = 0
 
     # -- the loop -------------------------------------------------------------------------------------------------
@@ -111,8 +106,8 @@ class Stepwise:
         while self._done < len(self._in.arrival):
             choices = (
                 min((slot.ends, 0, number) for number, slot in enumerate(self._slots)),
-                (int(self._in.timeline[self._next_line, 0]), 1, 0)
-                if self._next_line < len(self._in.timeline)
+                (int(self._in.failures[self._failures_seen, 0]), 1, 0)
+                if self._failures_seen < len(self._in.failures)
                 else (_NEVER, 1, 0),
                 min((pool.next_tick, 2, number) for number, pool in enumerate(self._pools)),
                 (self._events[0][0], 3, 0) if self._events else (_NEVER, 3, 0),
@@ -122,7 +117,7 @@ class Stepwise:
             if time == _NEVER:
                 break
             self._now = time
-            (self._end_step, self._follow_timeline, self._tick, self._event, self._arrive)[rank](number)
+            (self._end_step, self._next_failure, self._tick, self._event, self._arrive)[rank](number)
         for slot, number in zip(self._slots, range(len(self._slots)), strict=True):
             if slot.ends != _NEVER:
                 self._out.busy[number] += self._now - slot.began
@@ -176,8 +171,6 @@ class Stepwise:
         elif kind is _Kind.STARTED:
             if self._slots[what].status is Status.STARTING and self._slots[what].fetching == more:
                 self._activate(what)
-        elif kind is _Kind.JOB_RETRY:
-            self._start_job(what, *(int(value) for value in self._in.timeline[more, 3:5]), line=more)
         else:
             self._activate(what)
 
@@ -339,16 +332,9 @@ class Stepwise:
         self._fill(number)
 
     def _emptied(self, number: int) -> None:
-        """A draining replica without requests is let go, or begins its tuning work."""
+        """A draining replica without requests is let go."""
         slot = self._slots[number]
-        if slot.status is not Status.DRAINING or slot.replica.load:
-            return
-        if slot.work:
-            slot.status = Status.TUNING
-            self._out.job[number] += slot.work
-            self._push(self._now + slot.work, _Kind.JOB_DONE, number, 0)
-            slot.work = 0
-        else:
+        if slot.status is Status.DRAINING and not slot.replica.load:
             self._switch_off(number)
 
     def _switch_off(self, number: int) -> None:
@@ -356,25 +342,10 @@ class Stepwise:
         slot.status = Status.OFF
         self._out.powered[number] += self._now - slot.powered_since
 
-    def _follow_timeline(self, _: int) -> None:
-        line = self._next_line
-        self._next_line += 1
-        _, kind, what, more, work = (int(value) for value in self._in.timeline[line])
-        if kind:
-            self._start_job(what, more, work, line=line)
-        else:
-            self._fail(what, more)
-
-    def _start_job(self, pool: int, replicas: int, work: int, *, line: int) -> None:
-        active = self._active(self._pools[pool])
-        granted = min(replicas, len(active) - 1)
-        if granted <= 0:
-            self._push(self._now + JOB_RETRY, _Kind.JOB_RETRY, pool, line)
-            return
-        for number in reversed(active[-granted:]):
-            self._slots[number].status = Status.DRAINING
-            self._slots[number].work = max(1, work // granted)
-            self._emptied(number)
+    def _next_failure(self, _: int) -> None:
+        _, number, repair = (int(value) for value in self._in.failures[self._failures_seen])
+        self._failures_seen += 1
+        self._fail(number, repair)
 
     def _fail(self, number: int, repair: int) -> None:
         slot = self._slots[number]
@@ -426,7 +397,7 @@ class Stepwise:
         """Replicas that are still draining come back first; others start cold. Lowest numbers first."""
         for number in pool.slots:
             slot = self._slots[number]
-            if more > 0 and slot.status is Status.DRAINING and not slot.work:
+            if more > 0 and slot.status is Status.DRAINING:
                 more -= 1
                 self._activate(number)
         for number in pool.slots:

@@ -84,15 +84,6 @@ class Failures(msgspec.Struct, frozen=True):
     repair_s: float
 
 
-class TuningJob(msgspec.Struct, frozen=True):
-    """Training on the same fleet: takes replicas out of service once they are empty and gives them back when done."""
-
-    start_s: float
-    seconds: float
-    replicas: int
-    """How many it asks for. At least one replica keeps serving; a job that got fewer works longer on each."""
-
-
 class Handoff(msgspec.Struct, frozen=True):
     """Disaggregation: the pool computes prompts, another one the rest; the prompt's KV travels between them."""
 
@@ -121,7 +112,6 @@ class Pool(msgspec.Struct, frozen=True):
     prefix_cache: bool = False
     autoscaler: Autoscaler | None = None
     failures: Failures | None = None
-    jobs: tuple[TuningJob, ...] = ()
     handoff: Handoff | None = None
     cascade: Escalation | None = None
     batch_fill: float = 0.5
@@ -172,8 +162,6 @@ class SimulationResult(msgspec.Struct, frozen=True):
     """Per replica: time in engine steps."""
     powered_s: Floats
     """Per replica: time from its start (cold start included) until it was let go or the simulation ended."""
-    job_s: Floats
-    """Per replica: time given to tuning jobs."""
     steps: Ints
     """Per replica: engine steps."""
     pool_of_replica: Ints

@@ -1,4 +1,4 @@
-"""An application that uses Bessemer from outside: the openai client, and plain HTTP for what OpenAI has no place for.
+"""An application that uses Bessemer from outside: the openai client, and Bessemer's for what OpenAI has no place for.
 
 Answers are appended to a journal as they come, so that an interrupted application continues after the last one.
 """
@@ -11,18 +11,22 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
+from bessemer.client import AsyncClient, Operation, calls
+from bessemer.client.calls import Jobs
 from bessemer.core.errors import BessemerError
 from bessemer.core.types import JSON, Frozen, Split
+from bessemer.core.wire import JobEvent, JobObject
 
 _START_S = 120.0
 _STOP_S = 30.0
 _POLL_S = 1.0
 _PID_FILE = "server.pid"
 FINISHED = ("succeeded", "failed", "cancelled")
+T = TypeVar("T")
 Notice = Callable[[int, int, str], None]
 """Called with (done, total, what): total 0 when it is not known."""
 
@@ -149,12 +153,13 @@ def stop_orphan(data: Path) -> None:
 
 
 class Application:
-    """Asks, gives feedback and steers the loop over HTTP."""
+    """Asks and tunes with OpenAI's client; gives feedback and steers the loop with Bessemer's."""
 
     def __init__(self, url: str, key: str) -> None:
         from openai import AsyncOpenAI
 
-        self.client = AsyncOpenAI(base_url=f"{url}/v1", api_key=key, timeout=900.0, max_retries=2)
+        self._openai = AsyncOpenAI(base_url=f"{url}/v1", api_key=key, timeout=900.0, max_retries=2)
+        self.client = AsyncClient(url, key)
 
     async def ask(self, question: Question, model: str, tags: Mapping[str, str]) -> Answer:
         """Put one question as structured input; a refused or failed one comes back with its error."""
@@ -165,7 +170,7 @@ class Application:
         if question.split in list(Split):  # others are never trained on
             extension["split"] = question.split
         try:
-            reply = await self.client.chat.completions.create(
+            reply = await self._openai.chat.completions.create(
                 model=model, messages=[], temperature=0.0, extra_body={"bessemer": extension}
             )
         except APIError as error:
@@ -228,7 +233,7 @@ class Application:
         async def one(body: JSON) -> None:
             nonlocal done
             async with gate:
-                await self.post("/feedback", body)
+                await self.send(calls.give_feedback(body))
             done += 1
             notice(done, len(verdicts), "feedback")
 
@@ -236,58 +241,40 @@ class Application:
             for body in verdicts:
                 group.create_task(one(body))
 
-    async def post(self, path: str, body: JSON, key: str | None = None) -> JSON:
-        """POST to the control API; with a `key`, repeating it creates nothing twice. Raises TurnFailed."""
-        from openai import APIError
-
-        options: Any = {"headers": {"Idempotency-Key": key}} if key else {}
+    async def send(self, operation: Operation[T]) -> T:
+        """Send a call of Bessemer's API. Raises TurnFailed."""
         try:
-            return dict(await self.client.post(path, body=body, cast_to=dict[str, Any], options=options))
-        except APIError as error:
-            raise TurnFailed(f"POST /v1{path}: {error}") from error
-
-    async def get(self, path: str) -> JSON:
-        """GET from the control API."""
-        return dict(await self.client.get(path, cast_to=dict[str, Any]))
+            return await self.client.send(operation)
+        except BessemerError as error:
+            raise TurnFailed(f"{operation.method} {operation.path}: {error.message}") from error
 
     async def fine_tune(self, body: JSON, key: str, notice: Notice) -> JSON:
         """Create a fine-tuning job with OpenAI's client and wait for its end. Raises TurnFailed unless it succeeds."""
         from openai import APIError
 
         try:
-            job = await self.client.fine_tuning.jobs.create(**body, extra_headers={"Idempotency-Key": key})
+            job = await self._openai.fine_tuning.jobs.create(**body, extra_headers={"Idempotency-Key": key})
         except APIError as error:
             raise TurnFailed(f"The fine-tuning job was refused: {error}") from error
         while job.status not in FINISHED:
             await asyncio.sleep(_POLL_S)
-            job = await self.client.fine_tuning.jobs.retrieve(job.id)
-            latest = await self.client.fine_tuning.jobs.list_events(job.id, limit=1)
+            job = await self._openai.fine_tuning.jobs.retrieve(job.id)
+            latest = await self._openai.fine_tuning.jobs.list_events(job.id, limit=1)
             notice(0, 0, latest.data[0].message if latest.data else job.status)
         return _succeeded(job.to_dict(warnings=False))
 
-    async def run_job(self, path: str, body: JSON, key: str, notice: Notice) -> JSON:
+    async def run_job(self, jobs: Jobs[Any, JobObject, JobEvent], body: JSON, key: str, notice: Notice) -> JSON:
         """Create an evaluation or cascade job and wait for its end. Raises TurnFailed unless it succeeds."""
-        job = await self.post(path, body, key)
-        while job["status"] not in FINISHED:
-            await asyncio.sleep(_POLL_S)
-            job = await self.get(f"{path}/{job['id']}")
-            latest = (await self.get(f"{path}/{job['id']}/events?limit=1"))["data"]
-            notice(0, 0, latest[0]["message"] if latest else job["status"])
-        return _succeeded(job)
-
-    async def events(self, path: str, job_id: str) -> list[JSON]:
-        """Return all events of a job, oldest first."""
-        rows: list[JSON] = []
-        after = ""
-        while True:
-            page = await self.get(f"{path}/{job_id}/events?limit=100{after}")
-            rows += page["data"]
-            if not page["has_more"]:
-                return rows[::-1]
-            after = f"&after={rows[-1]['id']}"
+        job = await self.send(jobs.create(body, key))
+        try:
+            job = await self.client.wait(jobs, job.id, lambda event: notice(0, 0, event.message))
+        except BessemerError as error:
+            raise TurnFailed(f"Job {error.message}") from error
+        return _succeeded(msgspec.to_builtins(job))
 
     async def close(self) -> None:
         """Close the connections."""
+        await self._openai.close()
         await self.client.close()
 
 

@@ -7,6 +7,7 @@ import typer
 
 from bessemer.cli.options import Session
 from bessemer.core.settings import Settings
+from bessemer.engine.extra import check_installed
 
 
 def demo(
@@ -22,6 +23,7 @@ def demo(
 
     Starts its own server on a free port. A run that was interrupted continues; after a finished one a new one begins.
     """
+    check_installed()
     from bessemer.cli.demo.run import run
     from bessemer.cli.demo.scenario import Scale
 

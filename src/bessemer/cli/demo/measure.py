@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from bessemer.cli.demo.application import Answer, Application
+from bessemer.cli.demo.application import Answer
 from bessemer.cli.demo.turn import Outcome
+from bessemer.client import AsyncClient, calls
+from bessemer.core.lists import InferencesQuery
 from bessemer.core.types import JSON, Calibration, Frozen, Interval, ModelCall
 from bessemer.evals.metrics import Terms, attribute_counts, label_terms, parse_attributes
 from bessemer.evals.statistics import terms_interval
@@ -108,7 +110,7 @@ class Small(Frozen, frozen=True):
 
 
 async def small_answers(
-    application: Application, outcome: Outcome, route: str, questions: Sequence[str]
+    client: AsyncClient, outcome: Outcome, route: str, questions: Sequence[str]
 ) -> dict[str, Small]:
     """Read the small model's own answers of the final pass from the recorded inferences, newest first.
 
@@ -121,38 +123,35 @@ async def small_answers(
     route = route if outcome.cascade["applied"] else outcome.versions["tuned"]
     wanted = set(questions)
     found: dict[str, Small] = {}
-    after = ""
-    while len(found) < len(wanted):
-        page = await application.get(f"/inferences?route={route}&limit=500{after}")
-        for row in page["data"]:
-            question = row["tags"].get("question")
-            if row["tags"].get("origin") != "final" or question not in wanted or question in found or not row["calls"]:
-                continue
-            call = row["calls"][0]
-            if call["version"] != outcome.versions["tuned"]:
-                continue
-            score = raw_score(calibration.score, msgspec.convert(call, ModelCall))
-            sure = 0.0 if score is None else calibrated(calibration, score)
-            found[question] = Small(answer=_first_call(question, row["id"], call), confidence=sure)
-        if not page["has_more"]:
+    rows = client.each(calls.list_inferences(InferencesQuery(route=route, limit=500)))
+    async for row in rows:
+        question = row.tags.get("question")
+        if question is None or question not in wanted or question in found:
+            continue
+        if row.tags.get("origin") != "final" or not row.calls or row.calls[0].version != outcome.versions["tuned"]:
+            continue
+        call = row.calls[0]
+        score = raw_score(calibration.score, call)
+        sure = 0.0 if score is None else calibrated(calibration, score)
+        found[question] = Small(answer=_first_call(question, call), confidence=sure)
+        if len(found) == len(wanted):
             break
-        after = f"&after={page['last_id']}"
     return found
 
 
-def _first_call(question: str, inference_id: str, call: JSON) -> Answer:
+def _first_call(question: str, call: ModelCall) -> Answer:
     return Answer(
         question=question,
-        inference_id=inference_id,
-        text=call["output"],
-        version=call["version"],
-        provider=call["provider"],
-        cost_usd=call["cost_usd"],
+        inference_id=call.inference_id,
+        text=call.output,
+        version=call.version,
+        provider=call.provider,
+        cost_usd=call.cost_usd,
         escalated=None,
-        input_tokens=call["input_tokens"],
-        output_tokens=call["output_tokens"],
-        latency_s=call["latency_s"],
-        error=call["error"],
+        input_tokens=call.input_tokens,
+        output_tokens=call.output_tokens,
+        latency_s=call.latency_s,
+        error=call.error,
     )
 
 

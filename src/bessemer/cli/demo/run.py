@@ -112,7 +112,7 @@ async def _turn(case: scenario.Case, server: Server, folder: Path, progress: Pro
     try:
         outcome = await Turn(case.plan, case.feedback, application, folder, progress).run()
         held_out = [question.id for question in case.plan.finals[0].questions]
-        small = await measure.small_answers(application, outcome, case.plan.route, held_out)
+        small = await measure.small_answers(application.client, outcome, case.plan.route, held_out)
     finally:
         await application.close()
     return _report(case, outcome, small)

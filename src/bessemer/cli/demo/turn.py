@@ -13,8 +13,11 @@ import msgspec
 
 from bessemer.cli.demo.application import Answer, Application, Journal, Question, TurnFailed
 from bessemer.cli.demo.progress import Progress
+from bessemer.client import calls
 from bessemer.core.content import content_hash
-from bessemer.core.types import JSON, Frozen
+from bessemer.core.lists import ListQuery
+from bessemer.core.types import JSON, Frozen, as_json
+from bessemer.core.wire import DatasetRequest, PromoteBody, RouteBody
 
 Feedback = Callable[[Question, Answer], Sequence[JSON]]
 """What people say about an answer: bodies of POST /v1/feedback without the inference id."""
@@ -124,7 +127,7 @@ class Turn:
             for final in self._plan.finals
             if final.questions and final.cascade in (None, applied)
         }
-        events = {name: await self._app.events("/fine_tuning/jobs", job["id"]) for name, job in jobs.items()}
+        events = {name: await self._events(job["id"]) for name, job in jobs.items()}
         return Outcome(
             versions=versions,
             jobs=jobs,
@@ -132,7 +135,7 @@ class Turn:
             dataset=dataset,
             evaluation=evaluation,
             cascade=cascade,
-            route=await self._app.get(f"/routes/{self._plan.route}"),
+            route=as_json(await self._app.send(calls.get_route(self._plan.route))),
             traffic=traffic,
             finals=finals,
             seconds={name: step["seconds"] for name, step in self._state.items()},
@@ -199,16 +202,19 @@ class Turn:
 
     async def _dataset(self, *, supervised: bool) -> JSON:
         suffix = "-demonstrations" if supervised else ""
-        return await self._app.post(
-            "/datasets",
-            {
-                "name": self._plan.name + suffix,
-                "route": self._plan.route,
-                "prompt": self._plan.prompt,
-                "supervised": supervised,
-                "require_feedback": self._plan.require_feedback or supervised,
-            },
+        body = DatasetRequest(
+            name=self._plan.name + suffix,
+            route=self._plan.route,
+            prompt=self._plan.prompt,
+            supervised=supervised,
+            require_feedback=self._plan.require_feedback or supervised,
         )
+        return as_json(await self._app.send(calls.create_dataset(body)))
+
+    async def _events(self, job_id: str) -> list[JSON]:
+        """Return all events of a fine-tuning job, oldest first."""
+        pages = self._app.client.each(calls.FINE_TUNING.events(job_id, ListQuery(limit=100)))
+        return [as_json(event) async for event in pages][::-1]
 
     def _tuner(self, job: JobPlan, versions: Mapping[str, str]) -> Callable[[], Awaitable[JSON]]:
         async def work() -> JSON:
@@ -224,8 +230,8 @@ class Turn:
             if "selection" in files:
                 body["validation_file"] = files["selection"]
             made = await self._app.fine_tune(body, self._key(body), self._progress.notice)
-            version = await self._app.get(f"/versions/{made['fine_tuned_model']}")
-            return {**made, "version": version["id"]}
+            version = await self._app.send(calls.get_version(made["fine_tuned_model"]))
+            return {**made, "version": version.id}
 
         return work
 
@@ -239,27 +245,27 @@ class Turn:
             "seed": self._plan.seed,
             **self._plan.metric,
         }
-        job = await self._app.run_job("/evaluations", body, self._key(body), self._progress.notice)
+        job = await self._app.run_job(calls.EVALUATIONS, body, self._key(body), self._progress.notice)
         result = job["result"]
         assert isinstance(result, dict)
         return result
 
     async def _promote(self, version: str, evaluation: JSON) -> JSON:
         """A version that passed its gate becomes challenger, then champion."""
-        alias: JSON = {}
+        moved: JSON = {}
         for name in ("challenger", "champion"):
-            body = {"alias": name, "evaluation": evaluation["id"], "reason": "passed its gate"}
-            alias = await self._app.post(f"/versions/{version}/promote", body)
-        return alias
+            body = PromoteBody(alias=name, evaluation=evaluation["id"], reason="passed its gate")
+            moved = as_json(await self._app.send(calls.promote(version, body)))
+        return moved
 
     async def _route(self, version: str, dataset: str) -> JSON:
         """Turn the route into a cascade, or give it to the tuned version where there is no incumbent."""
         if self._plan.cascade is None:
-            body: JSON = {"name": self._plan.route, "targets": [version], "reason": "passed its gate"}
-            return await self._app.post("/routes", body)
+            route = RouteBody(name=self._plan.route, targets=[version], reason="passed its gate")
+            return as_json(await self._app.send(calls.create_route(route)))
         common = {"route": self._plan.route, "dataset": dataset, "small": version}
-        body = {**common, **self._plan.metric, **self._plan.cascade}
-        job = await self._app.run_job("/cascades", body, self._key(body), self._progress.notice)
+        body: JSON = {**common, **self._plan.metric, **self._plan.cascade}
+        job = await self._app.run_job(calls.CASCADES, body, self._key(body), self._progress.notice)
         result = job["result"]
         assert isinstance(result, dict)
         return result

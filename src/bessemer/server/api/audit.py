@@ -4,21 +4,12 @@ import asyncio
 
 from starlette.types import ASGIApp
 
-from bessemer.core.bounds import Name, Time
+from bessemer.core.lists import AuditQuery
 from bessemer.server.http import Call, JSONResponse
-from bessemer.server.lists import ListQuery, page, page_limit
+from bessemer.server.lists import page, page_limit
 from bessemer.store import audit
 
 _FLUSH_S = 5.0
-
-
-class AuditQuery(ListQuery):
-    """Query of GET /v1/audit. Times are Unix seconds."""
-
-    action: Name | None = None
-    actor: Name | None = None
-    since: Time | None = None
-    until: Time | None = None
 
 
 async def list_events(call: Call) -> ASGIApp:

@@ -5,20 +5,15 @@ import time
 
 from starlette.types import ASGIApp
 
-from bessemer.core.bounds import Name
 from bessemer.core.errors import StoreError
+from bessemer.core.lists import DatasetsQuery
 from bessemer.core.types import Dataset
-from bessemer.feedback.datasets import DatasetRequest, build
+from bessemer.core.wire import DatasetRequest
+from bessemer.feedback.datasets import build
 from bessemer.feedback.imports import build_from_file
 from bessemer.server.http import Call, JSONResponse
-from bessemer.server.lists import ListQuery, page, page_limit
+from bessemer.server.lists import page, page_limit
 from bessemer.store import datasets
-
-
-class DatasetsQuery(ListQuery):
-    """Query of GET /v1/datasets."""
-
-    name: Name | None = None
 
 
 async def create(call: Call) -> ASGIApp:

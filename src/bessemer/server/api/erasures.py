@@ -5,7 +5,8 @@ import asyncio
 from starlette.types import ASGIApp
 
 from bessemer.core.errors import NotFound
-from bessemer.feedback.erasure import Erasure, ErasureRequest, erase
+from bessemer.core.wire import Erasure, ErasureRequest
+from bessemer.feedback.erasure import erase
 from bessemer.server.http import Call, JSONResponse
 
 

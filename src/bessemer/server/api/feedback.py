@@ -6,24 +6,17 @@ import time
 
 from starlette.types import ASGIApp
 
-from bessemer.core.bounds import Name, Time
-from bessemer.feedback.record import FeedbackRequest, parse
+from bessemer.core.lists import FeedbackQuery
+from bessemer.core.wire import FeedbackRequest
+from bessemer.feedback.record import parse
 from bessemer.feedback.rights import check_asked, check_stored
 from bessemer.server.content import shown_feedback
 from bessemer.server.http import Call, JSONResponse
-from bessemer.server.lists import ListQuery, page, page_limit
+from bessemer.server.lists import page, page_limit
 from bessemer.store import feedback
 
 _PULSE_S = 0.5
 _PATIENCE_S = 3.0
-
-
-class FeedbackQuery(ListQuery):
-    """Query of GET /v1/feedback."""
-
-    inference_id: Name | None = None
-    metric: Name | None = None
-    since: Time | None = None
 
 
 async def create(call: Call) -> ASGIApp:

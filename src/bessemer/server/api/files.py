@@ -2,35 +2,26 @@
 
 import asyncio
 import time
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.types import ASGIApp
 
-from bessemer.core.bounds import Name
 from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.ids import new_id
-from bessemer.core.openai import FileObject, StrictWire
+from bessemer.core.lists import FilesQuery
+from bessemer.core.openai import FileObject
+from bessemer.core.wire import FileDeleted
 from bessemer.feedback.rows import lines_of, read_rows
 from bessemer.jobs.lifecycle import UNFINISHED
 from bessemer.server.http import BytesResponse, Call, JSONResponse
 from bessemer.server.lists import page, page_limit
-from bessemer.server.wire import FileDeleted
 from bessemer.store import files, job_rows
 from bessemer.store.files import FINE_TUNE, FileRow
 from bessemer.tuning.jobs import FINE_TUNING
 
 _FILENAME = 256
-
-
-class FilesQuery(StrictWire):
-    """Query of GET /v1/files."""
-
-    limit: int = 10_000
-    after: Name | None = None
-    purpose: Name | None = None
-    order: Literal["asc", "desc"] = "desc"
 
 
 async def upload(call: Call) -> ASGIApp:

@@ -4,21 +4,14 @@ import asyncio
 
 from starlette.types import ASGIApp
 
-from bessemer.core.bounds import Name
-from bessemer.core.openai import FineTuningCheckpoint, StrictWire
+from bessemer.core.lists import CheckpointsQuery
+from bessemer.core.openai import FineTuningCheckpoint
 from bessemer.server.api.jobs import find
 from bessemer.server.http import Call, JSONResponse
 from bessemer.server.lists import page, page_limit
 from bessemer.store import job_rows
 from bessemer.store.job_rows import JobCheckpoint
 from bessemer.tuning.jobs import FINE_TUNING
-
-
-class CheckpointsQuery(StrictWire):
-    """Query of GET /v1/fine_tuning/jobs/{id}/checkpoints."""
-
-    limit: int = 10
-    after: Name | None = None
 
 
 async def checkpoints(call: Call) -> ASGIApp:

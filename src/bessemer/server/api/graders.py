@@ -6,11 +6,11 @@ import msgspec
 from starlette.types import ASGIApp
 
 from bessemer.core.errors import GraderError, InvalidRequest
+from bessemer.core.wire import GraderBody, GraderRunBody
 from bessemer.evals import graders
 from bessemer.evals.grader import GradeResult, Services
 from bessemer.server.grading import kind_of
 from bessemer.server.http import Call, JSONResponse
-from bessemer.server.wire import GraderBody, GraderRunBody
 
 MAX_SAMPLE = 1 << 20
 """Characters of `model_sample`."""

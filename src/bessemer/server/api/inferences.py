@@ -4,31 +4,13 @@ import asyncio
 
 from starlette.types import ASGIApp
 
-from bessemer.core.bounds import Name, Time
-from bessemer.core.openai import StrictWire
+from bessemer.core.lists import InferencesQuery, UsageQuery
 from bessemer.server.content import shown_inference
 from bessemer.server.http import Call, JSONResponse
-from bessemer.server.lists import ListQuery, envelope, page, page_limit
+from bessemer.server.lists import envelope, page, page_limit
 from bessemer.store import inferences
 
 _FLUSH_S = 5.0
-
-
-class InferencesQuery(ListQuery):
-    """Query of GET /v1/inferences. Times are Unix seconds."""
-
-    route: Name | None = None
-    episode_id: Name | None = None
-    since: Time | None = None
-    until: Time | None = None
-
-
-class UsageQuery(StrictWire):
-    """Query of GET /v1/usage. Times are Unix seconds."""
-
-    route: Name | None = None
-    since: Time | None = None
-    until: Time | None = None
 
 
 async def list_inferences(call: Call) -> ASGIApp:

@@ -7,21 +7,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 from starlette.types import ASGIApp
 
-from bessemer.core.bounds import Name, Tags
 from bessemer.core.content import content_hash
 from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.ids import new_id
-from bessemer.core.openai import StrictWire
+from bessemer.core.lists import JobsQuery, ListQuery, Page
 from bessemer.core.types import JSON, Action, JobStatus, as_json
 from bessemer.jobs import lifecycle
 from bessemer.jobs.kinds import Job, JobKind
 from bessemer.jobs.objects import Shown
 from bessemer.server.grading import kind_of
 from bessemer.server.http import Call, JSONResponse
-from bessemer.server.lists import ListQuery, Page, page, page_limit
+from bessemer.server.lists import page, page_limit
 from bessemer.server.routing import Endpoint, Handler
 from bessemer.server.services import Services
 from bessemer.store import job_rows
@@ -34,15 +32,6 @@ _DOES: Final = {
     Control.PAUSE: "Pause a job: at once while it waits, at its next step while it runs.",
     None: "Let a paused job wait for the worker again; it goes on where it was.",
 }
-
-
-class JobsQuery(StrictWire):
-    """Query of a list of jobs."""
-
-    limit: int = 20
-    after: Name | None = None
-    metadata: Tags = msgspec.field(default_factory=dict)
-    """`metadata[k]=v`: every pair must match."""
 
 
 def endpoints(kind: Kind) -> tuple[Endpoint, ...]:

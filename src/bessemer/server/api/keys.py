@@ -6,12 +6,13 @@ import msgspec
 from starlette.types import ASGIApp
 
 from bessemer.core.errors import Forbidden
+from bessemer.core.lists import ListQuery
 from bessemer.core.types import DEFAULT_PROJECT, as_json
-from bessemer.governance.keys import CreatedKey, KeyInfo
+from bessemer.core.wire import KeyBody, KeyInfo, NewKey
+from bessemer.governance.keys import CreatedKey
 from bessemer.server.admin_key import forget_admin_key
 from bessemer.server.http import Call, JSONResponse
-from bessemer.server.lists import ListQuery, page, page_limit
-from bessemer.server.wire import KeyBody, NewKey
+from bessemer.server.lists import page, page_limit
 
 
 async def create(call: Call) -> ASGIApp:

@@ -7,12 +7,13 @@ from typing import Final
 from starlette.types import ASGIApp
 
 from bessemer.core.errors import BessemerError, Conflict, InvalidRequest, refusal
+from bessemer.core.lists import ListQuery
 from bessemer.core.types import JSON, JobStatus
 from bessemer.flywheel.plans import PLAN
 from bessemer.jobs import lifecycle
 from bessemer.server.api import jobs
 from bessemer.server.http import BytesResponse, Call, JSONResponse, while_connected
-from bessemer.server.lists import ListQuery, page, page_limit
+from bessemer.server.lists import page, page_limit
 from bessemer.store import job_rows, plans
 from bessemer.store.job_rows import Control, JobRow
 

@@ -5,13 +5,14 @@ import asyncio
 from starlette.types import ASGIApp
 
 from bessemer.core.errors import Conflict, Forbidden, InvalidRequest
+from bessemer.core.lists import ListQuery
 from bessemer.core.types import Role, Route, Step, Target, as_json
+from bessemer.core.wire import ReasonBody, RolledBackRoute, RouteBody
 from bessemer.flywheel.promotion import rollback_route
 from bessemer.flywheel.standing import ungated
 from bessemer.registry.routes import check_steps
 from bessemer.server.http import Call, JSONResponse
-from bessemer.server.lists import ListQuery, page_of
-from bessemer.server.wire import ReasonBody, RolledBackRoute, RouteBody
+from bessemer.server.lists import page_of
 
 
 async def list_routes(call: Call) -> ASGIApp:

@@ -4,19 +4,13 @@ import asyncio
 
 from starlette.types import ASGIApp
 
-from bessemer.core.bounds import Name
 from bessemer.core.errors import NotFound
+from bessemer.core.lists import ModelQuery
 from bessemer.core.types import Alias, ModelVersion
+from bessemer.core.wire import PromoteBody, RollbackBody, RolledBackAlias
 from bessemer.flywheel import promotion
 from bessemer.server.http import BytesResponse, Call, JSONResponse
-from bessemer.server.lists import ListQuery, page_of
-from bessemer.server.wire import PromoteBody, RollbackBody, RolledBackAlias
-
-
-class ModelQuery(ListQuery):
-    """Query of GET /v1/versions and GET /v1/aliases."""
-
-    model: Name | None = None
+from bessemer.server.lists import page_of
 
 
 async def list_versions(call: Call) -> ASGIApp:

@@ -1,0 +1,5 @@
+"""The scripted upstream that the server's fixture wants; the examples have one of their own."""
+
+from tests.server.live import upstream
+
+__all__ = ["upstream"]
