@@ -61,12 +61,9 @@ class Report(Frozen, frozen=True):
 
 def render(report: Report) -> str:
     """Return the page as HTML text."""
-    filters = {"usd": usd, "percent": percent, "points": points}
-    return (
-        environment("bessemer.flywheel", filters)
-        .get_template("turn.html")
-        .render(report=report, systems=(_cost_chart(report), _quality_chart(report)), handing=_handing(report))
-    )
+    made = environment("bessemer.flywheel", {"usd": usd, "percent": percent, "points": points})
+    charts = (_cost_chart(report), _quality_chart(report))
+    return made.get_template("turn.html").render(report=report, systems=charts, handing=_handing(report))
 
 
 def usd(value: float | None) -> str:

@@ -13,9 +13,8 @@ REFUSED = 20
 
 def render(plan: Plan) -> str:
     """Return the page as HTML text."""
-    filters = {"usd": usd, "label": views.label}
-    template = environment("bessemer_planner.report", filters).get_template("plan.html")
-    return template.render(plan=plan, views=views, refused=plan.refused[:REFUSED])
+    made = environment("bessemer_planner.report", {"usd": usd, "label": views.label})
+    return made.get_template("plan.html").render(plan=plan, views=views, refused=plan.refused[:REFUSED])
 
 
 def usd(value: float | None) -> str:
