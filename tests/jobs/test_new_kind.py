@@ -112,3 +112,21 @@ def test_a_kind_from_outside_is_killed_paused_resumed_and_cancelled(installation
         ("job.cancelled", endless, "key"),
         ("job.finished", endless, "system"),
     ]
+
+
+@pytest.mark.long
+def test_a_job_outlives_a_database_that_is_gone_for_a_while(installation: Installation) -> None:
+    here = installation
+    job = here.ask("POST", "/counts", {"to": 6})[1]["id"]
+    here.until(job, "running", number=2)
+    path, away = here.server.data / "bessemer.db", here.server.data.parent / "away.db"
+    path.rename(away)
+    time.sleep(3)  # several steps
+    away.rename(path)
+    ends = time.monotonic() + 60
+    while here.ask("GET", f"/counts/{job}")[0] != 200:
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+    assert here.until(job, "succeeded", "failed")["result"] == {"number": 6}
+    told = [event["message"] for event in here.get(f"/counts/{job}/events?limit=100")["data"]]
+    assert sorted(told) == [f"Counted {number}" for number in range(1, 7)]

@@ -219,6 +219,26 @@ def test_a_gate_on_data_that_the_requester_chose_alone_says_that_it_does_not_cou
     assert any("will not count for a promotion" in text and "/approve" in text for text in warnings)
 
 
+@pytest.mark.parametrize("kind", ["evaluations", "cascades"])
+def test_a_paused_job_asks_what_is_missing_when_it_is_resumed(site: Site, kind: str) -> None:
+    half = ITEMS // 2
+    slow = [Script(pieces=("Yes",), first_token_s=2.0 * (n + 1)) for n in range(half)]
+    scripts = site.scripts([YES] * half + slow)
+    job = site.start_job(kind)
+    site.wait(lambda: site.answered(job) == half)
+    assert site.get(job)["progress"]["done"] == half
+    site.post(f"{job}/pause")
+    site.wait(lambda: site.get(job)["status"] == "paused")
+    answered, asked = site.answered(job), len(site.upstream.fake.bodies)
+    assert answered < ITEMS
+    scripts.clear()
+    scripts.extend([YES] * ITEMS)
+    assert site.post(f"{job}/resume")["status"] == "queued"
+    done = site.end_of(job)
+    assert done["status"] == "succeeded", done["error"]
+    assert len(site.upstream.fake.bodies) - asked <= ITEMS - answered
+
+
 def test_a_cascade_that_is_cancelled_at_its_last_moment_does_not_go_live(site: Site) -> None:
     certain = Script(pieces=("1",))
     site.scripts([YES] * ITEMS + [Script(pieces=("1",), first_token_s=4)] + [certain] * 6 * ITEMS)

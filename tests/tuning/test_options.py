@@ -65,10 +65,10 @@ def test_options_of_the_method_pass() -> None:
 @pytest.mark.parametrize(
     ("method", "key", "value", "told"),
     [
-        ("exact", "samples_per_prompt", "4", "is for sampled answers, and this job's are choices"),
-        ("exact", "credit", "field", "is for sampled answers"),
-        ("grpo", "objective", "reward", "is for choices of a prompt or version, and this job's are sampled answers"),
-        ("grpo", "metric", "f1", "is for choices"),
+        ("exact", "samples_per_prompt", "4", "needs a prompt or version without choices"),
+        ("exact", "credit", "field", "needs a prompt or version without choices"),
+        ("grpo", "objective", "reward", "needs a prompt or version with choices"),
+        ("grpo", "metric", "f1", "needs a prompt or version with choices"),
     ],
 )
 def test_an_option_for_other_answers_is_refused(method: str, key: str, value: str, told: str) -> None:

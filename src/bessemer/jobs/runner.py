@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 import structlog
 from dbos import DBOS, SetWorkflowID
 
+from bessemer.core.errors import StoreError
 from bessemer.core.types import JobStatus
 from bessemer.jobs import lifecycle
 from bessemer.jobs.execution import Execution, Then
@@ -30,6 +31,15 @@ APPLICATION_VERSION: Final = "3"
 of other versions alone, and their jobs get new ones, made from the job rows and from what the jobs have on disk."""
 WORKFLOW: Final = "job"
 POLL_S: Final = 0.5
+_PATIENT: Final[Mapping[str, Any]] = {
+    "retries_allowed": True,
+    "should_retry": lambda error: isinstance(error, StoreError),
+    "interval_seconds": 5.0,
+    "backoff_rate": 1.0,
+    "max_attempts": 1_000_000,
+}
+"""Only the database's failure gets out of a part of a job, for nobody could be told: the part is repeated until the
+database is back."""
 log = structlog.get_logger("bessemer.jobs")
 
 
@@ -100,15 +110,15 @@ class Runner(Generic[S]):
 def _declare(execution: Execution[Any]) -> Callable[[str], None]:
     """Declare the workflow of every job."""
 
-    @DBOS.step(name="job.prepare")
+    @DBOS.step(name="job.prepare", **_PATIENT)
     def prepare(job_id: str) -> str:
         return execution.prepare(job_id).value
 
-    @DBOS.step(name="job.step")
+    @DBOS.step(name="job.step", **_PATIENT)
     def step(job_id: str) -> str:
         return execution.step(job_id).value
 
-    @DBOS.step(name="job.finish")
+    @DBOS.step(name="job.finish", **_PATIENT)
     def finish(job_id: str) -> str:
         return execution.finish(job_id).value
 

@@ -118,8 +118,8 @@ class Method:
     """Of its hyperparameters that are numbers; ends included."""
     options: ClassVar[frozenset[str]] = frozenset()
     """Metadata keys, without their prefix, that it uses and others may not be given."""
-    answers: ClassVar[str] = "answers of its rows"
-    """What it learns, as in `this job's are …`."""
+    needs: ClassVar[str] = "rows of its kind"
+    """What it learns from, as in `it needs …`."""
     prompts_per_step: ClassVar[int] = 8
     learning_rate: ClassVar[float] = 1e-3
     """Peak, at a multiplier of 1."""

@@ -68,7 +68,7 @@ def check_suited(options: Options, method: Method) -> None:
     for name, owners in _owned(options):
         if method not in owners:
             raise InvalidRequest(
-                f"{PREFIX}{name} is for {owners[0].answers}, and this job's are {method.answers}; leave it out.",
+                f"{PREFIX}{name} needs {owners[0].needs}, and this job has none; leave it out.",
                 param="metadata",
             )
 

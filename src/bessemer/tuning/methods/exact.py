@@ -32,7 +32,7 @@ class Exact(Reinforcement):
 
     name = "exact"
     options = frozenset({"metric", "positive", "objective"})
-    answers = "choices of a prompt or version"
+    needs = "a prompt or version with choices"
     prompts_per_step = 16
     """It learns from one decision of each, others from every token of an answer."""
 

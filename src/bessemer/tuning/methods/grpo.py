@@ -53,7 +53,7 @@ class Grpo(Reinforcement):
 
     name = "grpo"
     options = frozenset({"samples_per_prompt", "credit"})
-    answers = "sampled answers"
+    needs = "a prompt or version without choices"
     learning_rate = 2e-4
 
     def configure(self, spec: TuneSpec, hyperparameters: ReinforcementHyperparameters, options: Options) -> TuneSpec:

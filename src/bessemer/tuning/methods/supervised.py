@@ -37,7 +37,7 @@ class Supervised(Method):
     wire = "supervised"
     rows: ClassVar[RowKind] = DEMONSTRATION
     options = frozenset({"mention_replacement", "mention_group"})
-    answers = "demonstrations"
+    needs = "demonstrations"
     likelihood = True
 
     def epochs(self, rows: int, options: Options) -> float:
