@@ -30,11 +30,11 @@ from bessemer.cli.demo.progress import Progress
 from bessemer.cli.demo.turn import Outcome, Turn
 from bessemer.core.errors import BessemerError, InvalidRequest
 from bessemer.core.types import ConfidenceScore
-from bessemer.flywheel.charts import Series
 from bessemer.flywheel.report import SystemRow, render
 from bessemer.gateway.providers import SETTINGS
 from bessemer.registry.config import load_config
 from bessemer.registry.weights import GEMMA3_270M, SMOLLM2, ensure
+from bessemer_planner.pages import Series
 from lab.cases import TaskCase, TaskOptions, build, configuration
 from lab.provenance import commit, processor
 from lab.tasks import Item, Kind, Labelled, LabelledTask, load

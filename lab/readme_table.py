@@ -5,16 +5,13 @@ python -m lab.readme_table --check    # exit code 1 when one of them differs
 """
 
 import json
-import re
 import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
-from bessemer.flywheel.charts import HEIGHT, LEFT, WIDTH, LineChart, Series, line_chart
-from bessemer.flywheel.report import STYLE
+from bessemer_planner.pages import LineChart, Series, image
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
@@ -139,7 +136,7 @@ def clean(path: Path) -> bool:
 def chart(paths: Sequence[Path]) -> str:
     """Return an SVG image: F1 over the share of requests that the small model answers, the surest first, all seeds."""
     series = [one for path in paths if (one := _kept_curve(path)) is not None]
-    figure = line_chart(
+    return image(
         LineChart(
             title="F1 over the share of requests that the tuned small model answers",
             x_label="answered by the small model (0 %: the recorded large model alone)",
@@ -148,19 +145,6 @@ def chart(paths: Sequence[Path]) -> str:
             x_percent=True,
             y_percent=True,
         )
-    )
-    found = re.search(r"<svg[^>]*>(.*)</svg>", figure, re.DOTALL)
-    assert found is not None, "there are curves"
-    keys = "".join(
-        f'<path class="line" style="stroke:var(--c{index})" d="M{LEFT} {y}h22"/>'
-        f'<text x="{LEFT + 30}" y="{y + 4}">{escape(one.name)}</text>'
-        for index, one in enumerate(series)
-        for y in (-12 - 20 * (len(series) - 1 - index),)
-    )
-    top = 20 * len(series) + 8
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 {-top} {WIDTH} {HEIGHT + top}" width="{WIDTH}" '
-        f'style="background:var(--bg)" role="img"><style>{STYLE}</style>{keys}{found[1]}</svg>\n'
     )
 
 

@@ -13,6 +13,7 @@ from tests.cli.foreign import Quiet, serving
 from tests.server.live import Server
 
 from bessemer.client import AsyncClient, Client, Unreachable, as_sent, calls
+from bessemer.client.sending import pause_s
 from bessemer.core.errors import (
     BessemerError,
     ConfigError,
@@ -262,6 +263,24 @@ async def test_what_may_not_be_sent_again_is_not(script: list[Any], operation: A
     for outcome, count in await both(script, operation):
         assert type(outcome) is error
         assert count == 1
+
+
+@pytest.mark.parametrize(
+    ("arrived", "operation", "again"),
+    [
+        (False, FEEDBACK, True),
+        (None, FEEDBACK, False),
+        (None, FEEDBACK.with_key(), True),
+        (None, calls.liveness(), True),
+        (True, calls.liveness(), False),
+    ],
+)
+def test_a_call_that_may_have_arrived_is_repeated_only_where_that_is_safe(
+    arrived: bool | None, operation: Any, again: bool
+) -> None:
+    error = Unreachable("no answer", arrived=arrived)
+    assert (pause_s(operation, error, tried=0, retries=2) is not None) is again
+    assert pause_s(operation, error, tried=2, retries=2) is None
 
 
 async def test_what_a_newer_server_adds_is_left_out_of_the_type_and_kept_as_sent() -> None:

@@ -5,11 +5,10 @@ from html.parser import HTMLParser
 
 import msgspec
 import pytest
-from planner.tests.markup import poisoned
+from planner.tests.markup import PAYLOADS, Elements, poisoned
 
 from bessemer_planner.plan import Plan
 from bessemer_planner.report import render
-from bessemer_planner.report.charts import Chart, ChartBar, ChartLine, bar_chart, line_chart, number
 from bessemer_planner.report.views import ownership_tornado
 from bessemer_planner.types import IntervalEstimate
 
@@ -40,14 +39,15 @@ def page(plan: Plan) -> str:
 def test_the_page_needs_no_network(page: str) -> None:
     assert not re.findall(r"<(?:script|link|img|iframe|object|embed)\b", page)
     assert not re.findall(r"(?:src|href|url)\s*[=(]", page)
+    assert "default-src 'none'" in page
     assert "@import" not in page
 
 
-def test_no_text_of_a_plan_becomes_markup(plan: Plan) -> None:
-    page = render(poisoned(plan))
-    assert "onerror" in page
-    assert "<img" not in page
-    assert "default-src 'none'" in page
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_no_text_of_a_plan_becomes_markup(plan: Plan, page: str, payload: str) -> None:
+    told = Elements(render(poisoned(plan, payload)))
+    assert told.tags <= Elements(page).tags
+    assert told.text.count(payload) > 100
 
 
 def test_the_page_is_well_formed(page: str) -> None:
@@ -80,14 +80,6 @@ def test_text_is_escaped(plan: Plan) -> None:
     assert "<script" not in render(msgspec.structs.replace(plan, workload=workload))
 
 
-def test_charts_survive_odd_values() -> None:
-    lines = (ChartLine("a", ((0.0, 1.0), (float("nan"), 2.0), (3.0, float("inf")), (4.0, -1.0))), ChartLine("b", ()))
-    assert "<svg" in line_chart(Chart("t", "x", "y", lines, x_log=True, y_log=False))
-    assert "nothing to show" in line_chart(Chart("t", "x", "y", (ChartLine("b", ()),)))
-    assert "nothing to show" in bar_chart("t", "u", ())
-    assert "<svg" in bar_chart("t", "u", (ChartBar("a", 1.0, 1.0, "1"),))
-
-
 def test_costs_say_what_is_in_them(page: str) -> None:
     assert "per million output tokens, the purchases below alone" in page
     assert "per million output tokens, all costs" in page
@@ -102,9 +94,11 @@ def test_the_present_cost_of_the_recommended_way_is_drawn(plan: Plan) -> None:
         money = msgspec.structs.replace(money, usd_per_million_tokens=cost)
         ways.append(msgspec.structs.replace(owner, feasible=True, money=money))
     told = msgspec.structs.replace(plan, ownership=tuple(ways))
-    assert "What drives the present cost: own data centre" in ownership_tornado(told)
+    drawn = ownership_tornado(told)
+    assert drawn is not None
+    assert drawn.title == "What drives the present cost: own data centre"
     barred = tuple(msgspec.structs.replace(one, feasible=False) for one in ways)
-    assert ownership_tornado(msgspec.structs.replace(plan, ownership=barred)) == ""
+    assert ownership_tornado(msgspec.structs.replace(plan, ownership=barred)) is None
 
 
 def test_a_year_is_one_and_an_unknown_version_is_said(plan: Plan) -> None:
@@ -121,10 +115,3 @@ def test_a_year_is_one_and_an_unknown_version_is_said(plan: Plan) -> None:
     assert "1 years" not in page
     assert "vllm (version unknown), " in page
     assert "vllm ," not in page
-
-
-def test_numbers_are_short() -> None:
-    assert [number(value) for value in (999.6, 999_600.0, -999.6, 999.4)] == ["1k", "1M", "-1k", "999"]
-    assert [number(value) for value in (0, 0.01234, 12.3456, 1234, 5.6e6, 7e9)] == [
-        "0", "0.0123", "12.3", "1.23k", "5.6M", "7G",
-    ]  # fmt: skip

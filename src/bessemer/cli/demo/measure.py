@@ -13,9 +13,9 @@ from bessemer.core.types import JSON, Calibration, Frozen, Interval, ModelCall
 from bessemer.evals.metrics import Terms, attribute_counts, label_terms, parse_attributes
 from bessemer.evals.statistics import terms_interval
 from bessemer.evals.truth import parse_label
-from bessemer.flywheel.charts import Series
 from bessemer.flywheel.report import SystemRow
 from bessemer.gateway.cascade import calibrated, raw_score
+from bessemer_planner.pages import Series
 
 Scorer = Callable[[str, str | None], Terms | None]
 """Terms of the metric for (question id, answer text); None is unscorable."""

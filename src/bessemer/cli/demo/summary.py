@@ -7,8 +7,8 @@ import msgspec
 from bessemer.cli.demo.turn import Outcome, TurnPlan
 from bessemer.core.evaluations import GateResult
 from bessemer.core.types import JSON, Frozen, Guarantee
-from bessemer.flywheel.charts import LineChart, Series
 from bessemer.flywheel.report import Report, SystemRow, Tile, percent
+from bessemer_planner.pages import LineChart, Series
 
 _LOSSES = ("loss",)
 _SCORES = ("reward", "score", "f1")
