@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bessemer.core.errors import InvalidRequest
+from bessemer.engine.extra import installed
 from bessemer.engine.gguf_file import GgufFile
 from bessemer.engine.tokens import Tokens
 from bessemer.feedback.rows import Row
@@ -56,7 +57,7 @@ class LengthCheck:
         """`path`: the model's file or folder. `room`: tokens a question leaves for an answer, `most_room` at most."""
         self._path = path
         self._room, self._most_room = room, most_room
-        self._left = _COUNTING_S
+        self._left = _COUNTING_S if installed() else 0.0  # templates are rendered by what the engine brings
         made_for = self._unless_damaged(lambda: _context(path, _changed(path)))
         self._context = min(context_tokens, made_for or context_tokens)
 
