@@ -57,7 +57,7 @@ def _kept(server: Server, where: str, seen: Seen) -> None:
         "escape": "\\u0000",
         "long": "x" * 100_000,
     }.items():
-        sent = {text[:60]: text}
+        sent = {text[:60]: text[:512]}  # OpenAI's limits of metadata
         answer = server.chat("plain", text, metadata=sent, user=text[:60])
         if answer.status != 200:
             seen.check(f"{where} {name}", False, answer.text)

@@ -53,7 +53,8 @@ def all_calls() -> Iterator[Called]:
     functions = inspect.getmembers(calls, inspect.isfunction)
     yield from (made(function) for name, function in functions if function.__module__ == calls.__name__)
     for jobs in calls.KINDS:
-        methods = inspect.getmembers(jobs, inspect.ismethod)
+        # Not inspect.getmembers: of a struct it reads `__weakref__`, which Python 3.11.2 refuses.
+        methods = [(name, getattr(jobs, name)) for name, one in vars(type(jobs)).items() if inspect.isfunction(one)]
         yield from (made(method, jobs) for name, method in methods if not name.startswith("_"))
 
 
