@@ -60,7 +60,7 @@ def demo_line(rows: Sequence[Row]) -> str:
     share = _mean(route, "cost_per_1k_usd") / _mean(expert, "cost_per_1k_usd") * 100
     minutes = statistics.fmean(row["wall_s"] for row in rows) / 60
     return (
-        f"In {len(route)} runs of {minutes:.1f} minutes on 2 cores the small model went from F1 "
+        f"In {_counted(len(route), 'run')} of {minutes:.1f} minutes on 2 cores the small model went from F1 "
         f"{_mean(by['base small model'], 'f1'):.0f} to {_mean(small, 'f1'):.0f}; the new route reached "
         f"{_mean(route, 'f1'):.0f}, the simulated expert {_mean(expert, 'f1'):.0f}, at {share:.0f} % of its estimated "
         f"bill ([docs/results.md](docs/results.md#the-demo)).\n"
@@ -80,17 +80,27 @@ def demo_table(rows: Sequence[Row]) -> str:
     found = dict(_by_system(rows))
     for name in order:
         scores = [row["f1"] for row in found[name]]
-        span = f"{statistics.fmean(scores):.1f} ({min(scores):.1f} to {max(scores):.1f})"
+        span = f"{statistics.fmean(scores):.1f}" + (f" ({min(scores):.1f} to {max(scores):.1f})" if scores[1:] else "")
         known = found[name][0]["cost_per_1k_usd"] is not None
         cost = f"{_mean(found[name], 'cost_per_1k_usd'):.2g}" if known else ""
         shares = [row["small_share"] for row in found[name] if row["small_share"] is not None]
-        share = f"{min(shares) * 100:.0f} to {max(shares) * 100:.0f} %" if shares else ""
+        share = _span(shares, 100) + " %" if shares else ""
         lines.append(f"| {name} | {span} | {cost} | {share} |")
     minutes = [row["wall_s"] / 60 for row in rows]
     where = "; ".join(sorted({f"{row['date']}, {row['machine']}" for row in rows}))
-    told = f"{len(seeds)} runs (seeds {', '.join(map(str, seeds))}) of {rows[0]['n']} held-out questions"
-    lines += ["", f"{told}, {min(minutes):.1f} to {max(minutes):.1f} minutes each. Measured {where}.", ""]
+    told = f"{_counted(len(seeds), 'run')} (seed {', '.join(map(str, seeds))}) of {rows[0]['n']} held-out questions"
+    lines += ["", f"{told}, {_span(minutes, 1, 1)} minutes each. Measured {where}.", ""]
     return "\n".join(lines)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" + "s" * (count != 1)
+
+
+def _span(values: Sequence[float], scale: float, digits: int = 0) -> str:
+    """Return the smallest and the largest value, or one where they read alike."""
+    low, high = (f"{value * scale:.{digits}f}" for value in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
 
 
 def headline(paths: Sequence[Path]) -> str:
