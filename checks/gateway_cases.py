@@ -1,11 +1,12 @@
 """Try the cases of public bug reports on a server: `python checks/gateway_cases.py --cases FOLDER`.
 
 FOLDER holds `mock_upstream.py`, the scripted upstream, and `weird.jsonl`, recorded answers. Prints for each row
-`nr | expected | got | ok`; exit code 1 if one is not as expected. `--rows 3,17` tries some; `--models` is a folder with
-the built-in model's GGUF file.
+`nr | expected | got | ok`; exit code 1 if one is not as expected. `--rows 3,17` tries some; `--models` is the folder of
+the built-in model, which is brought there once.
 """
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -16,6 +17,8 @@ from pathlib import Path
 from gateway_rows import answers, grading, hostile, inputs, slow, storage, training
 from gateway_rows.server import Server, Upstream, configuration
 from gateway_rows.table import ROWS, Bench, Seen
+
+from bessemer.registry.weights import SMOLLM2, ensure
 
 MODULES = (answers, grading, hostile, inputs, slow, storage, training)
 OPEN = {
@@ -36,6 +39,7 @@ def main() -> int:
         "--database-url", help="PostgreSQL for row 37; default: BESSEMER_CASES_POSTGRES, else one of its own"
     )
     options = parser.parse_args()
+    ensure(SMOLLM2, options.models, logging.getLogger("cases").info)
     wanted = [int(number) for number in options.rows.split(",") if number] or sorted(ROWS)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends, too
     failed = 0
