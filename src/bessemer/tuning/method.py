@@ -5,6 +5,7 @@ A method is read by the API process, too, when a job is created; what learns nee
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -105,7 +106,7 @@ class Learner(Protocol):
         ...
 
 
-class Method:
+class Method(ABC):
     """A tuning method: what it says here decides what the API takes, what a job is told, and how it runs."""
 
     name: ClassVar[str]
@@ -143,9 +144,11 @@ class Method:
 
     def check(self, body: Any, where: str) -> None:
         """Refuse what it does not offer; `where`: the body's place. Raises InvalidRequest that names the field."""
+        del body, where
 
     def check_answers(self, options: Options) -> None:
         """Refuse options that look at answers of another kind. Raises InvalidRequest."""
+        del options
 
     def epochs(self, rows: int, options: Options) -> float:
         """Return what `auto` means for a job on so many training rows."""
@@ -172,9 +175,9 @@ class Method:
         del options, choices
         return Judge()
 
+    @abstractmethod
     def learner(self, task: Task) -> Learner:
         """Return the method at work. Raises InvalidRequest that names rows which it cannot use."""
-        raise NotImplementedError
 
 
 def check_hyperparameters(values: Hyperparameters, ranges: dict[str, tuple[float, float]], where: str) -> None:
