@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import typer.main
-from tests.server.live import OFFLINE, Server, start_server, stop_server
+from tests.live import OFFLINE, Server, start_server, stop_server
 
 from bessemer.cli.main import app
 

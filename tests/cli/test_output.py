@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import typer.main
 from tests.cli.test_cli import Run, check_refused, command, run
-from tests.server.live import OFFLINE, Server
+from tests.live import OFFLINE, Server
 
 from bessemer.cli.main import app
 from bessemer.cli.output import printable

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.cli.test_cli import Run, check_refused, command, run
-from tests.server.live import Server
+from tests.live import Server
 
 __all__ = ["run"]
 

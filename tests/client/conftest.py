@@ -1,5 +1,5 @@
 """The running server that these tests share."""
 
-from tests.server.live import server, upstream
+from tests.live import server, upstream
 
 __all__ = ["server", "upstream"]

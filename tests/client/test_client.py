@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.cli.foreign import Quiet, serving
-from tests.server.live import Server
+from tests.live import Server
 
 from bessemer.client import AsyncClient, Client, Unreachable, as_sent, calls
 from bessemer.client.sending import pause_s

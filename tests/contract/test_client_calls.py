@@ -12,9 +12,9 @@ from bessemer.client import calls
 from bessemer.client.operation import Operation, Upload
 from bessemer.core.types import JSON
 from bessemer.core.wire import UploadForm
-from bessemer.server.http import NoQuery
-from bessemer.server.routing import Endpoint
-from bessemer.server.surface import TABLE
+from bessemer.http.edge import NoQuery
+from bessemer.http.routing import Endpoint
+from bessemer.http.surface import TABLE
 
 BY_HAND = {"POST /v1/plans", "POST /v1/plans/jobs"}
 """Endpoints whose body is another package's type, which the client takes as any struct or JSON."""

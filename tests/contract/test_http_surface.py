@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 import pytest
-from tests.server.asking import ask
-from tests.server.live import Server
+from tests.asking import ask
+from tests.live import Server
 
 from bessemer.core.types import Action, Role
-from bessemer.server.routing import Endpoint
-from bessemer.server.surface import PUBLIC, TABLE
+from bessemer.http.routing import Endpoint
+from bessemer.http.surface import PUBLIC, TABLE
 
 WITH_KEY = [line for line in TABLE if line.actions]
 
@@ -216,6 +216,6 @@ def test_role_names_of_earlier_releases_are_taken(server: Server, old: str, new:
 
 def test_handlers_see_the_database_and_the_catalog_as_their_caller_does() -> None:
     """What is not limited to a project is reached through `services`; a handler that needs it would be listed here."""
-    folder = Path(__file__).parents[2] / "src" / "bessemer" / "server" / "api"
+    folder = Path(__file__).parents[2] / "src" / "bessemer" / "http" / "api"
     reaches = re.compile(r"services\.(database|catalog|flywheel|graders)\b")
     assert [path.name for path in sorted(folder.glob("*.py")) if reaches.search(path.read_text())] == []

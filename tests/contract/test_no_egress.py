@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.server.live import OFFLINE, Upstream, start_server, stop_server
+from tests.live import OFFLINE, Upstream, start_server, stop_server
 
 SOURCE = Path(__file__).parent / "egress.c"
 

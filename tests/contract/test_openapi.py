@@ -5,11 +5,11 @@ import re
 from typing import Any
 
 import pytest
-from tests.server.asking import ask
-from tests.server.live import Server
+from tests.asking import ask
+from tests.live import Server
 
 from bessemer.core.openai_chat import ChatRequest
-from bessemer.server.surface import TABLE
+from bessemer.http.surface import TABLE
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from planner.tests.test_distribution import PIP, lend, run
-from tests.server.live import OFFLINE, Upstream
+from tests.live import OFFLINE, Upstream
 
 from bessemer.engine.extra import PACKAGES
 

@@ -1,5 +1,5 @@
 """The scripted upstream of the server's tests."""
 
-from tests.server.live import upstream
+from tests.live import upstream
 
 __all__ = ["upstream"]

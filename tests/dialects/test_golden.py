@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 import pytest
+from tests.asking import ask, key_of
 from tests.dialects.cases import CASES, Case
-from tests.server.asking import ask, key_of
-from tests.server.live import Server, Upstream, start_server, stop_server
+from tests.live import Server, Upstream, start_server, stop_server
 
 from bessemer.core.content import input_hash
 from bessemer.core.conversation import message_of, plain

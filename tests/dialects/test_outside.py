@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from tests.dialects.outside.echo import ECHO
-from tests.server.live import OFFLINE, Server, Upstream, start_server, stop_server
+from tests.live import OFFLINE, Server, Upstream, start_server, stop_server
 
 from bessemer.core.errors import ConfigError
 from bessemer.gateway.providers import PROVIDERS, settings_of

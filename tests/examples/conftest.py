@@ -1,5 +1,5 @@
 """The scripted upstream that the server's fixture wants; the examples have one of their own."""
 
-from tests.server.live import upstream
+from tests.live import upstream
 
 __all__ = ["upstream"]

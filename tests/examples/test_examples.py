@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.foreign import Quiet, serving
-from tests.server.live import OFFLINE, Server, Upstream, start_server, stop_server
+from tests.live import OFFLINE, Server, Upstream, start_server, stop_server
 
 pytestmark = pytest.mark.long
 

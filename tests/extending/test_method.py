@@ -12,7 +12,7 @@ import openai
 import pytest
 from openai import OpenAI
 from tests.gateway.tiny import tiny_model
-from tests.server.live import OFFLINE, Server, Upstream, start_server, stop_server, upstream
+from tests.live import OFFLINE, Server, Upstream, start_server, stop_server, upstream
 
 from bessemer.core.errors import InvalidRequest
 from bessemer.feedback import rows

@@ -10,7 +10,7 @@ from bessemer.core.types import Calibration
 from bessemer.core.wire import CascadeRequest
 from bessemer.flywheel import cascade
 from bessemer.flywheel.cascade import CascadeResult
-from bessemer.server.compose import close_services, open_services
+from bessemer.runtime.compose import close_services, open_services
 
 CONFIG = """
 [models.small]

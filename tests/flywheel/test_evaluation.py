@@ -10,7 +10,7 @@ from bessemer.core.settings import Settings
 from bessemer.core.types import Dataset
 from bessemer.core.wire import EvaluationRequest
 from bessemer.flywheel.evaluation import check, file_name
-from bessemer.server.compose import close_services, open_services
+from bessemer.runtime.compose import close_services, open_services
 from bessemer.store import datasets
 
 CONFIG = """

@@ -17,7 +17,7 @@ from bessemer.flywheel.promotion import promote, rollback, rollback_route
 from bessemer.flywheel.services import Services
 from bessemer.flywheel.standing import ungated
 from bessemer.gateway.pipeline import on_behalf_of
-from bessemer.server.compose import close_services, open_services
+from bessemer.runtime.compose import close_services, open_services
 from bessemer.store import audit, datasets, evaluations, job_rows, keys
 from bessemer.store.job_rows import JobRow
 from bessemer.store.keys import KeyRow

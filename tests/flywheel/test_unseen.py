@@ -11,7 +11,7 @@ from bessemer.core.settings import Settings
 from bessemer.core.types import Example, JobStatus, Lineage, Split
 from bessemer.flywheel.unseen import unseen
 from bessemer.registry.versions import make_version
-from bessemer.server.compose import close_services, open_services
+from bessemer.runtime.compose import close_services, open_services
 from bessemer.store import files, job_rows
 from bessemer.store.files import FileRow
 from bessemer.store.job_rows import JobRow

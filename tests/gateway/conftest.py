@@ -16,10 +16,10 @@ from bessemer.gateway.providers.fake import FakeOpenAI, Script
 from bessemer.gateway.providers.openai import OpenAIProvider
 from bessemer.gateway.providers.recorded import RecordedProvider
 from bessemer.gateway.stages import with_recorder
+from bessemer.http.dialects import ReplyEvents
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
 from bessemer.registry.upstreams import Timeouts
-from bessemer.server.dialects import ReplyEvents
 from bessemer.store import inferences
 from bessemer.store.database import Database
 from bessemer.store.writer import Writer

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from tests.server.live import OFFLINE, Upstream, start_server, stop_server, upstream
+from tests.live import OFFLINE, Upstream, start_server, stop_server, upstream
 
 __all__ = ["upstream"]
 ROOT = Path(__file__).parents[2]

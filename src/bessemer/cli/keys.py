@@ -65,8 +65,8 @@ def recover(
     as_json: AsJson = False,
 ) -> None:
     """Make a new owner key on this machine, with the data folder alone: for who has lost every other one."""
-    from bessemer.governance.keys import Keys
-    from bessemer.server.admin_key import keep_admin_key
+    from bessemer.identity.admin_key import keep_admin_key
+    from bessemer.identity.keys import Keys
     from bessemer.store import audit
     from bessemer.store.database import Database
 

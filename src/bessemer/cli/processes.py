@@ -51,8 +51,8 @@ def up(
         tls_key=tls_key,
         log_level=log_level,
     )
-    from bessemer.server.admin_key import ADMIN_KEY_FILE
-    from bessemer.server.serve import Started, serve
+    from bessemer.identity.admin_key import ADMIN_KEY_FILE
+    from bessemer.runtime.serve import Started, serve
 
     def announce(started: Started) -> None:
         sys.stdout.write(f"Bessemer listens on {started.url}\n")
@@ -77,7 +77,7 @@ def worker(
 ) -> None:
     """Run the worker of jobs alone, against the same data folder or database."""
     settings = _settings(context, settings_file, data=data, config=config, log_level=log_level)
-    from bessemer.server.worker import work
+    from bessemer.runtime.worker import work
 
     work(settings, supervised=supervised)
 

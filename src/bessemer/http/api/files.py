@@ -1,0 +1,129 @@
+"""OpenAI's files: training data goes in as JSON Lines, checked row by row before it is kept."""
+
+import asyncio
+import time
+from typing import BinaryIO
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException
+from starlette.types import ASGIApp
+
+from bessemer.core.errors import Conflict, InvalidRequest
+from bessemer.core.ids import new_id
+from bessemer.core.lists import FilesQuery
+from bessemer.core.openai import FileObject
+from bessemer.core.wire import FileDeleted
+from bessemer.feedback.rows import lines_of, read_rows
+from bessemer.http.edge import BytesResponse, Call, JSONResponse
+from bessemer.http.lists import page, page_limit
+from bessemer.jobs.lifecycle import UNFINISHED
+from bessemer.store import files, job_rows
+from bessemer.store.files import FINE_TUNE, FileRow
+from bessemer.tuning.jobs import FINE_TUNING
+
+_FILENAME = 256
+
+
+async def upload(call: Call) -> ASGIApp:
+    """POST /v1/files (multipart: `file`, `purpose`)."""
+    if not call.request.headers.get("content-type", "").startswith("multipart/form-data"):
+        raise InvalidRequest("Send the file as multipart/form-data with the fields 'file' and 'purpose'.", param="file")
+    try:
+        form = await call.request.form(max_files=1, max_fields=8)
+    except MultiPartException as error:
+        raise InvalidRequest(f"The form cannot be read: {error.message}", param="file") from None
+    try:
+        for name in form:
+            if name not in {"file", "purpose"}:
+                raise InvalidRequest(f"Unknown parameter: {name!r}. Remove it.", param=name, code="unknown_parameter")
+        sent, purpose = form.get("file"), form.get("purpose")
+        if not isinstance(sent, UploadFile):
+            raise InvalidRequest("Missing required parameter: 'file'.", param="file", code="missing_required_parameter")
+        if purpose != FINE_TUNE:
+            raise InvalidRequest(f"'purpose' must be {FINE_TUNE!r}; got {purpose!r}.", param="purpose")
+        if len(sent.filename or "") > _FILENAME:
+            raise InvalidRequest(f"The file's name has more than {_FILENAME} characters: shorten it.", param="file")
+        row = await asyncio.to_thread(_keep, call, sent.filename or "file.jsonl", sent.file)
+    finally:
+        await form.close()
+    return JSONResponse(_wire(row))
+
+
+def _keep(call: Call, filename: str, content: BinaryIO) -> FileRow:
+    # Above a megabyte the form is a file on disk, and here it is never in memory whole.
+    for _ in read_rows(lines_of(content), "file"):
+        pass
+    size = content.tell()
+    content.seek(0)
+    row = FileRow(
+        id=new_id("file"),
+        sha256=call.services.blobs.put(content),
+        bytes=size,
+        created_at=time.time(),
+        filename=filename,
+        purpose=FINE_TUNE,
+        key_id=call.principal.key_id,
+    )
+    with call.database.transaction():
+        files.insert(call.database, row)
+        call.audit("file.created", row.id, {"bytes": row.bytes, "sha256": row.sha256})
+    if not call.services.blobs.exists(row.sha256):  # an equal file was being deleted
+        content.seek(0)
+        call.services.blobs.put(content)
+    return row
+
+
+async def list_files(call: Call) -> ASGIApp:
+    """GET /v1/files."""
+    query = call.query(FilesQuery)
+    limit = page_limit(query.limit, 10_000)
+    rows = await asyncio.to_thread(_find, call, query, limit)
+    return JSONResponse(page(rows, limit, _wire, lambda row: row.id))
+
+
+def _find(call: Call, query: FilesQuery, limit: int) -> list[FileRow]:
+    """Return up to `limit` + 1 rows after the cursor, in the order that was asked for."""
+    ascending = query.order == "asc"
+    return files.find(call.database, purpose=query.purpose, limit=limit + 1, after=query.after, ascending=ascending)
+
+
+async def get_file(call: Call) -> ASGIApp:
+    """GET /v1/files/{file_id}."""
+    return JSONResponse(_wire(await asyncio.to_thread(files.get, call.database, call.path("file_id"))))
+
+
+async def content(call: Call) -> ASGIApp:
+    """GET /v1/files/{file_id}/content."""
+    row = await asyncio.to_thread(files.get, call.database, call.path("file_id"))
+    body = await asyncio.to_thread(call.services.blobs.read, row.sha256)
+    return BytesResponse(body, "application/jsonl" if row.purpose == FINE_TUNE else "application/octet-stream")
+
+
+async def delete(call: Call) -> ASGIApp:
+    """DELETE /v1/files/{file_id}: with its content, unless another file or a dataset has the same."""
+    file_id = call.path("file_id")
+    row = await asyncio.to_thread(files.get, call.database, file_id)
+    call.check_made(row.key_id)
+    await asyncio.to_thread(_delete, call, row)
+    return JSONResponse(FileDeleted(id=file_id))
+
+
+def _delete(call: Call, row: FileRow) -> None:
+    database = call.database
+    for job in job_rows.find(database, kind=FINE_TUNING.name, statuses=UNFINISHED, limit=None):
+        if row.id in {job.request.get("training_file"), job.request.get("validation_file")}:
+            raise Conflict(
+                f"The job {job.id!r} is {job.status.value} and reads {row.id!r}: cancel it, or wait for its end.",
+                param="file_id",
+            )
+    with database.transaction():
+        files.delete(database, row.id)
+        call.audit("file.deleted", row.id)
+    call.services.blobs.remove_unless(row.sha256, lambda: files.named(database, row.sha256))
+    database.forget()
+
+
+def _wire(row: FileRow) -> FileObject:
+    return FileObject(
+        id=row.id, bytes=row.bytes, created_at=int(row.created_at), filename=row.filename, purpose=row.purpose
+    )

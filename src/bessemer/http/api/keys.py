@@ -1,0 +1,69 @@
+"""API keys: the plaintext is shown once, when the key is made."""
+
+import asyncio
+
+import msgspec
+from starlette.types import ASGIApp
+
+from bessemer.core.errors import Forbidden
+from bessemer.core.lists import ListQuery
+from bessemer.core.types import DEFAULT_PROJECT, as_json
+from bessemer.core.wire import KeyBody, KeyInfo, NewKey
+from bessemer.http.edge import Call, JSONResponse
+from bessemer.http.lists import page, page_limit
+from bessemer.identity.admin_key import forget_admin_key
+from bessemer.identity.keys import CreatedKey
+
+
+async def create(call: Call) -> ASGIApp:
+    """POST /v1/keys."""
+    body = await call.body(KeyBody)
+    created = await asyncio.to_thread(_create, call, body)
+    return JSONResponse(NewKey(**msgspec.structs.asdict(created.info), key=created.plaintext))
+
+
+async def list_keys(call: Call) -> ASGIApp:
+    """GET /v1/keys, newest first."""
+    query = call.query(ListQuery)
+    limit = page_limit(query.limit)
+    rows = await asyncio.to_thread(call.services.keys.list, _reach(call), limit=limit + 1, after=query.after)
+    return JSONResponse(page(rows, limit, lambda row: row, lambda row: row.id))
+
+
+async def revoke(call: Call) -> ASGIApp:
+    """DELETE /v1/keys/{key_id}: answers 401 to its bearer from now on."""
+    return JSONResponse(await asyncio.to_thread(_revoke, call, call.path("key_id")))
+
+
+def _reach(call: Call) -> str | None:
+    """Return whose keys the caller governs: its project's; an owner of the default project everybody's (None)."""
+    project = call.principal.project_id
+    return None if project == DEFAULT_PROJECT else project
+
+
+def _create(call: Call, body: KeyBody) -> CreatedKey:
+    principal = call.principal
+    project = principal.project_id if body.project is None else body.project
+    if _reach(call) not in {None, project}:
+        raise Forbidden(f"Keys of another project are made by an owner of {DEFAULT_PROJECT!r}.", param="project")
+    models = principal.models if body.models is None else body.models
+    if principal.models is not None and not set(models or ()) <= set(principal.models):
+        raise Forbidden("A key may not be allowed more models than the key that makes it.", param="models")
+    with call.database.transaction():
+        created = call.services.keys.create(
+            body.name, body.role, project_id=project, expires_at=body.expires_at, models=models, trust=body.trust
+        )
+        detail = {name: value for name, value in as_json(created.info).items() if name in _AUDITED}
+        call.audit("api_key.created", created.info.id, detail)
+    return created
+
+
+_AUDITED = ("name", "role", "project_id", "expires_at", "models", "trust")
+
+
+def _revoke(call: Call, key_id: str) -> KeyInfo:
+    with call.database.transaction():
+        info = call.services.keys.revoke(key_id, _reach(call))
+        call.audit("api_key.deleted", key_id)
+    forget_admin_key(call.services.settings.data, call.services.keys, key_id)
+    return info

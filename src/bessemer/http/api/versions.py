@@ -1,0 +1,75 @@
+"""Versions and the aliases on them: list, get, promote, roll back."""
+
+import asyncio
+
+from starlette.types import ASGIApp
+
+from bessemer.core.errors import NotFound
+from bessemer.core.lists import ModelQuery
+from bessemer.core.types import Alias, ModelVersion
+from bessemer.core.wire import PromoteBody, RollbackBody, RolledBackAlias
+from bessemer.flywheel import promotion
+from bessemer.http.edge import BytesResponse, Call, JSONResponse
+from bessemer.http.lists import page_of
+
+
+async def list_versions(call: Call) -> ASGIApp:
+    """GET /v1/versions, newest first."""
+    query = call.query(ModelQuery)
+    rows = [row for row in reversed(call.catalog.versions(query.model)) if call.principal.may_ask(row.id)]
+    return JSONResponse(page_of(rows, query, lambda row: row.id))
+
+
+async def get(call: Call) -> ASGIApp:
+    """GET /v1/versions/{version_id}."""
+    return JSONResponse(await asyncio.to_thread(_version, call))
+
+
+async def adapter(call: Call) -> ASGIApp:
+    """GET /v1/versions/{version_id}/adapter: a tar of its peft folder."""
+    version = await asyncio.to_thread(_version, call)
+    if version.adapter_sha256 is None:
+        raise NotFound(f"{version.id} has no adapter: it is the base model itself.", param="version_id")
+    return BytesResponse(await asyncio.to_thread(call.services.blobs.read, version.adapter_sha256), "application/x-tar")
+
+
+async def list_aliases(call: Call) -> ASGIApp:
+    """GET /v1/aliases, by model and name."""
+    query = call.query(ModelQuery)
+    rows = [row for row in call.catalog.aliases(query.model) if call.principal.may_ask(_name(row))]
+    return JSONResponse(page_of(rows, query, _name))
+
+
+def _name(alias: Alias) -> str:
+    return f"{alias.model}:{alias.name}"
+
+
+def _version(call: Call) -> ModelVersion:
+    version_id = call.path("version_id")
+    call.check_may_ask(version_id)
+    return call.catalog.version(version_id)
+
+
+async def promote(call: Call) -> ASGIApp:
+    """POST /v1/versions/{version_id}/promote: `champion` needs an evaluation whose gate the version passed."""
+    body = await call.body(PromoteBody) if await call.request.body() else PromoteBody()
+    call.check_may_ask(call.path("version_id"))
+    alias = await asyncio.to_thread(
+        promotion.promote,
+        call.flywheel,
+        call.path("version_id"),
+        body.alias,
+        call.principal,
+        evaluation_id=body.evaluation,
+        reason=body.reason,
+    )
+    return JSONResponse(alias)
+
+
+async def rollback(call: Call) -> ASGIApp:
+    """POST /v1/models/{model}/rollback: the alias names what it named before; null when it named nothing."""
+    body = await call.body(RollbackBody) if await call.request.body() else RollbackBody()
+    model = call.path("model")
+    call.check_may_ask(model)
+    alias = await asyncio.to_thread(promotion.rollback, call.flywheel, model, body.alias, call.principal, body.reason)
+    return JSONResponse(RolledBackAlias(model=model, name=body.alias, alias=alias))

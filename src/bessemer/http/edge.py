@@ -1,0 +1,286 @@
+"""The HTTP edge: typed bodies and queries in, msgspec JSON and server-sent events out.
+
+Decides how a body becomes a type and a value becomes bytes, and cancels work whose client has left. Knows no endpoint.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Annotated, Any, Final, NamedTuple, Protocol, TypeVar, get_args, get_origin
+
+import msgspec
+from starlette.requests import Request
+from starlette.types import Message, Receive, Scope, Send
+
+from bessemer.core.decoding import decode
+from bessemer.core.errors import Forbidden, InvalidRequest, NotFound, PayloadTooLarge
+from bessemer.core.invalid import invalid
+from bessemer.core.openai import StrictWire
+from bessemer.core.types import JSON, Action, Principal
+from bessemer.flywheel.services import Services as FlywheelServices
+from bessemer.gateway.pipeline import on_behalf_of
+from bessemer.http.services import Services
+from bessemer.registry.catalog import Catalog
+from bessemer.store import audit
+from bessemer.store.database import Database
+
+T = TypeVar("T")
+Query = TypeVar("Query", bound=msgspec.Struct)
+Body = TypeVar("Body", bound=msgspec.Struct)
+
+encode = msgspec.json.Encoder().encode
+_SMALL: Final = 64 * 1024
+"""Bodies above this many bytes are decoded off the event loop."""
+_JSON_TYPE: Final = (b"content-type", b"application/json")
+_END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+class ClosableEvents(Protocol):
+    """Events as bytes, to be closed when nobody wants them any more."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Iterate over the events."""
+
+    async def aclose(self) -> None:
+        """Stop making events and free what is behind them."""
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its answer was complete."""
+
+
+class JSONResponse:
+    """A complete JSON answer; `value` is anything msgspec encodes."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, value: Any, status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        self.body = encode(value)
+        self.status = status
+        self.headers = headers
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Send status, headers and body."""
+        length = (b"content-length", str(len(self.body)).encode())
+        await send(
+            {"type": "http.response.start", "status": self.status, "headers": [_JSON_TYPE, length, *self.headers]}
+        )
+        await send({"type": "http.response.body", "body": self.body})
+
+
+class BytesResponse(JSONResponse):
+    """A complete answer of another media type."""
+
+    __slots__ = ("media_type",)
+
+    def __init__(self, body: bytes, media_type: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        self.body = body
+        self.status = 200
+        self.headers = headers
+        self.media_type = media_type
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Send status, headers and body."""
+        headers = [(b"content-type", self.media_type.encode()), (b"content-length", str(len(self.body)).encode())]
+        await send({"type": "http.response.start", "status": self.status, "headers": [*headers, *self.headers]})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+class EventStream:
+    """Server-sent events, given as ready bytes by a generator that has already produced its first one inside.
+
+    When the client leaves, the generator is closed at once, which cancels the provider behind it.
+    """
+
+    __slots__ = ("events", "headers")
+
+    def __init__(self, events: ClosableEvents, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        self.events = events
+        self.headers = [
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"cache-control", b"no-cache"),
+            *headers,
+        ]
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        """Send events until they end or the client leaves. Raises ClientGone in the latter case."""
+        async with aclosing(self.events):
+            await send({"type": "http.response.start", "status": 200, "headers": self.headers})
+            await while_connected(receive, self._pump(send))
+
+    async def _pump(self, send: Send) -> None:
+        async for event in self.events:
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+        await send(_END)
+
+
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Run `work`, but cancel it when the client disconnects. The request body must have been read already.
+
+    Raises ClientGone when the client left first.
+    """
+    task = asyncio.current_task()
+    assert task is not None, "whatever awaits has a task"
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        task.cancel()
+
+    watcher = asyncio.ensure_future(watch())
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if not gone or task.uncancel():
+            raise
+        raise ClientGone from None
+    finally:
+        watcher.cancel()
+
+
+class Limit(NamedTuple):
+    """The largest body of a request, and what says so."""
+
+    size: int
+    """Bytes."""
+    remedy: str = "send less"
+
+    def exceeded(self) -> PayloadTooLarge:
+        """Return what a client is told whose body is larger."""
+        return PayloadTooLarge(f"The request body exceeds {self.size} bytes; {self.remedy}.")
+
+    def check(self, declared: bytes) -> None:
+        """Raise PayloadTooLarge when a Content-Length says that the body is larger."""
+        # A number of more digits than this one is larger, and may be too long to be read.
+        if declared.isdigit() and (len(declared) > 18 or int(declared) > self.size):
+            raise self.exceeded()
+
+    def on(self, receive: Receive) -> Receive:
+        """Count body bytes while they arrive, for bodies of undeclared or false length."""
+        seen = 0
+
+        async def limited() -> Message:
+            nonlocal seen
+            message = await receive()
+            if message["type"] == "http.request":
+                seen += len(message.get("body", b""))
+                if seen > self.size:
+                    raise self.exceeded()
+            return message
+
+        return limited
+
+
+@cache
+def _decoding() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="bodies")
+
+
+class NoQuery(StrictWire):
+    """Of an endpoint that takes no query parameters."""
+
+
+@cache
+def _fields(kind: type[msgspec.Struct]) -> Mapping[str, bool]:
+    """Return the names of the fields, and which are dictionaries; asked with every request, so worked out once."""
+    bare = {
+        field.name: get_args(field.type)[0] if get_origin(field.type) is Annotated else field.type
+        for field in msgspec.structs.fields(kind)
+    }
+    return {name: get_origin(type_) is dict for name, type_ in bare.items()}
+
+
+def read_query(kind: type[Query], parameters: Sequence[tuple[str, str]]) -> Query:
+    """Return query parameters as a struct. `name[key]=value` is an item of a field that is a dictionary.
+
+    Raises InvalidRequest that names a parameter which is unknown, wrong, or given twice.
+    """
+    fields = _fields(kind)
+    values: dict[str, Any] = {}
+    for name, value in parameters:
+        field, opened, rest = name.partition("[")
+        keyed = fields.get(field, False)
+        if field not in fields or keyed is not (bool(opened) and rest.endswith("]")):
+            raise InvalidRequest(f"Unknown parameter: {name!r}. Remove it.", param=name, code="unknown_parameter")
+        target, key = (values.setdefault(field, {}), rest[:-1]) if keyed else (values, field)
+        if key in target:
+            raise InvalidRequest(f"{name!r} is given twice; give it once.", param=name)
+        target[key] = value
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise invalid(error) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One authenticated request on its way to a handler."""
+
+    services: Services
+    request: Request
+    principal: Principal
+    given: msgspec.Struct
+    """What the query string says."""
+    takes: type[msgspec.Struct] | None
+    """The type of the endpoint's body."""
+
+    def audit(self, action: str, subject: str, detail: JSON | None = None) -> None:
+        """Append who did what to what. Call it in the `Database.transaction` of the change: both stand, or neither."""
+        audit.append(self.database, self.principal.key_id, action, subject, detail)
+
+    def path(self, name: str) -> str:
+        """Return a path parameter."""
+        value = self.request.path_params[name]
+        assert isinstance(value, str)
+        return value
+
+    @property
+    def database(self) -> Database:
+        """The database as the caller's project sees it: the only one that handlers of a project's rows use."""
+        return self.services.database.within(self.principal.project_id)
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog as the caller's project sees it."""
+        return self.services.catalog.within(self.principal.project_id)
+
+    @property
+    def flywheel(self) -> FlywheelServices:
+        """The flywheel's parts as the caller's project sees them; graders' judges are asked on the caller's behalf."""
+        who = self.principal
+        return self.services.flywheel.asked_by(on_behalf_of(who.key_id, who.project_id, who.models))
+
+    def check_may_ask(self, *names: str) -> None:
+        """Raise NotFound for the name of a route, model, alias or version that is not for the caller."""
+        for name in names:
+            if not self.principal.may_ask(name):
+                raise NotFound(f"There is no {name!r} that this key may ask for.", param="model")
+
+    def check_made(self, key_id: str | None) -> None:
+        """Raise Forbidden unless the caller made a thing (`key_id` did), or may operate what others made."""
+        if key_id != self.principal.key_id and not self.principal.may(Action.OPERATE):
+            raise Forbidden("Another key made this: ask with that key, or with one whose role is operator or owner.")
+
+    async def body(self, kind: type[Body]) -> Body:
+        """Return the JSON body as the type that the table of endpoints names for it. Raises InvalidRequest."""
+        assert kind is self.takes, "the table and the handler name the same body"
+        return await self.parsed(partial(decode, kind))
+
+    async def parsed(self, parse: Callable[[bytes], T]) -> T:
+        """Return the body as `parse` reads it, off the event loop where it is large."""
+        body = await self.request.body()
+        if len(body) <= _SMALL:
+            return parse(body)
+        # One at a time: each holds the interpreter for a while, and those who wait for it would wait for all of them.
+        return await asyncio.get_running_loop().run_in_executor(_decoding(), parse, body)
+
+    def query(self, kind: type[T]) -> T:
+        """Return the query string as the type that the table of endpoints names for this one."""
+        assert isinstance(self.given, kind), "the table and the handler name the same query"
+        return self.given

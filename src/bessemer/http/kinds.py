@@ -1,0 +1,17 @@
+"""The kinds of jobs that an installation runs: a line each."""
+
+from typing import Any, Final
+
+from bessemer.flywheel.jobs import CASCADE, EVALUATION
+from bessemer.flywheel.plans import PLAN
+from bessemer.http.services import Services
+from bessemer.jobs.kinds import JobKind
+from bessemer.tuning.jobs import FINE_TUNING
+
+Kinds = tuple[JobKind[Services, Any, Any], ...]
+KINDS: Final[Kinds] = (
+    FINE_TUNING,
+    EVALUATION,
+    CASCADE,
+    PLAN,
+)

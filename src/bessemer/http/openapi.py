@@ -1,0 +1,146 @@
+"""The OpenAPI 3.1 document of the HTTP surface, made from the table of endpoints and the types it names."""
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from http import HTTPStatus
+from typing import Any, Final, get_origin
+
+import msgspec
+from starlette.types import ASGIApp
+
+from bessemer import __version__
+from bessemer.core.openai import Wire
+from bessemer.core.types import JSON
+from bessemer.core.wire import UploadForm
+from bessemer.http.edge import Call, JSONResponse
+from bessemer.http.routing import Endpoint
+
+_PARAMETER: Final = re.compile(r"{(\w+)}")
+_OWN_PATH: Final = re.compile(r"^(?:GET|POST|PUT|DELETE)(?: and GET)? /[\w/{}]+(?: \(multipart[^)]*\))?[:.,]?\s*")
+_SCHEMAS: Final = "#/components/schemas/{name}"
+
+
+class Problem(Wire, omit_defaults=False):
+    """What went wrong, as OpenAI says it."""
+
+    message: str
+    type: str
+    param: str | None
+    """The field that is to blame."""
+    code: str | None
+
+
+class ErrorBody(Wire, omit_defaults=False):
+    """Body of every answer above 399."""
+
+    error: Problem
+
+
+def document(table: Sequence[Endpoint]) -> JSON:
+    """Return the OpenAPI document of a table of endpoints."""
+    kinds = [kind for line in table for kind in (line.body, line.answer, line.query) if _has_schema(kind)]
+    schemas, components = msgspec.json.schema_components([*kinds, ErrorBody], ref_template=_SCHEMAS)
+    schema_of = {_key(kind): schema for kind, schema in zip([*kinds, ErrorBody], schemas, strict=True)}
+    queries = {line.query.__name__ for line in table}
+    paths: dict[str, dict[str, Any]] = {}
+    for line in table:
+        paths.setdefault(line.path, {})[line.method.lower()] = _operation(line, schema_of, components)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Bessemer",
+            "version": __version__,
+            "summary": "OpenAI's API and the control of an AI factory.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": dict(sorted(paths.items())),
+        "components": {
+            "schemas": {name: schema for name, schema in sorted(components.items()) if name not in queries},
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{"key": []}],
+    }
+
+
+def _operation(line: Endpoint, schema_of: dict[str, JSON], components: dict[str, Any]) -> JSON:
+    operation: dict[str, Any] = {
+        "operationId": "_".join([line.method.lower(), *re.findall(r"\w+", line.path)]),
+        "summary": _summary(line),
+        "tags": [_tag(line.path)],
+    }
+    if line.actions:
+        operation["x-actions"] = [action.value for action in line.actions]
+        operation["x-roles"] = [role.value for role in line.roles]
+    else:
+        operation["security"] = []
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in _PARAMETER.findall(line.path)
+    ]
+    if parameters := parameters + _query(line, schema_of, components):
+        operation["parameters"] = parameters
+    if line.body is not None:
+        media = "multipart/form-data" if line.body is UploadForm else "application/json"
+        required = any(field.required for field in msgspec.structs.fields(line.body))
+        content = {media: {"schema": schema_of[_key(line.body)]}}
+        operation["requestBody"] = {"required": required, "content": content}
+    operation["responses"] = {
+        "200": {"description": HTTPStatus.OK.phrase, "content": _content(line, schema_of)},
+        "default": {
+            "description": "An error; it names the field and the remedy.",
+            "content": {"application/json": {"schema": schema_of[_key(ErrorBody)]}},
+        },
+    }
+    return operation
+
+
+def _content(line: Endpoint, schema_of: dict[str, JSON]) -> dict[str, JSON]:
+    if isinstance(line.answer, str):
+        return {line.answer: {"schema": {"type": "string", "contentMediaType": line.answer}}}
+    content: dict[str, JSON] = {"application/json": {"schema": schema_of[_key(line.answer)]}}
+    if line.streams:
+        content["text/event-stream"] = {"schema": {"type": "string"}}
+    return content
+
+
+def _query(line: Endpoint, schema_of: dict[str, JSON], components: dict[str, Any]) -> list[dict[str, Any]]:
+    schema = components[schema_of[_key(line.query)]["$ref"].rpartition("/")[2]]
+    required = schema.get("required", ())
+    return [
+        {"name": name, "in": "query", "required": name in required, "schema": kind}
+        | ({"style": "deepObject", "explode": True} if kind.get("type") == "object" else {})
+        for name, kind in schema["properties"].items()
+    ]
+
+
+def _summary(line: Endpoint) -> str:
+    """Return what the handler says it does, without the method and path that it may begin with."""
+    first = (line.handler.__doc__ or "").strip().partition("\n\n")[0]
+    told = _OWN_PATH.sub("", " ".join(first.split()))
+    name = getattr(line.handler, "__name__", "call").replace("_", " ")
+    return (told or f"{name}.")[:1].upper() + (told or f"{name}.")[1:]
+
+
+def _tag(path: str) -> str:
+    parts = [part for part in path.removeprefix("/v1/").split("/") if part and "{" not in part]
+    return parts[0]
+
+
+def _has_schema(kind: Any) -> bool:
+    return kind is not None and not isinstance(kind, str)
+
+
+def _key(kind: Any) -> str:
+    return repr(kind) if get_origin(kind) is not None else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def handler(table: Sequence[Endpoint]) -> Any:
+    """Return the handler of GET /openapi.json; the document is made with the first call."""
+    made = cache(lambda: document(table))
+
+    async def openapi(_call: Call) -> ASGIApp:
+        """Return this document."""
+        return JSONResponse(made())
+
+    return openapi

@@ -1,0 +1,39 @@
+"""What handlers may use: the parts of a running application, wired by the composition root."""
+
+from dataclasses import dataclass
+
+from bessemer.core.settings import Settings
+from bessemer.core.types import JSON
+from bessemer.evals.grader import Services as GraderServices
+from bessemer.flywheel.services import Services as FlywheelServices
+from bessemer.gateway.pipeline import Gateway
+from bessemer.http.grading import Grading
+from bessemer.http.pulse import Pulse
+from bessemer.identity.keys import Keys
+from bessemer.registry.catalog import Catalog
+from bessemer.store.blobs import Blobs
+from bessemer.store.database import Database
+from bessemer.store.writer import Writer
+from bessemer.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """One of each; all of them live as long as the application."""
+
+    settings: Settings
+    database: Database
+    pulse: Pulse
+    blobs: Blobs
+    catalog: Catalog
+    gateway: Gateway
+    keys: Keys
+    writer: Writer
+    metrics: Metrics
+    graders: GraderServices
+    grading: Grading
+    graders_fence: JSON
+    """What keeps the code of graders in on this machine, and whether it runs."""
+    flywheel: FlywheelServices
+    started_at: float
+    code_commit: str | None

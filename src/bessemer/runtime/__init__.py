@@ -1,0 +1,1 @@
+"""Processes: the composition root, the server, its supervised worker, locks, extensions of other packages."""
