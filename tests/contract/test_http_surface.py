@@ -12,7 +12,7 @@ import pytest
 from tests.asking import ask
 from tests.live import Server
 
-from bessemer.core.types import Action, Role
+from bessemer.core.access import Action, Role
 from bessemer.http.routing import Endpoint
 from bessemer.http.surface import PUBLIC, TABLE
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bessemer.core.access import Role
 from bessemer.core.content import HASH_VERSION, content_hash, input_hash
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.types import Feedback, FeedbackKind, FeedbackSource, Inference, Prompt, Role, Split
+from bessemer.core.types import Feedback, FeedbackKind, FeedbackSource, Inference, Prompt, Split
 from bessemer.core.wire import DatasetRequest
 from bessemer.feedback.datasets import build, load, split_of
 from bessemer.feedback.rows import DEMONSTRATION, parse_rows

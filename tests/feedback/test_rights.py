@@ -7,8 +7,8 @@ import msgspec
 import pytest
 from tests.store.samples import an_inference
 
+from bessemer.core.access import Principal, Role
 from bessemer.core.errors import NotFound
-from bessemer.core.types import Principal, Role
 from bessemer.feedback.rights import check_stored
 from bessemer.store.database import Database
 from bessemer.store.writer import Writer

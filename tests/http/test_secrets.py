@@ -19,9 +19,10 @@ from tests.gateway.conftest import PRINCIPAL, ask, make_world
 from tests.gateway.raw import RawUpstream, head
 from tests.live import Server
 
+from bessemer.core.access import Principal, Role
 from bessemer.core.errors import BessemerError
 from bessemer.core.scrub import hide
-from bessemer.core.types import JobStatus, Principal, Role
+from bessemer.core.types import JobStatus
 from bessemer.evals import graders
 from bessemer.evals.grader import Services as GraderServices
 from bessemer.flywheel.jobs import EVALUATION

@@ -10,7 +10,8 @@ from tests.asking import ask, chat, key_of, upload
 from tests.http.test_plans import WORKLOAD
 from tests.live import Server
 
-from bessemer.core.types import Lineage, ModelVersion, Role
+from bessemer.core.access import Role
+from bessemer.core.types import Lineage, ModelVersion
 from bessemer.gateway.providers.fake import Script
 from bessemer.http.routing import Endpoint
 from bessemer.http.surface import TABLE

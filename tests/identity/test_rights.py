@@ -7,7 +7,7 @@ import pytest
 from tests.asking import ask, chat, key_of, upload
 from tests.live import Server
 
-from bessemer.core.types import Role
+from bessemer.core.access import Role
 from bessemer.gateway.providers.fake import Script
 
 ROW = {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}

@@ -10,6 +10,7 @@ from bessemer.gateway.pipeline import Gateway
 from bessemer.http.grading import Grading
 from bessemer.http.pulse import Pulse
 from bessemer.identity.keys import Keys
+from bessemer.identity.policy import Policy
 from bessemer.registry.catalog import Catalog
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
@@ -28,6 +29,7 @@ class Services:
     catalog: Catalog
     gateway: Gateway
     keys: Keys
+    policy: Policy
     writer: Writer
     metrics: Metrics
     graders: GraderServices
