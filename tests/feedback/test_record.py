@@ -70,7 +70,7 @@ async def test_feedback_is_in_the_database_when_it_is_answered(tmp_path: Path, s
 @pytest.mark.parametrize("claimed", [None, *FeedbackSource])
 def test_author_trust_and_standing_are_the_keys_and_claims_are_kept_as_claims(role, claimed):
     key = Principal(key_id="key-1", name="portal", role=role, trust=0.7, project_id="claims")
-    row = parse(request(author="chief.risk.officer", trust=1.0, source=claimed), key, 0.0)
+    row = parse(request(author="chief.risk.officer", trust=1.0, source=claimed), key, 0.0, reviewer=role is Role.MEMBER)
     assert (row.author, row.trust, row.key_id, row.project_id) == ("portal", 0.7, "key-1", "claims")
     assert (row.claimed_author, row.claimed_trust, row.claimed_source) == ("chief.risk.officer", 1.0, claimed)
     assert row.reviewer is (role is Role.MEMBER)

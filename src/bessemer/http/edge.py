@@ -21,16 +21,16 @@ from bessemer.core.errors import InvalidRequest, NotFound, PayloadTooLarge
 from bessemer.core.invalid import invalid
 from bessemer.core.openai import StrictWire
 from bessemer.core.types import JSON
-from bessemer.flywheel.services import Services as FlywheelServices
+from bessemer.flywheel.services import FlywheelServices
 from bessemer.gateway.pipeline import on_behalf_of
-from bessemer.http.services import Services
+from bessemer.http.services import ApiServices
 from bessemer.registry.catalog import Catalog
 from bessemer.store import audit
 from bessemer.store.database import Database
 
 T = TypeVar("T")
 Query = TypeVar("Query", bound=msgspec.Struct)
-Body = TypeVar("Body", bound=msgspec.Struct)
+_Body = TypeVar("_Body", bound=msgspec.Struct)
 
 encode = msgspec.json.Encoder().encode
 _SMALL: Final = 64 * 1024
@@ -228,7 +228,7 @@ def unknown_name(name: str) -> NotFound:
 class Call:
     """One authenticated request on its way to a handler."""
 
-    services: Services
+    services: ApiServices
     request: Request
     principal: Principal
     given: msgspec.Struct
@@ -292,7 +292,7 @@ class Call:
             if not self.may(action, self.resource(ResourceKind.ROUTE, name)):
                 raise unknown_name(name)
 
-    async def body(self, kind: type[Body]) -> Body:
+    async def body(self, kind: type[_Body]) -> _Body:
         """Return the JSON body as the type that the table of endpoints names for it. Raises InvalidRequest."""
         assert kind is self.takes, "the table and the handler name the same body"
         return await self.parsed(partial(decode, kind))

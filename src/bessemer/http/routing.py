@@ -17,7 +17,7 @@ from bessemer.core.access import ORGANIZATION, Action, Principal, Resource, Reso
 from bessemer.core.errors import BessemerError, Forbidden
 from bessemer.core.types import DEFAULT_PROJECT
 from bessemer.http.edge import Call, Limit, NoQuery, read_query, unknown_name
-from bessemer.http.services import Services
+from bessemer.http.services import ApiServices
 from bessemer.identity.policy import roles_that_may
 
 Handler = Callable[[Call], Awaitable[ASGIApp]]
@@ -94,7 +94,7 @@ class Endpoint:
 class _Serve:
     """ASGI application of one endpoint: finds the thing, asks the policy, calls the handler, sends what it returns."""
 
-    def __init__(self, endpoint: Endpoint, services: Services) -> None:
+    def __init__(self, endpoint: Endpoint, services: ApiServices) -> None:
         self._endpoint = endpoint
         self._services = services
         self._limit = None if endpoint.largest is None else Limit(endpoint.largest)
@@ -180,7 +180,7 @@ async def _unknown(_scope: Scope, _receive: Receive, _send: Send) -> None:
     raise HTTPException(404)
 
 
-def build_router(table: Sequence[Endpoint], services: Services, lifespan: Lifespan[Router]) -> Router:
+def build_router(table: Sequence[Endpoint], services: ApiServices, lifespan: Lifespan[Router]) -> Router:
     """Return the router of a table. Unknown paths and methods raise HTTPException for the front door to shape."""
     routes = [
         PathRoute(_SLASHED.sub(r"{\1:path}", line.path), _Serve(line, services), methods=[line.method])

@@ -19,14 +19,14 @@ from bessemer.http.edge import Call, JSONResponse
 from bessemer.http.grading import kind_of
 from bessemer.http.lists import page, page_limit
 from bessemer.http.routing import Endpoint, Found, Handler, Item
-from bessemer.http.services import Services
+from bessemer.http.services import ApiServices
 from bessemer.jobs import lifecycle
 from bessemer.jobs.kinds import Job, JobKind
 from bessemer.jobs.objects import Shown
 from bessemer.store import job_rows
 from bessemer.store.job_rows import Control, JobRow
 
-Kind = JobKind[Services, Any, Any]
+_Kind = JobKind[ApiServices, Any, Any]
 _DOES: Final = {
     Control.CANCEL: "Cancel a job: at once while it waits, at its next step while it runs.",
     Control.PAUSE: "Pause a job: at once while it waits, at its next step while it runs.",
@@ -34,7 +34,7 @@ _DOES: Final = {
 }
 
 
-def endpoints(kind: Kind) -> tuple[Endpoint, ...]:
+def endpoints(kind: _Kind) -> tuple[Endpoint, ...]:
     """Return the endpoints of a kind."""
     path, one, shows, job = kind.path, kind.path + "/{job_id}", _Endpoints(kind), job_of(kind)
     page_of: Any = Page
@@ -53,7 +53,7 @@ def endpoints(kind: Kind) -> tuple[Endpoint, ...]:
 class _Endpoints:
     """The handlers of one kind."""
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: _Kind) -> None:
         self._kind = kind
 
     async def create(self, call: Call) -> ASGIApp:
@@ -118,7 +118,7 @@ class _Endpoints:
         return [Shown(row, results.get(row.id)) for row in rows]
 
 
-def job_of(kind: Kind) -> Item:
+def job_of(kind: _Kind) -> Item:
     """Return the finder of a kind's jobs; one of another kind is not found."""
 
     def find(call: Call, job_id: str) -> Found:
@@ -131,7 +131,7 @@ def job_of(kind: Kind) -> Item:
     return Item("job_id", find)
 
 
-async def create(call: Call, kind: Kind) -> Shown:
+async def create(call: Call, kind: _Kind) -> Shown:
     """Check the body of a call and queue its job; blocking work is done in threads. Raises as `JobKind.accept`."""
     request = await call.body(kind.request)
     work = partial(_create, call, kind, as_json(request))
@@ -141,7 +141,7 @@ async def create(call: Call, kind: Kind) -> Shown:
     return await asyncio.to_thread(work)
 
 
-def _create(call: Call, kind: Kind, request: JSON) -> Shown:
+def _create(call: Call, kind: _Kind, request: JSON) -> Shown:
     who = call.principal
     row = JobRow(
         id=_job_id(call, kind.prefix),
