@@ -14,6 +14,7 @@ from bessemer.identity.policy import Policy
 from bessemer.registry.catalog import Catalog
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
+from bessemer.store.notices import ChangeNotices
 from bessemer.store.writer import Writer
 from bessemer.telemetry.metrics import Metrics
 
@@ -30,6 +31,7 @@ class ApiServices:
     gateway: Gateway
     keys: Keys
     policy: Policy
+    notices: ChangeNotices
     writer: Writer
     metrics: Metrics
     graders: GraderServices

@@ -37,9 +37,10 @@ from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
 from bessemer.runtime.embedding import embed_by
 from bessemer.runtime.extensions import load_extensions
-from bessemer.store import feedback, plans
+from bessemer.store import feedback, plans, revisions
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
+from bessemer.store.notices import PolledNotices
 from bessemer.store.writer import Writer
 from bessemer.telemetry.metrics import Metrics
 
@@ -96,7 +97,6 @@ def open_services(
     policy = FailClosed(RolePolicy())
     stages = with_recorder(writer, extensions.stages, metrics=metrics)
     gateway = Gateway(catalog, providers, stages, policy, metrics=metrics)
-    catalog.watch()
     graders = GraderServices(
         judge=_judge(gateway, loop),
         find_judge=catalog.route_or_target,
@@ -105,7 +105,11 @@ def open_services(
         unfenced=settings.unfenced_graders,
     )
     keys = Keys(database)
-    keys.watch()
+    keys.note_uses()
+    notices = PolledNotices(database)
+    notices.subscribe(revisions.KEYS, keys.refresh)
+    notices.subscribe(revisions.REGISTRY, catalog.refresh)
+    notices.start()
     return ApiServices(
         settings=settings,
         database=database,
@@ -115,6 +119,7 @@ def open_services(
         gateway=gateway,
         keys=keys,
         policy=policy,
+        notices=notices,
         writer=writer,
         metrics=metrics,
         graders=graders,
@@ -139,7 +144,7 @@ async def close_services(services: ApiServices) -> None:
     """Stop what `open_services` started; everything accepted so far is written first."""
     services.grading.close()
     await services.gateway.close()
-    services.catalog.close()
+    services.notices.close()
     services.keys.close()
     await asyncio.to_thread(services.writer.close)
     services.database.close()
