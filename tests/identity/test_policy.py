@@ -13,7 +13,7 @@ from bessemer.core.access import (
     project,
 )
 from bessemer.core.types import DEFAULT_PROJECT
-from bessemer.identity.policy import Context, Decision, FailClosed, Policy, RolePolicy, roles_that_may
+from bessemer.identity.policy import NO_CONTEXT, Context, Decision, FailClosed, Policy, RolePolicy, roles_that_may
 
 POLICY: Policy = RolePolicy()
 
@@ -71,7 +71,14 @@ def test_what_one_made_and_what_others_made(
 @pytest.mark.parametrize("kind", [ResourceKind.ROUTE, ResourceKind.MODEL, ResourceKind.VERSION])
 @pytest.mark.parametrize(
     ("name", "within"),
-    [("small", True), ("small:champion", True), ("small@0123", True), ("smaller", False), ("large", False), ("", False)],
+    [
+        ("small", True),
+        ("small:champion", True),
+        ("small@0123", True),
+        ("smaller", False),
+        ("large", False),
+        ("", False),
+    ],
 )
 def test_a_keys_ceiling_is_names_with_their_aliases_and_versions(kind: ResourceKind, name: str, within: bool) -> None:
     limited = key(Role.OWNER, models=("small",))
@@ -108,7 +115,7 @@ class Broken:
     sha256 = "0" * 64
 
     def decide(
-        self, principal: Principal, action: Action, resource: Resource, context: Context = Context()
+        self, principal: Principal, action: Action, resource: Resource, context: Context = NO_CONTEXT
     ) -> Decision:
         raise RuntimeError("no such entity")
 

@@ -25,7 +25,7 @@ class Context(Frozen, frozen=True):
     """Of the data that is asked about, such as `pii` and `residency:eu`."""
 
 
-_NOTHING: Final = Context()
+NO_CONTEXT: Final = Context()
 
 
 class Decision(Frozen, frozen=True):
@@ -49,7 +49,9 @@ class Policy(Protocol):
         """Hash of all that it decides by: two that are equal answer alike."""
         ...
 
-    def decide(self, principal: Principal, action: Action, resource: Resource, context: Context = _NOTHING) -> Decision:
+    def decide(
+        self, principal: Principal, action: Action, resource: Resource, context: Context = NO_CONTEXT
+    ) -> Decision:
         """Answer. What it cannot evaluate it may raise: see `FailClosed`."""
         ...
 
@@ -106,7 +108,7 @@ class RolePolicy:
         principal: Principal,
         action: Action,
         resource: Resource,
-        context: Context = _NOTHING,  # noqa: ARG002 - roles look at none of it
+        context: Context = NO_CONTEXT,  # noqa: ARG002 - roles look at none of it
     ) -> Decision:
         """Answer by the table above."""
         role = principal.role
@@ -137,7 +139,9 @@ class FailClosed:
         self.name: Final = policy.name
         self.sha256: Final = policy.sha256
 
-    def decide(self, principal: Principal, action: Action, resource: Resource, context: Context = _NOTHING) -> Decision:
+    def decide(
+        self, principal: Principal, action: Action, resource: Resource, context: Context = NO_CONTEXT
+    ) -> Decision:
         """Answer as the policy does; where it raises, deny."""
         try:
             return self._policy.decide(principal, action, resource, context)
