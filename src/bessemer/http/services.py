@@ -11,7 +11,7 @@ from bessemer.http.grading import Grading
 from bessemer.http.pulse import Pulse
 from bessemer.identity.keys import Keys
 from bessemer.registry.catalog import Catalog
-from bessemer.store.blobs import Blobs
+from bessemer.store.blobs import BlobStore
 from bessemer.store.database import Database
 from bessemer.store.notices import ChangeNotices
 from bessemer.store.writer import Writer
@@ -25,7 +25,7 @@ class ApiServices:
     settings: Settings
     database: Database
     pulse: Pulse
-    blobs: Blobs
+    blobs: BlobStore
     catalog: Catalog
     gateway: Gateway
     keys: Keys
