@@ -11,13 +11,13 @@ from tests.http.test_plans import WORKLOAD
 from tests.live import Server
 
 from bessemer.core.types import Lineage, ModelVersion, Role
-from bessemer.gateway.providers.fake import Script
 from bessemer.http.routing import Endpoint
 from bessemer.http.surface import TABLE
 from bessemer.registry.versions import make_version
 from bessemer.store import plans, versions
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
+from lab.fake_openai import Script
 
 SECRET = "CUSTOMER 4711"
 ROW = {"messages": [{"role": "user", "content": SECRET}, {"role": "assistant", "content": "A"}], "answer": "A"}

@@ -8,7 +8,7 @@ from tests.asking import ask, chat, key_of, upload
 from tests.live import Server
 
 from bessemer.core.types import Role
-from bessemer.gateway.providers.fake import Script
+from lab.fake_openai import Script
 
 ROW = {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}
 READERS = {Role.MEMBER, Role.OWNER}

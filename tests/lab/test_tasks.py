@@ -16,7 +16,7 @@ from bessemer.core.template import render, render_grammar
 from bessemer.core.types import Split
 from bessemer.engine.constraint import Grammars
 from bessemer.engine.request import Lark
-from bessemer.evals.metrics import AttributeCounts, attribute_counts, attribute_report, binary_report, parse_attributes
+from bessemer.evals.metrics import AttributeCounts, attribute_counts, label_terms, parse_attributes, total
 from bessemer.evals.truth import parse_label
 from lab import rows, tasks
 from lab.cases import TaskOptions, build, configuration
@@ -425,7 +425,7 @@ def test_recorded_answers_score_as_published(name, expected):
     task = preset(name)
     truth = {row.item.id: row.answer for row in task.test}
     pairs = [(parse_label(answer, (tasks.YES, tasks.NO)), truth[key]) for key, answer in task.recorded.answers.items()]
-    assert round(binary_report(pairs, tasks.YES).f1 * 100, 2) == expected
+    assert round(total(label_terms(said, actual, tasks.YES) for said, actual in pairs) * 100, 2) == expected
 
 
 @needs_data
@@ -434,8 +434,7 @@ def test_recorded_attributes_score_as_published():
     counts = [
         attribute_counts(parse_attributes(task.recorded.answers[row.item.id]), row.target or {}) for row in task.test
     ]
-    report = attribute_report(counts)
-    assert [round(value * 100, 2) for value in (report.precision, report.recall, report.f1)] == [83.98, 80.42, 82.16]
+    assert round(total(item.terms for item in counts) * 100, 2) == 82.16
 
 
 @needs_data
