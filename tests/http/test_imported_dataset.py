@@ -15,12 +15,12 @@ from tests.live import OFFLINE, Server, Upstream, start_server, stop_server
 
 from bessemer.core.types import Lineage
 from bessemer.gateway.providers import SETTINGS
-from bessemer.gateway.providers.fake import Script
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
 from bessemer.registry.versions import make_version
 from bessemer.store.blob_folder import BlobFolder
 from bessemer.store.database import Database
+from lab.fake_openai import Script
 
 CONFIG = """
 [gate]  # a handful of items

@@ -12,7 +12,6 @@ from tests.live import Server
 
 from bessemer.core.access import Role, project
 from bessemer.core.types import Lineage, ModelVersion
-from bessemer.gateway.providers.fake import Script
 from bessemer.http.routing import Endpoint
 from bessemer.http.surface import TABLE
 from bessemer.identity.policy import RolePolicy, roles_that_may
@@ -20,6 +19,7 @@ from bessemer.registry.versions import make_version
 from bessemer.store import plans, versions
 from bessemer.store.blob_folder import BlobFolder
 from bessemer.store.database import Database
+from lab.fake_openai import Script
 
 SECRET = "CUSTOMER 4711"
 ROW = {"messages": [{"role": "user", "content": SECRET}, {"role": "assistant", "content": "A"}], "answer": "A"}
