@@ -14,9 +14,9 @@ from tests.http.test_plans import WORKLOAD
 from tests.live import CONFIG, MATCHING, OFFLINE, Server, Upstream, start_server, stop_server, upstream
 from tests.store import untold
 
-from bessemer.gateway.providers.fake import Script
 from bessemer.store.database import Database
 from bessemer.store.schema import metadata
+from lab.fake_openai import Script
 
 __all__ = ["upstream"]
 
