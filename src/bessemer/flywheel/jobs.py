@@ -11,9 +11,9 @@ from typing import Final, Protocol
 import msgspec
 
 from bessemer.core.evaluations import Evaluation
-from bessemer.core.types import Action, Frozen
+from bessemer.core.types import JSON, Action, Frozen
 from bessemer.core.wire import CascadeRequest, EvaluationRequest
-from bessemer.evals import runs
+from bessemer.evals import graders, runs
 from bessemer.evals.grader import LARGEST_BODY
 from bessemer.flywheel import cascade, evaluation
 from bessemer.flywheel.cascade import CascadeResult
@@ -121,13 +121,27 @@ class _CascadeRun(JobRun[CascadeResult]):
         return Finished(result=result, keep=lambda: cascade.apply(mine, request, result, self._job.id))
 
 
+def _grader(request: EvaluationRequest | CascadeRequest) -> JSON | None:
+    return request.grader
+
+
+def _check_grader(request: EvaluationRequest | CascadeRequest, services: Services) -> None:
+    """Refuse a grader that can never work: its formula or source is wrong, or there is no model to compare by."""
+    if request.grader is not None:
+        graders.check(request.grader, services.graders)
+
+
 def _accept_evaluation(services: HasFlywheel, job: Job[EvaluationRequest]) -> Accepted[EvaluationRequest]:
-    evaluation.check(job.request, services.flywheel.of_job(job.row))
+    mine = services.flywheel.of_job(job.row)
+    evaluation.check(job.request, mine)
+    _check_grader(job.request, mine)
     return Accepted(request=job.request)
 
 
 def _accept_cascade(services: HasFlywheel, job: Job[CascadeRequest]) -> Accepted[CascadeRequest]:
-    cascade.check(job.request, services.flywheel.of_job(job.row))
+    mine = services.flywheel.of_job(job.row)
+    cascade.check(job.request, mine)
+    _check_grader(job.request, mine)
     return Accepted(request=job.request)
 
 
@@ -143,6 +157,7 @@ EVALUATION: Final = JobKind(
     progress=ItemsDone,
     result=Evaluation,
     accept=_accept_evaluation,
+    grader=_grader,
     run=_EvaluationRun,
     results=evaluations.results,
 )
@@ -160,5 +175,6 @@ CASCADE: Final = JobKind(
     create=(Action.OPERATE,),
     steer=(Action.OPERATE,),
     accept=_accept_cascade,
+    grader=_grader,
     run=_CascadeRun,
 )
