@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -512,6 +513,29 @@ def test_a_time_limit_binds_inside_the_first_step(
         list(run.run())
     assert raised.value.error_code == "out_of_time"
     assert clock.now <= 120
+
+
+@pytest.mark.parametrize("way", ["forward", "backward"])
+@pytest.mark.parametrize("method", ["sft", "exact"])
+def test_a_time_limit_binds_inside_one_pass(
+    method: str, way: str, tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All rows are one pass; time goes by in its layers, forward or backward alone."""
+    spec = msgspec.structs.replace(spec_of(method), batch_size=8, epochs=1, max_seconds=100.0, evaluations=0)
+    clock = SlowClock(monkeypatch)
+    run = tuner(spec, tmp_path, model, label_reward, rows(8), clock)
+    backward = torch.Tensor.backward
+
+    def later(*arguments: Any, **named: Any) -> None:
+        clock.pass_s = 110.0
+        backward(*arguments, **named)
+
+    clock.pass_s = 110.0 if way == "forward" else 0.0
+    monkeypatch.setattr(torch.Tensor, "backward", later)
+    with pytest.raises(TuningError, match="inside its first step") as raised:
+        run.step()
+    assert raised.value.error_code == "out_of_time"
+    assert clock.now <= 220
 
 
 @pytest.mark.parametrize("method", ["sft", "exact", "grpo"])

@@ -125,7 +125,7 @@ def _grader(request: EvaluationRequest | CascadeRequest) -> JSON | None:
     return request.grader
 
 
-def _check_grader(request: EvaluationRequest | CascadeRequest, services: Services) -> None:
+def _check_grader(request: EvaluationRequest | CascadeRequest, services: FlywheelServices) -> None:
     """Refuse a grader that can never work: its formula or source is wrong, or there is no model to compare by."""
     if request.grader is not None:
         graders.check(request.grader, services.graders)
