@@ -13,6 +13,7 @@ from bessemer.identity.keys import Keys
 from bessemer.registry.catalog import Catalog
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
+from bessemer.store.notices import ChangeNotices
 from bessemer.store.writer import Writer
 from bessemer.telemetry.metrics import Metrics
 
@@ -28,6 +29,7 @@ class ApiServices:
     catalog: Catalog
     gateway: Gateway
     keys: Keys
+    notices: ChangeNotices
     writer: Writer
     metrics: Metrics
     graders: GraderServices

@@ -36,9 +36,10 @@ from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
 from bessemer.runtime.embedding import embed_by
 from bessemer.runtime.extensions import load_extensions
-from bessemer.store import feedback, plans
+from bessemer.store import feedback, plans, revisions
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
+from bessemer.store.notices import PolledNotices
 from bessemer.store.writer import Writer
 from bessemer.telemetry.metrics import Metrics
 
@@ -93,7 +94,6 @@ def open_services(
         engine_idle_s=engine_idle_s,
     )
     gateway = Gateway(catalog, providers, with_recorder(writer, extensions.stages, metrics=metrics), metrics=metrics)
-    catalog.watch()
     graders = GraderServices(
         judge=_judge(gateway, loop),
         find_judge=catalog.route_or_target,
@@ -102,7 +102,11 @@ def open_services(
         unfenced=settings.unfenced_graders,
     )
     keys = Keys(database)
-    keys.watch()
+    keys.note_uses()
+    notices = PolledNotices(database)
+    notices.subscribe(revisions.KEYS, keys.refresh)
+    notices.subscribe(revisions.REGISTRY, catalog.refresh)
+    notices.start()
     return ApiServices(
         settings=settings,
         database=database,
@@ -111,6 +115,7 @@ def open_services(
         catalog=catalog,
         gateway=gateway,
         keys=keys,
+        notices=notices,
         writer=writer,
         metrics=metrics,
         graders=graders,
@@ -134,7 +139,7 @@ async def close_services(services: ApiServices) -> None:
     """Stop what `open_services` started; everything accepted so far is written first."""
     services.grading.close()
     await services.gateway.close()
-    services.catalog.close()
+    services.notices.close()
     services.keys.close()
     await asyncio.to_thread(services.writer.close)
     services.database.close()
