@@ -102,12 +102,23 @@ def unapproved(services: FlywheelServices, version: ModelVersion, dataset: str) 
     serves built or approved it.
     """
     pinned = {pin.dataset for pin in _pins(services, version)}
-    if dataset in pinned or dataset_rows.get(services.database, dataset).approved:
+    if dataset in pinned:
         return None
+    row = dataset_rows.get(services.database, dataset)
+    if row.approved or (row.approved is None and _decides(services, row.provenance.get("built_by"))):
+        return None
+    builder = "a key that may neither operate nor approve"
+    if row.approved is None:
+        builder = "an earlier release, and nothing says that the key which built it may operate or approve"
     return (
-        f"the dataset {dataset} was built by a key that may neither operate nor approve: a key that may approves it "
+        f"the dataset {dataset} was built by {builder}: a key that may approves it "
         f"(POST /v1/datasets/{dataset}/approve, bessemer dataset approve), or an owner builds one"
     )
+
+
+def _decides(services: FlywheelServices, key_id: str | None) -> bool:
+    """Return whether a key, revoked or not, has a say in what serves; not when it is not known."""
+    return any(key.id == key_id and key.role.decides for key in keys.find(services.database))
 
 
 def reference_refusal(services: FlywheelServices, version: ModelVersion, reference: str) -> str | None:
