@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
+from bessemer.core.errors import InvalidRequest
+
 PIECE: Final = 1 << 16
 """Bytes or characters that are handled in one go: about a millisecond."""
 _MARK: Final = secrets.token_hex(16)
@@ -67,8 +69,8 @@ def text_of(data: bytes) -> str:
 def decode(data: bytes, kind: Any, whole: Callable[[bytes], Any]) -> Any:
     """Return JSON as `kind`, which `whole` decodes in one go where no text is long.
 
-    Raises msgspec.DecodeError, ValidationError and UnicodeDecodeError as `whole` does; a name of a field that is a long
-    text is refused.
+    Raises msgspec.DecodeError, ValidationError and UnicodeDecodeError as `whole` does, InvalidRequest for the name of a
+    field that is a long text.
     """
     texts = _long_texts(data)
     if not texts:
@@ -111,8 +113,10 @@ def _put_back(value: Any, data: bytes, texts: list[tuple[int, int]]) -> Any:
     if isinstance(value, list):
         return [_put_back(item, data, texts) for item in value]
     if isinstance(value, dict):
-        if any(key.startswith(_MARK) for key in value):
-            raise msgspec.DecodeError(f"the name of a field has more than {PIECE} bytes")
+        if long := next((key for key in value if key.startswith(_MARK)), None):
+            start, _ = texts[int(long[len(_MARK) :])]
+            name = data[start + 1 : start + PIECE].decode(errors="replace")
+            raise InvalidRequest(f"The name of a field has more than {PIECE} bytes.", param=name)
         return {key: _put_back(item, data, texts) for key, item in value.items()}
     return value
 

@@ -10,8 +10,9 @@ from typing import Final, Protocol
 
 import msgspec
 
+from bessemer.core.access import Action
 from bessemer.core.evaluations import Evaluation
-from bessemer.core.types import JSON, Action, Frozen
+from bessemer.core.types import JSON, Frozen
 from bessemer.core.wire import CascadeRequest, EvaluationRequest
 from bessemer.evals import graders, runs
 from bessemer.evals.grader import LARGEST_BODY
@@ -151,6 +152,7 @@ EVALUATION: Final = JobKind(
     path="/v1/evaluations",
     prefix="eval",
     created="evaluation.created",
+    create=Action.EVALUATION_CREATE,
     lane=LANE,
     request=EvaluationRequest,
     largest=LARGEST_BODY,
@@ -172,8 +174,8 @@ CASCADE: Final = JobKind(
     largest=LARGEST_BODY,
     progress=ItemsDone,
     result=CascadeResult,
-    create=(Action.OPERATE,),
-    steer=(Action.OPERATE,),
+    create=Action.CASCADE_CREATE,
+    control=Action.CASCADE_CONTROL,
     accept=_accept_cascade,
     grader=_grader,
     run=_CascadeRun,

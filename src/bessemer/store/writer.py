@@ -24,7 +24,7 @@ from sqlalchemy import Connection
 
 from bessemer.core.errors import ConfigError, InvalidRequest, StoreError
 from bessemer.core.ids import follow_id
-from bessemer.core.pieces import PIECE, in_pieces
+from bessemer.core.pieces import PIECE, in_pieces, is_large
 from bessemer.core.types import Feedback, Frozen, Inference
 from bessemer.core.wire import AuditEvent
 from bessemer.store import audit, erasure, feedback, inferences, revisions
@@ -141,13 +141,13 @@ class Writer:
         if pending.done is not None:
             raise StoreError(_UNJOURNALED)
 
-    async def keep(self, row: Inference) -> None:
+    async def keep(self, row: Record) -> None:
         """Do as `put`; a large row is journaled where it holds up nobody."""
         pending, _ = await self._accepted(row)
         if pending.done is not None:
             raise StoreError(_UNJOURNALED)
 
-    async def record(self, row: Inference) -> None:
+    async def record(self, row: Record) -> None:
         """Do as `keep`, but where the journal fails wait for the database to take the row."""
         pending, waiting = await self._accepted(row)
         if pending.done is not None:
@@ -159,7 +159,7 @@ class Writer:
         Raises StoreError when it is in neither, InvalidRequest when the database refuses the row.
         """
         done: Future[Durability] = Future()
-        pending, waiting = self._accept(row, done)
+        pending, waiting = await self._accepted(row, done)
         return await self._outcome(pending, done, waiting=waiting)
 
     async def _outcome(self, pending: "_Pending", done: "Future[Durability]", *, waiting: bool) -> Durability:
@@ -171,10 +171,10 @@ class Writer:
                 return wrapped.result()
         return await asyncio.get_running_loop().run_in_executor(self._syncer, self._on_disk, pending)
 
-    async def _accepted(self, row: Inference) -> tuple[_Pending, bool]:
-        if not inferences.is_long(row):
-            return self._accept(row, None)
-        return await asyncio.get_running_loop().run_in_executor(self._large, self._accept, row, None)
+    async def _accepted(self, row: Record, done: "Future[Durability] | None" = None) -> tuple[_Pending, bool]:
+        if not _is_long(row):
+            return self._accept(row, done)
+        return await asyncio.get_running_loop().run_in_executor(self._large, self._accept, row, done)
 
     def check(self) -> None:
         """Raise StoreError when neither the journal nor the database would take a row: before work is spent on it."""
@@ -545,11 +545,16 @@ class Writer:
         _log.error("a row was refused and kept in rejected.jsonl: %s", cause(error))
 
 
+def _is_long(row: Record) -> bool:
+    """Return whether its texts take long to write."""
+    if isinstance(row, Inference):
+        return inferences.is_long(row)
+    return isinstance(row, Feedback) and is_large(row.value)
+
+
 def _line(row: Record) -> bytes:
-    long = isinstance(row, Inference) and inferences.is_long(row)
-    return msgspec.json.encode(
-        _Entry(_NAMES[type(row)], msgspec.Raw(msgspec.json.encode(in_pieces(row) if long else row)))
-    )
+    content = msgspec.json.encode(in_pieces(row) if _is_long(row) else row)
+    return msgspec.json.encode(_Entry(_NAMES[type(row)], msgspec.Raw(content)))
 
 
 def _look_at(done: "asyncio.Future[Durability]") -> None:
