@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from lab.fake_openai import Script
 from tests.live import Server
 
 from bessemer.client import Client, calls
@@ -15,7 +16,6 @@ from bessemer.core.errors import InvalidRequest
 from bessemer.core.evaluations import Evaluation, GateResult
 from bessemer.core.lists import FeedbackQuery, InferencesQuery, JobsQuery
 from bessemer.core.types import Dataset, Split
-from bessemer.gateway.providers.fake import Script
 
 SUPERVISED = {"type": "supervised", "supervised": {}}
 
