@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from lab.fake_openai import Script
 from tests.live import Server
 
 from bessemer.client import Client, calls
@@ -16,6 +15,7 @@ from bessemer.core.errors import InvalidRequest
 from bessemer.core.evaluations import Evaluation, GateResult
 from bessemer.core.lists import FeedbackQuery, InferencesQuery, JobsQuery
 from bessemer.core.types import Dataset, Split
+from lab.fake_openai import Script
 
 SUPERVISED = {"type": "supervised", "supervised": {}}
 
