@@ -15,7 +15,7 @@ from bessemer.core.errors import InvalidRequest
 from bessemer.core.evaluations import Evaluation, GateResult
 from bessemer.core.lists import FeedbackQuery, InferencesQuery, JobsQuery
 from bessemer.core.types import Dataset, Split
-from bessemer.gateway.providers.fake import Script
+from lab.fake_openai import Script
 
 SUPERVISED = {"type": "supervised", "supervised": {}}
 
