@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Table, delete, func, select, true, tuple_
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, select, tuple_
 
 from bessemer.core.types import Inference
 from bessemer.store import paging
@@ -19,7 +19,6 @@ from bessemer.store.schema import erased_records, feedback, inferences, model_ca
 
 _IDS_PER_QUERY = 500
 _PAGE = 1000
-_ALL = true()
 
 
 class Erased(NamedTuple):
@@ -80,17 +79,19 @@ def erase(database: Database, found: Sequence[Inference], feedback_ids: Sequence
     episodes = {row.episode_id for row in found if row.episode_id is not None}
 
     def work(connection: Connection) -> Erased:
+        of_feedback = paging.mine(database, feedback)
+        own = _ids(connection, inferences, "id", ids, paging.mine(database, inferences))
         about = [
-            *_ids(connection, feedback, "inference_id", ids),
-            *_ids(connection, feedback, "id", feedback_ids),
+            *_ids(connection, feedback, "inference_id", own, of_feedback),
+            *_ids(connection, feedback, "id", feedback_ids, of_feedback),
         ]
-        calls = _delete(connection, model_calls, "inference_id", ids)
-        rows = _delete(connection, inferences, "id", ids)
+        calls = _delete(connection, model_calls, "inference_id", own)
+        rows = _delete(connection, inferences, "id", own)
         left = set(_values(connection, inferences, "episode_id", episodes, paging.mine(database, inferences)))
-        about += _ids(connection, feedback, "episode_id", episodes - left, paging.mine(database, feedback))
+        about += _ids(connection, feedback, "episode_id", episodes - left, of_feedback)
         said = _delete(connection, feedback, "id", about)
-        now = time.time()
-        insert_new(connection, erased_records, [{"id": one, "erased_at": now} for one in {*ids, *about}])
+        gone = {"erased_at": time.time(), "project_id": database.owner}
+        insert_new(connection, erased_records, [{"id": one} | gone for one in {*own, *about}])
         return Erased(rows, calls, said)
 
     return database.write(work)
@@ -98,7 +99,8 @@ def erase(database: Database, found: Sequence[Inference], feedback_ids: Sequence
 
 def erased(database: Database, ids: Sequence[str]) -> set[str]:
     """Return those of the ids that were erased."""
-    return set(database.read(lambda connection: _ids(connection, erased_records, "id", ids)))
+    mine = paging.mine(database, erased_records)
+    return set(database.read(lambda connection: _ids(connection, erased_records, "id", ids, mine)))
 
 
 def known_feedback(database: Database, ids: Sequence[str]) -> list[str]:
@@ -113,8 +115,10 @@ def count_feedback(database: Database, ids: Sequence[str]) -> tuple[int, int]:
     def work(connection: Connection) -> tuple[int, int]:
         calls = said = 0
         for some in _chunks(ids):
-            of_calls = select(func.count()).where(model_calls.c.inference_id.in_(some))
-            of_feedback = select(func.count()).where(feedback.c.inference_id.in_(some))
+            of_calls = select(func.count()).where(
+                model_calls.c.inference_id.in_(some), paging.mine(database, model_calls)
+            )
+            of_feedback = select(func.count()).where(feedback.c.inference_id.in_(some), paging.mine(database, feedback))
             calls += connection.execute(of_calls).scalar_one()
             said += connection.execute(of_feedback).scalar_one()
         return calls, said
@@ -123,7 +127,7 @@ def count_feedback(database: Database, ids: Sequence[str]) -> tuple[int, int]:
 
 
 def _ids(
-    connection: Connection, table: Table, column: str, values: Iterable[str], within: ColumnElement[bool] = _ALL
+    connection: Connection, table: Table, column: str, values: Iterable[str], within: ColumnElement[bool]
 ) -> list[str]:
     statement = select(table.c.id).where(within)
     return [
