@@ -256,7 +256,7 @@ class Call:
     @property
     def catalog(self) -> Catalog:
         """The catalog as the caller's project sees it."""
-        return self.services.catalog.within(self.principal.project_id)
+        return self.services.catalog.seen_by(self.principal)
 
     @property
     def flywheel(self) -> FlywheelServices:
