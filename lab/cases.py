@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from bessemer.cli.demo import measure, product_lines
-from bessemer.cli.demo.application import Answer, Question
 from bessemer.cli.demo.config import toml
-from bessemer.cli.demo.turn import Final, JobPlan, TurnPlan
+from bessemer.cli.demo.turn import CascadePlan, Final, JobPlan, TurnPlan
+from bessemer.client.loop import ApplicationAnswer, Question, Scoring
 from bessemer.core.types import JSON, ConfidenceScore, Frozen, Split
 from bessemer.evals import graders
-from bessemer.evals.grader import Services
+from bessemer.evals.grader import GraderServices
 from bessemer.evals.metrics import Terms
 from bessemer.evals.truth import parse_label
 from lab.tasks import NO, YES, Kind, Labelled, LabelledTask, grammar, place, split_of
@@ -77,7 +77,7 @@ class TaskCase(Frozen, frozen=True):
         """The training items that nothing is chosen or calibrated on."""
         return tuple(self.labelled[q.id] for q in self.plan.questions if q.split == Split.TRAIN.value)
 
-    def feedback(self, question: Question, answer: Answer) -> Sequence[JSON]:
+    def feedback(self, question: Question, answer: ApplicationAnswer) -> Sequence[JSON]:
         """Verdicts (right or wrong only) for matching, corrections otherwise; from the training labels."""
         labelled = self.labelled[question.id]
         common = {"source": "human", "author": "training labels"}
@@ -86,7 +86,7 @@ class TaskCase(Frozen, frozen=True):
             return [{"metric": "verdict", "value": right, **common}]
         return [{"metric": "demonstration", "value": labelled.answer, **common}] if labelled.answer else []
 
-    def scorer(self, answers: Sequence[Answer]) -> measure.Scorer:
+    def scorer(self, answers: Sequence[ApplicationAnswer]) -> measure.Scorer:
         """Return the metric of the task; a grader's rewards are computed here, once."""
         if self.kind is Kind.MATCHING:
             return measure.label_scorer({key: row.answer for key, row in self.labelled.items()}, LABELS, YES)
@@ -95,10 +95,10 @@ class TaskCase(Frozen, frozen=True):
         return _reward_scorer(answers, self.labelled)
 
 
-def _reward_scorer(answers: Sequence[Answer], labelled: Mapping[str, Labelled]) -> measure.Scorer:
+def _reward_scorer(answers: Sequence[ApplicationAnswer], labelled: Mapping[str, Labelled]) -> measure.Scorer:
     pairs = {(answer.question, answer.text or "") for answer in answers}
     order = sorted(pairs)
-    with graders.build(product_lines.grader(), Services(unfenced=True)) as grader:  # our own code: on any kernel
+    with graders.build(product_lines.grader(), GraderServices(unfenced=True)) as grader:  # our own code: on any kernel
         items = [(text, {"input": labelled[question].item.input}) for question, text in order]
         rewards = dict(zip(order, graders.grade_batch(grader, items), strict=True))
 
@@ -128,7 +128,7 @@ def build(task: LabelledTask, options: TaskOptions, seed: int, limit: int | None
         prompt=PROMPT,
         questions=tuple(question for question, _ in traffic),
         jobs=_jobs(task, options),
-        metric=_metric(task),
+        scoring=_scoring(task),
         gate_reference=SMALL,
         gate_margin=0.0,
         cascade=_cascade(task, options) if covered else None,
@@ -150,12 +150,12 @@ def _traffic(task: LabelledTask, options: TaskOptions, salt: str, limit: int | N
     ]
 
 
-def _metric(task: LabelledTask) -> JSON:
+def _scoring(task: LabelledTask) -> Scoring:
     if task.kind is Kind.MATCHING:
-        return {"metric": "f1", "labels": list(LABELS), "positive": YES}
+        return Scoring(metric="f1", labels=LABELS, positive=YES)
     if task.kind is Kind.ATTRIBUTES:
-        return {"metric": "attributes"}
-    return {"metric": "reward", "grader": product_lines.grader()}
+        return Scoring(metric="attributes")
+    return Scoring(metric="reward", grader=product_lines.grader())
 
 
 def _jobs(task: LabelledTask, options: TaskOptions) -> tuple[JobPlan, ...]:
@@ -188,9 +188,9 @@ def _reinforcement(grader: JSON, learning_rate_multiplier: float | None = None) 
     return {"type": "reinforcement", "reinforcement": {"grader": grader, "hyperparameters": hyperparameters}}
 
 
-def _cascade(task: LabelledTask, options: TaskOptions) -> JSON:
-    score = options.score or ("choice_margin" if task.kind is Kind.MATCHING else "field_probability")
-    return {"large": LARGE, "rule": "error", "alpha": options.alpha, "delta": 0.1, "score": score}
+def _cascade(task: LabelledTask, options: TaskOptions) -> CascadePlan:
+    usual = ConfidenceScore.CHOICE_MARGIN if task.kind is Kind.MATCHING else ConfidenceScore.FIELD_PROBABILITY
+    return CascadePlan(large=LARGE, rule="error", alpha=options.alpha, delta=0.1, score=options.score or usual)
 
 
 def _finals(task: LabelledTask, questions: tuple[Question, ...], covered: frozenset[str]) -> tuple[Final, ...]:

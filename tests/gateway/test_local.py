@@ -16,10 +16,11 @@ from bessemer.engine.engine import Engine
 from bessemer.gateway import Gateway
 from bessemer.gateway.providers import PROVIDERS, SETTINGS, build_providers
 from bessemer.gateway.stages import with_recorder
+from bessemer.identity.policy import RolePolicy
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
 from bessemer.registry.versions import make_version
-from bessemer.store.blobs import Blobs
+from bessemer.store.blob_folder import BlobFolder
 from bessemer.store.writer import Writer
 
 MODELS = """
@@ -51,11 +52,11 @@ class Local:
     def __init__(self, folder: Path, database, model: Path) -> None:
         (folder / "c.toml").write_text(PRICES + MODELS.format(path=json.dumps(str(model))))
         self.catalog = Catalog(load_config(folder / "c.toml", folder, SETTINGS), database)
-        self.blobs = Blobs(folder / "blobs")
+        self.blobs = BlobFolder(folder / "blobs")
         self.writer = Writer(database, folder / "spool")
         self.opened: list[Engine] = []
         self.providers = build_providers(PROVIDERS, self.catalog, self.blobs, folder, {}, self._open)
-        self.gateway = ChatGateway(Gateway(self.catalog, self.providers, with_recorder(self.writer)))
+        self.gateway = ChatGateway(Gateway(self.catalog, self.providers, with_recorder(self.writer), RolePolicy()))
 
     def _open(self, path: Path) -> Engine:
         self.opened.append(open_tiny(path))
@@ -218,7 +219,7 @@ async def test_an_adapter_that_was_changed_is_refused_by_name(local, tmp_path):
     await local.gateway.infer("tiny", messages=ASKED)
     sha256 = local.blobs.put(adapter_tar(local.opened[0], tmp_path / "adapter", 1))
     version = local.register(adapter_sha256=sha256)
-    blob = local.blobs.get(sha256)
+    blob = tmp_path / "blobs" / sha256[:2] / sha256
     whole = blob.read_bytes()
     middle = len(whole) // 2
     blob.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
@@ -258,7 +259,7 @@ async def test_tokens_of_recorded_answers_are_counted_by_a_stated_tokenizer(tmp_
     path.write_text(path.read_text() + recorded + '[models.old.recorded]\ntokenizer = "tiny"\n')
     catalog = Catalog(load_config(path, tmp_path, SETTINGS), sqlite_database)
     providers = build_providers(PROVIDERS, catalog, made.blobs, tmp_path, {}, open_tiny)
-    gateway = ChatGateway(Gateway(catalog, providers, with_recorder(made.writer)))
+    gateway = ChatGateway(Gateway(catalog, providers, with_recorder(made.writer), RolePolicy()))
     result = await gateway.chat(ChatRequest(model="old", messages=[{"role": "user", "content": "abc"}]), PRINCIPAL)
     assert (result.inference.input_tokens, result.inference.output_tokens) == (3, 2)
     await gateway.close()

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bessemer.cli.demo.application import Answer
+from bessemer.client.loop import ApplicationAnswer
 from bessemer.core.errors import InvalidRequest
 from bessemer.evals.metrics import Terms
 from lab import flywheel
@@ -76,7 +76,7 @@ def test_a_system_that_was_asked_nothing_of_the_recorded_part_has_no_row_for_it(
     def answers(*questions):
         fields = {"inference_id": "i", "text": "Yes", "version": "v", "provider": "local", "cost_usd": 0.1}
         fields |= {"escalated": None, "input_tokens": 1, "output_tokens": 1, "latency_s": 0.1}
-        return [Answer(question=question, **fields) for question in questions]
+        return [ApplicationAnswer(question=question, **fields) for question in questions]
 
     case = SimpleNamespace(covered=frozenset({"c"}), options=TaskOptions(), plan=SimpleNamespace(seed=0), kind=None)
     finals = {"base": answers("a", "b"), "tuned": answers("a", "b", "c")}
@@ -85,7 +85,7 @@ def test_a_system_that_was_asked_nothing_of_the_recorded_part_has_no_row_for_it(
 
 
 def test_a_small_models_answer_that_is_not_recorded_counts_as_failed():
-    outcome = SimpleNamespace(finals={"tuned": []}, cascade={"applied": True})
+    outcome = SimpleNamespace(finals={"tuned": []}, cascade=SimpleNamespace(applied=True))
     [only] = flywheel.final_answers(outcome, {}, ["a"])["tuned"]
     assert (only.question, only.text, only.error is None) == ("a", None, False)
 

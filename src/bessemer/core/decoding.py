@@ -6,11 +6,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from bessemer.core import pieces
 from bessemer.core.bounds import check_shape
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.invalid import invalid
 
-Body = TypeVar("Body", bound=msgspec.Struct)
+_Body = TypeVar("_Body", bound=msgspec.Struct)
 
 _SEARCHED = 1 << 20
 """Bytes of a wrong body that are searched for the reason: a search holds up every other thread."""
@@ -25,13 +26,13 @@ def _decoder(kind: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)
 
 
-def decode(kind: type[Body], body: bytes) -> Body:
+def decode(kind: type[_Body], body: bytes) -> _Body:
     """Decode a JSON body as its type. Raises InvalidRequest that names the field (`param`) and the problem."""
     if not body:
         raise InvalidRequest("The request has no body; send a JSON object.", code="missing_body")
     try:
         check_shape(body)
-        decoded: Body = _decoder(kind).decode(body)
+        decoded: _Body = pieces.decode(body, kind, _decoder(kind).decode)
     except msgspec.ValidationError as error:
         raise invalid(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -43,7 +44,7 @@ def why_not_json(data: bytes, error: Exception) -> str:
     """Return the reason in words that help; the decoder's own where there are no better ones."""
     if data.startswith(b"\xef\xbb\xbf"):
         return "it begins with a byte order mark (BOM); send it without"
-    if isinstance(error, UnicodeDecodeError):
+    if isinstance(error, UnicodeDecodeError) or "UTF-8" in str(error):
         return "it is not UTF-8"
     if _LONE_HALF.search(data, 0, _SEARCHED):
         return "it holds half of a character, a surrogate (\\ud800 to \\udfff) without its other half"

@@ -7,7 +7,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from bessemer.core.bounds import Label, Name, Note, Tags, Time
+from bessemer.core.access import Role
+from bessemer.core.bounds import Label, Name, Note, Tags, UnixTime
 from bessemer.core.openai import StrictWire, Wire
 from bessemer.core.types import (
     DEFAULT_PROJECT,
@@ -20,7 +21,6 @@ from bessemer.core.types import (
     Guarantee,
     Inference,
     ModelCall,
-    Role,
     Route,
     Split,
     Step,
@@ -87,8 +87,8 @@ class ErasureRequest(StrictWire):
     tags: Tags = msgspec.field(default_factory=dict)
     """Tags of the request, `user` among them: `{"user": "u-17"}` erases one person's requests."""
     route: Name | None = None
-    since: Time | None = None
-    until: Time | None = None
+    since: UnixTime | None = None
+    until: UnixTime | None = None
     dry_run: bool = False
     """Count and list, and erase nothing."""
 
@@ -172,8 +172,8 @@ class DatasetRequest(StrictWire):
     may ask writes tags: name one only where all who ask may decide what is held out."""
     salt: Name = ""
     """Another salt splits the same inputs differently."""
-    since: Time | None = None
-    until: Time | None = None
+    since: UnixTime | None = None
+    until: UnixTime | None = None
     tags: Tags = msgspec.field(default_factory=dict)
     """All of them must be on the inference."""
     metric: Name = VERDICT
@@ -253,6 +253,9 @@ class EvaluationRequest(StrictWire):
     """Of every answer; None: each system's own, as its default traffic has it."""
 
 
+CascadeRule = Literal["loss", "error", "f1", "bootstrap"]
+
+
 class CascadeRequest(StrictWire):
     """Body of POST /v1/cascades: calibrate a small model, choose a threshold with a guarantee, write a route."""
 
@@ -268,7 +271,7 @@ class CascadeRequest(StrictWire):
     labels: tuple[Label, ...] = ()
     positive: Label | None = None
     grader: JSON | None = None
-    rule: Literal["loss", "error", "f1", "bootstrap"] = "loss"
+    rule: CascadeRule = "loss"
     """loss: mean quality lost against the large model is at most alpha. error: of the answers that the small model
     keeps, at most alpha are wrong (the large model's quality need not be known). f1: F1 is at least the large model's
     minus alpha. bootstrap: the same as f1, but not distribution-free."""

@@ -15,11 +15,12 @@ from bessemer.core.ids import new_id
 from bessemer.core.template import render_messages
 from bessemer.core.types import JSON, Dataset, Example, Feedback, Inference, Prompt, Split, as_json
 from bessemer.core.wire import DatasetRequest
-from bessemer.feedback.join import Learned, learn
+from bessemer.feedback.join import JoinedFeedback, learn
 from bessemer.feedback.rights import admissible
 from bessemer.feedback.rows import DEMONSTRATION, QUESTION, check_row
+from bessemer.identity.policy import Policy
 from bessemer.store import audit, datasets, feedback, files, inferences
-from bessemer.store.blobs import Blobs
+from bessemer.store.blobs import BlobStore
 from bessemer.store.database import Database
 from bessemer.store.files import FileRow
 
@@ -62,7 +63,8 @@ def split_of(input_sha256: str, salt: str, splits: Mapping[Split, float]) -> Spl
 
 def build(
     database: Database,
-    blobs: Blobs,
+    blobs: BlobStore,
+    policy: Policy,
     request: DatasetRequest,
     *,
     prompt: Prompt | None,
@@ -73,13 +75,14 @@ def build(
 ) -> Dataset:
     """Freeze a dataset: select, join, reduce, split, store its rows as a blob and one file per split. Blocking.
 
+    The policy says whose feedback counts for what others asked.
     Equal records and request give an equal `sha256`. Raises InvalidRequest when nothing is left or cannot be rendered.
     """
     check_splits(request.splits)
     if request.limit is not None and request.limit < 1:
         raise InvalidRequest(f"`limit` must be at least 1, not {request.limit}; leave it out for all.", param="limit")
     selected = _select(database, request)
-    about = _feedback(database, selected.rows)
+    about = _feedback(database, policy, selected.rows)
     examples = _usable(selected, _examples(selected, about, request), request, prompt)
     if not examples and selected.quarantine:
         raise InvalidRequest(
@@ -101,7 +104,7 @@ def build(
 
 def freeze(
     database: Database,
-    blobs: Blobs,
+    blobs: BlobStore,
     name: str,
     examples: Sequence[Example],
     content: Mapping[Split, bytes],
@@ -142,7 +145,7 @@ def freeze(
     return dataset
 
 
-def load(blobs: Blobs, dataset: Dataset, split: Split | None = None) -> tuple[Example, ...]:
+def load(blobs: BlobStore, dataset: Dataset, split: Split | None = None) -> tuple[Example, ...]:
     """Return a dataset's rows, or those of one split, in their frozen order."""
     decode = msgspec.json.Decoder(Example).decode
     rows = (decode(line) for line in blobs.read(dataset.sha256).splitlines())
@@ -167,12 +170,12 @@ def _select(database: Database, request: DatasetRequest) -> _Selected:
     return _Selected(sorted(rows, key=lambda row: row.id), excluded, {})
 
 
-def _feedback(database: Database, rows: Sequence[Inference]) -> dict[str, list[Feedback]]:
+def _feedback(database: Database, policy: Policy, rows: Sequence[Inference]) -> dict[str, list[Feedback]]:
     """Return the feedback of each inference that counts, that of its episode included."""
     own = feedback.for_inferences(database, [row.id for row in rows])
     episodes = feedback.for_episodes(database, sorted({row.episode_id for row in rows if row.episode_id is not None}))
     said = {row.id: [*own.get(row.id, ()), *episodes.get(row.episode_id or "", ())] for row in rows}
-    return admissible(database, rows, said)
+    return admissible(database, policy, rows, said)
 
 
 def _examples(selected: _Selected, about: Mapping[str, Sequence[Feedback]], request: DatasetRequest) -> list[Example]:
@@ -229,7 +232,7 @@ def _usable(
     return kept
 
 
-def _example(row: Learned, split: Split, *, alone: bool) -> Example:
+def _example(row: JoinedFeedback, split: Split, *, alone: bool) -> Example:
     """Return a row. `alone`: its input was asked once, so that its propensity is that of what is known of it."""
     return Example(
         id=row.inference.id,

@@ -10,14 +10,14 @@ from typing import Final, Protocol
 
 import msgspec
 
-from bessemer.core.evaluations import Evaluation
-from bessemer.core.types import Action, Frozen
+from bessemer.core.access import Action
+from bessemer.core.evaluations import CascadeResult, Evaluation
+from bessemer.core.types import JSON, Frozen
 from bessemer.core.wire import CascadeRequest, EvaluationRequest
-from bessemer.evals import runs
+from bessemer.evals import graders, runs
 from bessemer.evals.grader import LARGEST_BODY
 from bessemer.flywheel import cascade, evaluation
-from bessemer.flywheel.cascade import CascadeResult
-from bessemer.flywheel.services import Services
+from bessemer.flywheel.services import FlywheelServices
 from bessemer.jobs.kinds import Accepted, Finished, Job, JobKind, JobRun, Lane
 from bessemer.store import datasets as dataset_rows
 from bessemer.store import evaluations
@@ -29,7 +29,7 @@ class HasFlywheel(Protocol):
     """What these kinds need of an installation."""
 
     @property
-    def flywheel(self) -> Services:
+    def flywheel(self) -> FlywheelServices:
         """The flywheel's parts."""
         ...
 
@@ -121,13 +121,27 @@ class _CascadeRun(JobRun[CascadeResult]):
         return Finished(result=result, keep=lambda: cascade.apply(mine, request, result, self._job.id))
 
 
+def _grader(request: EvaluationRequest | CascadeRequest) -> JSON | None:
+    return request.grader
+
+
+def _check_grader(request: EvaluationRequest | CascadeRequest, services: FlywheelServices) -> None:
+    """Refuse a grader that can never work: its formula or source is wrong, or there is no model to compare by."""
+    if request.grader is not None:
+        graders.check(request.grader, services.graders)
+
+
 def _accept_evaluation(services: HasFlywheel, job: Job[EvaluationRequest]) -> Accepted[EvaluationRequest]:
-    evaluation.check(job.request, services.flywheel.of_job(job.row))
+    mine = services.flywheel.of_job(job.row)
+    evaluation.check(job.request, mine)
+    _check_grader(job.request, mine)
     return Accepted(request=job.request)
 
 
 def _accept_cascade(services: HasFlywheel, job: Job[CascadeRequest]) -> Accepted[CascadeRequest]:
-    cascade.check(job.request, services.flywheel.of_job(job.row))
+    mine = services.flywheel.of_job(job.row)
+    cascade.check(job.request, mine)
+    _check_grader(job.request, mine)
     return Accepted(request=job.request)
 
 
@@ -137,12 +151,14 @@ EVALUATION: Final = JobKind(
     path="/v1/evaluations",
     prefix="eval",
     created="evaluation.created",
+    create=Action.EVALUATION_CREATE,
     lane=LANE,
     request=EvaluationRequest,
     largest=LARGEST_BODY,
     progress=ItemsDone,
     result=Evaluation,
     accept=_accept_evaluation,
+    grader=_grader,
     run=_EvaluationRun,
     results=evaluations.results,
 )
@@ -157,8 +173,9 @@ CASCADE: Final = JobKind(
     largest=LARGEST_BODY,
     progress=ItemsDone,
     result=CascadeResult,
-    create=(Action.OPERATE,),
-    steer=(Action.OPERATE,),
+    create=Action.CASCADE_CREATE,
+    control=Action.CASCADE_CONTROL,
     accept=_accept_cascade,
+    grader=_grader,
     run=_CascadeRun,
 )

@@ -8,16 +8,18 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import msgspec
 
+from bessemer.core.access import Action, Principal, Role, project
 from bessemer.core.content import input_hash
 from bessemer.core.conversation import Conversation, Sampling, message_of, plain
 from bessemer.core.errors import BessemerError, Forbidden
 from bessemer.core.ids import new_id
+from bessemer.core.pieces import is_large
 from bessemer.core.reply import Reply, ReplyHead, ReplyPiece
-from bessemer.core.types import INTERNAL_KEY, JSON, Action, Inference, Principal, Role
+from bessemer.core.types import INTERNAL_KEY, JSON, Inference
 from bessemer.gateway.attempt import Attempts
 from bessemer.gateway.exchange import AsyncChunks, Exchange
 from bessemer.gateway.providers.base import Provider
@@ -25,6 +27,7 @@ from bessemer.gateway.record import reply_of
 from bessemer.gateway.resolve import resolve
 from bessemer.gateway.stages import Stages, chained, chained_attempts
 from bessemer.gateway.strategy import Strategy
+from bessemer.identity.policy import Policy
 from bessemer.registry.catalog import Catalog
 from bessemer.telemetry.metrics import Metrics
 
@@ -35,9 +38,6 @@ INTERNAL = Principal(key_id=INTERNAL_KEY, name="internal", role=Role.MEMBER)
 def on_behalf_of(key_id: str | None, project_id: str, models: tuple[str, ...] | None) -> Principal:
     """Return who asks when Bessemer asks itself for a key's job or grade (evaluations, judges), within its limits."""
     return msgspec.structs.replace(INTERNAL, on_behalf_of=key_id, project_id=project_id, models=models)
-
-
-_SMALL = 64 * 1024
 
 
 _REMEMBERED = 10_000
@@ -85,12 +85,14 @@ class Gateway:
         catalog: Catalog,
         providers: Mapping[str, Provider],
         stages: Stages,
+        policy: Policy,
         *,
         metrics: Metrics | None = None,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._catalog = catalog
+        self._policy = policy
         self._providers = dict(providers)
         self._metrics = metrics
         self._clock = clock
@@ -153,6 +155,9 @@ class Gateway:
         """Return who asked for one of the latest inferences, before it is in the database; None: longer ago."""
         return self._askers.get(inference_id)
 
+    def _may_split(self, principal: Principal) -> bool:
+        return self._policy.decide(principal, Action.SPLIT_WRITE, project(principal.project_id)).allowed
+
     async def close(self) -> None:
         """Close the providers."""
         for provider in self._providers.values():
@@ -165,22 +170,20 @@ class Gateway:
         try:
             for stage in self._before_route:
                 asked = await stage(asked, principal)
-            if asked.split is not None and not principal.may(Action.CONTRIBUTE):
+            if asked.split is not None and not self._may_split(principal):
                 raise Forbidden(
                     "bessemer.split decides what is trained on and what is held out: it needs a key with the right "
                     "`contribute`. Leave it out.",
                     param="bessemer.split",
                 )
             messages = plain(asked.messages)
-            # Hashing costs time by the text: above a measure it must not hold up everybody else.
-            large = _size(messages, asked.input) > _SMALL
             hashed = (
                 await asyncio.to_thread(input_hash, asked.input, messages)
-                if large
+                if is_large(messages, asked.input)  # hashing costs time by the text, and must not hold up others
                 else input_hash(asked.input, messages)
             )
             catalog = self._catalog.within(principal.project_id)
-            route = await resolve(catalog, asked.model, principal)
+            route = await resolve(catalog, self._policy, asked.model, principal)
         except BessemerError as error:
             if self._metrics is not None:
                 self._metrics.error("unresolved", error.error_code or error.type)
@@ -199,18 +202,8 @@ class Gateway:
             principal=principal,
             catalog=catalog,
             config_sha256=catalog.config_sha256,
+            policy_sha256=self._policy.sha256,
             created_at=created_at,
             started=started,
             origin=origin,
         )
-
-
-def _size(*values: Any) -> int:
-    """Return about how many characters and values these hold; stops counting above `_SMALL`."""
-    size, left = 0, list(values)
-    while left and size <= _SMALL:
-        value = left.pop()
-        size += len(value) if isinstance(value, str | list | dict) else 1
-        if isinstance(value, list | dict) and size <= _SMALL:
-            left.extend(value if isinstance(value, list) else value.values())
-    return size

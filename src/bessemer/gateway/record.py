@@ -45,7 +45,7 @@ class Recorder:
             exchange.error = account_error(error)
             exchange.finish_reason = None
             with suppress(StoreError):  # the client gets the error that came first
-                self._writer.put(self._finish(exchange))
+                await self._writer.keep(self._finish(exchange))
             raise
         await self._writer.record(self._finish(exchange))
 
@@ -92,6 +92,7 @@ def inference_of(exchange: Exchange) -> Inference:
         latency_s=finished - exchange.started,
         propensity=math.prod(call.propensity for call in calls),
         config_sha256=exchange.config_sha256,
+        policy_sha256=exchange.policy_sha256,
         calls=tuple(calls),
         ttft_s=None if exchange.first_token is None else exchange.first_token - exchange.started,
         episode_id=exchange.asked.episode_id,

@@ -8,17 +8,18 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from bessemer.core.access import Action, Resource, ResourceKind
 from bessemer.core.errors import NotFound
 from bessemer.core.openai import FineTuningEvent, FineTuningJob, FineTuningJobRequest, JobExtension
 from bessemer.core.settings import Settings
 from bessemer.core.types import JSON
 from bessemer.core.wire import JobEvent
-from bessemer.evals.grader import LARGEST_BODY
-from bessemer.evals.grader import Services as GraderServices
+from bessemer.evals.grader import LARGEST_BODY, GraderServices
 from bessemer.gateway.pipeline import on_behalf_of
+from bessemer.identity.policy import Policy
 from bessemer.jobs.kinds import Accepted, Finished, Job, JobKind, JobRun, Lane, Shown, Told
 from bessemer.registry.catalog import Catalog
-from bessemer.store.blobs import Blobs
+from bessemer.store.blobs import BlobStore
 from bessemer.store.database import Database
 from bessemer.tuning.checks import check_request
 from bessemer.tuning.methods import read_method
@@ -39,7 +40,7 @@ class Installation(Protocol):
         ...
 
     @property
-    def blobs(self) -> Blobs:
+    def blobs(self) -> BlobStore:
         """Where adapters and files lie."""
         ...
 
@@ -54,6 +55,11 @@ class Installation(Protocol):
         ...
 
     @property
+    def policy(self) -> Policy:
+        """Who may do what."""
+        ...
+
+    @property
     def code_commit(self) -> str | None:
         """The commit that runs, where it is known."""
         ...
@@ -63,10 +69,10 @@ class _TuningJob(JobRun[FineTuningResult]):
     """A run of the tuner in the worker."""
 
     def __init__(self, here: Installation, job: Job[FineTuningJobRequest]) -> None:
-        from bessemer.tuning.run import Services, TuningRun  # brings torch, which the API does without
+        from bessemer.tuning.run import TuningRun, TuningServices  # brings torch, which the API does without
 
         self._job = job
-        services = Services(
+        services = TuningServices(
             database=here.database,
             blobs=here.blobs,
             catalog=here.catalog,
@@ -96,7 +102,8 @@ class _TuningJob(JobRun[FineTuningResult]):
 def _accept(here: Installation, job: Job[FineTuningJobRequest]) -> Accepted[FineTuningJobRequest]:
     row, request = job.row, job.request
     principal = on_behalf_of(row.key_id, row.project_id, row.models)
-    if not principal.may_ask(request.model):
+    model = Resource(kind=ResourceKind.MODEL, id=request.model, project_id=row.project_id)
+    if not here.policy.decide(principal, Action.ROUTE_INVOKE, model).allowed:
         raise NotFound(f"There is no model {request.model!r} that this key may tune.", param="model")
     catalog = here.catalog.within(row.project_id)
     graders = here.graders.asked_by(principal)

@@ -9,12 +9,12 @@ from bessemer.core.content import content_hash
 from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.openai import FineTuningJobRequest
 from bessemer.core.types import JSON, Frozen, Lineage, Model, ModelVersion, Prompt, as_json
-from bessemer.feedback.rows import Row, parse_rows
+from bessemer.feedback.rows import TrainingRow, parse_rows
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.versions import default_name, make_version
 from bessemer.registry.weights import WeightsSettings
 from bessemer.store import datasets, files
-from bessemer.store.blobs import Blobs
+from bessemer.store.blobs import BlobStore
 from bessemer.store.database import Database
 from bessemer.store.job_rows import JobRow
 from bessemer.tuning.lengths import LengthCheck
@@ -54,8 +54,8 @@ class Preparation(Frozen, frozen=True):
 class Rows(NamedTuple):
     """Parsed training and validation rows; without a validation file the latter is empty."""
 
-    training: tuple[Row, ...]
-    validation: tuple[Row, ...]
+    training: tuple[TrainingRow, ...]
+    validation: tuple[TrainingRow, ...]
 
 
 def prepare(request: FineTuningJobRequest, catalog: Catalog, database: Database) -> Preparation:
@@ -98,7 +98,7 @@ def prepare(request: FineTuningJobRequest, catalog: Catalog, database: Database)
     )
 
 
-def load_rows(plan: Preparation, blobs: Blobs) -> Rows:
+def load_rows(plan: Preparation, blobs: BlobStore) -> Rows:
     """Parse the job's files. Raises InvalidRequest that names the line."""
     kind, validation = named(plan.algorithm).rows, plan.validation_sha256
     return Rows(

@@ -6,7 +6,10 @@ the same answer. The gateway meets it as it meets any OpenAI-compatible server: 
 usage counted.
 """
 
-from collections.abc import Callable, Mapping
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -23,7 +26,7 @@ TWIN_ERRORS = 0.06
 """The same of near twins, which differ in one aspect: harder for everybody."""
 _FOUR_BYTES = 2**32
 _encode = msgspec.json.Encoder().encode
-Count = Callable[[str], int]
+TokenCounter = Callable[[str], int]
 """Tokens of a text."""
 
 
@@ -38,7 +41,7 @@ def verdict(pair: Pair, seed: int) -> str:
 class Expert:
     """The server. Use it as an async context manager; `base_url` ends in /v1."""
 
-    def __init__(self, answers: Mapping[str, str], count: Count, port: int = 0) -> None:
+    def __init__(self, answers: Mapping[str, str], count: TokenCounter, port: int = 0) -> None:
         """Answer user messages that are keys of `answers`, on `port` or, where that is taken, any free one.
 
         Usage is that of the messages' texts and of the answer; what a vendor adds to each message is left out.
@@ -84,6 +87,22 @@ class Expert:
             return await _streamed(request, common, text, usage)
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
         return web.json_response({**common, "object": "chat.completion", "choices": [choice], "usage": usage})
+
+
+@contextmanager
+def in_background(expert: Expert) -> Iterator[Expert]:
+    """Let it answer on a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="expert", daemon=True)
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(expert.__aenter__(), loop).result()
+        yield expert
+        asyncio.run_coroutine_threadsafe(expert.__aexit__(None, None, None), loop).result()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 async def _streamed(request: web.Request, common: JSON, text: str, usage: Mapping[str, int]) -> web.StreamResponse:

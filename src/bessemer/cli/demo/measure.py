@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-import msgspec
 import numpy as np
 
-from bessemer.cli.demo.application import Answer
-from bessemer.cli.demo.turn import Outcome
-from bessemer.client import AsyncClient, calls
+from bessemer.cli.demo.turn import TurnResult
+from bessemer.client import Client, calls
+from bessemer.client.loop import ApplicationAnswer
 from bessemer.core.lists import InferencesQuery
-from bessemer.core.types import JSON, Calibration, Frozen, Interval, ModelCall
+from bessemer.core.types import JSON, Frozen, Interval, ModelCall
 from bessemer.evals.metrics import Terms, attribute_counts, label_terms, parse_attributes
 from bessemer.evals.statistics import terms_interval
 from bessemer.evals.truth import parse_label
@@ -40,7 +39,13 @@ def attribute_scorer(targets: Mapping[str, JSON]) -> Scorer:
 
 
 def system_row(
-    name: str, answers: Sequence[Answer], score: Scorer, *, seed: int, label: str = "", small: str | None = None
+    name: str,
+    answers: Sequence[ApplicationAnswer],
+    score: Scorer,
+    *,
+    seed: int,
+    label: str = "",
+    small: str | None = None,
 ) -> SystemRow:
     """Measure one system on its answers; a failed request is scored like an empty answer.
 
@@ -99,7 +104,7 @@ def _mean(values: Sequence[int | None]) -> float | None:
 class Small(Frozen, frozen=True):
     """What the small model said in a cascade, as if it had been asked alone, and how sure it was."""
 
-    answer: Answer
+    answer: ApplicationAnswer
     confidence: float
     """0, below every calibrated one, where the answer failed or shows none: such an answer is never taken."""
 
@@ -109,9 +114,7 @@ class Small(Frozen, frozen=True):
         return self.answer.text
 
 
-async def small_answers(
-    client: AsyncClient, outcome: Outcome, route: str, questions: Sequence[str]
-) -> dict[str, Small]:
+def small_answers(client: Client, outcome: TurnResult, route: str, questions: Sequence[str]) -> dict[str, Small]:
     """Read the small model's own answers of the final pass from the recorded inferences, newest first.
 
     They are the first calls of the cascade on `route`, or, where no cascade came into force, those of the tuned version
@@ -119,12 +122,12 @@ async def small_answers(
     """
     if outcome.cascade is None:
         return {}
-    calibration = msgspec.convert(outcome.cascade["calibration"], Calibration)
-    route = route if outcome.cascade["applied"] else outcome.versions["tuned"]
+    calibration = outcome.cascade.calibration
+    route = route if outcome.cascade.applied else outcome.versions["tuned"]
     wanted = set(questions)
     found: dict[str, Small] = {}
     rows = client.each(calls.list_inferences(InferencesQuery(route=route, limit=500)))
-    async for row in rows:
+    for row in rows:
         question = row.tags.get("question")
         if question is None or question not in wanted or question in found:
             continue
@@ -139,8 +142,8 @@ async def small_answers(
     return found
 
 
-def _first_call(question: str, call: ModelCall) -> Answer:
-    return Answer(
+def _first_call(question: str, call: ModelCall) -> ApplicationAnswer:
+    return ApplicationAnswer(
         question=question,
         inference_id=call.inference_id,
         text=call.output,
