@@ -30,7 +30,7 @@ from bessemer.ladder.lessons import Ints, folds_of
 from bessemer.ladder.task import Fitted, Task
 
 _ROUNDS, _RATE, _LEAVES = 200, 0.06, 15
-"""Chosen on grouped parts of two training files (docs/decisions): more rounds or leaves gain nothing."""
+"""Chosen on grouped parts of two training files (docs/decisions/028-rungs.md): more rounds or leaves gain nothing."""
 _FEW = 500
 """Pairs below which leaves may be small."""
 _LEAST_SIGN = 3
