@@ -163,10 +163,12 @@ CASES = {
     "inferences.key_of": Case(lambda d: inferences.key_of(d, "inf-1")),
     "inferences.get_many": Case(lambda d: inferences.get_many(d, ["inf-1"])),
     "inferences.find": Case(lambda d: inferences.find(d, episode_id="ep-1")),
+    "inferences.fitting": Case(lambda d: inferences.fitting(d, limit=5), foreign=5),
     "inferences.usage": Case(inferences.usage),
     "job_rows.insert": Case(lambda d: job_rows.insert(d, own(d, a_job(new(d, "job")))), changes=True, foreign=True),
     "job_rows.get": Case(lambda d: job_rows.get(d, "job-1")),
     "job_rows.find": Case(job_rows.find),
+    "job_rows.fitting": Case(lambda d: job_rows.fitting(d, kind="fine_tuning", limit=5), foreign=5),
     "job_rows.statuses": Case(lambda d: job_rows.statuses(d, ["job-1"])),
     "job_rows.change": Case(
         lambda d: job_rows.change(d, "job-1", lambda row: msgspec.structs.replace(row, resumed=7)), changes=True

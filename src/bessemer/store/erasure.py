@@ -80,7 +80,8 @@ def erase(database: Database, found: Sequence[Inference], feedback_ids: Sequence
 
     def work(connection: Connection) -> Erased:
         of_feedback = paging.mine(database, feedback)
-        own = _ids(connection, inferences, "id", ids, paging.mine(database, inferences))
+        foreign = set(_ids(connection, inferences, "id", ids, ~paging.mine(database, inferences)))
+        own = [one for one in ids if one not in foreign]  # one that is not there is in a journal, perhaps
         about = [
             *_ids(connection, feedback, "inference_id", own, of_feedback),
             *_ids(connection, feedback, "id", feedback_ids, of_feedback),
