@@ -122,7 +122,7 @@ def test_a_year_is_one_and_an_unknown_version_is_said(plan: Plan) -> None:
 
 def test_a_plan_is_read_back_as_it_was_and_gives_the_same_page(plan: Plan, page: str) -> None:
     kept = msgspec.json.encode({"id": "plan-1", "object": "plan", **msgspec.json.decode(plan_json(plan))})
-    assert plan_json(read_plan(kept)) == plan_json(plan)
+    assert msgspec.json.decode(plan_json(read_plan(kept))) == msgspec.json.decode(plan_json(plan))
     assert render(read_plan(kept)) == page
     for other in (b"{}", b"[]", b"{", plan_json(plan).replace(b'"fleet"', b'"flete"')):
         with pytest.raises(InputError, match="no plan of this release"):
