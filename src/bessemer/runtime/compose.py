@@ -41,6 +41,7 @@ from bessemer.store import feedback, plans, revisions
 from bessemer.store.blob_folder import BlobFolder
 from bessemer.store.database import Database
 from bessemer.store.notices import PolledNotices
+from bessemer.store.spool import Spool
 from bessemer.store.writer import Writer
 from bessemer.telemetry.metrics import Metrics
 
@@ -77,9 +78,8 @@ def open_services(
     plans.take_in(database, settings.data / "plans")
     blobs = BlobFolder(settings.data / "blobs")
     catalog = Catalog(config, database)
-    writer = Writer(
-        database, settings.data / "spool", settings.writer_max_queue, required=settings.record == "required"
-    )
+    journal = Spool.open(database, settings.data / "spool")
+    writer = Writer(database, journal, settings.writer_max_queue, required=settings.record == "required")
     metrics = Metrics()
     metrics.watch_writer(writer.stats)
     engines = _Engines(settings)
