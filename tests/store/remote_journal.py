@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bessemer.core.errors import StoreError
-from bessemer.store.journal import Line
+from bessemer.store.journal import Line, PreparedLine
 
 
 class LogServer:
@@ -31,11 +31,14 @@ class RemoteJournal:
     def behind(self) -> bool:
         return bool(self._waiting)
 
-    def append(self, content: bytes) -> int:
+    def prepare(self, content: bytes) -> PreparedLine:
+        return PreparedLine(content)
+
+    def append(self, line: PreparedLine) -> int:
         if not self._server.up:
             raise StoreError("The log server does not answer.")
         self._last += 1
-        self._own.append((self._last, content))
+        self._own.append((self._last, line.content))
         return self._last
 
     def sync(self) -> None:

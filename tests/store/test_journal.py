@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 from tests.store.remote_journal import LogServer, RemoteJournal
 
-from bessemer.store.journal import Journal, Line
+from bessemer.store.journal import Journal, Line, PreparedLine
 from bessemer.store.segments import Segment, orphans, signing_key
 from bessemer.store.spool import Spool
 
@@ -113,9 +113,9 @@ class _Lines(RuleBasedStateMachine):
     def open(self) -> Journal:
         raise NotImplementedError
 
-    @rule(content=st.binary(max_size=40).filter(lambda line: b"\n" not in line))
-    def append(self, content: bytes) -> None:
-        number = self.journal.append(content)
+    @rule(content=st.binary(max_size=40).filter(lambda line: b"\n" not in line), prepared=st.booleans())
+    def append(self, content: bytes, prepared: bool) -> None:
+        number = self.journal.append(self.journal.prepare(content) if prepared else PreparedLine(content))
         assert number > max((line[0] for line in self.own), default=0)
         self.own.append((number, content))
 

@@ -12,6 +12,14 @@ class Line(NamedTuple):
     """Whether it is whole and was written by this installation."""
 
 
+class PreparedLine(NamedTuple):
+    """A line that can be appended."""
+
+    content: bytes
+    made: object = None
+    """What a journal has made of it, for itself."""
+
+
 class Journal(Protocol):
     """Keeps the lines of one writer until they are released, and gives back those that are nowhere else.
 
@@ -27,7 +35,10 @@ class Journal(Protocol):
     def behind(self) -> bool:
         """Whether lines wait for `replay`."""
 
-    def append(self, content: bytes) -> int:
+    def prepare(self, content: bytes) -> PreparedLine:
+        """Do for a long line what needs no turn, so that `append` is short: others are not held up meanwhile."""
+
+    def append(self, line: PreparedLine) -> int:
         """Keep a line without a line feed, whole or not at all; return its number.
 
         On return it outlives the process; the machine as well once it is synced.

@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 from bessemer.core.errors import StoreError
 from bessemer.store import revisions
 from bessemer.store.database import Database
-from bessemer.store.journal import Line
-from bessemer.store.segments import Segment, orphans, signing_key
+from bessemer.store.journal import Line, PreparedLine
+from bessemer.store.segments import Segment, Signed, orphans, signing_key
 
 _SEGMENT_BYTES: Final = 64 * 1024 * 1024
 _REJECTED: Final = "rejected.jsonl"
@@ -79,10 +79,16 @@ class Spool:
         """See `Journal`."""
         return bool(self._backlog)
 
-    def append(self, content: bytes) -> int:
+    def prepare(self, content: bytes) -> PreparedLine:
+        """See `Journal`."""
+        with self._lock:
+            part = self._parts[-1] if self._parts else None
+        return PreparedLine(content, None if part is None else part.segment.sign(content))
+
+    def append(self, line: PreparedLine) -> int:
         """See `Journal`."""
         with self._lock, self._boundary("written"):
-            self._open_part().append(content)
+            self._open_part().append(line.made if isinstance(line.made, Signed) else line.content)
             self._last += 1
             return self._last
 
