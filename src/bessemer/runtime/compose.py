@@ -39,6 +39,7 @@ from bessemer.runtime.embedding import embed_by
 from bessemer.runtime.extensions import load_extensions
 from bessemer.store import feedback, plans, revisions
 from bessemer.store.blob_folder import BlobFolder
+from bessemer.store.counters import LocalCounters
 from bessemer.store.database import Database
 from bessemer.store.notices import PolledNotices
 from bessemer.store.spool import Spool
@@ -120,6 +121,7 @@ def open_services(
         keys=keys,
         policy=policy,
         notices=notices,
+        counters=LocalCounters(),
         writer=writer,
         metrics=metrics,
         graders=graders,
