@@ -136,7 +136,7 @@ def test_errors_are_those_of_their_status_and_code(server: Server, client: Clien
     assert (caught.value.param, caught.value.error_code) == ("surprise", "unknown_parameter")
     with pytest.raises((Conflict, NotFound)):
         client.send(calls.rollback_route("never written", ReasonBody(reason="why not")))
-    with pytest.raises(InvalidRequest, match="stream"):
+    with pytest.raises(InvalidRequest, match="stream_chat"):
         calls.chat({"model": "assistant", "messages": [], "stream": True})
 
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from bessemer.core.settings import Settings
 from bessemer.core.types import JSON
-from bessemer.evals.grader import Services as GraderServices
-from bessemer.flywheel.services import Services as FlywheelServices
+from bessemer.evals.grader import GraderServices
+from bessemer.flywheel.services import FlywheelServices
 from bessemer.gateway.pipeline import Gateway
 from bessemer.http.grading import Grading
 from bessemer.http.pulse import Pulse
@@ -13,12 +13,13 @@ from bessemer.identity.keys import Keys
 from bessemer.registry.catalog import Catalog
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
+from bessemer.store.notices import ChangeNotices
 from bessemer.store.writer import Writer
 from bessemer.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
-class Services:
+class ApiServices:
     """One of each; all of them live as long as the application."""
 
     settings: Settings
@@ -28,6 +29,7 @@ class Services:
     catalog: Catalog
     gateway: Gateway
     keys: Keys
+    notices: ChangeNotices
     writer: Writer
     metrics: Metrics
     graders: GraderServices

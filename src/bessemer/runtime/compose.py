@@ -22,24 +22,24 @@ from bessemer.core.scrub import hide
 from bessemer.core.settings import Settings
 from bessemer.core.types import JSON
 from bessemer.engine.extra import check_installed
-from bessemer.evals.grader import Judge, JudgeCall, JudgeReply
-from bessemer.evals.grader import Services as GraderServices
+from bessemer.evals.grader import GraderServices, Judge, JudgeCall, JudgeReply
 from bessemer.evals.sandbox import SandboxError, isolation
-from bessemer.flywheel.services import Services as FlywheelServices
+from bessemer.flywheel.services import FlywheelServices
 from bessemer.gateway.pipeline import INTERNAL, Gateway
 from bessemer.gateway.providers import build_providers, settings_of
 from bessemer.gateway.stages import with_recorder
 from bessemer.http.grading import Grading
 from bessemer.http.pulse import Pulse
-from bessemer.http.services import Services
+from bessemer.http.services import ApiServices
 from bessemer.identity.keys import Keys
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
 from bessemer.runtime.embedding import embed_by
 from bessemer.runtime.extensions import load_extensions
-from bessemer.store import feedback, plans
+from bessemer.store import feedback, plans, revisions
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
+from bessemer.store.notices import PolledNotices
 from bessemer.store.writer import Writer
 from bessemer.telemetry.metrics import Metrics
 
@@ -55,7 +55,7 @@ def open_services(
     *,
     engine_idle_s: float | None = None,
     write_patience_s: float = 30.0,
-) -> Services:
+) -> ApiServices:
     """Build everything. `loop`: where the gateway runs, whoever asks it; its connections belong to this loop.
 
     `engine_idle_s`: engines of local models are released after so long a rest. `write_patience_s`: how long a write to
@@ -94,7 +94,6 @@ def open_services(
         engine_idle_s=engine_idle_s,
     )
     gateway = Gateway(catalog, providers, with_recorder(writer, extensions.stages, metrics=metrics), metrics=metrics)
-    catalog.watch()
     graders = GraderServices(
         judge=_judge(gateway, loop),
         find_judge=catalog.route_or_target,
@@ -103,8 +102,12 @@ def open_services(
         unfenced=settings.unfenced_graders,
     )
     keys = Keys(database)
-    keys.watch()
-    return Services(
+    keys.note_uses()
+    notices = PolledNotices(database)
+    notices.subscribe(revisions.KEYS, keys.refresh)
+    notices.subscribe(revisions.REGISTRY, catalog.refresh)
+    notices.start()
+    return ApiServices(
         settings=settings,
         database=database,
         pulse=Pulse(database),
@@ -112,6 +115,7 @@ def open_services(
         catalog=catalog,
         gateway=gateway,
         keys=keys,
+        notices=notices,
         writer=writer,
         metrics=metrics,
         graders=graders,
@@ -131,11 +135,11 @@ def open_services(
     )
 
 
-async def close_services(services: Services) -> None:
+async def close_services(services: ApiServices) -> None:
     """Stop what `open_services` started; everything accepted so far is written first."""
     services.grading.close()
     await services.gateway.close()
-    services.catalog.close()
+    services.notices.close()
     services.keys.close()
     await asyncio.to_thread(services.writer.close)
     services.database.close()
