@@ -77,7 +77,8 @@ def _snips(w: Array, r: Array, seed: int) -> Interval:
     rows = np.column_stack([w * r, w])
 
     def ratio(sums: Array) -> Array:
-        return np.divide(sums[..., 0], sums[..., 1], out=np.full(sums.shape[:-1], np.nan), where=sums[..., 1] > 0)
+        out: Array = np.full(sums.shape[:-1], np.nan)
+        return np.divide(sums[..., 0], sums[..., 1], out=out, where=sums[..., 1] > 0)
 
     return bootstrap(rows, ratio, resamples=2_000, seed=seed, method="self-normalised weights, bootstrap")
 
