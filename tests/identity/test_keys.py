@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import text
 from tests.store.forwarder import Forwarder
 
+from bessemer.core.access import Principal, Role
 from bessemer.core.errors import Conflict, InvalidRequest, NotFound, StoreError, Unauthorized
-from bessemer.core.types import Principal, Role
 from bessemer.identity import keys as identity
 from bessemer.identity.keys import Keys
 from bessemer.store import revisions

@@ -10,6 +10,7 @@ from bessemer.gateway.pipeline import Gateway
 from bessemer.http.grading import Grading
 from bessemer.http.pulse import Pulse
 from bessemer.identity.keys import Keys
+from bessemer.identity.policy import Policy
 from bessemer.registry.catalog import Catalog
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
@@ -29,6 +30,7 @@ class ApiServices:
     catalog: Catalog
     gateway: Gateway
     keys: Keys
+    policy: Policy
     notices: ChangeNotices
     writer: Writer
     metrics: Metrics

@@ -16,9 +16,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from bessemer.core.access import Principal, Role
 from bessemer.core.errors import InvalidRequest, StoreError, Unauthorized
 from bessemer.core.ids import new_id
-from bessemer.core.types import DEFAULT_PROJECT, Principal, Role
+from bessemer.core.types import DEFAULT_PROJECT
 from bessemer.core.wire import KeyInfo
 from bessemer.store import keys, revisions
 from bessemer.store.database import Database
@@ -139,6 +140,10 @@ class Keys:
         rows = [_info(row) for row in keys.find(self._of(project), limit=limit, after=after)]
         return [msgspec.structs.replace(row, last_used_at=used.get(row.id, row.last_used_at)) for row in rows]
 
+    def get(self, key_id: str, project: str | None = None) -> KeyInfo:
+        """Return a key of a project (None: of any), revoked or not. Raises NotFound."""
+        return _info(keys.get(self._of(project), key_id))
+
     def revoke(self, key_id: str, project: str | None = None) -> KeyInfo:
         """Make a key of a project (None: of any) invalid: at once here, within seconds in other processes.
 
@@ -221,7 +226,7 @@ class Keys:
             if revision != self._revision:
                 rows = keys.find(self._database)
                 self._known = {
-                    row.key_hash: _Known(_principal(row), row.expires_at) for row in rows if row.revoked_at is None
+                    row.key_hash: _Known(principal_of(row), row.expires_at) for row in rows if row.revoked_at is None
                 }
                 self._revision = revision
             self._checked_at = began
@@ -284,7 +289,8 @@ def _hash(key: str) -> str:
     return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
 
 
-def _principal(row: KeyRow) -> Principal:
+def principal_of(row: KeyRow) -> Principal:
+    """Return who asks with a key."""
     return Principal(
         key_id=row.id, name=row.name, role=row.role, project_id=row.project_id, trust=row.trust, models=row.models
     )

@@ -32,6 +32,7 @@ from bessemer.http.grading import Grading
 from bessemer.http.pulse import Pulse
 from bessemer.http.services import ApiServices
 from bessemer.identity.keys import Keys
+from bessemer.identity.policy import FailClosed, RolePolicy
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
 from bessemer.runtime.embedding import embed_by
@@ -93,7 +94,9 @@ def open_services(
         engine_memory=settings.engine_memory_bytes,
         engine_idle_s=engine_idle_s,
     )
-    gateway = Gateway(catalog, providers, with_recorder(writer, extensions.stages, metrics=metrics), metrics=metrics)
+    policy = FailClosed(RolePolicy())
+    stages = with_recorder(writer, extensions.stages, metrics=metrics)
+    gateway = Gateway(catalog, providers, stages, policy, metrics=metrics)
     graders = GraderServices(
         judge=_judge(gateway, loop),
         find_judge=catalog.route_or_target,
@@ -115,6 +118,7 @@ def open_services(
         catalog=catalog,
         gateway=gateway,
         keys=keys,
+        policy=policy,
         notices=notices,
         writer=writer,
         metrics=metrics,
@@ -128,6 +132,7 @@ def open_services(
             gateway=gateway,
             writer=writer,
             graders=graders,
+            policy=policy,
             wait=_waiter(loop),
         ),
         started_at=time.time(),
