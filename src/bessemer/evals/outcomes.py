@@ -43,11 +43,13 @@ class Outcomes(NamedTuple):
     @property
     def rungs(self) -> int:
         """Rungs before the incumbent."""
-        return self.confidence.shape[1]
+        return int(self.confidence.shape[1])
 
     def take(self, order: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> "Outcomes":
         """Return the items at these places."""
-        return Outcomes(*(None if part is None else part[order] for part in self))
+        terms = None if self.terms is None else self.terms[order]
+        weights = None if self.weights is None else self.weights[order]
+        return Outcomes(self.confidence[order], self.quality[order], terms, weights)
 
 
 def checked(items: Outcomes, *, last_known: bool) -> tuple[Outcomes, float]:
