@@ -37,7 +37,7 @@ from bessemer.registry.weights import GEMMA3_270M, SMOLLM2, ensure
 from bessemer_planner.pages import Series
 from lab.cases import TaskCase, TaskOptions, build, configuration
 from lab.provenance import commit, processor
-from lab.tasks import Item, Kind, Labelled, LabelledTask, load
+from lab.tasks import Kind, Labelled, LabelledTask, TaskItem, load
 
 HERE = Path(__file__).resolve().parent
 SMALLEST = "smollm2-135m"
@@ -155,7 +155,7 @@ def load_task(name: str, options: TaskOptions, root: Path) -> LabelledTask:
 def _generated(name: str) -> LabelledTask:
     """Make the writing task whose rules no demonstration covers."""
     rows = [
-        Labelled(item=Item(id=str(index), input=brief.input), answer=brief.demonstration or "")
+        Labelled(item=TaskItem(id=str(index), input=brief.input), answer=brief.demonstration or "")
         for index, brief in enumerate(product_lines.generate(2000, 0))
     ]
     return LabelledTask(

@@ -56,7 +56,7 @@ async def test_a_cascade_put_in_force_again_is_rolled_back_in_one_step(tmp_path:
     )
     for _ in range(2):
         cascade.apply(services.flywheel, request, result, "cascade-1")
-    assert len(catalog.route_history("matching")) == applied
+    assert ("matching" in catalog.routes_changed_at()) == applied
     if applied:
         assert catalog.route("matching").steps[0].threshold == 2 / 3
         catalog.rollback_route("matching")

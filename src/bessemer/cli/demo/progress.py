@@ -36,11 +36,6 @@ class ProgressLine:
         if self._status is not None:
             self._status.stop()
 
-    @property
-    def step_seconds(self) -> float:
-        """Seconds since the step began."""
-        return time.monotonic() - self._step_started
-
     def step(self, name: str) -> None:
         """Begin a step."""
         self._name, self._step_started, self._said = name, time.monotonic(), 0.0
