@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from bessemer.cli.demo import measure
-from bessemer.cli.demo.application import failed
+from bessemer.client.loop import failed
 from lab.cases import TaskOptions, build
 from lab.flywheel import HERE, load_task
 from lab.provenance import commit

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from bessemer.core.evaluations import CascadeResult
 from bessemer.core.settings import Settings
 from bessemer.core.types import Calibration
 from bessemer.core.wire import CascadeRequest
 from bessemer.flywheel import cascade
-from bessemer.flywheel.cascade import CascadeResult
 from bessemer.runtime.compose import close_services, open_services
 
 CONFIG = """

@@ -16,12 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bessemer.core.errors import Conflict, InvalidRequest
+from bessemer.core.evaluations import CascadePoint, CascadeResult
 from bessemer.core.types import (
-    Calibration,
     ConfidenceScore,
     Dataset,
     Example,
-    Frozen,
     Guarantee,
     Route,
     Split,
@@ -30,7 +29,6 @@ from bessemer.core.types import (
 )
 from bessemer.core.wire import CascadeRequest, MetricName
 from bessemer.evals import calibration, metrics
-from bessemer.evals.calibration import ReliabilityBin
 from bessemer.evals.guarantee import Population, certify
 from bessemer.evals.measures import Metric
 from bessemer.evals.metrics import ItemTerms, Terms, Unknown, mean_terms
@@ -66,40 +64,6 @@ _PER_ITEM: dict[MetricName, str] = {
     "reward": "reward",
 }
 """What rules `error` and `loss` promise a mean of: the quality of one answer. Rule `f1` bounds F1 itself."""
-
-
-class CascadePoint(Frozen, frozen=True):
-    """One threshold of the quality-cost curve on the items that it was chosen on."""
-
-    threshold: float
-    accepted_share: float
-    risk: float
-    p_value: float | None
-
-
-class CascadeResult(Frozen, frozen=True):
-    """What was measured and decided. `threshold` is None when nothing was certified: the route stays as it was."""
-
-    route: str
-    small: str
-    large: str
-    threshold: float | None
-    accepted_share: float | None
-    guarantee: Guarantee | None
-    calibration: Calibration
-    curve: tuple[CascadePoint, ...]
-    expected_calibration_error: float
-    reliability: tuple[ReliabilityBin, ...]
-    """Confidence against correctness on the items that the map has not seen."""
-    applied: bool
-    look: int | None = None
-    """This was the k-th look at the calibration items, which spent `delta_spent`."""
-    delta_spent: float | None = None
-    unknown: int | None = None
-    """Calibration items whose score is not known, counted against the small model."""
-    left_out: int | None = None
-    """Examples of either split that were not asked, because the small or the large model was trained on their input;
-    None in a result of an earlier release."""
 
 
 OnProgress = Callable[[int, int], None]
@@ -221,9 +185,10 @@ def apply(services: FlywheelServices, request: CascadeRequest, result: CascadeRe
     _check_gated(request, services)  # an alias may have moved while the items were asked
     # A killed job comes here again; a route that is put twice is not rolled back in one step.
     if not catalog.has_route(route.name) or catalog.route(route.name) != route:
+        action = "route.updated" if catalog.has_route(route.name) else "route.created"
         with services.database.transaction():
             catalog.put_route(route, reason=f"cascade with threshold {result.threshold:.4f}")
-            audit.append(services.database, audit.SYSTEM, "route.updated", route.name, {"job": job_id})
+            audit.append(services.database, audit.SYSTEM, action, route.name, {"job": job_id})
 
 
 def _parts(services: FlywheelServices, request: CascadeRequest, dataset: Dataset) -> tuple[Parts, int]:
