@@ -78,6 +78,7 @@ def steps(client: OpenAI) -> list[tuple[str, str, Step]]:
 
     def built(state: dict[str, str]) -> None:
         state["dataset"] = post("/datasets", {"name": "all", "route": "assistant"})["id"]
+        state["other"] = post("/datasets", {"name": "other", "route": "assistant"})["id"]
 
     def evaluated(state: dict[str, str]) -> None:
         body = {"dataset": state["dataset"], "systems": ["assistant"], "metric": "accuracy", "labels": ["yes", "no"]}
@@ -125,6 +126,11 @@ def steps(client: OpenAI) -> list[tuple[str, str, Step]]:
             "POST /v1/datasets/{dataset_id}/approve",
             "dataset.approved",
             lambda s: post(f"/datasets/{s['dataset']}/approve"),
+        ),
+        (
+            "DELETE /v1/datasets/{dataset_id}",
+            "dataset.deleted",
+            lambda s: client.delete(f"/datasets/{s['other']}", cast_to=object),
         ),
         ("POST /v1/evaluations", "evaluation.created", evaluated),
         *controlled("evaluations", "evaluation"),
