@@ -78,7 +78,6 @@ def steps(client: OpenAI) -> list[tuple[str, str, Step]]:
 
     def built(state: dict[str, str]) -> None:
         state["dataset"] = post("/datasets", {"name": "all", "route": "assistant"})["id"]
-        state["other"] = post("/datasets", {"name": "other", "route": "assistant"})["id"]
 
     def evaluated(state: dict[str, str]) -> None:
         body = {"dataset": state["dataset"], "systems": ["assistant"], "metric": "accuracy", "labels": ["yes", "no"]}
@@ -127,15 +126,15 @@ def steps(client: OpenAI) -> list[tuple[str, str, Step]]:
             "dataset.approved",
             lambda s: post(f"/datasets/{s['dataset']}/approve"),
         ),
-        (
-            "DELETE /v1/datasets/{dataset_id}",
-            "dataset.deleted",
-            lambda s: client.delete(f"/datasets/{s['other']}", cast_to=object),
-        ),
         ("POST /v1/evaluations", "evaluation.created", evaluated),
         *controlled("evaluations", "evaluation"),
         ("POST /v1/cascades", "cascade.created", cascaded),
         *controlled("cascades", "cascade"),
+        (
+            "DELETE /v1/datasets/{dataset_id}",
+            "dataset.deleted",
+            lambda s: client.delete(f"/datasets/{s['dataset']}", cast_to=object),
+        ),
         ("POST /v1/plans/jobs", "plan.created", planned),
         *controlled("plans/jobs", "plan"),
         ("POST /v1/routes", "route.created", lambda _: post("/routes", {"name": "new", **route})),

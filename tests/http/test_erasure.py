@@ -91,7 +91,7 @@ def test_nothing_is_left_once_what_was_derived_is_deleted(server: Server, client
     assert dataset["sha256"] == same["sha256"]
     row = Inference(**copied(client, first), origin="evaluation", key_id=INTERNAL_KEY, tags={})
     with closing(Database.open(Settings(data=server.data))) as database:
-        inferences.insert_many(database, [row])
+        database.write(lambda connection: inferences.insert_rows(connection, [row]))
     job = client.fine_tuning.jobs.create(model="small", training_file=dataset["files"]["train"])
     done = post(client, "/erasures", {"tags": {"user": "u-88"}})
     assert done["inferences"] == 2

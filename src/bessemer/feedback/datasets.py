@@ -142,10 +142,10 @@ def freeze(
         for file in written.values():
             files.insert(database, file)
         datasets.insert(database, dataset)
-    for lines in (rows, *content.values()):  # an equal one was being deleted
-        if not blobs.exists(sha256_hex(lines)):
-            blobs.put(lines)
         audit.append(database, key_id or audit.SYSTEM, "dataset.created", dataset.id, {"name": dataset.name})
+    for lines in (rows, *content.values()):
+        if not blobs.exists(sha256_hex(lines)):  # an equal one was being deleted
+            blobs.put(lines)
     return dataset
 
 
