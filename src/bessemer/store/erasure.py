@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, select, tuple_
 
-from bessemer.core.types import Inference
+from bessemer.core.types import INTERNAL_KEY, Inference
 from bessemer.store import paging
 from bessemer.store.database import Database, insert_new
 from bessemer.store.schema import erased_records, feedback, inferences, model_calls
@@ -68,6 +68,22 @@ def matching(
         if len(rows) < _PAGE:
             return
         mark = (rows[-1].created_at, rows[-1].id)
+
+
+def copies(database: Database, found: Sequence[Inference]) -> list[Inference]:
+    """Return the inferences, without their calls, in which Bessemer itself asked what these asked, to evaluate it."""
+    known, c = {row.id for row in found}, inferences.c
+    statement = select(c.body).where(c.key_id == INTERNAL_KEY, paging.mine(database, inferences))
+
+    def work(connection: Connection) -> list[str]:
+        return [
+            body
+            for some in _chunks({row.input_sha256 for row in found})
+            for body in connection.execute(statement.where(c.input_sha256.in_(some))).scalars()
+        ]
+
+    rows = (paging.decode(Inference, body) for body in database.read(work))
+    return [row for row in rows if row.id not in known]
 
 
 def erase(database: Database, found: Sequence[Inference], feedback_ids: Sequence[str] = ()) -> Erased:
