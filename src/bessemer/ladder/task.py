@@ -18,7 +18,7 @@ _LEAST = 20
 """Labels known out of fold below which nothing is calibrated."""
 _PRIOR = 1.0
 """Of the squared changes of log factor and shift."""
-_MANY = 200_000
+_MANY = 50_000
 """Lessons times labels from which on one part of the folds is enough to calibrate on: each costs a whole fit."""
 
 
