@@ -6,10 +6,10 @@ from bessemer.core.types import JSON
 from bessemer.evals.grader import (
     Grader,
     GraderErrors,
+    GradeResult,
     GraderKind,
     GraderServices,
     GraderSpec,
-    GradeResult,
     Unscorable,
     fill,
     scope_of,
