@@ -98,6 +98,7 @@ def test_an_endpoint_from_outside_answers_who_may_and_is_described(server: Serve
 
 def test_a_page_from_outside_is_served_under_the_policy_of_pages(server: Server, client: Client) -> None:
     client.send(calls.chat({"model": "assistant", "messages": [{"role": "user", "content": "x"}]}))
+    assert client.send(calls.usage()).data, "what was answered is written by then"
     page: Operation[bytes] = Operation("GET", "/v1/spend", bytes)
     assert "upstream@" in Elements(client.send(page).decode()).text
     app = client.send(calls.create_key({"name": "app", "role": "app"}))
