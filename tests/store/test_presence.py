@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
-from tests.store.samples import a_feedback, an_inference
+from tests.store.samples import a_feedback, an_inference, keep
 
 from bessemer.core.errors import StoreError
 from bessemer.core.settings import Settings
@@ -115,7 +115,7 @@ def test_another_file_is_not_taken_for_the_database(opened: Database, settings: 
     copy.rename(path)
     assert not answers(opened)
     with pytest.raises(StoreError, match="replaced"):
-        feedback.insert_many(opened, [a_feedback("fb-1")])
+        keep(opened, a_feedback("fb-1"))
     path.unlink()
     (tmp_path / "old.db").rename(path)
     assert answers(opened)
@@ -140,7 +140,7 @@ def damage(path: Path) -> None:
 
 
 def fill(database: Database) -> None:
-    inferences.insert_many(database, [an_inference(f"inf-{number}") for number in range(300)])
+    keep(database, *(an_inference(f"inf-{number}") for number in range(300)))
     database.forget()
 
 
@@ -152,7 +152,7 @@ def test_damage_is_found_at_start(settings: Settings) -> None:
     again = Database.open(settings)
     assert not answers(again)
     with pytest.raises(StoreError, match="damaged"):
-        feedback.insert_many(again, [a_feedback("fb-1")])
+        keep(again, a_feedback("fb-1"))
     again.close()
 
 

@@ -25,7 +25,8 @@ from bessemer.core.pieces import PIECE, in_pieces, is_large
 from bessemer.core.types import Feedback, Frozen, Inference
 from bessemer.core.wire import AuditEvent
 from bessemer.store import audit, erasure, feedback, inferences
-from bessemer.store.database import Database, cause
+from bessemer.store.database import Database
+from bessemer.store.failures import cause
 from bessemer.store.journal import Journal, Line, PreparedLine
 
 Record = Inference | Feedback | AuditEvent
