@@ -38,6 +38,12 @@ _.insert_many  # store: rows without the writer's process
 _.schema_version  # store.schema: a table that migrations alone write
 _.score_interval  # evals.paired: shows the test's statistic against published intervals
 
+# The ladder in the making: its job and the lab's final scoring call them.
+_.leaks  # ladder.groups: told before a fit
+_.DEVELOPMENT  # lab.sealed
+_.open_file  # lab.sealed
+_.split_rows  # lab.sealed
+
 # Values that come from data: files, rows and requests name them.
 _.MEASURED  # Basis of a prediction
 _.EMBED  # Capability of a provider
