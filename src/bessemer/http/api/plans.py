@@ -12,7 +12,7 @@ from bessemer.core.lists import ListQuery
 from bessemer.core.types import JSON, JobStatus
 from bessemer.flywheel.plans import PLAN
 from bessemer.http.api import jobs
-from bessemer.http.edge import BytesResponse, Call, JSONResponse, while_connected
+from bessemer.http.edge import BytesResponse, Call, while_connected, written
 from bessemer.http.lists import page, page_limit
 from bessemer.http.routing import Found, Item
 from bessemer.jobs import lifecycle
@@ -81,7 +81,7 @@ async def list_plans(call: Call) -> ASGIApp:
     query = call.query(ListQuery)
     limit = page_limit(query.limit)
     bodies = await asyncio.to_thread(plans.find, call.database, limit=limit + 1, after=query.after)
-    return JSONResponse(page(list(map(_row, bodies)), limit, lambda row: row, lambda row: str(row["id"])))
+    return await written(lambda: page(list(map(_row, bodies)), limit, lambda row: row, lambda row: str(row["id"])))
 
 
 def _row(body: str) -> JSON:
