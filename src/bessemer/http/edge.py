@@ -40,6 +40,15 @@ _SMALL: Final = 64 * 1024
 _PIECE: Final = 256 * 1024
 """Bytes of a file that are in memory while it is sent."""
 _JSON_TYPE: Final = (b"content-type", b"application/json")
+_PAGE_HEADERS: Final = (
+    (
+        b"content-security-policy",
+        b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
 _END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
@@ -92,6 +101,15 @@ class BytesResponse(JSONResponse):
         headers = [(b"content-type", self.media_type.encode()), (b"content-length", str(len(self.body)).encode())]
         await send({"type": "http.response.start", "status": self.status, "headers": [*headers, *self.headers]})
         await send({"type": "http.response.body", "body": self.body})
+
+
+class PageResponse(BytesResponse):
+    """A page for people, under a policy by which no script runs, nothing is fetched and nobody frames it."""
+
+    __slots__ = ()
+
+    def __init__(self, page: str) -> None:
+        super().__init__(page.encode(), "text/html; charset=utf-8", _PAGE_HEADERS)
 
 
 class OpenedResponse:

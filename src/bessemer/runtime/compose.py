@@ -41,8 +41,10 @@ from bessemer.runtime.embedding import embed_by
 from bessemer.runtime.extensions import load_extensions
 from bessemer.store import feedback, plans, revisions
 from bessemer.store.blob_folder import BlobFolder
+from bessemer.store.counters import LocalCounters
 from bessemer.store.database import Database
 from bessemer.store.notices import PolledNotices
+from bessemer.store.spool import Spool
 from bessemer.store.writer import Writer
 from bessemer.telemetry.metrics import Metrics
 
@@ -79,9 +81,8 @@ def open_services(
     plans.take_in(database, settings.data / "plans")
     blobs = BlobFolder(settings.data / "blobs")
     catalog = Catalog(config, database)
-    writer = Writer(
-        database, settings.data / "spool", settings.writer_max_queue, required=settings.record == "required"
-    )
+    journal = Spool.open(database, settings.data / "spool")
+    writer = Writer(database, journal, settings.writer_max_queue, required=settings.record == "required")
     metrics = Metrics()
     metrics.watch_writer(writer.stats)
     engines = _Engines(settings)
@@ -122,6 +123,7 @@ def open_services(
         keys=keys,
         policy=policy,
         notices=notices,
+        counters=LocalCounters(),
         writer=writer,
         metrics=metrics,
         graders=graders,

@@ -83,11 +83,6 @@ def insert_rows(connection: Connection, rows: Sequence[Inference]) -> None:
     )
 
 
-def insert_many(database: Database, rows: Sequence[Inference]) -> None:
-    """Append inferences and their calls; known ids are left alone."""
-    database.write(lambda connection: insert_rows(connection, rows))
-
-
 def get(database: Database, inference_id: str) -> Inference:
     """Return one inference with its calls. Raises NotFound."""
     found = get_many(database, [inference_id])
