@@ -24,6 +24,7 @@ from bessemer.core.openai import (
 from bessemer.core.types import JSON, Alias, Dataset, Feedback, ModelVersion, Route
 from bessemer.core.wire import (
     AuditEvent,
+    DatasetDeleted,
     DatasetRequest,
     Erasure,
     ErasureRequest,
@@ -177,6 +178,15 @@ _ENDPOINTS: Final = (
         Dataset,
         datasets.DATASET,
         events=("dataset.approved",),
+    ),
+    Endpoint(
+        "DELETE",
+        "/v1/datasets/{dataset_id}",
+        datasets.delete,
+        Action.SUBJECT_ERASE,
+        DatasetDeleted,
+        datasets.DATASET,
+        events=("dataset.deleted",),
     ),
     Endpoint(
         "GET",
