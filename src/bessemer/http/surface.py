@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from bessemer.core.access import Action, ResourceKind
+from bessemer.core.errors import ConfigError
 from bessemer.core.lists import (
     AuditQuery,
     CheckpointsQuery,
@@ -284,10 +285,11 @@ _ENDPOINTS: Final = (
 )
 
 
-def table(dialects: Sequence[Dialect], kinds: Kinds) -> tuple[Endpoint, ...]:
-    """Return every endpoint of an installation that speaks these dialects and runs these kinds of jobs.
+def table(dialects: Sequence[Dialect], kinds: Kinds, more: Sequence[Endpoint] = ()) -> tuple[Endpoint, ...]:
+    """Return every endpoint of an installation that speaks these dialects, runs these kinds of jobs, and has `more`.
 
-    The last one describes the others.
+    The last one describes the others. Raises ConfigError for two of the same method and path, and for one of `more`
+    that names no action: it would answer anybody.
     """
     spoken = (
         Endpoint(
@@ -295,8 +297,16 @@ def table(dialects: Sequence[Dialect], kinds: Kinds) -> tuple[Endpoint, ...]:
         )
         for one in dialects
     )
-    described = (*spoken, *_ENDPOINTS, *(line for kind in kinds for line in jobs.endpoints(kind)))
-    return (*described, Endpoint("GET", "/openapi.json", openapi.handler(described), Action.API_VIEW, JSON))
+    described = (*spoken, *_ENDPOINTS, *(line for kind in kinds for line in jobs.endpoints(kind)), *more)
+    description = openapi.handler(described, kinds)
+    lines = (*described, Endpoint("GET", "/openapi.json", description, Action.API_VIEW, JSON))
+    names = [f"{line.method} {line.path}" for line in lines]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(f"Two endpoints are {min(twice)}: uninstall one of their packages.")
+    for line in more:
+        if line.action is None:
+            raise ConfigError(f"The endpoint {line.method} {line.path} names no action that a key must be allowed.")
+    return lines
 
 
 TABLE: Final = table(DIALECTS, KINDS)
