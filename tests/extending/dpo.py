@@ -13,14 +13,9 @@ from bessemer.core.openai import AutoFloat
 from bessemer.core.types import JSON
 from bessemer.feedback.rows import Fault, TrainingRow, read_chat
 from bessemer.tuning.backend import Scored, Tree
-<<<<<<< HEAD
 from bessemer.tuning.method import RANGES, Hyperparameters, Method, MethodBody, StepResult, TuningTask, prompt_ids
-from bessemer.tuning.spec import Validation
-=======
-from bessemer.tuning.method import RANGES, Hyperparameters, Method, MethodBody, StepResult, Task, prompt_ids
 from bessemer.tuning.options import Options
 from bessemer.tuning.spec import MethodSpec, Validation
->>>>>>> main
 
 
 class PreferenceRow(TrainingRow, frozen=True):
@@ -79,18 +74,12 @@ class Dpo(Method):
     body = DpoBody
     ranges = RANGES | {"beta": (0.0, 2.0)}
 
-<<<<<<< HEAD
-    def learner(self, task: TuningTask) -> "DpoLearner":
-        beta = self.read_hyperparameters(task.spec.hyperparameters).beta
-        return DpoLearner(task, 0.1 if beta == "auto" else float(beta))
-=======
     def configure(self, hyperparameters: DpoHyperparameters, options: Options) -> DpoSpec:
         del options
         return DpoSpec() if hyperparameters.beta == "auto" else DpoSpec(beta=float(hyperparameters.beta))
 
-    def learner(self, task: Task) -> "DpoLearner":
+    def learner(self, task: TuningTask) -> "DpoLearner":
         return DpoLearner(task, task.own(DpoSpec).beta)
->>>>>>> main
 
 
 class DpoLearner:
