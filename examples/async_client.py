@@ -7,7 +7,7 @@ import asyncio
 import os
 
 from bessemer.client import AsyncClient, calls
-from bessemer.core.lists import InferencesQuery
+from bessemer.core.paging import InferencesQuery
 from bessemer.core.openai_chat import ChatCompletion, ChatRequest, RequestExtension
 
 
