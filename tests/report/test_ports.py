@@ -1,4 +1,4 @@
-"""The table of ports in docs/architecture.md: every name exists, and the back end of one machine has what the port has."""
+"""The table of ports in docs/architecture.md: every name exists, and a local back end has what its port has."""
 
 import importlib
 import re
