@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from bessemer.cli.demo import measure, product_lines
-from bessemer.cli.demo.application import Answer, Question
+from bessemer.cli.demo.application import ApplicationAnswer, Question
 from bessemer.cli.demo.config import toml
 from bessemer.cli.demo.turn import Final, JobPlan, TurnPlan
 from bessemer.core.types import JSON, ConfidenceScore, Frozen, Split
 from bessemer.evals import graders
-from bessemer.evals.grader import Services
+from bessemer.evals.grader import GraderServices
 from bessemer.evals.metrics import Terms
 from bessemer.evals.truth import parse_label
 from lab.tasks import NO, YES, Kind, Labelled, LabelledTask, grammar, place, split_of
@@ -77,7 +77,7 @@ class TaskCase(Frozen, frozen=True):
         """The training items that nothing is chosen or calibrated on."""
         return tuple(self.labelled[q.id] for q in self.plan.questions if q.split == Split.TRAIN.value)
 
-    def feedback(self, question: Question, answer: Answer) -> Sequence[JSON]:
+    def feedback(self, question: Question, answer: ApplicationAnswer) -> Sequence[JSON]:
         """Verdicts (right or wrong only) for matching, corrections otherwise; from the training labels."""
         labelled = self.labelled[question.id]
         common = {"source": "human", "author": "training labels"}
@@ -86,7 +86,7 @@ class TaskCase(Frozen, frozen=True):
             return [{"metric": "verdict", "value": right, **common}]
         return [{"metric": "demonstration", "value": labelled.answer, **common}] if labelled.answer else []
 
-    def scorer(self, answers: Sequence[Answer]) -> measure.Scorer:
+    def scorer(self, answers: Sequence[ApplicationAnswer]) -> measure.Scorer:
         """Return the metric of the task; a grader's rewards are computed here, once."""
         if self.kind is Kind.MATCHING:
             return measure.label_scorer({key: row.answer for key, row in self.labelled.items()}, LABELS, YES)
@@ -95,10 +95,10 @@ class TaskCase(Frozen, frozen=True):
         return _reward_scorer(answers, self.labelled)
 
 
-def _reward_scorer(answers: Sequence[Answer], labelled: Mapping[str, Labelled]) -> measure.Scorer:
+def _reward_scorer(answers: Sequence[ApplicationAnswer], labelled: Mapping[str, Labelled]) -> measure.Scorer:
     pairs = {(answer.question, answer.text or "") for answer in answers}
     order = sorted(pairs)
-    with graders.build(product_lines.grader(), Services(unfenced=True)) as grader:  # our own code: on any kernel
+    with graders.build(product_lines.grader(), GraderServices(unfenced=True)) as grader:  # our own code: on any kernel
         items = [(text, {"input": labelled[question].item.input}) for question, text in order]
         rewards = dict(zip(order, graders.grade_batch(grader, items), strict=True))
 

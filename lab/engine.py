@@ -33,7 +33,7 @@ from bessemer.core.settings import Settings
 from bessemer.engine.engine import Engine, LoadedModel, load_model
 from bessemer.engine.lora import LoraConfig
 from bessemer.engine.request import Choices, GenerateRequest
-from bessemer.engine.weights import Weights
+from bessemer.engine.weights import ModelWeights
 from bessemer.registry.weights import SMOLLM2, ensure
 from bessemer.tuning.backend import Adam, Scored, Tree
 from bessemer.tuning.trainer import Trainer
@@ -46,7 +46,7 @@ WORDS = (
 )
 RANK = 32
 HERE = Path(__file__).resolve().parent
-Row = dict[str, Any]
+_Row = dict[str, Any]
 
 
 class Sampled(NamedTuple):
@@ -82,9 +82,9 @@ def main() -> None:
     arguments.out.write_text(json.dumps(document, indent=1) + "\n")
 
 
-def measure(model: LoadedModel, *, quick: bool, vllm: Path | None) -> list[Row]:
+def measure(model: LoadedModel, *, quick: bool, vllm: Path | None) -> list[_Row]:
     """Return all rows, each printed as it is found."""
-    rows: list[Row] = []
+    rows: list[_Row] = []
 
     def add(system: str, phase: str, batch: int, workload: str, tokens: int, seconds: float) -> None:
         rate = round(tokens / seconds, 1)
@@ -347,7 +347,7 @@ def train_transformers(other: LlamaForCausalLM, samples: Sequence[Sample], per_s
 # -- the same weights for transformers --------------------------------------------------------------------------------
 
 
-def reference(weights: Weights) -> LlamaForCausalLM:
+def reference(weights: ModelWeights) -> LlamaForCausalLM:
     """Return transformers' network with the weights of ours."""
     config = weights.config
     made = LlamaForCausalLM(

@@ -25,9 +25,9 @@ from typing import Any
 import msgspec
 
 from bessemer.cli.demo import measure, product_lines, summary
-from bessemer.cli.demo.application import Answer, Application, Server, failed
-from bessemer.cli.demo.progress import Progress
-from bessemer.cli.demo.turn import Outcome, Turn
+from bessemer.cli.demo.application import Application, ApplicationAnswer, Server, failed
+from bessemer.cli.demo.progress import ProgressLine
+from bessemer.cli.demo.turn import Turn, TurnResult
 from bessemer.core.errors import BessemerError, InvalidRequest
 from bessemer.core.types import ConfidenceScore
 from bessemer.flywheel.report import SystemRow, render
@@ -216,7 +216,7 @@ def _measure(task: LabelledTask, case: TaskCase, folder: Path, arguments: argpar
     """Run a seed; returns its rows, and quality over the share of requests that the recorded model answers."""
     started = time.monotonic()
     continued = any(folder.glob("*.answers.jsonl"))
-    with Progress(live=False) as progress:
+    with ProgressLine(live=False) as progress:
         weights = ensure(WEIGHTS[case.options.model], arguments.data / "models", progress.say)
         config = folder / "bessemer.toml"
         config.write_text(configuration(task, case.learned, case.options, weights, SMALL_PRICE), encoding="utf-8")
@@ -248,8 +248,8 @@ def _today() -> str:
 
 
 async def _turn(
-    case: TaskCase, server: Server, folder: Path, progress: Progress
-) -> tuple[Outcome, dict[str, measure.Small]]:
+    case: TaskCase, server: Server, folder: Path, progress: ProgressLine
+) -> tuple[TurnResult, dict[str, measure.Small]]:
     application = Application(server.url, server.key)
     try:
         outcome = await Turn(case.plan, case.feedback, application, folder, progress).run()
@@ -259,8 +259,8 @@ async def _turn(
 
 
 def final_answers(
-    outcome: Outcome, small: Mapping[str, measure.Small], covered: Iterable[str]
-) -> dict[str, list[Answer]]:
+    outcome: TurnResult, small: Mapping[str, measure.Small], covered: Iterable[str]
+) -> dict[str, list[ApplicationAnswer]]:
     """Return each system's answers; the tuned model's are completed by its first calls in the cascade.
 
     A question whose first call is in no record counts as one that failed.
@@ -277,7 +277,7 @@ def final_answers(
 
 
 def system_rows(
-    case: TaskCase, finals: Mapping[str, list[Answer]], score: measure.Scorer, tuned: str
+    case: TaskCase, finals: Mapping[str, list[ApplicationAnswer]], score: measure.Scorer, tuned: str
 ) -> list[SystemRow]:
     """Score every final system; where recorded answers cover a part of the test, the small ones on that part, too."""
     rows: list[SystemRow] = []
@@ -321,7 +321,7 @@ def _result_curve(curve: Series, case: TaskCase, suffix: str) -> dict[str, Any]:
 
 
 def _write_page(
-    task: LabelledTask, case: TaskCase, outcome: Outcome, systems: Sequence[SystemRow], quality: Series | None
+    task: LabelledTask, case: TaskCase, outcome: TurnResult, systems: Sequence[SystemRow], quality: Series | None
 ) -> None:
     before = case.options.recorded_name if case.covered else "base"
     texts = summary.Texts(
@@ -339,7 +339,10 @@ def _write_page(
 
 
 def _curve(
-    case: TaskCase, finals: Mapping[str, list[Answer]], small: Mapping[str, measure.Small], score: measure.Scorer
+    case: TaskCase,
+    finals: Mapping[str, list[ApplicationAnswer]],
+    small: Mapping[str, measure.Small],
+    score: measure.Scorer,
 ) -> Series | None:
     large = {answer.question: answer.text for answer in finals.get("incumbent", [])}
     return measure.quality_curve(small, large, score, seed=case.plan.seed)

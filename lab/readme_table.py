@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
 PAGE = HERE.parent / "docs" / "results.md"
 CHART = HERE.parent / "docs" / "cascades.svg"
-Row = Mapping[str, Any]
+_Row = Mapping[str, Any]
 
 
 def main() -> int:
@@ -45,13 +45,13 @@ def between(page: str, text: str, name: str = "results") -> str:
     return head + start + text + end + rest.split(end)[1]
 
 
-def demo_rows(path: Path) -> list[Row]:
+def demo_rows(path: Path) -> list[_Row]:
     """Return the demo's rows from clean commits, of the seeds that no setting was chosen on."""
-    rows: list[Row] = json.loads(path.read_text())["rows"] if path.exists() else []
+    rows: list[_Row] = json.loads(path.read_text())["rows"] if path.exists() else []
     return [row for row in rows if not row["note"] and not row["commit"].endswith("-dirty")]
 
 
-def demo_line(rows: Sequence[Row]) -> str:
+def demo_line(rows: Sequence[_Row]) -> str:
     """Return the demo's runs in a sentence."""
     if not rows:
         return ""
@@ -67,7 +67,7 @@ def demo_line(rows: Sequence[Row]) -> str:
     )
 
 
-def demo_table(rows: Sequence[Row]) -> str:
+def demo_table(rows: Sequence[_Row]) -> str:
     """Return the table of the demo's runs: mean and span over the seeds."""
     if not rows:
         return "No run of the demo is recorded in `lab/results` yet.\n"
@@ -126,7 +126,7 @@ def headline(paths: Sequence[Path]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _alike(rows: Mapping[str, list[Row]], system: str) -> list[Row]:
+def _alike(rows: Mapping[str, list[_Row]], system: str) -> list[_Row]:
     """Return the rows of a system where it had what the recorded model had: the same fields, the same items."""
     alike = (f"{system} (titles alone)", f"{system}, recorded part", system)
     return next(rows[name] for name in alike if name in rows)
@@ -209,7 +209,7 @@ def promise(paths: Sequence[Path]) -> str:
     return "\nAgainst the recorded large model, on the same items:\n\n" + "\n".join(lines) + "\n"
 
 
-def _mean(rows: Sequence[Row], field: str) -> float:
+def _mean(rows: Sequence[_Row], field: str) -> float:
     return statistics.fmean(row[field] for row in rows if row[field] is not None)
 
 
@@ -248,12 +248,12 @@ def planner(path: Path) -> str:
     return f"\n{' '.join(sentences)}\n"
 
 
-def _by_system(rows: Sequence[Row]) -> Iterable[tuple[str, list[Row]]]:
+def _by_system(rows: Sequence[_Row]) -> Iterable[tuple[str, list[_Row]]]:
     names = dict.fromkeys(row["name"] for row in rows)
     return ((name, [row for row in rows if row["name"] == name]) for name in names)
 
 
-def _line(data_set: str, system: str, rows: Sequence[Row]) -> str:
+def _line(data_set: str, system: str, rows: Sequence[_Row]) -> str:
     scores = [row["f1"] for row in rows if row["f1"] is not None]
     score = "unscorable" if not scores else f"{statistics.fmean(scores):.2f}"
     if len(scores) > 1:

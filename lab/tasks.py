@@ -380,11 +380,11 @@ def _filled(template: str, field: str, record: JSON) -> str:
 # -- attributes -------------------------------------------------------------------------------------------------------
 
 
-Rows = tuple[list[JSON], Path]
+_Rows = tuple[list[JSON], Path]
 """A file's rows and where they come from."""
 
 
-def _attributes_task(name: str, train: Rows, test: Rows, recorded_path: Path | None) -> LabelledTask:
+def _attributes_task(name: str, train: _Rows, test: _Rows, recorded_path: Path | None) -> LabelledTask:
     for rows, path in (train, test):
         made_of(rows, path, lambda row: (string(row, "input"), _targets(row)))
     known = known_attributes(train[0])

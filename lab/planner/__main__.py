@@ -26,7 +26,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 from lab.planner import beside_vidur, prediction, replay, simulator  # noqa: E402 threads are set first
 from lab.provenance import commit, processor  # noqa: E402
 
-Section = dict[str, Any]
+_Section = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -39,13 +39,13 @@ def main() -> None:
     parser.add_argument("--vidur", type=Path, default=None, help="a checkout of microsoft/vidur")
     parser.add_argument("--vidur-python", type=Path, default=None, help="python of an environment with its packages")
     arguments = parser.parse_args()
-    parts: dict[str, Callable[[], Section]] = {
+    parts: dict[str, Callable[[], _Section]] = {
         "prediction": lambda: prediction.measure(arguments.data / "planner"),
         "replay": lambda: {"rtxpro6000": replay.measure(arguments.data / "planner" / "rtxpro6000")},
         "simulator": lambda: simulator.measure() | beside_vidur.measure(arguments.vidur, arguments.vidur_python),
         "plan": plan_seconds,
     }
-    document: Section = {
+    document: _Section = {
         "machine": processor(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": commit(),
@@ -61,7 +61,7 @@ def main() -> None:
     print(json.dumps(document, indent=1))
 
 
-def plan_seconds() -> Section:
+def plan_seconds() -> _Section:
     """Time the whole command on the reference workload, interpreter and imports included."""
     workload = ROOT / "plans" / "production.toml"
     if not workload.exists():

@@ -28,7 +28,7 @@ TOKENS = 2 ** np.arange(15)
 BYTES = 2 ** np.arange(7, 29)
 DTYPES = ("bfloat16", "fp8", "fp8_block", "nvfp4", "int4_wo", "w4a16_mxfp4", "w4a8_mxfp4_mxfp8")
 ROUTING = "power_law_1.2"
-Keys = list[tuple[int, ...]]
+_Keys = list[tuple[int, ...]]
 Curves = list[NDArray[np.float64]]
 
 
@@ -46,9 +46,9 @@ def curve(times: dict[int, float], at: NDArray[np.int64]) -> NDArray[np.float64]
     return found
 
 
-def gemm(systems: Path) -> tuple[Keys, Curves]:
+def gemm(systems: Path) -> tuple[_Keys, Curves]:
     """Return keys (gpu, dtype, n, k) and curves over m."""
-    keys: Keys = []
+    keys: _Keys = []
     curves: Curves = []
     for g, gpu in enumerate(GPUS):
         found: dict[tuple[int, ...], dict[int, float]] = defaultdict(dict)
@@ -63,12 +63,12 @@ def gemm(systems: Path) -> tuple[Keys, Curves]:
     return keys, curves
 
 
-def experts(systems: Path) -> tuple[Keys, Curves]:
+def experts(systems: Path) -> tuple[_Keys, Curves]:
     """Return keys (gpu, engine, dtype, hidden, expert hidden, active, experts, tp, ep) and curves over tokens."""
     mixtures = [(model_shape(name).hidden, moe) for name in known_models() if (moe := model_shape(name).moe)]
     wanted = {(hidden, moe.expert_hidden, moe.active, moe.experts) for hidden, moe in mixtures}
     columns = ("moe_dtype", "hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size", "moe_ep_size")
-    keys: Keys = []
+    keys: _Keys = []
     curves: Curves = []
     for g, gpu in enumerate(GPUS):
         for e, engine in enumerate(ENGINES):
@@ -86,9 +86,9 @@ def experts(systems: Path) -> tuple[Keys, Curves]:
     return keys, curves
 
 
-def reduces(systems: Path) -> tuple[Keys, Curves]:
+def reduces(systems: Path) -> tuple[_Keys, Curves]:
     """Return keys (gpu, engine, accelerators) and curves over 16-bit values exchanged."""
-    keys: Keys = []
+    keys: _Keys = []
     curves: Curves = []
     for g, gpu in enumerate(GPUS):
         for e, engine in enumerate(ENGINES):

@@ -1,20 +1,44 @@
-"""A public class name of the planner and the lab is used once: not twice in them, not in the product either."""
+"""A public class name has one meaning in the product, the planner and the lab together."""
 
 import ast
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+FOLDERS = (ROOT / "src" / "bessemer", ROOT / "planner" / "src", ROOT / "lab")
 
 
-def classes(folder: Path) -> Counter[str]:
-    """Count the names of the public classes of a folder's modules."""
-    trees = (ast.parse(path.read_text()) for path in folder.rglob("*.py"))
-    found = (node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
-    return Counter(name for name in found if not name.startswith("_"))
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for folder in FOLDERS:
+        for path in sorted(folder.rglob("*.py")):
+            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())
 
 
-def test_a_class_name_of_the_planner_and_the_lab_is_used_once() -> None:
-    beside, product = classes(ROOT / "planner" / "src") + classes(ROOT / "lab"), classes(ROOT / "src")
-    assert beside
-    assert [name for name, count in beside.items() if count > 1 or name in product] == []
+def classes() -> dict[str, list[str]]:
+    """Return where the public classes are defined, by name."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for where, tree in modules():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found[node.name].append(f"{where}:{node.lineno}")
+    return found
+
+
+def test_a_public_class_name_is_used_once() -> None:
+    found = classes()
+    assert "Conversation" in found
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}
+
+
+def test_no_alias_takes_the_name_of_a_class() -> None:
+    found = classes()
+    taken = [
+        f"{where}:{node.lineno}: {target.id}"
+        for where, tree in modules()
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name) and target.id in found
+    ]
+    assert taken == []

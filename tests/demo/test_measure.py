@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.cli.foreign import Quiet, serving
 
 from bessemer.cli.demo import measure, scenario
-from bessemer.cli.demo.application import Answer, Journal
+from bessemer.cli.demo.application import ApplicationAnswer, Journal
 from bessemer.cli.demo.config import toml
 from bessemer.cli.demo.run import run_folder
 from bessemer.client import AsyncClient
@@ -27,7 +27,7 @@ def answer(question, text, **fields):
         "provider": "local", "cost_usd": 0.001, "escalated": False,
         "input_tokens": 10, "output_tokens": 2, "latency_s": 0.1,
     }  # fmt: skip
-    return Answer(**(values | fields))
+    return ApplicationAnswer(**(values | fields))
 
 
 def test_a_journal_keeps_answers_and_drops_a_half_written_line(tmp_path):

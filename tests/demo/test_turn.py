@@ -6,7 +6,7 @@ from tests.e2e.test_one_turn import CONFIG, GRADER
 from tests.gateway.tiny import tiny_model
 
 from bessemer.cli.demo.application import Application, Question, Server
-from bessemer.cli.demo.progress import Progress
+from bessemer.cli.demo.progress import ProgressLine
 from bessemer.cli.demo.turn import Final, JobPlan, Turn, TurnPlan
 from bessemer.client import calls
 
@@ -52,7 +52,7 @@ def test_what_is_served_in_the_end_is_what_the_job_made_not_a_checkpoint_on_the_
     async def turn(server: Server):
         application = Application(server.url, server.key)
         try:
-            with Progress(live=False) as progress:
+            with ProgressLine(live=False) as progress:
                 outcome = await Turn(plan(questions), verdict, application, tmp_path, progress).run()
             return outcome, (await application.send(calls.list_versions())).data
         finally:

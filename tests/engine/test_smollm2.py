@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from bessemer.core.settings import Settings
 from bessemer.engine.engine import Engine, LoadedModel, load_model
 from bessemer.engine.request import Choices, GenerateRequest, JsonSchema
-from bessemer.engine.weights import Weights
+from bessemer.engine.weights import ModelWeights
 from bessemer.registry.weights import SMOLLM2, ensure
 
 pytestmark = pytest.mark.slow
@@ -22,7 +22,7 @@ def model() -> Iterator[LoadedModel]:
     yield load_model(path, torch.float32)
 
 
-def reference(weights: Weights) -> LlamaForCausalLM:
+def reference(weights: ModelWeights) -> LlamaForCausalLM:
     """transformers' network with the same weights."""
     config = weights.config
     made = LlamaForCausalLM(

@@ -8,7 +8,7 @@ from bessemer.engine.engine import Engine, LoadedModel
 from bessemer.engine.family import ModelConfig
 from bessemer.engine.lora import Adapter, LoraConfig
 from bessemer.engine.network import CausalAttention, Network
-from bessemer.engine.weights import LayerWeights, Weights
+from bessemer.engine.weights import LayerWeights, ModelWeights
 
 END = 256
 
@@ -80,7 +80,7 @@ def tiny_network(
 
     embedding = (torch.randn(vocabulary, hidden, generator=generator) * 0.5).to(dtype)
     return Network(
-        Weights(
+        ModelWeights(
             config=config,
             embedding=embedding,
             head=embedding,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bessemer.core.errors import GraderError
-from bessemer.evals.grader import Grader, GradeResult, Limits, Services
+from bessemer.evals.grader import Grader, GradeResult, GraderServices, Limits
 from bessemer.evals.graders import build, check, grade_batch
 from bessemer.evals.sandbox import isolation
 
@@ -73,13 +73,15 @@ SOURCE = textwrap.dedent(
     """
 )
 LIMITS = Limits(wall_s=1.5, cpu_s=1, memory_mb=512, workers=2)
-ANYWHERE = Services(unfenced=True)
+ANYWHERE = GraderServices(unfenced=True)
 """For code of our own, on any kernel."""
 
 
 @pytest.fixture(scope="module")
 def grader() -> Iterator[Grader]:
-    with build({"type": "python", "name": "code", "source": SOURCE}, Services(limits=LIMITS, unfenced=True)) as built:
+    with build(
+        {"type": "python", "name": "code", "source": SOURCE}, GraderServices(limits=LIMITS, unfenced=True)
+    ) as built:
         yield built
 
 
@@ -123,7 +125,9 @@ def test_failures_are_named_and_take_only_themselves_down(grader: Grader, mode: 
 
 def test_processor_time_is_limited_by_itself() -> None:
     patient = Limits(wall_s=60, cpu_s=2)
-    with build({"type": "python", "name": "code", "source": SOURCE}, Services(limits=patient, unfenced=True)) as built:
+    with build(
+        {"type": "python", "name": "code", "source": SOURCE}, GraderServices(limits=patient, unfenced=True)
+    ) as built:
         result = run(built, "", mode="loop")
         assert run(built, "", mode="numpy").reward == 0.5
     assert "CpuLimit" in (result.errors.python_grader_runtime_error_details or "")
@@ -278,7 +282,7 @@ def test_bedrock_reward_function_unchanged() -> None:
 @pytest.mark.parametrize("told", ["float(sample['output_text'])", "raise ValueError(sample['output_text'] * 400)"])
 async def test_why_a_run_has_no_rewards_is_told_without_content(told: str) -> None:
     source = f"def grade(sample, item):\n    {told}"
-    with build({"type": "python", "name": "strict", "source": source}, Services()) as grader:
+    with build({"type": "python", "name": "strict", "source": source}, GraderServices()) as grader:
         result = await grader.grade("CUSTOMER 4711 ", {})
     assert "CUSTOMER 4711" in (result.errors.python_grader_runtime_error_details or "")
     assert result.failure is not None

@@ -3,13 +3,13 @@
 import pytest
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.evals.gate import Score, non_inferiority
-from bessemer.evals.metrics import Terms, Unknown, mean_terms
+from bessemer.evals.gate import non_inferiority
+from bessemer.evals.metrics import ItemTerms, Terms, Unknown, mean_terms
 
 OPEN = Unknown(mean_terms(0.0), mean_terms(1.0))
 
 
-def scores(values: list[float]) -> list[Score]:
+def scores(values: list[float]) -> list[ItemTerms]:
     return [mean_terms(value) for value in values]
 
 
@@ -77,9 +77,9 @@ def test_what_only_one_system_has_a_score_for_counts_against_the_candidate() -> 
 
 def test_what_neither_has_a_score_for_is_left_out_and_too_many_fail() -> None:
     same = scores([1.0, 0.0] * 150)
-    one: list[Score] = [None, *same[1:]]
+    one: list[ItemTerms] = [None, *same[1:]]
     assert non_inferiority(one, one, metric="accuracy", margin=0.02).passed
-    many: list[Score] = [None] * 30 + same[30:]
+    many: list[ItemTerms] = [None] * 30 + same[30:]
     result = non_inferiority(many, many, metric="accuracy", margin=0.02)
     assert not result.passed
     assert "10.0% of the items unscorable" in result.rule
@@ -89,7 +89,7 @@ def test_what_neither_has_a_score_for_is_left_out_and_too_many_fail() -> None:
 
 def test_an_open_truth_is_the_same_for_the_same_answer_and_the_worst_for_another() -> None:
     known, half = scores([1.0, 0.0] * 120), [OPEN] * 60
-    candidate: list[Score] = [*known, *half]
+    candidate: list[ItemTerms] = [*known, *half]
     told = non_inferiority(candidate, candidate, metric="accuracy", margin=0.02, same=[True] * 300)
     assert told.passed
     assert told.difference is not None

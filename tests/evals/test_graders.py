@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bessemer.core.errors import GraderError
-from bessemer.evals.grader import Embed, GraderErrors, GradeResult, JudgeCall, JudgeReply, Services
+from bessemer.evals.grader import Embed, GraderErrors, GradeResult, GraderServices, JudgeCall, JudgeReply
 from bessemer.evals.graders import build, check, grade_batch
 from bessemer.evals.judge import parse_score
 
 
 def run(grader: dict[str, Any], sample: str, item: dict[str, Any] | None = None, **services: Any) -> GradeResult:
-    with build(grader, Services(**services)) as built:
+    with build(grader, GraderServices(**services)) as built:
         return grade_batch(built, [(sample, item or {})])[0]
 
 
@@ -195,7 +195,7 @@ def judged(text: str | None, refusal: str | None = None) -> GradeResult:
 )
 def test_a_judge_is_asked_in_text_alone(content: Any) -> None:
     with pytest.raises(GraderError) as caught:
-        build({**JUDGE, "input": [{"role": "user", "content": content}]}, Services(judge=never))
+        build({**JUDGE, "input": [{"role": "user", "content": content}]}, GraderServices(judge=never))
     assert caught.value.param == "grader.input.0.content"
 
 
@@ -238,9 +238,9 @@ def test_what_a_judge_cannot_be_told_is_refused_by_name() -> None:
 
     spec = {**JUDGE, "sampling_params": {"reasoning_effort": "high"}}
     with pytest.raises(GraderError, match="leave it out") as caught:
-        build(spec, Services(judge=judge))
+        build(spec, GraderServices(judge=judge))
     assert caught.value.param == "grader.sampling_params.reasoning_effort"
-    build({**JUDGE, "sampling_params": {"reasoning_effort": None}}, Services(judge=judge)).close()
+    build({**JUDGE, "sampling_params": {"reasoning_effort": None}}, GraderServices(judge=judge)).close()
 
 
 def test_judge_refusal_and_failure() -> None:
@@ -376,7 +376,7 @@ def test_a_misspelled_placeholder_is_refused_before_anything_is_graded(template:
 
     spelled = json.loads(json.dumps(grader).replace("?", template, 1))
     with pytest.raises(GraderError, match=r"grader\S*\.(input|reference)"):
-        check(spelled, Services(judge=judge))
+        check(spelled, GraderServices(judge=judge))
 
 
 def test_an_image_of_another_service_is_refused_by_name() -> None:

@@ -8,7 +8,7 @@ from bessemer.core.errors import ProviderError, RateLimited
 from bessemer.core.types import Example, Split
 from bessemer.evals.graders import build
 from bessemer.evals.measures import AttributeF1, GraderReward, LabelAccuracy, LabelF1, Metric
-from bessemer.evals.runs import Answer, ItemScore, Run, evaluate
+from bessemer.evals.runs import ItemScore, Run, SystemAnswer, evaluate
 
 LABELS = ("Yes", "No")
 
@@ -25,8 +25,8 @@ def example(number: int, answer: str = "Yes", verdict: bool | None = True, **fie
     )
 
 
-def said(text: str | None, cost: float | None = 0.5) -> Answer:
-    return Answer(
+def said(text: str | None, cost: float | None = 0.5) -> SystemAnswer:
+    return SystemAnswer(
         text=text,
         version="m@1",
         cost_usd=cost,
@@ -37,7 +37,7 @@ def said(text: str | None, cost: float | None = 0.5) -> Answer:
     )
 
 
-async def always_yes(_: Example) -> Answer:
+async def always_yes(_: Example) -> SystemAnswer:
     return said("Yes")
 
 
@@ -72,7 +72,7 @@ async def test_metrics_of_other_kinds() -> None:
 
 
 async def test_failed_answers_are_unscorable_not_zero() -> None:
-    async def sometimes(item: Example) -> Answer:
+    async def sometimes(item: Example) -> SystemAnswer:
         if item.id == "e1":
             raise ProviderError("the upstream is down")
         return said("Yes", cost=None)
@@ -98,7 +98,7 @@ async def test_resuming_asks_only_what_is_missing_and_ends_the_same() -> None:
     saved: dict[str, ItemScore] = {}
     whole = await run(metric, examples)
 
-    async def counting(item: Example) -> Answer:
+    async def counting(item: Example) -> SystemAnswer:
         asked.append(item.id)
         return said("Yes")
 
@@ -121,7 +121,7 @@ async def test_resuming_asks_only_what_is_missing_and_ends_the_same() -> None:
 
 
 async def test_what_failed_before_is_asked_again() -> None:
-    async def limited(item: Example) -> Answer:
+    async def limited(item: Example) -> SystemAnswer:
         if item.id == "e1":
             raise RateLimited("not now")
         return said("Yes")
@@ -136,7 +136,7 @@ async def test_what_failed_before_is_asked_again() -> None:
 async def test_concurrency_is_bounded_and_order_kept() -> None:
     now = most = 0
 
-    async def slow(item: Example) -> Answer:
+    async def slow(item: Example) -> SystemAnswer:
         nonlocal now, most
         now += 1
         most = max(most, now)
@@ -151,7 +151,7 @@ async def test_concurrency_is_bounded_and_order_kept() -> None:
 
 
 async def test_defects_are_raised() -> None:
-    async def broken(_: Example) -> Answer:
+    async def broken(_: Example) -> SystemAnswer:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

@@ -16,7 +16,7 @@ from tests.evals import escapes
 from tests.evals.other_machine import other_machine
 
 from bessemer.core.errors import GraderError
-from bessemer.evals.grader import Limits, Services
+from bessemer.evals.grader import GraderServices, Limits
 from bessemer.evals.graders import build, check, grade_batch
 from bessemer.evals.sandbox import Sandbox, isolation
 
@@ -41,7 +41,7 @@ TRY_ALL = """
 import json, os, sys
 from pathlib import Path
 from bessemer.evals.graders import build, grade_batch
-from bessemer.evals.grader import Limits, Services
+from bessemer.evals.grader import Limits, GraderServices
 from bessemer.evals.sandbox import isolation
 import msgspec
 source, names, calls, folder, runtime = json.load(sys.stdin)
@@ -50,7 +50,7 @@ parents = [os.getpid(), os.getppid()]
 facts = {"folder": folder, "secret": folder + "/secret", "pid": os.getpid(), "others": parents}
 outcome = {}
 limits = Limits(wall_s=8, cpu_s=6, memory_mb=512)
-with build({"type": "python", "source": source}, Services(limits=limits, runtime=runtime)) as grader:
+with build({"type": "python", "source": source}, GraderServices(limits=limits, runtime=runtime)) as grader:
     for item in tried:
         result = grade_batch(grader, [("", {**facts, **item})])[0]
         details = result.errors.python_grader_runtime_error_details
@@ -135,7 +135,7 @@ def test_where_the_fence_cannot_be_had_code_is_refused(missing: tuple[str, ...],
 import json, sys
 from pathlib import Path
 from bessemer.core.errors import GraderError
-from bessemer.evals.grader import Limits, Services
+from bessemer.evals.grader import Limits, GraderServices
 from bessemer.evals.graders import build, grade_batch
 from bessemer.evals.sandbox import Sandbox, SandboxError
 ran, secret = json.load(sys.stdin)
@@ -157,7 +157,7 @@ except SandboxError as error:
     refused.append(error.kind)
 early = Path(ran).exists()
 harmless = {"type": "python", "source": "def grade(sample, item): return 3"}
-with build(harmless, Services(unfenced=True)) as grader:
+with build(harmless, GraderServices(unfenced=True)) as grader:
     reward = grade_batch(grader, [("", {"path": secret})])[0].reward
 print(json.dumps({"refused": refused, "ran early": early, "reward": reward}))
 """
@@ -186,7 +186,7 @@ def grade(sample, item):
 
 def test_memory_is_limited_for_all_processes_together() -> None:
     limits = Limits(wall_s=20, cpu_s=20, memory_mb=512)
-    with build({"type": "python", "source": HUNGRY}, Services(limits=limits)) as grader:
+    with build({"type": "python", "source": HUNGRY}, GraderServices(limits=limits)) as grader:
         start = time.monotonic()
         results = grade_batch(grader, [("", {"children": 6, "mb": 200}), ("", {"children": 0, "mb": 0})], concurrency=1)
     assert "MemoryLimit" in (results[0].errors.python_grader_runtime_error_details or "")
@@ -196,7 +196,7 @@ def test_memory_is_limited_for_all_processes_together() -> None:
 
 def test_processor_time_is_limited_for_all_processes_together() -> None:
     source = "import os\ndef grade(s, i):\n    for _ in range(8): os.fork()\n    while True: pass"
-    with build({"type": "python", "source": source}, Services(limits=Limits(wall_s=30, cpu_s=1))) as grader:
+    with build({"type": "python", "source": source}, GraderServices(limits=Limits(wall_s=30, cpu_s=1))) as grader:
         result = grade_batch(grader, [("", {})])[0]
         assert "Limit" in (result.errors.python_grader_runtime_error_details or "")
 
@@ -205,7 +205,7 @@ def test_processor_time_is_limited_for_all_processes_together() -> None:
 def test_each_grade_starts_with_an_empty_folder_and_ends_with_its_processes(machine: str) -> None:
     code = """
 import json, sys
-from bessemer.evals.grader import Limits, Services
+from bessemer.evals.grader import Limits, GraderServices
 from bessemer.evals.graders import build, grade_batch
 json.load(sys.stdin)
 source = '''
@@ -225,7 +225,7 @@ def grade(sample, item):
         os._exit(0)
     return found
 '''
-with build({"type": "python", "source": source}, Services(limits=Limits(workers=1))) as grader:
+with build({"type": "python", "source": source}, GraderServices(limits=Limits(workers=1))) as grader:
     print(json.dumps([result.reward for result in grade_batch(grader, [("", {})] * 5, concurrency=1)]))
 """
     seen = python(MACHINES[machine], code, None)
@@ -253,7 +253,7 @@ with build({"type": "python", "source": source}, Services(limits=Limits(workers=
 def test_a_source_that_does_not_load_is_refused_in_time(source: str) -> None:
     start = time.monotonic()
     with pytest.raises(GraderError, match="does not load") as refused:
-        check({"type": "python", "source": source}, Services(limits=Limits(load_s=1.5)))
+        check({"type": "python", "source": source}, GraderServices(limits=Limits(load_s=1.5)))
     assert refused.value.param == "grader.source"
     assert time.monotonic() - start < 15
 
@@ -293,7 +293,7 @@ def say(body):
 def test_what_is_written_on_the_pipes_is_no_reward(body: str, place: str) -> None:
     source = WRITES + (f"say({body})\n" if place == "at import" else "")
     source += f"def grade(sample, item):\n    say({body})\n    os._exit(0)"
-    with build({"type": "python", "source": source}, Services(limits=Limits(wall_s=2, load_s=2))) as grader:
+    with build({"type": "python", "source": source}, GraderServices(limits=Limits(wall_s=2, load_s=2))) as grader:
         for result in grade_batch(grader, [("", {})] * 2, concurrency=1):
             assert result.reward is None
             assert result.errors.any

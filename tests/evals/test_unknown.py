@@ -6,17 +6,17 @@ import pytest
 from bessemer.core.types import Example, Split
 from bessemer.evals.measures import LabelAccuracy, LabelF1, Metric
 from bessemer.evals.metrics import Terms, Unknown
-from bessemer.evals.runs import Answer, Run, evaluate
+from bessemer.evals.runs import Run, SystemAnswer, evaluate
 
 LABELS = tuple(f"intent {i}" for i in range(77))
 
 
-def said(text: str) -> Answer:
-    return Answer(text=text, version="m@1", cost_usd=None, input_tokens=None, output_tokens=None, latency_s=0.1)
+def said(text: str) -> SystemAnswer:
+    return SystemAnswer(text=text, version="m@1", cost_usd=None, input_tokens=None, output_tokens=None, latency_s=0.1)
 
 
 async def scored(answers: dict[str, str], examples: list[Example], metric: Metric) -> Run:
-    async def infer(example: Example) -> Answer:
+    async def infer(example: Example) -> SystemAnswer:
         return said(answers[example.id])
 
     return await evaluate(infer, examples, metric, name="x", resamples=200)

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from bessemer.core.openai import AutoFloat
 from bessemer.core.types import JSON
-from bessemer.feedback.rows import Fault, Row, read_chat
+from bessemer.feedback.rows import Fault, TrainingRow, read_chat
 from bessemer.tuning.backend import Scored, Tree
-from bessemer.tuning.method import RANGES, Hyperparameters, Method, MethodBody, Outcome, Task, prompt_ids
+from bessemer.tuning.method import RANGES, Hyperparameters, Method, MethodBody, StepResult, Task, prompt_ids
 from bessemer.tuning.spec import Validation
 
 
-class PreferenceRow(Row, frozen=True):
+class PreferenceRow(TrainingRow, frozen=True):
     """A question, the better answer (`completion`) and the worse one."""
 
     rejected: str = ""
@@ -37,7 +37,7 @@ class Preference:
     def owns(self, record: JSON) -> bool:
         return "preferred_output" in record
 
-    def read(self, record: JSON, number: int) -> Row:
+    def read(self, record: JSON, number: int) -> TrainingRow:
         asked = record.get("input")
         if not isinstance(asked, dict):
             raise Fault("`input` is not an object with `messages`")
@@ -84,7 +84,7 @@ class DpoLearner:
         # The reference is the start: no weights have moved yet, and a run that goes on loads its own later.
         self._reference, self._valid_reference = (self._margins(trees) for trees in (self._train, self._validation))
 
-    def accumulate(self, indices: Sequence[int], step: int) -> Outcome:
+    def accumulate(self, indices: Sequence[int], step: int) -> StepResult:
         reference = self._reference[list(indices)]
         right = [0]
 
@@ -95,7 +95,7 @@ class DpoLearner:
             return -torch.nn.functional.logsigmoid(self._beta * margin).sum() / len(indices)
 
         value = self._task.backend.forward_backward([self._train[i] for i in indices], loss)
-        return Outcome({"train_loss": value, "train_mean_token_accuracy": right[0] / len(indices)}, signal=True)
+        return StepResult({"train_loss": value, "train_mean_token_accuracy": right[0] / len(indices)}, signal=True)
 
     def validate(self, step: int, rows: Sequence[int]) -> Validation:
         margin = self._margins([self._validation[i] for i in rows]) - self._valid_reference[list(rows)]
@@ -116,7 +116,7 @@ class DpoLearner:
         scored = self._task.backend.score(trees)
         return torch.tensor([float(chosen.sum() - rejected.sum()) for chosen, rejected in scored])
 
-    def _trees(self, rows: Sequence[Row], param: str) -> list[Tree]:
+    def _trees(self, rows: Sequence[TrainingRow], param: str) -> list[Tree]:
         encode = self._task.tokens.encode_completion
         branches = [tuple(tuple(encode(text)) for text in row.answers) for row in rows]
         longest = max((len(branch) for pair in branches for branch in pair), default=0)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.feedback.rows import DEMONSTRATION, QUESTION, Row, RowKind, read_rows
+from bessemer.feedback.rows import DEMONSTRATION, QUESTION, RowKind, TrainingRow, read_rows
 
 U: dict[str, Any] = {"role": "user", "content": "Is it so?"}
 A: dict[str, Any] = {"role": "assistant", "content": "yes"}
@@ -22,7 +22,7 @@ def lines(*rows: Any, end: str = "\n") -> bytes:
     return (end.join(json.dumps(row) for row in rows) + end).encode()
 
 
-def read(content: bytes, kind: RowKind | None = None) -> list[Row]:
+def read(content: bytes, kind: RowKind | None = None) -> list[TrainingRow]:
     return list(read_rows(io.BytesIO(content), "file", kind))
 
 

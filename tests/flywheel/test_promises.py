@@ -16,7 +16,7 @@ from bessemer.evals import risk
 from bessemer.evals.measures import LabelAccuracy
 from bessemer.evals.metrics import Terms, label_terms
 from bessemer.evals.paired import Discordance, compare, spent
-from bessemer.flywheel.cascade_items import Asked, Graded, chosen_items
+from bessemer.flywheel.cascade_items import GradedAnswer, ItemAnswer, chosen_items
 
 Array = npt.NDArray[np.float64]
 SIZES = (5, 10, 20, 50, 100, 200)
@@ -118,7 +118,7 @@ class World(NamedTuple):
     """Recorded answers with verdicts alone, ten labels, and a small model that is right the more often the surer."""
 
     examples: list[Example]
-    asked: dict[str, Asked]
+    asked: dict[str, ItemAnswer]
     wrong: npt.NDArray[np.bool_]
 
 
@@ -139,7 +139,7 @@ def world(rng: np.random.Generator, n: int, *, verdicts: bool) -> World:
                 demonstration=None if verdicts else LABELS[truth],
             )
         )
-        asked[str(i)] = Asked(id=str(i), text=LABELS[said], score=score)
+        asked[str(i)] = ItemAnswer(id=str(i), text=LABELS[said], score=score)
         wrong[i] = said != truth
     return World(examples, asked, wrong)
 
@@ -149,10 +149,10 @@ def true_error(threshold: float) -> float:
     return 0.9 * (0.4 - 0.35 * (1 + threshold) / 2)
 
 
-async def graded(one: World) -> dict[str, Graded]:
+async def graded(one: World) -> dict[str, GradedAnswer]:
     metric = LabelAccuracy(LABELS)
     scores = {e.id: await metric.score(one.asked[e.id].text or "", e) for e in one.examples}
-    return {name: Graded(score, score) for name, score in scores.items()}
+    return {name: GradedAnswer(score, score) for name, score in scores.items()}
 
 
 async def broken(n: int, looks: int, draws: int, *, verdicts: bool, level: Callable[[int], float]) -> float:

@@ -14,7 +14,7 @@ from bessemer.core.types import Dataset, JobStatus, Lineage, ModelVersion, Princ
 from bessemer.core.wire import EvaluationRequest
 from bessemer.flywheel.evaluation import check, lacking
 from bessemer.flywheel.promotion import promote, rollback, rollback_route
-from bessemer.flywheel.services import Services
+from bessemer.flywheel.services import FlywheelServices
 from bessemer.flywheel.standing import ungated
 from bessemer.gateway.pipeline import on_behalf_of
 from bessemer.runtime.compose import close_services, open_services
@@ -46,7 +46,7 @@ GATE = GateResult(
 
 
 @pytest.fixture
-async def services(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Services]:
+async def services(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[FlywheelServices]:
     config = tmp_path / "bessemer.toml"
     config.write_text(CONFIG + getattr(request, "param", ""))
     opened = open_services(Settings(data=tmp_path, config=config), asyncio.get_running_loop())
@@ -56,14 +56,14 @@ async def services(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncItera
     await close_services(opened)
 
 
-def tuned(services: Services, seed: int = 0, model: str = "own") -> ModelVersion:
+def tuned(services: FlywheelServices, seed: int = 0, model: str = "own") -> ModelVersion:
     base = services.catalog.resolve("small").version.id
     lineage = Lineage(base=base, method="supervised", seed=seed)
     return services.catalog.register(ModelVersion(id="", model=model, created_at=float(seed), lineage=lineage))
 
 
 def evaluated(
-    services: Services,
+    services: FlywheelServices,
     name: str,
     version: ModelVersion,
     *,
@@ -79,18 +79,18 @@ def evaluated(
     evaluations.insert(services.database, row)
 
 
-def refused(services: Services, version: ModelVersion, evaluation: str | None = None) -> tuple[str | None, str]:
+def refused(services: FlywheelServices, version: ModelVersion, evaluation: str | None = None) -> tuple[str | None, str]:
     with pytest.raises(Conflict) as error:
         promote(services, version.id, "champion", WHO, evaluation_id=evaluation)
     return error.value.error_code, error.value.message
 
 
-async def test_a_version_without_a_gate_is_no_champion(services: Services) -> None:
+async def test_a_version_without_a_gate_is_no_champion(services: FlywheelServices) -> None:
     assert refused(services, tuned(services))[0] == "gate_missing"
     assert services.catalog.aliases() == []
 
 
-async def test_the_newest_gate_that_counts_decides(services: Services) -> None:
+async def test_the_newest_gate_that_counts_decides(services: FlywheelServices) -> None:
     version = tuned(services)
     evaluated(services, "first", version, at=1.0)
     evaluated(services, "second", version, at=2.0, passed=False)
@@ -113,7 +113,7 @@ async def test_the_newest_gate_that_counts_decides(services: Services) -> None:
     ],
 )
 async def test_a_gate_that_shows_too_little_does_not_count(
-    services: Services, facts: dict[str, object], why: str, named: str | None
+    services: FlywheelServices, facts: dict[str, object], why: str, named: str | None
 ) -> None:
     version = tuned(services)
     evaluated(services, "only", version, **facts)  # type: ignore[arg-type]
@@ -122,13 +122,13 @@ async def test_a_gate_that_shows_too_little_does_not_count(
     assert why in message
 
 
-async def test_another_broken_version_is_no_reference(services: Services) -> None:
+async def test_another_broken_version_is_no_reference(services: FlywheelServices) -> None:
     first, second = tuned(services, 1), tuned(services, 2)
     evaluated(services, "both-broken", first, reference=second.id)
     assert refused(services, first)[0] == "gate_missing"
 
 
-async def test_beating_the_base_does_not_replace_the_champion(services: Services) -> None:
+async def test_beating_the_base_does_not_replace_the_champion(services: FlywheelServices) -> None:
     first, second = tuned(services, 1), tuned(services, 2)
     evaluated(services, "first", first, reference=services.catalog.resolve("small").version.id)
     promote(services, first.id, "champion", WHO)
@@ -141,7 +141,7 @@ async def test_beating_the_base_does_not_replace_the_champion(services: Services
     assert refused(services, first)[0] == "gate_missing"
 
 
-async def test_the_record_keeps_what_it_stands_on(services: Services) -> None:
+async def test_the_record_keeps_what_it_stands_on(services: FlywheelServices) -> None:
     version = tuned(services)
     evaluated(services, "held-out", version)
     moved = promote(services, version.id, "champion", WHO)
@@ -155,7 +155,7 @@ async def test_the_record_keeps_what_it_stands_on(services: Services) -> None:
 
 
 @pytest.mark.parametrize("services", [PINNED], indirect=True)
-async def test_the_operator_pins_dataset_and_incumbent(services: Services) -> None:
+async def test_the_operator_pins_dataset_and_incumbent(services: FlywheelServices) -> None:
     version = tuned(services)
     evaluated(services, "own-choice", version, dataset="ds-easy", reference="big", at=3.0)
     evaluated(services, "own-reference", version, dataset="ds-pinned", reference="small", at=2.0)
@@ -171,7 +171,7 @@ async def test_the_operator_pins_dataset_and_incumbent(services: Services) -> No
     [("", False), ('[gate.pins.own]\ndataset = "ds-theirs"\n', True)],
     indirect=["services"],
 )
-async def test_data_that_the_requester_chose_alone_decides_nothing(services: Services, counts: bool) -> None:
+async def test_data_that_the_requester_chose_alone_decides_nothing(services: FlywheelServices, counts: bool) -> None:
     version = tuned(services)
     theirs = Dataset(id="ds-theirs", name="d", sha256="0", created_at=0.0, counts={}, provenance={}, approved=False)
     datasets.insert(services.database, theirs)
@@ -186,7 +186,7 @@ async def test_data_that_the_requester_chose_alone_decides_nothing(services: Ser
 
 @pytest.mark.parametrize("role", [Role.MEMBER, Role.OWNER])
 async def test_a_grader_that_the_requester_chose_alone_counts_for_who_names_the_evaluation(
-    services: Services, role: Role
+    services: FlywheelServices, role: Role
 ) -> None:
     version = tuned(services)
     keys.insert(
@@ -221,7 +221,7 @@ def route(*targets: str | Target) -> Route:
     return Route(name="fresh", steps=(Step(targets=asked),))
 
 
-async def test_a_route_asks_no_tuned_version_without_a_gate(services: Services) -> None:
+async def test_a_route_asks_no_tuned_version_without_a_gate(services: FlywheelServices) -> None:
     version = tuned(services)
     services.catalog.move_alias("own", "challenger", version.id)
     for target in (version.id, "own", "own:challenger"):
@@ -235,7 +235,7 @@ async def test_a_route_asks_no_tuned_version_without_a_gate(services: Services) 
     assert ungated(services, route(Target(model=version.id, prompt="another"))) == [version.id]
 
 
-async def test_what_a_route_asks_already_stays_and_its_alias_moves_by_gates_alone(services: Services) -> None:
+async def test_what_a_route_asks_already_stays_and_its_alias_moves_by_gates_alone(services: FlywheelServices) -> None:
     version, other = tuned(services, 1), tuned(services, 2)
     promote(services, version.id, "challenger", WHO)
     services.catalog.put_route(route("own:challenger"))
@@ -255,7 +255,7 @@ async def test_what_a_route_asks_already_stays_and_its_alias_moves_by_gates_alon
         ("reference", {"reference": "sibling"}),
     ],
 )
-async def test_a_gate_that_could_not_count_is_not_run(services: Services, field: str, values: dict) -> None:
+async def test_a_gate_that_could_not_count_is_not_run(services: FlywheelServices, field: str, values: dict) -> None:
     version, sibling = tuned(services, 1), tuned(services, 2)
     values = {name: sibling.id if value == "sibling" else value for name, value in values.items()}
     datasets.insert(
@@ -269,7 +269,7 @@ async def test_a_gate_that_could_not_count_is_not_run(services: Services, field:
     assert error.value.param == field
 
 
-async def test_what_a_route_asks_is_not_rolled_back_to_what_never_passed(services: Services) -> None:
+async def test_what_a_route_asks_is_not_rolled_back_to_what_never_passed(services: FlywheelServices) -> None:
     bad, good = tuned(services, 1), tuned(services, 2)
     promote(services, bad.id, "challenger", WHO)  # no route asks it yet
     evaluated(services, "held-out", good)
@@ -283,7 +283,7 @@ async def test_what_a_route_asks_is_not_rolled_back_to_what_never_passed(service
     assert rollback(services, "own", "challenger", WHO).version == bad.id  # type: ignore[union-attr]
 
 
-async def test_a_champion_that_a_route_asks_is_not_rolled_back_to_nothing(services: Services) -> None:
+async def test_a_champion_that_a_route_asks_is_not_rolled_back_to_nothing(services: FlywheelServices) -> None:
     good = tuned(services, 1)
     evaluated(services, "held-out", good)
     promote(services, good.id, "champion", WHO)
@@ -295,7 +295,7 @@ async def test_a_champion_that_a_route_asks_is_not_rolled_back_to_nothing(servic
     assert services.catalog.resolve("own").version.id == good.id
 
 
-async def test_a_route_is_not_rolled_back_to_an_alias_that_moved_without_a_gate(services: Services) -> None:
+async def test_a_route_is_not_rolled_back_to_an_alias_that_moved_without_a_gate(services: FlywheelServices) -> None:
     good, bad = tuned(services, 1), tuned(services, 2)
     evaluated(services, "held-out", good)
     promote(services, good.id, "challenger", WHO)

@@ -15,8 +15,8 @@ from tests.gateway.tiny import tiny_model
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.openai import FineTuningJobRequest
 from bessemer.core.settings import Settings
-from bessemer.evals.grader import Services as GraderServices
-from bessemer.feedback.rows import Row
+from bessemer.evals.grader import GraderServices
+from bessemer.feedback.rows import TrainingRow
 from bessemer.gateway.providers import SETTINGS
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import parse_config
@@ -184,7 +184,7 @@ def test_a_model_that_cannot_be_read_is_left_to_who_loads_it(tmp_path: Path, con
     if content is not None:
         path.write_bytes(content)
     check = LengthCheck(path, 100, lambda _: 10, 10)
-    rows = [Row(messages=({"role": "user", "content": "x" * 1000},), completion="y", item={}, number=1)]
+    rows = [TrainingRow(messages=({"role": "user", "content": "x" * 1000},), completion="y", item={}, number=1)]
     assert list(check.of(rows, "training_file")) == rows
 
 

@@ -23,7 +23,7 @@ from bessemer.core.errors import BessemerError
 from bessemer.core.scrub import hide
 from bessemer.core.types import JobStatus, Principal, Role
 from bessemer.evals import graders
-from bessemer.evals.grader import Services as GraderServices
+from bessemer.evals.grader import GraderServices
 from bessemer.flywheel.jobs import EVALUATION
 from bessemer.http.edge import Call
 from bessemer.http.front import Front

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bessemer.cli.demo.application import Answer
+from bessemer.cli.demo.application import ApplicationAnswer
 from bessemer.core.errors import InvalidRequest
 from bessemer.evals.metrics import Terms
 from lab import flywheel
@@ -76,7 +76,7 @@ def test_a_system_that_was_asked_nothing_of_the_recorded_part_has_no_row_for_it(
     def answers(*questions):
         fields = {"inference_id": "i", "text": "Yes", "version": "v", "provider": "local", "cost_usd": 0.1}
         fields |= {"escalated": None, "input_tokens": 1, "output_tokens": 1, "latency_s": 0.1}
-        return [Answer(question=question, **fields) for question in questions]
+        return [ApplicationAnswer(question=question, **fields) for question in questions]
 
     case = SimpleNamespace(covered=frozenset({"c"}), options=TaskOptions(), plan=SimpleNamespace(seed=0), kind=None)
     finals = {"base": answers("a", "b"), "tuned": answers("a", "b", "c")}

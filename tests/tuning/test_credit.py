@@ -6,8 +6,8 @@ import torch
 
 from bessemer.core.types import TokenLogprob
 from bessemer.evals.metrics import attribute_counts, parse_attributes
-from bessemer.feedback.rows import Row
-from bessemer.tuning.credit import Answer, by_answer, by_field, parts
+from bessemer.feedback.rows import TrainingRow
+from bessemer.tuning.credit import TokenizedAnswer, by_answer, by_field, parts
 
 TARGET = {"Brand": {"Kroger": 1}, "Size": {"12": 1}}
 
@@ -20,7 +20,7 @@ def answer(**values):
         tokens += [name, '":"', value, '"}' if last else '","']
     text = "".join(tokens)
     assert json.loads(text) == values
-    return Answer(text, tuple(TokenLogprob(token=token, logprob=-0.1, forced=False) for token in tokens))
+    return TokenizedAnswer(text, tuple(TokenLogprob(token=token, logprob=-0.1, forced=False) for token in tokens))
 
 
 def reward(pairs):
@@ -28,7 +28,7 @@ def reward(pairs):
 
 
 def row():
-    return Row(messages=(), completion=None, item={"target": TARGET})
+    return TrainingRow(messages=(), completion=None, item={"target": TARGET})
 
 
 def advantages(grade, answers, rewards):
@@ -44,7 +44,7 @@ def test_a_field_is_its_name_its_value_and_the_mark_that_ends_it():
 @pytest.mark.parametrize("text", ["Yes", '{"a":{"b":"c"}}', '{"a":["b"]}', '{"a":"b","a":"c"}', '{"a":"b'])
 def test_other_answers_have_no_fields(text):
     tokens = tuple(TokenLogprob(token=character, logprob=-0.1, forced=False) for character in text)
-    assert parts(Answer(text, tokens)) == []
+    assert parts(TokenizedAnswer(text, tokens)) == []
 
 
 def test_a_right_value_is_rewarded_although_another_of_its_answer_is_wrong():
@@ -73,9 +73,9 @@ def test_a_field_that_an_answer_lacks_added_nothing_to_it():
 
 
 def test_answers_without_fields_and_tokens_outside_of_them_get_the_answer_s_reward():
-    plain = Answer("no", (TokenLogprob(token="no", logprob=-0.1, forced=False),))
+    plain = TokenizedAnswer("no", (TokenLogprob(token="no", logprob=-0.1, forced=False),))
     ended = answer(Brand="Kroger")
-    ended = Answer(ended.text, (*ended.tokens, TokenLogprob(token="", logprob=-0.1, forced=False)))
+    ended = TokenizedAnswer(ended.text, (*ended.tokens, TokenLogprob(token="", logprob=-0.1, forced=False)))
     first, second = advantages(reward, [plain, ended], [0.0, 1.0])
     assert first.tolist() == [-0.5]
     assert second[-1].item() == 0.5

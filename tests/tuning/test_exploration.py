@@ -13,14 +13,14 @@ from bessemer.core.errors import TuningError
 from bessemer.core.types import JSON
 from bessemer.engine.engine import LoadedModel
 from bessemer.engine.network import Network
-from bessemer.feedback.rows import Row
+from bessemer.feedback.rows import TrainingRow
 from bessemer.tuning.spec import TuneSpec
 from bessemer.tuning.tuner import Tuner
 
 SURE = TuneSpec(
     base="tiny", method="sft", rank=4, alpha=8.0, epochs=30, batch_size=4, learning_rate=2e-2, evaluations=1
 )
-ROWS = [Row(messages=({"role": "user", "content": f"word {i}"},), completion="No", item={}) for i in range(12)]
+ROWS = [TrainingRow(messages=({"role": "user", "content": f"word {i}"},), completion="No", item={}) for i in range(12)]
 
 
 def more_than_was_shown(answers: Sequence[tuple[JSON, str]]) -> list[float | None]:

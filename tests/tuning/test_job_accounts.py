@@ -18,8 +18,7 @@ from tests.gateway.tiny import tiny_model
 from bessemer.core.errors import BessemerError, NotFound, TuningError
 from bessemer.core.settings import Settings
 from bessemer.core.types import JSON, JobStatus, as_json
-from bessemer.evals.grader import JudgeCall, JudgeReply
-from bessemer.evals.grader import Services as GraderServices
+from bessemer.evals.grader import GraderServices, JudgeCall, JudgeReply
 from bessemer.gateway.providers import SETTINGS
 from bessemer.jobs.kinds import StopRequested
 from bessemer.registry.catalog import Catalog
@@ -31,7 +30,7 @@ from bessemer.store.files import FileRow
 from bessemer.store.job_rows import Control, JobRow
 from bessemer.tuning.comparison import compare
 from bessemer.tuning.progress import plan_looks
-from bessemer.tuning.run import Services, TuningRun
+from bessemer.tuning.run import TuningRun, TuningServices
 
 CONFIG = """
 [models.tiny]
@@ -65,9 +64,9 @@ async def no_judge(call: JudgeCall) -> JudgeReply:
 
 
 @pytest.fixture
-def services(tmp_path: Path, model_path: Path) -> Iterator[Services]:
+def services(tmp_path: Path, model_path: Path) -> Iterator[TuningServices]:
     database = Database.open(Settings(data=tmp_path))
-    yield Services(
+    yield TuningServices(
         database=database,
         blobs=Blobs(tmp_path / "blobs"),
         catalog=Catalog(parse_config(CONFIG.format(path=model_path), tmp_path, SETTINGS), database),
@@ -100,7 +99,7 @@ def string_check(reference: str) -> JSON:
     return {"type": "string_check", "name": "label", **body}
 
 
-def upload(services: Services, rows: list[JSON]) -> str:
+def upload(services: TuningServices, rows: list[JSON]) -> str:
     content = "\n".join(map(json.dumps, rows)).encode()
     sha256 = services.blobs.put(content)
     row = FileRow(
@@ -111,7 +110,7 @@ def upload(services: Services, rows: list[JSON]) -> str:
 
 
 def opened(
-    services: Services,
+    services: TuningServices,
     train: list[JSON],
     validation: list[JSON],
     grader: JSON | None = None,
@@ -147,11 +146,11 @@ def finished(run: TuningRun) -> JSON:
     return as_json(run.register())
 
 
-def events(services: Services) -> list[job_rows.JobEvent]:
+def events(services: TuningServices) -> list[job_rows.JobEvent]:
     return job_rows.events(services.database, "ftjob-1", limit=None, ascending=True)
 
 
-def test_a_supervised_job_tells_its_start_its_progress_and_its_cost(services: Services) -> None:
+def test_a_supervised_job_tells_its_start_its_progress_and_its_cost(services: TuningServices) -> None:
     result = finished(
         opened(services, demonstrations(24), demonstrations(8), n_epochs=4, batch_size=4, learning_rate_multiplier=5)
     )
@@ -179,7 +178,7 @@ def test_a_supervised_job_tells_its_start_its_progress_and_its_cost(services: Se
     assert float(first[names.index("valid_loss")]) == pytest.approx(start.data["valid_loss"])
 
 
-def test_the_headline_of_reinforcement_is_the_reward(services: Services) -> None:
+def test_the_headline_of_reinforcement_is_the_reward(services: TuningServices) -> None:
     run = opened(
         services, questions(16), questions(8), string_check("{{item.label}}"), {"bessemer.prompt": "same"}, n_epochs=2
     )
@@ -189,7 +188,7 @@ def test_the_headline_of_reinforcement_is_the_reward(services: Services) -> None
     assert "validation reward" in steps[-1].message
 
 
-def test_a_job_whose_rewards_are_all_zero_makes_no_version(services: Services) -> None:
+def test_a_job_whose_rewards_are_all_zero_makes_no_version(services: TuningServices) -> None:
     options = {"bessemer.max_seconds": "2", "bessemer.prompt": "same"}
     run = opened(services, questions(16), questions(4), string_check("never"), options, n_epochs=50)
     before = len(services.catalog.versions())
@@ -199,7 +198,7 @@ def test_a_job_whose_rewards_are_all_zero_makes_no_version(services: Services) -
     assert len(services.catalog.versions()) == before
 
 
-def test_a_run_that_is_not_shown_to_be_better_than_its_start_says_so(services: Services) -> None:
+def test_a_run_that_is_not_shown_to_be_better_than_its_start_says_so(services: TuningServices) -> None:
     """Two validation rows show nothing, whatever was learned."""
     run = opened(services, demonstrations(24), demonstrations(2), n_epochs=4, batch_size=4)
     (warning,) = finished(run)["warnings"]
@@ -207,7 +206,7 @@ def test_a_run_that_is_not_shown_to_be_better_than_its_start_says_so(services: S
     assert [event.level for event in events(services) if event.message == warning] == ["warn"]
 
 
-def test_a_run_that_got_worse_gives_back_its_start(services: Services) -> None:
+def test_a_run_that_got_worse_gives_back_its_start(services: TuningServices) -> None:
     """What training calls right, the validation rows call wrong."""
     train = [{**row, "label": "No"} for row in questions(16)]
     contrary = [{**row, "label": "Yes"} for row in questions(8)]
@@ -217,7 +216,7 @@ def test_a_run_that_got_worse_gives_back_its_start(services: Services) -> None:
     assert "answers as the start does" in result["warnings"][0]
 
 
-def test_wrong_verdicts_alone_teach_among_three_labels(services: Services) -> None:
+def test_wrong_verdicts_alone_teach_among_three_labels(services: TuningServices) -> None:
     """Two thirds of the rewards are unknown throughout; the job learns not to say what was called wrong."""
     grader = {"type": "feedback", "name": "verdicts", "labels": ["red", "green", "blue"]}
     data = [{**row, "answer": "red", "verdict": False} for row in questions(24)]
@@ -249,7 +248,7 @@ JUDGE = {
         (JUDGE, "model_not_found", "No model 'nobody'"),
     ],
 )
-def test_a_job_fails_with_its_graders_cause(services: Services, grader: JSON, code: str, says: str) -> None:
+def test_a_job_fails_with_its_graders_cause(services: TuningServices, grader: JSON, code: str, says: str) -> None:
     run = opened(services, questions(8), questions(4), grader)
     with pytest.raises(BessemerError, match=says) as raised:
         finished(run)
@@ -257,7 +256,7 @@ def test_a_job_fails_with_its_graders_cause(services: Services, grader: JSON, co
     run.close()
 
 
-def test_a_run_that_is_closed_holds_no_memory(services: Services) -> None:
+def test_a_run_that_is_closed_holds_no_memory(services: TuningServices) -> None:
     run = opened(services, questions(4), [], string_check("Yes"), {"bessemer.prompt": "same"})
     run.train_chunk()
     tuner, model = weakref.ref(run._tuner), weakref.ref(run._tuner.backend.trainer.network)
@@ -267,7 +266,7 @@ def test_a_run_that_is_closed_holds_no_memory(services: Services) -> None:
     assert (tuner(), model()) == (None, None)
 
 
-def wish(services: Services, control: Control | None) -> None:
+def wish(services: TuningServices, control: Control | None) -> None:
     job_rows.change(services.database, "ftjob-1", lambda row: msgspec.structs.replace(row, control=control))
 
 
@@ -276,7 +275,7 @@ SLOW = {"type": "score_model", "name": "judge", "model": "slow", "input": JUDGE[
 
 @pytest.mark.parametrize("where", ["sampling", "training", "grading"])
 def test_a_long_step_can_be_broken_off_and_the_run_goes_on_from_what_was_saved(
-    services: Services, monkeypatch: pytest.MonkeyPatch, where: str
+    services: TuningServices, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     monkeypatch.setattr("bessemer.tuning.wishes._PATIENCE_S", 0.0)
     monkeypatch.setattr("bessemer.tuning.wishes._EVERY_S", 0.05)
@@ -322,7 +321,7 @@ async def endless_judge(call: JudgeCall) -> JudgeReply:
     raise AssertionError
 
 
-def test_a_time_limit_binds_while_a_grader_is_probed_and_while_it_grades(services: Services) -> None:
+def test_a_time_limit_binds_while_a_grader_is_probed_and_while_it_grades(services: TuningServices) -> None:
     services = dataclasses.replace(services, graders=GraderServices(judge=endless_judge))
     run = opened(services, questions(4), questions(2), SLOW, {"bessemer.max_seconds": "3"}, n_epochs=1)
     began = time.monotonic()
@@ -337,7 +336,9 @@ def test_a_time_limit_binds_while_a_grader_is_probed_and_while_it_grades(service
     run.close()
 
 
-def test_a_job_can_be_cancelled_while_its_grader_is_probed(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_can_be_cancelled_while_its_grader_is_probed(
+    services: TuningServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("bessemer.tuning.watch._EVERY_S", 0.05)
     services = dataclasses.replace(services, graders=GraderServices(judge=endless_judge))
     run = opened(services, questions(4), [], SLOW)
@@ -347,7 +348,7 @@ def test_a_job_can_be_cancelled_while_its_grader_is_probed(services: Services, m
     run.close()
 
 
-def test_a_time_limit_binds_what_is_told(services: Services) -> None:
+def test_a_time_limit_binds_what_is_told(services: TuningServices) -> None:
     """Fifty epochs would take minutes; the job ends within its limit, and says so all along."""
     limit = 2.0
     run = opened(

@@ -9,16 +9,16 @@ from tests.tuning.conftest import local_tuner
 
 from bessemer.core.errors import InvalidRequest
 from bessemer.engine.engine import LoadedModel
-from bessemer.feedback.rows import Row
+from bessemer.feedback.rows import TrainingRow
 from bessemer.tuning.mentions import Mentions
 from bessemer.tuning.spec import TuneSpec
 from bessemer.tuning.tuner import Tuner
 
 
-def row(title: str, category: str = "", prompt: str = "Title: {}", **values: object) -> Row:
+def row(title: str, category: str = "", prompt: str = "Title: {}", **values: object) -> TrainingRow:
     messages = ({"role": "system", "content": "Name what it says."}, {"role": "user", "content": prompt.format(title)})
     item = {"input": {"title": title, "category": category}}
-    return Row(messages=messages, completion=json.dumps(values, ensure_ascii=False), item=item)
+    return TrainingRow(messages=messages, completion=json.dumps(values, ensure_ascii=False), item=item)
 
 
 ROWS = [
@@ -28,12 +28,12 @@ ROWS = [
 ]
 
 
-def drawn(rows: list[Row], index: int, *, group: str | None = None, share: float = 1.0) -> list[Row]:
+def drawn(rows: list[TrainingRow], index: int, *, group: str | None = None, share: float = 1.0) -> list[TrainingRow]:
     mentions = Mentions(rows, share, group, seed=0)
     return [mentions.drawn(index, step) for step in range(60)]
 
 
-def said(one: Row) -> tuple[str, dict[str, object]]:
+def said(one: TrainingRow) -> tuple[str, dict[str, object]]:
     return one.messages[-1]["content"], json.loads(one.completion or "")
 
 
@@ -78,7 +78,7 @@ def test_values_whose_place_is_not_certain_stay(title: str, values: dict[str, ob
 
 
 def test_answers_that_are_no_objects_stay_and_escaped_ones_keep_their_spelling():
-    plain = Row(messages=ROWS[0].messages, completion="Yes", item={})
+    plain = TrainingRow(messages=ROWS[0].messages, completion="Yes", item={})
     escaped = msgspec.structs.replace(row("Café 5", Brand="Café"), completion=json.dumps({"Brand": "Café"}))
     rows = [plain, escaped, row("Señor 6", Brand="Señor")]
     assert drawn(rows, 0) == [plain] * 60

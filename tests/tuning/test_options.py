@@ -3,13 +3,13 @@
 import pytest
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.tuning.methods import Asked, check_options, check_suited, named, read_method
+from bessemer.tuning.methods import RequestedMethod, check_options, check_suited, named, read_method
 from bessemer.tuning.options import Options, parse_options
 
 GRADER = {"type": "string_check", "name": "g", "input": "{{sample.output_text}}", "reference": "x", "operation": "eq"}
 
 
-def asked(type_: str) -> Asked:
+def asked(type_: str) -> RequestedMethod:
     return read_method({"type": type_, type_: {} if type_ == "supervised" else {"grader": GRADER}})
 
 

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from bessemer.feedback.rows import Row
+from bessemer.feedback.rows import TrainingRow
 from bessemer.tuning.preflight import Survey, warnings
 
 
-def row(number: int, question: str, answer: str | None, **item: object) -> Row:
+def row(number: int, question: str, answer: str | None, **item: object) -> TrainingRow:
     messages = ({"role": "user", "content": question},)
-    return Row(messages=messages, completion=answer, item=dict(item), number=number)
+    return TrainingRow(messages=messages, completion=answer, item=dict(item), number=number)
 
 
-def survey(rows: Sequence[Row], fields: Sequence[str] = ()) -> Survey:
+def survey(rows: Sequence[TrainingRow], fields: Sequence[str] = ()) -> Survey:
     found = Survey(fields)
     found.add(rows)
     return found
@@ -24,7 +24,7 @@ LABELLED = [row(i, f"Spam or ham: message {i}?", "spam" if i % 3 else "ham") for
 
 
 @pytest.mark.parametrize("rows", [SOUND, LABELLED])
-def test_sound_files_are_said_nothing_about(rows: list[Row]) -> None:
+def test_sound_files_are_said_nothing_about(rows: list[TrainingRow]) -> None:
     others = [row(i, f"Another {i}", "spam") for i in range(5)]
     assert warnings(survey(rows), survey(others), None) == ()
     assert warnings(survey(rows), None, 20.0) == ()
@@ -46,7 +46,7 @@ def test_sound_files_are_said_nothing_about(rows: list[Row]) -> None:
         ([*SOUND, row(21, "?", " ")], "1 of 21 training rows have an empty answer"),
     ],
 )
-def test_what_is_worth_a_look_is_told_of_demonstrations_and_of_references(rows: list[Row], told: str) -> None:
+def test_what_is_worth_a_look_is_told_of_demonstrations_and_of_references(rows: list[TrainingRow], told: str) -> None:
     (warning,) = warnings(survey(rows), None, None)
     assert told in warning
     questions = [row(one.number, one.messages[0]["content"], None, breed=one.completion, other=1) for one in rows]

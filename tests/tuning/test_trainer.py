@@ -8,7 +8,7 @@ from tests.tuning.trees import random_trees
 from torch import Tensor
 
 from bessemer.engine.lora import Adapter, LoraConfig
-from bessemer.engine.network import CausalAttention, Network, Route
+from bessemer.engine.network import AdapterSpan, CausalAttention, Network
 from bessemer.tuning.backend import Adam, Scored, Tree
 from bessemer.tuning.packing import split_by_budget
 from bessemer.tuning.trainer import Trainer
@@ -41,7 +41,7 @@ def reference_logprobs(trainer: Trainer, tree: Tree, among: Tensor | None = None
                 ids[:-1],
                 torch.arange(len(ids) - 1),
                 CausalAttention(network.config, [len(ids) - 1]),
-                [Route(trainer.adapter, 0, len(ids) - 1)],
+                [AdapterSpan(trainer.adapter, 0, len(ids) - 1)],
             )
         logits = network.logits(hidden)
         if among is not None:

@@ -16,11 +16,11 @@ from bessemer.engine.engine import Engine, LoadedModel
 from bessemer.engine.lora import Adapter
 from bessemer.engine.request import GenerateRequest
 from bessemer.evals.grader import Failure
-from bessemer.feedback.rows import Row
+from bessemer.feedback.rows import TrainingRow
 from bessemer.tuning.accounts import headline, valid_metrics
 from bessemer.tuning.methods.supervised import lessons
-from bessemer.tuning.selection import Judge
-from bessemer.tuning.spec import Score, StepReport, TuneSpec, Validation
+from bessemer.tuning.selection import CheckpointScorer
+from bessemer.tuning.spec import RewardValue, StepReport, TuneSpec, Validation
 from bessemer.tuning.tuner import Tuner
 from bessemer.tuning.watch import Watch
 
@@ -37,9 +37,9 @@ BASE = TuneSpec(
 )
 
 
-def rows(count: int = 12) -> list[Row]:
+def rows(count: int = 12) -> list[TrainingRow]:
     return [
-        Row(
+        TrainingRow(
             messages=({"role": "user", "content": f"{'ab'[i % 2] * 3} {i}"},),
             completion="Yes" if i % 2 else "No",
             item={"label": "Yes" if i % 2 else "No"},
@@ -142,7 +142,7 @@ def test_a_grader_that_fails_too_often_stops_the_run_with_its_own_cause(
 ) -> None:
     spec = spec_of(method)
 
-    def partly(answers: Sequence[tuple[JSON, str]]) -> list[Score]:
+    def partly(answers: Sequence[tuple[JSON, str]]) -> list[RewardValue]:
         return [BROKEN if i % 3 == 2 else float(i % 2) for i in range(len(answers))]
 
     run = local_tuner(spec, rows(), [], partly, tmp_path / "partly", model)
@@ -160,7 +160,7 @@ def test_a_grader_that_fails_too_often_stops_the_run_with_its_own_cause(
 
 @pytest.mark.parametrize("method", ["exact", "grpo"])
 def test_rewards_that_nobody_knows_stop_no_run(method: str, tmp_path: Path, model: LoadedModel) -> None:
-    def seldom(answers: Sequence[tuple[JSON, str]]) -> list[Score]:
+    def seldom(answers: Sequence[tuple[JSON, str]]) -> list[RewardValue]:
         return [float(text == "Yes") if i % 5 == 0 else None for i, (_, text) in enumerate(answers)]
 
     run = local_tuner(
@@ -192,7 +192,7 @@ def test_a_run_ends_early_only_after_every_row_was_looked_at(tmp_path: Path, mod
     found = msgspec.structs.replace(data[37], item={"label": "Yes", "hard": True})
     data[37] = found
 
-    def one_in_sixty(answers: Sequence[tuple[JSON, str]]) -> list[Score]:
+    def one_in_sixty(answers: Sequence[tuple[JSON, str]]) -> list[RewardValue]:
         return [length_reward([(item, text)])[0] if item.get("hard") else 0.0 for item, text in answers]
 
     spec = msgspec.structs.replace(spec_of("exact"), batch_size=1, epochs=2, evaluations=0, objective="reward")
@@ -206,7 +206,7 @@ def test_a_run_ends_early_only_after_every_row_was_looked_at(tmp_path: Path, mod
 def test_what_a_grader_could_not_score_is_asked_again(tmp_path: Path, model: LoadedModel) -> None:
     down = iter([True])
 
-    def flaky(answers: Sequence[tuple[JSON, str]]) -> list[Score]:
+    def flaky(answers: Sequence[tuple[JSON, str]]) -> list[RewardValue]:
         lost = next(down, False)
         return [BROKEN if lost and i % 3 == 2 else value for i, value in enumerate(label_reward(answers))]
 
@@ -249,7 +249,7 @@ def test_a_validation_that_cannot_be_scored_chooses_nothing(method: str, tmp_pat
         assert msgspec.json.decode(msgspec.json.encode(report), type=StepReport) == report
 
 
-class NoJudge(Judge):
+class NoJudge(CheckpointScorer):
     def score(self, validation: Validation) -> float:
         return math.nan
 
@@ -351,7 +351,7 @@ def test_a_time_cap_ends_the_run_with_a_final_evaluation(tmp_path: Path, model: 
 
 
 def test_long_rows_are_listed(tmp_path: Path, model: LoadedModel) -> None:
-    data = [*rows(2), Row(messages=({"role": "user", "content": "x" * 500},), completion="No", item={})]
+    data = [*rows(2), TrainingRow(messages=({"role": "user", "content": "x" * 500},), completion="No", item={})]
     with pytest.raises(InvalidRequest, match=r"1 of 3 rows .* \(row 3: 5\d\d\)"):
         tuner(spec_of("sft"), tmp_path, model, None, data)
 
@@ -417,12 +417,12 @@ def test_sampler_and_trainer_agree_under_a_schema(tmp_path: Path, dtype: torch.d
     assert max(map(abs, agreed)) < most
 
 
-def conversation(*answers: str, taught: tuple[int, ...] = ()) -> Row:
+def conversation(*answers: str, taught: tuple[int, ...] = ()) -> TrainingRow:
     *earlier, last = answers
     messages: list[JSON] = [{"role": "user", "content": "one?"}]
     for answer in earlier:
         messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": "and?"}]
-    return Row(messages=tuple(messages), completion=last, item={}, taught=taught)
+    return TrainingRow(messages=tuple(messages), completion=last, item={}, taught=taught)
 
 
 def test_every_demonstrated_turn_is_taught_after_what_the_model_is_shown_before_it(model: LoadedModel) -> None:
@@ -450,7 +450,7 @@ def test_a_conversation_teaches_the_same_as_its_turns_one_by_one(tmp_path: Path,
     whole = conversation("first", "second", "third", taught=(1, 3))
     turns = [conversation("first"), conversation("first", "second"), conversation("first", "second", "third")]
 
-    def run(name: str, data: list[Row]) -> Tuner:
+    def run(name: str, data: list[TrainingRow]) -> Tuner:
         spec = msgspec.structs.replace(spec_of("sft"), batch_size=len(data))
         return local_tuner(spec, data, data, None, tmp_path / name, model)
 
@@ -465,7 +465,7 @@ def test_a_masked_turn_changes_nothing_but_what_follows(tmp_path: Path, model: L
     spec = msgspec.structs.replace(spec_of("sft"), epochs=30)
     row = conversation("QQQQ", "fine")
     run = local_tuner(spec, [row] * 4, [row], None, tmp_path, model)
-    asked = Row(messages=row.messages[:1], completion="QQQQ", item={})
+    asked = TrainingRow(messages=row.messages[:1], completion="QQQQ", item={})
     before, after = (local_tuner(spec, [asked], [asked], None, tmp_path / name, model) for name in ("before", "after"))
     list(run.run())
     after.backend.trainer.adapter.flat.copy_(run.backend.trainer.adapter.flat)
@@ -558,7 +558,7 @@ def test_the_last_evaluation_has_its_time(tmp_path: Path, model: LoadedModel, mo
 
 
 def test_rows_longer_than_the_model_is_served_with_are_refused(tmp_path: Path, model: LoadedModel) -> None:
-    data = [*rows(2), Row(messages=({"role": "user", "content": "x" * 100},), completion="No", item={})]
+    data = [*rows(2), TrainingRow(messages=({"role": "user", "content": "x" * 100},), completion="No", item={})]
     tuner(spec_of("sft"), tmp_path / "fits", model, None, data)
     for method in ("sft", "exact", "grpo"):
         spec = msgspec.structs.replace(spec_of(method), context_tokens=100)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from bessemer.cli.options import AsJson, Limit, list_rows
+from bessemer.cli.options import AsJson, LimitOption, list_rows
 from bessemer.client import calls
 
 app = typer.Typer(help="The audit trail.", no_args_is_help=True)
@@ -17,7 +17,7 @@ def list_events(
     actor: Annotated[str | None, typer.Option("--actor", help="Of this key alone, by its id.")] = None,
     since: Annotated[float | None, typer.Option("--since", help="Unix seconds.")] = None,
     until: Annotated[float | None, typer.Option("--until", help="Unix seconds.")] = None,
-    limit: Limit = 20,
+    limit: LimitOption = 20,
     as_json: AsJson = False,
 ) -> None:
     """List audit events, newest first."""

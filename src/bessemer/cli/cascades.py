@@ -5,8 +5,8 @@ from typing import Annotated, Any
 import typer
 
 from bessemer.cli import follow
-from bessemer.cli.metric import Grader, Label, MetricType, Positive, metric_of
-from bessemer.cli.options import AsJson, DryRun, Limit, change, client_of, list_rows, show_one
+from bessemer.cli.metric import GraderOption, LabelOption, MetricType, PositiveOption, metric_of
+from bessemer.cli.options import AsJson, DryRun, LimitOption, change, client_of, list_rows, show_one
 from bessemer.cli.output import show_row
 from bessemer.client.calls import CASCADES
 
@@ -22,9 +22,9 @@ def run(
     large: Annotated[str, typer.Option("--large", help="Model, alias or version that helps.")],
     alpha: Annotated[float, typer.Option("--alpha", min=0, help="Most that may be lost, in the metric's unit.")],
     metric: MetricType = "accuracy",
-    label: Label = None,
-    positive: Positive = None,
-    grader: Grader = None,
+    label: LabelOption = None,
+    positive: PositiveOption = None,
+    grader: GraderOption = None,
     rule: Annotated[str, typer.Option("--rule", help="loss, error, f1 or bootstrap.")] = "loss",
     delta: Annotated[float, typer.Option("--delta", help="The guarantee holds with probability 1 - delta.")] = 0.1,
     score: Annotated[
@@ -57,7 +57,7 @@ def run(
 
 
 @app.command("list")
-def list_cascades(context: typer.Context, limit: Limit = 20, as_json: AsJson = False) -> None:
+def list_cascades(context: typer.Context, limit: LimitOption = 20, as_json: AsJson = False) -> None:
     """List cascade jobs, newest first."""
     columns = ("id", "status", "request.route", "result.threshold", "result.accepted_share", "created_at")
     list_rows(context, CASCADES.list({"limit": limit}), columns, as_json=as_json)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bessemer.cli.options import AsJson, DryRun, Limit, change, client_of, list_rows, show_one
+from bessemer.cli.options import AsJson, DryRun, LimitOption, change, client_of, list_rows, show_one
 from bessemer.client import calls
 from bessemer.core.errors import ConfigError
 from bessemer.core.types import JSON
@@ -75,7 +75,7 @@ def _split(text: str) -> tuple[str, float]:
 
 
 @app.command("list")
-def list_datasets(context: typer.Context, limit: Limit = 20, as_json: AsJson = False) -> None:
+def list_datasets(context: typer.Context, limit: LimitOption = 20, as_json: AsJson = False) -> None:
     """List datasets, newest first."""
     columns = ("id", "name", "counts", "sha256", "created_at")
     list_rows(context, calls.list_datasets({"limit": limit}), columns, as_json=as_json)

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from bessemer.cli import follow
-from bessemer.cli.metric import Grader, Label, MetricType, Positive, metric_of
-from bessemer.cli.options import AsJson, DryRun, Limit, change, client_of, list_rows
+from bessemer.cli.metric import GraderOption, LabelOption, MetricType, PositiveOption, metric_of
+from bessemer.cli.options import AsJson, DryRun, LimitOption, change, client_of, list_rows
 from bessemer.cli.output import printable, show_row, show_rows
 from bessemer.client import as_sent
 from bessemer.client.calls import EVALUATIONS
@@ -23,9 +23,9 @@ def run(
     dataset: Annotated[str, typer.Option("--dataset", help="Dataset id.")],
     system: Annotated[list[str], typer.Option("--system", help="Route, model, alias or version; repeat for more.")],
     metric: MetricType = "accuracy",
-    label: Label = None,
-    positive: Positive = None,
-    grader: Grader = None,
+    label: LabelOption = None,
+    positive: PositiveOption = None,
+    grader: GraderOption = None,
     split: Annotated[str, typer.Option("--split")] = "holdout",
     candidate: Annotated[str | None, typer.Option("--candidate", help="A system that must not be worse ...")] = None,
     reference: Annotated[str | None, typer.Option("--reference", help="... than this one ...")] = None,
@@ -86,7 +86,7 @@ def _line(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @app.command("list")
-def list_evaluations(context: typer.Context, limit: Limit = 20, as_json: AsJson = False) -> None:
+def list_evaluations(context: typer.Context, limit: LimitOption = 20, as_json: AsJson = False) -> None:
     """List evaluations, newest first."""
     columns = ("id", "status", "request.dataset", "request.systems", "result.gate.passed", "created_at")
     list_rows(context, EVALUATIONS.list({"limit": limit}), columns, as_json=as_json)

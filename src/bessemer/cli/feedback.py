@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from bessemer.cli.options import AsJson, DryRun, Limit, change, list_rows
+from bessemer.cli.options import AsJson, DryRun, LimitOption, change, list_rows
 from bessemer.client import calls
 
 app = typer.Typer(help="Verdicts, scores, comments and corrections.", no_args_is_help=True)
@@ -52,7 +52,7 @@ def list_feedback(
     context: typer.Context,
     inference: Annotated[str | None, typer.Option("--inference")] = None,
     metric: Annotated[str | None, typer.Option("--metric")] = None,
-    limit: Limit = 20,
+    limit: LimitOption = 20,
     as_json: AsJson = False,
 ) -> None:
     """List feedback, newest first."""

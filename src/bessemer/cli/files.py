@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bessemer.cli.options import AsJson, DryRun, Limit, change, client_of, list_rows, save
+from bessemer.cli.options import AsJson, DryRun, LimitOption, change, client_of, list_rows, save
 from bessemer.cli.output import show_change
 from bessemer.client import as_sent, calls
 
@@ -29,7 +29,7 @@ def upload(
 
 
 @app.command("list")
-def list_files(context: typer.Context, limit: Limit = 100, as_json: AsJson = False) -> None:
+def list_files(context: typer.Context, limit: LimitOption = 100, as_json: AsJson = False) -> None:
     """List files, newest first."""
     columns = ("id", "filename", "purpose", "bytes", "created_at")
     list_rows(context, calls.list_files({"limit": limit}), columns, as_json=as_json)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from bessemer.cli import follow
-from bessemer.cli.options import AsJson, DryRun, Limit, change, client_of, list_rows, pair, read_object, show_one
+from bessemer.cli.options import AsJson, DryRun, LimitOption, change, client_of, list_rows, pair, read_object, show_one
 from bessemer.cli.output import show_row
 from bessemer.client import Operation, calls
 from bessemer.client.calls import FINE_TUNING
@@ -72,7 +72,7 @@ def _setting(text: str) -> tuple[str, Any]:
 
 
 @app.command("list")
-def list_jobs(context: typer.Context, limit: Limit = 20, as_json: AsJson = False) -> None:
+def list_jobs(context: typer.Context, limit: LimitOption = 20, as_json: AsJson = False) -> None:
     """List jobs, newest first."""
     columns = ("id", "status", "model", "method.type", "fine_tuned_model", "created_at")
     list_rows(context, FINE_TUNING.list({"limit": limit}), columns, as_json=as_json)
@@ -85,14 +85,14 @@ def show(context: typer.Context, job: str, as_json: AsJson = False) -> None:
 
 
 @app.command("events")
-def events(context: typer.Context, job: str, limit: Limit = 20, as_json: AsJson = False) -> None:
+def events(context: typer.Context, job: str, limit: LimitOption = 20, as_json: AsJson = False) -> None:
     """List a job's events, newest first."""
     columns = ("created_at", "level", "message")
     list_rows(context, FINE_TUNING.events(job, {"limit": limit}), columns, as_json=as_json)
 
 
 @app.command("checkpoints")
-def checkpoints(context: typer.Context, job: str, limit: Limit = 10, as_json: AsJson = False) -> None:
+def checkpoints(context: typer.Context, job: str, limit: LimitOption = 10, as_json: AsJson = False) -> None:
     """List a job's checkpoints, newest first."""
     columns = ("step_number", "fine_tuned_model_checkpoint", "metrics")
     list_rows(context, calls.list_checkpoints(job, {"limit": limit}), columns, as_json=as_json)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bessemer.cli.options import AsJson, DryRun, Limit, Session, change, list_rows
+from bessemer.cli.options import AsJson, DryRun, LimitOption, Session, change, list_rows
 from bessemer.cli.output import show_change
 from bessemer.client import calls
 from bessemer.core.errors import ConfigError
@@ -46,7 +46,7 @@ def create(
 
 
 @app.command("list")
-def list_keys(context: typer.Context, limit: Limit = 20, as_json: AsJson = False) -> None:
+def list_keys(context: typer.Context, limit: LimitOption = 20, as_json: AsJson = False) -> None:
     """List keys (never their plaintext), newest first."""
     columns = ("id", "name", "role", "project_id", "hint", "created_at", "expires_at", "revoked_at", "last_used_at")
     list_rows(context, calls.list_keys({"limit": limit}), columns, as_json=as_json)

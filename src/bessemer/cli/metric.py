@@ -8,9 +8,9 @@ import typer
 from bessemer.cli.options import read_object
 
 MetricType = Annotated[str, typer.Option("--metric", help="accuracy, f1, attributes or reward.")]
-Label = Annotated[list[str] | None, typer.Option("--label", help="A possible answer; repeat for all of them.")]
-Positive = Annotated[str | None, typer.Option("--positive", help="f1: the positive label.")]
-Grader = Annotated[Path | None, typer.Option("--grader", help="JSON file of the grader, for --metric reward.")]
+LabelOption = Annotated[list[str] | None, typer.Option("--label", help="A possible answer; repeat for all of them.")]
+PositiveOption = Annotated[str | None, typer.Option("--positive", help="f1: the positive label.")]
+GraderOption = Annotated[Path | None, typer.Option("--grader", help="JSON file of the grader, for --metric reward.")]
 
 
 def metric_of(kind: str, labels: list[str] | None, positive: str | None, grader: Path | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from bessemer.core.settings import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="Rows at most.")]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=1000, help="Rows at most.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for the record.")]
 Data = Annotated[
     Path | None, typer.Option("--data", envvar="BESSEMER_DATA", help="Data folder: database, artifacts, models, keys.")

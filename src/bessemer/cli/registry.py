@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bessemer.cli.options import AsJson, DryRun, Limit, Reason, change, list_rows, read_object, save, show_one
+from bessemer.cli.options import AsJson, DryRun, LimitOption, Reason, change, list_rows, read_object, save, show_one
 from bessemer.client import calls
 from bessemer.core.errors import ConfigError
 
@@ -40,7 +40,7 @@ def show_model(context: typer.Context, name: str, as_json: AsJson = False) -> No
 
 @versions.command("list")
 def list_versions(
-    context: typer.Context, model: ModelFilter = None, limit: Limit = 20, as_json: AsJson = False
+    context: typer.Context, model: ModelFilter = None, limit: LimitOption = 20, as_json: AsJson = False
 ) -> None:
     """List versions, newest first."""
     columns = ("id", "model", "created_at", "lineage.base", "lineage.job_id")
@@ -64,14 +64,16 @@ def export_version(
 
 
 @versions.command("aliases")
-def list_aliases(context: typer.Context, model: ModelFilter = None, limit: Limit = 20, as_json: AsJson = False) -> None:
+def list_aliases(
+    context: typer.Context, model: ModelFilter = None, limit: LimitOption = 20, as_json: AsJson = False
+) -> None:
     """List aliases and the versions they name."""
     columns = ("model", "name", "version", "moved_at", "reason")
     list_rows(context, calls.list_aliases({"model": model, "limit": limit}), columns, as_json=as_json)
 
 
 @routes.command("list")
-def list_routes(context: typer.Context, limit: Limit = 20, as_json: AsJson = False) -> None:
+def list_routes(context: typer.Context, limit: LimitOption = 20, as_json: AsJson = False) -> None:
     """List routes."""
     columns = ("name", "steps", "guarantee.statement")
     list_rows(context, calls.list_routes({"limit": limit}), columns, as_json=as_json)

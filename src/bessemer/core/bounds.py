@@ -23,7 +23,7 @@ Value = Annotated[str, msgspec.Meta(max_length=512)]
 """Of a tag."""
 Tags = Annotated[dict[Annotated[str, msgspec.Meta(max_length=64)], Value], msgspec.Meta(max_length=16)]
 """Names and values of a request, a job or feedback: OpenAI's limits of `metadata`."""
-Time = Annotated[float, msgspec.Meta(ge=0, le=253_402_300_800)]
+UnixTime = Annotated[float, msgspec.Meta(ge=0, le=253_402_300_800)]
 """Unix seconds, up to the year 10000: no infinity, and no NaN, which is before and after nothing."""
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}

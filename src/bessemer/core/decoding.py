@@ -10,7 +10,7 @@ from bessemer.core.bounds import check_shape
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.invalid import invalid
 
-Body = TypeVar("Body", bound=msgspec.Struct)
+_Body = TypeVar("_Body", bound=msgspec.Struct)
 
 _SEARCHED = 1 << 20
 """Bytes of a wrong body that are searched for the reason: a search holds up every other thread."""
@@ -25,13 +25,13 @@ def _decoder(kind: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)
 
 
-def decode(kind: type[Body], body: bytes) -> Body:
+def decode(kind: type[_Body], body: bytes) -> _Body:
     """Decode a JSON body as its type. Raises InvalidRequest that names the field (`param`) and the problem."""
     if not body:
         raise InvalidRequest("The request has no body; send a JSON object.", code="missing_body")
     try:
         check_shape(body)
-        decoded: Body = _decoder(kind).decode(body)
+        decoded: _Body = _decoder(kind).decode(body)
     except msgspec.ValidationError as error:
         raise invalid(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

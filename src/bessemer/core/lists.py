@@ -5,7 +5,7 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
-from bessemer.core.bounds import Name, Tags, Time
+from bessemer.core.bounds import Name, Tags, UnixTime
 from bessemer.core.openai import StrictWire, Wire
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class FeedbackQuery(ListQuery):
 
     inference_id: Name | None = None
     metric: Name | None = None
-    since: Time | None = None
+    since: UnixTime | None = None
 
 
 class FilesQuery(StrictWire):
@@ -58,16 +58,16 @@ class InferencesQuery(ListQuery):
 
     route: Name | None = None
     episode_id: Name | None = None
-    since: Time | None = None
-    until: Time | None = None
+    since: UnixTime | None = None
+    until: UnixTime | None = None
 
 
 class UsageQuery(StrictWire):
     """Query of GET /v1/usage. Times are Unix seconds."""
 
     route: Name | None = None
-    since: Time | None = None
-    until: Time | None = None
+    since: UnixTime | None = None
+    until: UnixTime | None = None
 
 
 class ModelQuery(ListQuery):
@@ -81,8 +81,8 @@ class AuditQuery(ListQuery):
 
     action: Name | None = None
     actor: Name | None = None
-    since: Time | None = None
-    until: Time | None = None
+    since: UnixTime | None = None
+    until: UnixTime | None = None
 
 
 class JobsQuery(StrictWire):

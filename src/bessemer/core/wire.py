@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from bessemer.core.bounds import Label, Name, Note, Tags, Time
+from bessemer.core.bounds import Label, Name, Note, Tags, UnixTime
 from bessemer.core.openai import StrictWire, Wire
 from bessemer.core.types import (
     DEFAULT_PROJECT,
@@ -87,8 +87,8 @@ class ErasureRequest(StrictWire):
     tags: Tags = msgspec.field(default_factory=dict)
     """Tags of the request, `user` among them: `{"user": "u-17"}` erases one person's requests."""
     route: Name | None = None
-    since: Time | None = None
-    until: Time | None = None
+    since: UnixTime | None = None
+    until: UnixTime | None = None
     dry_run: bool = False
     """Count and list, and erase nothing."""
 
@@ -172,8 +172,8 @@ class DatasetRequest(StrictWire):
     may ask writes tags: name one only where all who ask may decide what is held out."""
     salt: Name = ""
     """Another salt splits the same inputs differently."""
-    since: Time | None = None
-    until: Time | None = None
+    since: UnixTime | None = None
+    until: UnixTime | None = None
     tags: Tags = msgspec.field(default_factory=dict)
     """All of them must be on the inference."""
     metric: Name = VERDICT

@@ -25,7 +25,7 @@ from bessemer.engine.constraint import Grammars
 from bessemer.engine.lora import Adapter
 from bessemer.engine.network import Network
 from bessemer.engine.request import Constraint, EngineStats, GenerateRequest, Generation, TokenEvent
-from bessemer.engine.runner import Runner
+from bessemer.engine.runner import ModelRunner
 from bessemer.engine.scheduler import Scheduler
 from bessemer.engine.sequence import Deliver, Event, Ticket
 from bessemer.engine.tokens import Tokens
@@ -78,7 +78,7 @@ class Engine:
         self._cache = BlockCache(config, network.dtype, network.weights.embedding.device, cache_tokens)
         self._scheduler = Scheduler(self._cache, max_batch_tokens=max_batch_tokens, max_running=max_running)
         self.grammars = Grammars(tokens, config.vocab_size)
-        self._runner = Runner(network, tokens, self._cache, self._scheduler, self.grammars)
+        self._runner = ModelRunner(network, tokens, self._cache, self._scheduler, self.grammars)
         self._admission = Admission(tokens, config.vocab_size, self.context_length, self.grammars)
         self._adapters: dict[str, Adapter] = {}
         self._fingerprints: dict[int, tuple[Adapter, int, str]] = {}

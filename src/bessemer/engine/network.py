@@ -17,7 +17,7 @@ from bessemer.engine.family import ModelConfig
 from bessemer.engine.fused import add_norm, gate, norm, rotate
 from bessemer.engine.logits import float32_logits
 from bessemer.engine.lora import Adapter, LoraLinear, Site
-from bessemer.engine.weights import LayerWeights, Weights
+from bessemer.engine.weights import LayerWeights, ModelWeights
 
 _PACKED_ROWS = 64
 """Rows of a product that the packed layout is chosen for."""
@@ -31,7 +31,7 @@ class Attention(Protocol):
         ...
 
 
-class Route(NamedTuple):
+class AdapterSpan(NamedTuple):
     """Rows [start, stop) of the packed tokens go through an adapter."""
 
     adapter: Adapter
@@ -42,7 +42,7 @@ class Route(NamedTuple):
 class Network:
     """A frozen base model."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: ModelWeights) -> None:
         self.config: ModelConfig = weights.config
         self.weights = weights
         self.dtype: torch.dtype = weights.embedding.dtype
@@ -57,7 +57,7 @@ class Network:
         )
 
     def forward_hidden(
-        self, token_T: Tensor, position_T: Tensor, attention: Attention, routes: Sequence[Route] = ()
+        self, token_T: Tensor, position_T: Tensor, attention: Attention, routes: Sequence[AdapterSpan] = ()
     ) -> Tensor:
         """Return the final, normalised hidden states [T, hidden].
 
@@ -120,7 +120,7 @@ class Network:
         result: Tensor = torch.ops.mkldnn._linear_pointwise(x_TI, packed, None, "none", [], "")
         return result
 
-    def _linear(self, x_TI: Tensor, weight_OI: Tensor, layer: int, site: Site, routes: Sequence[Route]) -> Tensor:
+    def _linear(self, x_TI: Tensor, weight_OI: Tensor, layer: int, site: Site, routes: Sequence[AdapterSpan]) -> Tensor:
         if not routes:
             return self._product(x_TI, weight_OI)
         if len(routes) == 1 and routes[0].stop - routes[0].start == x_TI.shape[0] and torch.is_grad_enabled():
@@ -142,7 +142,7 @@ class Network:
         x_TH: Tensor,
         delta_TH: Tensor | None,
         attention: Attention,
-        routes: Sequence[Route],
+        routes: Sequence[AdapterSpan],
         rotary: tuple[Tensor, ...],
     ) -> tuple[Tensor, Tensor]:
         """Run one block: returns the residual stream and what is still to be added to it."""
@@ -161,7 +161,7 @@ class Network:
         x_TH, normed = add_norm(x_TH, delta_TH, weights.ffn_norm, eps)
         return x_TH, self._feed_forward(layer, normed, weights, routes)
 
-    def _feed_forward(self, layer: int, x_TH: Tensor, weights: LayerWeights, routes: Sequence[Route]) -> Tensor:
+    def _feed_forward(self, layer: int, x_TH: Tensor, weights: LayerWeights, routes: Sequence[AdapterSpan]) -> Tensor:
         gate_up = self._linear(x_TH, weights.gate_up, layer, "gate_up", routes)
         delta = self._linear(gate(gate_up, self.config.activation), weights.down, layer, "down", routes)
         if weights.post_ffn_norm is not None:

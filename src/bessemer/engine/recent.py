@@ -6,21 +6,21 @@ from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
-Value = TypeVar("Value")
+_Value = TypeVar("_Value")
 
 
-class Recent(Generic[Key, Value]):
+class Recent(Generic[Key, _Value]):
     """Keeps the values of the last `size` keys that were asked for."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._values: OrderedDict[Key, Value] = OrderedDict()
+        self._values: OrderedDict[Key, _Value] = OrderedDict()
         self._lock = threading.Lock()
 
     def __contains__(self, key: Key) -> bool:
         return key in self._values
 
-    def get(self, key: Key, make: Callable[[], Value]) -> Value:
+    def get(self, key: Key, make: Callable[[], _Value]) -> _Value:
         """Return the value of a key, made if it is not there; two threads may both make it, one is kept."""
         with self._lock:
             if key in self._values:

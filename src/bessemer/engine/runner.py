@@ -15,7 +15,7 @@ from bessemer.engine.choices import choose, label_scores, tree_pairs
 from bessemer.engine.constraint import LISTED, Grammars
 from bessemer.engine.kernel import load_kernel
 from bessemer.engine.logits import exact_logits
-from bessemer.engine.network import Network, Route
+from bessemer.engine.network import AdapterSpan, Network
 from bessemer.engine.request import Choices, TopLogprob
 from bessemer.engine.sampling import Drawn, sample, sample_listed, score
 from bessemer.engine.scheduler import Scheduler, Work
@@ -37,7 +37,7 @@ class _Pick(NamedTuple):
     known: int | None
 
 
-class Runner:
+class ModelRunner:
     """Executes planned work on a network."""
 
     def __init__(
@@ -80,7 +80,7 @@ class Runner:
         tokens: list[int] = []
         positions: list[int] = []
         spans: list[Span] = []
-        routes: list[Route] = []
+        routes: list[AdapterSpan] = []
         for sequence, count, with_tree, _ in works:
             first = len(tokens)
             stop = sequence.computed + count
@@ -95,7 +95,7 @@ class Runner:
                 if routes and routes[-1].adapter is sequence.adapter:
                     routes[-1] = routes[-1]._replace(stop=len(tokens))
                 else:
-                    routes.append(Route(sequence.adapter, first, len(tokens)))
+                    routes.append(AdapterSpan(sequence.adapter, first, len(tokens)))
         padding = max(0, _MIN_ROWS - len(tokens)) if self._network.dtype is torch.float32 else 0
         attention = PagedAttention(self._network.config, self._cache, spans, self._kernel, padding)
         device = self._cache.pool.device

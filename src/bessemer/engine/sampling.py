@@ -19,7 +19,7 @@ _CHUNK = 256
 
 
 @dataclass(frozen=True)
-class Row:
+class SamplingRow:
     """How one row is sampled."""
 
     temperature: float = 1.0
@@ -39,7 +39,9 @@ class Drawn(NamedTuple):
     top: tuple[TopLogprob, ...] = ()
 
 
-def sample(logits_RV: Tensor, rows: Sequence[Row], allowed: Sequence[Tensor | None] | None = None) -> list[Drawn]:
+def sample(
+    logits_RV: Tensor, rows: Sequence[SamplingRow], allowed: Sequence[Tensor | None] | None = None
+) -> list[Drawn]:
     """Draw one token per row. `allowed`: the sorted ids a grammar leaves a row, None where there is no grammar."""
     raw_RV = torch.log_softmax(logits_RV, dim=-1)
     tokens = _choose(logits_RV, raw_RV, rows, allowed or [None] * len(rows))
@@ -48,7 +50,7 @@ def sample(logits_RV: Tensor, rows: Sequence[Row], allowed: Sequence[Tensor | No
     return [Drawn(*drawn) for drawn in zip(tokens.tolist(), logprobs, tops, strict=True)]
 
 
-def sample_listed(logits_K: Tensor, ids_K: Tensor, row: Row) -> Drawn:
+def sample_listed(logits_K: Tensor, ids_K: Tensor, row: SamplingRow) -> Drawn:
     """Draw among listed tokens only, sorted by id; log-probabilities are normalised over them."""
     raw_K = torch.log_softmax(logits_K, dim=-1)
     places = {int(token): place for place, token in enumerate(ids_K.tolist())} if row.bias else {}
@@ -67,7 +69,7 @@ def score(logits_NV: Tensor, pairs: Sequence[tuple[int, int]]) -> list[float]:
     return values
 
 
-def _choose(logits_RV: Tensor, raw_RV: Tensor, rows: Sequence[Row], allowed: Sequence[Tensor | None]) -> Tensor:
+def _choose(logits_RV: Tensor, raw_RV: Tensor, rows: Sequence[SamplingRow], allowed: Sequence[Tensor | None]) -> Tensor:
     """Return the token of each row [R]."""
     device = logits_RV.device
     tokens = torch.empty(len(rows), dtype=torch.int64, device=device)
@@ -91,7 +93,7 @@ def _choose(logits_RV: Tensor, raw_RV: Tensor, rows: Sequence[Row], allowed: Seq
     return tokens
 
 
-def _method(row: Row, allowed: Tensor | None) -> str:
+def _method(row: SamplingRow, allowed: Tensor | None) -> str:
     """Name how a row's token is found; "untouched" spares the second softmax where the model's own one serves."""
     if row.bias or allowed is not None:
         return "alone"
@@ -102,7 +104,7 @@ def _method(row: Row, allowed: Tensor | None) -> str:
     return "plain" if row.temperature != 1 else "untouched"
 
 
-def _draw_alone(logits_V: Tensor, row: Row, allowed: Tensor | None) -> int:
+def _draw_alone(logits_V: Tensor, row: SamplingRow, allowed: Tensor | None) -> int:
     """Draw one row's token: bias, grammar, temperature, top_k and top_p; what a grammar forbids is never looked at."""
     scores = logits_V
     if row.bias:
@@ -145,7 +147,7 @@ def _invert(p_RV: Tensor, uniform_R: Tensor) -> Tensor:
     return token_R if bool(possible_R.all()) else torch.where(possible_R, token_R, p_RV.argmax(dim=-1))
 
 
-def _draw_filtered(scores_V: Tensor, row: Row) -> int:
+def _draw_filtered(scores_V: Tensor, row: SamplingRow) -> int:
     """Draw from the top_k most likely tokens, of these the smallest set that holds top_p."""
     p_V = torch.softmax(scores_V, dim=-1)
     size = min(row.top_k or p_V.numel(), p_V.numel())

@@ -11,7 +11,7 @@ from bessemer.engine.choices import LabelTree
 from bessemer.engine.constraint import Grammar
 from bessemer.engine.lora import Adapter
 from bessemer.engine.request import FinishReason, GenerateRequest, Generation, TokenEvent, TopLogprob
-from bessemer.engine.sampling import Drawn, Row
+from bessemer.engine.sampling import Drawn, SamplingRow
 from bessemer.engine.text import TextStream
 
 _SEEDS = 1 << 64
@@ -95,10 +95,10 @@ class Sequence:
         """Return the next number in [0, 1) of this request's own random stream."""
         return float(self._random.random())
 
-    def row(self) -> Row:
+    def row(self) -> SamplingRow:
         """Return how the next token is sampled."""
         request = self.request
-        return Row(
+        return SamplingRow(
             temperature=request.temperature,
             top_p=request.top_p,
             top_k=request.top_k,

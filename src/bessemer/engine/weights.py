@@ -37,7 +37,7 @@ class LayerWeights:
 
 
 @dataclass(frozen=True)
-class Weights:
+class ModelWeights:
     """A whole network: embedding and head [vocab, hidden], blocks, final norm, and the hash of its files."""
 
     config: ModelConfig
@@ -61,7 +61,7 @@ def native_dtype() -> torch.dtype:
     return torch.bfloat16 if has_products else torch.float32
 
 
-def load_weights(path: Path, dtype: torch.dtype | None = None) -> Weights:
+def load_weights(path: Path, dtype: torch.dtype | None = None) -> ModelWeights:
     """Load a GGUF file or a folder with config.json and *.safetensors, in `dtype` or this processor's own.
 
     Raises EngineError when the file is missing, the architecture is unknown or a tensor is absent.
@@ -92,7 +92,7 @@ def _assemble(
     matrix: Callable[[str], Tensor],
     norm: Callable[[str], Tensor],
     fingerprint: str,
-) -> Weights:
+) -> ModelWeights:
     def layer(i: int) -> LayerWeights:
         def optional(name: str, present: bool) -> Tensor | None:  # noqa: FBT001
             return norm(name.format(i)) if present else None
@@ -111,7 +111,7 @@ def _assemble(
         )
 
     embedding = matrix(names.embedding)
-    return Weights(
+    return ModelWeights(
         config=config,
         embedding=embedding,
         head=embedding if config.tied else matrix(names.head),
@@ -130,7 +130,7 @@ def _unpermute(weight: Tensor, heads: int) -> Tensor:
     return weight.view(heads, rows // heads // 2, 2, columns).transpose(1, 2).reshape(rows, columns)
 
 
-def _load_gguf(path: Path, dtype: torch.dtype) -> Weights:
+def _load_gguf(path: Path, dtype: torch.dtype) -> ModelWeights:
     file = GgufFile(path)
     family = families.of_gguf(file.fields["general.architecture"])
     config = family.of_gguf(GgufHeader(file.fields, file.names, file.shape(family.gguf_names.embedding)[0]))
@@ -154,7 +154,7 @@ def _load_gguf(path: Path, dtype: torch.dtype) -> Weights:
 # -- safetensors ------------------------------------------------------------------------------------------------------
 
 
-def _load_safetensors(folder: Path, dtype: torch.dtype) -> Weights:
+def _load_safetensors(folder: Path, dtype: torch.dtype) -> ModelWeights:
     from safetensors.torch import load_file
 
     config_path = folder / "config.json"

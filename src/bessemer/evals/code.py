@@ -13,7 +13,7 @@ from typing import Any
 
 from bessemer.core.errors import GraderError, InvalidRequest
 from bessemer.core.types import JSON
-from bessemer.evals.grader import Grader, GraderErrors, GradeResult, Services, scope_of
+from bessemer.evals.grader import Grader, GraderErrors, GradeResult, GraderServices, scope_of
 from bessemer.evals.sandbox import Sandbox, SandboxError, finite
 
 MAX_SOURCE = 64 << 10
@@ -51,7 +51,7 @@ _NO_NUMBER = GraderErrors(unresponsive_reward_error=True)
 class PythonGrader(Grader):
     """`grade(sample, item) -> float`; `sample` holds output_text, and output_json when the text is JSON."""
 
-    def __init__(self, name: str, *, source: str, services: Services) -> None:
+    def __init__(self, name: str, *, source: str, services: GraderServices) -> None:
         super().__init__(name, "python")
         self._sandbox = Sandbox(
             source, "grade", "python", services.limits, runtime=services.runtime, unfenced=services.unfenced
@@ -108,7 +108,7 @@ def lambda_event(index: int, sample: str, item: JSON) -> JSON:
 class LambdaGrader(Grader):
     """A Bedrock reward function, unchanged: a list of samples in, a list of scores out, matched by id."""
 
-    def __init__(self, name: str, *, source: str, handler: str, services: Services) -> None:
+    def __init__(self, name: str, *, source: str, handler: str, services: GraderServices) -> None:
         super().__init__(name, "lambda")
         self._sandbox = Sandbox(
             source, handler, "lambda", services.limits, runtime=services.runtime, unfenced=services.unfenced

@@ -8,11 +8,9 @@ import msgspec
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.evaluations import GateResult
 from bessemer.core.types import Interval
-from bessemer.evals.metrics import Terms, Unknown
+from bessemer.evals.metrics import ItemTerms, Terms, Unknown
 from bessemer.evals.paired import Comparison, compare, spent
 
-Score = Terms | Unknown | None
-"""What an item's answer is worth; None: it failed or cannot be scored."""
 _MAX_UNSCORED = 0.05
 """Share of items that neither system has a score for, above which a gate fails: they say nothing either way."""
 
@@ -25,8 +23,8 @@ class _Pairs(NamedTuple):
 
 
 def non_inferiority(
-    candidate: Sequence[Score],
-    reference: Sequence[Score],
+    candidate: Sequence[ItemTerms],
+    reference: Sequence[ItemTerms],
     *,
     metric: str,
     margin: float,
@@ -125,7 +123,7 @@ def _consistent(interval: Interval, margin: float, *, held: bool) -> Interval:
     return msgspec.structs.replace(interval, low=low)
 
 
-def _paired(candidate: Sequence[Score], reference: Sequence[Score], same: Sequence[bool]) -> _Pairs:
+def _paired(candidate: Sequence[ItemTerms], reference: Sequence[ItemTerms], same: Sequence[bool]) -> _Pairs:
     left: list[Terms] = []
     right: list[Terms] = []
     unknown = unscored = 0
@@ -151,20 +149,20 @@ def _paired(candidate: Sequence[Score], reference: Sequence[Score], same: Sequen
     return _Pairs(left, right, unknown, unscored)
 
 
-def _worst(score: Score, other: Score) -> Terms:
+def _worst(score: ItemTerms, other: ItemTerms) -> Terms:
     if isinstance(score, Terms):
         return score
     return score.worst if score is not None else Terms(0.0, max(1.0, _weight(other)))
 
 
-def _best(score: Score, other: Score) -> Terms:
+def _best(score: ItemTerms, other: ItemTerms) -> Terms:
     if isinstance(score, Terms):
         return score
     weight = max(1.0, _weight(other))
     return score.best if score is not None else Terms(weight, weight)
 
 
-def _weight(score: Score) -> float:
+def _weight(score: ItemTerms) -> float:
     if score is None:
         return 1.0
     return score.denominator if isinstance(score, Terms) else score.best.denominator

@@ -171,7 +171,7 @@ class Limits(Frozen, frozen=True):
     """Processes kept ready."""
 
 
-class Services(Frozen, frozen=True):
+class GraderServices(Frozen, frozen=True):
     """What graders may use of the outside, given by the caller; None refuses the kinds that need it."""
 
     judge: Judge | None = None
@@ -186,7 +186,7 @@ class Services(Frozen, frozen=True):
     unfenced: bool = False
     """Whether a caller's code may run where the kernel cannot keep it from this account's files."""
 
-    def asked_by(self, principal: Principal) -> "Services":
+    def asked_by(self, principal: Principal) -> "GraderServices":
         """Return these services with judges that are asked for somebody: with his rights, on his account."""
         judge = self.judge
         if judge is None:

@@ -15,7 +15,7 @@ from bessemer.core.errors import GraderError, InvalidRequest, NotFound
 from bessemer.core.types import JSON
 from bessemer.evals.apart import TEXT_KINDS, Apart
 from bessemer.evals.code import MAX_SOURCE, LambdaGrader, PythonGrader
-from bessemer.evals.grader import Grader, GradeResult, Services, check_template
+from bessemer.evals.grader import Grader, GradeResult, GraderServices, check_template
 from bessemer.evals.judge import ScoreModel, message_text
 from bessemer.evals.learned import AttributesGrader, FeedbackGrader
 from bessemer.evals.multi import Multi
@@ -94,11 +94,11 @@ class _Attributes(_Spec, kw_only=True, forbid_unknown_fields=True):
     reference: str = "{{item.target}}"
 
 
-def _string_check(spec: _StringCheck, _: Services, __: str) -> Grader:
+def _string_check(spec: _StringCheck, _: GraderServices, __: str) -> Grader:
     return StringCheck(spec.name, text=spec.input, reference=spec.reference, operation=spec.operation)
 
 
-def _text_similarity(spec: _TextSimilarity, services: Services, path: str) -> Grader:
+def _text_similarity(spec: _TextSimilarity, services: GraderServices, path: str) -> Grader:
     known = (*SIMILARITIES, "cosine")
     if spec.evaluation_metric not in known:
         raise GraderError(
@@ -121,7 +121,7 @@ def _text_similarity(spec: _TextSimilarity, services: Services, path: str) -> Gr
     )
 
 
-def _check_code(source: str, services: Services, path: str) -> None:
+def _check_code(source: str, services: GraderServices, path: str) -> None:
     """Refuse a caller's code where it could leave its fence: the admin key is one of this account's files."""
     size = len(source.encode(errors="replace"))
     if size > MAX_SOURCE:
@@ -143,7 +143,7 @@ def _check_code(source: str, services: Services, path: str) -> None:
         )
 
 
-def _python(spec: _Python, services: Services, path: str) -> Grader:
+def _python(spec: _Python, services: GraderServices, path: str) -> Grader:
     if spec.image_tag is not None:
         raise GraderError(
             f"{path}.image_tag names one of OpenAI's images; graders run in this installation's Python: leave it out.",
@@ -153,7 +153,7 @@ def _python(spec: _Python, services: Services, path: str) -> Grader:
     return PythonGrader(spec.name, source=spec.source, services=services)
 
 
-def _score_model(spec: _ScoreModel, services: Services, path: str) -> Grader:
+def _score_model(spec: _ScoreModel, services: GraderServices, path: str) -> Grader:
     low, high = spec.range
     if not low < high:
         raise GraderError(f"{path}.range is [{low}, {high}]; the first must be the smaller.", param=f"{path}.range")
@@ -190,7 +190,7 @@ def _score_model(spec: _ScoreModel, services: Services, path: str) -> Grader:
     )
 
 
-def _multi(spec: _Multi, services: Services, path: str) -> Grader:
+def _multi(spec: _Multi, services: GraderServices, path: str) -> Grader:
     parts = _parts(spec.graders, f"{path}.graders")
     built: dict[str, Grader] = {}
     try:
@@ -221,12 +221,12 @@ def _parts(graders: Any, path: str) -> dict[str, JSON]:
     return graders
 
 
-def _lambda(spec: _Lambda, services: Services, path: str) -> Grader:
+def _lambda(spec: _Lambda, services: GraderServices, path: str) -> Grader:
     _check_code(spec.source, services, path)
     return LambdaGrader(spec.name, source=spec.source, handler=spec.handler, services=services)
 
 
-def _feedback(spec: _Feedback, _: Services, path: str) -> Grader:
+def _feedback(spec: _Feedback, _: GraderServices, path: str) -> Grader:
     try:
         check_labels(spec.labels, f"{path}.labels")
     except InvalidRequest as error:
@@ -236,11 +236,11 @@ def _feedback(spec: _Feedback, _: Services, path: str) -> Grader:
     return FeedbackGrader(spec.name, text=spec.input, labels=spec.labels)
 
 
-def _attributes(spec: _Attributes, _: Services, __: str) -> Grader:
+def _attributes(spec: _Attributes, _: GraderServices, __: str) -> Grader:
     return AttributesGrader(spec.name, text=spec.input, reference=spec.reference)
 
 
-_KINDS: Mapping[str, tuple[type[_Spec], Callable[[Any, Services, str], Grader]]] = {
+_KINDS: Mapping[str, tuple[type[_Spec], Callable[[Any, GraderServices, str], Grader]]] = {
     "string_check": (_StringCheck, _string_check),
     "text_similarity": (_TextSimilarity, _text_similarity),
     "python": (_Python, _python),
@@ -252,7 +252,7 @@ _KINDS: Mapping[str, tuple[type[_Spec], Callable[[Any, Services, str], Grader]]]
 }
 
 
-def _build(grader: JSON, services: Services, path: str) -> Grader:
+def _build(grader: JSON, services: GraderServices, path: str) -> Grader:
     kind = grader.get("type") if isinstance(grader, dict) else None
     if not isinstance(kind, str) or kind not in _KINDS:
         raise GraderError(f"{path}.type is {kind!r}; use one of {', '.join(_KINDS)}.", param=f"{path}.type")
@@ -271,10 +271,10 @@ def _build(grader: JSON, services: Services, path: str) -> Grader:
     return Apart(made.name, grader, services.texts)
 
 
-_DEFAULT_SERVICES = Services()
+_DEFAULT_SERVICES = GraderServices()
 
 
-def build(grader: JSON, services: Services = _DEFAULT_SERVICES) -> Grader:
+def build(grader: JSON, services: GraderServices = _DEFAULT_SERVICES) -> Grader:
     """Build a grader from its JSON. Raises GraderError naming the field and the remedy.
 
     Close it (or use `with`) when done: code graders keep processes.
@@ -282,7 +282,7 @@ def build(grader: JSON, services: Services = _DEFAULT_SERVICES) -> Grader:
     return _build(grader, services, "grader")
 
 
-def check(grader: JSON, services: Services = _DEFAULT_SERVICES) -> None:
+def check(grader: JSON, services: GraderServices = _DEFAULT_SERVICES) -> None:
     """Raise GraderError when the grader is wrong in structure, or can never give a reward (formula, source)."""
     with build(grader, services) as built:
         built.check()

@@ -12,7 +12,7 @@ from bessemer.evals.truth import parse_label, plain, truth
 _OPEN = GraderErrors(unresponsive_reward_error=True)
 
 
-class Learned(msgspec.Struct, frozen=True):
+class ItemFeedback(msgspec.Struct, frozen=True):
     """What an item says that people said: an answer with its verdict, a demonstration if there is one."""
 
     answer: str | None = None
@@ -20,7 +20,7 @@ class Learned(msgspec.Struct, frozen=True):
     demonstration: str | None = None
 
 
-def feedback_reward(output: str, learned: Learned, labels: Sequence[str] = ()) -> float | None:
+def feedback_reward(output: str, learned: ItemFeedback, labels: Sequence[str] = ()) -> float | None:
     """Reward of an output by the feedback on another answer to the same input; None when it settles nothing.
 
     With labels, an output that is none of them is wrong wherever there is feedback. Without labels, only a
@@ -53,7 +53,7 @@ class FeedbackGrader(Grader):
     async def grade(self, sample: str, item: JSON) -> GradeResult:
         """1.0 right, 0.0 wrong; unscorable (unresponsive_reward_error) when the feedback does not settle it."""
         try:
-            learned = msgspec.convert(item, Learned)
+            learned = msgspec.convert(item, ItemFeedback)
             reward = feedback_reward(fill(self._text, scope_of(sample, item)), learned, self._labels)
         except msgspec.ValidationError:
             errors = GraderErrors(invalid_variable_error=True)

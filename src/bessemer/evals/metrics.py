@@ -36,6 +36,10 @@ class Unknown(NamedTuple):
     best: Terms
 
 
+ItemTerms = Terms | Unknown | None
+"""What an item's answer is worth; None: it failed or cannot be scored."""
+
+
 def total(terms: Iterable[Terms]) -> float | None:
     """Return Σ numerator / Σ denominator, None when nothing counts."""
     numerator = denominator = 0.0

@@ -20,7 +20,7 @@ from bessemer.evals.metrics import Terms, Unknown
 from bessemer.evals.statistics import terms_interval
 
 
-class Answer(Frozen, frozen=True):
+class SystemAnswer(Frozen, frozen=True):
     """What a system said to one example, and what that took."""
 
     text: str | None
@@ -44,13 +44,13 @@ class ItemScore(Frozen, frozen=True):
     """One example's answer with its terms; None terms are unscorable."""
 
     id: str
-    answer: Answer
+    answer: SystemAnswer
     numerator: float | None = None
     denominator: float | None = None
     unknown: Unknown | None = None
 
     @classmethod
-    def of(cls, example: str, answer: Answer, score: Terms | Unknown | None) -> Self:
+    def of(cls, example: str, answer: SystemAnswer, score: Terms | Unknown | None) -> Self:
         """Return the item with what a metric made of its answer."""
         if isinstance(score, Terms):
             return cls(id=example, answer=answer, numerator=score.numerator, denominator=score.denominator)
@@ -81,18 +81,18 @@ class Run(Frozen, frozen=True):
         return tuple(item.terms for item in self.items)
 
 
-Infer = Callable[[Example], Awaitable[Answer]]
+Infer = Callable[[Example], Awaitable[SystemAnswer]]
 
 
 def _nothing(*_: object) -> None:
     return
 
 
-async def _answer(infer: Infer, example: Example) -> Answer:
+async def _answer(infer: Infer, example: Example) -> SystemAnswer:
     try:
         return await infer(example)
     except BessemerError as error:
-        return Answer(
+        return SystemAnswer(
             text=None,
             version=None,
             cost_usd=None,

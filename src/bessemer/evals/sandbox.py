@@ -242,7 +242,7 @@ class Sandbox:
         self._finalizer()
 
 
-class Chosen(NamedTuple):
+class ChosenRuntime(NamedTuple):
     """A runtime, and what it keeps on this machine."""
 
     runtime: Runtime
@@ -253,17 +253,17 @@ _STRENGTH = ("open", "landlock", "private root")
 
 
 @functools.cache
-def chosen(name: RuntimeName) -> Chosen:
+def chosen(name: RuntimeName) -> ChosenRuntime:
     """Find the runtime of a setting, by trying it once with code of nobody's; "auto": the one that keeps most.
 
     Raises SandboxError when none starts.
     """
-    found: list[Chosen] = []
+    found: list[ChosenRuntime] = []
     problem: SandboxError | None = None
     for runtime in choices(name):
         nothing = Sandbox("def grade(sample, item): pass", "grade", "python", Limits(), runtime=runtime, unfenced=True)
         try:
-            found.append(Chosen(runtime, nothing.isolation()))
+            found.append(ChosenRuntime(runtime, nothing.isolation()))
         except (SandboxError, OSError) as error:
             problem = error if isinstance(error, SandboxError) else SandboxError("Unavailable", str(error), server=True)
             continue

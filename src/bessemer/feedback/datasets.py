@@ -15,7 +15,7 @@ from bessemer.core.ids import new_id
 from bessemer.core.template import render_messages
 from bessemer.core.types import JSON, Dataset, Example, Feedback, Inference, Prompt, Split, as_json
 from bessemer.core.wire import DatasetRequest
-from bessemer.feedback.join import Learned, learn
+from bessemer.feedback.join import JoinedFeedback, learn
 from bessemer.feedback.rights import admissible
 from bessemer.feedback.rows import DEMONSTRATION, QUESTION, check_row
 from bessemer.store import audit, datasets, feedback, files, inferences
@@ -229,7 +229,7 @@ def _usable(
     return kept
 
 
-def _example(row: Learned, split: Split, *, alone: bool) -> Example:
+def _example(row: JoinedFeedback, split: Split, *, alone: bool) -> Example:
     """Return a row. `alone`: its input was asked once, so that its propensity is that of what is known of it."""
     return Example(
         id=row.inference.id,

@@ -11,7 +11,7 @@ from bessemer.core.errors import InvalidRequest
 from bessemer.core.types import JSON, Dataset, Example, Split, as_json
 from bessemer.core.wire import DatasetRequest
 from bessemer.feedback.datasets import SHOWN, check_splits, freeze, split_of
-from bessemer.feedback.rows import Row, lines_of, read_rows
+from bessemer.feedback.rows import TrainingRow, lines_of, read_rows
 from bessemer.store import files
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
@@ -88,7 +88,7 @@ def build_from_file(
     )
 
 
-def _example(row: Row, request: DatasetRequest) -> Example | str:
+def _example(row: TrainingRow, request: DatasetRequest) -> Example | str:
     """Return the example that a row is, or why it is none."""
     given = row.item.get(request.split_tag or _SPLIT)
     if given is not None and given not in list(Split):
@@ -112,12 +112,12 @@ def _example(row: Row, request: DatasetRequest) -> Example | str:
     )
 
 
-def _line(row: Row) -> JSON:
+def _line(row: TrainingRow) -> JSON:
     """Return a row as a line of a training file, its masks included."""
     return {**row.item, "messages": list(_messages(row)), "weight": row.weight}
 
 
-def _messages(row: Row) -> Iterator[JSON]:
+def _messages(row: TrainingRow) -> Iterator[JSON]:
     for place, message in enumerate(row.messages):
         masked = row.completion is not None and message["role"] == "assistant" and place not in row.taught
         yield {**message, "weight": 0} if masked else message

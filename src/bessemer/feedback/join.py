@@ -12,7 +12,7 @@ from typing import NamedTuple
 from bessemer.core.types import Feedback, FeedbackKind, FeedbackSource, Inference
 
 
-class Learned(NamedTuple):
+class JoinedFeedback(NamedTuple):
     """An inference that stands for its input, and what was learned."""
 
     inference: Inference
@@ -43,7 +43,7 @@ def winner(rows: Iterable[Feedback], own: Container[str] = ()) -> Feedback | Non
 
 def learn(
     group: Sequence[Inference], feedback: Mapping[str, Sequence[Feedback]], *, metric: str, as_one: bool
-) -> list[Learned]:
+) -> list[JoinedFeedback]:
     """Reduce the inferences of one input: to one row, or (not `as_one`) to one per inference.
 
     `feedback` is by inference id, that of its episode included. A verdict or score is about an answer, so it counts for
@@ -67,7 +67,7 @@ def learn(
         first.setdefault(one.key_id, one.id)
     order = {key: -place for place, key in enumerate(first)}
 
-    def says(learned: tuple[Learned, int]) -> tuple[int, bool, int, bool, bool, str]:
+    def says(learned: tuple[JoinedFeedback, int]) -> tuple[int, bool, int, bool, bool, str]:
         """The row that says most stands for the input; of equal ones the latest."""
         row, by_person = learned
         asker = order[row.inference.key_id]
@@ -119,13 +119,15 @@ def _numbers(rows: Iterable[Feedback], own: Container[str]) -> dict[str, Feedbac
     return {name: row for name, row in best.items() if row is not None}
 
 
-def _learned(one: Inference, numbers: dict[str, Feedback], shown: Feedback | None, metric: str) -> tuple[Learned, int]:
+def _learned(
+    one: Inference, numbers: dict[str, Feedback], shown: Feedback | None, metric: str
+) -> tuple[JoinedFeedback, int]:
     """Return what was learned, and how much of verdict and demonstration a person decided."""
     verdict = numbers.pop(metric, None)
     if verdict is not None and verdict.kind is not FeedbackKind.BOOLEAN:
         verdict = None
     decisive = shown or verdict
-    learned = Learned(
+    learned = JoinedFeedback(
         inference=one,
         verdict=None if verdict is None else bool(verdict.value),
         demonstration=None if shown is None else str(shown.value),

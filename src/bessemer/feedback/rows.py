@@ -49,7 +49,7 @@ MAX_ROW = 16 << 20
 """Bytes of one row: decoding it holds up every other thread."""
 
 
-class Row(Frozen, frozen=True):
+class TrainingRow(Frozen, frozen=True):
     """One training row. Messages hold role and text alone: that is what reaches the model."""
 
     messages: tuple[JSON, ...]
@@ -87,7 +87,7 @@ class RowKind(Protocol):
         """Whether a row is of this kind, if it is of any: a look at its fields, of any type."""
         ...
 
-    def read(self, record: JSON, number: int) -> Row:
+    def read(self, record: JSON, number: int) -> TrainingRow:
         """Return the row. Raises Fault that names the field and the remedy."""
         ...
 
@@ -100,7 +100,7 @@ class _Demonstration:
     def owns(self, record: JSON) -> bool:
         return _last_role(record) == "assistant"
 
-    def read(self, record: JSON, number: int) -> Row:
+    def read(self, record: JSON, number: int) -> TrainingRow:
         """Return a row whose demonstrations are its assistant messages; what follows the last of them is left out."""
         chat = read_chat(record)
         turns = [index for index, message in enumerate(chat.messages) if message["role"] == "assistant"]
@@ -110,7 +110,7 @@ class _Demonstration:
         if taught[0] == 0:
             raise Fault("messages[0] is the assistant's: an answer needs a system or user message before it")
         *earlier, last = taught
-        return Row(
+        return TrainingRow(
             messages=chat.messages[:last],
             completion=chat.messages[last]["content"],
             item=chat.item,
@@ -128,12 +128,12 @@ class _Question:
     def owns(self, record: JSON) -> bool:
         return _last_role(record) == "user"
 
-    def read(self, record: JSON, number: int) -> Row:
+    def read(self, record: JSON, number: int) -> TrainingRow:
         chat = read_chat(record)
         marked = (index for index, message in enumerate(chat.given) if message.get("weight") is not None)
         if (index := next(marked, None)) is not None:
             raise Fault(f"messages[{index}].weight is for rows that end in an assistant message: leave it out")
-        return Row(messages=chat.messages, completion=None, item=chat.item, weight=chat.weight, number=number)
+        return TrainingRow(messages=chat.messages, completion=None, item=chat.item, weight=chat.weight, number=number)
 
 
 DEMONSTRATION: RowKind = _Demonstration()
@@ -159,7 +159,7 @@ def check_row(record: JSON, kind: RowKind) -> None:
         raise InvalidRequest(f"{fault}.", param="messages") from None
 
 
-def parse_rows(content: bytes, param: str, kind: RowKind) -> tuple[Row, ...]:
+def parse_rows(content: bytes, param: str, kind: RowKind) -> tuple[TrainingRow, ...]:
     """Return all rows of the file that is a job's `param`. Raises InvalidRequest as `read_rows` does."""
     return tuple(read_rows(io.BytesIO(content), param, kind))
 
@@ -170,7 +170,7 @@ def lines_of(file: BinaryIO) -> Iterator[bytes]:
         yield line
 
 
-def read_rows(lines: Iterable[bytes], param: str, kind: RowKind | None = None) -> Iterator[Row]:
+def read_rows(lines: Iterable[bytes], param: str, kind: RowKind | None = None) -> Iterator[TrainingRow]:
     """Yield the rows of JSON Lines as they are read; `lines_of` gives those of an open file.
 
     `kind`: what the rows must be; None: any kind, but all of them the same. After the last line, raises InvalidRequest
@@ -209,7 +209,7 @@ def read_rows(lines: Iterable[bytes], param: str, kind: RowKind | None = None) -
         )
 
 
-def _read(record: JSON, number: int, wanted: RowKind | None) -> tuple[RowKind, Row]:
+def _read(record: JSON, number: int, wanted: RowKind | None) -> tuple[RowKind, TrainingRow]:
     """Return a row and its kind. Raises Fault, also when the kind is not the one that is wanted."""
     kind = next((kind for kind in _KINDS if kind.owns(record)), None)
     if kind is None:

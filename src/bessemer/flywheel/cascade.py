@@ -32,13 +32,21 @@ from bessemer.core.wire import CascadeRequest, MetricName
 from bessemer.evals import calibration, metrics, risk
 from bessemer.evals.calibration import ReliabilityBin
 from bessemer.evals.measures import Metric
-from bessemer.evals.metrics import Terms, Unknown, mean_terms
+from bessemer.evals.metrics import ItemTerms, Terms, Unknown, mean_terms
 from bessemer.evals.paired import spent
 from bessemer.evals.runs import for_each
 from bessemer.flywheel import standing
-from bessemer.flywheel.cascade_items import Asked, Chosen, Fit, Graded, Parts, Score, chosen_items, fit_items
+from bessemer.flywheel.cascade_items import (
+    ConfidenceItems,
+    GradedAnswer,
+    ItemAnswer,
+    Parts,
+    ThresholdItems,
+    chosen_items,
+    fit_items,
+)
 from bessemer.flywheel.evaluation import CONCURRENCY, ask, build_metric, item_hash, read_journal, split_examples
-from bessemer.flywheel.services import Services
+from bessemer.flywheel.services import FlywheelServices
 from bessemer.flywheel.unseen import unseen
 from bessemer.gateway.cascade import raw_score
 from bessemer.store import audit, looks
@@ -56,7 +64,7 @@ _PER_ITEM: dict[MetricName, str] = {
 """What rules `error` and `loss` promise a mean of: the quality of one answer. Rule `f1` bounds F1 itself."""
 
 
-class CurvePoint(Frozen, frozen=True):
+class CascadePoint(Frozen, frozen=True):
     """One threshold of the quality-cost curve on the items that it was chosen on."""
 
     threshold: float
@@ -75,7 +83,7 @@ class CascadeResult(Frozen, frozen=True):
     accepted_share: float | None
     guarantee: Guarantee | None
     calibration: Calibration
-    curve: tuple[CurvePoint, ...]
+    curve: tuple[CascadePoint, ...]
     expected_calibration_error: float
     reliability: tuple[ReliabilityBin, ...]
     """Confidence against correctness on the items that the map has not seen."""
@@ -92,10 +100,10 @@ class CascadeResult(Frozen, frozen=True):
 
 NEVER = -1.0
 """Confidence, below every calibrated one, of an answer that failed: it is kept at no threshold."""
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 
 
-def check(request: CascadeRequest, services: Services) -> Dataset:
+def check(request: CascadeRequest, services: FlywheelServices) -> Dataset:
     """Refuse a request that cannot run, or whose route would promise too little, naming the field. Returns the dataset.
 
     What a route may lose is the operator's to say; a rule that does not compare with the large model needs a small
@@ -130,7 +138,7 @@ def check(request: CascadeRequest, services: Services) -> Dataset:
     return dataset_rows.get(services.database, request.dataset)
 
 
-def _check_gated(request: CascadeRequest, services: Services) -> None:
+def _check_gated(request: CascadeRequest, services: FlywheelServices) -> None:
     names = [request.small, request.large] if request.rule == "error" else [request.large]
     route = Route(name=request.route, steps=(Step(targets=tuple(Target(model=name) for name in names)),))
     if found := standing.ungated(services, route):
@@ -138,7 +146,11 @@ def _check_gated(request: CascadeRequest, services: Services) -> None:
 
 
 def build(
-    services: Services, request: CascadeRequest, job_id: str, folder: Path, progress: Callable[[str], Progress]
+    services: FlywheelServices,
+    request: CascadeRequest,
+    job_id: str,
+    folder: Path,
+    progress: Callable[[str], OnProgress],
 ) -> CascadeResult:
     """Calibrate and choose the threshold; `apply` puts the cascade into force."""
     dataset = check(request, services)
@@ -174,7 +186,7 @@ def build(
         guarantee=guarantee,
         calibration=fitted,
         curve=tuple(
-            CurvePoint(
+            CascadePoint(
                 threshold=point.threshold,
                 accepted_share=point.accepted_share,
                 risk=point.empirical_risk,
@@ -192,7 +204,7 @@ def build(
     )
 
 
-def apply(services: Services, request: CascadeRequest, result: CascadeResult, job_id: str) -> None:
+def apply(services: FlywheelServices, request: CascadeRequest, result: CascadeResult, job_id: str) -> None:
     """Put the cascade into force if a threshold is certified and `activate` is set; a second time changes nothing."""
     if not result.applied:
         return
@@ -205,7 +217,7 @@ def apply(services: Services, request: CascadeRequest, result: CascadeResult, jo
             audit.append(services.database, audit.SYSTEM, "route.updated", route.name, {"job": job_id})
 
 
-def _parts(services: Services, request: CascadeRequest, dataset: Dataset) -> tuple[Parts, int]:
+def _parts(services: FlywheelServices, request: CascadeRequest, dataset: Dataset) -> tuple[Parts, int]:
     """Return the items that neither model was trained on, and how many are left out because one was."""
     splits = [Split.SELECTION, request.split] if dataset.counts.get(Split.SELECTION, 0) else [request.split]
     asked = [split_examples(services, dataset, split) for split in splits]
@@ -225,11 +237,11 @@ def _route(request: CascadeRequest, result: CascadeResult) -> Route:
     return Route(name=request.route, steps=(first, last), guarantee=result.guarantee)
 
 
-def _metric(request: CascadeRequest, services: Services) -> Metric:
+def _metric(request: CascadeRequest, services: FlywheelServices) -> Metric:
     return build_metric(request.metric, request.labels, request.positive, request.grader, services.graders)
 
 
-def _quality_metric(request: CascadeRequest, services: Services) -> Metric:
+def _quality_metric(request: CascadeRequest, services: FlywheelServices) -> Metric:
     """Per-item quality in [0, 1]: for F1 of a label, whether the label is right."""
     if request.metric == "f1":
         return build_metric("accuracy", request.labels, None, None, services.graders)
@@ -237,25 +249,25 @@ def _quality_metric(request: CascadeRequest, services: Services) -> Metric:
 
 
 def _ask_all(
-    services: Services,
+    services: FlywheelServices,
     target: str,
     score: ConfidenceScore | None,
     examples: Sequence[Example],
     path: Path,
-    progress: Progress,
-) -> dict[str, Asked]:
+    progress: OnProgress,
+) -> dict[str, ItemAnswer]:
     """Ask a target about every example, and how sure it is when there is a `score`.
 
     Answers are kept in a file, so that an interrupted job continues.
     """
-    done = read_journal(path, Asked)
+    done = read_journal(path, ItemAnswer)
     missing = [example for example in examples if example.id not in done]
     of_tokens = score not in {None, ConfidenceScore.CHOICE_MARGIN}
 
     async def one(example: Example) -> None:
         inference = await ask(services, target, example, "calibration", logprobs=of_tokens)
         raw = None if score is None else raw_score(score, inference.calls[-1])
-        asked = Asked(id=example.id, text=inference.output, score=raw)
+        asked = ItemAnswer(id=example.id, text=inference.output, score=raw)
         done[example.id] = asked
         journal.write(msgspec.json.encode(asked) + b"\n")
         progress(len(done), len(examples))
@@ -266,21 +278,21 @@ def _ask_all(
 
 
 async def _grade(
-    services: Services, request: CascadeRequest, examples: Sequence[Example], asked: Mapping[str, Asked]
-) -> dict[str, Graded]:
+    services: FlywheelServices, request: CascadeRequest, examples: Sequence[Example], asked: Mapping[str, ItemAnswer]
+) -> dict[str, GradedAnswer]:
     """Score each answer once; F1 of a label is made of its terms, and judged by whether the label is right."""
     quality_metric, metric = _quality_metric(request, services), _metric(request, services)
-    graded: dict[str, Graded] = {}
+    graded: dict[str, GradedAnswer] = {}
     for example in examples:
         text = asked[example.id].text
         if text is not None:
             terms = await metric.score(text, example)
             quality = await quality_metric.score(text, example) if request.metric == "f1" else terms
-            graded[example.id] = Graded(_as_quality(quality), terms)
+            graded[example.id] = GradedAnswer(_as_quality(quality), terms)
     return graded
 
 
-def _as_quality(score: Score) -> Score:
+def _as_quality(score: ItemTerms) -> ItemTerms:
     """Return terms as those of a mean: the item's own value, over 1."""
     if isinstance(score, Terms):
         return mean_terms(score.quality)
@@ -295,8 +307,8 @@ def _largest(request: CascadeRequest) -> float:
 def _choose(
     request: CascadeRequest,
     dataset: Dataset,
-    fit: Fit,
-    items: Chosen,
+    fit: ConfidenceItems,
+    items: ThresholdItems,
     fitted: Array,
     confidence: Array,
     look: int,
@@ -336,7 +348,12 @@ def _choose(
 
 
 def _told(
-    services: Services, request: CascadeRequest, dataset: Dataset, items: Chosen, look: int, found: Guarantee
+    services: FlywheelServices,
+    request: CascadeRequest,
+    dataset: Dataset,
+    items: ThresholdItems,
+    look: int,
+    found: Guarantee,
 ) -> Guarantee:
     """Return the guarantee with the population that it speaks of, and what was spent on it."""
     asked = dataset.provenance.get("request") or {}
@@ -367,7 +384,7 @@ def _told(
     )
 
 
-def _temperature(services: Services, target: str) -> str:
+def _temperature(services: FlywheelServices, target: str) -> str:
     own = services.catalog.resolve(target).version.temperature
     return "of the model's default" if own is None else f"{own:g}"
 

@@ -13,10 +13,9 @@ import numpy.typing as npt
 
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.types import Example, Frozen
-from bessemer.evals.metrics import Terms, Unknown
+from bessemer.evals.metrics import ItemTerms, Terms
 
 Array = npt.NDArray[np.float64]
-Score = Terms | Unknown | None
 
 
 class Parts(NamedTuple):
@@ -26,7 +25,7 @@ class Parts(NamedTuple):
     choose: tuple[Example, ...]
 
 
-class Asked(Frozen, frozen=True):
+class ItemAnswer(Frozen, frozen=True):
     """One calibration item as a version answered it."""
 
     id: str
@@ -34,14 +33,14 @@ class Asked(Frozen, frozen=True):
     score: float | None
 
 
-class Graded(NamedTuple):
+class GradedAnswer(NamedTuple):
     """An answer's quality in [0, 1] as terms, and its terms in the metric that is promised."""
 
-    quality: Score
-    terms: Score
+    quality: ItemTerms
+    terms: ItemTerms
 
 
-class Fit(NamedTuple):
+class ConfidenceItems(NamedTuple):
     """Items of the confidence map: raw confidence and quality [n]."""
 
     raw: Array
@@ -50,7 +49,7 @@ class Fit(NamedTuple):
     """[n, 2]"""
 
 
-class Chosen(NamedTuple):
+class ThresholdItems(NamedTuple):
     """Items that the threshold is chosen on, [n] or [n, 2]."""
 
     raw: Array
@@ -65,10 +64,12 @@ class Chosen(NamedTuple):
     """Items of which nobody said anything, beside the n."""
 
 
-Grade = Callable[[Sequence[Example], Mapping[str, Asked]], Awaitable[dict[str, Graded]]]
+Grade = Callable[[Sequence[Example], Mapping[str, ItemAnswer]], Awaitable[dict[str, GradedAnswer]]]
 
 
-def fit_items(examples: Sequence[Example], asked: Mapping[str, Asked], graded: Mapping[str, Graded]) -> Fit:
+def fit_items(
+    examples: Sequence[Example], asked: Mapping[str, ItemAnswer], graded: Mapping[str, GradedAnswer]
+) -> ConfidenceItems:
     """Return the items that fit the map: those with a confidence and anything said of them. InvalidRequest for none."""
     kept = [
         (raw, graded[example.id])
@@ -79,7 +80,7 @@ def fit_items(examples: Sequence[Example], asked: Mapping[str, Asked], graded: M
         raise _too_few()
     qualities = [_at(one.quality, best=False, largest=1.0) for _, one in kept]
     terms = [_at(one.terms, best=False, largest=1.0) for _, one in kept]
-    return Fit(
+    return ConfidenceItems(
         np.array([raw for raw, _ in kept], dtype=np.float64),
         np.array([one.quality for one in qualities], dtype=np.float64),
         np.array(terms, dtype=np.float64),
@@ -88,10 +89,10 @@ def fit_items(examples: Sequence[Example], asked: Mapping[str, Asked], graded: M
 
 def chosen_items(
     examples: Sequence[Example],
-    small: tuple[Mapping[str, Asked], Mapping[str, Graded]],
-    large: tuple[Mapping[str, Asked], Mapping[str, Graded]] | None,
+    small: tuple[Mapping[str, ItemAnswer], Mapping[str, GradedAnswer]],
+    large: tuple[Mapping[str, ItemAnswer], Mapping[str, GradedAnswer]] | None,
     largest: float,
-) -> Chosen:
+) -> ThresholdItems:
     """Return the items that decide; `largest` bounds a term's denominator. InvalidRequest when none is left."""
     rows: list[tuple[float, Terms, Terms, Terms, Terms]] = []
     unknown = left_out = 0
@@ -112,7 +113,7 @@ def chosen_items(
     if not rows:
         raise _too_few()
     raws, qualities, other_qualities, terms_, others = zip(*rows, strict=True)
-    return Chosen(
+    return ThresholdItems(
         raw=np.array(raws, dtype=np.float64),
         small_quality=np.array([one.quality for one in qualities], dtype=np.float64),
         large_quality=None if large is None else np.array([one.quality for one in other_qualities], dtype=np.float64),
@@ -123,7 +124,7 @@ def chosen_items(
     )
 
 
-def _pair(small: Score, large: Score, *, same: bool, largest: float) -> tuple[Terms, Terms]:
+def _pair(small: ItemTerms, large: ItemTerms, *, same: bool, largest: float) -> tuple[Terms, Terms]:
     """Return both scores with the unknown at the small model's worst; one answer is worth the same from both."""
     low = _at(small, best=False, largest=largest)
     if same and not isinstance(small, Terms) and not isinstance(large, Terms):
@@ -131,7 +132,7 @@ def _pair(small: Score, large: Score, *, same: bool, largest: float) -> tuple[Te
     return low, _at(large, best=True, largest=largest)
 
 
-def _at(score: Score, *, best: bool, largest: float) -> Terms:
+def _at(score: ItemTerms, *, best: bool, largest: float) -> Terms:
     if isinstance(score, Terms):
         return score
     if score is not None:
@@ -139,7 +140,7 @@ def _at(score: Score, *, best: bool, largest: float) -> Terms:
     return Terms(largest, largest) if best else Terms(0.0, 1.0)
 
 
-def _known(example: Example, graded: Graded | None) -> bool:
+def _known(example: Example, graded: GradedAnswer | None) -> bool:
     """Whether the item belongs to the population: it was judged, or this metric needs no judgement."""
     judged = example.verdict is not None or example.demonstration is not None or bool(example.scores)
     return judged or (graded is not None and graded.terms is not None)

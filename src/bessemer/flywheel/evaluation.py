@@ -20,12 +20,12 @@ from bessemer.core.types import JSON, Dataset, Example, Inference, Split
 from bessemer.core.wire import EvaluationRequest, MetricName
 from bessemer.evals import graders, measures, runs
 from bessemer.evals.gate import non_inferiority
-from bessemer.evals.grader import Services as GraderServices
+from bessemer.evals.grader import GraderServices
 from bessemer.evals.propensity import logged_accuracy
 from bessemer.evals.truth import check_labels
 from bessemer.feedback import datasets
 from bessemer.flywheel import standing
-from bessemer.flywheel.services import Services
+from bessemer.flywheel.services import FlywheelServices
 from bessemer.flywheel.unseen import unseen
 from bessemer.registry.policy import GatePolicy
 from bessemer.store import datasets as dataset_rows
@@ -73,12 +73,12 @@ def build_metric(
             return measures.GraderReward(graders.build(grader, services))
 
 
-def request_metric(request: EvaluationRequest, services: Services) -> measures.Metric:
+def request_metric(request: EvaluationRequest, services: FlywheelServices) -> measures.Metric:
     """Return the metric of a request. Raises InvalidRequest."""
     return build_metric(request.metric, request.labels, request.positive, request.grader, services.graders)
 
 
-def check(request: EvaluationRequest, services: Services) -> Dataset:
+def check(request: EvaluationRequest, services: FlywheelServices) -> Dataset:
     """Refuse a request that cannot run: unknown dataset, target or gate name. Returns the dataset."""
     dataset = dataset_rows.get(services.database, request.dataset)
     if not request.systems:
@@ -114,7 +114,7 @@ def check(request: EvaluationRequest, services: Services) -> Dataset:
     return dataset
 
 
-def _check_gate(request: EvaluationRequest, services: Services) -> None:
+def _check_gate(request: EvaluationRequest, services: FlywheelServices) -> None:
     """Refuse a gate that could not count: on items that the requester picked, or against another reference."""
     if request.split is not Split.HOLDOUT:
         raise InvalidRequest(
@@ -137,7 +137,7 @@ def _check_gate(request: EvaluationRequest, services: Services) -> None:
             raise InvalidRequest(f"This gate would not count for {version.id}: {refusal}.", param=param)
 
 
-def lacking(services: Services, request: EvaluationRequest) -> str | None:
+def lacking(services: FlywheelServices, request: EvaluationRequest) -> str | None:
     """Say what an evaluation's gate lacks, as things are, to count for a promotion; None: nothing, or there is none."""
     if request.candidate is None or services.catalog.has_route(request.candidate):
         return None
@@ -149,7 +149,9 @@ def lacking(services: Services, request: EvaluationRequest) -> str | None:
     return "; ".join(reason for reason in found if reason is not None) or None
 
 
-def split_examples(services: Services, dataset: Dataset, split: Split, limit: int | None = None) -> tuple[Example, ...]:
+def split_examples(
+    services: FlywheelServices, dataset: Dataset, split: Split, limit: int | None = None
+) -> tuple[Example, ...]:
     """Return a split's examples in their frozen order. Raises InvalidRequest when it is empty."""
     examples = datasets.load(services.blobs, dataset, split)[:limit]
     if not examples:
@@ -157,20 +159,20 @@ def split_examples(services: Services, dataset: Dataset, split: Split, limit: in
     return examples
 
 
-def scored_examples(services: Services, request: EvaluationRequest, dataset: Dataset) -> tuple[Example, ...]:
+def scored_examples(services: FlywheelServices, request: EvaluationRequest, dataset: Dataset) -> tuple[Example, ...]:
     """Return the examples that all systems are scored on: those that none was trained on, unless that is asked for."""
     examples = split_examples(services, dataset, request.split, request.limit)
     return examples if request.split is Split.TRAIN else unseen(services, request.systems, examples, request.split)
 
 
-def left_out(services: Services, request: EvaluationRequest, dataset: Dataset) -> int:
+def left_out(services: FlywheelServices, request: EvaluationRequest, dataset: Dataset) -> int:
     """Return how many examples of the split are not scored, because a system has seen their input."""
     asked = split_examples(services, dataset, request.split, request.limit)
     return len(asked) - len(scored_examples(services, request, dataset))
 
 
 async def ask(
-    services: Services,
+    services: FlywheelServices,
     target: str,
     example: Example,
     purpose: str,
@@ -199,7 +201,13 @@ def _may_pass(error: BessemerError) -> bool:
 
 
 async def _ask_once(
-    services: Services, target: str, example: Example, purpose: str, *, logprobs: bool, temperature: float | None
+    services: FlywheelServices,
+    target: str,
+    example: Example,
+    purpose: str,
+    *,
+    logprobs: bool,
+    temperature: float | None,
 ) -> Inference:
     return await services.gateway.infer(
         target,
@@ -212,10 +220,10 @@ async def _ask_once(
     )
 
 
-def as_answer(inference: Inference) -> runs.Answer:
+def as_answer(inference: Inference) -> runs.SystemAnswer:
     """Return what scoring needs of a recorded inference."""
     final = inference.calls[-1]
-    return runs.Answer(
+    return runs.SystemAnswer(
         text=inference.output,
         version=inference.version,
         cost_usd=inference.cost_usd,
@@ -232,7 +240,7 @@ def as_answer(inference: Inference) -> runs.Answer:
 
 
 def evaluate_target(
-    services: Services,
+    services: FlywheelServices,
     request: EvaluationRequest,
     dataset: Dataset,
     target: str,
@@ -244,7 +252,7 @@ def evaluate_target(
     path = folder / f"{file_name(target)}.jsonl"
     done = read_journal(path, runs.ItemScore)
 
-    async def infer(example: Example) -> runs.Answer:
+    async def infer(example: Example) -> runs.SystemAnswer:
         return as_answer(await ask(services, target, example, "evaluation", temperature=request.temperature))
 
     with path.open("ab", buffering=0) as journal:
@@ -292,7 +300,7 @@ def read_journal(path: Path, kind: type[Journaled]) -> dict[str, Journaled]:
     return items
 
 
-def enter_look(services: Services, job_id: str, request: EvaluationRequest) -> int:
+def enter_look(services: FlywheelServices, job_id: str, request: EvaluationRequest) -> int:
     """Enter the evaluation in the ledger of looks at its items and return its number; 0 where none is spent.
 
     To be called before the first item is asked: answers and progress can be read as they come, so a look is spent
@@ -321,7 +329,7 @@ def enter_look(services: Services, job_id: str, request: EvaluationRequest) -> i
     return looks.number(services.database, look, [item_hash(example) for example in examples])
 
 
-def candidate(services: Services, request: EvaluationRequest) -> str | None:
+def candidate(services: FlywheelServices, request: EvaluationRequest) -> str | None:
     """Return the version that the gate is about, the name of a route of several; None: there is no gate."""
     return None if request.candidate is None else standing.means(services, request.candidate)
 

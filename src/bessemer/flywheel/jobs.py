@@ -17,7 +17,7 @@ from bessemer.evals import runs
 from bessemer.evals.grader import LARGEST_BODY
 from bessemer.flywheel import cascade, evaluation
 from bessemer.flywheel.cascade import CascadeResult
-from bessemer.flywheel.services import Services
+from bessemer.flywheel.services import FlywheelServices
 from bessemer.jobs.kinds import Accepted, Finished, Job, JobKind, JobRun, Lane
 from bessemer.store import datasets as dataset_rows
 from bessemer.store import evaluations
@@ -29,7 +29,7 @@ class HasFlywheel(Protocol):
     """What these kinds need of an installation."""
 
     @property
-    def flywheel(self) -> Services:
+    def flywheel(self) -> FlywheelServices:
         """The flywheel's parts."""
         ...
 

@@ -2,7 +2,7 @@
 
 from bessemer.core.errors import Conflict
 from bessemer.core.types import Alias, Principal, Route
-from bessemer.flywheel.services import Services
+from bessemer.flywheel.services import FlywheelServices
 from bessemer.flywheel.standing import champion, serves, standing_gate, tuned, ungated
 from bessemer.registry.catalog import CHAMPION, is_version
 from bessemer.store import audit
@@ -11,7 +11,7 @@ CHALLENGER = "challenger"
 
 
 def promote(
-    services: Services,
+    services: FlywheelServices,
     version_id: str,
     alias: str,
     principal: Principal,
@@ -39,7 +39,9 @@ def promote(
     return moved
 
 
-def rollback(services: Services, model: str, alias: str, principal: Principal, reason: str = "") -> Alias | None:
+def rollback(
+    services: FlywheelServices, model: str, alias: str, principal: Principal, reason: str = ""
+) -> Alias | None:
     """Move an alias back to what it named before; None when it named nothing (the alias is gone then).
 
     What a route asks stays gated: Conflict when an alias that a route asks would name a version that never passed, or
@@ -54,7 +56,7 @@ def rollback(services: Services, model: str, alias: str, principal: Principal, r
     return alias_now
 
 
-def rollback_route(services: Services, name: str, principal: Principal, reason: str = "") -> Route | None:
+def rollback_route(services: FlywheelServices, name: str, principal: Principal, reason: str = "") -> Route | None:
     """Put back the route that was in force before the last change.
 
     Its versions were in force before; an alias may have moved since. Raises Conflict when one names an ungated version.
@@ -73,7 +75,7 @@ def rollback_route(services: Services, name: str, principal: Principal, reason: 
     return route
 
 
-def _check_rolled_back(services: Services, model: str, alias: str, now: Alias | None) -> None:
+def _check_rolled_back(services: FlywheelServices, model: str, alias: str, now: Alias | None) -> None:
     if now is None:
         raise Conflict(
             f"A route asks {model}:{alias}, which named nothing before: change the route first.",

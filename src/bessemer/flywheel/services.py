@@ -6,7 +6,7 @@ from typing import Any
 
 from bessemer.core.errors import NotFound
 from bessemer.core.types import Principal
-from bessemer.evals.grader import Services as GraderServices
+from bessemer.evals.grader import GraderServices
 from bessemer.gateway.pipeline import INTERNAL, Gateway, on_behalf_of
 from bessemer.registry.catalog import Catalog
 from bessemer.store.blobs import Blobs
@@ -16,7 +16,7 @@ from bessemer.store.writer import Writer
 
 
 @dataclass(frozen=True)
-class Services:
+class FlywheelServices:
     """The parts of a running installation that evaluations and promotions use."""
 
     database: Database
@@ -30,7 +30,7 @@ class Services:
     principal: Principal = INTERNAL
     """Who asks models."""
 
-    def asked_by(self, principal: Principal) -> "Services":
+    def asked_by(self, principal: Principal) -> "FlywheelServices":
         """Return the parts as somebody's project sees them; models are asked for him."""
         return replace(
             self,
@@ -45,6 +45,6 @@ class Services:
         if not self.principal.may_ask(name):
             raise NotFound(f"There is no model {name!r} that this key may ask for.", param="model")
 
-    def of_job(self, row: JobRow) -> "Services":
+    def of_job(self, row: JobRow) -> "FlywheelServices":
         """Return the parts as a job sees them: those of its project, on behalf of the key that made it."""
         return self.asked_by(on_behalf_of(row.key_id, row.project_id, row.models))

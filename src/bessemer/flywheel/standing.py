@@ -7,19 +7,19 @@ incumbent), on the hold-out split of a dataset that the operator has not ruled o
 from bessemer.core.errors import BessemerError, Conflict, NotFound
 from bessemer.core.evaluations import Evaluation
 from bessemer.core.types import ModelVersion, Route, Split, Target
-from bessemer.flywheel.services import Services
+from bessemer.flywheel.services import FlywheelServices
 from bessemer.registry.catalog import CHAMPION
 from bessemer.registry.policy import GatePin
 from bessemer.store import datasets as dataset_rows
 from bessemer.store import evaluations, job_rows, keys
 
 
-def champion(services: Services, model: str) -> str | None:
+def champion(services: FlywheelServices, model: str) -> str | None:
     """Return the version that is the model's champion now."""
     return next((alias.version for alias in services.catalog.aliases(model) if alias.name == CHAMPION), None)
 
 
-def standing_gate(services: Services, version: ModelVersion, evaluation_id: str | None = None) -> Evaluation:
+def standing_gate(services: FlywheelServices, version: ModelVersion, evaluation_id: str | None = None) -> Evaluation:
     """Return the evaluation that lets a version serve: the named one, else the newest whose gate stands for it.
 
     Raises Conflict that says what is missing, NotFound for an unknown evaluation.
@@ -52,7 +52,7 @@ def standing_gate(services: Services, version: ModelVersion, evaluation_id: str 
     )
 
 
-def _refusal(services: Services, version: ModelVersion, evaluation: Evaluation) -> str | None:
+def _refusal(services: FlywheelServices, version: ModelVersion, evaluation: Evaluation) -> str | None:
     """Say why an evaluation's gate does not count for a version; None: it does, passed or not."""
     gate, policy = evaluation.gate, services.catalog.gate_policy
     if gate is None or gate.candidate != version.id:
@@ -72,7 +72,7 @@ def _refusal(services: Services, version: ModelVersion, evaluation: Evaluation) 
     )
 
 
-def _own_grader(services: Services, evaluation: Evaluation) -> str | None:
+def _own_grader(services: FlywheelServices, evaluation: Evaluation) -> str | None:
     try:
         row = job_rows.get(services.database, evaluation.id)
     except NotFound:
@@ -80,7 +80,7 @@ def _own_grader(services: Services, evaluation: Evaluation) -> str | None:
     return own_grader(services, evaluation.metric, row.key_id)
 
 
-def own_grader(services: Services, metric: str, key_id: str | None) -> str | None:
+def own_grader(services: FlywheelServices, metric: str, key_id: str | None) -> str | None:
     """Say why an evaluation that a key asked for counts only for who names it: a grader scores, and is the choice of
     a key without a say in what serves. None: it counts by itself.
     """
@@ -89,13 +89,13 @@ def own_grader(services: Services, metric: str, key_id: str | None) -> str | Non
     return "its grader was named by a key that may neither operate nor approve: read it, then name the evaluation"
 
 
-def dataset_refusal(services: Services, version: ModelVersion, dataset: str) -> str | None:
+def dataset_refusal(services: FlywheelServices, version: ModelVersion, dataset: str) -> str | None:
     """Say why a dataset does not gate a version; None: it may."""
     pinned = {pin.dataset for pin in _pins(services, version) if pin.dataset is not None}
     return f"the operator's dataset is {' or '.join(sorted(pinned))}" if pinned and dataset not in pinned else None
 
 
-def unapproved(services: Services, version: ModelVersion, dataset: str) -> str | None:
+def unapproved(services: FlywheelServices, version: ModelVersion, dataset: str) -> str | None:
     """Say what a dataset lacks for a gate of a version to count; None: nothing.
 
     What decides is not chosen by the one who asks alone: the operator has pinned it, or somebody with a say in what
@@ -110,7 +110,7 @@ def unapproved(services: Services, version: ModelVersion, dataset: str) -> str |
     )
 
 
-def reference_refusal(services: Services, version: ModelVersion, reference: str) -> str | None:
+def reference_refusal(services: FlywheelServices, version: ModelVersion, reference: str) -> str | None:
     """Say why `reference` (a name or version id) is not what a version must be compared with; None: it is."""
     present, meant = champion(services, version.model), means(services, reference)
     if present is not None and present != version.id:
@@ -128,7 +128,7 @@ def reference_refusal(services: Services, version: ModelVersion, reference: str)
     return None if itself else "the reference must be a route, a configured model or a version that serves"
 
 
-def means(services: Services, name: str) -> str:
+def means(services: FlywheelServices, name: str) -> str:
     """Return the version that a name stands for, the name itself when it is a route of several."""
     try:
         route = services.catalog.route_or_target(name)
@@ -138,7 +138,7 @@ def means(services: Services, name: str) -> str:
         return name
 
 
-def versions(services: Services, name: str) -> set[str]:
+def versions(services: FlywheelServices, name: str) -> set[str]:
     """Return the versions that a name's steps ask. Raises NotFound for an unknown one."""
     route = services.catalog.route_or_target(name)
     return {services.catalog.resolve(target.model).version.id for step in route.steps for target in step.targets}
@@ -149,7 +149,7 @@ def tuned(version: ModelVersion) -> bool:
     return version.lineage is not None and version.lineage.method is not None
 
 
-def ungated(services: Services, route: Route) -> list[str]:
+def ungated(services: FlywheelServices, route: Route) -> list[str]:
     """Return the route's targets that may not serve: tuned versions without a gate that stands.
 
     What the route that is in force under this name asks already stays.
@@ -164,7 +164,7 @@ def ungated(services: Services, route: Route) -> list[str]:
     ]
 
 
-def _may_serve(services: Services, target: Target) -> bool:
+def _may_serve(services: FlywheelServices, target: Target) -> bool:
     version = services.catalog.resolve(target.model).version
     if not tuned(version):
         return True
@@ -182,18 +182,18 @@ def _may_serve(services: Services, target: Target) -> bool:
     return True
 
 
-def serves(services: Services, model: str, alias: str) -> bool:
+def serves(services: FlywheelServices, model: str, alias: str) -> bool:
     """Return whether a route asks for `model:alias`, so that moving the alias changes what clients get."""
     names = {f"{model}:{alias}"} | ({model} if alias == CHAMPION and not _configured(services, model) else set())
     return any(target.model in names for route in services.catalog.routes() for target in route.targets)
 
 
-def _configured(services: Services, model: str) -> bool:
+def _configured(services: FlywheelServices, model: str) -> bool:
     """Whether a model's bare name is its base version, and not its champion."""
     return model in {one.name for one in services.catalog.models()}
 
 
-def _pins(services: Services, version: ModelVersion) -> list[GatePin]:
+def _pins(services: FlywheelServices, version: ModelVersion) -> list[GatePin]:
     """The operator's pins for a version's model, and for each route that asks that model."""
     pins = services.catalog.gate_policy.pins
     names = {version.model} | {
@@ -208,7 +208,7 @@ def _model_of(target: str) -> str:
     return target.split("@", 1)[0].split(":", 1)[0]
 
 
-def _in_force(services: Services) -> set[str]:
+def _in_force(services: FlywheelServices) -> set[str]:
     champions = {alias.version for alias in services.catalog.aliases() if alias.name == CHAMPION}
     routed = {means(services, target.model) for route in services.catalog.routes() for target in route.targets}
     return champions | routed

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from bessemer.core.content import input_hash
 from bessemer.core.errors import InvalidRequest, NotFound, StoreError
 from bessemer.core.types import Example, ModelVersion, Split
-from bessemer.feedback.rows import Row, read_rows
-from bessemer.flywheel.services import Services
+from bessemer.feedback.rows import TrainingRow, read_rows
+from bessemer.flywheel.services import FlywheelServices
 from bessemer.store import files, job_rows
 
 
 def unseen(
-    services: Services, targets: Sequence[str], examples: Sequence[Example], split: Split
+    services: FlywheelServices, targets: Sequence[str], examples: Sequence[Example], split: Split
 ) -> tuple[Example, ...]:
     """Return the examples of a split on which no target was trained. Raises InvalidRequest when none is left.
 
@@ -36,7 +36,7 @@ def unseen(
     return left
 
 
-def _seen(services: Services, target: str, *, validation: bool) -> frozenset[str]:
+def _seen(services: FlywheelServices, target: str, *, validation: bool) -> frozenset[str]:
     """Return the hashes of the inputs that any version behind a target was trained on, or chosen by as well."""
     contents: set[str] = set()
     route = services.catalog.route_or_target(target)
@@ -56,7 +56,7 @@ def _seen(services: Services, target: str, *, validation: bool) -> frozenset[str
     return frozenset(digest for sha256 in contents for digest in _inputs(services, sha256))
 
 
-def _validation(services: Services, job_id: str) -> set[str]:
+def _validation(services: FlywheelServices, job_id: str) -> set[str]:
     """Return the content of the validation file that a job named, empty where there is none (any more)."""
     try:
         named = job_rows.get(services.database, job_id).request.get("validation_file")
@@ -65,14 +65,14 @@ def _validation(services: Services, job_id: str) -> set[str]:
         return set()
 
 
-def _version(services: Services, name: str) -> ModelVersion | None:
+def _version(services: FlywheelServices, name: str) -> ModelVersion | None:
     try:
         return services.catalog.resolve(name).version
     except NotFound:
         return None
 
 
-def _inputs(services: Services, sha256: str) -> frozenset[str]:
+def _inputs(services: FlywheelServices, sha256: str) -> frozenset[str]:
     try:
         content = services.blobs.read(sha256)
         return frozenset(digest for row in read_rows(io.BytesIO(content), "dataset") for digest in _hashes(row))
@@ -80,7 +80,7 @@ def _inputs(services: Services, sha256: str) -> frozenset[str]:
         return frozenset()
 
 
-def _hashes(row: Row) -> list[str]:
+def _hashes(row: TrainingRow) -> list[str]:
     """Return the hashes of what a row asks before each of its demonstrations, and of its structured input."""
     structured = row.item.get("input")
     own = [input_hash(structured, ())] if isinstance(structured, dict) else []

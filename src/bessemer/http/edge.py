@@ -20,16 +20,16 @@ from bessemer.core.errors import Forbidden, InvalidRequest, NotFound, PayloadToo
 from bessemer.core.invalid import invalid
 from bessemer.core.openai import StrictWire
 from bessemer.core.types import JSON, Action, Principal
-from bessemer.flywheel.services import Services as FlywheelServices
+from bessemer.flywheel.services import FlywheelServices
 from bessemer.gateway.pipeline import on_behalf_of
-from bessemer.http.services import Services
+from bessemer.http.services import ApiServices
 from bessemer.registry.catalog import Catalog
 from bessemer.store import audit
 from bessemer.store.database import Database
 
 T = TypeVar("T")
 Query = TypeVar("Query", bound=msgspec.Struct)
-Body = TypeVar("Body", bound=msgspec.Struct)
+_Body = TypeVar("_Body", bound=msgspec.Struct)
 
 encode = msgspec.json.Encoder().encode
 _SMALL: Final = 64 * 1024
@@ -222,7 +222,7 @@ def read_query(kind: type[Query], parameters: Sequence[tuple[str, str]]) -> Quer
 class Call:
     """One authenticated request on its way to a handler."""
 
-    services: Services
+    services: ApiServices
     request: Request
     principal: Principal
     given: msgspec.Struct
@@ -267,7 +267,7 @@ class Call:
         if key_id != self.principal.key_id and not self.principal.may(Action.OPERATE):
             raise Forbidden("Another key made this: ask with that key, or with one whose role is operator or owner.")
 
-    async def body(self, kind: type[Body]) -> Body:
+    async def body(self, kind: type[_Body]) -> _Body:
         """Return the JSON body as the type that the table of endpoints names for it. Raises InvalidRequest."""
         assert kind is self.takes, "the table and the handler name the same body"
         return await self.parsed(partial(decode, kind))

@@ -16,14 +16,14 @@ from bessemer.core.types import JSON
 from bessemer.evals.apart import TEXT_KINDS, TextProcesses
 
 T = TypeVar("T")
-Kind = Literal["text", "model", "code"]
-_THREADS: Final[dict[Kind, int]] = {"text": 4, "model": 16, "code": 8}
+GradedKind = Literal["text", "model", "code"]
+_THREADS: Final[dict[GradedKind, int]] = {"text": 4, "model": 16, "code": 8}
 OF_ONE_KEY: Final = 4
 OF_ALL_KEYS: Final = 32
 """Requests of one kind, running and waiting."""
 
 
-def kind_of(grader: JSON) -> Kind:
+def kind_of(grader: JSON) -> GradedKind:
     """Return what a grader costs: a measure of text, waiting for a judge, or code (a multi grader may have all)."""
     kind = grader.get("type")
     if kind == "score_model":
@@ -40,9 +40,9 @@ class Grading:
         self._threads = {
             kind: ThreadPoolExecutor(count, thread_name_prefix=f"graders-{kind}") for kind, count in _THREADS.items()
         }
-        self._held: Counter[tuple[Kind, str]] = Counter()
+        self._held: Counter[tuple[GradedKind, str]] = Counter()
 
-    async def run(self, key_id: str, kind: Kind, work: Callable[[], T]) -> T:
+    async def run(self, key_id: str, kind: GradedKind, work: Callable[[], T]) -> T:
         """Run blocking work in a thread of its kind. Raises RateLimited when the key, or all of them, have too much."""
         if self._held[kind, key_id] >= OF_ONE_KEY:
             raise RateLimited(f"{OF_ONE_KEY} grader requests of this key ({kind}) are running; wait for one to end.")
@@ -60,7 +60,7 @@ class Grading:
         future.add_done_callback(release)
         return await asyncio.wrap_future(future)
 
-    def _release(self, kind: Kind, key_id: str) -> None:
+    def _release(self, kind: GradedKind, key_id: str) -> None:
         self._held[kind, key_id] -= 1
         if not self._held[kind, key_id]:
             del self._held[kind, key_id]

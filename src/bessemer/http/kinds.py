@@ -4,11 +4,11 @@ from typing import Any, Final
 
 from bessemer.flywheel.jobs import CASCADE, EVALUATION
 from bessemer.flywheel.plans import PLAN
-from bessemer.http.services import Services
+from bessemer.http.services import ApiServices
 from bessemer.jobs.kinds import JobKind
 from bessemer.tuning.jobs import FINE_TUNING
 
-Kinds = tuple[JobKind[Services, Any, Any], ...]
+Kinds = tuple[JobKind[ApiServices, Any, Any], ...]
 KINDS: Final[Kinds] = (
     FINE_TUNING,
     EVALUATION,

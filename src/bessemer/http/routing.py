@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from bessemer.core.errors import Forbidden
 from bessemer.core.types import Action, Principal, Role
 from bessemer.http.edge import Call, Limit, NoQuery, read_query
-from bessemer.http.services import Services
+from bessemer.http.services import ApiServices
 
 Handler = Callable[[Call], Awaitable[ASGIApp]]
 
@@ -54,7 +54,7 @@ class Endpoint:
 class _Serve:
     """ASGI application of one endpoint: checks the right, calls the handler, sends what it returns."""
 
-    def __init__(self, endpoint: Endpoint, services: Services) -> None:
+    def __init__(self, endpoint: Endpoint, services: ApiServices) -> None:
         self._endpoint = endpoint
         self._services = services
         self._limit = None if endpoint.largest is None else Limit(endpoint.largest)
@@ -97,7 +97,7 @@ async def _unknown(_scope: Scope, _receive: Receive, _send: Send) -> None:
     raise HTTPException(404)
 
 
-def build_router(table: Sequence[Endpoint], services: Services, lifespan: Lifespan[Router]) -> Router:
+def build_router(table: Sequence[Endpoint], services: ApiServices, lifespan: Lifespan[Router]) -> Router:
     """Return the router of a table. Unknown paths and methods raise HTTPException for the front door to shape."""
     routes = [
         PathRoute(_SLASHED.sub(r"{\1:path}", line.path), _Serve(line, services), methods=[line.method])

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from bessemer.core.settings import Settings
 from bessemer.core.types import JSON
-from bessemer.evals.grader import Services as GraderServices
-from bessemer.flywheel.services import Services as FlywheelServices
+from bessemer.evals.grader import GraderServices
+from bessemer.flywheel.services import FlywheelServices
 from bessemer.gateway.pipeline import Gateway
 from bessemer.http.grading import Grading
 from bessemer.http.pulse import Pulse
@@ -18,7 +18,7 @@ from bessemer.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
-class Services:
+class ApiServices:
     """One of each; all of them live as long as the application."""
 
     settings: Settings

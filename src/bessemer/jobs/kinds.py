@@ -24,7 +24,7 @@ S_contra = TypeVar("S_contra", contravariant=True)
 Q = TypeVar("Q", bound=msgspec.Struct)
 R = TypeVar("R", bound=msgspec.Struct)
 R_co = TypeVar("R_co", bound=msgspec.Struct, covariant=True)
-Level = Literal["info", "warn", "error"]
+EventLevel = Literal["info", "warn", "error"]
 
 
 class Lane(Frozen, frozen=True):
@@ -62,7 +62,7 @@ class Job(Generic[Q]):
         return self._folder
 
     def tell(
-        self, key: str, message: str, *, level: Level = "info", progress: msgspec.Struct | None = None
+        self, key: str, message: str, *, level: EventLevel = "info", progress: msgspec.Struct | None = None
     ) -> JobEvent:
         """Append an event, once for each `key`: a part that is repeated after a kill tells it again.
 
@@ -101,7 +101,7 @@ class Told(NamedTuple):
 
     key: str
     message: str
-    level: Level = "info"
+    level: EventLevel = "info"
 
 
 @dataclass(frozen=True, kw_only=True)

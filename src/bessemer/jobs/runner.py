@@ -43,7 +43,7 @@ database is back."""
 log = structlog.get_logger("bessemer.jobs")
 
 
-class Runner(Generic[S]):
+class JobRunner(Generic[S]):
     """The jobs of an installation at work. One for a process, and one process for an installation."""
 
     def __init__(self, kinds: Sequence[JobKind[S, Any, Any]], services: S, database: Database, folder: Path) -> None:

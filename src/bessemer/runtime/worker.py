@@ -8,7 +8,7 @@ import signal
 import structlog
 
 from bessemer.core.settings import Settings
-from bessemer.jobs.runner import POLL_S, Runner
+from bessemer.jobs.runner import POLL_S, JobRunner
 from bessemer.runtime.compose import open_services
 from bessemer.runtime.extensions import load_extensions
 from bessemer.runtime.locks import keep_private, only_one
@@ -43,7 +43,7 @@ async def _work(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     services = open_services(settings, loop, engine_idle_s=_ENGINE_IDLE_S)
-    runner = Runner(load_extensions().kinds, services, services.database, settings.data / "jobs")
+    runner = JobRunner(load_extensions().kinds, services, services.database, settings.data / "jobs")
     workflows = settings.database_url or f"sqlite:///{settings.data.resolve() / 'workflows.db'}"
     await asyncio.to_thread(runner.launch, workflows)
     log.info("worker.ready")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from bessemer.core.types import JSON
-from bessemer.tuning.comparison import Comparison
+from bessemer.tuning.comparison import CheckpointComparison
 from bessemer.tuning.progress import Start
 from bessemer.tuning.spec import StepReport, Validation
 
@@ -54,7 +54,7 @@ def duration(seconds: float) -> str:
     )
 
 
-def warning_of(best: Validation | None, start: Start | None, comparison: Comparison | None) -> str | None:
+def warning_of(best: Validation | None, start: Start | None, comparison: CheckpointComparison | None) -> str | None:
     """Return what must be said of the version that a run made; None when it is better than its start."""
     if start is None:
         return "No validation rows: whether this version is better than its start is not known."

@@ -9,7 +9,7 @@ from bessemer.core.types import Capability
 from bessemer.engine.extra import check_installed
 from bessemer.evals import graders
 from bessemer.evals.fields import fields_read
-from bessemer.evals.grader import Services as GraderServices
+from bessemer.evals.grader import GraderServices
 from bessemer.feedback.rows import lines_of, read_rows
 from bessemer.registry.catalog import Catalog
 from bessemer.store import files
@@ -18,7 +18,7 @@ from bessemer.store.database import Database
 from bessemer.store.files import FINE_TUNE, FileRow
 from bessemer.tuning import preflight
 from bessemer.tuning.lengths import LengthCheck
-from bessemer.tuning.methods import Asked, check_options, check_suited, named, read_method
+from bessemer.tuning.methods import RequestedMethod, check_options, check_suited, named, read_method
 from bessemer.tuning.options import parse_options
 from bessemer.tuning.preparation import length_check, prepare
 
@@ -29,7 +29,7 @@ _MAX_SEED: Final = 2_147_483_647
 class Checked(NamedTuple):
     """A request that can run: its method with defaults filled in, and what a person should know before it does."""
 
-    method: Asked
+    method: RequestedMethod
     warnings: tuple[str, ...]
 
 
@@ -93,7 +93,7 @@ def _file(file_id: str, param: str, database: Database) -> FileRow:
     return row
 
 
-def _survey(row: FileRow, param: str, method: Asked, check: LengthCheck, blobs: Blobs) -> preflight.Survey:
+def _survey(row: FileRow, param: str, method: RequestedMethod, check: LengthCheck, blobs: Blobs) -> preflight.Survey:
     """Read a job's file from its first row to its last. Raises InvalidRequest on the job's field."""
     survey = preflight.Survey(() if method.grader is None else fields_read(method.grader))
     try:

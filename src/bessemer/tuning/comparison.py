@@ -13,7 +13,7 @@ _FEWEST_CHANGED = 8
 """Rows that differ below which nothing is claimed: the bootstrap of a handful of rows is too narrow."""
 
 
-class Comparison(Frozen, frozen=True):
+class CheckpointComparison(Frozen, frozen=True):
     """A run's chosen checkpoint against its start, on the same validation rows."""
 
     rows: int
@@ -32,7 +32,7 @@ class Comparison(Frozen, frozen=True):
         return self.low > 0 and self.changed >= _FEWEST_CHANGED
 
 
-def compare(start: Sequence[Terms | None], chosen: Sequence[Terms | None], looks: int) -> Comparison | None:
+def compare(start: Sequence[Terms | None], chosen: Sequence[Terms | None], looks: int) -> CheckpointComparison | None:
     """Return the paired-bootstrap interval of chosen − start; None when no row could be scored on both sides.
 
     `looks`: checkpoints that were evaluated on these rows, of which the chosen one is the best.
@@ -42,7 +42,7 @@ def compare(start: Sequence[Terms | None], chosen: Sequence[Terms | None], looks
     if not pairs or not before[:, 1].any() or not after[:, 1].any():
         return None
     found = ratio_difference(after, before, level=1 - (1 - _LEVEL) / max(looks, 1))
-    return Comparison(
+    return CheckpointComparison(
         rows=len(pairs),
         changed=int((before != after).any(axis=1).sum()),
         difference=found.value,

@@ -16,11 +16,11 @@ import msgspec
 
 from bessemer.core.lazy import Lazy
 from bessemer.core.types import TokenLogprob
-from bessemer.feedback.rows import Row
+from bessemer.feedback.rows import TrainingRow
 from bessemer.gateway.fields import fields
 from bessemer.tuning.losses import centred
 from bessemer.tuning.rewards import number
-from bessemer.tuning.spec import Reward
+from bessemer.tuning.spec import RewardFunction
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,7 @@ else:
     torch = Lazy("torch")
 
 
-class Answer(NamedTuple):
+class TokenizedAnswer(NamedTuple):
     """An answer and the tokens that it is made of."""
 
     text: str
@@ -46,7 +46,7 @@ class AnswerField(NamedTuple):
     """The answer's text without the field."""
 
 
-def parts(answer: Answer) -> list[AnswerField]:
+def parts(answer: TokenizedAnswer) -> list[AnswerField]:
     """Return the fields of an answer that is a JSON object of plain values; none for other answers.
 
     A token that ends one field and begins the next belongs to the one that it ends.
@@ -67,12 +67,12 @@ def parts(answer: Answer) -> list[AnswerField]:
     return made
 
 
-def by_answer(groups: Sequence[Sequence[Answer]], reward_RG: Tensor) -> list[list[Tensor]]:
+def by_answer(groups: Sequence[Sequence[TokenizedAnswer]], reward_RG: Tensor) -> list[list[Tensor]]:
     """Return the advantage of every token, [group][answer] -> [tokens]: the answer's centred reward."""
     return shared(groups, [centred(row) for row in reward_RG])
 
 
-def shared(groups: Sequence[Sequence[Answer]], value_RG: Sequence[Tensor] | Tensor) -> list[list[Tensor]]:
+def shared(groups: Sequence[Sequence[TokenizedAnswer]], value_RG: Sequence[Tensor] | Tensor) -> list[list[Tensor]]:
     """Return each answer's value for all of its tokens, [group][answer] -> [tokens]."""
     return [
         [torch.full((len(answer.tokens),), value) for answer, value in zip(answers, row.tolist(), strict=True)]
@@ -81,7 +81,7 @@ def shared(groups: Sequence[Sequence[Answer]], value_RG: Sequence[Tensor] | Tens
 
 
 def by_field(
-    reward: Reward, rows: Sequence[Row], groups: Sequence[Sequence[Answer]], reward_RG: Tensor
+    reward: RewardFunction, rows: Sequence[TrainingRow], groups: Sequence[Sequence[TokenizedAnswer]], reward_RG: Tensor
 ) -> list[list[Tensor]]:
     """Return the advantage of every token, [group][answer] -> [tokens].
 

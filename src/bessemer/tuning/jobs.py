@@ -13,8 +13,7 @@ from bessemer.core.openai import FineTuningEvent, FineTuningJob, FineTuningJobRe
 from bessemer.core.settings import Settings
 from bessemer.core.types import JSON
 from bessemer.core.wire import JobEvent
-from bessemer.evals.grader import LARGEST_BODY
-from bessemer.evals.grader import Services as GraderServices
+from bessemer.evals.grader import LARGEST_BODY, GraderServices
 from bessemer.gateway.pipeline import on_behalf_of
 from bessemer.jobs.kinds import Accepted, Finished, Job, JobKind, JobRun, Lane, Shown, Told
 from bessemer.registry.catalog import Catalog
@@ -63,10 +62,10 @@ class _TuningJob(JobRun[FineTuningResult]):
     """A run of the tuner in the worker."""
 
     def __init__(self, here: Installation, job: Job[FineTuningJobRequest]) -> None:
-        from bessemer.tuning.run import Services, TuningRun  # brings torch, which the API does without
+        from bessemer.tuning.run import TuningRun, TuningServices  # brings torch, which the API does without
 
         self._job = job
-        services = Services(
+        services = TuningServices(
             database=here.database,
             blobs=here.blobs,
             catalog=here.catalog,

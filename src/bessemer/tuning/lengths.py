@@ -16,7 +16,7 @@ from bessemer.core.errors import InvalidRequest
 from bessemer.engine.extra import installed
 from bessemer.engine.gguf_file import GgufFile
 from bessemer.engine.tokens import Tokens
-from bessemer.feedback.rows import Row
+from bessemer.feedback.rows import TrainingRow
 
 T = TypeVar("T")
 _COUNTING_S = 5.0
@@ -61,7 +61,7 @@ class LengthCheck:
         made_for = self._unless_damaged(lambda: _context(path, _changed(path)))
         self._context = min(context_tokens, made_for or context_tokens)
 
-    def of(self, rows: Iterable[Row], param: str) -> Iterator[Row]:
+    def of(self, rows: Iterable[TrainingRow], param: str) -> Iterator[TrainingRow]:
         """Yield the rows as they come; after the last, raise InvalidRequest that names those that are too long."""
         long: list[tuple[int, int]] = []
         count, limit = 0, self._context
@@ -95,12 +95,12 @@ class LengthCheck:
             self._left = 0.0
             return None
 
-    def _may_be_long(self, row: Row) -> bool:
+    def _may_be_long(self, row: TrainingRow) -> bool:
         frame = _FRAME + _FRAME_OF_MESSAGE * len(row.messages)
         return frame + _bytes_of(row) + (0 if row.answers else self._most_room) > self._context
 
 
-def _length(tokens: Tokens, row: Row, limit: int) -> int:
+def _length(tokens: Tokens, row: TrainingRow, limit: int) -> int:
     """Return a row's tokens; of one that is far too long, the fewest that it can have, which needs no counting."""
     fewest = _bytes_of(row) // tokens.longest_piece
     if fewest > limit:
@@ -109,7 +109,7 @@ def _length(tokens: Tokens, row: Row, limit: int) -> int:
     return len(tokens.encode_chat(row.messages)) + answer
 
 
-def _bytes_of(row: Row) -> int:
+def _bytes_of(row: TrainingRow) -> int:
     """Return the bytes of a row's messages and its longest answer."""
     return sum(_bytes(one["content"]) for one in row.messages) + max(map(_bytes, row.answers), default=0)
 

@@ -14,7 +14,7 @@ import msgspec
 
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.types import JSON
-from bessemer.feedback.rows import Row
+from bessemer.feedback.rows import TrainingRow
 
 _SPELLINGS: tuple[Callable[[str], str], ...] = (
     lambda text: json.dumps(text, ensure_ascii=False),
@@ -31,7 +31,7 @@ def stands_in(value: str, text: str) -> bool:
 class Mentions:
     """The values that rows may lend each other."""
 
-    def __init__(self, rows: Sequence[Row], share: float, group: str | None, seed: int) -> None:
+    def __init__(self, rows: Sequence[TrainingRow], share: float, group: str | None, seed: int) -> None:
         """Collect the values. `share`: of the values that are replaced; `group`: input field that lenders must share.
 
         Raises InvalidRequest when no row's input has that field. Rows whose answers name nothing of the prompt stay.
@@ -48,7 +48,7 @@ class Mentions:
             for field, value in mentioned.items():
                 self._lent.setdefault((name, field), []).append(value)
 
-    def drawn(self, index: int, step: int) -> Row:
+    def drawn(self, index: int, step: int) -> TrainingRow:
         """Return a row as it is read in this step; the same row when nothing was replaced."""
         chance = random.Random(f"{self._seed}:{step}:{index}")  # noqa: S311 not for secrets
         row, name = self._rows[index], self._groups[index]
@@ -58,7 +58,7 @@ class Mentions:
         return row
 
 
-def _group(row: Row, field: str | None) -> str | None:
+def _group(row: TrainingRow, field: str | None) -> str | None:
     """Return what a row's input has in the field, as JSON; None where it has none."""
     given = row.item.get("input")
     if field is None or not isinstance(given, Mapping) or field not in given:
@@ -66,7 +66,7 @@ def _group(row: Row, field: str | None) -> str | None:
     return json.dumps(given[field], sort_keys=True)
 
 
-def _mentioned(row: Row) -> dict[str, str]:
+def _mentioned(row: TrainingRow) -> dict[str, str]:
     """Return the texts of a JSON answer that stand once in the last message, as words, apart from each other."""
     try:
         answer = msgspec.json.decode(row.completion or "", type=dict[str, object])
@@ -83,7 +83,7 @@ def _mentioned(row: Row) -> dict[str, str]:
     }
 
 
-def _replaced(row: Row, value: str, other: str) -> Row:
+def _replaced(row: TrainingRow, value: str, other: str) -> TrainingRow:
     """Return the row with another value in prompt and answer, or as it is where the two would not agree any more."""
     prompt, completion = _content(row), row.completion or ""
     spelled = next((spell for spell in _SPELLINGS if completion.count(spell(value)) == 1), None)
@@ -97,6 +97,6 @@ def _replaced(row: Row, value: str, other: str) -> Row:
     )
 
 
-def _content(row: Row) -> str:
+def _content(row: TrainingRow) -> str:
     content = row.messages[-1].get("content") if row.messages else None
     return content if isinstance(content, str) else ""

@@ -16,12 +16,12 @@ from bessemer.core.errors import InvalidRequest
 from bessemer.core.openai import AutoFloat, AutoInt, StrictWire
 from bessemer.core.types import JSON
 from bessemer.engine.tokens import Tokens
-from bessemer.feedback.rows import Row, RowKind
+from bessemer.feedback.rows import RowKind, TrainingRow
 from bessemer.tuning.backend import Backend
 from bessemer.tuning.lengths import check_room, refuse_long
 from bessemer.tuning.options import Options
-from bessemer.tuning.selection import Judge
-from bessemer.tuning.spec import Reward, TuneSpec, Validation
+from bessemer.tuning.selection import CheckpointScorer
+from bessemer.tuning.spec import RewardFunction, TuneSpec, Validation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,9 +51,9 @@ class Task:
 
     spec: TuneSpec
     backend: Backend
-    train: Sequence[Row]
-    validation: Sequence[Row]
-    reward: Reward | None
+    train: Sequence[TrainingRow]
+    validation: Sequence[TrainingRow]
+    reward: RewardFunction | None
     heed: Callable[[], None] = lambda: None
     """Called in long loops; what it raises breaks the work off."""
 
@@ -70,7 +70,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepResult:
     """A step's metrics, and whether it left a gradient worth an update."""
 
     metrics: dict[str, float]
@@ -85,7 +85,7 @@ class Learner(Protocol):
     The loop (`tuner.Tuner`) knows nothing else about it.
     """
 
-    def accumulate(self, indices: Sequence[int], step: int) -> Outcome:
+    def accumulate(self, indices: Sequence[int], step: int) -> StepResult:
         """Add the gradient of some training rows to the backend's."""
         ...
 
@@ -170,10 +170,10 @@ class Method(ABC):
         del tokens, choices, max_tokens
         return 0
 
-    def judge(self, options: Options, choices: Sequence[str]) -> Judge:
+    def judge(self, options: Options, choices: Sequence[str]) -> CheckpointScorer:
         """Return what checkpoints are compared by."""
         del options, choices
-        return Judge()
+        return CheckpointScorer()
 
     @abstractmethod
     def learner(self, task: Task) -> Learner:
@@ -195,7 +195,7 @@ def check_hyperparameters(values: Hyperparameters, ranges: dict[str, tuple[float
         )
 
 
-def prompt_ids(task: Task, rows: Sequence[Row], answer: int, param: str) -> list[tuple[int, ...]]:
+def prompt_ids(task: Task, rows: Sequence[TrainingRow], answer: int, param: str) -> list[tuple[int, ...]]:
     """Return each row's prompt as token ids. Raises InvalidRequest that names the rows of `param` that are too long.
 
     `answer`: tokens of the longest answer, for which a prompt leaves room.
@@ -210,7 +210,7 @@ def prompt_ids(task: Task, rows: Sequence[Row], answer: int, param: str) -> list
     return prompts
 
 
-def refuse(rows: Sequence[Row], lengths: Sequence[int], limit: int, param: str) -> None:
+def refuse(rows: Sequence[TrainingRow], lengths: Sequence[int], limit: int, param: str) -> None:
     """Raise InvalidRequest that names the rows of `param` that are longer than `limit` tokens."""
     numbered = enumerate(zip(rows, lengths, strict=True), 1)
     refuse_long(

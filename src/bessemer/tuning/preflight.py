@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from bessemer.core.content import canonical_json, sha256_hex
 from bessemer.core.types import JSON
-from bessemer.feedback.rows import Row
+from bessemer.feedback.rows import TrainingRow
 
 FEWEST_ROWS = 10
 """OpenAI refuses files with fewer."""
@@ -38,12 +38,12 @@ class Survey:
         self.sample: list[tuple[str, str]] = []
         """Text and answer of the first rows."""
 
-    def add(self, rows: Iterable[Row]) -> None:
+    def add(self, rows: Iterable[TrainingRow]) -> None:
         """Take in a file's rows."""
         for row in rows:
             self._add(row)
 
-    def _add(self, row: Row) -> None:
+    def _add(self, row: TrainingRow) -> None:
         self.rows += 1
         question = sha256_hex(canonical_json(row.messages))
         answer = _answer(row, self._fields)
@@ -80,7 +80,7 @@ def warnings(training: Survey, validation: Survey | None, rate: float | None) ->
     return tuple(line for line in found if line is not None)
 
 
-def _answer(row: Row, fields: Sequence[str]) -> str | None:
+def _answer(row: TrainingRow, fields: Sequence[str]) -> str | None:
     """Return a row's right answer, None where it has none that can be named."""
     if row.completion is not None:
         return row.completion

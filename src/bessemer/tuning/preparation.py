@@ -9,7 +9,7 @@ from bessemer.core.content import content_hash
 from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.openai import FineTuningJobRequest
 from bessemer.core.types import JSON, Frozen, Lineage, Model, ModelVersion, Prompt, as_json
-from bessemer.feedback.rows import Row, parse_rows
+from bessemer.feedback.rows import TrainingRow, parse_rows
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.versions import default_name, make_version
 from bessemer.registry.weights import WeightsSettings
@@ -54,8 +54,8 @@ class Preparation(Frozen, frozen=True):
 class Rows(NamedTuple):
     """Parsed training and validation rows; without a validation file the latter is empty."""
 
-    training: tuple[Row, ...]
-    validation: tuple[Row, ...]
+    training: tuple[TrainingRow, ...]
+    validation: tuple[TrainingRow, ...]
 
 
 def prepare(request: FineTuningJobRequest, catalog: Catalog, database: Database) -> Preparation:

@@ -9,9 +9,9 @@ from bessemer.core.types import JSON
 from bessemer.evals import lint
 from bessemer.evals.fields import fields_read
 from bessemer.evals.grader import Grader
-from bessemer.evals.learned import Learned
+from bessemer.evals.learned import ItemFeedback
 from bessemer.evals.truth import truth
-from bessemer.feedback.rows import Row
+from bessemer.feedback.rows import TrainingRow
 
 _PROBED_ROWS = 5
 """Rows on which a grader is probed before training; a judge model is asked about ten times for each."""
@@ -26,7 +26,7 @@ def probing_seconds(limit: float | None) -> float:
 
 
 async def weaknesses(
-    grader: Grader, described: JSON, rows: Sequence[Row], choices: Sequence[str]
+    grader: Grader, described: JSON, rows: Sequence[TrainingRow], choices: Sequence[str]
 ) -> tuple[lint.Finding, ...]:
     """Return the grader's weaknesses on the first rows that say what is right.
 
@@ -57,7 +57,7 @@ async def weaknesses(
 def _right(item: JSON, choices: Sequence[str]) -> str | None:
     """Return what feedback says is right; None in a file of the client's own, whose fields may mean something else."""
     try:
-        learned = msgspec.convert(item, Learned)
+        learned = msgspec.convert(item, ItemFeedback)
     except msgspec.ValidationError:
         return None
     return truth(learned.answer, learned.verdict, learned.demonstration, choices)

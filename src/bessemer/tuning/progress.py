@@ -31,7 +31,7 @@ _WHY_SILENT = {
 SILENCE = frozenset(_WHY_SILENT)
 
 
-class Progress(msgspec.Struct, kw_only=True):
+class TuningState(msgspec.Struct, kw_only=True):
     """Saved with the tensors."""
 
     step: int = 0
@@ -126,7 +126,7 @@ def divergence(validation: Validation | None, start: Validation | None, losses: 
     return None
 
 
-def why_silent(progress: Progress) -> tuple[str, str]:
+def why_silent(progress: TuningState) -> tuple[str, str]:
     """Return why the steps of a run had nothing to learn from, and what helps."""
     steps = max(progress.step, 1)
     shares = {name: total / steps for name, total in progress.seen.items()}

@@ -1,7 +1,7 @@
 """What a fine-tuning job says of itself: how far it is, and in the end what it made."""
 
 from bessemer.core.types import Frozen
-from bessemer.tuning.comparison import Comparison
+from bessemer.tuning.comparison import CheckpointComparison
 
 
 class FineTuningProgress(Frozen, frozen=True):
@@ -28,7 +28,7 @@ class FineTuningResult(Frozen, frozen=True):
     """0: no checkpoint scored above the start."""
     best_score: float | None
     start_score: float | None
-    comparison: Comparison | None
+    comparison: CheckpointComparison | None
     """The chosen checkpoint against the start, paired by row."""
     warnings: tuple[str, ...]
     compute_seconds: float

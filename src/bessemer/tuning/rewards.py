@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from bessemer.core.errors import TuningError
 from bessemer.core.lazy import Lazy
 from bessemer.evals.grader import Failure
-from bessemer.feedback.rows import Row
-from bessemer.tuning.spec import Reward, Score
+from bessemer.feedback.rows import TrainingRow
+from bessemer.tuning.spec import RewardFunction, RewardValue
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ else:
     torch = Lazy("torch")
 
 
-class Graded(NamedTuple):
+class Rewards(NamedTuple):
     """Rewards of some answers."""
 
     reward: Tensor
@@ -48,18 +48,18 @@ def ungraded(failure: Failure, share: float) -> TuningError:
     )
 
 
-def graded(scores: Sequence[Score]) -> Graded:
+def graded(scores: Sequence[RewardValue]) -> Rewards:
     """Return scores as tensors."""
     failures = [score for score in scores if isinstance(score, Failure)]
     common = Counter(failures).most_common(1)
-    return Graded(
+    return Rewards(
         torch.tensor([number(score) for score in scores]),
         torch.tensor([isinstance(score, Failure) for score in scores], dtype=torch.bool),
         common[0][0] if common else None,
     )
 
 
-def number(score: Score) -> float:
+def number(score: RewardValue) -> float:
     """Return a reward, NaN where there is none."""
     return float("nan") if score is None or isinstance(score, Failure) else float(score)
 
@@ -94,7 +94,9 @@ class ChoiceRewards:
         """The highest reward there is: 1, or more when it was seen."""
         return max(1.0, float(self.values.nan_to_num(0.0).max())) if self.values.numel() else 1.0
 
-    def of(self, indices: Sequence[int], rows: Sequence[Row], choices: Sequence[str], reward: Reward) -> Graded:
+    def of(
+        self, indices: Sequence[int], rows: Sequence[TrainingRow], choices: Sequence[str], reward: RewardFunction
+    ) -> Rewards:
         """Return those of some rows [len(indices), choices]."""
         new = [i for i in dict.fromkeys(indices) if not self.known[i]]
         if new:
@@ -105,7 +107,7 @@ class ChoiceRewards:
             self.failed[new] = found.failed.view(shape)
             self.known[new] = ~self.failed[new].any(-1)
             self.failure = found.failure or self.failure
-        return Graded(self.values[list(indices)], self.failed[list(indices)], self.failure)
+        return Rewards(self.values[list(indices)], self.failed[list(indices)], self.failure)
 
 
 def varying(reward_RK: Tensor) -> Tensor:

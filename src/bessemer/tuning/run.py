@@ -16,8 +16,7 @@ import msgspec
 from bessemer.core.ids import new_id
 from bessemer.core.types import JSON, ModelVersion
 from bessemer.evals import graders
-from bessemer.evals.grader import Grader
-from bessemer.evals.grader import Services as GraderServices
+from bessemer.evals.grader import Grader, GraderServices
 from bessemer.gateway.pipeline import on_behalf_of
 from bessemer.gateway.providers.adapters import unpack_adapter
 from bessemer.jobs.kinds import keep_progress
@@ -29,7 +28,7 @@ from bessemer.store.database import Database
 from bessemer.store.files import FileRow
 from bessemer.store.job_rows import JobCheckpoint, JobRow
 from bessemer.tuning.accounts import duration, headline, step_metrics, valid_metrics, warning_of
-from bessemer.tuning.comparison import Comparison, compare
+from bessemer.tuning.comparison import CheckpointComparison, compare
 from bessemer.tuning.local import LocalBackend
 from bessemer.tuning.methods import named
 from bessemer.tuning.preparation import (
@@ -44,8 +43,8 @@ from bessemer.tuning.preparation import (
 from bessemer.tuning.probing import probing_seconds, weaknesses
 from bessemer.tuning.progress import Start
 from bessemer.tuning.results import FineTuningProgress, FineTuningResult
-from bessemer.tuning.selection import Judge
-from bessemer.tuning.spec import Reward, Score, StepReport, TuneSpec
+from bessemer.tuning.selection import CheckpointScorer
+from bessemer.tuning.spec import RewardFunction, RewardValue, StepReport, TuneSpec
 from bessemer.tuning.tuner import Tuner
 from bessemer.tuning.watch import TimeUp, Watch
 from bessemer.tuning.wishes import Wishes
@@ -56,7 +55,7 @@ RESULTS_PURPOSE = "fine-tune-results"
 
 
 @dataclass(frozen=True)
-class Services:
+class TuningServices:
     """The parts of a running installation that fine-tuning jobs use."""
 
     database: Database
@@ -68,7 +67,7 @@ class Services:
     organization: str
     code_commit: str | None
 
-    def of_job(self, row: JobRow) -> "Services":
+    def of_job(self, row: JobRow) -> "TuningServices":
         """Return the parts as a job sees them: those of its project, judges asked on behalf of the key that made it."""
         principal = on_behalf_of(row.key_id, row.project_id, row.models)
         return replace(
@@ -84,7 +83,7 @@ class TuningRun:
 
     def __init__(
         self,
-        services: Services,
+        services: TuningServices,
         job_id: str,
         plan: Preparation,
         tuner: Tuner,
@@ -105,7 +104,7 @@ class TuningRun:
         self._opened, self._seconds_before = time.monotonic(), tuner.seconds
 
     @classmethod
-    def open(cls, services: Services, job_id: str) -> Self:
+    def open(cls, services: TuningServices, job_id: str) -> Self:
         """Prepare a job, or continue it from its saved state.
 
         Raises InvalidRequest, NotFound, TuningError; StopRequested when a wish is left meanwhile.
@@ -246,7 +245,7 @@ class TuningRun:
         best = self._tuner.best
         return () if best is None else _judge(self._plan).choice_bias(best)
 
-    def _comparison(self) -> Comparison | None:
+    def _comparison(self) -> CheckpointComparison | None:
         """Return how the chosen checkpoint compares with the start, by the metric that chose it.
 
         Of sampled answers that nobody judged, the start's count as the best and the checkpoint's as the worst.
@@ -367,7 +366,7 @@ class TuningRun:
         )
 
 
-def _plan(services: Services, job_id: str, path: Path) -> Preparation:
+def _plan(services: TuningServices, job_id: str, path: Path) -> Preparation:
     """Return the job's plan: made once, then read, so that a changed configuration cannot change a running job."""
     if path.exists():
         return msgspec.json.decode(path.read_bytes(), type=Preparation)
@@ -380,7 +379,7 @@ def _plan(services: Services, job_id: str, path: Path) -> Preparation:
     return plan
 
 
-def _spec(services: Services, plan: Preparation, rows: int, folder: Path) -> TuneSpec:
+def _spec(services: TuningServices, plan: Preparation, rows: int, folder: Path) -> TuneSpec:
     model = base_model(plan, services.catalog)
     check_model(model)
     adapter = None
@@ -415,12 +414,12 @@ def _spec(services: Services, plan: Preparation, rows: int, folder: Path) -> Tun
     return method.configure(msgspec.structs.replace(spec, evaluations=evaluations), hyper, options)
 
 
-def _judge(plan: Preparation) -> Judge:
+def _judge(plan: Preparation) -> CheckpointScorer:
     return named(plan.algorithm).judge(plan.options, plan.choices)
 
 
-def _reward(grader: Grader, watch: Watch) -> Reward:
-    def reward(pairs: Sequence[tuple[JSON, str]]) -> list[Score]:
+def _reward(grader: Grader, watch: Watch) -> RewardFunction:
+    def reward(pairs: Sequence[tuple[JSON, str]]) -> list[RewardValue]:
         results = watch.wait(grader.grade_many([(text, item) for item, text in pairs]))
         return [result.reward if result.failure is None else result.failure for result in results]
 

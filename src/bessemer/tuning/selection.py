@@ -17,7 +17,7 @@ _SLOPE_SPREAD, _OFFSET_SPREAD = 0.5, 1.0
 """Standard deviations of the priors on the calibration's slope (around 1) and offset (around 0)."""
 
 
-class Judge:
+class CheckpointScorer:
     """What checkpoints are compared by: here, the score that the method gave them."""
 
     def score(self, validation: Validation) -> float | None:
@@ -36,7 +36,7 @@ class Judge:
         return [None if score is None else mean_terms(score) for score in validation.row_scores]
 
 
-class F1Judge(Judge):
+class F1Scorer(CheckpointScorer):
     """F1 of one of the choices, at the bias that is best for it."""
 
     def __init__(self, choices: tuple[str, ...], positive: str | None) -> None:
@@ -45,15 +45,15 @@ class F1Judge(Judge):
         self._positive = 0 if positive is None else choices.index(positive)
 
     def score(self, validation: Validation) -> float:
-        """See `Judge`."""
+        """See `CheckpointScorer`."""
         return choose_f1_bias(*_arrays(validation), self._positive).score
 
     def choice_bias(self, validation: Validation) -> tuple[float, ...]:
-        """See `Judge`."""
+        """See `CheckpointScorer`."""
         return choose_f1_bias(*_arrays(validation), self._positive).values
 
     def terms(self, validation: Validation, side: int) -> list[Terms | None]:
-        """See `Judge`."""
+        """See `CheckpointScorer`."""
         del side
         logprobs, rewards = _arrays(validation)
         picks = (logprobs + np.array(self.choice_bias(validation))).argmax(axis=1)

@@ -8,10 +8,10 @@ import msgspec
 from bessemer.core.types import JSON, Frozen
 from bessemer.evals.grader import Failure
 
-Score = float | Failure | None
+RewardValue = float | Failure | None
 """A reward; None where nobody knows it (a verdict on another answer settles nothing), a Failure where the grader
 broke. Both are unscorable; only failures say that something must be mended."""
-Reward = Callable[[Sequence[tuple[JSON, str]]], Sequence[Score]]
+RewardFunction = Callable[[Sequence[tuple[JSON, str]]], Sequence[RewardValue]]
 """(item, answer text) of many answers -> their rewards."""
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bessemer.engine.lora import Adapter, LoraConfig
-from bessemer.engine.network import Network, Route
+from bessemer.engine.network import AdapterSpan, Network
 from bessemer.tuning.backend import Adam, Candidates, Loss, Scored, Tree
 from bessemer.tuning.head import listed_logprobs, token_logprobs
 from bessemer.tuning.packing import Packed, pack, split_by_budget
@@ -140,7 +140,7 @@ class Trainer:
     ) -> Scored:
         packed = pack(trees, self.network.config)
         hidden_TH = self.network.forward_hidden(
-            packed.token_T, packed.position_T, packed.attention, [Route(self.adapter, 0, packed.tokens)]
+            packed.token_T, packed.position_T, packed.attention, [AdapterSpan(self.adapter, 0, packed.tokens)]
         )
         if torch.is_grad_enabled():
             self.tokens += packed.tokens

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from bessemer.core.errors import TuningError
-from bessemer.feedback.rows import Row
+from bessemer.feedback.rows import TrainingRow
 from bessemer.tuning.backend import Adam, Backend
-from bessemer.tuning.method import Outcome, Task
+from bessemer.tuning.method import StepResult, Task
 from bessemer.tuning.methods import named
 from bessemer.tuning.progress import (
     SILENCE,
-    Progress,
     Start,
+    TuningState,
     divergence,
     evaluation_budget,
     plan_looks,
@@ -32,8 +32,8 @@ from bessemer.tuning.progress import (
 )
 from bessemer.tuning.rewards import ungraded
 from bessemer.tuning.saved import RunFolder, Saved
-from bessemer.tuning.selection import Judge
-from bessemer.tuning.spec import Reward, StepReport, TuneSpec, Validation
+from bessemer.tuning.selection import CheckpointScorer
+from bessemer.tuning.spec import RewardFunction, StepReport, TuneSpec, Validation
 from bessemer.tuning.watch import TimeUp, Watch
 
 _PATIENCE = 10
@@ -58,12 +58,12 @@ class Tuner:
     def __init__(
         self,
         spec: TuneSpec,
-        train: Sequence[Row],
-        validation: Sequence[Row],
-        reward: Reward | None,
+        train: Sequence[TrainingRow],
+        validation: Sequence[TrainingRow],
+        reward: RewardFunction | None,
         state_dir: Path,
         backend: Backend,
-        judge: Judge | None = None,
+        judge: CheckpointScorer | None = None,
         watch: Watch | None = None,
     ) -> None:
         """Begin a run on a backend with fresh weights, or continue from `state_dir` if it holds a state.
@@ -78,7 +78,7 @@ class Tuner:
             torch.set_num_threads(spec.threads)
         self.spec = spec
         self._watch = watch or Watch()
-        self._judge = judge or Judge()
+        self._judge = judge or CheckpointScorer()
         self.backend = backend
         self.method = named(spec.method)
         self._batch_size = spec.batch_size or self.method.prompts_per_step
@@ -86,7 +86,7 @@ class Tuner:
         self._task = Task(spec, backend, train, validation, reward, self._watch)
         self._learner = self.method.learner(self._task)
         self._folder = RunFolder(state_dir)
-        self._progress = Progress()
+        self._progress = TuningState()
         self._saved_at = time.monotonic()
         self.best: Validation | None = None
         self.start: Start | None = None
@@ -226,7 +226,7 @@ class Tuner:
     def _longest_evaluation(self) -> float:
         return max(self._progress.longest_evaluation, 0.0 if self.start is None else self.start.seconds)
 
-    def _out_of_time(self, tokens: int) -> Outcome:
+    def _out_of_time(self, tokens: int) -> StepResult:
         """Take back what a step did that a time limit ended. Raises TuningError (out_of_time) when it was the first."""
         self.backend.zero_grad()
         self.backend.trained_tokens = tokens
@@ -237,7 +237,7 @@ class Tuner:
                 "bessemer.max_seconds, lower batch_size, or shorten the rows.",
                 code="out_of_time",
             )
-        return Outcome({}, signal=False)
+        return StepResult({}, signal=False)
 
     def _note(self, validation: Validation | None, *, cut: bool, ending: bool) -> str | None:
         if ending and validation is None and self.start is not None:
@@ -355,7 +355,7 @@ class Tuner:
         left = (1.0 - self.share_done) / max(1e-9, 1.0 - spec.warmup)
         return self._peak_rate * self._progress.rate_factor * min(warm, left)
 
-    def _update(self, outcome: Outcome, rate: float) -> float:
+    def _update(self, outcome: StepResult, rate: float) -> float:
         progress = self._progress
         if outcome.signal or not outcome.explored:  # to have found nothing beyond says nothing of what is left here
             progress.silent = 0 if outcome.signal else progress.silent + 1
@@ -406,7 +406,7 @@ class Tuner:
         """Return after how many steps the run ends, by what binds: its rows or its time."""
         return max(self._progress.step, round(self._progress.step / max(self.share_done, 1e-9)))
 
-    def _note_loss(self, outcome: Outcome) -> None:
+    def _note_loss(self, outcome: StepResult) -> None:
         loss = outcome.metrics["train_loss"]
         if self.method.likelihood and outcome.signal and math.isfinite(loss):
             self._progress.losses = with_loss(self._progress.losses, loss)
@@ -443,7 +443,7 @@ class Tuner:
 
     def _resume(self, state: Saved) -> None:
         tensors = state.tensors
-        self._progress = msgspec.json.decode(state.note, type=Progress)
+        self._progress = msgspec.json.decode(state.note, type=TuningState)
         self.backend.load_state(tensors)
         learner = {n.removeprefix("method."): t for n, t in tensors.items() if n.startswith("method.")}
         self._learner.load_state(learner)

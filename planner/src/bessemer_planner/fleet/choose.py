@@ -25,7 +25,7 @@ _MOST_ROUNDS = 60
 """A round lowers one rate or rules one configuration out: a workload of long prompts rules many of them out."""
 _MOST_SIMULATED = 8
 """Replicas simulated at most: more of them only pool better."""
-Progress = Callable[[str], None]
+OnProgress = Callable[[str], None]
 
 
 class ConfirmedFleet(msgspec.Struct, frozen=True):
@@ -97,7 +97,7 @@ def choose(
     offers: Sequence[Offer],
     *,
     seed: int = 0,
-    progress: Progress = lambda _: None,
+    progress: OnProgress = lambda _: None,
 ) -> ConfirmedFleet:
     """Return the cheapest fleet that the simulator confirms. Raises Unsatisfiable."""
     current = {one.name: one for one in found}

@@ -31,7 +31,7 @@ _LIMIT, _INFEASIBLE = 1, 2
 """scipy's status of a search that met a limit, and of a problem that has no solution."""
 
 
-Term = tuple[np.ndarray | int, np.ndarray | float]
+_Term = tuple[np.ndarray | int, np.ndarray | float]
 """Indices of variables (one per row, or the same in every row) and their coefficients."""
 
 
@@ -62,7 +62,7 @@ class _Rows:
         self.high: list[np.ndarray] = []
         self.count = 0
 
-    def add(self, terms: Sequence[Term], low: object, high: object) -> None:
+    def add(self, terms: Sequence[_Term], low: object, high: object) -> None:
         """Add one row per element of the first term's indices; a scalar index or value is the same in every row."""
         length = max(np.size(index) for index, _ in terms)
         rows = np.arange(self.count, self.count + length)
@@ -150,7 +150,7 @@ class Program:
             if waiting.any():
                 b = self.b[column.name] = self._new(self.size)
                 busy = wanted / column.rate if len(columns) == 1 else 0.0
-                terms: list[Term] = [(self.u[column.name], 1.0), (b, -1 / column.batch_rate)]
+                terms: list[_Term] = [(self.u[column.name], 1.0), (b, -1 / column.batch_rate)]
                 if len(columns) > 1:
                     terms.append((self.x[column.name], -1 / column.rate))
                 self.rows.add(terms, busy, np.inf)
@@ -185,9 +185,9 @@ class Program:
         hour = np.arange(self.size)
         before = hour - hour % 24 + (hour % 24 - 1) % 24
         backlog = self._new(self.size)
-        terms: list[Term] = [(backlog, 1.0), (backlog[before], -1.0)]
+        terms: list[_Term] = [(backlog, 1.0), (backlog[before], -1.0)]
         self.rows.add([*terms, *((b, 1.0) for b in served)], arriving, arriving)
-        window: list[Term] = [(backlog, -1.0)]
+        window: list[_Term] = [(backlog, -1.0)]
         for ahead in range(1, min(self.problem.deadline_hours, 23) + 1):
             later = hour - hour % 24 + (hour % 24 + ahead) % 24
             window += [(b[later], 1.0) for b in served]
@@ -248,11 +248,11 @@ class Program:
     def _place(self, instance: str) -> None:
         """Replicas and tuning fit on the units that are paid."""
         offers = [offer for offer in self.problem.offers if offer.instance == instance]
-        terms: list[Term] = []
+        terms: list[_Term] = []
         for offer in offers:
             index = self.units[instance, offer.term]
             terms.append((index if index.size > 1 else int(index[0]), float(offer.accelerators)))
-        taken: list[Term] = [
+        taken: list[_Term] = [
             (self.u[column.name], -float(column.accelerators))
             for column in self.problem.columns
             if column.instance == instance
@@ -270,7 +270,7 @@ class Program:
             else:
                 self.rows.add(units, 0.0, limit)
 
-    def _whole_units(self, instance: str, units: list[Term], size: int) -> None:
+    def _whole_units(self, instance: str, units: list[_Term], size: int) -> None:
         """Models with one column need at least so many whole units; the relaxation does not know it."""
         alone = [column for column in self.problem.columns if column.name not in self.y and column.instance == instance]
         if alone:

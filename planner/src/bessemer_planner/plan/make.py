@@ -37,13 +37,13 @@ _UNMEASURED = ("trainium", "tpu", "mi")
 """Accelerators without any measured table or end-to-end point: considered only when the workload names them."""
 _REFUSALS = 60
 """Refusals listed in a plan; the rest is counted."""
-Progress = Callable[[str], None]
+OnProgress = Callable[[str], None]
 
 
 def make_plan(
     workload: Workload,
     catalog: HardwareCatalog,
-    progress: Progress = lambda _: None,
+    progress: OnProgress = lambda _: None,
     *,
     performance: Performance | None = None,
 ) -> Plan:

@@ -61,11 +61,11 @@ def read_trace(path: Path) -> Recorded:
         ) from None
 
 
-MeasuredRow = tuple[float, int, int, Sequence[int]]
+_MeasuredRow = tuple[float, int, int, Sequence[int]]
 """Arrival in seconds, prompt tokens, answer tokens, hashes of the prompt's blocks."""
 
 
-def _mooncake(lines: Iterator[str]) -> Iterator[MeasuredRow]:
+def _mooncake(lines: Iterator[str]) -> Iterator[_MeasuredRow]:
     for line in lines:
         if line.strip():
             row = json.loads(line)
@@ -73,7 +73,7 @@ def _mooncake(lines: Iterator[str]) -> Iterator[MeasuredRow]:
             yield float(row["timestamp"]) / 1000, int(row["input_length"]), int(row["output_length"]), hashes
 
 
-def _csv(lines: Iterator[str]) -> Iterator[MeasuredRow]:
+def _csv(lines: Iterator[str]) -> Iterator[_MeasuredRow]:
     reader = csv.DictReader(lines)
     names = set(reader.fieldnames or ())
     found = next((columns for columns in _COLUMNS if names >= set(columns)), None)
@@ -95,7 +95,7 @@ def _seconds(text: str) -> float:
         return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
 
 
-def _reused(rows: Sequence[MeasuredRow]) -> int | None:
+def _reused(rows: Sequence[_MeasuredRow]) -> int | None:
     """Count prompt tokens in blocks seen before: what a cache that never forgets would reuse (512 tokens a block)."""
     if not any(row[3] for row in rows):
         return None

@@ -45,7 +45,7 @@ class Question(Frozen, frozen=True):
     split: str
 
 
-class Answer(Frozen, frozen=True):
+class ApplicationAnswer(Frozen, frozen=True):
     """What came back for a question."""
 
     question: str
@@ -66,19 +66,19 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.answers: dict[str, Answer] = {}
+        self.answers: dict[str, ApplicationAnswer] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         complete = 0
         for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
             if not line.endswith(b"\n"):
                 break
-            answer = msgspec.json.decode(line, type=Answer)
+            answer = msgspec.json.decode(line, type=ApplicationAnswer)
             self.answers[answer.question] = answer
             complete += len(line)
         if path.exists():
             os.truncate(path, complete)
 
-    def append(self, answer: Answer) -> None:
+    def append(self, answer: ApplicationAnswer) -> None:
         """Keep an answer."""
         with self.path.open("ab") as file:
             file.write(msgspec.json.encode(answer) + b"\n")
@@ -161,7 +161,7 @@ class Application:
         self._openai = AsyncOpenAI(base_url=f"{url}/v1", api_key=key, timeout=900.0, max_retries=2)
         self.client = AsyncClient(url, key)
 
-    async def ask(self, question: Question, model: str, tags: Mapping[str, str]) -> Answer:
+    async def ask(self, question: Question, model: str, tags: Mapping[str, str]) -> ApplicationAnswer:
         """Put one question as structured input; a refused or failed one comes back with its error."""
         from openai import APIError
 
@@ -177,7 +177,7 @@ class Application:
             return failed(question.id, str(error), time.perf_counter() - started)
         facts: dict[str, Any] = (reply.model_extra or {}).get("bessemer") or {}
         usage = reply.usage
-        return Answer(
+        return ApplicationAnswer(
             question=question.id,
             inference_id=facts["inference_id"],
             text=reply.choices[0].message.content,
@@ -199,12 +199,12 @@ class Application:
         *,
         tags: Mapping[str, str],
         concurrency: int = 64,
-    ) -> list[Answer]:
+    ) -> list[ApplicationAnswer]:
         """Ask every question that the journal does not hold yet, and return all answers in the questions' order.
 
         Failed requests are not kept: a later try asks them again.
         """
-        failed: dict[str, Answer] = {}
+        failed: dict[str, ApplicationAnswer] = {}
         waiting = [question for question in questions if question.id not in journal.answers]
         gate = asyncio.Semaphore(concurrency)
         done = len(questions) - len(waiting)
@@ -285,9 +285,9 @@ def _succeeded(job: Mapping[str, Any]) -> JSON:
     return dict(job)
 
 
-def failed(question: str, error: str, seconds: float = 0.0) -> Answer:
+def failed(question: str, error: str, seconds: float = 0.0) -> ApplicationAnswer:
     """Return the answer to a question (its id) that got none."""
-    return Answer(
+    return ApplicationAnswer(
         question=question,
         inference_id="",
         text=None,

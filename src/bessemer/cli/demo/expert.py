@@ -23,7 +23,7 @@ TWIN_ERRORS = 0.06
 """The same of near twins, which differ in one aspect: harder for everybody."""
 _FOUR_BYTES = 2**32
 _encode = msgspec.json.Encoder().encode
-Count = Callable[[str], int]
+TokenCounter = Callable[[str], int]
 """Tokens of a text."""
 
 
@@ -38,7 +38,7 @@ def verdict(pair: Pair, seed: int) -> str:
 class Expert:
     """The server. Use it as an async context manager; `base_url` ends in /v1."""
 
-    def __init__(self, answers: Mapping[str, str], count: Count, port: int = 0) -> None:
+    def __init__(self, answers: Mapping[str, str], count: TokenCounter, port: int = 0) -> None:
         """Answer user messages that are keys of `answers`, on `port` or, where that is taken, any free one.
 
         Usage is that of the messages' texts and of the answer; what a vendor adds to each message is left out.

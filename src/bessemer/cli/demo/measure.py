@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from bessemer.cli.demo.application import Answer
-from bessemer.cli.demo.turn import Outcome
+from bessemer.cli.demo.application import ApplicationAnswer
+from bessemer.cli.demo.turn import TurnResult
 from bessemer.client import AsyncClient, calls
 from bessemer.core.lists import InferencesQuery
 from bessemer.core.types import JSON, Calibration, Frozen, Interval, ModelCall
@@ -40,7 +40,13 @@ def attribute_scorer(targets: Mapping[str, JSON]) -> Scorer:
 
 
 def system_row(
-    name: str, answers: Sequence[Answer], score: Scorer, *, seed: int, label: str = "", small: str | None = None
+    name: str,
+    answers: Sequence[ApplicationAnswer],
+    score: Scorer,
+    *,
+    seed: int,
+    label: str = "",
+    small: str | None = None,
 ) -> SystemRow:
     """Measure one system on its answers; a failed request is scored like an empty answer.
 
@@ -99,7 +105,7 @@ def _mean(values: Sequence[int | None]) -> float | None:
 class Small(Frozen, frozen=True):
     """What the small model said in a cascade, as if it had been asked alone, and how sure it was."""
 
-    answer: Answer
+    answer: ApplicationAnswer
     confidence: float
     """0, below every calibrated one, where the answer failed or shows none: such an answer is never taken."""
 
@@ -110,7 +116,7 @@ class Small(Frozen, frozen=True):
 
 
 async def small_answers(
-    client: AsyncClient, outcome: Outcome, route: str, questions: Sequence[str]
+    client: AsyncClient, outcome: TurnResult, route: str, questions: Sequence[str]
 ) -> dict[str, Small]:
     """Read the small model's own answers of the final pass from the recorded inferences, newest first.
 
@@ -139,8 +145,8 @@ async def small_answers(
     return found
 
 
-def _first_call(question: str, call: ModelCall) -> Answer:
-    return Answer(
+def _first_call(question: str, call: ModelCall) -> ApplicationAnswer:
+    return ApplicationAnswer(
         question=question,
         inference_id=call.inference_id,
         text=call.output,

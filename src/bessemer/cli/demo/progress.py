@@ -9,7 +9,7 @@ _QUIET_S = 10.0
 """Plain lines inside a step come at most this often."""
 
 
-class Progress:
+class ProgressLine:
     """Tells a person what is going on. Use as a context manager; `step` begins a new step and ends the last one."""
 
     def __init__(self, stream: TextIO | None = None, *, live: bool | None = None) -> None:
@@ -25,7 +25,7 @@ class Progress:
             self._console = Console(file=self._stream)
             self._status = self._console.status("")
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "ProgressLine":
         if self._status is not None:
             self._status.start()
         return self

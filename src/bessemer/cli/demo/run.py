@@ -12,8 +12,8 @@ from bessemer.cli.demo import expert, measure, scenario, summary
 from bessemer.cli.demo.application import Application, Server, TurnFailed
 from bessemer.cli.demo.baseline import WordBaseline
 from bessemer.cli.demo.expert import Expert
-from bessemer.cli.demo.progress import Progress
-from bessemer.cli.demo.turn import Outcome, Turn
+from bessemer.cli.demo.progress import ProgressLine
+from bessemer.cli.demo.turn import Turn, TurnResult
 from bessemer.core.content import sha256_hex
 from bessemer.core.errors import ConfigError
 from bessemer.core.types import Interval, Split
@@ -46,7 +46,7 @@ def run(root: Path, out: Path, seed: int, scale: scenario.Scale) -> int:
         raise ConfigError(
             f"The folder {str(out)!r} cannot be made: {error.strerror}; choose another with --out.", param="out"
         ) from None
-    with Progress() as progress:
+    with ProgressLine() as progress:
         try:
             report = _run(root, seed, scale, progress)
         except TurnFailed as error:
@@ -63,7 +63,7 @@ def run(root: Path, out: Path, seed: int, scale: scenario.Scale) -> int:
     return 0
 
 
-def _run(root: Path, seed: int, scale: scenario.Scale, progress: Progress) -> Report:
+def _run(root: Path, seed: int, scale: scenario.Scale, progress: ProgressLine) -> Report:
     from bessemer.registry.weights import SMOLLM2, ensure
 
     progress.step("small model")
@@ -77,7 +77,9 @@ def _run(root: Path, seed: int, scale: scenario.Scale, progress: Progress) -> Re
     return report
 
 
-async def _serve(case: scenario.Case, weights: Path, scale: scenario.Scale, folder: Path, progress: Progress) -> Report:
+async def _serve(
+    case: scenario.Case, weights: Path, scale: scenario.Scale, folder: Path, progress: ProgressLine
+) -> Report:
     """Start the simulated expert and a server that knows it, and take the turn."""
     from bessemer.engine.tokens import Tokens
 
@@ -107,7 +109,7 @@ def run_folder(parent: Path, key: str) -> Path:
     return folder
 
 
-async def _turn(case: scenario.Case, server: Server, folder: Path, progress: Progress) -> Report:
+async def _turn(case: scenario.Case, server: Server, folder: Path, progress: ProgressLine) -> Report:
     application = Application(server.url, server.key)
     try:
         outcome = await Turn(case.plan, case.feedback, application, folder, progress).run()
@@ -118,7 +120,7 @@ async def _turn(case: scenario.Case, server: Server, folder: Path, progress: Pro
     return _report(case, outcome, small)
 
 
-def _report(case: scenario.Case, outcome: Outcome, small: dict[str, measure.Small]) -> Report:
+def _report(case: scenario.Case, outcome: TurnResult, small: dict[str, measure.Small]) -> Report:
     score = measure.label_scorer(case.truth, scenario.LABELS, scenario.METRIC["positive"])
     seed = case.plan.seed
     held_out = [question.id for question in case.plan.finals[0].questions]
@@ -160,7 +162,7 @@ def _words(case: scenario.Case) -> list[str]:
     return [scenario.LABELS[0 if match else 1] for match in baseline.matches(case.rows(Split.HOLDOUT)[0])]
 
 
-def _evaluated(row: dict[str, object], outcome: Outcome) -> SystemRow:
+def _evaluated(row: dict[str, object], outcome: TurnResult) -> SystemRow:
     """Return a row of the evaluation for the page."""
     name, n = str(row["name"]), msgspec.convert(row["n"], int)
     cost = msgspec.convert(row["cost_usd"], float | None)

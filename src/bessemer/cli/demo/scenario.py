@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Self
 
 from bessemer.cli.demo import expert, offers
-from bessemer.cli.demo.application import Answer, Question
+from bessemer.cli.demo.application import ApplicationAnswer, Question
 from bessemer.cli.demo.config import toml
 from bessemer.cli.demo.turn import Final, JobPlan, TurnPlan
 from bessemer.core.template import render_messages
@@ -75,7 +75,7 @@ class Case(Frozen, frozen=True):
     truth: dict[str, str]
     expert: dict[str, str]
 
-    def feedback(self, question: Question, answer: Answer) -> Sequence[JSON]:
+    def feedback(self, question: Question, answer: ApplicationAnswer) -> Sequence[JSON]:
         """A person's verdict: right or wrong, and nothing else."""
         right = parse_label(answer.text, LABELS) == self.truth[question.id]
         return [{"metric": "verdict", "value": right, "source": "human", "author": "demo (simulated)"}]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from bessemer.cli.demo.turn import Outcome, TurnPlan
+from bessemer.cli.demo.turn import TurnPlan, TurnResult
 from bessemer.core.evaluations import GateResult
 from bessemer.core.types import JSON, Frozen, Guarantee
 from bessemer.flywheel.report import Report, SystemRow, Tile, percent
@@ -28,7 +28,7 @@ class Texts(Frozen, frozen=True):
 
 
 def build_report(
-    plan: TurnPlan, outcome: Outcome, texts: Texts, systems: Sequence[SystemRow], quality: Series | None
+    plan: TurnPlan, outcome: TurnResult, texts: Texts, systems: Sequence[SystemRow], quality: Series | None
 ) -> Report:
     """Return the page's data."""
     cascade = outcome.cascade
@@ -155,7 +155,7 @@ def _guarantee_note(cascade: JSON | None) -> str:
     )
 
 
-def _lineage(plan: TurnPlan, outcome: Outcome) -> Iterable[tuple[str, str]]:
+def _lineage(plan: TurnPlan, outcome: TurnResult) -> Iterable[tuple[str, str]]:
     yield "dataset", f"{outcome.dataset['id']} (sha256 {outcome.dataset['sha256']})"
     yield "rows", ", ".join(f"{split} {count:,}" for split, count in outcome.dataset["counts"].items())
     for job in plan.jobs:
@@ -170,7 +170,7 @@ def _lineage(plan: TurnPlan, outcome: Outcome) -> Iterable[tuple[str, str]]:
     yield "code commit", str(commit or "unknown")
 
 
-def _outcome_of(name: str, outcome: Outcome) -> str:
+def _outcome_of(name: str, outcome: TurnResult) -> str:
     if name.startswith("tuning"):
         made = outcome.jobs[name.removeprefix("tuning (").removesuffix(")")]
         return f"{made.get('trained_tokens') or 0:,} trained tokens, version {made['version']}"

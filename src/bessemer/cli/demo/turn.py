@@ -11,15 +11,15 @@ from pathlib import Path
 
 import msgspec
 
-from bessemer.cli.demo.application import Answer, Application, Journal, Question, TurnFailed
-from bessemer.cli.demo.progress import Progress
+from bessemer.cli.demo.application import Application, ApplicationAnswer, Journal, Question, TurnFailed
+from bessemer.cli.demo.progress import ProgressLine
 from bessemer.client import calls
 from bessemer.core.content import content_hash
 from bessemer.core.lists import ListQuery
 from bessemer.core.types import JSON, Frozen, as_json
 from bessemer.core.wire import DatasetRequest, PromoteBody, RouteBody
 
-Feedback = Callable[[Question, Answer], Sequence[JSON]]
+GiveFeedback = Callable[[Question, ApplicationAnswer], Sequence[JSON]]
 """What people say about an answer: bodies of POST /v1/feedback without the inference id."""
 
 
@@ -71,7 +71,7 @@ class TurnPlan(Frozen, frozen=True):
     """Train on judged requests alone; False: a grader judges the others too."""
 
 
-class Outcome(Frozen, frozen=True):
+class TurnResult(Frozen, frozen=True):
     """What a turn produced."""
 
     versions: dict[str, str]
@@ -83,8 +83,8 @@ class Outcome(Frozen, frozen=True):
     cascade: JSON | None
     """Result of the cascade job; None when there was none."""
     route: JSON
-    traffic: list[Answer]
-    finals: dict[str, list[Answer]]
+    traffic: list[ApplicationAnswer]
+    finals: dict[str, list[ApplicationAnswer]]
     seconds: dict[str, float]
 
 
@@ -92,7 +92,7 @@ class Turn:
     """Runs a plan against one server."""
 
     def __init__(
-        self, plan: TurnPlan, feedback: Feedback, application: Application, folder: Path, progress: Progress
+        self, plan: TurnPlan, feedback: GiveFeedback, application: Application, folder: Path, progress: ProgressLine
     ) -> None:
         self._plan, self._feedback, self._app, self._progress = plan, feedback, application, progress
         self._folder = folder
@@ -101,7 +101,7 @@ class Turn:
         folder.mkdir(parents=True, exist_ok=True)
         self._state: dict[str, JSON] = msgspec.json.decode(self._path.read_bytes()) if self._path.exists() else {}
 
-    async def run(self) -> Outcome:
+    async def run(self) -> TurnResult:
         """Run every step that is not done yet. Raises TurnFailed when one does not work."""
         traffic = await self._traffic()
         await self._step("feedback", lambda: self._post_feedback(traffic))
@@ -128,7 +128,7 @@ class Turn:
             if final.questions and final.cascade in (None, applied)
         }
         events = {name: await self._events(job["id"]) for name, job in jobs.items()}
-        return Outcome(
+        return TurnResult(
             versions=versions,
             jobs=jobs,
             events=events,
@@ -169,12 +169,12 @@ class Turn:
         failed = len(self._failures.read_text().splitlines()) if self._failures.exists() else 0
         return content_hash([str(self._folder.resolve()), body, failed])[:32]
 
-    async def _traffic(self) -> list[Answer]:
+    async def _traffic(self) -> list[ApplicationAnswer]:
         return await self._ask("traffic", self._plan.questions, self._plan.route, {})
 
     async def _ask(
         self, name: str, questions: Sequence[Question], target: str, tags: Mapping[str, str]
-    ) -> list[Answer]:
+    ) -> list[ApplicationAnswer]:
         journal = Journal(self._folder / f"{content_hash(name)[:12]}.answers.jsonl")
 
         async def work() -> JSON:
@@ -189,7 +189,7 @@ class Turn:
         await self._step(name, work)
         return [journal.answers[question.id] for question in questions]
 
-    async def _post_feedback(self, traffic: Sequence[Answer]) -> JSON:
+    async def _post_feedback(self, traffic: Sequence[ApplicationAnswer]) -> JSON:
         asked = {question.id: question for question in self._plan.questions}
         bodies = [
             {"inference_id": answer.inference_id, **body}
@@ -270,6 +270,6 @@ class Turn:
         assert isinstance(result, dict)
         return result
 
-    async def _final(self, final: Final, versions: Mapping[str, str]) -> list[Answer]:
+    async def _final(self, final: Final, versions: Mapping[str, str]) -> list[ApplicationAnswer]:
         target = final.target.format_map(versions)
         return await self._ask(f"final ({final.name})", final.questions, target, {"origin": "final"})

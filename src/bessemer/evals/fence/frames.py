@@ -4,7 +4,7 @@ import json
 import struct
 from typing import Any, BinaryIO
 
-Message = dict[str, Any]
+Json = dict[str, Any]
 SCRATCH_PATH = "/tmp/grader"  # noqa: S108 -- in a root of its own
 MAX_ANSWER = 1 << 20
 """Bytes of a server's answer."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .frames import SCRATCH_PATH, Message
+from .frames import SCRATCH_PATH, Json
 from .kernel import MNT_DETACH, Fence, libc, mount_scratch, system
 
 SWEEP_S = 2.0
@@ -93,7 +93,7 @@ class Group:
 class Scratch:
     """The one folder that the server may write; empty at the start of each call."""
 
-    def __init__(self, folder: str, fence: Fence, setup: Message) -> None:
+    def __init__(self, folder: str, fence: Fence, setup: Json) -> None:
         self._account, self._limits = fence.account, setup["limits"]
         self._own_mount = fence.private_root and not setup["enclosed"]
         self._sized = fence.private_root

@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from .frames import MAX_ANSWER, Message, frame, read_frame, send
+from .frames import MAX_ANSWER, Json, frame, read_frame, send
 from .group import Group, Process, Scratch
 from .kernel import PR_SET_CHILD_SUBREAPER, build_fence, give_up, libc
 from .server import serve
@@ -39,7 +39,7 @@ class Ended(Exception):
 class Keeper:
     """Hands messages between the service and the server, and keeps the group within its limits."""
 
-    def __init__(self, requests: int, pipes: tuple[int, int], group: Group, scratch: Scratch, limits: Message) -> None:
+    def __init__(self, requests: int, pipes: tuple[int, int], group: Group, scratch: Scratch, limits: Json) -> None:
         self._requests, (self._to_server, self._from_server) = requests, pipes
         self._group, self._scratch, self._limits = group, scratch, limits
         os.set_blocking(self._to_server, False)
@@ -112,7 +112,7 @@ class Keeper:
         return None
 
 
-def keep(requests: BinaryIO, answers: BinaryIO, keeper: Keeper, limits: Message) -> None:
+def keep(requests: BinaryIO, answers: BinaryIO, keeper: Keeper, limits: Json) -> None:
     """Load the source, then hand on one call after the other until the service lets go."""
     try:
         # The server says by itself when a call is late; a little more is given to it than to the call.
@@ -132,7 +132,7 @@ def main() -> int:
     for stream in (0, 1, 2):
         os.dup2(null, stream)
     os.umask(0o022)  # the grader's account must get through the folders of its root
-    setup: Message = json.loads(read_frame(requests) or b"{}")
+    setup: Json = json.loads(read_frame(requests) or b"{}")
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     fence = build_fence(os.getcwd(), setup)
     scratch = Scratch(os.getcwd(), fence, setup)

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .frames import SCRATCH_PATH, Message
+from .frames import SCRATCH_PATH, Json
 from .seccomp import program
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
@@ -135,7 +135,7 @@ def mount(source: str, target: str, kind: str | None, flags: int, options: str |
     system(libc.mount(*encoded, flags, options.encode() if options else None), f"mount {target}")
 
 
-def mount_scratch(target: str, account: int | None, limits: Message) -> None:
+def mount_scratch(target: str, account: int | None, limits: Json) -> None:
     """Put a new, empty folder in memory over the scratch folder: sized, nothing in it can be executed."""
     owner = account if account is not None else os.getuid()
     options = f"mode=700,uid={owner},gid={owner if account is not None else os.getgid()}"
@@ -143,7 +143,7 @@ def mount_scratch(target: str, account: int | None, limits: Message) -> None:
     mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options)
 
 
-def enter_private_root(folder: str, setup: Message) -> None:
+def enter_private_root(folder: str, setup: Json) -> None:
     """Make a root of read-only pieces of the host's, and leave the host's for good. `folder` is where it is built."""
     system(libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "mount /")
     mount("tmpfs", folder, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=4m,nr_inodes=16384")
@@ -179,7 +179,7 @@ def open_to_all(*, private_root: bool) -> bool:
     return all(os.stat(file).st_mode & 4 for file in files) and all(os.stat(place).st_mode & 1 for place in places)
 
 
-def build_fence(folder: str, setup: Message) -> Fence:
+def build_fence(folder: str, setup: Json) -> Fence:
     """Enter namespaces and a root of their own, each as far as the kernel allows."""
     account, namespaces, private_root = unused_id(), setup["enclosed"], setup["enclosed"]
     flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
@@ -252,7 +252,7 @@ def limit(kind: int, value: int) -> None:
     resource.setrlimit(kind, (value, value))
 
 
-def give_up(fence: Fence, setup: Message, scratch: int) -> Message:
+def give_up(fence: Fence, setup: Json, scratch: int) -> Json:
     """In the server: give up account, rights, files and system calls; return what holds."""
     limits = setup["limits"]
     own_count = fence.account is not None or fence.namespaces

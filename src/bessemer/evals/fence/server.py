@@ -14,10 +14,10 @@ import time
 import traceback
 from typing import Any, BinaryIO
 
-from .frames import MAX_ANSWER, Message, frame, read_frame, send
+from .frames import MAX_ANSWER, Json, frame, read_frame, send
 
 
-def call(function: Any, kind: str, arguments: Any, write_to: int, limits: Message) -> None:
+def call(function: Any, kind: str, arguments: Any, write_to: int, limits: Json) -> None:
     """In the fork: run one call within the limits and write its answer."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # The soft limit's own signal names the cause; the hard one follows if that is ignored.
@@ -77,7 +77,7 @@ def answer_of(received: bytes, status: int) -> Any:
     return {"error": "NoAnswer", "details": "the grader's process ended without an answer"}
 
 
-def load(setup: Message) -> Any:
+def load(setup: Json) -> Any:
     """Compile and import the source; return its function."""
     module: dict[str, Any] = {"__name__": "grader"}
     exec(compile(setup["source"], "grader.py", "exec", dont_inherit=True), module)  # noqa: S102 -- this is the grader
@@ -86,7 +86,7 @@ def load(setup: Message) -> Any:
     return module[setup["function"]]
 
 
-def serve(requests: BinaryIO, answers: BinaryIO, setup: Message, held: Message) -> None:
+def serve(requests: BinaryIO, answers: BinaryIO, setup: Json, held: Json) -> None:
     """Import the source, say so, then answer one call after the other until the pipe ends."""
     limits = setup["limits"]
     if (held["files"] == "open" or held["system_calls"] == "open") and not setup["unfenced"]:

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp
 from bessemer.core.errors import GraderError, InvalidRequest
 from bessemer.core.wire import GraderBody, GraderRunBody
 from bessemer.evals import graders
-from bessemer.evals.grader import GradeResult, Services
+from bessemer.evals.grader import GradeResult, GraderServices
 from bessemer.http.edge import Call, JSONResponse
 from bessemer.http.grading import kind_of
 
@@ -43,6 +43,6 @@ async def run(call: Call) -> ASGIApp:
     return JSONResponse(result.wire())
 
 
-def _grade(body: GraderRunBody, services: Services) -> GradeResult:
+def _grade(body: GraderRunBody, services: GraderServices) -> GradeResult:
     with graders.build(body.grader, services) as grader:
         return asyncio.run(grader.grade(body.model_sample, body.item))

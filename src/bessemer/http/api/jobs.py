@@ -18,14 +18,14 @@ from bessemer.http.edge import Call, JSONResponse
 from bessemer.http.grading import kind_of
 from bessemer.http.lists import page, page_limit
 from bessemer.http.routing import Endpoint, Handler
-from bessemer.http.services import Services
+from bessemer.http.services import ApiServices
 from bessemer.jobs import lifecycle
 from bessemer.jobs.kinds import Job, JobKind
 from bessemer.jobs.objects import Shown
 from bessemer.store import job_rows
 from bessemer.store.job_rows import Control, JobRow
 
-Kind = JobKind[Services, Any, Any]
+_Kind = JobKind[ApiServices, Any, Any]
 _VIEW: Final = (Action.VIEW,)
 _DOES: Final = {
     Control.CANCEL: "Cancel a job: at once while it waits, at its next step while it runs.",
@@ -34,7 +34,7 @@ _DOES: Final = {
 }
 
 
-def endpoints(kind: Kind) -> tuple[Endpoint, ...]:
+def endpoints(kind: _Kind) -> tuple[Endpoint, ...]:
     """Return the endpoints of a kind."""
     path, one, shows = kind.path, kind.path + "/{job_id}", _Endpoints(kind)
     page_of: Any = Page
@@ -53,7 +53,7 @@ def endpoints(kind: Kind) -> tuple[Endpoint, ...]:
 class _Endpoints:
     """The handlers of one kind."""
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: _Kind) -> None:
         self._kind = kind
 
     async def create(self, call: Call) -> ASGIApp:
@@ -120,7 +120,7 @@ class _Endpoints:
         return [Shown(row, results.get(row.id)) for row in rows]
 
 
-def find(call: Call, kind: Kind) -> JobRow:
+def find(call: Call, kind: _Kind) -> JobRow:
     """Return the job of the path. Raises NotFound for one of another kind or project."""
     identifier = call.path("job_id")
     row = job_rows.get(call.database, identifier)
@@ -129,7 +129,7 @@ def find(call: Call, kind: Kind) -> JobRow:
     return row
 
 
-async def create(call: Call, kind: Kind) -> Shown:
+async def create(call: Call, kind: _Kind) -> Shown:
     """Check the body of a call and queue its job; blocking work is done in threads. Raises as `JobKind.accept`."""
     request = await call.body(kind.request)
     work = partial(_create, call, kind, as_json(request))
@@ -139,7 +139,7 @@ async def create(call: Call, kind: Kind) -> Shown:
     return await asyncio.to_thread(work)
 
 
-def _create(call: Call, kind: Kind, request: JSON) -> Shown:
+def _create(call: Call, kind: _Kind, request: JSON) -> Shown:
     who = call.principal
     row = JobRow(
         id=_job_id(call, kind.prefix),

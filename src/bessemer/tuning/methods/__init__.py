@@ -43,7 +43,7 @@ def named(name: str) -> Method:
     raise InvalidRequest(f"There is no tuning method {name!r}; there are {', '.join(one.name for one in _TABLE)}.")
 
 
-def check_options(options: Options, asked: "Asked") -> None:
+def check_options(options: Options, asked: "RequestedMethod") -> None:
     """Refuse what a job of this type would ignore. Raises InvalidRequest."""
     for name, owners in _owned(options):
         if all(method.wire != asked.type for method in owners):
@@ -81,7 +81,7 @@ def _owned(options: Options) -> list[tuple[str, list[Method]]]:
     return [(name, methods) for name, methods in owners.items() if methods]
 
 
-class Asked(NamedTuple):
+class RequestedMethod(NamedTuple):
     """What a request names in `method`, read and in range."""
 
     type: str
@@ -108,7 +108,7 @@ class Asked(NamedTuple):
         return next(method for method in self.methods if method.suits(choices))
 
 
-def read_method(given: JSON | None, deprecated: JSON | None = None) -> Asked:
+def read_method(given: JSON | None, deprecated: JSON | None = None) -> RequestedMethod:
     """Read `method` of a request, or its deprecated `hyperparameters`. Raises InvalidRequest that names the field."""
     if given is None:
         given = {"type": _DEFAULT, _DEFAULT: {} if deprecated is None else {"hyperparameters": deprecated}}
@@ -136,7 +136,7 @@ def read_method(given: JSON | None, deprecated: JSON | None = None) -> Asked:
     for method in methods:
         check_hyperparameters(body.hyperparameters, method.ranges, f"method.{type_}.hyperparameters")
         method.check(body, f"method.{type_}")
-    return Asked(type_, body, methods)
+    return RequestedMethod(type_, body, methods)
 
 
 def _refuse_others(given: JSON, type_: str, offered: Sequence[str]) -> None:

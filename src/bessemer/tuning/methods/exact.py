@@ -10,14 +10,14 @@ import msgspec
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.lazy import Lazy
 from bessemer.engine.tokens import Tokens
-from bessemer.feedback.rows import Row
+from bessemer.feedback.rows import TrainingRow
 from bessemer.tuning.backend import Scored, Tree
 from bessemer.tuning.losses import completed, expected_reward_loss
-from bessemer.tuning.method import Outcome, Task, prompt_ids
+from bessemer.tuning.method import StepResult, Task, prompt_ids
 from bessemer.tuning.options import Options
 from bessemer.tuning.reinforcement import Reinforcement
-from bessemer.tuning.rewards import ChoiceRewards, Graded, numbers, reward_metrics, varying
-from bessemer.tuning.selection import F1Judge, Judge
+from bessemer.tuning.rewards import ChoiceRewards, Rewards, numbers, reward_metrics, varying
+from bessemer.tuning.selection import CheckpointScorer, F1Scorer
 from bessemer.tuning.spec import TuneSpec, Validation
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ class Exact(Reinforcement):
         del max_tokens
         return max(len(tokens.encode_completion(choice)) for choice in choices)
 
-    def judge(self, options: Options, choices: Sequence[str]) -> Judge:
+    def judge(self, options: Options, choices: Sequence[str]) -> CheckpointScorer:
         """See `Method`."""
-        return Judge() if options.metric != "f1" else F1Judge(tuple(choices), options.positive)
+        return CheckpointScorer() if options.metric != "f1" else F1Scorer(tuple(choices), options.positive)
 
     def learner(self, task: Task) -> ExactLearner:
         """See `Method`."""
@@ -85,7 +85,7 @@ class ExactLearner:
         self._train_rewards = ChoiceRewards(torch.full((len(task.train), shape), float("nan")))
         self._validation_rewards = ChoiceRewards(torch.full((len(task.validation), shape), float("nan")))
 
-    def accumulate(self, indices: Sequence[int], step: int) -> Outcome:
+    def accumulate(self, indices: Sequence[int], step: int) -> StepResult:
         """See `Learner`."""
         del step
         spec, rows, known = self._task.spec, self._task.train, self._train_rewards
@@ -98,7 +98,7 @@ class ExactLearner:
         total = float(weights.sum())
         kept = [i for i, use in zip(indices, used.tolist(), strict=True) if use]
         if not kept or total == 0:
-            return Outcome({**metrics, "train_loss": 0.0}, signal=False)
+            return StepResult({**metrics, "train_loss": 0.0}, signal=False)
         rewards, given = reward_RK[used], graded.reward[used]
         expected, certain, right = torch.zeros(3, len(kept))
 
@@ -126,7 +126,7 @@ class ExactLearner:
             "reward_mean": float((certain * weights).sum() / total),
             "train_mean_token_accuracy": float(right.mean()),
         }
-        return Outcome(metrics, signal=True)
+        return StepResult(metrics, signal=True)
 
     def validate(self, step: int, rows: Sequence[int]) -> Validation:
         """See `Learner`."""
@@ -156,7 +156,7 @@ class ExactLearner:
             rewards=tuple(map(numbers, graded.reward)),
         )
 
-    def _picked(self, graded: Graded, best: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _picked(self, graded: Rewards, best: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return by row the reward of the likeliest choice (`best` [rows, 1]), and its bounds; NaN: nothing is known.
 
         One that nobody judged counts as the worst where the right one is known, and elsewhere as a guess among all
@@ -195,7 +195,7 @@ class ExactLearner:
         """See `Learner`."""
         return self._solved
 
-    def _trees(self, rows: Sequence[Row], param: str) -> list[Tree]:
+    def _trees(self, rows: Sequence[TrainingRow], param: str) -> list[Tree]:
         tokens = self._task.tokens
         branches = tuple(tuple(tokens.encode_completion(choice)) for choice in self._task.spec.choices)
         return [Tree(prompt, branches) for prompt in prompt_ids(self._task, rows, max(map(len, branches)), param)]

@@ -25,16 +25,16 @@ from bessemer.core.template import render_grammar
 from bessemer.core.types import TokenLogprob
 from bessemer.engine.request import Constraint, GenerateRequest, Generation, JsonSchema, Lark
 from bessemer.engine.tokens import Tokens
-from bessemer.feedback.rows import Row
+from bessemer.feedback.rows import TrainingRow
 from bessemer.gateway.fields import confident
 from bessemer.tuning.backend import Backend, Scored, Tree
-from bessemer.tuning.credit import Answer, by_answer, by_field, shared
+from bessemer.tuning.credit import TokenizedAnswer, by_answer, by_field, shared
 from bessemer.tuning.losses import clipped, completed, k3
-from bessemer.tuning.method import Outcome, Task, prompt_ids
+from bessemer.tuning.method import StepResult, Task, prompt_ids
 from bessemer.tuning.options import Options
 from bessemer.tuning.reinforcement import Reinforcement, ReinforcementHyperparameters
-from bessemer.tuning.rewards import Graded, graded, numbers, reward_metrics, varying
-from bessemer.tuning.spec import Reward, TuneSpec, Validation
+from bessemer.tuning.rewards import Rewards, graded, numbers, reward_metrics, varying
+from bessemer.tuning.spec import RewardFunction, TuneSpec, Validation
 
 if TYPE_CHECKING:
     import torch
@@ -93,13 +93,13 @@ class Ask(NamedTuple):
     constraint: Constraint | None
 
 
-def asks(task: Task, rows: Sequence[Row], param: str) -> list[Ask]:
+def asks(task: Task, rows: Sequence[TrainingRow], param: str) -> list[Ask]:
     """Return what to ask about each row. Raises InvalidRequest that names the rows of `param` that are too long."""
     prompts = prompt_ids(task, rows, task.spec.max_tokens, param)
     return [Ask(prompt, _constraint(task.spec, row)) for prompt, row in zip(prompts, rows, strict=True)]
 
 
-def _constraint(spec: TuneSpec, row: Row) -> Constraint | None:
+def _constraint(spec: TuneSpec, row: TrainingRow) -> Constraint | None:
     if spec.response_schema is not None:
         return JsonSchema(schema=spec.response_schema)
     if spec.grammar is not None:
@@ -149,13 +149,13 @@ def sample_seed(seed: int, step: int, row: int, sample: int) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def graded_answers(reward: Reward, rows: Sequence[Row], answers: Sequence[Generation]) -> Graded:
+def graded_answers(reward: RewardFunction, rows: Sequence[TrainingRow], answers: Sequence[Generation]) -> Rewards:
     """Return the reward of each answer."""
     return graded(reward([(row.item, answer.text) for row, answer in zip(rows, answers, strict=True)]))
 
 
 def greedy_validation(
-    rollouts: Rollouts, reward: Reward, rows: Sequence[Row], asked: Sequence[Ask], step: int
+    rollouts: Rollouts, reward: RewardFunction, rows: Sequence[TrainingRow], asked: Sequence[Ask], step: int
 ) -> Validation:
     """Score the answers the model would give, at the field threshold that is set or, of some, at the best.
 
@@ -171,7 +171,7 @@ def greedy_validation(
     seen = torch.cat([of_rows.reward.nan_to_num(0.0) for of_rows, _ in known])
     low, high = min(0.0, float(seen.min())), max(1.0, float(seen.max()))
 
-    def worst(of_rows: Graded) -> float:
+    def worst(of_rows: Rewards) -> float:
         return float(of_rows.reward.nan_to_num(low)[~of_rows.failed].mean())
 
     best, threshold = max(known, key=lambda pair: (worst(pair[0]), -pair[1]))
@@ -193,15 +193,15 @@ def greedy_validation(
     )
 
 
-def _unknown(of_rows: Graded) -> int:
+def _unknown(of_rows: Rewards) -> int:
     """Return the answers that nobody judged."""
     return int((of_rows.reward.isnan() & ~of_rows.failed).sum())
 
 
-def spelled(generation: Generation, tokens: Tokens) -> Answer:
+def spelled(generation: Generation, tokens: Tokens) -> TokenizedAnswer:
     """Spell out a generation's tokens."""
     parts = zip(generation.tokens, generation.logprobs, generation.forced, strict=True)
-    return Answer(
+    return TokenizedAnswer(
         generation.text,
         tuple(
             TokenLogprob(token=tokens.token_bytes(token).decode("utf-8", "replace"), logprob=logprob, forced=forced)
@@ -210,7 +210,9 @@ def spelled(generation: Generation, tokens: Tokens) -> Answer:
     )
 
 
-def _greedy_rewards(reward: Reward, rows: Sequence[Row], answers: Sequence[Answer], threshold: float) -> Graded:
+def _greedy_rewards(
+    reward: RewardFunction, rows: Sequence[TrainingRow], answers: Sequence[TokenizedAnswer], threshold: float
+) -> Rewards:
     texts = [confident(answer.text, answer.tokens, threshold) if threshold else answer.text for answer in answers]
     return graded(reward([(row.item, text) for row, text in zip(rows, texts, strict=True)]))
 
@@ -232,7 +234,7 @@ class GrpoLearner:
         self._in_vain = 0
         """Rows in a row whose exploration found nothing."""
 
-    def accumulate(self, indices: Sequence[int], step: int) -> Outcome:
+    def accumulate(self, indices: Sequence[int], step: int) -> StepResult:
         """See `Learner`."""
         spec, group = self._task.spec, self._task.spec.samples_per_prompt
         flat = [i for i in indices for _ in range(group)]
@@ -240,7 +242,7 @@ class GrpoLearner:
         exploring = self._stuck
         answers = self._rollouts.sample([self._train[i] for i in flat], seeds, _EXPLORING if exploring else _PLAIN)
         if not all(math.isfinite(logprob) for answer in answers for logprob in answer.logprobs):
-            return Outcome({"train_loss": math.nan}, signal=True)  # the weights are broken: the run goes back
+            return StepResult({"train_loss": math.nan}, signal=True)  # the weights are broken: the run goes back
         found = graded_answers(self._reward, [self._task.train[i] for i in flat], answers)
         found.check(spec.max_failures)
         given_RG, failed_RG = found.reward.view(len(indices), group), found.failed.view(len(indices), group)
@@ -264,13 +266,13 @@ class GrpoLearner:
             self._task.backend, self._rollouts, asked, groups, advantages, taught_RG[used].tolist(), weights, spec
         )
         if loss is None:
-            return Outcome({**metrics, "train_loss": 0.0}, signal=False, explored=exploring)
+            return StepResult({**metrics, "train_loss": 0.0}, signal=False, explored=exploring)
         if mismatch > _MISMATCH_LIMIT:
             raise TuningError(
                 f"Sampler and trainer disagree: mean divergence {mismatch:.3g} per token, limit {_MISMATCH_LIMIT}.",
                 code="policy_mismatch",
             )
-        return Outcome({**metrics, "train_loss": loss, "mismatch_kl": mismatch}, signal=True)
+        return StepResult({**metrics, "train_loss": loss, "mismatch_kl": mismatch}, signal=True)
 
     def validate(self, step: int, rows: Sequence[int]) -> Validation:
         """See `Learner`."""
@@ -312,7 +314,7 @@ class GrpoLearner:
 
     def _advantages(
         self,
-        rows: Sequence[Row],
+        rows: Sequence[TrainingRow],
         groups: Sequence[Sequence[Generation]],
         reward_RG: Tensor,
         gain_RG: Tensor | None,

@@ -9,10 +9,10 @@ import msgspec
 
 from bessemer.core.lazy import Lazy
 from bessemer.engine.tokens import Tokens
-from bessemer.feedback.rows import DEMONSTRATION, Row, RowKind
+from bessemer.feedback.rows import DEMONSTRATION, RowKind, TrainingRow
 from bessemer.tuning.backend import Scored, Tree
 from bessemer.tuning.mentions import Mentions
-from bessemer.tuning.method import Method, Outcome, Task, refuse
+from bessemer.tuning.method import Method, StepResult, Task, refuse
 from bessemer.tuning.options import Options
 from bessemer.tuning.spec import TuneSpec, Validation
 
@@ -66,7 +66,7 @@ class Lesson(NamedTuple):
     taught: tuple[bool, ...]
 
 
-def lessons(tokens: Tokens, row: Row) -> list[Lesson]:
+def lessons(tokens: Tokens, row: TrainingRow) -> list[Lesson]:
     """Return what a row teaches: each of its demonstrations after what the model is shown before it in use.
 
     One reading teaches all turns, as long as the template renders a conversation as the beginning of its continuation.
@@ -102,7 +102,7 @@ class SupervisedLearner:
             else None
         )
 
-    def accumulate(self, indices: Sequence[int], step: int) -> Outcome:
+    def accumulate(self, indices: Sequence[int], step: int) -> StepResult:
         """See `Learner`."""
         read = [self._read(i, step) for i in indices]
         trees = [lesson.tree for row in read for lesson in row]
@@ -111,7 +111,7 @@ class SupervisedLearner:
         sizes = torch.tensor([int(tokens.sum()) for tokens in taught])
         total = float((weights * sizes).sum())
         if total == 0:
-            return Outcome({"train_loss": 0.0}, signal=False)
+            return StepResult({"train_loss": 0.0}, signal=False)
         hits = [0]
 
         def loss(scored: Scored) -> Tensor:
@@ -124,7 +124,7 @@ class SupervisedLearner:
         metrics = {"train_loss": value, "train_mean_token_accuracy": hits[0] / int(sizes.sum())}
         if self._mentions is not None:
             metrics["rows_replaced"] = sum(row is not self._train[i] for i, row in zip(indices, read, strict=True))
-        return Outcome(metrics, signal=True)
+        return StepResult(metrics, signal=True)
 
     def validate(self, step: int, rows: Sequence[int]) -> Validation:
         """See `Learner`."""
@@ -173,7 +173,7 @@ class SupervisedLearner:
         read = lessons(self._task.tokens, row)
         return read if _length(read) <= self._task.context else self._train[index]
 
-    def _lessons(self, rows: Sequence[Row], param: str) -> list[list[Lesson]]:
+    def _lessons(self, rows: Sequence[TrainingRow], param: str) -> list[list[Lesson]]:
         read = []
         for row in rows:
             self._task.heed()
