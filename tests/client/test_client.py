@@ -14,6 +14,7 @@ from tests.live import Server
 
 from bessemer.client import AsyncClient, Client, Unreachable, as_sent, calls
 from bessemer.client.sending import pause_s
+from bessemer.core.access import Role
 from bessemer.core.errors import (
     BessemerError,
     ConfigError,
@@ -28,7 +29,6 @@ from bessemer.core.errors import (
 from bessemer.core.lists import FeedbackQuery, FilesQuery, InferencesQuery, JobsQuery
 from bessemer.core.openai import FineTuningJobRequest
 from bessemer.core.openai_chat import ChatRequest
-from bessemer.core.types import Role
 from bessemer.core.wire import FeedbackRequest, KeyBody, ReasonBody, RouteBody, ShownInference
 
 KEY = "bsm-x"
@@ -136,7 +136,7 @@ def test_errors_are_those_of_their_status_and_code(server: Server, client: Clien
     assert (caught.value.param, caught.value.error_code) == ("surprise", "unknown_parameter")
     with pytest.raises((Conflict, NotFound)):
         client.send(calls.rollback_route("never written", ReasonBody(reason="why not")))
-    with pytest.raises(InvalidRequest, match="stream"):
+    with pytest.raises(InvalidRequest, match="stream_chat"):
         calls.chat({"model": "assistant", "messages": [], "stream": True})
 
 

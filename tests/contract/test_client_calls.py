@@ -4,12 +4,12 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import pytest
 
 from bessemer.client import calls
-from bessemer.client.operation import Operation, Upload
+from bessemer.client.operation import Operation, Streamed, Upload
 from bessemer.core.types import JSON
 from bessemer.core.wire import UploadForm
 from bessemer.http.edge import NoQuery
@@ -30,12 +30,18 @@ class Called(NamedTuple):
     answer: Any
 
 
-def made(function: Callable[..., Operation[Any]], jobs: calls.Jobs[Any, Any, Any] | None = None) -> Called:
+def call(function: Callable[..., Any]) -> Any:
     """Call a function of the client with a stand-in for each parameter that it needs."""
     hints = get_type_hints(function)
     needed = [name for name, one in inspect.signature(function).parameters.items() if one.default is one.empty]
     stands = {Path: Path("*"), str: "*"}
-    operation = function(**{name: stands.get(hints[name], {}) for name in needed})
+    return function(**{name: stands.get(hints[name], {}) for name in needed})
+
+
+def made(function: Callable[..., Operation[Any]], jobs: calls.Jobs[Any, Any, Any] | None = None) -> Called:
+    """Return what a function of the client asks for."""
+    hints = get_type_hints(function)
+    operation = call(function)
     body, query = (given(hints.get(name), jobs) for name in ("body", "query"))
     if isinstance(operation.body, Upload):
         body = (UploadForm,)
@@ -49,9 +55,12 @@ def given(hint: Any, jobs: calls.Jobs[Any, Any, Any] | None) -> tuple[Any, ...]:
     return tuple(of_kind.get(one, one) for one in kinds)
 
 
+FUNCTIONS = [one for _, one in inspect.getmembers(calls, inspect.isfunction) if one.__module__ == calls.__name__]
+STREAMED = [one for one in FUNCTIONS if get_origin(get_type_hints(one)["return"]) is Streamed]
+
+
 def all_calls() -> Iterator[Called]:
-    functions = inspect.getmembers(calls, inspect.isfunction)
-    yield from (made(function) for name, function in functions if function.__module__ == calls.__name__)
+    yield from (made(function) for function in FUNCTIONS if function not in STREAMED)
     for jobs in calls.KINDS:
         # Not inspect.getmembers: of a struct it reads `__weakref__`, which Python 3.11.2 refuses.
         methods = [(name, getattr(jobs, name)) for name, one in vars(type(jobs)).items() if inspect.isfunction(one)]
@@ -72,8 +81,13 @@ def test_every_call_is_an_endpoint_and_every_endpoint_can_be_called() -> None:
 @pytest.mark.parametrize("line", TABLE, ids=name_of)
 def test_a_call_has_the_types_of_its_endpoint(line: Endpoint) -> None:
     name = name_of(line)
-    call = CALLS[name]
-    assert call.answer == (bytes if isinstance(line.answer, str) else line.answer)
-    assert call.query == (() if line.query is NoQuery else (line.query,))
+    one = CALLS[name]
+    assert one.answer == (bytes if isinstance(line.answer, str) else line.answer)
+    assert one.query == (() if line.query is NoQuery else (line.query,))
     if name not in BY_HAND:
-        assert call.body == (() if line.body is None else (line.body,))
+        assert one.body == (() if line.body is None else (line.body,))
+
+
+def test_every_endpoint_that_streams_has_a_call_that_does() -> None:
+    streamed = {f"{one.operation.method} {one.operation.path}" for one in map(call, STREAMED)}
+    assert streamed == {name_of(line) for line in TABLE if line.streams}

@@ -8,8 +8,11 @@ import pytest
 from tests.asking import ask
 from tests.live import Server
 
+from bessemer.core.access import project
 from bessemer.core.openai_chat import ChatRequest
+from bessemer.core.types import DEFAULT_PROJECT
 from bessemer.http.surface import TABLE
+from bessemer.identity.policy import RolePolicy, roles_that_may
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,9 @@ def test_path_parameters_bodies_and_rights_are_those_of_the_table(document: Any)
         assert {name for kind, name in parameters if kind == "path"} == set(re.findall(r"{(\w+)}", line.path))
         assert {name for kind, name in parameters if kind == "query"} == set(line.query.__struct_fields__)
         assert ("requestBody" in operation) is (line.body is not None)
-        assert operation.get("x-roles", []) == [role.value for role in line.roles]
+        assert operation.get("x-action") == line.action
+        roles = () if line.action is None else roles_that_may(RolePolicy(), line.action, project(DEFAULT_PROJECT))
+        assert operation.get("x-roles", []) == list(roles)
 
 
 def test_a_chat_request_is_described_with_its_limits_and_its_stream(document: Any) -> None:

@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bessemer.core.access import Role
 from bessemer.core.content import HASH_VERSION, content_hash, input_hash
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.types import Feedback, FeedbackKind, FeedbackSource, Inference, Prompt, Role, Split
+from bessemer.core.types import Feedback, FeedbackKind, FeedbackSource, Inference, Prompt, Split
 from bessemer.core.wire import DatasetRequest
 from bessemer.feedback.datasets import build, load, split_of
 from bessemer.feedback.rows import DEMONSTRATION, parse_rows
+from bessemer.identity.policy import RolePolicy
 from bessemer.store import datasets, feedback, files, inferences, keys
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
@@ -75,7 +77,7 @@ def freeze(sqlite_database: Database, tmp_path):
         inferences.insert_many(sqlite_database, rows)
         feedback.insert_many(sqlite_database, words)
         request = DatasetRequest(name="d", **{"route": "match", "splits": HALVES, **fields})
-        dataset = build(sqlite_database, blobs, request, prompt=prompt, code_commit="abc", now=9.0)
+        dataset = build(sqlite_database, blobs, RolePolicy(), request, prompt=prompt, code_commit="abc", now=9.0)
         return dataset, load(blobs, dataset)
 
     run.blobs = blobs
@@ -391,5 +393,5 @@ def test_both_databases_give_the_same_dataset(database: Database, tmp_path):
     inferences.insert_many(database, rows)
     feedback.insert_many(database, [said(row, True) for row in rows])
     request = DatasetRequest(name="d", splits={Split.TRAIN: 1.0})
-    dataset = build(database, Blobs(tmp_path / "b"), request, prompt=PROMPT, code_commit=None, now=1.0)
+    dataset = build(database, Blobs(tmp_path / "b"), RolePolicy(), request, prompt=PROMPT, code_commit=None, now=1.0)
     assert dataset.counts["train"] == 5

@@ -5,9 +5,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from bessemer.core.access import Principal, Role
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.ids import new_id
-from bessemer.core.types import FeedbackKind, FeedbackSource, Principal, Role
+from bessemer.core.types import FeedbackKind, FeedbackSource
 from bessemer.core.wire import FeedbackRequest
 from bessemer.feedback.record import parse
 from bessemer.store import feedback
@@ -33,7 +34,7 @@ def request(**fields: object) -> FeedbackRequest:
     ],
 )
 def test_metric_and_value_say_the_kind(metric, value, kind):
-    row = parse(request(metric=metric, value=value), PRINCIPAL, 5.0)
+    row = parse(request(metric=metric, value=value), PRINCIPAL, 5.0, reviewer=False)
     assert (row.kind, row.value, row.created_at, row.key_id) == (kind, value, 5.0, "key-test")
 
 
@@ -53,13 +54,13 @@ def test_metric_and_value_say_the_kind(metric, value, kind):
 )
 def test_what_makes_no_sense_is_refused_by_name(fields, param):
     with pytest.raises(InvalidRequest) as refusal:
-        parse(request(**fields), PRINCIPAL, 0.0)
+        parse(request(**fields), PRINCIPAL, 0.0, reviewer=False)
     assert refusal.value.param == param
 
 
 async def test_feedback_is_in_the_database_when_it_is_answered(tmp_path: Path, sqlite_database: Database):
     writer = Writer(sqlite_database, tmp_path / "spool")
-    row = parse(request(tags={"batch": "1"}), PRINCIPAL, 5.0)
+    row = parse(request(tags={"batch": "1"}), PRINCIPAL, 5.0, reviewer=False)
     await writer.commit(row)
     assert feedback.get(sqlite_database, row.id) == row
     writer.close()
@@ -69,7 +70,7 @@ async def test_feedback_is_in_the_database_when_it_is_answered(tmp_path: Path, s
 @pytest.mark.parametrize("claimed", [None, *FeedbackSource])
 def test_author_trust_and_standing_are_the_keys_and_claims_are_kept_as_claims(role, claimed):
     key = Principal(key_id="key-1", name="portal", role=role, trust=0.7, project_id="claims")
-    row = parse(request(author="chief.risk.officer", trust=1.0, source=claimed), key, 0.0)
+    row = parse(request(author="chief.risk.officer", trust=1.0, source=claimed), key, 0.0, reviewer=role is Role.MEMBER)
     assert (row.author, row.trust, row.key_id, row.project_id) == ("portal", 0.7, "key-1", "claims")
     assert (row.claimed_author, row.claimed_trust, row.claimed_source) == ("chief.risk.officer", 1.0, claimed)
     assert row.reviewer is (role is Role.MEMBER)
@@ -83,4 +84,4 @@ def test_a_completions_own_id_names_its_inference() -> None:
     inference_id = new_id("inf")
     given = {"metric": "verdict", "value": True, "inference_id": inference_id.replace("inf-", "chatcmpl-")}
     assert msgspec.convert(given, FeedbackRequest).inference_id == inference_id
-    assert parse(request(**given), PRINCIPAL, 5.0).inference_id == inference_id
+    assert parse(request(**given), PRINCIPAL, 5.0, reviewer=False).inference_id == inference_id

@@ -7,9 +7,10 @@ import msgspec
 import pytest
 from tests.store.samples import an_inference
 
+from bessemer.core.access import Principal, Role
 from bessemer.core.errors import NotFound
-from bessemer.core.types import Principal, Role
 from bessemer.feedback.rights import check_stored
+from bessemer.identity.policy import RolePolicy
 from bessemer.store.database import Database
 from bessemer.store.writer import Writer
 
@@ -29,7 +30,7 @@ def writer(database: Database, tmp_path: Path) -> Iterator[Writer]:
 
 def may(database: Database, writer: Writer, principal: Principal, inference_id: str = "inf-1") -> bool:
     try:
-        check_stored(database.within(principal.project_id), writer, inference_id, principal)
+        check_stored(database.within(principal.project_id), writer, RolePolicy(), inference_id, principal)
     except NotFound as error:
         assert inference_id in error.message
         return False
@@ -51,6 +52,6 @@ def test_a_foreign_inference_is_refused_like_a_missing_one(database: Database, w
     refusals = []
     for inference_id in ("inf-1", "inf-2"):
         with pytest.raises(NotFound) as refused:
-            check_stored(database.within("claims"), writer, inference_id, key("key-other", Role.APP))
+            check_stored(database.within("claims"), writer, RolePolicy(), inference_id, key("key-other", Role.APP))
         refusals.append(refused.value.body())
     assert str(refusals[0]).replace("inf-1", "") == str(refusals[1]).replace("inf-2", "")

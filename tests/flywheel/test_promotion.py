@@ -7,10 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from bessemer.core.access import Principal, Role
 from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.evaluations import Evaluation, GateResult
 from bessemer.core.settings import Settings
-from bessemer.core.types import Dataset, JobStatus, Lineage, ModelVersion, Principal, Role, Route, Split, Step, Target
+from bessemer.core.types import Dataset, JobStatus, Lineage, ModelVersion, Route, Split, Step, Target
 from bessemer.core.wire import EvaluationRequest
 from bessemer.flywheel.evaluation import check, lacking
 from bessemer.flywheel.promotion import promote, rollback, rollback_route

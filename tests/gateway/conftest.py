@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import pytest
 
+from bessemer.core.access import Principal, Role
 from bessemer.core.openai_chat import ChatCompletion, ChatRequest
-from bessemer.core.types import Inference, Principal, Role, Route, as_json
+from bessemer.core.types import Inference, Route, as_json
 from bessemer.dialects.openai_chat import asked
 from bessemer.gateway import Gateway
 from bessemer.gateway.providers import SETTINGS
@@ -17,6 +18,7 @@ from bessemer.gateway.providers.openai import OpenAIProvider
 from bessemer.gateway.providers.recorded import RecordedProvider
 from bessemer.gateway.stages import with_recorder
 from bessemer.http.dialects import ReplyEvents
+from bessemer.identity.policy import RolePolicy
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
 from bessemer.registry.upstreams import Timeouts
@@ -138,7 +140,7 @@ async def make_world(tmp_path: Path, sqlite_database: Database):
                 "openai": OpenAIProvider(environ or {}),
                 "recorded": RecordedProvider(),
             }
-            gateway = Gateway(catalog, providers, with_recorder(writer))
+            gateway = Gateway(catalog, providers, with_recorder(writer), RolePolicy())
             stack.push_async_callback(gateway.close)
             return World(ChatGateway(gateway), catalog, sqlite_database, writer, fakes)
 

@@ -7,10 +7,11 @@ import msgspec
 import pytest
 from tests.gateway.conftest import PRINCIPAL, ask, read
 
+from bessemer.core.access import Role
 from bessemer.core.content import HASH_VERSION
 from bessemer.core.errors import ConfigError, Forbidden, InvalidRequest, NotFound, ProviderError, RateLimited
 from bessemer.core.openai_chat import ChatRequest, RequestExtension, StreamOptions
-from bessemer.core.types import Calibration, Role, Route, Split, Step, Target
+from bessemer.core.types import Calibration, Route, Split, Step, Target
 from bessemer.gateway.providers.fake import FakeOpenAI, Script
 from bessemer.registry.upstreams import Timeouts
 

@@ -10,8 +10,8 @@ import pytest
 from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bessemer.core.access import Principal, Role
 from bessemer.core.errors import InvalidRequest, RateLimited, Unauthorized
-from bessemer.core.types import Principal, Role
 from bessemer.http.edge import Call, JSONResponse
 from bessemer.http.front import Front
 from bessemer.http.routing import Endpoint, build_router

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,9 +20,10 @@ from tests.gateway.conftest import PRINCIPAL, ask, make_world
 from tests.gateway.raw import RawUpstream, head
 from tests.live import Server
 
+from bessemer.core.access import Principal, Role
 from bessemer.core.errors import BessemerError
 from bessemer.core.scrub import hide
-from bessemer.core.types import JobStatus, Principal, Role
+from bessemer.core.types import JobStatus
 from bessemer.evals import graders
 from bessemer.evals.grader import GraderServices
 from bessemer.flywheel.jobs import EVALUATION
@@ -29,6 +31,7 @@ from bessemer.http.edge import Call
 from bessemer.http.front import Front
 from bessemer.http.routing import Endpoint, build_router
 from bessemer.http.surface import TABLE
+from bessemer.identity.policy import RolePolicy
 from bessemer.jobs.kinds import Job
 from bessemer.jobs.lifecycle import fail
 from bessemer.store import job_rows
@@ -91,7 +94,7 @@ async def test_a_handler_that_fails_tells_nothing(line: Endpoint, logged: io.Str
     async def authenticate(_header: str | None, _address: str) -> Principal:
         return Principal(key_id="key-1", name="owner", role=Role.OWNER)
 
-    services: Any = None
+    services: Any = SimpleNamespace(policy=RolePolicy())
     front = Front(
         build_router([with_failing_handler(line)], services, lifespan),
         authenticate,
@@ -140,7 +143,7 @@ def test_what_a_client_writes_in_path_query_or_request_id_is_not_logged(server: 
 
 
 def with_failing_handler(line: Endpoint) -> Endpoint:
-    return Endpoint(line.method, line.path, failing, line.actions, line.query)
+    return Endpoint(line.method, line.path, failing, line.action, line.answer)
 
 
 @pytest.mark.parametrize("status", ["200 OK", "400 Bad", "401 No", "429 Slow", "500 Oops"])

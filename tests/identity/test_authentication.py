@@ -6,8 +6,8 @@ import pytest
 from tests.asking import ask, key_of
 from tests.live import Server, Upstream, start_server, stop_server
 
+from bessemer.core.access import Role
 from bessemer.core.errors import RateLimited, Unauthorized
-from bessemer.core.types import Role
 from bessemer.identity.authentication import Authenticator
 from bessemer.identity.keys import Keys
 from bessemer.store.database import Database

@@ -7,8 +7,9 @@ import pytest
 from tests.asking import ask, chat, key_of, upload
 from tests.live import Server
 
-from bessemer.core.types import Role
+from bessemer.core.access import Role
 from bessemer.gateway.providers.fake import Script
+from bessemer.identity.policy import RolePolicy
 
 ROW = {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}
 READERS = {Role.MEMBER, Role.OWNER}
@@ -43,6 +44,7 @@ def test_content_is_shown_to_those_alone_who_may_read_it(
     assert one["id"] == inference
     assert one["output_tokens"] is not None
     assert one["calls"][0]["version"]
+    assert one["policy_sha256"] == RolePolicy().sha256
     if role not in READERS:
         assert one["content"] == "withheld"
         assert [one[name] for name in ("messages", "input", "input_sha256", "output")] == [None] * 4

@@ -3,7 +3,6 @@
 import math
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -17,20 +16,19 @@ from bessemer.core.content import content_hash
 from bessemer.core.errors import ConfigError, Conflict, InvalidRequest, NotFound
 from bessemer.core.types import Calibration, ConfidenceScore, Lineage, ModelVersion, Route, Step, Target
 from bessemer.gateway.providers import SETTINGS
-from bessemer.registry import catalog as catalog_module
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import Config, parse_config
 from bessemer.registry.versions import make_version
+from bessemer.store import revisions
 from bessemer.store.database import Database
+from bessemer.store.notices import PolledNotices
 
 CONFIG = parse_config(GOOD, Path("/data"), SETTINGS)
 
 
 @pytest.fixture
-def catalog(database: Database) -> Iterator[Catalog]:
-    opened = Catalog(CONFIG, database)
-    yield opened
-    opened.close()
+def catalog(database: Database) -> Catalog:
+    return Catalog(CONFIG, database)
 
 
 def tuned(model: str = "small", adapter: str = "a") -> ModelVersion:
@@ -299,13 +297,15 @@ def test_another_process_is_seen(catalog: Catalog, database: Database) -> None:
     assert other.resolve(version.id).version == version, "a name that is not known is looked up again"
     assert not other.refresh()
     assert other.route("matching") == a_route(version.id)
-    other.watch(interval_s=0.02)
+    notices = PolledNotices(database, 0.02)
+    notices.subscribe(revisions.REGISTRY, other.refresh)
+    notices.start()
     catalog.move_alias("small", "champion", version.id)
     deadline = time.monotonic() + 5
     while not other.aliases():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    other.close()
+    notices.close()
 
 
 def test_moves_at_the_same_time_are_all_remembered(catalog: Catalog, database: Database) -> None:
@@ -327,9 +327,7 @@ def test_moves_at_the_same_time_are_all_remembered(catalog: Catalog, database: D
 
 
 @pytest.mark.postgres
-def test_one_thread_at_most_waits_for_a_database_that_does_not_answer(
-    forwarder: Forwarder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_thread_at_most_waits_for_a_database_that_does_not_answer(forwarder: Forwarder) -> None:
     database = Database.open_url(forwarder.url)
     catalog = Catalog(CONFIG, database)
     assert (catalog.has_target("small"), catalog.has_target("nothing")) == (True, False)
@@ -344,13 +342,6 @@ def test_one_thread_at_most_waits_for_a_database_that_does_not_answer(
     time.sleep(0.2)  # longer than names are looked up again after
     look()
     assert first.is_alive(), "the second did not wait for what the first waits for"
-    catalog.watch(0.01)
-    time.sleep(0.1)
-    with monkeypatch.context() as hurried:
-        hurried.setattr(catalog_module, "_CLOSE_S", 0.1)
-        catalog.close()
-    assert first.is_alive(), "closing did not wait for the database"
     forwarder.thaw()
     first.join(20)
-    catalog.close()
     database.close()

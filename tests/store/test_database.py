@@ -18,9 +18,10 @@ from sqlalchemy import Connection, MetaData, create_engine, inspect, text
 from tests.store.forwarder import Forwarder
 from tests.store.samples import a_feedback, an_inference
 
+from bessemer.core.access import Role
 from bessemer.core.errors import ConfigError, NotFound, StoreError
 from bessemer.core.settings import Settings
-from bessemer.core.types import DEFAULT_PROJECT, JobStatus, Role, as_json
+from bessemer.core.types import DEFAULT_PROJECT, JobStatus, as_json
 from bessemer.store import database as database_module
 from bessemer.store import feedback, inferences, job_rows, keys, routes, versions
 from bessemer.store.database import Database, insert_new

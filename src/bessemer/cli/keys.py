@@ -10,9 +10,9 @@ import typer
 from bessemer.cli.options import AsJson, DryRun, LimitOption, Session, change, list_rows
 from bessemer.cli.output import show_change
 from bessemer.client import calls
+from bessemer.core.access import Role
 from bessemer.core.errors import ConfigError
 from bessemer.core.settings import load_settings
-from bessemer.core.types import Role
 
 app = typer.Typer(help="API keys.", no_args_is_help=True)
 

@@ -7,6 +7,6 @@ from bessemer.client import calls
 from bessemer.client.answers import Unreachable
 from bessemer.client.blocking import Client
 from bessemer.client.concurrent import AsyncClient
-from bessemer.client.operation import Operation, as_sent
+from bessemer.client.operation import Operation, Streamed, as_sent
 
-__all__ = ["AsyncClient", "Client", "Operation", "Unreachable", "as_sent", "calls"]
+__all__ = ["AsyncClient", "Client", "Operation", "Streamed", "Unreachable", "as_sent", "calls"]

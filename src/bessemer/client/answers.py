@@ -1,7 +1,8 @@
 """What comes back: an answer as its type, a refusal as the error of the same name, anything else as no Bessemer's."""
 
 import json
-from typing import Any, Final, TypeVar
+from collections.abc import Iterator
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 from msgspec import inspect
@@ -9,6 +10,7 @@ from msgspec import inspect
 from bessemer.client.operation import Operation
 from bessemer.core import errors
 from bessemer.core.errors import BessemerError, InvalidRequest, Overloaded
+from bessemer.core.events import EventParser
 
 T = TypeVar("T")
 
@@ -17,6 +19,9 @@ _NAMED: Final = [
 ]
 _BY_CODE: Final = {(kind.status, kind.code): kind for kind in _NAMED}
 _BY_STATUS: Final = {kind.status: kind for kind in _NAMED if 400 < kind.status < 500} | {503: Overloaded}
+
+_COMMON: Final = {"invalid_request_error": InvalidRequest, "server_error": BessemerError}
+"""Types that many errors share."""
 
 
 class Unreachable(BessemerError):
@@ -63,6 +68,43 @@ def _known(value: Any, kind: inspect.Type) -> Any:
     if isinstance(value, list) and isinstance(kind, inspect.ListType | inspect.VarTupleType):
         return [_known(item, kind.item_type) for item in value]
     return value
+
+
+class EventDecoder(Generic[T]):
+    """Turns the bytes of a streamed answer, cut anywhere, into its events."""
+
+    def __init__(self, operation: Operation[T], url: str) -> None:
+        self._operation, self._url = operation, url
+        self._parser = EventParser()
+        self._whole = False
+
+    def feed(self, piece: bytes) -> Iterator[T]:
+        """Iterate over the events that a piece completes. Raises the error that the server tells, or Unreachable."""
+        for data in self._parser.feed(piece):
+            if data == b"[DONE]":
+                self._whole = True
+            elif (error := _told(data)) is not None:
+                raise error
+            else:
+                yield decode(self._operation, data, self._url)
+
+    def end(self) -> None:
+        """Raise Unreachable unless the answer is whole."""
+        if not self._whole:
+            raise Unreachable(f"{self._url} broke off in the middle of its answer.", arrived=True)
+
+
+def _told(data: bytes) -> BessemerError | None:
+    """Return the error that an event of a stream is; it has no status, so its code and type say which."""
+    try:
+        body = json.loads(data)["error"]
+        message, param, code, kind = str(body["message"]), body.get("param"), body.get("code"), body.get("type")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    named = next((one for one in _NAMED if one.code == code), None) or next(
+        (one for one in _NAMED if one.type == kind and kind not in _COMMON), _COMMON.get(kind, BessemerError)
+    )
+    return named(message, param=param, code=code)
 
 
 def error_of(status: int, content: bytes, retry_after: str | None) -> BessemerError:

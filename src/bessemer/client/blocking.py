@@ -3,13 +3,13 @@
 import http.client
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bessemer.client.answers import decode, error_of
+from bessemer.client.answers import EventDecoder, decode, error_of
 from bessemer.client.calls import AnyEvent, AnyJob, Jobs
-from bessemer.client.operation import Operation
+from bessemer.client.operation import Operation, Streamed
 from bessemer.client.sending import PIECE, RETRIES, TIMEOUT_S, Sender, pause_s
 from bessemer.client.watch import watch
 from bessemer.core.errors import BessemerError
@@ -30,14 +30,30 @@ class Client:
 
     def send(self, operation: Operation[T]) -> T:
         """Send a call and return its answer. Raises the error that the server names, or Unreachable."""
-        return decode(operation, self._retrying(operation, b"".join), self._sender.url)
+
+        def whole() -> bytes:
+            with self._answer(operation) as pieces:
+                return b"".join(pieces)
+
+        return decode(operation, self._retrying(operation, whole), self._sender.url)
+
+    @contextmanager
+    def stream(self, streamed: Streamed[T]) -> Iterator[Iterator[T]]:
+        """Send a call and iterate over its answer's events; leaving the block early ends the work behind it.
+
+        Raises as `send`, on entering and between events; Unreachable where the answer breaks off.
+        """
+        operation, url = streamed.operation, self._sender.url
+        with ExitStack() as opened:
+            pieces = self._retrying(operation, lambda: opened.enter_context(self._answer(operation)))
+            yield _events(pieces, EventDecoder(operation, url))
 
     def save(self, operation: Operation[bytes], to: Path) -> int:
         """Write an answer to a file as it comes, whole or not at all; return its size. Raises as `send`, or OSError."""
         fresh = to.with_name(f".{to.name}.new")
 
-        def write(pieces: Iterator[bytes]) -> int:
-            with fresh.open("wb") as file:
+        def write() -> int:
+            with self._answer(operation) as pieces, fresh.open("wb") as file:
                 file.writelines(pieces)
                 return file.tell()
 
@@ -74,12 +90,11 @@ class Client:
                 time.sleep(step)
                 answer = None
 
-    def _retrying(self, operation: Operation[Any], read: Callable[[Iterator[bytes]], T]) -> T:
+    def _retrying(self, operation: Operation[Any], attempt: Callable[[], T]) -> T:
         tried = 0
         while True:
             try:
-                with self._answer(operation) as pieces:
-                    return read(pieces)
+                return attempt()
             except BessemerError as error:
                 pause = pause_s(operation, error, tried, self._retries)
                 if pause is None:
@@ -112,9 +127,16 @@ class Client:
 
     def _pieces(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
         try:
-            while piece := response.read(PIECE):
+            # What comes in chunks is given as it comes: an event is not kept until there are more.
+            while piece := response.read1(PIECE) if response.chunked else response.read(PIECE):
                 yield piece
             if response.length:  # reading piece by piece tells of no early end
                 raise http.client.IncompleteRead(b"", response.length)
         except (OSError, http.client.HTTPException) as error:
             raise self._sender.no_answer(error, arrived=None) from None
+
+
+def _events(pieces: Iterator[bytes], decoder: EventDecoder[T]) -> Iterator[T]:
+    for piece in pieces:
+        yield from decoder.feed(piece)
+    decoder.end()

@@ -7,11 +7,11 @@ equal.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
-from bessemer.client.operation import Operation, Upload, segment
+from bessemer.client.operation import Operation, Streamed, Upload, segment
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.lists import (
     AuditQuery,
@@ -34,7 +34,7 @@ from bessemer.core.openai import (
     FineTuningJobRequest,
     ModelObject,
 )
-from bessemer.core.openai_chat import ChatCompletion, ChatRequest
+from bessemer.core.openai_chat import ChatCompletion, ChatCompletionChunk, ChatRequest
 from bessemer.core.types import JSON, Alias, Dataset, Feedback, ModelVersion, Route
 from bessemer.core.wire import (
     AuditEvent,
@@ -63,6 +63,8 @@ from bessemer.core.wire import (
     ShownInference,
     UsageRow,
 )
+
+_CHAT: Final = "/v1/chat/completions"
 
 
 class AnyJob(Protocol):
@@ -155,12 +157,18 @@ KINDS: tuple[Jobs[Any, Any, Any], ...] = (FINE_TUNING, EVALUATIONS, CASCADES, LA
 
 
 def chat(body: ChatRequest | JSON) -> Operation[ChatCompletion]:
-    """Ask a route, model, alias or version, and get the answer whole; OpenAI's own client streams."""
+    """Ask a route, model, alias or version, and get the answer whole; `stream_chat` gives it as it comes."""
     if (body.get("stream") if isinstance(body, dict) else body.stream) is True:
         raise InvalidRequest(
-            "Answers come whole here: leave 'stream' out, or ask with OpenAI's client.", param="stream"
+            "Answers come whole here: leave 'stream' out, or make the call with 'stream_chat'.", param="stream"
         )
-    return Operation("POST", "/v1/chat/completions", ChatCompletion, body)
+    return Operation("POST", _CHAT, ChatCompletion, body)
+
+
+def stream_chat(body: ChatRequest | JSON) -> Streamed[ChatCompletionChunk]:
+    """Ask as `chat` does, and get the answer as it comes, in events."""
+    fields: JSON = dict(body) if isinstance(body, dict) else msgspec.to_builtins(body)
+    return Streamed(Operation("POST", _CHAT, ChatCompletionChunk, fields | {"stream": True}))
 
 
 def list_models() -> Operation[Page[ModelObject]]:

@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bessemer.client.answers import decode, error_of
+from bessemer.client.answers import EventDecoder, decode, error_of
 from bessemer.client.calls import AnyEvent, AnyJob, Jobs
-from bessemer.client.operation import Operation
+from bessemer.client.operation import Operation, Streamed
 from bessemer.client.sending import PIECE, RETRIES, TIMEOUT_S, Form, Sender, pause_s
 from bessemer.client.watch import watch
 from bessemer.core.errors import BessemerError
@@ -47,17 +47,31 @@ class AsyncClient:
 
     async def send(self, operation: Operation[T]) -> T:
         """Send a call and return its answer. Raises the error that the server names, or Unreachable."""
-        return decode(operation, await self._retrying(operation, _whole), self._sender.url)
+
+        async def whole() -> bytes:
+            async with self._answer(operation) as pieces:
+                return await _whole(pieces)
+
+        return decode(operation, await self._retrying(operation, whole), self._sender.url)
+
+    @asynccontextmanager
+    async def stream(self, streamed: Streamed[T]) -> AsyncIterator[AsyncIterator[T]]:
+        """Send a call and iterate over its answer's events; leaving the block early ends the work behind it.
+
+        Raises as `send`, on entering and between events; Unreachable where the answer breaks off.
+        """
+        operation, url = streamed.operation, self._sender.url
+        async with AsyncExitStack() as opened:
+            pieces = await self._retrying(operation, lambda: opened.enter_async_context(self._answer(operation)))
+            yield _events(pieces, EventDecoder(operation, url))
 
     async def save(self, operation: Operation[bytes], to: Path) -> int:
         """Write an answer to a file as it comes, whole or not at all; return its size. Raises as `send`, or OSError."""
         fresh = to.with_name(f".{to.name}.new")
 
-        async def write(pieces: AsyncIterator[bytes]) -> int:
-            with fresh.open("wb") as file:
-                async for piece in pieces:
-                    await asyncio.to_thread(file.write, piece)
-                return file.tell()
+        async def write() -> int:
+            async with self._answer(operation) as pieces:
+                return await _written(pieces, fresh)
 
         try:
             size = await self._retrying(operation, write)
@@ -93,12 +107,11 @@ class AsyncClient:
                 await asyncio.sleep(step)
                 answer = None
 
-    async def _retrying(self, operation: Operation[Any], read: Callable[[AsyncIterator[bytes]], Awaitable[T]]) -> T:
+    async def _retrying(self, operation: Operation[Any], attempt: Callable[[], Awaitable[T]]) -> T:
         tried = 0
         while True:
             try:
-                async with self._answer(operation) as pieces:
-                    return await read(pieces)
+                return await attempt()
             except BessemerError as error:
                 pause = pause_s(operation, error, tried, self._retries)
                 if pause is None:
@@ -139,6 +152,20 @@ class AsyncClient:
                 yield piece
         except (ClientError, OSError) as error:
             raise self._sender.no_answer(error, arrived=None) from None
+
+
+async def _written(pieces: AsyncIterator[bytes], to: Path) -> int:
+    with to.open("wb") as file:
+        async for piece in pieces:
+            await asyncio.to_thread(file.write, piece)
+        return file.tell()
+
+
+async def _events(pieces: AsyncIterator[bytes], decoder: EventDecoder[T]) -> AsyncIterator[T]:
+    async for piece in pieces:
+        for event in decoder.feed(piece):
+            yield event
+    decoder.end()
 
 
 async def _whole(pieces: AsyncIterator[bytes]) -> bytes:

@@ -69,6 +69,13 @@ class Operation(Generic[T_co]):
         return replace(self, key=key or secrets.token_hex(16))
 
 
+@dataclass(frozen=True, slots=True)
+class Streamed(Generic[T_co]):
+    """A call whose answer comes in events: `Client.stream` and `AsyncClient.stream` send it, each event is a T."""
+
+    operation: Operation[T_co]
+
+
 def as_sent(operation: Operation[Any]) -> Operation[JSON]:
     """Return the call with its answer as the JSON that the server wrote, newer fields included."""
     return cast("Operation[JSON]", replace(operation, as_sent=True))

@@ -120,13 +120,34 @@ class ChatCompletion(Wire, omit_defaults=False):
     bessemer: ResponseExtension | None = None
 
 
+class ChatDelta(Wire):
+    """What one event adds to an answer; all of it is left out where there is nothing to add."""
+
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+    reasoning_content: str | None = None
+    refusal: str | None = None
+
+
+class ChunkChoice(Wire, omit_defaults=False):
+    """One answer's part of an event."""
+
+    index: int
+    delta: ChatDelta
+    logprobs: JSON | None = None
+    finish_reason: str | None = None
+    """None until the answer's last event."""
+
+
 class ChatCompletionChunk(Wire, omit_defaults=False):
-    """One server-sent event of a streamed answer; `choices` hold `{index, delta, finish_reason, logprobs}`."""
+    """One server-sent event of a streamed answer."""
 
     id: str
     created: int
     model: str
-    choices: list[JSON]
+    choices: list[ChunkChoice]
+    """Empty in the event that tells the usage."""
     usage: ChatUsage | None = None
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
     bessemer: ResponseExtension | None = None
+    """In the first event of an answer its inference id, in the last one all of it."""

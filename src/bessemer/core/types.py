@@ -378,6 +378,8 @@ class Inference(Frozen, frozen=True):
     """The key for whose job or grade Bessemer itself asked; None when `key_id` is the client's."""
     reasoning: str | None = None
     refusal: str | None = None
+    policy_sha256: str | None = None
+    """Of the policy that allowed it; None in a row of an earlier release."""
 
     @property
     def made_by_bessemer(self) -> bool:
@@ -499,93 +501,6 @@ class Interval(Frozen, frozen=True):
     high: float
     level: float = 0.95
     method: str = "paired bootstrap"
-
-
-# -- governance -------------------------------------------------------------------------------------------------------
-
-
-class Action(StrEnum):
-    """What can be allowed: each endpoint names the actions of which one is needed."""
-
-    VIEW = "view"
-    """See that things exist, with their metadata: ids, times, versions, tokens, costs."""
-    CONTENT = "content"
-    """Read what was asked, answered and said: prompts, outputs, feedback texts, dataset rows, file bytes."""
-    CONTRIBUTE = "contribute"
-    """Add feedback on anything, files, datasets, jobs, evaluations, plans; steer one's own jobs, delete one's files."""
-    OPERATE = "operate"
-    """Change what serves: routes, aliases, cascades; steer anybody's jobs and delete anybody's files."""
-    APPROVE = "approve"
-    """Approve what somebody else wants promoted."""
-    GOVERN = "govern"
-    """Make and revoke keys."""
-    AUDIT = "audit"
-    """Read the audit trail."""
-    INVOKE = "invoke"
-    """Ask models, and give feedback on one's own inferences."""
-
-
-class Role(StrEnum):
-    """A named set of actions that a key may do; roles are not ranks."""
-
-    VIEWER = "viewer"
-    APP = "app"
-    """What an application needs: inference, and feedback on its own answers."""
-    MEMBER = "member"
-    OPERATOR = "operator"
-    APPROVER = "approver"
-    AUDITOR = "auditor"
-    OWNER = "owner"
-    """Everything."""
-
-    @property
-    def actions(self) -> frozenset[Action]:
-        """What the role may do."""
-        return _ACTIONS[self]
-
-    @property
-    def decides(self) -> bool:
-        """Whether it has a say in what serves, and so in what that is judged by."""
-        return not self.actions.isdisjoint({Action.OPERATE, Action.APPROVE})
-
-    @classmethod
-    def _missing_(cls, value: object) -> "Role | None":
-        """Read the names of earlier releases, from clients and from rows."""
-        return {"inference": cls.APP, "admin": cls.OWNER}.get(str(value))
-
-
-_ACTIONS: Mapping[Role, frozenset[Action]] = {
-    Role.VIEWER: frozenset({Action.VIEW}),
-    Role.APP: frozenset({Action.INVOKE}),
-    Role.MEMBER: frozenset({Action.INVOKE, Action.VIEW, Action.CONTENT, Action.CONTRIBUTE}),
-    Role.OPERATOR: frozenset({Action.VIEW, Action.OPERATE}),
-    Role.APPROVER: frozenset({Action.VIEW, Action.APPROVE}),
-    Role.AUDITOR: frozenset({Action.VIEW, Action.AUDIT}),
-    Role.OWNER: frozenset(Action),
-}
-
-
-class Principal(Frozen, frozen=True):
-    """Who asks: the key's id, its name, role and project."""
-
-    key_id: str
-    name: str
-    role: Role
-    project_id: str = DEFAULT_PROJECT
-    on_behalf_of: str | None = None
-    """The key that asked for the job or grade for which Bessemer asks itself; None for a key's own request."""
-    trust: float = 1.0
-    """Weight of the feedback that it gives, in [0, 1]."""
-    models: tuple[str, ...] | None = None
-    """Routes and models that it may ask for, a model with its aliases and versions; None: all of its project."""
-
-    def may(self, *actions: Action) -> bool:
-        """Whether one of the actions is allowed."""
-        return not self.role.actions.isdisjoint(actions)
-
-    def may_ask(self, name: str) -> bool:
-        """Whether it may ask for a route, model, alias or version of that name."""
-        return self.models is None or not {name, name.partition("@")[0], name.partition(":")[0]}.isdisjoint(self.models)
 
 
 def as_json(value: msgspec.Struct | Mapping[str, Any]) -> JSON:

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from bessemer.core.access import Role
 from bessemer.core.bounds import Label, Name, Note, Tags, UnixTime
 from bessemer.core.openai import StrictWire, Wire
 from bessemer.core.types import (
@@ -20,7 +21,6 @@ from bessemer.core.types import (
     Guarantee,
     Inference,
     ModelCall,
-    Role,
     Route,
     Split,
     Step,

@@ -10,9 +10,11 @@ from bessemer.core.errors import BessemerError
 from bessemer.core.openai_chat import (
     ChatCompletion,
     ChatCompletionChunk,
+    ChatDelta,
     ChatMessage,
     ChatUsage,
     Choice,
+    ChunkChoice,
     ResponseExtension,
 )
 from bessemer.core.reply import Reply, ReplyHead, ReplyPiece, ScoredToken, Usage
@@ -146,23 +148,26 @@ class ChatEvents:
         self._id = self._id or _completion_id(head)
         self._heads[index] = head
         extension = ResponseExtension(inference_id=head.inference_id)
-        return self._chunk(index, {"role": "assistant", "content": ""}, extension)
+        return self._chunk(index, ChatDelta(role="assistant", content=""), extension)
 
     def piece(self, index: int, piece: ReplyPiece) -> bytes:
         """Write the event of a piece, where it holds something to show."""
         shown = any(not scored.terminator for scored in piece.tokens)
         logprobs = _logprobs(self._conversation, piece.tokens) if shown else None
-        delta = {"content": piece.text, "reasoning_content": piece.reasoning, "refusal": piece.refusal}
-        delta = {name: text for name, text in delta.items() if text}
-        if not delta and logprobs is None:
-            return b""
-        return self._chunk(index, delta or {"content": ""}, None, logprobs=logprobs)
+        delta = ChatDelta(
+            content=piece.text or None, reasoning_content=piece.reasoning or None, refusal=piece.refusal or None
+        )
+        if delta == ChatDelta():
+            if logprobs is None:
+                return b""
+            delta = ChatDelta(content="")
+        return self._chunk(index, delta, None, logprobs=logprobs)
 
     def closing(self, index: int, reply: Reply) -> bytes:
         """Write the event with the finish reason."""
         if (usage := _usage_of(reply.usage)) is not None:
             self._last.append((reply, usage))
-        return self._chunk(index, {}, _extension(reply), finish_reason=reply.finish_reason)
+        return self._chunk(index, ChatDelta(), _extension(reply), finish_reason=reply.finish_reason)
 
     def end(self) -> bytes:
         """Write the usage, if it was asked for and is known, and the end."""
@@ -183,7 +188,7 @@ class ChatEvents:
     def _chunk(
         self,
         index: int,
-        delta: JSON,
+        delta: ChatDelta,
         extension: ResponseExtension | None,
         *,
         logprobs: JSON | None = None,
@@ -194,7 +199,7 @@ class ChatEvents:
             id=self._id or "",
             created=int(head.created_at),
             model=head.model,
-            choices=[{"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}],
+            choices=[ChunkChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish_reason)],
             bessemer=extension,
         )
         return _event(chunk)

@@ -14,10 +14,11 @@ from typing import Any, Literal, Self
 
 import msgspec
 
+from bessemer.core.access import Principal
 from bessemer.core.bounds import check_shape
 from bessemer.core.errors import GraderError, InvalidRequest
 from bessemer.core.template import check, placeholders, render
-from bessemer.core.types import JSON, Frozen, Principal
+from bessemer.core.types import JSON, Frozen
 
 
 class GraderErrors(Frozen, frozen=True):

@@ -18,6 +18,7 @@ from bessemer.core.wire import DatasetRequest
 from bessemer.feedback.join import JoinedFeedback, learn
 from bessemer.feedback.rights import admissible
 from bessemer.feedback.rows import DEMONSTRATION, QUESTION, check_row
+from bessemer.identity.policy import Policy
 from bessemer.store import audit, datasets, feedback, files, inferences
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
@@ -63,6 +64,7 @@ def split_of(input_sha256: str, salt: str, splits: Mapping[Split, float]) -> Spl
 def build(
     database: Database,
     blobs: Blobs,
+    policy: Policy,
     request: DatasetRequest,
     *,
     prompt: Prompt | None,
@@ -73,13 +75,14 @@ def build(
 ) -> Dataset:
     """Freeze a dataset: select, join, reduce, split, store its rows as a blob and one file per split. Blocking.
 
+    The policy says whose feedback counts for what others asked.
     Equal records and request give an equal `sha256`. Raises InvalidRequest when nothing is left or cannot be rendered.
     """
     check_splits(request.splits)
     if request.limit is not None and request.limit < 1:
         raise InvalidRequest(f"`limit` must be at least 1, not {request.limit}; leave it out for all.", param="limit")
     selected = _select(database, request)
-    about = _feedback(database, selected.rows)
+    about = _feedback(database, policy, selected.rows)
     examples = _usable(selected, _examples(selected, about, request), request, prompt)
     if not examples and selected.quarantine:
         raise InvalidRequest(
@@ -167,12 +170,12 @@ def _select(database: Database, request: DatasetRequest) -> _Selected:
     return _Selected(sorted(rows, key=lambda row: row.id), excluded, {})
 
 
-def _feedback(database: Database, rows: Sequence[Inference]) -> dict[str, list[Feedback]]:
+def _feedback(database: Database, policy: Policy, rows: Sequence[Inference]) -> dict[str, list[Feedback]]:
     """Return the feedback of each inference that counts, that of its episode included."""
     own = feedback.for_inferences(database, [row.id for row in rows])
     episodes = feedback.for_episodes(database, sorted({row.episode_id for row in rows if row.episode_id is not None}))
     said = {row.id: [*own.get(row.id, ()), *episodes.get(row.episode_id or "", ())] for row in rows}
-    return admissible(database, rows, said)
+    return admissible(database, policy, rows, said)
 
 
 def _examples(selected: _Selected, about: Mapping[str, Sequence[Feedback]], request: DatasetRequest) -> list[Example]:

@@ -6,9 +6,10 @@ Feedback is joined with inferences when it is read.
 import math
 import re
 
+from bessemer.core.access import Principal
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.ids import EPISODE_ID, new_id
-from bessemer.core.types import Action, Feedback, FeedbackKind, FeedbackSource, Principal
+from bessemer.core.types import Feedback, FeedbackKind, FeedbackSource
 from bessemer.core.wire import VERDICT, FeedbackRequest
 
 _METRIC = re.compile(r"[A-Za-z_][\w.-]{0,63}")
@@ -16,8 +17,11 @@ _TARGETS = {"inference_id": re.compile(r"inf-[0-9a-f]{32}"), "episode_id": EPISO
 _TEXTS = {"comment": FeedbackKind.COMMENT, "demonstration": FeedbackKind.DEMONSTRATION}
 
 
-def parse(request: FeedbackRequest, principal: Principal, now: float) -> Feedback:
-    """Make the record of a request. Raises InvalidRequest that names the field and the remedy."""
+def parse(request: FeedbackRequest, principal: Principal, now: float, *, reviewer: bool) -> Feedback:
+    """Make the record of a request. `reviewer`: whether the principal may judge what others asked.
+
+    Raises InvalidRequest that names the field and the remedy.
+    """
     if (request.inference_id is None) == (request.episode_id is None):
         raise InvalidRequest("Send exactly one of inference_id and episode_id.", param="inference_id")
     for name, pattern in _TARGETS.items():
@@ -34,7 +38,6 @@ def parse(request: FeedbackRequest, principal: Principal, now: float) -> Feedbac
         )
     if request.trust is not None and not 0 <= request.trust <= 1:
         raise InvalidRequest(f"trust must be between 0 and 1, not {request.trust:g}.", param="trust")
-    reviewer = principal.may(Action.CONTRIBUTE)
     return Feedback(
         id=new_id("fb"),
         metric=request.metric,

@@ -8,8 +8,11 @@ from collections.abc import Container, Mapping, Sequence
 
 import msgspec
 
+from bessemer.core.access import Action, Principal, Resource, ResourceKind, project
 from bessemer.core.errors import NotFound, StoreError
-from bessemer.core.types import Action, Feedback, Inference, Principal
+from bessemer.core.types import Feedback, Inference
+from bessemer.identity.keys import principal_of
+from bessemer.identity.policy import Policy
 from bessemer.store import inferences, keys
 from bessemer.store.database import Database
 from bessemer.store.writer import Writer
@@ -17,14 +20,12 @@ from bessemer.store.writer import Writer
 _PATIENCE_S = 2.0
 
 
-def check_asked(principal: Principal, inference_id: str, asker: Principal) -> None:
+def check_asked(policy: Policy, principal: Principal, inference_id: str, asker: Principal) -> None:
     """Refuse feedback on another key's inference as if it were not there. Raises NotFound."""
-    reviewer = principal.may(Action.CONTRIBUTE)
-    if asker.project_id != principal.project_id or not (reviewer or asker.key_id == principal.key_id):
-        raise _unknown(inference_id, reviewer=reviewer)
+    _check(policy, principal, _inference(inference_id, asker.project_id, asker.key_id), inference_id)
 
 
-def check_stored(database: Database, writer: Writer, inference_id: str, principal: Principal) -> None:
+def check_stored(database: Database, writer: Writer, policy: Policy, inference_id: str, principal: Principal) -> None:
     """Do as `check_asked` for an inference that only the database can know. Blocking.
 
     While the database is away it cannot be asked: what is taken then counts when it is joined, or not. Raises NotFound.
@@ -37,21 +38,31 @@ def check_stored(database: Database, writer: Writer, inference_id: str, principa
             asked_by = inferences.key_of(database, inference_id)
     except StoreError:
         return
-    reviewer = principal.may(Action.CONTRIBUTE)
-    if asked_by is None or not (reviewer or asked_by == principal.key_id):
-        raise _unknown(inference_id, reviewer=reviewer)
+    asked = None if asked_by is None else _inference(inference_id, database.owner, asked_by)
+    _check(policy, principal, asked, inference_id)
 
 
-def _unknown(inference_id: str, *, reviewer: bool) -> NotFound:
-    whose = "" if reviewer else " of this key"
-    return NotFound(f"There is no inference {inference_id!r}{whose}.", param="inference_id")
+def _inference(inference_id: str, project_id: str, made_by: str) -> Resource:
+    return Resource(kind=ResourceKind.INFERENCE, id=inference_id, project_id=project_id, made_by=made_by)
+
+
+def _check(policy: Policy, principal: Principal, asked: Resource | None, inference_id: str) -> None:
+    """Refuse what is not there (None) and what the principal may not judge in the same words."""
+    if asked is not None and policy.decide(principal, Action.FEEDBACK_WRITE, asked).allowed:
+        return
+    whose = "" if _reviews(policy, principal) else " of this key"
+    raise NotFound(f"There is no inference {inference_id!r}{whose}.", param="inference_id")
+
+
+def _reviews(policy: Policy, principal: Principal) -> bool:
+    return policy.decide(principal, Action.FEEDBACK_REVIEW, project(principal.project_id)).allowed
 
 
 def admissible(
-    database: Database, asked: Sequence[Inference], feedback: Mapping[str, Sequence[Feedback]]
+    database: Database, policy: Policy, asked: Sequence[Inference], feedback: Mapping[str, Sequence[Feedback]]
 ) -> dict[str, list[Feedback]]:
     """Return, of the feedback on each inference, what its giver had a right to, each marked as a reviewer's or not."""
-    reviewers = {key.id for key in keys.find(database) if Action.CONTRIBUTE in key.role.actions}
+    reviewers = {key.id for key in keys.find(database) if _reviews(policy, principal_of(key))}
     found: dict[str, list[Feedback]] = {}
     for one in asked:
         rows = [_marked(row, reviewers) for row in feedback.get(one.id, ())]

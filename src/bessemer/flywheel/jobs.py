@@ -10,8 +10,9 @@ from typing import Final, Protocol
 
 import msgspec
 
+from bessemer.core.access import Action
 from bessemer.core.evaluations import Evaluation
-from bessemer.core.types import Action, Frozen
+from bessemer.core.types import Frozen
 from bessemer.core.wire import CascadeRequest, EvaluationRequest
 from bessemer.evals import runs
 from bessemer.evals.grader import LARGEST_BODY
@@ -137,6 +138,7 @@ EVALUATION: Final = JobKind(
     path="/v1/evaluations",
     prefix="eval",
     created="evaluation.created",
+    create=Action.EVALUATION_CREATE,
     lane=LANE,
     request=EvaluationRequest,
     largest=LARGEST_BODY,
@@ -157,8 +159,8 @@ CASCADE: Final = JobKind(
     largest=LARGEST_BODY,
     progress=ItemsDone,
     result=CascadeResult,
-    create=(Action.OPERATE,),
-    steer=(Action.OPERATE,),
+    create=Action.CASCADE_CREATE,
+    control=Action.CASCADE_CONTROL,
     accept=_accept_cascade,
     run=_CascadeRun,
 )

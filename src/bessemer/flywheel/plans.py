@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from bessemer.core.access import Action
 from bessemer.core.errors import BessemerError, refusal
 from bessemer.core.settings import Settings
 from bessemer.core.types import Frozen
@@ -120,6 +121,7 @@ PLAN: Final = JobKind(
     path="/v1/plans/jobs",
     prefix="plan",
     created="plan.created",
+    create=Action.PLAN_CREATE,
     lane=Lane("plans"),
     request=Workload,
     result=PlanMade,

@@ -1,7 +1,8 @@
 """Promotion: an alias moves to a version that passed its gate, and back. Each decision is an audit event."""
 
+from bessemer.core.access import Principal
 from bessemer.core.errors import Conflict
-from bessemer.core.types import Alias, Principal, Route
+from bessemer.core.types import Alias, Route
 from bessemer.flywheel.services import FlywheelServices
 from bessemer.flywheel.standing import champion, serves, standing_gate, tuned, ungated
 from bessemer.registry.catalog import CHAMPION, is_version

@@ -4,10 +4,11 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bessemer.core.access import Action, Principal, Resource, ResourceKind
 from bessemer.core.errors import NotFound
-from bessemer.core.types import Principal
 from bessemer.evals.grader import GraderServices
 from bessemer.gateway.pipeline import INTERNAL, Gateway, on_behalf_of
+from bessemer.identity.policy import Policy
 from bessemer.registry.catalog import Catalog
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
@@ -25,6 +26,7 @@ class FlywheelServices:
     gateway: Gateway
     writer: Writer
     graders: GraderServices
+    policy: Policy
     wait: Callable[[Coroutine[Any, Any, Any]], Any]
     """Runs a coroutine on the installation's event loop and waits for its result."""
     principal: Principal = INTERNAL
@@ -42,7 +44,8 @@ class FlywheelServices:
 
     def check_may_ask(self, name: str) -> None:
         """Raise NotFound for a name that is not for the one who asks."""
-        if not self.principal.may_ask(name):
+        route = Resource(kind=ResourceKind.ROUTE, id=name, project_id=self.principal.project_id)
+        if not self.policy.decide(self.principal, Action.ROUTE_INVOKE, route).allowed:
             raise NotFound(f"There is no model {name!r} that this key may ask for.", param="model")
 
     def of_job(self, row: JobRow) -> "FlywheelServices":

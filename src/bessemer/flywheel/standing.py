@@ -4,10 +4,12 @@ A gate stands for exactly one candidate, against the present champion of its mod
 incumbent), on the hold-out split of a dataset that the operator has not ruled out, within the operator's margin.
 """
 
+from bessemer.core.access import Action, Principal, project
 from bessemer.core.errors import BessemerError, Conflict, NotFound
 from bessemer.core.evaluations import Evaluation
 from bessemer.core.types import ModelVersion, Route, Split, Target
 from bessemer.flywheel.services import FlywheelServices
+from bessemer.identity.keys import principal_of
 from bessemer.registry.catalog import CHAMPION
 from bessemer.registry.policy import GatePin
 from bessemer.store import datasets as dataset_rows
@@ -84,9 +86,14 @@ def own_grader(services: FlywheelServices, metric: str, key_id: str | None) -> s
     """Say why an evaluation that a key asked for counts only for who names it: a grader scores, and is the choice of
     a key without a say in what serves. None: it counts by itself.
     """
-    if metric != "reward" or all(key.id != key_id or key.role.decides for key in keys.find(services.database)):
+    askers = (principal_of(key) for key in keys.find(services.database) if key.id == key_id)
+    if metric != "reward" or all(_stands_for_graders(services, asker) for asker in askers):
         return None
     return "its grader was named by a key that may neither operate nor approve: read it, then name the evaluation"
+
+
+def _stands_for_graders(services: FlywheelServices, asker: Principal) -> bool:
+    return services.policy.decide(asker, Action.GRADER_APPROVE, project(asker.project_id)).allowed
 
 
 def dataset_refusal(services: FlywheelServices, version: ModelVersion, dataset: str) -> str | None:

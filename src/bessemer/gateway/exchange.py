@@ -4,9 +4,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from bessemer.core.access import Principal
 from bessemer.core.conversation import Conversation
 from bessemer.core.reply import ReplyPiece, ScoredToken
-from bessemer.core.types import JSON, Inference, ModelCall, Principal, Route
+from bessemer.core.types import JSON, Inference, ModelCall, Route
 from bessemer.registry.catalog import Catalog
 
 
@@ -26,6 +27,7 @@ class Exchange:
     catalog: Catalog
     """As the principal's project sees it."""
     config_sha256: str
+    policy_sha256: str
     created_at: float
     started: float
     """On the timer's clock, seconds."""

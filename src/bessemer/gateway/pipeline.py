@@ -12,12 +12,13 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
+from bessemer.core.access import Action, Principal, Role, project
 from bessemer.core.content import input_hash
 from bessemer.core.conversation import Conversation, Sampling, message_of, plain
 from bessemer.core.errors import BessemerError, Forbidden
 from bessemer.core.ids import new_id
 from bessemer.core.reply import Reply, ReplyHead, ReplyPiece
-from bessemer.core.types import INTERNAL_KEY, JSON, Action, Inference, Principal, Role
+from bessemer.core.types import INTERNAL_KEY, JSON, Inference
 from bessemer.gateway.attempt import Attempts
 from bessemer.gateway.exchange import AsyncChunks, Exchange
 from bessemer.gateway.providers.base import Provider
@@ -25,6 +26,7 @@ from bessemer.gateway.record import reply_of
 from bessemer.gateway.resolve import resolve
 from bessemer.gateway.stages import Stages, chained, chained_attempts
 from bessemer.gateway.strategy import Strategy
+from bessemer.identity.policy import Policy
 from bessemer.registry.catalog import Catalog
 from bessemer.telemetry.metrics import Metrics
 
@@ -85,12 +87,14 @@ class Gateway:
         catalog: Catalog,
         providers: Mapping[str, Provider],
         stages: Stages,
+        policy: Policy,
         *,
         metrics: Metrics | None = None,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._catalog = catalog
+        self._policy = policy
         self._providers = dict(providers)
         self._metrics = metrics
         self._clock = clock
@@ -153,6 +157,9 @@ class Gateway:
         """Return who asked for one of the latest inferences, before it is in the database; None: longer ago."""
         return self._askers.get(inference_id)
 
+    def _may_split(self, principal: Principal) -> bool:
+        return self._policy.decide(principal, Action.SPLIT_WRITE, project(principal.project_id)).allowed
+
     async def close(self) -> None:
         """Close the providers."""
         for provider in self._providers.values():
@@ -165,7 +172,7 @@ class Gateway:
         try:
             for stage in self._before_route:
                 asked = await stage(asked, principal)
-            if asked.split is not None and not principal.may(Action.CONTRIBUTE):
+            if asked.split is not None and not self._may_split(principal):
                 raise Forbidden(
                     "bessemer.split decides what is trained on and what is held out: it needs a key with the right "
                     "`contribute`. Leave it out.",
@@ -180,7 +187,7 @@ class Gateway:
                 else input_hash(asked.input, messages)
             )
             catalog = self._catalog.within(principal.project_id)
-            route = await resolve(catalog, asked.model, principal)
+            route = await resolve(catalog, self._policy, asked.model, principal)
         except BessemerError as error:
             if self._metrics is not None:
                 self._metrics.error("unresolved", error.error_code or error.type)
@@ -199,6 +206,7 @@ class Gateway:
             principal=principal,
             catalog=catalog,
             config_sha256=catalog.config_sha256,
+            policy_sha256=self._policy.sha256,
             created_at=created_at,
             started=started,
             origin=origin,

@@ -92,6 +92,7 @@ def inference_of(exchange: Exchange) -> Inference:
         latency_s=finished - exchange.started,
         propensity=math.prod(call.propensity for call in calls),
         config_sha256=exchange.config_sha256,
+        policy_sha256=exchange.policy_sha256,
         calls=tuple(calls),
         ttft_s=None if exchange.first_token is None else exchange.first_token - exchange.started,
         episode_id=exchange.asked.episode_id,

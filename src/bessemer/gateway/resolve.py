@@ -9,22 +9,25 @@ from typing import TypeVar
 
 import msgspec
 
+from bessemer.core.access import Action, Principal, Resource, ResourceKind
 from bessemer.core.conversation import AnswerRules, Choices, Conversation, Message, Sampling
 from bessemer.core.errors import InvalidRequest, NotFound
-from bessemer.core.types import Capability, Principal, Route, Target
+from bessemer.core.types import Capability, Route, Target
 from bessemer.gateway.providers.base import ProviderCall
 from bessemer.gateway.render import answer_rules, messages_of
+from bessemer.identity.policy import Policy
 from bessemer.registry.catalog import Catalog, Resolved
 
 T = TypeVar("T")
 
 
-async def resolve(catalog: Catalog, name: str, principal: Principal) -> Route:
+async def resolve(catalog: Catalog, policy: Policy, name: str, principal: Principal) -> Route:
     """Return the route of that name, or a one-step route of a model, alias or version.
 
     Raises NotFound, the same one for what is not there and what the principal may not ask for, and Conflict.
     """
-    if not principal.may_ask(name):
+    route = Resource(kind=ResourceKind.ROUTE, id=name, project_id=principal.project_id)
+    if not policy.decide(principal, Action.ROUTE_INVOKE, route).allowed:
         raise _not_for(name)
     known = catalog.has_route(name) or catalog.has_target(name)
     try:

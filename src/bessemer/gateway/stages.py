@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from bessemer.core.access import Principal
 from bessemer.core.conversation import Conversation
 from bessemer.core.reply import ReplyPiece
-from bessemer.core.types import Principal
 from bessemer.gateway.attempt import Leg
 from bessemer.gateway.exchange import Exchange, Next, Stage
 from bessemer.gateway.record import Recorder

@@ -7,27 +7,31 @@ from typing import Any
 
 import msgspec
 
-from bessemer.core.types import JSON, Action, Feedback, Inference, Principal, as_json
+from bessemer.core.access import Action, Resource, ResourceKind
+from bessemer.core.types import JSON, Feedback, Inference, as_json
+from bessemer.http.edge import Call
 
 _INFERENCE = ("messages", "input", "input_sha256", "output", "reasoning", "refusal")
 _CALL = ("output", "token_logprobs", "choice_logprobs", "reasoning", "refusal")
 
 
-def shown_inference(row: Inference, principal: Principal) -> Inference | JSON:
-    """Return the inference as the principal may see it; what an upstream said of a failure is for owners alone."""
-    if not principal.may(Action.GOVERN) and any(call.error_detail is not None for call in row.calls):
-        calls = tuple(msgspec.structs.replace(call, error_detail=None) for call in row.calls)
+def shown_inference(call: Call, row: Inference) -> Inference | JSON:
+    """Return the inference as the caller may see it; what an upstream said of a failure is for owners alone."""
+    resource = Resource(kind=ResourceKind.INFERENCE, id=row.id, project_id=row.project_id, made_by=row.key_id)
+    if any(one.error_detail is not None for one in row.calls) and not call.may(Action.DIAGNOSTICS_READ, resource):
+        calls = tuple(msgspec.structs.replace(one, error_detail=None) for one in row.calls)
         row = msgspec.structs.replace(row, calls=calls)
-    if principal.may(Action.CONTENT):
+    if call.may(Action.CONTENT_READ, resource):
         return row
     shown = _withheld(as_json(row), _INFERENCE)
-    shown["calls"] = [_without(call, _CALL) for call in shown["calls"]]
+    shown["calls"] = [_without(one, _CALL) for one in shown["calls"]]
     return shown
 
 
-def shown_feedback(row: Feedback, principal: Principal) -> Feedback | JSON:
-    """Return the feedback as the principal may see it: verdicts and scores always, texts only with the right."""
-    if principal.may(Action.CONTENT) or not isinstance(row.value, str):
+def shown_feedback(call: Call, row: Feedback) -> Feedback | JSON:
+    """Return the feedback as the caller may see it: verdicts and scores always, texts only with the right."""
+    resource = Resource(kind=ResourceKind.FEEDBACK, id=row.id, project_id=row.project_id, made_by=row.key_id)
+    if not isinstance(row.value, str) or call.may(Action.CONTENT_READ, resource):
         return row
     return _withheld(as_json(row), ("value",))
 

@@ -15,11 +15,12 @@ import msgspec
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
+from bessemer.core.access import Action, Principal, Resource, ResourceKind, project
 from bessemer.core.decoding import decode
-from bessemer.core.errors import Forbidden, InvalidRequest, NotFound, PayloadTooLarge
+from bessemer.core.errors import InvalidRequest, NotFound, PayloadTooLarge
 from bessemer.core.invalid import invalid
 from bessemer.core.openai import StrictWire
-from bessemer.core.types import JSON, Action, Principal
+from bessemer.core.types import JSON
 from bessemer.flywheel.services import FlywheelServices
 from bessemer.gateway.pipeline import on_behalf_of
 from bessemer.http.services import ApiServices
@@ -218,6 +219,11 @@ def read_query(kind: type[Query], parameters: Sequence[tuple[str, str]]) -> Quer
         raise invalid(error) from None
 
 
+def unknown_name(name: str) -> NotFound:
+    """Return what a caller is told of a name that is not for it, whether or not it exists."""
+    return NotFound(f"There is no {name!r} that this key may ask for.", param="model")
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One authenticated request on its way to a handler."""
@@ -229,6 +235,8 @@ class Call:
     """What the query string says."""
     takes: type[msgspec.Struct] | None
     """The type of the endpoint's body."""
+    item: object = None
+    """The row that the path names, where the endpoint finds one."""
 
     def audit(self, action: str, subject: str, detail: JSON | None = None) -> None:
         """Append who did what to what. Call it in the `Database.transaction` of the change: both stand, or neither."""
@@ -256,16 +264,33 @@ class Call:
         who = self.principal
         return self.services.flywheel.asked_by(on_behalf_of(who.key_id, who.project_id, who.models))
 
-    def check_may_ask(self, *names: str) -> None:
-        """Raise NotFound for the name of a route, model, alias or version that is not for the caller."""
-        for name in names:
-            if not self.principal.may_ask(name):
-                raise NotFound(f"There is no {name!r} that this key may ask for.", param="model")
+    def found(self, kind: type[T]) -> T:
+        """Return the row that the path names, which the endpoint's finder has found."""
+        assert isinstance(self.item, kind), "the table and the handler name the same row"
+        return self.item
 
-    def check_made(self, key_id: str | None) -> None:
-        """Raise Forbidden unless the caller made a thing (`key_id` did), or may operate what others made."""
-        if key_id != self.principal.key_id and not self.principal.may(Action.OPERATE):
-            raise Forbidden("Another key made this: ask with that key, or with one whose role is operator or owner.")
+    def resource(self, kind: ResourceKind, name: str, made_by: str | None = None) -> Resource:
+        """Return one thing of the caller's project as what an action is done to."""
+        return Resource(kind=kind, id=name, project_id=self.principal.project_id, made_by=made_by)
+
+    @property
+    def project(self) -> Resource:
+        """The caller's project as what an action is done to."""
+        return project(self.principal.project_id)
+
+    def may(self, action: Action, resource: Resource) -> bool:
+        """Whether the caller may do something."""
+        return self.services.policy.decide(self.principal, action, resource).allowed
+
+    def sees(self, kind: ResourceKind, name: str) -> bool:
+        """Whether something of the project is for the caller to see."""
+        return self.may(Action.OBJECT_VIEW, self.resource(kind, name))
+
+    def check_named(self, action: Action, *names: str) -> None:
+        """Raise NotFound for the name of a route, model, alias or version that the caller may not do something to."""
+        for name in names:
+            if not self.may(action, self.resource(ResourceKind.ROUTE, name)):
+                raise unknown_name(name)
 
     async def body(self, kind: type[_Body]) -> _Body:
         """Return the JSON body as the type that the table of endpoints names for it. Raises InvalidRequest."""

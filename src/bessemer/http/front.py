@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bessemer.core.access import Principal
 from bessemer.core.errors import (
     BessemerError,
     InvalidRequest,
@@ -23,7 +24,7 @@ from bessemer.core.errors import (
     UnsupportedMediaType,
 )
 from bessemer.core.ids import new_id
-from bessemer.core.types import DEFAULT_PROJECT, JSON, Principal
+from bessemer.core.types import DEFAULT_PROJECT, JSON
 from bessemer.dialects.base import Dialect
 from bessemer.http.edge import ClientGone, JSONResponse, Limit
 from bessemer.identity.authentication import network

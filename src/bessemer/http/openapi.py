@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from functools import cache
 from http import HTTPStatus
 from typing import Any, Final, get_origin
 
@@ -10,11 +9,13 @@ import msgspec
 from starlette.types import ASGIApp
 
 from bessemer import __version__
+from bessemer.core.access import project
 from bessemer.core.openai import Wire
-from bessemer.core.types import JSON
+from bessemer.core.types import DEFAULT_PROJECT, JSON
 from bessemer.core.wire import UploadForm
 from bessemer.http.edge import Call, JSONResponse
 from bessemer.http.routing import Endpoint
+from bessemer.identity.policy import Policy, roles_that_may
 
 _PARAMETER: Final = re.compile(r"{(\w+)}")
 _OWN_PATH: Final = re.compile(r"^(?:GET|POST|PUT|DELETE)(?: and GET)? /[\w/{}]+(?: \(multipart[^)]*\))?[:.,]?\s*")
@@ -37,15 +38,15 @@ class ErrorBody(Wire, omit_defaults=False):
     error: Problem
 
 
-def document(table: Sequence[Endpoint]) -> JSON:
-    """Return the OpenAPI document of a table of endpoints."""
+def document(table: Sequence[Endpoint], policy: Policy) -> JSON:
+    """Return the OpenAPI document of a table of endpoints; `x-roles` is what the policy says in the default project."""
     kinds = [kind for line in table for kind in (line.body, line.answer, line.query) if _has_schema(kind)]
     schemas, components = msgspec.json.schema_components([*kinds, ErrorBody], ref_template=_SCHEMAS)
     schema_of = {_key(kind): schema for kind, schema in zip([*kinds, ErrorBody], schemas, strict=True)}
     queries = {line.query.__name__ for line in table}
     paths: dict[str, dict[str, Any]] = {}
     for line in table:
-        paths.setdefault(line.path, {})[line.method.lower()] = _operation(line, schema_of, components)
+        paths.setdefault(line.path, {})[line.method.lower()] = _operation(line, policy, schema_of, components)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -63,15 +64,15 @@ def document(table: Sequence[Endpoint]) -> JSON:
     }
 
 
-def _operation(line: Endpoint, schema_of: dict[str, JSON], components: dict[str, Any]) -> JSON:
+def _operation(line: Endpoint, policy: Policy, schema_of: dict[str, JSON], components: dict[str, Any]) -> JSON:
     operation: dict[str, Any] = {
         "operationId": "_".join([line.method.lower(), *re.findall(r"\w+", line.path)]),
         "summary": _summary(line),
         "tags": [_tag(line.path)],
     }
-    if line.actions:
-        operation["x-actions"] = [action.value for action in line.actions]
-        operation["x-roles"] = [role.value for role in line.roles]
+    if line.action is not None:
+        operation["x-action"] = line.action.value
+        operation["x-roles"] = [role.value for role in roles_that_may(policy, line.action, project(DEFAULT_PROJECT))]
     else:
         operation["security"] = []
     parameters = [
@@ -137,10 +138,14 @@ def _key(kind: Any) -> str:
 
 def handler(table: Sequence[Endpoint]) -> Any:
     """Return the handler of GET /openapi.json; the document is made with the first call."""
-    made = cache(lambda: document(table))
+    made: dict[str, JSON] = {}
+    """By the policy that it speaks of."""
 
-    async def openapi(_call: Call) -> ASGIApp:
+    async def openapi(call: Call) -> ASGIApp:
         """Return this document."""
-        return JSONResponse(made())
+        policy = call.services.policy
+        if policy.sha256 not in made:
+            made[policy.sha256] = document(table, policy)
+        return JSONResponse(made[policy.sha256])
 
     return openapi

@@ -10,9 +10,11 @@ from bessemer.gateway.pipeline import Gateway
 from bessemer.http.grading import Grading
 from bessemer.http.pulse import Pulse
 from bessemer.identity.keys import Keys
+from bessemer.identity.policy import Policy
 from bessemer.registry.catalog import Catalog
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
+from bessemer.store.notices import ChangeNotices
 from bessemer.store.writer import Writer
 from bessemer.telemetry.metrics import Metrics
 
@@ -28,6 +30,8 @@ class ApiServices:
     catalog: Catalog
     gateway: Gateway
     keys: Keys
+    policy: Policy
+    notices: ChangeNotices
     writer: Writer
     metrics: Metrics
     graders: GraderServices

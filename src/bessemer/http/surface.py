@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+from bessemer.core.access import Action, ResourceKind
 from bessemer.core.lists import (
     AuditQuery,
     CheckpointsQuery,
@@ -20,7 +21,7 @@ from bessemer.core.openai import (
     FineTuningCheckpoint,
     ModelObject,
 )
-from bessemer.core.types import JSON, Action, Alias, Dataset, Feedback, ModelVersion, Route
+from bessemer.core.types import JSON, Alias, Dataset, Feedback, ModelVersion, Route
 from bessemer.core.wire import (
     AuditEvent,
     DatasetRequest,
@@ -67,56 +68,64 @@ from bessemer.http.api import (
 )
 from bessemer.http.dialects import answering
 from bessemer.http.kinds import KINDS, Kinds
-from bessemer.http.routing import Endpoint
+from bessemer.http.routing import Endpoint, audit_log, named, organization
 from bessemer_planner.workload import Workload
 
 PUBLIC: Final = frozenset({"/healthz", "/readyz"})
 """Paths that need no key."""
 
-_NO_KEY: Final = ()
-_VIEW: Final = (Action.VIEW,)
-_CONTENT: Final = (Action.CONTENT,)
-_CONTRIBUTE: Final = (Action.CONTRIBUTE,)
-_OPERATE: Final = (Action.OPERATE,)
-_OPERATE_OR_APPROVE: Final = (Action.OPERATE, Action.APPROVE)
-"""Whose say is needed for what serves: it was not chosen by the one who asks alone."""
-_GOVERN: Final = (Action.GOVERN,)
-_AUDIT: Final = (Action.AUDIT,)
-_INVOKE: Final = (Action.INVOKE,)
-_INVOKE_OR_VIEW: Final = (Action.INVOKE, Action.VIEW)
-_INVOKE_OR_CONTRIBUTE: Final = (Action.INVOKE, Action.CONTRIBUTE)
-"""Feedback: a key that may invoke judges its own inferences, one that may contribute any."""
-_CONTRIBUTE_OR_OPERATE: Final = (Action.CONTRIBUTE, Action.OPERATE)
-"""A key that may contribute steers and deletes what it made, one that may operate anything."""
+_MODEL: Final = named(ResourceKind.MODEL, "model")
+_ROUTE: Final = named(ResourceKind.ROUTE, "name")
+_VERSION: Final = named(ResourceKind.VERSION, "version_id")
 
 _ENDPOINTS: Final = (
-    Endpoint("GET", "/healthz", health.live, _NO_KEY, JSON),
-    Endpoint("GET", "/readyz", health.ready, _NO_KEY, JSON),
-    Endpoint("GET", "/metrics", health.metrics, _VIEW, "text/plain"),
-    Endpoint("GET", "/v1/models", models.list_models, _INVOKE_OR_VIEW, Page[ModelObject]),
-    Endpoint("GET", "/v1/models/{model}", models.get_model, _INVOKE_OR_VIEW, ModelObject),
-    Endpoint("POST", "/v1/models/{model}/rollback", versions.rollback, _OPERATE, RolledBackAlias, body=RollbackBody),
-    Endpoint("POST", "/v1/feedback", feedback.create, _INVOKE_OR_CONTRIBUTE, Feedback, body=FeedbackRequest),
-    Endpoint("GET", "/v1/feedback", feedback.list_feedback, _VIEW, Page[ShownFeedback], query=FeedbackQuery),
-    Endpoint("DELETE", "/v1/feedback/{feedback_id}", erasures.delete_feedback, _GOVERN, Erasure),
-    Endpoint("POST", "/v1/files", files.upload, _CONTRIBUTE, FileObject, body=UploadForm, largest=None),
-    Endpoint("GET", "/v1/files", files.list_files, _VIEW, Page[FileObject], query=FilesQuery),
-    Endpoint("GET", "/v1/files/{file_id}", files.get_file, _VIEW, FileObject),
-    Endpoint("GET", "/v1/files/{file_id}/content", files.content, _CONTENT, "application/octet-stream"),
-    Endpoint("DELETE", "/v1/files/{file_id}", files.delete, _CONTRIBUTE_OR_OPERATE, FileDeleted),
+    Endpoint("GET", "/healthz", health.live, None, JSON),
+    Endpoint("GET", "/readyz", health.ready, None, JSON),
+    Endpoint("GET", "/metrics", health.metrics, Action.OBJECT_VIEW, "text/plain", organization),
+    Endpoint("GET", "/v1/models", models.list_models, Action.MODEL_VIEW, Page[ModelObject]),
+    Endpoint("GET", "/v1/models/{model}", models.get_model, Action.MODEL_VIEW, ModelObject, _MODEL),
+    Endpoint(
+        "POST",
+        "/v1/models/{model}/rollback",
+        versions.rollback,
+        Action.VERSION_ROLLBACK,
+        RolledBackAlias,
+        _MODEL,
+        body=RollbackBody,
+    ),
+    Endpoint("POST", "/v1/feedback", feedback.create, Action.FEEDBACK_WRITE, Feedback, body=FeedbackRequest),
+    Endpoint(
+        "GET", "/v1/feedback", feedback.list_feedback, Action.OBJECT_VIEW, Page[ShownFeedback], query=FeedbackQuery
+    ),
+    Endpoint(
+        "DELETE",
+        "/v1/feedback/{feedback_id}",
+        erasures.delete_feedback,
+        Action.SUBJECT_ERASE,
+        Erasure,
+        feedback.FEEDBACK,
+    ),
+    Endpoint("POST", "/v1/files", files.upload, Action.FILE_WRITE, FileObject, body=UploadForm, largest=None),
+    Endpoint("GET", "/v1/files", files.list_files, Action.OBJECT_VIEW, Page[FileObject], query=FilesQuery),
+    Endpoint("GET", "/v1/files/{file_id}", files.get_file, Action.OBJECT_VIEW, FileObject, files.FILE),
+    Endpoint(
+        "GET", "/v1/files/{file_id}/content", files.content, Action.CONTENT_READ, "application/octet-stream", files.FILE
+    ),
+    Endpoint("DELETE", "/v1/files/{file_id}", files.delete, Action.FILE_DELETE, FileDeleted, files.FILE),
     Endpoint(
         "GET",
         "/v1/fine_tuning/jobs/{job_id}/checkpoints",
         fine_tuning.checkpoints,
-        _VIEW,
+        Action.OBJECT_VIEW,
         Page[FineTuningCheckpoint],
+        fine_tuning.JOB,
         query=CheckpointsQuery,
     ),
     Endpoint(
         "POST",
         "/v1/fine_tuning/alpha/graders/validate",
         graders.validate,
-        _CONTRIBUTE,
+        Action.GRADER_RUN,
         GraderBody,
         body=GraderBody,
         largest=LARGEST_BODY,
@@ -125,37 +134,73 @@ _ENDPOINTS: Final = (
         "POST",
         "/v1/fine_tuning/alpha/graders/run",
         graders.run,
-        _CONTRIBUTE,
+        Action.GRADER_RUN,
         JSON,
         body=GraderRunBody,
         largest=LARGEST_BODY,
     ),
-    Endpoint("POST", "/v1/datasets", datasets.create, _CONTRIBUTE, Dataset, body=DatasetRequest),
-    Endpoint("GET", "/v1/datasets", datasets.list_datasets, _VIEW, Page[Dataset], query=DatasetsQuery),
-    Endpoint("GET", "/v1/datasets/{dataset_id}", datasets.get, _VIEW, Dataset),
-    Endpoint("POST", "/v1/datasets/{dataset_id}/approve", datasets.approve, _OPERATE_OR_APPROVE, Dataset),
-    Endpoint("GET", "/v1/inferences", inferences.list_inferences, _VIEW, Page[ShownInference], query=InferencesQuery),
-    Endpoint("GET", "/v1/inferences/{inference_id}", inferences.get, _VIEW, ShownInference),
-    Endpoint("DELETE", "/v1/inferences/{inference_id}", erasures.delete_inference, _GOVERN, Erasure),
-    Endpoint("POST", "/v1/erasures", erasures.create, _GOVERN, Erasure, body=ErasureRequest),
-    Endpoint("GET", "/v1/usage", inferences.usage, _VIEW, Page[UsageRow], query=UsageQuery),
-    Endpoint("GET", "/v1/routes", routes.list_routes, _VIEW, Page[Route], query=ListQuery),
-    Endpoint("POST", "/v1/routes", routes.create, _OPERATE, Route, body=RouteBody),
-    Endpoint("GET", "/v1/routes/{name}", routes.get, _VIEW, Route),
-    Endpoint("PUT", "/v1/routes/{name}", routes.put, _OPERATE, Route, body=RouteBody),
-    Endpoint("POST", "/v1/routes/{name}/rollback", routes.rollback, _OPERATE, RolledBackRoute, body=ReasonBody),
-    Endpoint("GET", "/v1/versions", versions.list_versions, _VIEW, Page[ModelVersion], query=ModelQuery),
-    Endpoint("GET", "/v1/versions/{version_id}/adapter", versions.adapter, _CONTENT, "application/x-tar"),
-    Endpoint("GET", "/v1/versions/{version_id}", versions.get, _VIEW, ModelVersion),
-    Endpoint("POST", "/v1/versions/{version_id}/promote", versions.promote, _OPERATE, Alias, body=PromoteBody),
-    Endpoint("GET", "/v1/aliases", versions.list_aliases, _VIEW, Page[Alias], query=ModelQuery),
-    Endpoint("POST", "/v1/plans", plans.create, _CONTRIBUTE, JSON, body=Workload),
-    Endpoint("GET", "/v1/plans", plans.list_plans, _VIEW, Page[JSON], query=ListQuery),
-    Endpoint("GET", "/v1/plans/{plan_id}", plans.get, _VIEW, JSON),
-    Endpoint("GET", "/v1/audit", audit.list_events, _AUDIT, Page[AuditEvent], query=AuditQuery),
-    Endpoint("GET", "/v1/keys", keys.list_keys, _GOVERN, Page[KeyInfo], query=ListQuery),
-    Endpoint("POST", "/v1/keys", keys.create, _GOVERN, NewKey, body=KeyBody),
-    Endpoint("DELETE", "/v1/keys/{key_id}", keys.revoke, _GOVERN, KeyInfo),
+    Endpoint("POST", "/v1/datasets", datasets.create, Action.DATASET_BUILD, Dataset, body=DatasetRequest),
+    Endpoint("GET", "/v1/datasets", datasets.list_datasets, Action.OBJECT_VIEW, Page[Dataset], query=DatasetsQuery),
+    Endpoint("GET", "/v1/datasets/{dataset_id}", datasets.get, Action.OBJECT_VIEW, Dataset, datasets.DATASET),
+    Endpoint(
+        "POST", "/v1/datasets/{dataset_id}/approve", datasets.approve, Action.DATASET_APPROVE, Dataset, datasets.DATASET
+    ),
+    Endpoint(
+        "GET",
+        "/v1/inferences",
+        inferences.list_inferences,
+        Action.OBJECT_VIEW,
+        Page[ShownInference],
+        query=InferencesQuery,
+    ),
+    Endpoint(
+        "GET", "/v1/inferences/{inference_id}", inferences.get, Action.OBJECT_VIEW, ShownInference, inferences.INFERENCE
+    ),
+    Endpoint(
+        "DELETE",
+        "/v1/inferences/{inference_id}",
+        erasures.delete_inference,
+        Action.SUBJECT_ERASE,
+        Erasure,
+        inferences.INFERENCE,
+    ),
+    Endpoint("POST", "/v1/erasures", erasures.create, Action.SUBJECT_ERASE, Erasure, body=ErasureRequest),
+    Endpoint("GET", "/v1/usage", inferences.usage, Action.OBJECT_VIEW, Page[UsageRow], query=UsageQuery),
+    Endpoint("GET", "/v1/routes", routes.list_routes, Action.OBJECT_VIEW, Page[Route], query=ListQuery),
+    Endpoint("POST", "/v1/routes", routes.create, Action.ROUTE_WRITE, Route, body=RouteBody),
+    Endpoint("GET", "/v1/routes/{name}", routes.get, Action.OBJECT_VIEW, Route, _ROUTE),
+    Endpoint("PUT", "/v1/routes/{name}", routes.put, Action.ROUTE_WRITE, Route, _ROUTE, body=RouteBody),
+    Endpoint(
+        "POST",
+        "/v1/routes/{name}/rollback",
+        routes.rollback,
+        Action.ROUTE_WRITE,
+        RolledBackRoute,
+        _ROUTE,
+        body=ReasonBody,
+    ),
+    Endpoint("GET", "/v1/versions", versions.list_versions, Action.OBJECT_VIEW, Page[ModelVersion], query=ModelQuery),
+    Endpoint(
+        "GET", "/v1/versions/{version_id}/adapter", versions.adapter, Action.CONTENT_READ, "application/x-tar", _VERSION
+    ),
+    Endpoint("GET", "/v1/versions/{version_id}", versions.get, Action.OBJECT_VIEW, ModelVersion, _VERSION),
+    Endpoint(
+        "POST",
+        "/v1/versions/{version_id}/promote",
+        versions.promote,
+        Action.VERSION_PROMOTE,
+        Alias,
+        _VERSION,
+        body=PromoteBody,
+    ),
+    Endpoint("GET", "/v1/aliases", versions.list_aliases, Action.OBJECT_VIEW, Page[Alias], query=ModelQuery),
+    Endpoint("POST", "/v1/plans", plans.create, Action.PLAN_CREATE, JSON, body=Workload),
+    Endpoint("GET", "/v1/plans", plans.list_plans, Action.OBJECT_VIEW, Page[JSON], query=ListQuery),
+    Endpoint("GET", "/v1/plans/{plan_id}", plans.get, Action.OBJECT_VIEW, JSON, plans.MADE),
+    Endpoint("GET", "/v1/audit", audit.list_events, Action.AUDIT_READ, Page[AuditEvent], audit_log, query=AuditQuery),
+    Endpoint("GET", "/v1/keys", keys.list_keys, Action.KEY_READ, Page[KeyInfo], query=ListQuery),
+    Endpoint("POST", "/v1/keys", keys.create, Action.KEY_WRITE, NewKey, body=KeyBody),
+    Endpoint("DELETE", "/v1/keys/{key_id}", keys.revoke, Action.KEY_WRITE, KeyInfo, keys.KEY),
 )
 
 
@@ -165,11 +210,13 @@ def table(dialects: Sequence[Dialect], kinds: Kinds) -> tuple[Endpoint, ...]:
     The last one describes the others.
     """
     spoken = (
-        Endpoint("POST", one.path, answering(one), _INVOKE, one.gives, body=one.takes, streams=True, largest=None)
+        Endpoint(
+            "POST", one.path, answering(one), Action.ROUTE_INVOKE, one.gives, body=one.takes, streams=True, largest=None
+        )
         for one in dialects
     )
     described = (*spoken, *_ENDPOINTS, *(line for kind in kinds for line in jobs.endpoints(kind)))
-    return (*described, Endpoint("GET", "/openapi.json", openapi.handler(described), _INVOKE_OR_VIEW, JSON))
+    return (*described, Endpoint("GET", "/openapi.json", openapi.handler(described), Action.API_VIEW, JSON))
 
 
 TABLE: Final = table(DIALECTS, KINDS)

@@ -12,8 +12,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from math import ceil
 
+from bessemer.core.access import Principal
 from bessemer.core.errors import RateLimited, Unauthorized
-from bessemer.core.types import Principal
 from bessemer.identity.keys import Keys
 
 _WINDOW_S = 60.0

@@ -1,13 +1,12 @@
 """API keys: who asks. Only a hash is kept; a key is 256 random bits, so a plain hash is as good as a slow one.
 
-Known keys are checked in memory, which a thread keeps up to date: whoever is known stays so while the database is down
-or does not answer.
+Known keys are checked in memory, which change notices keep up to date (`refresh`): whoever is known stays so while the
+database is down or does not answer.
 """
 
 import contextlib
 import hashlib
 import hmac
-import logging
 import re
 import secrets
 import threading
@@ -17,15 +16,15 @@ from typing import NamedTuple
 
 import msgspec
 
+from bessemer.core.access import Principal, Role
 from bessemer.core.errors import InvalidRequest, StoreError, Unauthorized
 from bessemer.core.ids import new_id
-from bessemer.core.types import DEFAULT_PROJECT, Principal, Role
+from bessemer.core.types import DEFAULT_PROJECT
 from bessemer.core.wire import KeyInfo
 from bessemer.store import keys, revisions
 from bessemer.store.database import Database
 from bessemer.store.keys import KeyRow
 
-_log = logging.getLogger(__name__)
 PREFIX = "bsm-"
 _MISS_REFRESH_S = 0.05
 """Unknown keys make the table be read at most this often."""
@@ -66,7 +65,7 @@ class Keys:
         self._revision = -1
         self._checked_at = float("-inf")
         self._stop = threading.Event()
-        self._watcher: threading.Thread | None = None
+        self._noting: threading.Thread | None = None
 
     def create(
         self,
@@ -141,6 +140,10 @@ class Keys:
         rows = [_info(row) for row in keys.find(self._of(project), limit=limit, after=after)]
         return [msgspec.structs.replace(row, last_used_at=used.get(row.id, row.last_used_at)) for row in rows]
 
+    def get(self, key_id: str, project: str | None = None) -> KeyInfo:
+        """Return a key of a project (None: of any), revoked or not. Raises NotFound."""
+        return _info(keys.get(self._of(project), key_id))
+
     def revoke(self, key_id: str, project: str | None = None) -> KeyInfo:
         """Make a key of a project (None: of any) invalid: at once here, within seconds in other processes.
 
@@ -150,20 +153,21 @@ class Keys:
         self._database.on_commit(lambda: self._forget(row.key_hash))
         return _info(row)
 
-    def watch(self, interval_s: float = 1.0) -> None:
-        """Follow what other processes change, until `close`; while the database is down the last keys seen stay."""
-        if self._watcher is None:
-            self._watcher = threading.Thread(target=self._watch, args=(interval_s,), name="bessemer-keys", daemon=True)
-            self._watcher.start()
+    def refresh(self) -> None:
+        """Load what other processes changed; reads one row when nothing did. Raises StoreError: what was seen stays."""
+        self._refresh(0.0)
+
+    def note_uses(self) -> None:
+        """Write each minute, until `close`, when keys were used last."""
+        if self._noting is None:
+            self._noting = threading.Thread(target=self._note_uses, name="bessemer-key-uses", daemon=True)
+            self._noting.start()
 
     def close(self) -> None:
-        """Stop watching, without waiting for a database that does not answer."""
+        """Write when keys were used last and stop, without waiting for a database that does not answer."""
         self._stop.set()
-        if self._watcher is not None:
-            self._watcher.join(_CLOSE_S)
-            if not self._watcher.is_alive():
-                with contextlib.suppress(StoreError):
-                    self._write_used()
+        if self._noting is not None:
+            self._noting.join(_CLOSE_S)
 
     def _of(self, project: str | None) -> Database:
         return self._database if project is None else self._database.within(project)
@@ -189,27 +193,21 @@ class Keys:
                 self._used = used | self._used
                 raise
 
-    def _watch(self, interval_s: float) -> None:
-        written = time.monotonic()
-        while not self._stop.wait(interval_s):
-            try:
-                self._refresh(0.0)
-                if time.monotonic() - written >= _USED_S:
-                    written = time.monotonic()
-                    self._write_used()
-            except StoreError:
-                continue  # the catalog, which reads the same database as often, says so
-            except Exception:  # without this thread, revoked keys would stay valid
-                _log.exception("the keys could not be read")
+    def _note_uses(self) -> None:
+        stopped = False
+        while not stopped:
+            stopped = self._stop.wait(_USED_S)
+            with contextlib.suppress(StoreError):  # it is tried again
+                self._write_used()
 
     def _forget(self, key_hash: str) -> None:
         self._follow()
         self._known.pop(key_hash, None)  # the database may have left before it could be read again
 
     def _follow(self) -> None:
-        """Bring a change made here into memory at once; if the database has left since, the watcher does it later."""
+        """Bring a change made here into memory at once; if the database has left since, change notices do it later."""
         with contextlib.suppress(StoreError):
-            self._refresh(0.0)
+            self.refresh()
 
     def _refresh(self, after_s: float) -> None:
         """Read what changed, unless a reading began less than `after_s` ago, or since this was asked for.
@@ -228,7 +226,7 @@ class Keys:
             if revision != self._revision:
                 rows = keys.find(self._database)
                 self._known = {
-                    row.key_hash: _Known(_principal(row), row.expires_at) for row in rows if row.revoked_at is None
+                    row.key_hash: _Known(principal_of(row), row.expires_at) for row in rows if row.revoked_at is None
                 }
                 self._revision = revision
             self._checked_at = began
@@ -291,7 +289,8 @@ def _hash(key: str) -> str:
     return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
 
 
-def _principal(row: KeyRow) -> Principal:
+def principal_of(row: KeyRow) -> Principal:
+    """Return who asks with a key."""
     return Principal(
         key_id=row.id, name=row.name, role=row.role, project_id=row.project_id, trust=row.trust, models=row.models
     )

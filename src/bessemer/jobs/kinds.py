@@ -12,7 +12,8 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from bessemer.core.types import JSON, Action, Frozen, as_json
+from bessemer.core.access import Action
+from bessemer.core.types import JSON, Frozen, as_json
 from bessemer.core.wire import JobEvent, JobObject
 from bessemer.jobs.objects import Shown, as_object
 from bessemer.store import job_rows
@@ -196,10 +197,10 @@ class JobKind(Generic[S_contra, Q, R]):
     """In messages."""
     created: str = "job.created"
     """The audit event of a new job."""
-    create: tuple[Action, ...] = (Action.CONTRIBUTE,)
-    """A key that may do one of them may make such a job."""
-    steer: tuple[Action, ...] = (Action.CONTRIBUTE, Action.OPERATE)
-    """A key that may do one of them may cancel, pause and resume it: its own, or with `operate` anybody's."""
+    create: Action = Action.JOB_CREATE
+    """What making such a job is."""
+    control: Action = Action.JOB_CONTROL
+    """What cancelling, pausing and resuming it is."""
 
 
 __all__ = [

@@ -1,12 +1,11 @@
 """The catalog: what may be asked for, in memory. The file gives models and prices, the database versions and routes.
 
 Reads do not touch the database, but for a name that is not known: it may be new. Who must not wait asks `has_route` or
-`has_target` first. Changes are written first, then seen here at once, and by other processes as soon as they compare
-revisions (`refresh`, or `watch` in the background). A route in the database wins over the file's.
+`has_target` first. Changes are written first, then seen here at once, and by other processes as soon as change notices
+make them `refresh`. A route in the database wins over the file's.
 """
 
 import copy
-import logging
 import threading
 import time
 from typing import NamedTuple, TypeVar
@@ -39,11 +38,9 @@ from bessemer.store.versions import AliasMove
 
 T = TypeVar("T")
 
-_log = logging.getLogger(__name__)
 CHAMPION = "champion"
 _MISS_REFRESH_S = 0.05
 """How often unknown names may make the catalog compare revisions."""
-_CLOSE_S = 5.0
 
 
 class Resolved(NamedTuple):
@@ -105,8 +102,6 @@ class Catalog:
         for project in {DEFAULT_PROJECT, *self._seen.view.projects}:
             self.within(project)._check_in_force()
         self._looking = threading.Lock()
-        self._stop = threading.Event()
-        self._watcher: threading.Thread | None = None
 
     def within(self, project: str) -> "Catalog":
         """Return the catalog as a project sees it; what changes through it is the project's."""
@@ -348,28 +343,7 @@ class Catalog:
         self._reload()
         return True
 
-    def watch(self, interval_s: float = 1.0) -> None:
-        """Refresh in the background until `close`; while the database is down the last picture stays."""
-        if self._watcher is None:
-            self._watcher = threading.Thread(
-                target=self._watch, args=(interval_s,), name="bessemer-catalog", daemon=True
-            )
-            self._watcher.start()
-
-    def close(self) -> None:
-        """Stop watching, without waiting for a database that does not answer."""
-        self._stop.set()
-        if self._watcher is not None:
-            self._watcher.join(_CLOSE_S)
-
     # -- inside -------------------------------------------------------------------------------------------------------
-
-    def _watch(self, interval_s: float) -> None:
-        while not self._stop.wait(interval_s):
-            try:
-                self.refresh()
-            except StoreError as error:
-                _log.warning("the catalog keeps its last picture: %s", error.message)
 
     def _reload(self) -> None:
         view = self._load()

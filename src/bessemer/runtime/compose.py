@@ -32,13 +32,15 @@ from bessemer.http.grading import Grading
 from bessemer.http.pulse import Pulse
 from bessemer.http.services import ApiServices
 from bessemer.identity.keys import Keys
+from bessemer.identity.policy import FailClosed, RolePolicy
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
 from bessemer.runtime.embedding import embed_by
 from bessemer.runtime.extensions import load_extensions
-from bessemer.store import feedback, plans
+from bessemer.store import feedback, plans, revisions
 from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
+from bessemer.store.notices import PolledNotices
 from bessemer.store.writer import Writer
 from bessemer.telemetry.metrics import Metrics
 
@@ -92,8 +94,9 @@ def open_services(
         engine_memory=settings.engine_memory_bytes,
         engine_idle_s=engine_idle_s,
     )
-    gateway = Gateway(catalog, providers, with_recorder(writer, extensions.stages, metrics=metrics), metrics=metrics)
-    catalog.watch()
+    policy = FailClosed(RolePolicy())
+    stages = with_recorder(writer, extensions.stages, metrics=metrics)
+    gateway = Gateway(catalog, providers, stages, policy, metrics=metrics)
     graders = GraderServices(
         judge=_judge(gateway, loop),
         find_judge=catalog.route_or_target,
@@ -102,7 +105,11 @@ def open_services(
         unfenced=settings.unfenced_graders,
     )
     keys = Keys(database)
-    keys.watch()
+    keys.note_uses()
+    notices = PolledNotices(database)
+    notices.subscribe(revisions.KEYS, keys.refresh)
+    notices.subscribe(revisions.REGISTRY, catalog.refresh)
+    notices.start()
     return ApiServices(
         settings=settings,
         database=database,
@@ -111,6 +118,8 @@ def open_services(
         catalog=catalog,
         gateway=gateway,
         keys=keys,
+        policy=policy,
+        notices=notices,
         writer=writer,
         metrics=metrics,
         graders=graders,
@@ -123,6 +132,7 @@ def open_services(
             gateway=gateway,
             writer=writer,
             graders=graders,
+            policy=policy,
             wait=_waiter(loop),
         ),
         started_at=time.time(),
@@ -134,7 +144,7 @@ async def close_services(services: ApiServices) -> None:
     """Stop what `open_services` started; everything accepted so far is written first."""
     services.grading.close()
     await services.gateway.close()
-    services.catalog.close()
+    services.notices.close()
     services.keys.close()
     await asyncio.to_thread(services.writer.close)
     services.database.close()

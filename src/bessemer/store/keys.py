@@ -6,8 +6,9 @@ import msgspec
 from sqlalchemy import Connection, Row, func, select, update
 from sqlalchemy import insert as sql_insert
 
+from bessemer.core.access import Role
 from bessemer.core.errors import Conflict, NotFound
-from bessemer.core.types import DEFAULT_PROJECT, Frozen, Role
+from bessemer.core.types import DEFAULT_PROJECT, Frozen
 from bessemer.store import paging, revisions
 from bessemer.store.database import Database
 from bessemer.store.schema import api_keys
@@ -60,6 +61,15 @@ def find(database: Database, *, limit: int | None = None, after: str | None = No
     return [_key(row) for row in rows]
 
 
+def get(database: Database, key_id: str) -> KeyRow:
+    """Return one key. Raises NotFound."""
+    statement = select(api_keys).where(api_keys.c.id == key_id, paging.mine(database, api_keys))
+    row = database.read(lambda connection: connection.execute(statement).first())
+    if row is None:
+        raise _unknown(key_id)
+    return _key(row)
+
+
 def revoke(database: Database, key_id: str, now: float) -> KeyRow:
     """Revoke a key; one that is revoked keeps its time.
 
@@ -71,7 +81,7 @@ def revoke(database: Database, key_id: str, now: float) -> KeyRow:
         found = connection.execute(select(api_keys).where(api_keys.c.id == key_id, paging.mine(database, api_keys)))
         row = found.first()
         if row is None:
-            raise NotFound(f"There is no key {key_id!r}.", param="key_id")
+            raise _unknown(key_id)
         key = _key(row)
         if key.revoked_at is not None:
             return key
@@ -95,6 +105,10 @@ def touch(database: Database, used: Mapping[str, float]) -> None:
             connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(last_used_at=at))
 
     database.write(work)
+
+
+def _unknown(key_id: str) -> NotFound:
+    return NotFound(f"There is no key {key_id!r}.", param="key_id")
 
 
 def _is_lasting_owner(key: KeyRow) -> bool:

@@ -1,4 +1,4 @@
-"""Counters that tell other processes that something changed, at the cost of reading one row."""
+"""Counts of changes, by which other processes learn that something changed (`notices`)."""
 
 from sqlalchemy import Connection, select, update
 
@@ -20,3 +20,9 @@ def current(database: Database, name: str) -> int:
     """Return the number of changes so far."""
     statement = select(revisions.c.value).where(revisions.c.name == name)
     return database.read(lambda connection: connection.execute(statement).scalar_one_or_none()) or 0
+
+
+def counts(database: Database) -> dict[str, int]:
+    """Return the number of changes so far of everything that has changed."""
+    statement = select(revisions.c.name, revisions.c.value)
+    return database.read(lambda connection: {row.name: row.value for row in connection.execute(statement)})

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from bessemer.core.access import Action, Resource, ResourceKind
 from bessemer.core.errors import NotFound
 from bessemer.core.openai import FineTuningEvent, FineTuningJob, FineTuningJobRequest, JobExtension
 from bessemer.core.settings import Settings
@@ -15,6 +16,7 @@ from bessemer.core.types import JSON
 from bessemer.core.wire import JobEvent
 from bessemer.evals.grader import LARGEST_BODY, GraderServices
 from bessemer.gateway.pipeline import on_behalf_of
+from bessemer.identity.policy import Policy
 from bessemer.jobs.kinds import Accepted, Finished, Job, JobKind, JobRun, Lane, Shown, Told
 from bessemer.registry.catalog import Catalog
 from bessemer.store.blobs import Blobs
@@ -50,6 +52,11 @@ class Installation(Protocol):
     @property
     def graders(self) -> GraderServices:
         """What graders work with."""
+        ...
+
+    @property
+    def policy(self) -> Policy:
+        """Who may do what."""
         ...
 
     @property
@@ -95,7 +102,8 @@ class _TuningJob(JobRun[FineTuningResult]):
 def _accept(here: Installation, job: Job[FineTuningJobRequest]) -> Accepted[FineTuningJobRequest]:
     row, request = job.row, job.request
     principal = on_behalf_of(row.key_id, row.project_id, row.models)
-    if not principal.may_ask(request.model):
+    model = Resource(kind=ResourceKind.MODEL, id=request.model, project_id=row.project_id)
+    if not here.policy.decide(principal, Action.ROUTE_INVOKE, model).allowed:
         raise NotFound(f"There is no model {request.model!r} that this key may tune.", param="model")
     catalog = here.catalog.within(row.project_id)
     graders = here.graders.asked_by(principal)

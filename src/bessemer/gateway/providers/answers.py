@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from bessemer.core.errors import ProviderError
+from bessemer.core.events import EventParser
 from bessemer.core.reply import ReplyPiece, ScoredToken, Usage
 from bessemer.core.types import Model, TokenLogprob
-from bessemer.gateway.providers.events import EventParser
 from bessemer.gateway.providers.refusals import failure_inside
 
 DONE = b"[DONE]"

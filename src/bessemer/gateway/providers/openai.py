@@ -16,13 +16,13 @@ import msgspec
 
 from bessemer.core.conversation import Choices, Constraint, JsonSchema, Regex
 from bessemer.core.errors import BessemerError, ProviderError
+from bessemer.core.events import server_sent_data
 from bessemer.core.reply import ReplyPiece
 from bessemer.core.scrub import scrub
 from bessemer.core.types import JSON, Capability, Model
 from bessemer.dialects import openai_chat
 from bessemer.gateway.providers.answers import BOM, DONE, AnswerReader, looks_like_json
 from bessemer.gateway.providers.base import ProviderCall, ProviderKind
-from bessemer.gateway.providers.events import server_sent_data
 from bessemer.gateway.providers.refusals import status_error
 from bessemer.registry.upstreams import UpstreamSettings
 from bessemer.telemetry.logs import get_logger

@@ -5,6 +5,7 @@ import time
 
 from starlette.types import ASGIApp
 
+from bessemer.core.access import Action, ResourceKind
 from bessemer.core.errors import StoreError
 from bessemer.core.lists import DatasetsQuery
 from bessemer.core.types import Dataset
@@ -13,7 +14,16 @@ from bessemer.feedback.datasets import build
 from bessemer.feedback.imports import build_from_file
 from bessemer.http.edge import Call, JSONResponse
 from bessemer.http.lists import page, page_limit
+from bessemer.http.routing import Found, Item
 from bessemer.store import datasets
+
+
+def _find(call: Call, dataset_id: str) -> Found:
+    row = datasets.get(call.database, dataset_id)
+    return Found(call.resource(ResourceKind.DATASET, row.id), row)
+
+
+DATASET = Item("dataset_id", _find)
 
 
 async def create(call: Call) -> ASGIApp:
@@ -34,18 +44,19 @@ def _build(call: Call, request: DatasetRequest) -> Dataset:
             code_commit=services.code_commit,
             now=time.time(),
             key_id=call.principal.key_id,
-            approved=call.principal.role.decides,
+            approved=call.may(Action.DATASET_APPROVE, call.project),
         )
     prompt = call.catalog.prompt(request.prompt) if request.prompt is not None else None
     return build(
         call.database,
         services.blobs,
+        services.policy,
         request,
         prompt=prompt,
         code_commit=services.code_commit,
         now=time.time(),
         key_id=call.principal.key_id,
-        approved=call.principal.role.decides,
+        approved=call.may(Action.DATASET_APPROVE, call.project),
     )
 
 
@@ -59,7 +70,7 @@ async def list_datasets(call: Call) -> ASGIApp:
 
 async def get(call: Call) -> ASGIApp:
     """GET /v1/datasets/{dataset_id}."""
-    return JSONResponse(await asyncio.to_thread(datasets.get, call.database, call.path("dataset_id")))
+    return JSONResponse(call.found(Dataset))
 
 
 async def approve(call: Call) -> ASGIApp:
@@ -69,6 +80,6 @@ async def approve(call: Call) -> ASGIApp:
 
 def _approve(call: Call) -> Dataset:
     with call.database.transaction():
-        dataset = datasets.approve(call.database, call.path("dataset_id"))
+        dataset = datasets.approve(call.database, call.found(Dataset).id)
         call.audit("dataset.approved", dataset.id, {"sha256": dataset.sha256})
     return dataset

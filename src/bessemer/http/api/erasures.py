@@ -4,7 +4,7 @@ import asyncio
 
 from starlette.types import ASGIApp
 
-from bessemer.core.errors import NotFound
+from bessemer.core.types import Feedback, Inference
 from bessemer.core.wire import Erasure, ErasureRequest
 from bessemer.feedback.erasure import erase
 from bessemer.http.edge import Call, JSONResponse
@@ -17,20 +17,14 @@ async def create(call: Call) -> ASGIApp:
 
 async def delete_inference(call: Call) -> ASGIApp:
     """DELETE /v1/inferences/{inference_id}: with its calls and the feedback on it."""
-    name = call.path("inference_id")
-    done = await asyncio.to_thread(_erase, call, ErasureRequest(inference_ids=[name]))
-    if not done.inferences:
-        raise NotFound(f"There is no inference {name!r}.", param="inference_id")
-    return JSONResponse(done)
+    request = ErasureRequest(inference_ids=[call.found(Inference).id])
+    return JSONResponse(await asyncio.to_thread(_erase, call, request))
 
 
 async def delete_feedback(call: Call) -> ASGIApp:
     """DELETE /v1/feedback/{feedback_id}."""
-    name = call.path("feedback_id")
-    done = await asyncio.to_thread(_erase, call, ErasureRequest(feedback_ids=[name]))
-    if not done.feedback:
-        raise NotFound(f"There is no feedback {name!r}.", param="feedback_id")
-    return JSONResponse(done)
+    request = ErasureRequest(feedback_ids=[call.found(Feedback).id])
+    return JSONResponse(await asyncio.to_thread(_erase, call, request))
 
 
 def _erase(call: Call, request: ErasureRequest) -> Erasure:

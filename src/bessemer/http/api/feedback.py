@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import time
+from functools import partial
 
 from starlette.types import ASGIApp
 
+from bessemer.core.access import Action, Resource, ResourceKind
 from bessemer.core.lists import FeedbackQuery
 from bessemer.core.wire import FeedbackRequest
 from bessemer.feedback.record import parse
@@ -13,32 +15,46 @@ from bessemer.feedback.rights import check_asked, check_stored
 from bessemer.http.content import shown_feedback
 from bessemer.http.edge import Call, JSONResponse
 from bessemer.http.lists import page, page_limit
+from bessemer.http.routing import Found, Item
 from bessemer.store import feedback
 
 _PULSE_S = 0.5
 _PATIENCE_S = 3.0
+_FLUSH_S = 5.0
 
 
 async def create(call: Call) -> ASGIApp:
     """Record feedback on one's own inference, or as a reviewer on any; durable when the answer is sent."""
     request = await call.body(FeedbackRequest)
-    row = parse(request, call.principal, time.time())
+    reviewer = call.may(Action.FEEDBACK_REVIEW, call.project)
+    row = parse(request, call.principal, time.time(), reviewer=reviewer)
     if row.inference_id is not None:
         await _check(call, row.inference_id)
     await call.services.writer.commit(row)
     return JSONResponse(row)
 
 
+def _find(call: Call, feedback_id: str) -> Found:
+    call.services.writer.flush(_FLUSH_S)  # it was acknowledged: it may be on its way
+    row = feedback.get(call.database, feedback_id)
+    resource = Resource(kind=ResourceKind.FEEDBACK, id=row.id, project_id=row.project_id, made_by=row.key_id)
+    return Found(resource, row)
+
+
+FEEDBACK = Item("feedback_id", _find)
+
+
 async def _check(call: Call, inference_id: str) -> None:
     """Refuse what the caller may not judge. A database that does not answer holds nothing up: the join checks again."""
     asker = call.services.gateway.asker(inference_id)
     if asker is not None:
-        check_asked(call.principal, inference_id, asker)
+        check_asked(call.services.policy, call.principal, inference_id, asker)
         return
     with contextlib.suppress(TimeoutError):
         if await asyncio.wait_for(call.services.pulse.beats(), _PULSE_S):
-            looking = asyncio.to_thread(check_stored, call.database, call.services.writer, inference_id, call.principal)
-            await asyncio.wait_for(looking, _PATIENCE_S)
+            services = call.services
+            work = partial(check_stored, call.database, services.writer, services.policy, inference_id, call.principal)
+            await asyncio.wait_for(asyncio.to_thread(work), _PATIENCE_S)
 
 
 async def list_feedback(call: Call) -> ASGIApp:
@@ -54,4 +70,4 @@ async def list_feedback(call: Call) -> ASGIApp:
         limit=limit + 1,
         after=query.after,
     )
-    return JSONResponse(page(rows, limit, lambda row: shown_feedback(row, call.principal), lambda row: row.id))
+    return JSONResponse(page(rows, limit, lambda row: shown_feedback(call, row), lambda row: row.id))

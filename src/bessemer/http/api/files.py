@@ -8,6 +8,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.types import ASGIApp
 
+from bessemer.core.access import ResourceKind
 from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.ids import new_id
 from bessemer.core.lists import FilesQuery
@@ -16,12 +17,21 @@ from bessemer.core.wire import FileDeleted
 from bessemer.feedback.rows import lines_of, read_rows
 from bessemer.http.edge import BytesResponse, Call, JSONResponse
 from bessemer.http.lists import page, page_limit
+from bessemer.http.routing import Found, Item
 from bessemer.jobs.lifecycle import UNFINISHED
 from bessemer.store import files, job_rows
 from bessemer.store.files import FINE_TUNE, FileRow
 from bessemer.tuning.jobs import FINE_TUNING
 
 _FILENAME = 256
+
+
+def _find_one(call: Call, file_id: str) -> Found:
+    row = files.get(call.database, file_id)
+    return Found(call.resource(ResourceKind.FILE, row.id, made_by=row.key_id), row)
+
+
+FILE = Item("file_id", _find_one)
 
 
 async def upload(call: Call) -> ASGIApp:
@@ -89,23 +99,21 @@ def _find(call: Call, query: FilesQuery, limit: int) -> list[FileRow]:
 
 async def get_file(call: Call) -> ASGIApp:
     """GET /v1/files/{file_id}."""
-    return JSONResponse(_wire(await asyncio.to_thread(files.get, call.database, call.path("file_id"))))
+    return JSONResponse(_wire(call.found(FileRow)))
 
 
 async def content(call: Call) -> ASGIApp:
     """GET /v1/files/{file_id}/content."""
-    row = await asyncio.to_thread(files.get, call.database, call.path("file_id"))
+    row = call.found(FileRow)
     body = await asyncio.to_thread(call.services.blobs.read, row.sha256)
     return BytesResponse(body, "application/jsonl" if row.purpose == FINE_TUNE else "application/octet-stream")
 
 
 async def delete(call: Call) -> ASGIApp:
     """DELETE /v1/files/{file_id}: with its content, unless another file or a dataset has the same."""
-    file_id = call.path("file_id")
-    row = await asyncio.to_thread(files.get, call.database, file_id)
-    call.check_made(row.key_id)
+    row = call.found(FileRow)
     await asyncio.to_thread(_delete, call, row)
-    return JSONResponse(FileDeleted(id=file_id))
+    return JSONResponse(FileDeleted(id=row.id))
 
 
 def _delete(call: Call, row: FileRow) -> None:

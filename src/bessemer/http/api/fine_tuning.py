@@ -6,20 +6,22 @@ from starlette.types import ASGIApp
 
 from bessemer.core.lists import CheckpointsQuery
 from bessemer.core.openai import FineTuningCheckpoint
-from bessemer.http.api.jobs import find
+from bessemer.http.api.jobs import job_of
 from bessemer.http.edge import Call, JSONResponse
 from bessemer.http.lists import page, page_limit
 from bessemer.store import job_rows
-from bessemer.store.job_rows import JobCheckpoint
+from bessemer.store.job_rows import JobCheckpoint, JobRow
 from bessemer.tuning.jobs import FINE_TUNING
+
+JOB = job_of(FINE_TUNING)
 
 
 async def checkpoints(call: Call) -> ASGIApp:
     """GET /v1/fine_tuning/jobs/{job_id}/checkpoints: newest first."""
     query = call.query(CheckpointsQuery)
     limit = page_limit(query.limit)
-    row = await asyncio.to_thread(find, call, FINE_TUNING)
-    rows = await asyncio.to_thread(job_rows.checkpoints, call.database, row.id, limit=limit + 1, after=query.after)
+    job_id = call.found(JobRow).id
+    rows = await asyncio.to_thread(job_rows.checkpoints, call.database, job_id, limit=limit + 1, after=query.after)
     return JSONResponse(page(rows, limit, _checkpoint, lambda checkpoint: checkpoint.id))
 
 

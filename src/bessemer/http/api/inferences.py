@@ -4,10 +4,14 @@ import asyncio
 
 from starlette.types import ASGIApp
 
+from bessemer.core.access import Resource, ResourceKind
+from bessemer.core.errors import StoreError
 from bessemer.core.lists import InferencesQuery, UsageQuery
+from bessemer.core.types import Inference
 from bessemer.http.content import shown_inference
 from bessemer.http.edge import Call, JSONResponse
 from bessemer.http.lists import envelope, page, page_limit
+from bessemer.http.routing import Found, Item
 from bessemer.store import inferences
 
 _FLUSH_S = 5.0
@@ -28,14 +32,12 @@ async def list_inferences(call: Call) -> ASGIApp:
         limit=limit + 1,
         after=query.after,
     )
-    return JSONResponse(page(rows, limit, lambda row: shown_inference(row, call.principal), lambda row: row.id))
+    return JSONResponse(page(rows, limit, lambda row: shown_inference(call, row), lambda row: row.id))
 
 
 async def get(call: Call) -> ASGIApp:
     """GET /v1/inferences/{inference_id}."""
-    await _written(call)
-    row = await asyncio.to_thread(inferences.get, call.database, call.path("inference_id"))
-    return JSONResponse(shown_inference(row, call.principal))
+    return JSONResponse(shown_inference(call, call.found(Inference)))
 
 
 async def usage(call: Call) -> ASGIApp:
@@ -46,6 +48,16 @@ async def usage(call: Call) -> ASGIApp:
         inferences.usage, call.database, since=query.since, until=query.until, route=query.route
     )
     return JSONResponse(envelope(rows))
+
+
+def _find(call: Call, inference_id: str) -> Found:
+    if not call.services.writer.flush(_FLUSH_S) and inferences.key_of(call.database, inference_id) is None:
+        raise StoreError("The database is behind: what was answered is still on its way to it. Try again later.")
+    row = inferences.get(call.database, inference_id)
+    return Found(Resource(kind=ResourceKind.INFERENCE, id=row.id, project_id=row.project_id, made_by=row.key_id), row)
+
+
+INFERENCE = Item("inference_id", _find)
 
 
 async def _written(call: Call) -> None:

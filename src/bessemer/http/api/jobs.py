@@ -9,15 +9,16 @@ from typing import Any, Final
 
 from starlette.types import ASGIApp
 
+from bessemer.core.access import Action, Resource, ResourceKind
 from bessemer.core.content import content_hash
 from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.ids import new_id
 from bessemer.core.lists import JobsQuery, ListQuery, Page
-from bessemer.core.types import JSON, Action, JobStatus, as_json
+from bessemer.core.types import JSON, JobStatus, as_json
 from bessemer.http.edge import Call, JSONResponse
 from bessemer.http.grading import kind_of
 from bessemer.http.lists import page, page_limit
-from bessemer.http.routing import Endpoint, Handler
+from bessemer.http.routing import Endpoint, Found, Handler, Item
 from bessemer.http.services import ApiServices
 from bessemer.jobs import lifecycle
 from bessemer.jobs.kinds import Job, JobKind
@@ -26,7 +27,6 @@ from bessemer.store import job_rows
 from bessemer.store.job_rows import Control, JobRow
 
 _Kind = JobKind[ApiServices, Any, Any]
-_VIEW: Final = (Action.VIEW,)
 _DOES: Final = {
     Control.CANCEL: "Cancel a job: at once while it waits, at its next step while it runs.",
     Control.PAUSE: "Pause a job: at once while it waits, at its next step while it runs.",
@@ -36,17 +36,17 @@ _DOES: Final = {
 
 def endpoints(kind: _Kind) -> tuple[Endpoint, ...]:
     """Return the endpoints of a kind."""
-    path, one, shows = kind.path, kind.path + "/{job_id}", _Endpoints(kind)
+    path, one, shows, job = kind.path, kind.path + "/{job_id}", _Endpoints(kind), job_of(kind)
     page_of: Any = Page
     many, told = page_of[kind.shown], page_of[kind.shown_event]
     return (
         Endpoint("POST", path, shows.create, kind.create, kind.shown, body=kind.request, largest=kind.largest),
-        Endpoint("GET", path, shows.list_jobs, _VIEW, many, query=JobsQuery),
-        Endpoint("GET", one, shows.get, _VIEW, kind.shown),
-        Endpoint("POST", one + "/cancel", shows.control(Control.CANCEL), kind.steer, kind.shown),
-        Endpoint("POST", one + "/pause", shows.control(Control.PAUSE), kind.steer, kind.shown),
-        Endpoint("POST", one + "/resume", shows.control(None), kind.steer, kind.shown),
-        Endpoint("GET", one + "/events", shows.events, _VIEW, told, query=ListQuery),
+        Endpoint("GET", path, shows.list_jobs, Action.OBJECT_VIEW, many, query=JobsQuery),
+        Endpoint("GET", one, shows.get, Action.OBJECT_VIEW, kind.shown, job),
+        Endpoint("POST", one + "/cancel", shows.control(Control.CANCEL), kind.control, kind.shown, job),
+        Endpoint("POST", one + "/pause", shows.control(Control.PAUSE), kind.control, kind.shown, job),
+        Endpoint("POST", one + "/resume", shows.control(None), kind.control, kind.shown, job),
+        Endpoint("GET", one + "/events", shows.events, Action.OBJECT_VIEW, told, job, query=ListQuery),
     )
 
 
@@ -84,8 +84,8 @@ class _Endpoints:
         """Return what a job told, newest first."""
         query = call.query(ListQuery)
         limit = page_limit(query.limit)
-        row = await asyncio.to_thread(find, call, self._kind)
-        rows = await asyncio.to_thread(job_rows.events, call.database, row.id, limit=limit + 1, after=query.after)
+        job_id = call.found(JobRow).id
+        rows = await asyncio.to_thread(job_rows.events, call.database, job_id, limit=limit + 1, after=query.after)
         return JSONResponse(page(rows, limit, self._kind.render_event, lambda event: event.id))
 
     def _answer(self, call: Call, shown: Shown) -> ASGIApp:
@@ -104,15 +104,13 @@ class _Endpoints:
         return self._shown(call, found)
 
     def _get(self, call: Call) -> Shown:
-        row = find(call, self._kind)
+        row = call.found(JobRow)
         if row.status is JobStatus.SUCCEEDED:
             call.catalog.refresh()
         return self._shown(call, [row])[0]
 
     def _control(self, call: Call, wish: Control | None) -> JobRow:
-        row = find(call, self._kind)
-        call.check_made(row.key_id)
-        return lifecycle.control(call.database, row.id, wish, call.principal.key_id)
+        return lifecycle.control(call.database, call.found(JobRow).id, wish, call.principal.key_id)
 
     def _shown(self, call: Call, rows: Sequence[JobRow]) -> list[Shown]:
         ended = [row.id for row in rows if row.status is JobStatus.SUCCEEDED]
@@ -120,13 +118,17 @@ class _Endpoints:
         return [Shown(row, results.get(row.id)) for row in rows]
 
 
-def find(call: Call, kind: _Kind) -> JobRow:
-    """Return the job of the path. Raises NotFound for one of another kind or project."""
-    identifier = call.path("job_id")
-    row = job_rows.get(call.database, identifier)
-    if row.kind != kind.name:
-        raise NotFound(f"No {kind.noun} {identifier!r}.", param="job_id")
-    return row
+def job_of(kind: _Kind) -> Item:
+    """Return the finder of a kind's jobs; one of another kind is not found."""
+
+    def find(call: Call, job_id: str) -> Found:
+        row = job_rows.get(call.database, job_id)
+        if row.kind != kind.name:
+            raise NotFound(f"No {kind.noun} {job_id!r}.", param="job_id")
+        resource = Resource(kind=ResourceKind.JOB, id=row.id, project_id=row.project_id, made_by=row.key_id)
+        return Found(resource, row)
+
+    return Item("job_id", find)
 
 
 async def create(call: Call, kind: _Kind) -> Shown:

@@ -5,12 +5,15 @@ import asyncio
 import msgspec
 from starlette.types import ASGIApp
 
+from bessemer.core.access import ORGANIZATION, Action, Resource, ResourceKind
+from bessemer.core.access import project as whole_project
 from bessemer.core.errors import Forbidden
 from bessemer.core.lists import ListQuery
 from bessemer.core.types import DEFAULT_PROJECT, as_json
 from bessemer.core.wire import KeyBody, KeyInfo, NewKey
 from bessemer.http.edge import Call, JSONResponse
 from bessemer.http.lists import page, page_limit
+from bessemer.http.routing import Found, Item
 from bessemer.identity.admin_key import forget_admin_key
 from bessemer.identity.keys import CreatedKey
 
@@ -32,19 +35,26 @@ async def list_keys(call: Call) -> ASGIApp:
 
 async def revoke(call: Call) -> ASGIApp:
     """DELETE /v1/keys/{key_id}: answers 401 to its bearer from now on."""
-    return JSONResponse(await asyncio.to_thread(_revoke, call, call.path("key_id")))
+    return JSONResponse(await asyncio.to_thread(_revoke, call, call.found(KeyInfo)))
+
+
+def _find(call: Call, key_id: str) -> Found:
+    row = call.services.keys.get(key_id, _reach(call))
+    return Found(Resource(kind=ResourceKind.KEY, id=row.id, project_id=row.project_id), row)
+
+
+KEY = Item("key_id", _find)
 
 
 def _reach(call: Call) -> str | None:
-    """Return whose keys the caller governs: its project's; an owner of the default project everybody's (None)."""
-    project = call.principal.project_id
-    return None if project == DEFAULT_PROJECT else project
+    """Return whose keys the caller sees: its project's; who governs the organization, everybody's (None)."""
+    return None if call.may(Action.KEY_READ, ORGANIZATION) else call.principal.project_id
 
 
 def _create(call: Call, body: KeyBody) -> CreatedKey:
     principal = call.principal
     project = principal.project_id if body.project is None else body.project
-    if _reach(call) not in {None, project}:
+    if not call.may(Action.KEY_WRITE, whole_project(project)):
         raise Forbidden(f"Keys of another project are made by an owner of {DEFAULT_PROJECT!r}.", param="project")
     models = principal.models if body.models is None else body.models
     if principal.models is not None and not set(models or ()) <= set(principal.models):
@@ -61,9 +71,9 @@ def _create(call: Call, body: KeyBody) -> CreatedKey:
 _AUDITED = ("name", "role", "project_id", "expires_at", "models", "trust")
 
 
-def _revoke(call: Call, key_id: str) -> KeyInfo:
+def _revoke(call: Call, key: KeyInfo) -> KeyInfo:
     with call.database.transaction():
-        info = call.services.keys.revoke(key_id, _reach(call))
-        call.audit("api_key.deleted", key_id)
-    forget_admin_key(call.services.settings.data, call.services.keys, key_id)
+        info = call.services.keys.revoke(key.id, key.project_id)
+        call.audit("api_key.deleted", key.id)
+    forget_admin_key(call.services.settings.data, call.services.keys, key.id)
     return info

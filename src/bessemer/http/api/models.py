@@ -4,6 +4,7 @@ import asyncio
 
 from starlette.types import ASGIApp
 
+from bessemer.core.access import Action, ResourceKind
 from bessemer.core.errors import NotFound
 from bessemer.core.openai import ModelObject
 from bessemer.http.edge import Call, JSONResponse
@@ -31,7 +32,8 @@ async def get_model(call: Call) -> ASGIApp:
 async def _asked_for(call: Call) -> dict[str, ModelObject]:
     """Return what the caller may ask for."""
     rows = await asyncio.to_thread(known, call.catalog, call.services.settings.organization)
-    return {name: row for name, row in rows.items() if call.principal.may_ask(name)}
+    seen = {name: call.resource(ResourceKind.MODEL, name) for name in rows}
+    return {name: row for name, row in rows.items() if call.may(Action.MODEL_VIEW, seen[name])}
 
 
 def known(catalog: Catalog, organization: str) -> dict[str, ModelObject]:

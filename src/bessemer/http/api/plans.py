@@ -6,6 +6,7 @@ from typing import Final
 
 from starlette.types import ASGIApp
 
+from bessemer.core.access import ResourceKind
 from bessemer.core.errors import BessemerError, Conflict, InvalidRequest, refusal
 from bessemer.core.lists import ListQuery
 from bessemer.core.types import JSON, JobStatus
@@ -13,12 +14,20 @@ from bessemer.flywheel.plans import PLAN
 from bessemer.http.api import jobs
 from bessemer.http.edge import BytesResponse, Call, JSONResponse, while_connected
 from bessemer.http.lists import page, page_limit
+from bessemer.http.routing import Found, Item
 from bessemer.jobs import lifecycle
 from bessemer.store import job_rows, plans
 from bessemer.store.job_rows import Control, JobRow
 
 _WAIT_S: Final = 300.0
 _LOOK_S: Final = 0.2
+
+
+def _find(call: Call, plan_id: str) -> Found:
+    return Found(call.resource(ResourceKind.PLAN, plan_id), plans.get(call.database, plan_id))
+
+
+MADE = Item("plan_id", _find)
 
 
 async def create(call: Call) -> ASGIApp:
@@ -83,5 +92,4 @@ def _row(body: str) -> JSON:
 
 async def get(call: Call) -> ASGIApp:
     """GET /v1/plans/{plan_id}."""
-    body = await asyncio.to_thread(plans.get, call.database, call.path("plan_id"))
-    return BytesResponse(body.encode(), "application/json")
+    return BytesResponse(call.found(str).encode(), "application/json")

@@ -4,9 +4,10 @@ import asyncio
 
 from starlette.types import ASGIApp
 
+from bessemer.core.access import Action, ResourceKind
 from bessemer.core.errors import Conflict, Forbidden, InvalidRequest
 from bessemer.core.lists import ListQuery
-from bessemer.core.types import Role, Route, Step, Target, as_json
+from bessemer.core.types import Route, Step, Target, as_json
 from bessemer.core.wire import ReasonBody, RolledBackRoute, RouteBody
 from bessemer.flywheel.promotion import rollback_route
 from bessemer.flywheel.standing import ungated
@@ -17,15 +18,13 @@ from bessemer.registry.routes import check_steps
 
 async def list_routes(call: Call) -> ASGIApp:
     """GET /v1/routes, by name."""
-    rows = [row for row in call.catalog.routes() if call.principal.may_ask(row.name)]
+    rows = [row for row in call.catalog.routes() if call.sees(ResourceKind.ROUTE, row.name)]
     return JSONResponse(page_of(rows, call.query(ListQuery), lambda row: row.name))
 
 
 async def get(call: Call) -> ASGIApp:
     """GET /v1/routes/{name}."""
-    name = call.path("name")
-    call.check_may_ask(name)
-    return JSONResponse(call.catalog.route(name))
+    return JSONResponse(call.catalog.route(call.path("name")))
 
 
 async def create(call: Call) -> ASGIApp:
@@ -59,12 +58,13 @@ def _put(call: Call, route: Route, reason: str, *, force: bool) -> Route:
     catalog = call.catalog
     if force and not reason.strip():
         raise InvalidRequest("`force` needs a `reason`: it is kept in the audit trail.", param="reason")
-    if force and call.principal.role is not Role.OWNER:
+    if force and not call.may(Action.GATE_OVERRIDE, call.resource(ResourceKind.ROUTE, route.name)):
         raise Forbidden("Only an owner may put versions in force that have not passed a gate.")
     catalog.refresh()  # the worker may have made the version a moment ago
     before = catalog.route(route.name).targets if catalog.has_route(route.name) else []
     known = {target.model for target in before}
-    call.check_may_ask(route.name, *(target.model for target in route.targets if target.model not in known))
+    call.check_named(Action.ROUTE_WRITE, route.name)
+    call.check_named(Action.OBJECT_VIEW, *(target.model for target in route.targets if target.model not in known))
     missing = ungated(call.flywheel, route)
     if missing and not force:
         raise Conflict(
@@ -94,6 +94,5 @@ async def rollback(call: Call) -> ASGIApp:
     """POST /v1/routes/{name}/rollback: back to what was in force before; null when nothing was."""
     body = await call.body(ReasonBody) if await call.request.body() else ReasonBody()
     name = call.path("name")
-    call.check_may_ask(name)
     route = await asyncio.to_thread(rollback_route, call.flywheel, name, call.principal, body.reason)
     return JSONResponse(RolledBackRoute(name=name, route=route))

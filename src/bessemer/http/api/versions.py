@@ -4,6 +4,7 @@ import asyncio
 
 from starlette.types import ASGIApp
 
+from bessemer.core.access import ResourceKind
 from bessemer.core.errors import NotFound
 from bessemer.core.lists import ModelQuery
 from bessemer.core.types import Alias, ModelVersion
@@ -16,7 +17,7 @@ from bessemer.http.lists import page_of
 async def list_versions(call: Call) -> ASGIApp:
     """GET /v1/versions, newest first."""
     query = call.query(ModelQuery)
-    rows = [row for row in reversed(call.catalog.versions(query.model)) if call.principal.may_ask(row.id)]
+    rows = [row for row in reversed(call.catalog.versions(query.model)) if call.sees(ResourceKind.VERSION, row.id)]
     return JSONResponse(page_of(rows, query, lambda row: row.id))
 
 
@@ -36,7 +37,7 @@ async def adapter(call: Call) -> ASGIApp:
 async def list_aliases(call: Call) -> ASGIApp:
     """GET /v1/aliases, by model and name."""
     query = call.query(ModelQuery)
-    rows = [row for row in call.catalog.aliases(query.model) if call.principal.may_ask(_name(row))]
+    rows = [row for row in call.catalog.aliases(query.model) if call.sees(ResourceKind.VERSION, _name(row))]
     return JSONResponse(page_of(rows, query, _name))
 
 
@@ -45,15 +46,12 @@ def _name(alias: Alias) -> str:
 
 
 def _version(call: Call) -> ModelVersion:
-    version_id = call.path("version_id")
-    call.check_may_ask(version_id)
-    return call.catalog.version(version_id)
+    return call.catalog.version(call.path("version_id"))
 
 
 async def promote(call: Call) -> ASGIApp:
     """POST /v1/versions/{version_id}/promote: `champion` needs an evaluation whose gate the version passed."""
     body = await call.body(PromoteBody) if await call.request.body() else PromoteBody()
-    call.check_may_ask(call.path("version_id"))
     alias = await asyncio.to_thread(
         promotion.promote,
         call.flywheel,
@@ -70,6 +68,5 @@ async def rollback(call: Call) -> ASGIApp:
     """POST /v1/models/{model}/rollback: the alias names what it named before; null when it named nothing."""
     body = await call.body(RollbackBody) if await call.request.body() else RollbackBody()
     model = call.path("model")
-    call.check_may_ask(model)
     alias = await asyncio.to_thread(promotion.rollback, call.flywheel, model, body.alias, call.principal, body.reason)
     return JSONResponse(RolledBackAlias(model=model, name=body.alias, alias=alias))

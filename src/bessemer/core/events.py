@@ -36,7 +36,7 @@ class EventParser:
         self._pending = rest + held
         self._size += len(piece)
         if self._size > _MAX_EVENT_BYTES:
-            raise ProviderError("The upstream sent an event above 16 MiB.")
+            raise ProviderError("The server sent an event above 16 MiB.")
         events = [event for line in lines if (event := self._line(line)) is not None]
         if last:
             self._line(self._pending.rstrip(b"\r"))

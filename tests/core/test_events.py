@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bessemer.core.errors import ProviderError
-from bessemer.gateway.providers.events import server_sent_data
+from bessemer.core.events import server_sent_data
 
 RAW = b": hello\r\ndata: one\r\n\r\nevent: x\ndata:two\ndata: lines\n\nid: 7\n\ndata: \xc3\xa9\n\ndata: cut off"
 
