@@ -8,6 +8,7 @@ incumbent's recorded answers count where there are any, so that nobody pays for 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -15,64 +16,17 @@ from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.evaluations import EvaluationRow
 from bessemer.core.types import Calibration, Dataset, Example, Frozen, Guarantee, Interval, Route, Split, Step, Target
 from bessemer.core.wire import LadderRequest
+from bessemer.evals.measures import Metric
 from bessemer.evals.runs import ItemScore, summarise
 from bessemer.flywheel import rungs, standing
 from bessemer.flywheel.evaluation import build_metric, item_hash, split_examples
 from bessemer.flywheel.rungs import FittedRung
 from bessemer.flywheel.services import FlywheelServices
-from bessemer.ladder.kinds import FITS
+from bessemer.flywheel.unseen import unseen
+from bessemer.ladder.fit import KINDS
 from bessemer.store import audit, looks
 from bessemer.store import datasets as dataset_rows
 from bessemer.store.looks import Look, Purpose
-
-
-class RungRow(Frozen, frozen=True):
-    """One rung, scored on the calibration split."""
-
-    kind: str
-    """Of the fit; `model` for one that was there, `incumbent` for the last."""
-    version: str | None
-    quality: Interval | None
-    n: int
-    usd_per_1k: float | None
-    ms: float | None
-    """Median of its answers' milliseconds, the gateway included; None where they were recorded earlier."""
-    fit_s: float | None
-    ece: float | None
-    """Expected calibration error of its confidence."""
-    skipped: str | None = None
-
-
-class LadderPoint(Frozen, frozen=True):
-    """One vector of thresholds on the path that was tested."""
-
-    thresholds: tuple[float, ...]
-    usd_per_1k: float | None
-    risk: float
-    p_value: float | None
-
-
-class LadderResult(Frozen, frozen=True):
-    """What was fitted, measured and decided."""
-
-    route: str
-    incumbent: str
-    rungs: tuple[RungRow, ...]
-    best_single: str | None
-    """The cheapest version of at least the quality that was asked for."""
-    steps: tuple[Step, ...]
-    """Of the route that is proposed; none: nothing was certified."""
-    shares: tuple[float, ...]
-    """Part of the calibration items that each step answers."""
-    usd_per_1k: float | None
-    """Of the proposed route."""
-    guarantee: Guarantee | None
-    curve: tuple[LadderPoint, ...]
-    look: int
-    delta_spent: float
-    summary: str
-    seconds: float
-    applied: bool
 
 
 def check(request: LadderRequest, services: FlywheelServices) -> Dataset:
@@ -90,10 +44,9 @@ def check(request: LadderRequest, services: FlywheelServices) -> Dataset:
         )
     if not 1 <= request.seconds <= 86_400:
         raise InvalidRequest("`seconds` must be from 1 to 86400.", param="seconds")
-    known = {fit.kind for fit in FITS}
-    if unknown := [kind for kind in request.rungs if kind not in known]:
+    if unknown := [kind for kind in request.rungs if kind not in KINDS]:
         raise InvalidRequest(
-            f"There is no rung {unknown[0]!r}. Known: {', '.join(sorted(known))}.", param="rungs"
+            f"There is no rung {unknown[0]!r}. Known: {', '.join(KINDS)}.", param="rungs"
         )
     if request.metric == "f1" and request.positive is None:
         raise InvalidRequest("The metric 'f1' needs `positive`, the label that counts as positive.", param="positive")
@@ -130,11 +83,59 @@ def _check_gated(request: LadderRequest, services: FlywheelServices) -> None:
 
 
 
-class Scored(Frozen, frozen=True):
-    """A system's answers on the selection and the calibration items, in their order."""
+def plan(services: FlywheelServices, request: LadderRequest) -> LadderPlan:
+    """Load what a ladder works on. Raises InvalidRequest when the dataset cannot carry one."""
+    dataset = check(request, services)
+    last = incumbent(request, services)
+    train = split_examples(services, dataset, Split.TRAIN)
+    others = (last, *request.models)
+    asked = {split: split_examples(services, dataset, split) for split in (Split.SELECTION, Split.CALIBRATION)}
+    kept = {split: unseen(services, others, examples, split) for split, examples in asked.items()}
+    labels = rungs.labels_of(train, request)
+    return LadderPlan(
+        request=request,
+        dataset=dataset,
+        labels=labels,
+        kinds=tuple(request.rungs) or KINDS,
+        train=train,
+        optimise=kept[Split.SELECTION],
+        calibrate=kept[Split.CALIBRATION],
+        metric=build_metric(request.metric, labels, request.positive, None, services.graders),
+        incumbent=last,
+        left_out=sum(map(len, asked.values())) - sum(map(len, kept.values())),
+    )
 
-    kind: str
-    target: str
-    version: str | None
-    optimise: tuple[ItemScore, ...]
-    calibrate: tuple[ItemScore, ...]
+
+def enter_look(services: FlywheelServices, job_id: str, plan: LadderPlan, systems: Sequence[System]) -> int:
+    """Enter the ladder in the ledger of looks at its calibration items, and return its number."""
+    read = {version for one in systems for version in standing.versions(services, one.target)}
+    look = Look(
+        id=job_id,
+        created_at=time.time(),
+        purpose=Purpose.CASCADE,
+        subject=plan.request.route,
+        others=tuple(sorted(read - standing.versions(services, plan.incumbent))),
+    )
+    return looks.number(services.database, look, [item_hash(example) for example in plan.calibrate])
+
+
+def score(
+    services: FlywheelServices, plan: LadderPlan, system: System, folder: Path, count: Callable[[int, int], None]
+) -> Scored:
+    """Ask a system every item that it has not answered yet."""
+    examples = (*plan.optimise, *plan.calibrate)
+    known = rungs.recorded(services, system.target, examples) if system.kind == INCUMBENT else {}
+    items = rungs.score_all(services, system.target, examples, plan.metric, folder, count, known)
+    return Scored(system, items[: len(plan.optimise)], items[len(plan.optimise) :])
+
+
+def apply(services: FlywheelServices, request: LadderRequest, result: LadderResult, job_id: str) -> None:
+    """Put the proposed route into force if it is to be; a second time changes nothing."""
+    if not result.applied:
+        return
+    _check_gated(request, services)  # an alias may have moved while the items were asked
+    catalog, route = services.catalog, Route(name=request.route, steps=result.steps, guarantee=result.guarantee)
+    if not catalog.has_route(route.name) or catalog.route(route.name) != route:
+        with services.database.transaction():
+            catalog.put_route(route, reason=f"ladder of {len(route.steps)} steps")
+            audit.append(services.database, audit.SYSTEM, "route.updated", route.name, {"job": job_id})

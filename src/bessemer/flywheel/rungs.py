@@ -19,6 +19,7 @@ from bessemer.flywheel import standing
 from bessemer.flywheel.evaluation import CONCURRENCY, as_answer, ask, file_name, read_journal
 from bessemer.flywheel.services import FlywheelServices
 from bessemer.gateway.cascade import raw_score
+from bessemer.ladder.fit import fit, suits
 from bessemer.ladder.lessons import Lesson
 from bessemer.registry.versions import make_version
 from bessemer.store import inferences
@@ -72,10 +73,33 @@ def lessons_of(examples: Sequence[Example], labels: Sequence[str]) -> list[Lesso
         right = truth(one.answer, one.verdict, one.demonstration, labels)
         wrong = parse_label(one.answer, labels) if right is None and one.verdict is False else None
         if right is not None:
-            lessons.append(Lesson(item, label=right, weight=one.weight))
+            lessons.append(Lesson(item, right, 1.0, one.weight))
         elif wrong is not None:
-            lessons.append(Lesson(item, excluded=(wrong,), weight=one.weight))
+            lessons.append(Lesson(item, wrong, 0.0, one.weight))
     return lessons
+
+
+def fit_one(
+    services: FlywheelServices,
+    request: LadderRequest,
+    dataset: Dataset,
+    examples: Sequence[Example],
+    labels: Sequence[str],
+    kind: str,
+    job_id: str,
+    left_s: float,
+) -> FittedRung:
+    """Fit one kind and register its version, or say why not."""
+    lessons = lessons_of(examples, labels)
+    refusal = suits(kind, lessons) if left_s > 0 else "no time was left for it; raise `seconds`"
+    if refusal is not None:
+        return FittedRung(kind=kind, version=None, seconds=0.0, skipped=refusal)
+    try:
+        made = fit(kind, lessons, labels=labels, positive=request.positive, seed=request.seed)
+    except InvalidRequest as error:
+        return FittedRung(kind=kind, version=None, seconds=0.0, skipped=error.message)
+    version = register(services, request, dataset, made.artefact, job_id)
+    return FittedRung(kind=kind, version=version.id, seconds=made.seconds)
 
 
 def register(
