@@ -1,67 +1,40 @@
-"""The loop, top to bottom: ask, say what was right, freeze a dataset, evaluate a smaller model, promote it.
+"""The loop in ten lines: ask, judge, collect, tune, evaluate, promote, cascade. Interrupted, run it again: it goes on.
 
 bessemer up --config examples/bessemer.toml
 BESSEMER_URL=http://127.0.0.1:8080 BESSEMER_API_KEY=... python examples/loop.py
 """
 
 import os
+from pathlib import Path
 
-import msgspec
+from bessemer.client import Client
+from bessemer.client.loop import Loop, Question, Scoring
 
-from bessemer.client import Client, calls
-from bessemer.core.evaluations import Evaluation
-from bessemer.core.openai_chat import ChatRequest, RequestExtension
-from bessemer.core.types import Split
-from bessemer.core.wire import DatasetRequest, EvaluationRequest, FeedbackRequest, PromoteBody, RouteBody
+YES_NO = ("Yes", "No")
+TICKETS = {
+    **{f"Order {number} was charged twice and the customer is waiting.": "Yes" for number in range(200)},
+    **{f"Please change the address of order {number} some time.": "No" for number in range(200)},
+}
+VERDICTS = {"type": "feedback", "name": "verdicts", "labels": YES_NO}
+METHOD = {"type": "reinforcement", "reinforcement": {"grader": VERDICTS, "hyperparameters": {"n_epochs": 3}}}
 
 client = Client(os.environ["BESSEMER_URL"], os.environ["BESSEMER_API_KEY"])
+folder = Path(os.environ.get("LOOP_FOLDER", "out/tickets"))  # what is done is remembered here
+loop = Loop(client, "tickets", Scoring(labels=YES_NO), folder, tell=print)
 
-TICKETS = {
-    **{f"Order {number} was charged twice and the customer is waiting.": "Yes" for number in range(100)},
-    **{f"Please change the address of order {number} some time.": "No" for number in range(100)},
-}
+# What an application does: it asks a route, and somebody says whether the answer was right.
+answers = loop.ask(Question(ticket, {"ticket": ticket}) for ticket in TICKETS)
+loop.judge(answers, lambda answer: [{"metric": "verdict", "value": answer.text == TICKETS[answer.question]}])
 
-# 1. An application asks a route; the structured input goes through the prompt of whatever answers. People say whether
-#    the answer was right.
-for ticket, right in TICKETS.items():
-    request = ChatRequest(model="tickets", messages=[], bessemer=RequestExtension(input={"ticket": ticket}))
-    answer = client.send(calls.chat(request))
-    assert answer.bessemer is not None
-    verdict = answer.choices[0].message.content == right
-    inference = answer.bessemer.inference_id
-    client.send(calls.give_feedback(FeedbackRequest(inference_id=inference, metric="verdict", value=verdict)))
-    if not verdict:
-        client.send(calls.give_feedback(FeedbackRequest(inference_id=inference, metric="demonstration", value=right)))
+# What is made of it: a small model that learned from the verdicts, held against what serves now on held-out tickets.
+dataset = loop.collect("urgency", splits={"train": 0.5, "selection": 0.1, "calibration": 0.2, "holdout": 0.2})
+tuned = loop.tune(dataset, "smollm2-135m", METHOD)
+evaluation = loop.evaluate(dataset, tuned.version.id, "tickets")
 
-# 2. What was learned is frozen; an input is in one split alone.
-splits = {Split.TRAIN: 0.3, Split.HOLDOUT: 0.7}
-dataset = client.send(
-    calls.create_dataset(DatasetRequest(name="tickets", route="tickets", prompt="urgency", splits=splits))
-)
-print(f"{dataset.id}: {dataset.counts}")
-
-# 3. Both models answer the held-out tickets; the gate asks whether the small one is not worse. A job tells how it goes.
-job = client.send(
-    calls.EVALUATIONS.create(
-        EvaluationRequest(
-            dataset=dataset.id,
-            systems=["tickets", "small"],
-            labels=("Yes", "No"),
-            candidate="small",
-            reference="tickets",
-            margin=0.05,
-        )
-    )
-)
-job = client.wait(calls.EVALUATIONS, job.id, lambda event: print(event.message))
-evaluation = msgspec.convert(job.result, Evaluation)
-for row in evaluation.rows:
-    print(f"{row.name}: {row.score.value:.3f}" if row.score else f"{row.name}: unscorable")
-assert evaluation.gate is not None
-print(evaluation.gate.rule)
-
-# 4. What passed becomes the champion, and the route asks the champion; `bessemer routes rollback tickets` undoes it.
-if evaluation.gate.passed and evaluation.gate.candidate is not None:
-    alias = client.send(calls.promote(evaluation.gate.candidate, PromoteBody(reason="passed its gate")))
-    route = client.send(calls.put_route("tickets", RouteBody(targets=[f"{alias.model}:{alias.name}"])))
-    print(f"{route.name} asks {route.targets[0].model}, which is {alias.version}")
+# What passed becomes the champion, and the route asks it first: `bessemer routes rollback tickets` undoes it.
+if evaluation.gate and evaluation.gate.passed:
+    loop.promote(evaluation)
+    cascade = loop.cascade(dataset, tuned.version.id, "large", alpha=0.05)
+    print(f"{cascade.small} answers {cascade.accepted_share or 0:.0%} of the tickets, {cascade.large} the others")
+else:
+    print(f"The route stays as it is: {evaluation.gate and evaluation.gate.rule}")

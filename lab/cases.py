@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from bessemer.cli.demo import measure, product_lines
-from bessemer.cli.demo.application import ApplicationAnswer, Question
 from bessemer.cli.demo.config import toml
-from bessemer.cli.demo.turn import Final, JobPlan, TurnPlan
+from bessemer.cli.demo.turn import CascadePlan, Final, JobPlan, TurnPlan
+from bessemer.client.loop import ApplicationAnswer, Question, Scoring
 from bessemer.core.types import JSON, ConfidenceScore, Frozen, Split
 from bessemer.evals import graders
 from bessemer.evals.grader import GraderServices
@@ -128,7 +128,7 @@ def build(task: LabelledTask, options: TaskOptions, seed: int, limit: int | None
         prompt=PROMPT,
         questions=tuple(question for question, _ in traffic),
         jobs=_jobs(task, options),
-        metric=_metric(task),
+        scoring=_scoring(task),
         gate_reference=SMALL,
         gate_margin=0.0,
         cascade=_cascade(task, options) if covered else None,
@@ -150,12 +150,12 @@ def _traffic(task: LabelledTask, options: TaskOptions, salt: str, limit: int | N
     ]
 
 
-def _metric(task: LabelledTask) -> JSON:
+def _scoring(task: LabelledTask) -> Scoring:
     if task.kind is Kind.MATCHING:
-        return {"metric": "f1", "labels": list(LABELS), "positive": YES}
+        return Scoring(metric="f1", labels=LABELS, positive=YES)
     if task.kind is Kind.ATTRIBUTES:
-        return {"metric": "attributes"}
-    return {"metric": "reward", "grader": product_lines.grader()}
+        return Scoring(metric="attributes")
+    return Scoring(metric="reward", grader=product_lines.grader())
 
 
 def _jobs(task: LabelledTask, options: TaskOptions) -> tuple[JobPlan, ...]:
@@ -188,9 +188,9 @@ def _reinforcement(grader: JSON, learning_rate_multiplier: float | None = None) 
     return {"type": "reinforcement", "reinforcement": {"grader": grader, "hyperparameters": hyperparameters}}
 
 
-def _cascade(task: LabelledTask, options: TaskOptions) -> JSON:
-    score = options.score or ("choice_margin" if task.kind is Kind.MATCHING else "field_probability")
-    return {"large": LARGE, "rule": "error", "alpha": options.alpha, "delta": 0.1, "score": score}
+def _cascade(task: LabelledTask, options: TaskOptions) -> CascadePlan:
+    usual = ConfidenceScore.CHOICE_MARGIN if task.kind is Kind.MATCHING else ConfidenceScore.FIELD_PROBABILITY
+    return CascadePlan(large=LARGE, rule="error", alpha=options.alpha, delta=0.1, score=options.score or usual)
 
 
 def _finals(task: LabelledTask, questions: tuple[Question, ...], covered: frozenset[str]) -> tuple[Final, ...]:

@@ -9,7 +9,6 @@ Within a run, labels of a test file are seen by the final score alone.
 """
 
 import argparse
-import asyncio
 import datetime
 import hashlib
 import json
@@ -25,9 +24,11 @@ from typing import Any
 import msgspec
 
 from bessemer.cli.demo import measure, product_lines, summary
-from bessemer.cli.demo.application import Application, ApplicationAnswer, Server, failed
 from bessemer.cli.demo.progress import ProgressLine
+from bessemer.cli.demo.server import Server
 from bessemer.cli.demo.turn import Turn, TurnResult
+from bessemer.client import Client
+from bessemer.client.loop import ApplicationAnswer, failed
 from bessemer.core.errors import BessemerError, InvalidRequest
 from bessemer.core.types import ConfidenceScore
 from bessemer.flywheel.report import SystemRow, render
@@ -37,7 +38,7 @@ from bessemer.registry.weights import GEMMA3_270M, SMOLLM2, ensure
 from bessemer_planner.pages import Series
 from lab.cases import TaskCase, TaskOptions, build, configuration
 from lab.provenance import commit, processor
-from lab.tasks import Item, Kind, Labelled, LabelledTask, load
+from lab.tasks import Kind, Labelled, LabelledTask, TaskItem, load
 
 HERE = Path(__file__).resolve().parent
 SMALLEST = "smollm2-135m"
@@ -155,7 +156,7 @@ def load_task(name: str, options: TaskOptions, root: Path) -> LabelledTask:
 def _generated(name: str) -> LabelledTask:
     """Make the writing task whose rules no demonstration covers."""
     rows = [
-        Labelled(item=Item(id=str(index), input=brief.input), answer=brief.demonstration or "")
+        Labelled(item=TaskItem(id=str(index), input=brief.input), answer=brief.demonstration or "")
         for index, brief in enumerate(product_lines.generate(2000, 0))
     ]
     return LabelledTask(
@@ -222,7 +223,7 @@ def _measure(task: LabelledTask, case: TaskCase, folder: Path, arguments: argpar
         config.write_text(configuration(task, case.learned, case.options, weights, SMALL_PRICE), encoding="utf-8")
         load_config(config, folder, SETTINGS)  # a wrong price is told here, not from a server's log
         with Server(folder / "server", config) as server:
-            outcome, small = asyncio.run(_turn(case, server, folder, progress))
+            outcome, small = _turn(case, server, folder, progress)
     finals = final_answers(outcome, small, case.covered)
     score = case.scorer([answer for answers in finals.values() for answer in answers])
     systems = system_rows(case, finals, score, outcome.versions["tuned"])
@@ -247,15 +248,12 @@ def _today() -> str:
     return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
-async def _turn(
+def _turn(
     case: TaskCase, server: Server, folder: Path, progress: ProgressLine
 ) -> tuple[TurnResult, dict[str, measure.Small]]:
-    application = Application(server.url, server.key)
-    try:
-        outcome = await Turn(case.plan, case.feedback, application, folder, progress).run()
-        return outcome, await measure.small_answers(application.client, outcome, case.plan.route, sorted(case.covered))
-    finally:
-        await application.close()
+    client = Client(server.url, server.key)
+    outcome = Turn(case.plan, case.feedback, client, folder, progress).run()
+    return outcome, measure.small_answers(client, outcome, case.plan.route, sorted(case.covered))
 
 
 def final_answers(
@@ -266,7 +264,7 @@ def final_answers(
     A question whose first call is in no record counts as one that failed.
     """
     finals = dict(outcome.finals)
-    if outcome.cascade is None or not outcome.cascade["applied"]:
+    if outcome.cascade is None or not outcome.cascade.applied:
         return finals
     unrecorded = "no call of the small model is recorded"
     calls = [

@@ -26,7 +26,7 @@ from typing import Any
 
 import aiohttp
 
-from bessemer.gateway.providers.fake import FakeOpenAI, Script
+from lab.fake_openai import FakeOpenAI, Script
 from lab.provenance import commit, processor
 
 HERE = Path(__file__).resolve().parent

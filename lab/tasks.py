@@ -47,7 +47,7 @@ class Kind(StrEnum):
     """Free text that a grader scores."""
 
 
-class Item(Frozen, frozen=True):
+class TaskItem(Frozen, frozen=True):
     """One question: structured input and what identifies it in a file of recorded answers."""
 
     id: str
@@ -57,7 +57,7 @@ class Item(Frozen, frozen=True):
 class Labelled(Frozen, frozen=True):
     """An item and its answer: `Yes` / `No`, or JSON text of the attributes' values (`n/a` where there is none)."""
 
-    item: Item
+    item: TaskItem
     answer: str
     target: JSON | None = None
     """attributes: the annotated values, `{attribute: [value, ...]}`; an empty list means none."""
@@ -170,7 +170,7 @@ def _record_pair(row: JSON, names: list[str]) -> Labelled:
     }
     given = row.get("pair_id")
     key = content_hash(record)[:16] if given is None else str(given)
-    item = Item(id=key, input=record if given is None else record | {"id": key})
+    item = TaskItem(id=key, input=record if given is None else record | {"id": key})
     return Labelled(item=item, answer=YES if _is_match(row.get("label")) else NO)
 
 
@@ -189,7 +189,7 @@ def _is_match(value: object) -> bool:
 def _prompt_pairs(rows: list[JSON], path: Path) -> list[Labelled]:
     records, answers = _records(rows, path), made_of(rows, path, _completion)
     return [
-        Labelled(item=Item(id=_pair_id(record), input=record), answer=answer)
+        Labelled(item=TaskItem(id=_pair_id(record), input=record), answer=answer)
         for record, answer in zip(records, answers, strict=True)
     ]
 
@@ -256,7 +256,7 @@ def _project(pair: Labelled, names: list[str]) -> Labelled:
         side: fitted({field: pair.item.input[side][field] for field in names}, MOST_TOKENS)
         for side in ("left", "right")
     }
-    return msgspec.structs.replace(pair, item=Item(id=pair.item.id, input=record))
+    return msgspec.structs.replace(pair, item=TaskItem(id=pair.item.id, input=record))
 
 
 def _unique(pairs: Iterable[Labelled]) -> list[Labelled]:
@@ -330,11 +330,13 @@ def _with_whole_texts(
     for pair in test:
         whole = {side: pair.item.input[side] for side in ("left", "right")}
         short = {side: whole[side] | texts for side, texts in _project(pair, names).item.input.items()}
-        cut.append(msgspec.structs.replace(pair, item=Item(id=pair.item.id, input=pair.item.input | short)))
+        cut.append(msgspec.structs.replace(pair, item=TaskItem(id=pair.item.id, input=pair.item.input | short)))
     if cut == list(test):
         return recorded, cut
     kept = [
-        msgspec.structs.replace(pair, item=Item(id=pair.item.id, input=pair.item.input | {"whole": whole.item.input}))
+        msgspec.structs.replace(
+            pair, item=TaskItem(id=pair.item.id, input=pair.item.input | {"whole": whole.item.input})
+        )
         for pair, whole in zip(cut, test, strict=True)
     ]
     prompt = recorded.prompt
@@ -395,7 +397,9 @@ def _attributes_task(name: str, train: _Rows, test: _Rows, recorded_path: Path |
     if recorded and any(pair.item.input["title"] != row["input"] for pair, row in zip(tested, test[0], strict=True)):
         recorded = msgspec.structs.replace(recorded, prompt="{{input.whole}}")
         tested = [
-            msgspec.structs.replace(pair, item=Item(id=pair.item.id, input=pair.item.input | {"whole": row["input"]}))
+            msgspec.structs.replace(
+                pair, item=TaskItem(id=pair.item.id, input=pair.item.input | {"whole": row["input"]})
+            )
             for pair, row in zip(tested, test[0], strict=True)
         ]
     return LabelledTask(
@@ -525,7 +529,7 @@ def _title(row: JSON, known: Mapping[str, Sequence[str]]) -> Labelled:
         "escaped": json_escape(title),
     }
     answer = msgspec.json.encode(ordered).decode()
-    return Labelled(item=Item(id=_title_id(row), input=record), answer=answer, target=target)
+    return Labelled(item=TaskItem(id=_title_id(row), input=record), answer=answer, target=target)
 
 
 # -- splits -----------------------------------------------------------------------------------------------------------

@@ -18,11 +18,11 @@ from typing import Any
 import msgspec
 
 from bessemer.cli.demo import measure
-from bessemer.cli.demo.application import failed
+from bessemer.client.loop import failed
 from lab.cases import TaskOptions, build
 from lab.flywheel import HERE, load_task
 from lab.provenance import commit
-from lab.tasks import YES, Item, Kind, LabelledTask
+from lab.tasks import YES, Kind, LabelledTask, TaskItem
 
 NAMES = {
     Kind.MATCHING: "trivial: always Yes",
@@ -76,7 +76,7 @@ def baseline(task: LabelledTask, options: TaskOptions) -> dict[str, Any]:
     }
 
 
-def constant(task: LabelledTask) -> Callable[[Item], str]:
+def constant(task: LabelledTask) -> Callable[[TaskItem], str]:
     """Return what the baseline says of an item; it is made of the training file alone."""
     if task.kind is Kind.MATCHING:
         return lambda _item: YES

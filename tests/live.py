@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from openai import OpenAI
 
-from bessemer.gateway.providers.fake import FakeOpenAI, Script
+from lab.fake_openai import FakeOpenAI, Script
 
 CONFIG = """
 [models.upstream]

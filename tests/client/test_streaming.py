@@ -12,7 +12,7 @@ from tests.live import Server
 from bessemer.client import AsyncClient, Client, Streamed, Unreachable, calls
 from bessemer.core.errors import BessemerError, InvalidRequest, NotFound, ProviderError, RateLimited
 from bessemer.core.openai_chat import ChatCompletionChunk, ChatRequest, StreamOptions
-from bessemer.gateway.providers.fake import Script
+from lab.fake_openai import Script
 
 Asked = Streamed[ChatCompletionChunk]
 BOTH = pytest.mark.parametrize("asynchronous", [False, True], ids=["blocking", "concurrent"])

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from tests.cli.foreign import Quiet, serving
 
 from bessemer.cli.demo import measure, scenario
-from bessemer.cli.demo.application import ApplicationAnswer, Journal
 from bessemer.cli.demo.config import toml
 from bessemer.cli.demo.run import run_folder
-from bessemer.client import AsyncClient
-from bessemer.core.types import Split
+from bessemer.client import Client
+from bessemer.client.loop import ApplicationAnswer
+from bessemer.core.types import Calibration, ConfidenceScore, Split
 from bessemer.gateway.providers import SETTINGS
 from bessemer.registry.config import load_config
 
@@ -28,19 +28,6 @@ def answer(question, text, **fields):
         "input_tokens": 10, "output_tokens": 2, "latency_s": 0.1,
     }  # fmt: skip
     return ApplicationAnswer(**(values | fields))
-
-
-def test_a_journal_keeps_answers_and_drops_a_half_written_line(tmp_path):
-    path = tmp_path / "a" / "answers.jsonl"
-    journal = Journal(path)
-    journal.append(answer("1", "Yes"))
-    journal.append(answer("2", "No"))
-    with path.open("ab") as file:
-        file.write(b'{"question":"3","infer')
-    again = Journal(path)
-    assert set(again.answers) == {"1", "2"}
-    again.append(answer("3", "Yes"))
-    assert set(Journal(path).answers) == {"1", "2", "3"}
 
 
 names = st.text(min_size=1, max_size=8)
@@ -141,7 +128,7 @@ def test_the_quality_curve_runs_from_the_small_to_the_large_model():
     assert all(low <= y <= high for (_, y), low, high in zip(curve.points, curve.low, curve.high, strict=True))
 
 
-async def test_the_small_models_failures_are_its_answers_too_and_other_models_calls_are_not():
+def test_the_small_models_failures_are_its_answers_too_and_other_models_calls_are_not():
     def row(question, margin=None, version="small@1", **fields):
         call = {
             "id": f"call-{question}", "inference_id": f"inf-{question}", "step": 0, "version": version,
@@ -171,11 +158,13 @@ async def test_the_small_models_failures_are_its_answers_too_and_other_models_ca
             self.end_headers()
             self.wfile.write(body)
 
-    calibration = {"version": "small@1", "score": "choice_margin", "dataset_sha256": "", "x": [0, 4], "y": [0.1, 0.9]}
-    outcome = SimpleNamespace(cascade={"applied": True, "calibration": calibration}, versions={"tuned": "small@1"})
+    calibration = Calibration(
+        version="small@1", score=ConfidenceScore.CHOICE_MARGIN, dataset_sha256="", x=(0.0, 4.0), y=(0.1, 0.9)
+    )
+    cascade = SimpleNamespace(applied=True, calibration=calibration)
+    outcome = SimpleNamespace(cascade=cascade, versions={"tuned": "small@1"})
     with serving(Recorded) as url:
-        async with AsyncClient(url, "bsm-x") as client:
-            found = await measure.small_answers(client, outcome, "r", ["1", "2", "3"])
+        found = measure.small_answers(Client(url, "bsm-x"), outcome, "r", ["1", "2", "3"])
     assert {key: one.confidence for key, one in found.items()} == {"1": pytest.approx(0.5), "2": 0.0}
     assert found["2"].text is None
     assert found["2"].answer.error is not None

@@ -1,14 +1,13 @@
 """The application's side of one turn against the real server, on a tiny random model."""
 
-import asyncio
-
 from tests.e2e.test_one_turn import CONFIG, GRADER
 from tests.gateway.tiny import tiny_model
 
-from bessemer.cli.demo.application import Application, Question, Server
 from bessemer.cli.demo.progress import ProgressLine
-from bessemer.cli.demo.turn import Final, JobPlan, Turn, TurnPlan
-from bessemer.client import calls
+from bessemer.cli.demo.server import Server
+from bessemer.cli.demo.turn import CascadePlan, Final, JobPlan, Turn, TurnPlan
+from bessemer.client import Client, calls
+from bessemer.client.loop import Question, Scoring
 
 SHARES = ("train",) * 5 + ("selection",) * 2 + ("calibration",) * 2 + ("holdout",)
 
@@ -33,10 +32,10 @@ def plan(questions: tuple[Question, ...]) -> TurnPlan:
         prompt="same",
         questions=questions,
         jobs=(JobPlan(name="reinforcement", method=method, metadata={"bessemer.metric": "f1"}),),
-        metric={"metric": "f1", "labels": ["Yes", "No"], "positive": "Yes"},
+        scoring=Scoring(metric="f1", labels=("Yes", "No"), positive="Yes"),
         gate_reference="matching",
         gate_margin=0.9,
-        cascade={"large": "large", "rule": "error", "alpha": 0.5, "delta": 0.4, "score": "choice_margin"},
+        cascade=CascadePlan(large="large", rule="error", alpha=0.5, delta=0.4),
         finals=(Final(name="tuned", target="{tuned}", questions=questions[:5]),),
         evaluated=("matching",),
     )
@@ -49,20 +48,15 @@ def test_what_is_served_in_the_end_is_what_the_job_made_not_a_checkpoint_on_the_
     def verdict(asked, answer):
         return [{"metric": "verdict", "value": answer.text == right(asked)}]
 
-    async def turn(server: Server):
-        application = Application(server.url, server.key)
-        try:
-            with ProgressLine(live=False) as progress:
-                outcome = await Turn(plan(questions), verdict, application, tmp_path, progress).run()
-            return outcome, (await application.send(calls.list_versions())).data
-        finally:
-            await application.close()
-
-    with Server(tmp_path / "data", tmp_path / "bessemer.toml") as server:
-        outcome, versions = asyncio.run(turn(server))
-    job = outcome.jobs["reinforcement"]
-    of_job = [version.id for version in versions if version.lineage and version.lineage.job_id == job["id"]]
+    with Server(tmp_path / "data", tmp_path / "bessemer.toml") as server, ProgressLine(live=False) as progress:
+        client = Client(server.url, server.key)
+        outcome = Turn(plan(questions), verdict, client, tmp_path, progress).run()
+        versions = client.send(calls.list_versions()).data
+        again = Turn(plan(questions), verdict, client, tmp_path, progress).run()
+    assert again == outcome, "what is done is not done again"
+    job = outcome.jobs["reinforcement"].job
+    of_job = [version.id for version in versions if version.lineage and version.lineage.job_id == job.id]
     assert len(of_job) > 1, "the run must leave checkpoints for this test to tell them apart"
-    assert outcome.versions["tuned"].rpartition("@")[2] == job["fine_tuned_model"].rpartition(":")[2]
+    assert outcome.versions["tuned"].rpartition("@")[2] == (job.fine_tuned_model or "").rpartition(":")[2]
     assert {answer.version for answer in outcome.finals["tuned"]} == {outcome.versions["tuned"]}
-    assert outcome.evaluation["rows"][-1]["version"] == outcome.versions["tuned"]
+    assert outcome.evaluation.rows[-1].version == outcome.versions["tuned"]

@@ -6,7 +6,7 @@ A body is raw text, because the order of keys and what is no JSON matter, too.
 import json
 from typing import Any, NamedTuple
 
-from bessemer.gateway.providers.fake import Script
+from lab.fake_openai import Script
 
 PATH = "/v1/chat/completions"
 

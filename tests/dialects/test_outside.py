@@ -14,8 +14,8 @@ from tests.live import OFFLINE, Server, Upstream, start_server, stop_server
 
 from bessemer.core.errors import ConfigError
 from bessemer.gateway.providers import PROVIDERS, settings_of
-from bessemer.gateway.providers.fake import Script
 from bessemer.registry.config import parse_config
+from lab.fake_openai import Script
 
 OUTSIDE = Path(__file__).with_name("outside")
 FILES = ("plain.py", "echo.py", "stages.py")

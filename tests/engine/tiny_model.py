@@ -3,14 +3,47 @@
 from collections.abc import Sequence
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
 from bessemer.engine.engine import Engine, LoadedModel
 from bessemer.engine.family import ModelConfig
 from bessemer.engine.lora import Adapter, LoraConfig
-from bessemer.engine.network import CausalAttention, Network
+from bessemer.engine.network import Network
 from bessemer.engine.weights import LayerWeights, ModelWeights
 
 END = 256
+
+
+class CausalAttention:
+    """Reference attention over packed independent sequences: each token sees its own sequence up to itself."""
+
+    def __init__(self, config: ModelConfig, lengths: Sequence[int]) -> None:
+        self._config = config
+        self._lengths = list(lengths)
+        self._masks = {
+            window: [_causal_mask(length, window) for length in self._lengths] for window in set(config.windows)
+        }
+
+    def attend(self, layer: int, q_THD: torch.Tensor, k_TKD: torch.Tensor, v_TKD: torch.Tensor) -> torch.Tensor:
+        masks = self._masks[self._config.windows[layer]]
+        outputs = []
+        for q, k, v, mask in zip(*(t.split(self._lengths) for t in (q_THD, k_TKD, v_TKD)), masks, strict=True):
+            out = scaled_dot_product_attention(
+                q.transpose(0, 1)[None],
+                k.transpose(0, 1)[None],
+                v.transpose(0, 1)[None],
+                attn_mask=mask,
+                scale=self._config.attention_scale,
+                enable_gqa=True,
+            )
+            outputs.append(out[0].transpose(0, 1))
+        return torch.cat(outputs)
+
+
+def _causal_mask(length: int, window: int | None) -> torch.Tensor:
+    distance = torch.arange(length)[:, None] - torch.arange(length)[None, :]
+    mask = distance >= 0
+    return mask if window is None else mask & (distance < window)
 
 
 class ByteTokens:
@@ -20,7 +53,6 @@ class ByteTokens:
     eos_ids = frozenset({END})
     terminator = END
     bos_id = None
-    has_template = False
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode())

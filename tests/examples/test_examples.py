@@ -10,22 +10,30 @@ from pathlib import Path
 
 import pytest
 from tests.cli.foreign import Quiet, serving
+from tests.gateway.tiny import tiny_model
 from tests.live import OFFLINE, Server, Upstream, start_server, stop_server
 
 pytestmark = pytest.mark.long
 
+SMALL = """
+[models.smollm2-135m]
+provider = "local"
+path = "{path}"
+price = "aws-c7a-large"
+context_tokens = 512
+"""
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 class Urgency(Quiet):
-    """Two models that say whether a ticket is urgent: the large one errs on every ninth, the small one on no."""
+    """A large model that says whether a ticket is urgent, and errs on every ninth."""
 
     def do_POST(self) -> None:  # noqa: N802 - http.server calls it so
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         text = asked["messages"][-1]["content"]
         number = re.search(r"order (\d+)", text, re.IGNORECASE)
         assert number is not None
-        wrong = asked["model"] == "large" and int(number[1]) % 9 == 0
+        wrong = int(number[1]) % 9 == 0
         said = "Yes" if ("charged twice" in text) is not wrong else "No"
         choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
         usage = {"prompt_tokens": 20, "completion_tokens": 1, "total_tokens": 21}
@@ -42,15 +50,17 @@ class Urgency(Quiet):
 def running(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterator[Server]:
     """A server with a worker on the examples' configuration."""
     with serving(Urgency) as url:
-        toml = re.sub(r"http://127\.0\.0\.1:800\d", url, (EXAMPLES / "bessemer.toml").read_text())
+        folder = tmp_path_factory.mktemp("examples")
+        toml = re.sub(r"http://127\.0\.0\.1:8001", url, (EXAMPLES / "bessemer.toml").read_text())
         toml = toml.replace("{", "{{").replace("}", "}}")  # it is a template there
-        server = start_server(tmp_path_factory.mktemp("examples"), upstream, toml=toml)
+        server = start_server(folder, upstream, toml=toml + SMALL.format(path=tiny_model(folder / "tiny")))
         yield server
         stop_server(server)
 
 
 def output_of(example: str, server: Server) -> str:
     variables = {"BESSEMER_URL": server.url, "BESSEMER_API_KEY": server.key}
+    variables |= {"LOOP_FOLDER": str(server.data / "loop")}
     command = [sys.executable, "-W", "error", str(EXAMPLES / example)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=120, env=os.environ | OFFLINE | variables, check=False
@@ -59,10 +69,14 @@ def output_of(example: str, server: Server) -> str:
     return done.stdout
 
 
-def test_the_loop_ends_with_the_small_model_in_place(running: Server) -> None:
+def test_the_loop_ends_with_the_small_model_in_place_and_is_done_once(running: Server) -> None:
     said = output_of("loop.py", running)
-    assert re.search(r"^small: 1\.000$", said, re.MULTILINE), said
-    assert re.search(r"^tickets asks small:champion, which is small@[0-9a-f]{12}$", said, re.MULTILINE), said
+    assert re.search(
+        r"^smollm2-135m-tuned@[0-9a-f]{12} answers \d+% of the tickets, large the others$", said, re.MULTILINE
+    ), said
+    for step in ("traffic", "feedback", "dataset", "tuning", "evaluation", "promotion to champion", "route"):
+        assert re.search(rf"^{step}: done in [\d.]+ s$", said, re.MULTILINE), said
+    assert output_of("loop.py", running) == said.splitlines(keepends=True)[-1]
 
 
 def test_many_requests_at_once(running: Server) -> None:

@@ -17,7 +17,8 @@ from bessemer.feedback.datasets import build, load, split_of
 from bessemer.feedback.rows import DEMONSTRATION, parse_rows
 from bessemer.identity.policy import RolePolicy
 from bessemer.store import datasets, feedback, files, inferences, keys
-from bessemer.store.blobs import Blobs
+from bessemer.store.blob_folder import BlobFolder
+from bessemer.store.blobs import BlobStore
 from bessemer.store.database import Database
 from bessemer.store.keys import KeyRow
 
@@ -71,7 +72,7 @@ def said(about: Inference, value: bool | float | str, metric: str = "verdict", *
 @pytest.fixture
 def freeze(sqlite_database: Database, tmp_path):
     """Store rows and build a dataset of them; returns it with its examples."""
-    blobs = Blobs(tmp_path / "blobs")
+    blobs = BlobFolder(tmp_path / "blobs")
 
     def run(rows, words, prompt=PROMPT, **fields):
         inferences.insert_many(sqlite_database, rows)
@@ -84,7 +85,7 @@ def freeze(sqlite_database: Database, tmp_path):
     return run
 
 
-def lines(database: Database, blobs: Blobs, file_id: str) -> list[dict]:
+def lines(database: Database, blobs: BlobStore, file_id: str) -> list[dict]:
     return [json.loads(line) for line in blobs.read(files.get(database, file_id).sha256).splitlines()]
 
 
@@ -393,5 +394,7 @@ def test_both_databases_give_the_same_dataset(database: Database, tmp_path):
     inferences.insert_many(database, rows)
     feedback.insert_many(database, [said(row, True) for row in rows])
     request = DatasetRequest(name="d", splits={Split.TRAIN: 1.0})
-    dataset = build(database, Blobs(tmp_path / "b"), RolePolicy(), request, prompt=PROMPT, code_commit=None, now=1.0)
+    dataset = build(
+        database, BlobFolder(tmp_path / "b"), RolePolicy(), request, prompt=PROMPT, code_commit=None, now=1.0
+    )
     assert dataset.counts["train"] == 5

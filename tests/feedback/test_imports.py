@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.store.bucket import BucketBlobs
 
-from bessemer.core.errors import InvalidRequest, NotFound
+from bessemer.core.errors import InvalidRequest, NotFound, StoreError
 from bessemer.core.types import Dataset, Split
 from bessemer.core.wire import DatasetRequest
 from bessemer.evals.measures import item_of
@@ -14,7 +15,8 @@ from bessemer.feedback.datasets import load
 from bessemer.feedback.imports import build_from_file
 from bessemer.feedback.rows import DEMONSTRATION, QUESTION, parse_rows
 from bessemer.store import files
-from bessemer.store.blobs import Blobs
+from bessemer.store.blob_folder import BlobFolder
+from bessemer.store.blobs import BlobStore
 from bessemer.store.database import Database
 from bessemer.store.files import FileRow
 
@@ -22,8 +24,8 @@ from bessemer.store.files import FileRow
 class Importer:
     """Uploads rows and imports them."""
 
-    def __init__(self, database: Database, folder: Path) -> None:
-        self.database, self.blobs = database, Blobs(folder)
+    def __init__(self, database: Database, blobs: BlobStore) -> None:
+        self.database, self.blobs = database, blobs
 
     def __call__(self, rows: list[Any], **options: Any) -> Dataset:
         content = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
@@ -36,9 +38,10 @@ class Importer:
         return build_from_file(self.database, self.blobs, request, code_commit=None, now=1.0, key_id="key-1")
 
 
-@pytest.fixture
-def importer(sqlite_database: Database, tmp_path: Path) -> Importer:
-    return Importer(sqlite_database, tmp_path / "blobs")
+@pytest.fixture(params=["folder", "bucket"])
+def importer(request: pytest.FixtureRequest, sqlite_database: Database, tmp_path: Path) -> Importer:
+    blobs = BlobFolder(tmp_path / "blobs") if request.param == "folder" else BucketBlobs()
+    return Importer(sqlite_database, blobs)
 
 
 def ask(text: Any, **fields: Any) -> dict[str, Any]:
@@ -87,3 +90,14 @@ def test_what_selects_inferences_is_refused_and_an_unknown_file_is_named(importe
     request = DatasetRequest(name="x", file_id="file-9")
     with pytest.raises(NotFound, match="file-9"):
         build_from_file(importer.database, importer.blobs, request, code_commit=None, now=1.0, key_id=None)
+
+
+def test_a_file_that_was_changed_on_disk_is_no_dataset(sqlite_database: Database, tmp_path: Path) -> None:
+    importer = Importer(sqlite_database, BlobFolder(tmp_path / "blobs"))
+    importer([ask("question", reference_answer="yes")])
+    sha256 = files.get(sqlite_database, "file-1").sha256
+    blob = tmp_path / "blobs" / sha256[:2] / sha256
+    blob.write_bytes(blob.read_bytes().replace(b"yes", b"no!"))
+    request = DatasetRequest(name="again", file_id="file-1")
+    with pytest.raises(StoreError, match="damaged"):
+        build_from_file(sqlite_database, importer.blobs, request, code_commit=None, now=1.0, key_id="key-1")

@@ -13,7 +13,6 @@ from bessemer.core.types import Inference, Route, as_json
 from bessemer.dialects.openai_chat import asked
 from bessemer.gateway import Gateway
 from bessemer.gateway.providers import SETTINGS
-from bessemer.gateway.providers.fake import FakeOpenAI, Script
 from bessemer.gateway.providers.openai import OpenAIProvider
 from bessemer.gateway.providers.recorded import RecordedProvider
 from bessemer.gateway.stages import with_recorder
@@ -25,6 +24,7 @@ from bessemer.registry.upstreams import Timeouts
 from bessemer.store import inferences
 from bessemer.store.database import Database
 from bessemer.store.writer import Writer
+from lab.fake_openai import FakeOpenAI, Script
 
 PRINCIPAL = Principal(key_id="key-test", name="test", role=Role.MEMBER)
 PRICES = """

@@ -16,7 +16,7 @@ from bessemer.engine.request import GenerateRequest
 from bessemer.gateway.providers.engines import Engines
 from bessemer.gateway.providers.local import LocalSettings
 from bessemer.registry.weights import content_sha256
-from bessemer.store.blobs import Blobs
+from bessemer.store.blob_folder import BlobFolder
 
 REQUEST = GenerateRequest(prompt=(1, 2, 3), max_tokens=2, temperature=0)
 
@@ -56,7 +56,7 @@ def engines(
     adapter_memory: int = 1 << 40,
     idle_s: float | None = None,
 ) -> Engines:
-    blobs = Blobs(folder / "blobs")
+    blobs = BlobFolder(folder / "blobs")
     return Engines(blobs, folder, opened, memory=memory, adapter_memory=adapter_memory, idle_s=idle_s)
 
 
@@ -102,7 +102,7 @@ async def test_the_engine_used_longest_ago_goes_when_memory_is_short(tmp_path: P
 async def test_adapters_go_when_their_memory_is_short(tmp_path: Path, folders: list[Path]) -> None:
     opened = Opened()
     tiny = open_tiny(folders[0])
-    blobs = Blobs(tmp_path / "blobs")
+    blobs = BlobFolder(tmp_path / "blobs")
     names = [blobs.put(adapter_tar(tiny, tmp_path / f"adapter{seed}", seed)) for seed in (1, 2, 3)]
     tiny.add_adapter("one", tmp_path / "adapter1" / "adapter")
     held = engines(tmp_path, opened, adapter_memory=2 * tiny.adapter_bytes("one"))

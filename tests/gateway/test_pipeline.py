@@ -12,8 +12,8 @@ from bessemer.core.content import HASH_VERSION
 from bessemer.core.errors import ConfigError, Forbidden, InvalidRequest, NotFound, ProviderError, RateLimited
 from bessemer.core.openai_chat import ChatRequest, RequestExtension, StreamOptions
 from bessemer.core.types import Calibration, Route, Split, Step, Target
-from bessemer.gateway.providers.fake import FakeOpenAI, Script
 from bessemer.registry.upstreams import Timeouts
+from lab.fake_openai import FakeOpenAI, Script
 
 ALWAYS = (0.0, 1.0)
 

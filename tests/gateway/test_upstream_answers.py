@@ -14,8 +14,8 @@ from bessemer.core.errors import BessemerError, ConfigError, InvalidRequest, Pro
 from bessemer.core.openai_chat import ChatRequest, StreamOptions
 from bessemer.core.types import Model, Route, Step, Target
 from bessemer.gateway.providers.answers import AnswerReader
-from bessemer.gateway.providers.fake import Script
 from bessemer.gateway.providers.openai import OpenAISettings
+from lab.fake_openai import Script
 
 Answers = Sequence[Sequence[bytes | float]]
 HELLO = {"role": "assistant", "content": "Hello"}

@@ -20,8 +20,8 @@ from tests.live import OFFLINE, Server, Upstream, start_server, stop_server
 
 from bessemer.core.errors import ConfigError
 from bessemer.core.settings import Settings
-from bessemer.gateway.providers.fake import Script
 from bessemer.runtime.serve import tls_context
+from lab.fake_openai import Script
 
 LIMITS = {
     "BESSEMER_HEADER_TIMEOUT_S": "1.0",

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 from tests.gateway.tiny import tiny_model
+from tests.store.bucket import BucketBlobs
 
-from bessemer.core.errors import InvalidRequest
+from bessemer.core.errors import InvalidRequest, StoreError
 from bessemer.core.openai import FineTuningJobRequest
 from bessemer.core.settings import Settings
 from bessemer.evals.grader import GraderServices
@@ -21,7 +22,6 @@ from bessemer.gateway.providers import SETTINGS
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import parse_config
 from bessemer.store import files
-from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
 from bessemer.store.files import FileRow
 from bessemer.tuning import lengths
@@ -111,7 +111,7 @@ max_tokens = 100
 
 class Site(NamedTuple):
     database: Database
-    blobs: Blobs
+    blobs: BucketBlobs
     catalog: Catalog
 
     def create(self, model: str, rows: list[Any], method: str = "supervised", prompt: str | None = None) -> Any:
@@ -139,7 +139,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def site(tmp_path: Path, path: Path) -> Iterator[Site]:
     database = Database.open(Settings(data=tmp_path))
     config = parse_config(CONFIG.format(path=path, label="y" * 120), tmp_path, SETTINGS)
-    yield Site(database, Blobs(tmp_path / "blobs"), Catalog(config, database))
+    yield Site(database, BucketBlobs(), Catalog(config, database))
     database.close()
 
 
@@ -169,6 +169,14 @@ def test_a_row_that_is_longer_than_the_context_is_refused_when_the_job_is_create
     ) as caught:
         site.create(model, [fits, long, fits], method, prompt)
     assert (caught.value.param, caught.value.error_code) == ("training_file", "no_rows_fit")
+
+
+def test_a_file_that_was_changed_where_it_is_kept_makes_no_job(site: Site) -> None:
+    site.create("wide", [row(10, 10)])
+    [(key, content)] = site.blobs.bucket.objects.items()
+    site.blobs.bucket.objects[key] = content.replace(b"aaaa", b"aaab")
+    with pytest.raises(StoreError, match="damaged"):
+        site.create("wide", [row(10, 10)])
 
 
 def test_a_row_of_megabytes_is_not_counted(site: Site) -> None:

@@ -15,12 +15,12 @@ from tests.live import OFFLINE, Server, Upstream, start_server, stop_server
 
 from bessemer.core.types import Lineage
 from bessemer.gateway.providers import SETTINGS
-from bessemer.gateway.providers.fake import Script
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
 from bessemer.registry.versions import make_version
-from bessemer.store.blobs import Blobs
+from bessemer.store.blob_folder import BlobFolder
 from bessemer.store.database import Database
+from lab.fake_openai import Script
 
 CONFIG = """
 [gate]  # a handful of items
@@ -90,7 +90,7 @@ def trained_on(server: Server, rows: list[dict[str, Any]]) -> str:
     """Register a version of `mini` that was trained on these rows and return its id."""
     database = Database.open_url(f"sqlite:///{server.data / 'bessemer.db'}")
     catalog = Catalog(load_config(server.data.parent / "bessemer.toml", server.data, SETTINGS), database)
-    sha256 = Blobs(server.data / "blobs").put("".join(json.dumps(one) + "\n" for one in rows).encode())
+    sha256 = BlobFolder(server.data / "blobs").put("".join(json.dumps(one) + "\n" for one in rows).encode())
     lineage = Lineage(base=catalog.resolve("mini").version.id, dataset_sha256=sha256)
     version = catalog.register(make_version("mini-tuned", lineage=lineage)).id
     database.close()

@@ -10,7 +10,7 @@ import pytest
 from openai import OpenAI
 from tests.live import Server
 
-from bessemer.gateway.providers.fake import Script
+from lab.fake_openai import Script
 
 ROW = {"messages": [{"role": "user", "content": "Same?"}], "answer": "yes"}
 GRADER = {

@@ -12,14 +12,14 @@ from tests.live import Server
 
 from bessemer.core.access import Role, project
 from bessemer.core.types import Lineage, ModelVersion
-from bessemer.gateway.providers.fake import Script
 from bessemer.http.routing import Endpoint
 from bessemer.http.surface import TABLE
 from bessemer.identity.policy import RolePolicy, roles_that_may
 from bessemer.registry.versions import make_version
 from bessemer.store import plans, versions
-from bessemer.store.blobs import Blobs
+from bessemer.store.blob_folder import BlobFolder
 from bessemer.store.database import Database
+from lab.fake_openai import Script
 
 SECRET = "CUSTOMER 4711"
 ROW = {"messages": [{"role": "user", "content": SECRET}, {"role": "assistant", "content": "A"}], "answer": "A"}
@@ -80,7 +80,7 @@ def theirs(shared: tuple[Server, str]) -> Theirs:
     theirs.made("/v1/routes", {"name": "claims-route", "targets": ["upstream"]})
     theirs.ids["name"] = "claims-route"
     database = Database.open_url(url)
-    adapter = Blobs(server.data / "blobs").put(b"weights")
+    adapter = BlobFolder(server.data / "blobs").put(b"weights")
     version = tuned_version(versions.find(database)["proj_default"], adapter)
     versions.insert(database.within("claims"), version)
     theirs.ids["plans"] = theirs.made("/v1/plans/jobs", WORKLOAD | {"name": SECRET})["id"]

@@ -8,8 +8,8 @@ from tests.asking import ask, chat, key_of, upload
 from tests.live import Server
 
 from bessemer.core.access import Role
-from bessemer.gateway.providers.fake import Script
 from bessemer.identity.policy import RolePolicy
+from lab.fake_openai import Script
 
 ROW = {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}
 READERS = {Role.MEMBER, Role.OWNER}

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bessemer.cli.demo.application import ApplicationAnswer
+from bessemer.client.loop import ApplicationAnswer
 from bessemer.core.errors import InvalidRequest
 from bessemer.evals.metrics import Terms
 from lab import flywheel
@@ -85,7 +85,7 @@ def test_a_system_that_was_asked_nothing_of_the_recorded_part_has_no_row_for_it(
 
 
 def test_a_small_models_answer_that_is_not_recorded_counts_as_failed():
-    outcome = SimpleNamespace(finals={"tuned": []}, cascade={"applied": True})
+    outcome = SimpleNamespace(finals={"tuned": []}, cascade=SimpleNamespace(applied=True))
     [only] = flywheel.final_answers(outcome, {}, ["a"])["tuned"]
     assert (only.question, only.text, only.error is None) == ("a", None, False)
 

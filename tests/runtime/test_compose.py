@@ -9,8 +9,8 @@ from tests.engine.tiny_encoder import tiny_encoder
 from bessemer.core.errors import ConfigError, StoreError
 from bessemer.core.settings import Settings
 from bessemer.evals.graders import build, grade_batch
-from bessemer.gateway.providers.fake import FakeOpenAI, Script
 from bessemer.runtime.compose import close_services, open_services
+from lab.fake_openai import FakeOpenAI, Script
 
 CONFIG = """
 [models.judge]

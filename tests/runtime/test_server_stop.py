@@ -9,9 +9,9 @@ from openai import OpenAI
 from tests.live import Upstream, start_server, stop_server
 
 from bessemer.core.settings import Settings
-from bessemer.gateway.providers.fake import Script
 from bessemer.store import inferences
 from bessemer.store.database import Database
+from lab.fake_openai import Script
 
 HI = [{"role": "user", "content": "hi"}]
 

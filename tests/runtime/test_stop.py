@@ -15,7 +15,7 @@ import pytest
 from tests.gateway.tiny import tiny_model
 from tests.live import MATCHING, OFFLINE, Upstream, start_server, stop_server
 
-from bessemer.gateway.providers.fake import Script
+from lab.fake_openai import Script
 
 CONFIG = f"""
 {MATCHING}

@@ -27,7 +27,6 @@ from tests.live import MATCHING, OFFLINE, Upstream, start_server, stop_server
 import bessemer
 from bessemer.core.errors import BessemerError, NotFound, StoreError
 from bessemer.core.types import JobStatus
-from bessemer.gateway.providers.fake import Script
 from bessemer.jobs import lifecycle
 from bessemer.jobs.runner import APPLICATION_VERSION, EXECUTOR, WORKFLOW
 from bessemer.jobs.values import JsonValues, refuse_pickles
@@ -35,6 +34,7 @@ from bessemer.store import job_rows
 from bessemer.store.database import Database
 from bessemer.store.job_rows import JobRow
 from bessemer.tuning.jobs import FINE_TUNING
+from lab.fake_openai import Script
 
 BEFORE = Path(__file__).parent / "before_signing"
 """A data folder of the version that pickled workflows and did not sign its journal, killed in the middle: its databases

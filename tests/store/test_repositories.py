@@ -10,11 +10,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tests.store.samples import a_call, a_feedback, an_inference
 
-from bessemer.core.errors import InvalidRequest, NotFound, StoreError
+from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.evaluations import Evaluation, GateResult
 from bessemer.core.types import Dataset, Interval, JobStatus, Split, TokenLogprob
 from bessemer.store import datasets, evaluations, feedback, files, inferences, job_rows, plans
-from bessemer.store.blobs import Blobs
 from bessemer.store.database import Database
 from bessemer.store.files import FileRow
 from bessemer.store.job_rows import Control, JobCheckpoint, JobRow
@@ -230,7 +229,7 @@ def test_checkpoints_come_newest_first_and_once(database: Database) -> None:
     assert job_rows.checkpoints(database, "ftjob-1", limit=1, after="ftckpt-20") == [saved[0]]
 
 
-# -- files, datasets, evaluations, blobs ------------------------------------------------------------------------------
+# -- files, datasets, evaluations -------------------------------------------------------------------------------------
 
 
 def test_files_come_and_go(database: Database) -> None:
@@ -323,22 +322,3 @@ def test_plans_come_back_and_those_in_files_are_taken_in(database: Database, tmp
     assert plans.get(database, "plan-4") == '{"id":"plan-4"}'
     with pytest.raises(NotFound):
         plans.get(database.within("proj_default"), "plan-4")
-
-
-def test_a_blob_is_named_by_its_content(tmp_path: Path) -> None:
-    blobs = Blobs(tmp_path / "blobs")
-    sha256 = blobs.put(b"content")
-    source = tmp_path / "file"
-    source.write_bytes(b"content")
-    assert blobs.put(source) == sha256
-    assert blobs.read(sha256) == b"content"
-    assert blobs.get(sha256).read_bytes() == b"content"
-    assert [p.name for p in (tmp_path / "blobs").rglob("*") if p.is_file()] == [sha256]
-    assert not blobs.exists("0" * 64)
-    with pytest.raises(NotFound):
-        blobs.get("0" * 64)
-    with pytest.raises(InvalidRequest):
-        blobs.get("../../etc/passwd")
-    blobs.get(sha256).write_bytes(b"rotten")
-    with pytest.raises(StoreError, match="damaged"):
-        blobs.read(sha256)

@@ -24,7 +24,7 @@ from bessemer.jobs.kinds import StopRequested
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import parse_config
 from bessemer.store import files, job_rows
-from bessemer.store.blobs import Blobs
+from bessemer.store.blob_folder import BlobFolder
 from bessemer.store.database import Database
 from bessemer.store.files import FileRow
 from bessemer.store.job_rows import Control, JobRow
@@ -68,7 +68,7 @@ def services(tmp_path: Path, model_path: Path) -> Iterator[TuningServices]:
     database = Database.open(Settings(data=tmp_path))
     yield TuningServices(
         database=database,
-        blobs=Blobs(tmp_path / "blobs"),
+        blobs=BlobFolder(tmp_path / "blobs"),
         catalog=Catalog(parse_config(CONFIG.format(path=model_path), tmp_path, SETTINGS), database),
         graders=GraderServices(judge=no_judge),
         jobs_dir=tmp_path / "jobs",

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.engine.tiny_model import CausalAttention
 from tests.tuning.trees import random_trees
 from torch import Tensor
 
 from bessemer.engine.lora import Adapter, LoraConfig
-from bessemer.engine.network import AdapterSpan, CausalAttention, Network
+from bessemer.engine.network import AdapterSpan, Network
 from bessemer.tuning.backend import Adam, Scored, Tree
 from bessemer.tuning.packing import split_by_budget
 from bessemer.tuning.trainer import Trainer

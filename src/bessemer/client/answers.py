@@ -44,11 +44,15 @@ def decode(operation: Operation[T], content: bytes, url: str) -> T:
         try:
             typed = msgspec.json.decode(content, type=operation.answer)
         except msgspec.ValidationError:
-            known = _known(msgspec.json.decode(content), inspect.type_info(operation.answer))
-            typed = msgspec.convert(known, operation.answer)
+            typed = as_type(msgspec.json.decode(content), operation.answer)
         return msgspec.json.decode(content) if operation.as_sent else typed
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Unreachable(f"{url} answers, but not as Bessemer does.") from None
+
+
+def as_type(value: Any, kind: type[T]) -> T:
+    """Return JSON as a type, without the fields that it does not have. Raises msgspec.ValidationError."""
+    return msgspec.convert(_known(value, inspect.type_info(kind)), kind)
 
 
 def _known(value: Any, kind: inspect.Type) -> Any:

@@ -1,6 +1,6 @@
-"""The nouns of an evaluation: what was scored, and the gate's decision."""
+"""The nouns of an evaluation and of a cascade: what was scored, the gate's decision, the threshold and its promise."""
 
-from bessemer.core.types import Frozen, Interval, Split
+from bessemer.core.types import Calibration, Frozen, Guarantee, Interval, Split
 
 
 class Bounds(Frozen, frozen=True):
@@ -80,3 +80,47 @@ class Evaluation(Frozen, frozen=True):
     left_out: int | None = None
     """Examples of the split that nobody was scored on, because a system was trained on their input; None in a result of
     an earlier release."""
+
+
+class ReliabilityBin(Frozen, frozen=True):
+    """Items with confidence in [low, high): what was said and what was so."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
+
+
+class CascadePoint(Frozen, frozen=True):
+    """One threshold of the quality-cost curve on the items that it was chosen on."""
+
+    threshold: float
+    accepted_share: float
+    risk: float
+    p_value: float | None
+
+
+class CascadeResult(Frozen, frozen=True):
+    """What was measured and decided. `threshold` is None when nothing was certified: the route stays as it was."""
+
+    route: str
+    small: str
+    large: str
+    threshold: float | None
+    accepted_share: float | None
+    guarantee: Guarantee | None
+    calibration: Calibration
+    curve: tuple[CascadePoint, ...]
+    expected_calibration_error: float
+    reliability: tuple[ReliabilityBin, ...]
+    """Confidence against correctness on the items that the map has not seen."""
+    applied: bool
+    look: int | None = None
+    """This was the k-th look at the calibration items, which spent `delta_spent`."""
+    delta_spent: float | None = None
+    unknown: int | None = None
+    """Calibration items whose score is not known, counted against the small model."""
+    left_out: int | None = None
+    """Examples of either split that were not asked, because the small or the large model was trained on their input;
+    None in a result of an earlier release."""

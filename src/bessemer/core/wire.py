@@ -253,6 +253,9 @@ class EvaluationRequest(StrictWire):
     """Of every answer; None: each system's own, as its default traffic has it."""
 
 
+CascadeRule = Literal["loss", "error", "f1", "bootstrap"]
+
+
 class CascadeRequest(StrictWire):
     """Body of POST /v1/cascades: calibrate a small model, choose a threshold with a guarantee, write a route."""
 
@@ -268,7 +271,7 @@ class CascadeRequest(StrictWire):
     labels: tuple[Label, ...] = ()
     positive: Label | None = None
     grader: JSON | None = None
-    rule: Literal["loss", "error", "f1", "bootstrap"] = "loss"
+    rule: CascadeRule = "loss"
     """loss: mean quality lost against the large model is at most alpha. error: of the answers that the small model
     keeps, at most alpha are wrong (the large model's quality need not be known). f1: F1 is at least the large model's
     minus alpha. bootstrap: the same as f1, but not distribution-free."""

@@ -169,39 +169,6 @@ class Network:
         return delta
 
 
-class CausalAttention:
-    """Reference attention over packed independent sequences: each token sees its own sequence up to itself."""
-
-    def __init__(self, config: ModelConfig, lengths: Sequence[int]) -> None:
-        self._config = config
-        self._lengths = list(lengths)
-        self._masks = {
-            window: [_causal_mask(length, window) for length in self._lengths] for window in set(config.windows)
-        }
-
-    def attend(self, layer: int, q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor) -> Tensor:
-        """See `Attention`."""
-        masks = self._masks[self._config.windows[layer]]
-        outputs = []
-        for q, k, v, mask in zip(*(t.split(self._lengths) for t in (q_THD, k_TKD, v_TKD)), masks, strict=True):
-            out = F.scaled_dot_product_attention(
-                q.transpose(0, 1)[None],
-                k.transpose(0, 1)[None],
-                v.transpose(0, 1)[None],
-                attn_mask=mask,
-                scale=self._config.attention_scale,
-                enable_gqa=True,
-            )
-            outputs.append(out[0].transpose(0, 1))
-        return torch.cat(outputs)
-
-
-def _causal_mask(length: int, window: int | None) -> Tensor:
-    distance = torch.arange(length)[:, None] - torch.arange(length)[None, :]
-    mask = distance >= 0
-    return mask if window is None else mask & (distance < window)
-
-
 # -- parts ------------------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,5 @@
 """What is asked of the engine and what it answers. No torch here: callers may import these types freely."""
 
-import math
 from typing import Literal
 
 import msgspec
@@ -86,14 +85,6 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     """Hash of the weights that answered: base and adapter."""
     choice_logprobs: dict[str, float] | None = None
     """Choices only: log-probability of each label with terminator, given the prompt; neither normalised nor biased."""
-
-    def choice_probabilities(self) -> dict[str, float]:
-        """Return the softmax of `choice_logprobs` over the labels; empty without choices."""
-        scores = self.choice_logprobs or {}
-        highest = max(scores.values(), default=0.0)
-        weights = {label: math.exp(score - highest) for label, score in scores.items()}
-        total = sum(weights.values())
-        return {label: weight / total for label, weight in weights.items()}
 
 
 class TokenEvent(msgspec.Struct, frozen=True, kw_only=True):

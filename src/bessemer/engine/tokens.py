@@ -69,11 +69,6 @@ class Tokens:
             return _from_folder(path)
         return _from_gguf(GgufFile(path))
 
-    @property
-    def has_template(self) -> bool:
-        """False: a base model, rendered with the plain template."""
-        return self.template is not None
-
     @cached_property
     def longest_piece(self) -> int:
         """Bytes of the longest token: n characters of text are at least n / longest_piece tokens."""

@@ -3,7 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from bessemer.core.types import Calibration, ConfidenceScore, Frozen
+from bessemer.core.evaluations import ReliabilityBin
+from bessemer.core.types import Calibration, ConfidenceScore
 
 Array = npt.NDArray[np.float64]
 
@@ -85,16 +86,6 @@ def apply(calibration: Calibration, scores: npt.ArrayLike) -> Array:
     """Return P(correct) of raw scores: linear between the knots, constant outside."""
     x = np.asarray(scores, dtype=np.float64)
     return np.asarray(np.interp(x, np.array(calibration.x), np.array(calibration.y)))
-
-
-class ReliabilityBin(Frozen, frozen=True):
-    """Items with confidence in [low, high): what was said and what was so."""
-
-    low: float
-    high: float
-    n: int
-    confidence: float
-    accuracy: float
 
 
 def reliability(confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 10) -> tuple[ReliabilityBin, ...]:

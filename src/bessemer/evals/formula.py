@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from bessemer.core.types import Frozen
 
-Number = float
 Evaluate = Callable[[Mapping[str, float]], float]
 
 _TOKEN = re.compile(r"\s*(?:(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)|([A-Za-z_]\w*)|([-+*/^(),]))")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bessemer.core.bounds import check_shape
-from bessemer.core.types import JSON, Frozen
+from bessemer.core.types import JSON
 
 NONE_VALUE = "n/a"
 """How targets and predictions write "no value"."""
@@ -61,44 +61,6 @@ def label_terms(predicted: str | None, actual: str, positive: str) -> Terms:
     )
 
 
-class BinaryReport(Frozen, frozen=True):
-    """Counts and rates of a positive label; a rate is None where its denominator is zero."""
-
-    tp: int
-    fp: int
-    fn: int
-    tn: int
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    accuracy: float | None
-
-
-def _ratio(numerator: float, denominator: float) -> float | None:
-    return numerator / denominator if denominator else None
-
-
-def binary_report(pairs: Iterable[tuple[str | None, str]], positive: str) -> BinaryReport:
-    """Count (predicted, actual) pairs; a prediction that is no label counts as not positive, and as not accurate."""
-    counts = {(p, a): 0 for p in (False, True) for a in (False, True)}
-    right = seen = 0
-    for predicted, actual in pairs:
-        counts[(predicted == positive, actual == positive)] += 1
-        right += predicted == actual
-        seen += 1
-    tp, fp, fn, tn = counts[True, True], counts[True, False], counts[False, True], counts[False, False]
-    return BinaryReport(
-        tp=tp,
-        fp=fp,
-        fn=fn,
-        tn=tn,
-        precision=_ratio(tp, tp + fp),
-        recall=_ratio(tp, tp + fn),
-        f1=_ratio(2 * tp, 2 * tp + fp + fn),
-        accuracy=_ratio(right, seen),
-    )
-
-
 class AttributeCounts(NamedTuple):
     """One item's attributes: target none or a value (N, V) against nothing, right, or wrong (N or V, C, W)."""
 
@@ -117,25 +79,6 @@ class AttributeCounts(NamedTuple):
     def reward(self) -> float | None:
         """F1 of the item alone; 1 when there is nothing to find and nothing was said, None without attributes."""
         return self.terms.quality if any(self) else None
-
-
-class AttributeReport(Frozen, frozen=True):
-    """Micro-averaged rates over many items."""
-
-    precision: float | None
-    recall: float | None
-    f1: float | None
-
-
-def attribute_report(items: Iterable[AttributeCounts]) -> AttributeReport:
-    """Sum the counts and take the rates."""
-    sums = [sum(column) for column in zip(*items, strict=True)] or [0] * 5
-    counts = AttributeCounts(*sums)
-    return AttributeReport(
-        precision=_ratio(counts.vc, counts.nv + counts.vc + counts.vw),
-        recall=_ratio(counts.vc, counts.vn + counts.vc + counts.vw),
-        f1=_ratio(*counts.terms),
-    )
 
 
 def parse_attributes(text: str | None) -> JSON | None:

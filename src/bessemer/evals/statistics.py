@@ -1,21 +1,21 @@
-"""Intervals and tests: paired bootstrap of ratios of sums, exact and score intervals of rates, McNemar.
+"""Intervals: the bootstrap of ratios of sums, alone and paired, the score interval of a rate; and exact binomial tails.
 
 The bootstrap resamples items (Efron & Tibshirani 1993, percentile interval). Equal items are counted together and
 drawn as one multinomial, which is the same distribution and makes 10,000 resamples of thousands of items quick.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtri
 
 from bessemer.core.types import Interval
 from bessemer.evals.betting import ratio_bounds
 
 Array = npt.NDArray[np.float64]
 _CHUNK = 2_000_000
-_BISECTIONS = 60
 
 
 def resampled_sums(rows: Array, resamples: int, seed: int) -> Array:
@@ -98,7 +98,7 @@ def terms_interval(terms: npt.ArrayLike, *, level: float = 0.95, resamples: int 
     rows = np.asarray(terms, dtype=np.float64).reshape(-1, 2)
     numerator, denominator = rows[:, 0], rows[:, 1]
     if len(rows) and (denominator == 1).all() and np.isin(numerator, (0.0, 1.0)).all():
-        return wilson(int(numerator.sum()), len(rows), level)
+        return _wilson(int(numerator.sum()), len(rows), level)
     found = ratio_interval(rows, level=level, resamples=resamples, seed=seed)
     if found.low < found.high or (numerator < 0).any() or (numerator > denominator).any():
         return found
@@ -110,23 +110,6 @@ def terms_interval(terms: npt.ArrayLike, *, level: float = 0.95, resamples: int 
         level=level,
         method="betting (distribution-free)",
     )
-
-
-def _with_ones(scores: npt.ArrayLike) -> Array:
-    column = np.asarray(scores, dtype=np.float64).reshape(-1, 1)
-    return np.hstack([column, np.ones_like(column)])
-
-
-def mean_interval(scores: npt.ArrayLike, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0) -> Interval:
-    """Bootstrap interval of a mean."""
-    return ratio_interval(_with_ones(scores), level=level, resamples=resamples, seed=seed)
-
-
-def mean_difference(
-    candidate: npt.ArrayLike, reference: npt.ArrayLike, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
-) -> Interval:
-    """Paired bootstrap interval of a difference of means over the same items."""
-    return ratio_difference(_with_ones(candidate), _with_ones(reference), level=level, resamples=resamples, seed=seed)
 
 
 def binomial_tail(successes: int, n: int, p: float) -> float:
@@ -148,55 +131,11 @@ def _log_choose(n: int) -> Array:
     return result
 
 
-def _solve(above: Callable[[float], bool]) -> float:
-    """Bisect [0, 1] for the p where `above` turns true."""
-    low, high = 0.0, 1.0
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        low, high = (low, middle) if above(middle) else (middle, high)
-    return (low + high) / 2
-
-
-def _counted(successes: int, n: int) -> float:
-    if not 0 <= successes <= n or n == 0:
-        raise ValueError(f"{successes} of {n} is no rate")
-    return successes / n
-
-
-def clopper_pearson(successes: int, n: int, level: float = 0.95) -> Interval:
-    """Exact interval of a rate (Clopper & Pearson 1934): covers with at least `level` at every true rate."""
-    value, tail = _counted(successes, n), (1 - level) / 2
-    low = 0.0 if successes == 0 else _solve(lambda p: 1 - binomial_tail(successes - 1, n, p) > tail)
-    high = 1.0 if successes == n else _solve(lambda p: binomial_tail(successes, n, p) < tail)
-    return Interval(value=value, low=low, high=high, level=level, method="Clopper-Pearson")
-
-
-def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
+def _wilson(successes: int, n: int, level: float) -> Interval:
     """Score interval of a rate (Wilson 1927): covers with about `level` on average."""
-    value, z = _counted(successes, n), normal_quantile((1 + level) / 2)
+    value, z = successes / n, float(ndtri((1 + level) / 2))
     centre = (value + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(value * (1 - value) / n + z * z / (4 * n * n))
     return Interval(
         value=value, low=max(0.0, centre - half), high=min(1.0, centre + half), level=level, method="Wilson"
     )
-
-
-def normal_quantile(p: float) -> float:
-    """Quantile of the standard normal distribution, by bisection of its distribution function."""
-    low, high = -40.0, 40.0
-    for _ in range(2 * _BISECTIONS):
-        middle = (low + high) / 2
-        low, high = (low, middle) if 0.5 * math.erfc(-middle / math.sqrt(2)) > p else (middle, high)
-    return (low + high) / 2
-
-
-def mcnemar_exact(only_first: int, only_second: int) -> float:
-    """Two-sided exact p-value that two systems are right equally often, from the items just one of them got right."""
-    n = only_first + only_second
-    return 1.0 if n == 0 else min(1.0, 2 * binomial_tail(min(only_first, only_second), n, 0.5))
-
-
-def discordant(first: Sequence[bool], second: Sequence[bool]) -> tuple[int, int]:
-    """Count the items that only the first, and only the second, got right."""
-    pairs = list(zip(first, second, strict=True))
-    return sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)

@@ -20,7 +20,7 @@ from bessemer.feedback.rights import admissible
 from bessemer.feedback.rows import DEMONSTRATION, QUESTION, check_row
 from bessemer.identity.policy import Policy
 from bessemer.store import audit, datasets, feedback, files, inferences
-from bessemer.store.blobs import Blobs
+from bessemer.store.blobs import BlobStore
 from bessemer.store.database import Database
 from bessemer.store.files import FileRow
 
@@ -63,7 +63,7 @@ def split_of(input_sha256: str, salt: str, splits: Mapping[Split, float]) -> Spl
 
 def build(
     database: Database,
-    blobs: Blobs,
+    blobs: BlobStore,
     policy: Policy,
     request: DatasetRequest,
     *,
@@ -104,7 +104,7 @@ def build(
 
 def freeze(
     database: Database,
-    blobs: Blobs,
+    blobs: BlobStore,
     name: str,
     examples: Sequence[Example],
     content: Mapping[Split, bytes],
@@ -145,7 +145,7 @@ def freeze(
     return dataset
 
 
-def load(blobs: Blobs, dataset: Dataset, split: Split | None = None) -> tuple[Example, ...]:
+def load(blobs: BlobStore, dataset: Dataset, split: Split | None = None) -> tuple[Example, ...]:
     """Return a dataset's rows, or those of one split, in their frozen order."""
     decode = msgspec.json.Decoder(Example).decode
     rows = (decode(line) for line in blobs.read(dataset.sha256).splitlines())

@@ -15,7 +15,7 @@ from bessemer.core.types import Example, Inference
 from bessemer.core.wire import Derived, Erasure, ErasureRequest
 from bessemer.feedback import datasets as built
 from bessemer.store import audit, datasets, erasure, job_rows, versions
-from bessemer.store.blobs import Blobs
+from bessemer.store.blobs import BlobStore
 from bessemer.store.database import Database
 from bessemer.store.writer import Writer
 
@@ -23,7 +23,7 @@ LARGEST = 10_000
 """Inferences erased by one request; `more` says that others match."""
 
 
-def erase(database: Database, blobs: Blobs, writer: Writer, request: ErasureRequest, actor: str) -> Erasure:
+def erase(database: Database, blobs: BlobStore, writer: Writer, request: ErasureRequest, actor: str) -> Erasure:
     """Erase what a request names, with its audit event. Blocking.
 
     Raises InvalidRequest without any condition, StoreError while rows wait for the database: they would be missed.
@@ -66,7 +66,7 @@ def erase(database: Database, blobs: Blobs, writer: Writer, request: ErasureRequ
     return Erasure(**counts._asdict(), more=more, derived=derived, dry_run=request.dry_run)
 
 
-def derived_from(database: Database, blobs: Blobs, found: Sequence[Inference]) -> Derived:
+def derived_from(database: Database, blobs: BlobStore, found: Sequence[Inference]) -> Derived:
     """Name the datasets that hold such an inference or its input, and everything made of them."""
     if not found:
         return Derived(datasets=(), files=(), jobs=(), versions=())

@@ -13,7 +13,7 @@ from bessemer.core.wire import DatasetRequest
 from bessemer.feedback.datasets import SHOWN, check_splits, freeze, split_of
 from bessemer.feedback.rows import TrainingRow, lines_of, read_rows
 from bessemer.store import files
-from bessemer.store.blobs import Blobs
+from bessemer.store.blobs import BlobStore
 from bessemer.store.database import Database
 
 REFERENCE = "reference_answer"
@@ -23,7 +23,7 @@ _OF_FILES = {"name", "file_id", "reference", "splits", "split_tag", "salt"}
 
 def build_from_file(
     database: Database,
-    blobs: Blobs,
+    blobs: BlobStore,
     request: DatasetRequest,
     *,
     code_commit: str | None,
@@ -53,7 +53,7 @@ def build_from_file(
     excluded: Counter[str] = Counter()
     quarantined: dict[str, str] = {}
     found: dict[str, tuple[Example, JSON]] = {}
-    with blobs.get(file.sha256).open("rb") as lines:
+    with blobs.open(file.sha256) as lines:
         for row in read_rows(lines_of(lines), "file_id"):
             example = _example(row, request)
             if isinstance(example, str):

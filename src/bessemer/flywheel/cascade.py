@@ -16,12 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bessemer.core.errors import Conflict, InvalidRequest
+from bessemer.core.evaluations import CascadePoint, CascadeResult
 from bessemer.core.types import (
-    Calibration,
     ConfidenceScore,
     Dataset,
     Example,
-    Frozen,
     Guarantee,
     Route,
     Split,
@@ -30,7 +29,6 @@ from bessemer.core.types import (
 )
 from bessemer.core.wire import CascadeRequest, MetricName
 from bessemer.evals import calibration, metrics, risk
-from bessemer.evals.calibration import ReliabilityBin
 from bessemer.evals.measures import Metric
 from bessemer.evals.metrics import ItemTerms, Terms, Unknown, mean_terms
 from bessemer.evals.paired import spent
@@ -62,40 +60,6 @@ _PER_ITEM: dict[MetricName, str] = {
     "reward": "reward",
 }
 """What rules `error` and `loss` promise a mean of: the quality of one answer. Rule `f1` bounds F1 itself."""
-
-
-class CascadePoint(Frozen, frozen=True):
-    """One threshold of the quality-cost curve on the items that it was chosen on."""
-
-    threshold: float
-    accepted_share: float
-    risk: float
-    p_value: float | None
-
-
-class CascadeResult(Frozen, frozen=True):
-    """What was measured and decided. `threshold` is None when nothing was certified: the route stays as it was."""
-
-    route: str
-    small: str
-    large: str
-    threshold: float | None
-    accepted_share: float | None
-    guarantee: Guarantee | None
-    calibration: Calibration
-    curve: tuple[CascadePoint, ...]
-    expected_calibration_error: float
-    reliability: tuple[ReliabilityBin, ...]
-    """Confidence against correctness on the items that the map has not seen."""
-    applied: bool
-    look: int | None = None
-    """This was the k-th look at the calibration items, which spent `delta_spent`."""
-    delta_spent: float | None = None
-    unknown: int | None = None
-    """Calibration items whose score is not known, counted against the small model."""
-    left_out: int | None = None
-    """Examples of either split that were not asked, because the small or the large model was trained on their input;
-    None in a result of an earlier release."""
 
 
 NEVER = -1.0

@@ -5,7 +5,7 @@ of the small model counts as wrong, one of the large model as right. Only inputs
 where the metric needs it: the guarantee's population is the others.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -62,9 +62,6 @@ class ThresholdItems(NamedTuple):
     """Of the items, those whose score is not known, and counts against the small model."""
     left_out: int
     """Items of which nobody said anything, beside the n."""
-
-
-Grade = Callable[[Sequence[Example], Mapping[str, ItemAnswer]], Awaitable[dict[str, GradedAnswer]]]
 
 
 def fit_items(

@@ -11,13 +11,12 @@ from typing import Final, Protocol
 import msgspec
 
 from bessemer.core.access import Action
-from bessemer.core.evaluations import Evaluation
+from bessemer.core.evaluations import CascadeResult, Evaluation
 from bessemer.core.types import Frozen
 from bessemer.core.wire import CascadeRequest, EvaluationRequest
 from bessemer.evals import runs
 from bessemer.evals.grader import LARGEST_BODY
 from bessemer.flywheel import cascade, evaluation
-from bessemer.flywheel.cascade import CascadeResult
 from bessemer.flywheel.services import FlywheelServices
 from bessemer.jobs.kinds import Accepted, Finished, Job, JobKind, JobRun, Lane
 from bessemer.store import datasets as dataset_rows

@@ -8,8 +8,6 @@ from bessemer.flywheel.standing import champion, serves, standing_gate, tuned, u
 from bessemer.registry.catalog import CHAMPION, is_version
 from bessemer.store import audit
 
-CHALLENGER = "challenger"
-
 
 def promote(
     services: FlywheelServices,

@@ -10,7 +10,7 @@ from bessemer.evals.grader import GraderServices
 from bessemer.gateway.pipeline import INTERNAL, Gateway, on_behalf_of
 from bessemer.identity.policy import Policy
 from bessemer.registry.catalog import Catalog
-from bessemer.store.blobs import Blobs
+from bessemer.store.blobs import BlobStore
 from bessemer.store.database import Database
 from bessemer.store.job_rows import JobRow
 from bessemer.store.writer import Writer
@@ -21,7 +21,7 @@ class FlywheelServices:
     """The parts of a running installation that evaluations and promotions use."""
 
     database: Database
-    blobs: Blobs
+    blobs: BlobStore
     catalog: Catalog
     gateway: Gateway
     writer: Writer

@@ -12,7 +12,7 @@ from bessemer.http.pulse import Pulse
 from bessemer.identity.keys import Keys
 from bessemer.identity.policy import Policy
 from bessemer.registry.catalog import Catalog
-from bessemer.store.blobs import Blobs
+from bessemer.store.blobs import BlobStore
 from bessemer.store.database import Database
 from bessemer.store.notices import ChangeNotices
 from bessemer.store.writer import Writer
@@ -26,7 +26,7 @@ class ApiServices:
     settings: Settings
     database: Database
     pulse: Pulse
-    blobs: Blobs
+    blobs: BlobStore
     catalog: Catalog
     gateway: Gateway
     keys: Keys

@@ -33,7 +33,6 @@ from bessemer.registry.routes import check_steps
 from bessemer.registry.versions import check_name, default_name, version_id
 from bessemer.store import revisions, routes, versions
 from bessemer.store.database import Database
-from bessemer.store.routes import RouteChange
 from bessemer.store.versions import AliasMove
 
 T = TypeVar("T")
@@ -235,10 +234,6 @@ class Catalog:
         """Return when each route that was put at run time was changed last. Reads the database."""
         return routes.changed_at(self._database)
 
-    def route_history(self, name: str) -> list[RouteChange]:
-        """Return every change of a route, newest first; read from the database."""
-        return routes.history(self._database, name)
-
     def route_or_target(self, name: str) -> Route:
         """Return the route of that name, or a route with the model, alias or version of that name as its only target.
 
@@ -332,7 +327,7 @@ class Catalog:
 
         Returns the route now in force. Raises Conflict when there is nothing to undo.
         """
-        route = routes.roll_back(self._database, name, reason or "rolled back").route
+        route = routes.roll_back(self._database, name, reason or "rolled back")
         self._database.on_commit(self._reload)
         return route or self._config.routes.get(name)
 

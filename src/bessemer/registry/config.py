@@ -151,12 +151,12 @@ def load_config(path: Path | None, data: Path, providers: Providers) -> Config:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"The configuration {str(path)!r} cannot be read: {error}.", param="config") from error
-    return _build(_parse(text, str(path)), data, providers)
+    return parse_config(text, data, providers, name=str(path))
 
 
-def parse_config(text: str, data: Path, providers: Providers) -> Config:
-    """Read a configuration from TOML text. Raises ConfigError that names the key and the remedy."""
-    return _build(_parse(text, "configuration"), data, providers)
+def parse_config(text: str, data: Path, providers: Providers, *, name: str = "configuration") -> Config:
+    """Read a configuration from TOML text. Raises ConfigError that says its name, the key and the remedy."""
+    return _build(_parse(text, name), data, providers)
 
 
 def _builtin() -> dict[str, Any]:

@@ -38,7 +38,7 @@ from bessemer.registry.config import load_config
 from bessemer.runtime.embedding import embed_by
 from bessemer.runtime.extensions import load_extensions
 from bessemer.store import feedback, plans, revisions
-from bessemer.store.blobs import Blobs
+from bessemer.store.blob_folder import BlobFolder
 from bessemer.store.database import Database
 from bessemer.store.notices import PolledNotices
 from bessemer.store.writer import Writer
@@ -75,7 +75,7 @@ def open_services(
     database.watch()
     follow_id(feedback.newest_id(database) or "")  # the clock may have been set back since
     plans.take_in(database, settings.data / "plans")
-    blobs = Blobs(settings.data / "blobs")
+    blobs = BlobFolder(settings.data / "blobs")
     catalog = Catalog(config, database)
     writer = Writer(
         database, settings.data / "spool", settings.writer_max_queue, required=settings.record == "required"

@@ -11,22 +11,10 @@ from sqlalchemy import Connection, Row, Select, and_, func, select
 from sqlalchemy import insert as sql_insert
 
 from bessemer.core.errors import Conflict
-from bessemer.core.types import Frozen, Route
+from bessemer.core.types import Route
 from bessemer.store import paging, revisions
 from bessemer.store.database import Database
 from bessemer.store.schema import route_changes
-
-
-class RouteChange(Frozen, frozen=True):
-    """One change of a route; route None: the configuration file's route of that name, if any, is in force again."""
-
-    name: str
-    seq: int
-    route: Route | None
-    previous_seq: int
-    """The change that this one replaced; 0: none."""
-    changed_at: float
-    reason: str
 
 
 def current(database: Database) -> dict[str, dict[str, Route]]:
@@ -50,22 +38,25 @@ def current(database: Database) -> dict[str, dict[str, Route]]:
     return found
 
 
-def put(database: Database, route: Route, reason: str) -> RouteChange:
+def put(database: Database, route: Route, reason: str) -> None:
     """Put a route in force."""
 
-    def work(connection: Connection) -> RouteChange:
+    def work(connection: Connection) -> None:
         revisions.bump(connection, revisions.REGISTRY)
         newest = _change(database, connection, route.name)
         seq = newest.seq if newest else 0
-        return _append(database, connection, route.name, route, seq=seq + 1, previous=seq, reason=reason)
+        _append(database, connection, route.name, route, seq=seq + 1, previous=seq, reason=reason)
 
-    return database.write(work)
+    database.write(work)
 
 
-def roll_back(database: Database, name: str, reason: str) -> RouteChange:
-    """Undo the last change that is not undone yet. Raises Conflict when none is."""
+def roll_back(database: Database, name: str, reason: str) -> Route | None:
+    """Undo the last change that is not undone yet. Returns the route in force; None: the configuration file's, if any.
 
-    def work(connection: Connection) -> RouteChange:
+    Raises Conflict when there is no such change.
+    """
+
+    def work(connection: Connection) -> Route | None:
         revisions.bump(connection, revisions.REGISTRY)
         newest = _change(database, connection, name)
         if newest is None or newest.body is None:
@@ -73,7 +64,8 @@ def roll_back(database: Database, name: str, reason: str) -> RouteChange:
         before = _change(database, connection, name, newest.previous_seq)
         route = paging.decode(Route, before.body) if before is not None and before.body is not None else None
         previous = before.previous_seq if before else 0
-        return _append(database, connection, name, route, seq=newest.seq + 1, previous=previous, reason=reason)
+        _append(database, connection, name, route, seq=newest.seq + 1, previous=previous, reason=reason)
+        return route
 
     return database.write(work)
 
@@ -84,23 +76,6 @@ def changed_at(database: Database) -> dict[str, float]:
     statement = select(c.name, func.max(c.changed_at).label("at")).where(paging.mine(database, route_changes))
     rows = database.read(lambda connection: connection.execute(statement.group_by(c.name)).all())
     return {row.name: row.at for row in rows}
-
-
-def history(database: Database, name: str) -> list[RouteChange]:
-    """Return every change of a route, newest first."""
-    statement = _changes(database, name).order_by(route_changes.c.seq.desc())
-    rows = database.read(lambda connection: connection.execute(statement).all())
-    return [
-        RouteChange(
-            name=row.name,
-            seq=row.seq,
-            route=None if row.body is None else paging.decode(Route, row.body),
-            previous_seq=row.previous_seq,
-            changed_at=row.changed_at,
-            reason=row.reason,
-        )
-        for row in rows
-    ]
 
 
 def _changes(database: Database, name: str) -> Select[Any]:
@@ -118,16 +93,14 @@ def _change(
 
 def _append(
     database: Database, connection: Connection, name: str, route: Route | None, *, seq: int, previous: int, reason: str
-) -> RouteChange:
-    change = RouteChange(name=name, seq=seq, route=route, previous_seq=previous, changed_at=time.time(), reason=reason)
+) -> None:
     values = {
         "project_id": database.owner,
         "name": name,
         "seq": seq,
         "body": None if route is None else paging.encode(route),
         "previous_seq": previous,
-        "changed_at": change.changed_at,
+        "changed_at": time.time(),
         "reason": reason,
     }
     connection.execute(sql_insert(route_changes).values(values))
-    return change

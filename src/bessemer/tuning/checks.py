@@ -13,7 +13,7 @@ from bessemer.evals.grader import GraderServices
 from bessemer.feedback.rows import lines_of, read_rows
 from bessemer.registry.catalog import Catalog
 from bessemer.store import files
-from bessemer.store.blobs import Blobs
+from bessemer.store.blobs import BlobStore
 from bessemer.store.database import Database
 from bessemer.store.files import FINE_TUNE, FileRow
 from bessemer.tuning import preflight
@@ -34,7 +34,11 @@ class Checked(NamedTuple):
 
 
 def check_request(
-    request: FineTuningJobRequest, catalog: Catalog, database: Database, blobs: Blobs, grader_services: GraderServices
+    request: FineTuningJobRequest,
+    catalog: Catalog,
+    database: Database,
+    blobs: BlobStore,
+    grader_services: GraderServices,
 ) -> Checked:
     """Check a request with its files. Raises InvalidRequest that names the field; blocking."""
     _check_scalars(request)
@@ -93,11 +97,13 @@ def _file(file_id: str, param: str, database: Database) -> FileRow:
     return row
 
 
-def _survey(row: FileRow, param: str, method: RequestedMethod, check: LengthCheck, blobs: Blobs) -> preflight.Survey:
+def _survey(
+    row: FileRow, param: str, method: RequestedMethod, check: LengthCheck, blobs: BlobStore
+) -> preflight.Survey:
     """Read a job's file from its first row to its last. Raises InvalidRequest on the job's field."""
     survey = preflight.Survey(() if method.grader is None else fields_read(method.grader))
     try:
-        with blobs.get(row.sha256).open("rb") as lines:
+        with blobs.open(row.sha256) as lines:
             survey.add(check.of(read_rows(lines_of(lines), param, method.rows), param))
     except InvalidRequest as error:
         code = "invalid_training_file" if error.error_code == "invalid_file" else error.error_code

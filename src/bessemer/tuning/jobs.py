@@ -19,7 +19,7 @@ from bessemer.gateway.pipeline import on_behalf_of
 from bessemer.identity.policy import Policy
 from bessemer.jobs.kinds import Accepted, Finished, Job, JobKind, JobRun, Lane, Shown, Told
 from bessemer.registry.catalog import Catalog
-from bessemer.store.blobs import Blobs
+from bessemer.store.blobs import BlobStore
 from bessemer.store.database import Database
 from bessemer.tuning.checks import check_request
 from bessemer.tuning.methods import read_method
@@ -40,7 +40,7 @@ class Installation(Protocol):
         ...
 
     @property
-    def blobs(self) -> Blobs:
+    def blobs(self) -> BlobStore:
         """Where adapters and files lie."""
         ...
 

@@ -14,7 +14,7 @@ from bessemer.registry.catalog import Catalog
 from bessemer.registry.versions import default_name, make_version
 from bessemer.registry.weights import WeightsSettings
 from bessemer.store import datasets, files
-from bessemer.store.blobs import Blobs
+from bessemer.store.blobs import BlobStore
 from bessemer.store.database import Database
 from bessemer.store.job_rows import JobRow
 from bessemer.tuning.lengths import LengthCheck
@@ -98,7 +98,7 @@ def prepare(request: FineTuningJobRequest, catalog: Catalog, database: Database)
     )
 
 
-def load_rows(plan: Preparation, blobs: Blobs) -> Rows:
+def load_rows(plan: Preparation, blobs: BlobStore) -> Rows:
     """Parse the job's files. Raises InvalidRequest that names the line."""
     kind, validation = named(plan.algorithm).rows, plan.validation_sha256
     return Rows(

@@ -23,7 +23,7 @@ from bessemer.jobs.kinds import keep_progress
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.weights import WeightsSettings, check_model
 from bessemer.store import files, job_rows
-from bessemer.store.blobs import Blobs
+from bessemer.store.blobs import BlobStore
 from bessemer.store.database import Database
 from bessemer.store.files import FileRow
 from bessemer.store.job_rows import JobCheckpoint, JobRow
@@ -59,7 +59,7 @@ class TuningServices:
     """The parts of a running installation that fine-tuning jobs use."""
 
     database: Database
-    blobs: Blobs
+    blobs: BlobStore
     catalog: Catalog
     graders: GraderServices
     jobs_dir: Path

@@ -6,7 +6,10 @@ the same answer. The gateway meets it as it meets any OpenAI-compatible server: 
 usage counted.
 """
 
-from collections.abc import Callable, Mapping
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -84,6 +87,22 @@ class Expert:
             return await _streamed(request, common, text, usage)
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
         return web.json_response({**common, "object": "chat.completion", "choices": [choice], "usage": usage})
+
+
+@contextmanager
+def in_background(expert: Expert) -> Iterator[Expert]:
+    """Let it answer on a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="expert", daemon=True)
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(expert.__aenter__(), loop).result()
+        yield expert
+        asyncio.run_coroutine_threadsafe(expert.__aexit__(None, None, None), loop).result()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 async def _streamed(request: web.Request, common: JSON, text: str, usage: Mapping[str, int]) -> web.StreamResponse:

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-import msgspec
 import numpy as np
 
-from bessemer.cli.demo.application import ApplicationAnswer
 from bessemer.cli.demo.turn import TurnResult
-from bessemer.client import AsyncClient, calls
+from bessemer.client import Client, calls
+from bessemer.client.loop import ApplicationAnswer
 from bessemer.core.lists import InferencesQuery
-from bessemer.core.types import JSON, Calibration, Frozen, Interval, ModelCall
+from bessemer.core.types import JSON, Frozen, Interval, ModelCall
 from bessemer.evals.metrics import Terms, attribute_counts, label_terms, parse_attributes
 from bessemer.evals.statistics import terms_interval
 from bessemer.evals.truth import parse_label
@@ -115,9 +114,7 @@ class Small(Frozen, frozen=True):
         return self.answer.text
 
 
-async def small_answers(
-    client: AsyncClient, outcome: TurnResult, route: str, questions: Sequence[str]
-) -> dict[str, Small]:
+def small_answers(client: Client, outcome: TurnResult, route: str, questions: Sequence[str]) -> dict[str, Small]:
     """Read the small model's own answers of the final pass from the recorded inferences, newest first.
 
     They are the first calls of the cascade on `route`, or, where no cascade came into force, those of the tuned version
@@ -125,12 +122,12 @@ async def small_answers(
     """
     if outcome.cascade is None:
         return {}
-    calibration = msgspec.convert(outcome.cascade["calibration"], Calibration)
-    route = route if outcome.cascade["applied"] else outcome.versions["tuned"]
+    calibration = outcome.cascade.calibration
+    route = route if outcome.cascade.applied else outcome.versions["tuned"]
     wanted = set(questions)
     found: dict[str, Small] = {}
     rows = client.each(calls.list_inferences(InferencesQuery(route=route, limit=500)))
-    async for row in rows:
+    for row in rows:
         question = row.tags.get("question")
         if question is None or question not in wanted or question in found:
             continue

@@ -17,7 +17,8 @@ class ProgressLine:
         self._live = self._stream.isatty() if live is None else live
         self._started = self._step_started = time.monotonic()
         self._said = 0.0
-        self._name = ""
+        self.name = ""
+        """Of the step."""
         self._status = None
         if self._live:
             from rich.console import Console
@@ -36,20 +37,15 @@ class ProgressLine:
         if self._status is not None:
             self._status.stop()
 
-    @property
-    def step_seconds(self) -> float:
-        """Seconds since the step began."""
-        return time.monotonic() - self._step_started
-
     def step(self, name: str) -> None:
         """Begin a step."""
-        self._name, self._step_started, self._said = name, time.monotonic(), 0.0
+        self.name, self._step_started, self._said = name, time.monotonic(), 0.0
         self.notice(0, 0, "started")
 
     def notice(self, done: int, total: int, what: str) -> None:
         """Say how far the step is; `total` 0 when it is not known."""
         counted = f"{done:,} of {total:,} " if total else ""
-        text = f"{self._name}: {counted}{what}"
+        text = f"{self.name}: {counted}{what}"
         now = time.monotonic()
         if self._status is not None:
             self._status.update(f"[bold]{now - self._started:5.0f} s[/bold]  {text}")

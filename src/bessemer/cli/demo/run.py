@@ -1,6 +1,5 @@
 """The demo's run: folders, server, turn, measurements, table and page."""
 
-import asyncio
 import os
 import shutil
 import sys
@@ -8,15 +7,18 @@ from pathlib import Path
 
 import msgspec
 
-from bessemer.cli.demo import expert, measure, scenario, summary
-from bessemer.cli.demo.application import Application, Server, TurnFailed
+from bessemer.cli.demo import expert, measure, offers, scenario, summary
 from bessemer.cli.demo.baseline import WordBaseline
-from bessemer.cli.demo.expert import Expert
+from bessemer.cli.demo.expert import Expert, in_background
 from bessemer.cli.demo.progress import ProgressLine
+from bessemer.cli.demo.server import Server
 from bessemer.cli.demo.turn import Turn, TurnResult
+from bessemer.client import Client
+from bessemer.client.loop import LoopFailed
 from bessemer.core.content import sha256_hex
 from bessemer.core.errors import ConfigError
-from bessemer.core.types import Interval, Split
+from bessemer.core.evaluations import EvaluationRow
+from bessemer.core.types import Split
 from bessemer.flywheel.report import Report, SystemRow, percent, render, usd
 
 _FINISHED = "finished"
@@ -49,7 +51,7 @@ def run(root: Path, out: Path, seed: int, scale: scenario.Scale) -> int:
     with ProgressLine() as progress:
         try:
             report = _run(root, seed, scale, progress)
-        except TurnFailed as error:
+        except LoopFailed as error:
             progress.say(f"The demo failed: {error.message}")
             return 1
     page = out / "report.html"
@@ -72,21 +74,19 @@ def _run(root: Path, seed: int, scale: scenario.Scale, progress: ProgressLine) -
     folder = run_folder(root / "demo", sha256_hex(msgspec.json.encode([seed, scale]))[:8])
     progress.say(f"small model: {weights}")
     progress.say(f"this run: {folder}")
-    report = asyncio.run(_serve(case, weights, scale, folder, progress))
+    report = _serve(case, weights, scale, folder, progress)
     (folder / _FINISHED).touch()
     return report
 
 
-async def _serve(
-    case: scenario.Case, weights: Path, scale: scenario.Scale, folder: Path, progress: ProgressLine
-) -> Report:
+def _serve(case: scenario.Case, weights: Path, scale: scenario.Scale, folder: Path, progress: ProgressLine) -> Report:
     """Start the simulated expert and a server that knows it, and take the turn."""
     from bessemer.engine.tokens import Tokens
 
     tokens = Tokens.load(weights)
     port = folder / _PORT  # where an interrupted run finds its incumbent again
     known = int(port.read_text()) if port.exists() else 0
-    async with Expert(case.expert, lambda text: len(tokens.encode(text)), known) as upstream:
+    with in_background(Expert(case.expert, lambda text: len(tokens.encode(text)), known)) as upstream:
         port.write_text(str(upstream.port))
         progress.say(f"incumbent: {scenario.INCUMBENT} at {upstream.base_url}, which is no model (see the notes)")
         config = folder / "bessemer.toml"
@@ -94,7 +94,7 @@ async def _serve(
         progress.step("server")
         with Server(folder / "server", config) as server:
             progress.say(f"server: {server.url} (log: {folder / 'server' / 'server.log'})")
-            return await _turn(case, server, folder, progress)
+            return _turn(case, server, folder, progress)
 
 
 def run_folder(parent: Path, key: str) -> Path:
@@ -109,19 +109,16 @@ def run_folder(parent: Path, key: str) -> Path:
     return folder
 
 
-async def _turn(case: scenario.Case, server: Server, folder: Path, progress: ProgressLine) -> Report:
-    application = Application(server.url, server.key)
-    try:
-        outcome = await Turn(case.plan, case.feedback, application, folder, progress).run()
-        held_out = [question.id for question in case.plan.finals[0].questions]
-        small = await measure.small_answers(application.client, outcome, case.plan.route, held_out)
-    finally:
-        await application.close()
+def _turn(case: scenario.Case, server: Server, folder: Path, progress: ProgressLine) -> Report:
+    client = Client(server.url, server.key)
+    outcome = Turn(case.plan, case.feedback, client, folder, progress).run()
+    held_out = [question.id for question in case.plan.finals[0].questions]
+    small = measure.small_answers(client, outcome, case.plan.route, held_out)
     return _report(case, outcome, small)
 
 
 def _report(case: scenario.Case, outcome: TurnResult, small: dict[str, measure.Small]) -> Report:
-    score = measure.label_scorer(case.truth, scenario.LABELS, scenario.METRIC["positive"])
+    score = measure.label_scorer(case.truth, scenario.LABELS, offers.YES)
     seed = case.plan.seed
     held_out = [question.id for question in case.plan.finals[0].questions]
     served = {answer.question: answer for answer in outcome.traffic}
@@ -134,7 +131,7 @@ def _report(case: scenario.Case, outcome: TurnResult, small: dict[str, measure.S
     before, after = (msgspec.structs.replace(row, latency_p50_s=None) for row in (before, after))
     large = {name: served[name].text for name in held_out}
     quality = measure.quality_curve(small, large, score, seed=seed)
-    systems = [_evaluated(row, outcome) for row in outcome.evaluation["rows"]]
+    systems = [_evaluated(row, outcome) for row in outcome.evaluation.rows]
     texts = summary.Texts(
         title="One turn of the flywheel: record matching",
         summary=(
@@ -147,7 +144,7 @@ def _report(case: scenario.Case, outcome: TurnResult, small: dict[str, measure.S
         gate_note=(
             f"{version} became challenger, then champion of the small model; `bessemer rollback` undoes both. Whether "
             "the route may ask it is for the certificate below to say, against the incumbent."
-            if outcome.evaluation["gate"]["passed"]
+            if outcome.evaluation.gate and outcome.evaluation.gate.passed
             else "The version was not promoted; the route stays with the incumbent."
         ),
         notes=_NOTES,
@@ -162,27 +159,24 @@ def _words(case: scenario.Case) -> list[str]:
     return [scenario.LABELS[0 if match else 1] for match in baseline.matches(case.rows(Split.HOLDOUT)[0])]
 
 
-def _evaluated(row: dict[str, object], outcome: TurnResult) -> SystemRow:
+def _evaluated(row: EvaluationRow, outcome: TurnResult) -> SystemRow:
     """Return a row of the evaluation for the page."""
-    name, n = str(row["name"]), msgspec.convert(row["n"], int)
-    cost = msgspec.convert(row["cost_usd"], float | None)
-    tuned = name == outcome.versions["reinforcement"]
+    tuned = row.name == outcome.versions["reinforcement"]
     return SystemRow(
-        name="tuned small model" if tuned else _NAMES.get(name, name),
-        n=n,
-        score=msgspec.convert(row["score"], Interval | None),
-        cost_per_1k_usd=None if cost is None or not n else cost / n * 1000,
-        version=name if tuned else None,
-        input_tokens=_each(row["input_tokens"], n),
-        output_tokens=_each(row["output_tokens"], n),
-        latency_p50_s=msgspec.convert(row["latency_p50_s"], float | None),
-        unscorable=msgspec.convert(row["unscorable"], int),
+        name="tuned small model" if tuned else _NAMES.get(row.name, row.name),
+        n=row.n,
+        score=row.score,
+        cost_per_1k_usd=None if row.cost_usd is None or not row.n else row.cost_usd / row.n * 1000,
+        version=row.name if tuned else None,
+        input_tokens=_each(row.input_tokens, row.n),
+        output_tokens=_each(row.output_tokens, row.n),
+        latency_p50_s=row.latency_p50_s,
+        unscorable=row.unscorable,
     )
 
 
-def _each(total: object, n: int) -> float | None:
-    known = msgspec.convert(total, int | None)
-    return None if known is None else known / max(n, 1)
+def _each(total: int | None, n: int) -> float | None:
+    return None if total is None else total / max(n, 1)
 
 
 def _print_table(report: Report) -> None:

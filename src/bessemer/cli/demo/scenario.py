@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Self
 
 from bessemer.cli.demo import expert, offers
-from bessemer.cli.demo.application import ApplicationAnswer, Question
 from bessemer.cli.demo.config import toml
-from bessemer.cli.demo.turn import Final, JobPlan, TurnPlan
+from bessemer.cli.demo.turn import CascadePlan, Final, JobPlan, TurnPlan
+from bessemer.client.loop import ApplicationAnswer, Question, Scoring
 from bessemer.core.template import render_messages
 from bessemer.core.types import JSON, Frozen, Prompt, Split
 from bessemer.evals.truth import parse_label
@@ -21,7 +21,7 @@ LIST_PRICE = "openai-gpt-4o-mini"
 """Price of the incumbent: what a user's first choice would cost, one of the lowest list prices there are."""
 PROMPT = "match"
 LABELS = (offers.YES, offers.NO)
-METRIC: JSON = {"metric": "f1", "labels": list(LABELS), "positive": offers.YES}
+SCORING = Scoring(metric="f1", labels=LABELS, positive=offers.YES)
 RANK, BATCH, RATE = 32, 8, 1.5
 """Of the adapter; rows of a step; multiple of the usual learning rate: the run is short."""
 DIFFERENCE = "- {{only(input.left.title, input.right.title)}}\n+ {{only(input.right.title, input.left.title)}}"
@@ -109,12 +109,12 @@ def build(seed: int, scale: Scale) -> Case:
         prompt=PROMPT,
         questions=tuple(questions),
         jobs=(_job(scale),),
-        metric=METRIC,
+        scoring=SCORING,
         # The gate lets the tuned version be the small model's champion; what the route may hand to it is the cascade's
         # certificate, against the incumbent.
         gate_reference=MODEL,
         gate_margin=scale.gate_margin,
-        cascade={"large": INCUMBENT, "rule": "loss", "alpha": scale.alpha, "delta": 0.1},
+        cascade=CascadePlan(large=INCUMBENT, rule="loss", alpha=scale.alpha, delta=0.1),
         finals=(Final(name="new route", target=ROUTE, questions=held_out),),
         evaluated=(MODEL,),
     )

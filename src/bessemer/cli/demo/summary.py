@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from bessemer.cli.demo.turn import TurnPlan, TurnResult
-from bessemer.core.evaluations import GateResult
-from bessemer.core.types import JSON, Frozen, Guarantee
+from bessemer.core.evaluations import CascadeResult
+from bessemer.core.openai import FineTuningEvent
+from bessemer.core.types import Frozen
 from bessemer.flywheel.report import Report, SystemRow, Tile, percent
 from bessemer_planner.pages import LineChart, Series
 
@@ -32,8 +33,6 @@ def build_report(
 ) -> Report:
     """Return the page's data."""
     cascade = outcome.cascade
-    guarantee = outcome.route.get("guarantee")
-    gate = outcome.evaluation.get("gate")
     return Report(
         title=texts.title,
         summary=texts.summary,
@@ -44,9 +43,9 @@ def build_report(
         quality_curve=_quality_chart(quality, systems, texts),
         reliability=_reliability(cascade),
         calibration_note=_calibration_note(cascade),
-        gate=msgspec.convert(gate, GateResult) if gate else None,
+        gate=outcome.evaluation.gate,
         gate_note=texts.gate_note,
-        guarantee=msgspec.convert(guarantee, Guarantee) if guarantee else None,
+        guarantee=outcome.route.guarantee,
         guarantee_note=_guarantee_note(cascade),
         lineage=tuple(_lineage(plan, outcome)),
         steps=tuple((name, _outcome_of(name, outcome), seconds) for name, seconds in outcome.seconds.items()),
@@ -73,7 +72,7 @@ def headline(systems: Sequence[SystemRow], texts: Texts) -> tuple[Tile, ...]:
     return tuple(tiles)
 
 
-def training_curves(events: Mapping[str, Sequence[JSON]]) -> Iterable[LineChart]:
+def training_curves(events: Mapping[str, Sequence[FineTuningEvent]]) -> Iterable[LineChart]:
     """Return a chart of losses and one of scores for each job, from its metrics events.
 
     Of lines that coincide the first is drawn. A line of many steps is a running mean, and says so.
@@ -81,9 +80,9 @@ def training_curves(events: Mapping[str, Sequence[JSON]]) -> Iterable[LineChart]
     for job, rows in events.items():
         series: dict[str, list[tuple[float, float]]] = {}
         for row in rows:
-            data = row.get("data") or {}
+            data = row.data or {}
             step = data.get("step")
-            if row.get("type") != "metrics" or not isinstance(step, int | float):
+            if row.type != "metrics" or not isinstance(step, int | float):
                 continue
             for key, value in data.items():
                 if key != "step" and isinstance(value, int | float) and not isinstance(value, bool):
@@ -131,57 +130,54 @@ def _quality_chart(quality: Series | None, systems: Sequence[SystemRow], texts: 
     )
 
 
-def _reliability(cascade: JSON | None) -> tuple[tuple[float, float, int], ...]:
-    bins = (cascade or {}).get("reliability") or ()
-    return tuple((row["confidence"], row["accuracy"], row["n"]) for row in bins)
+def _reliability(cascade: CascadeResult | None) -> tuple[tuple[float, float, int], ...]:
+    return () if cascade is None else tuple((row.confidence, row.accuracy, row.n) for row in cascade.reliability)
 
 
-def _calibration_note(cascade: JSON | None) -> str:
-    if not cascade:
+def _calibration_note(cascade: CascadeResult | None) -> str:
+    if cascade is None:
         return ""
-    n = sum(row["n"] for row in cascade["reliability"])
-    error = cascade["expected_calibration_error"]
+    n = sum(row.n for row in cascade.reliability)
+    error = cascade.expected_calibration_error
     return f"{n:,} answers that neither training nor the fit saw; expected calibration error {error:.3f}."
 
 
-def _guarantee_note(cascade: JSON | None) -> str:
+def _guarantee_note(cascade: CascadeResult | None) -> str:
     if cascade is None:
         return "There is no cascade: no incumbent to hand over to, or no version that passed its gate."
-    if cascade["threshold"] is None:
+    if cascade.threshold is None:
         return "No threshold could be certified, so the route stays as it was."
-    share = percent(cascade["accepted_share"])
-    return (
-        f"Threshold on the calibrated confidence: {cascade['threshold']:.3f}; it kept {share} of the calibration items."
-    )
+    share = percent(cascade.accepted_share)
+    return f"Threshold on the calibrated confidence: {cascade.threshold:.3f}; it kept {share} of the calibration items."
 
 
 def _lineage(plan: TurnPlan, outcome: TurnResult) -> Iterable[tuple[str, str]]:
-    yield "dataset", f"{outcome.dataset['id']} (sha256 {outcome.dataset['sha256']})"
-    yield "rows", ", ".join(f"{split} {count:,}" for split, count in outcome.dataset["counts"].items())
+    yield "dataset", f"{outcome.dataset.id} (sha256 {outcome.dataset.sha256})"
+    yield "rows", ", ".join(f"{split} {count:,}" for split, count in outcome.dataset.counts.items())
     for job in plan.jobs:
         made = outcome.jobs[job.name]
         yield f"{job.name}: version", outcome.versions[job.name]
-        yield f"{job.name}: job", f"{made['id']}, {made.get('trained_tokens') or 0:,} trained tokens"
+        yield f"{job.name}: job", f"{made.job.id}, {made.job.trained_tokens or 0:,} trained tokens"
         yield f"{job.name}: method", msgspec.json.encode(job.method).decode()
         yield f"{job.name}: options", msgspec.json.encode(job.metadata).decode()
     yield "base", plan.model
     yield "seed", str(plan.seed)
-    commit = (outcome.dataset.get("provenance") or {}).get("code_commit")
+    commit = outcome.dataset.provenance.get("code_commit")
     yield "code commit", str(commit or "unknown")
 
 
 def _outcome_of(name: str, outcome: TurnResult) -> str:
     if name.startswith("tuning"):
         made = outcome.jobs[name.removeprefix("tuning (").removesuffix(")")]
-        return f"{made.get('trained_tokens') or 0:,} trained tokens, version {made['version']}"
+        return f"{made.job.trained_tokens or 0:,} trained tokens, version {made.version.id}"
     if name.startswith("final"):
         label = name.removeprefix("final (").removesuffix(")")
         return f"{len(outcome.finals.get(label, [])):,} held-out requests"
-    cascade = outcome.cascade
+    cascade, gate = outcome.cascade, outcome.evaluation.gate
     said = {
         "traffic": f"{len(outcome.traffic):,} requests answered and recorded",
-        "dataset": f"{sum(outcome.dataset['counts'].values()):,} rows frozen",
-        "evaluation": "gate passed" if outcome.evaluation["gate"]["passed"] else "gate not passed",
-        "route": "no threshold certified" if cascade and not cascade["applied"] else "new route in force",
+        "dataset": f"{sum(outcome.dataset.counts.values()):,} rows frozen",
+        "evaluation": "gate passed" if gate and gate.passed else "gate not passed",
+        "route": "no threshold certified" if cascade and not cascade.applied else "new route in force",
     }
     return said.get(name, "")

@@ -14,7 +14,7 @@ from bessemer.gateway.providers.openai import OPENAI
 from bessemer.gateway.providers.recorded import RECORDED
 from bessemer.gateway.providers.rungs import RUNGS
 from bessemer.registry.catalog import Catalog
-from bessemer.store.blobs import Blobs
+from bessemer.store.blobs import BlobStore
 
 if TYPE_CHECKING:
     from bessemer.engine.engine import Engine
@@ -35,7 +35,7 @@ SETTINGS: Final = settings_of(PROVIDERS)
 def build_providers(
     kinds: Sequence[ProviderKind],
     catalog: Catalog,
-    blobs: Blobs,
+    blobs: BlobStore,
     data: Path,
     environ: Mapping[str, str],
     open_engine: "Callable[[Path], Engine]",

@@ -5,10 +5,10 @@ import tarfile
 from pathlib import Path
 
 from bessemer.core.errors import ProviderError
-from bessemer.store.blobs import Blobs
+from bessemer.store.blobs import BlobStore
 
 
-def unpack_adapter(blobs: Blobs, sha256: str, folder: Path) -> None:
+def unpack_adapter(blobs: BlobStore, sha256: str, folder: Path) -> None:
     """Write the files of an adapter blob (a tar of a PEFT folder) into a folder, over what is there.
 
     Raises NotFound, StoreError for a blob that does not have its hash any more, ProviderError.

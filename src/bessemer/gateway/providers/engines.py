@@ -17,7 +17,7 @@ from bessemer.core.types import Model
 from bessemer.engine.request import Regex
 from bessemer.gateway.providers.adapters import unpack_adapter
 from bessemer.registry.weights import WeightsSettings, check_model
-from bessemer.store.blobs import Blobs
+from bessemer.store.blobs import BlobStore
 
 if TYPE_CHECKING:
     from bessemer.engine.engine import Engine
@@ -43,7 +43,7 @@ class Engines:
 
     def __init__(
         self,
-        blobs: Blobs,
+        blobs: BlobStore,
         scratch: Path,
         open_engine: "Callable[[Path], Engine]",
         *,

@@ -1,5 +1,7 @@
 """A fail-closed OpenAI server on loopback, for tests and benchmarks: scripted answers, unexpected requests are refused.
 
+It is no part of what is installed: nothing that Bessemer ships can answer with it.
+
 Each request takes the next script. When there is none left, or the request is not one that OpenAI would take, the
 answer is an error that names the reason, and the reason is kept in `refused`.
 """
