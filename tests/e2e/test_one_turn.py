@@ -55,6 +55,9 @@ class Installation:
 
     def __init__(self, folder: Path) -> None:
         self.data, self.log = folder / "data", folder / "server.log"
+        self.inferences: list[str] = []
+        self.feedback: list[str] = []
+        """Ids of what it took, over all tests and restarts."""
         self.config = folder / "bessemer.toml"
         self.config.write_text(CONFIG.format(path=tiny_model(folder / "tiny")))
         self.start()
@@ -102,6 +105,32 @@ class Installation:
     def post(self, path: str, body: dict) -> dict:
         return self.client.post(path, body=body, cast_to=dict[str, object])
 
+    def ask(self, model: str, left: str, right: str) -> str:
+        """Return the answer of a model."""
+        answer = self.client.chat.completions.create(
+            model=model,
+            messages=[],
+            temperature=0,
+            extra_body={"bessemer": {"input": {"left": left, "right": right}}},
+        )
+        self.inferences.append(answer.model_extra["bessemer"]["inference_id"])
+        return answer.choices[0].message.content
+
+    def judge(self, metric: str, value: object) -> None:
+        """Give feedback on the latest answer."""
+        given = self.post("/feedback", {"inference_id": self.inferences[-1], "metric": metric, "value": value})
+        self.feedback.append(given["id"])
+
+    def listed(self, path: str) -> list[dict]:
+        """Return all rows of a list, page by page."""
+        rows: list[dict] = []
+        while True:
+            after = f"&after={rows[-1]['id']}" if rows else ""
+            page = self.get(f"{path}?limit=100{after}")
+            rows += page["data"]
+            if not page["has_more"]:
+                return rows
+
     def get(self, path: str) -> dict:
         return self.client.get(path, cast_to=dict[str, object])
 
@@ -127,20 +156,12 @@ def traffic(installation: Installation) -> None:
     for index in range(ITEMS):
         same = index % 3 == 0
         left, right = f"m{index}", f"{'yy' if same else 'nn'}{index}"
-        answer = installation.client.chat.completions.create(
-            model="matching",
-            messages=[],
-            temperature=0,
-            extra_body={"bessemer": {"input": {"left": left, "right": right}}},
-        )
-        said = answer.choices[0].message.content
+        said = installation.ask("matching", left, right)
         assert said in {"Yes", "No"}
-        inference = answer.model_extra["bessemer"]["inference_id"]
-        verdict = {"inference_id": inference, "metric": "verdict", "value": (said == "Yes") == same}
-        installation.post("/feedback", verdict)
+        installation.judge("verdict", (said == "Yes") == same)
         if index == 0:
-            installation.post("/feedback", {"inference_id": inference, "metric": "comment", "value": "clear case"})
-            installation.post("/feedback", {"inference_id": inference, "metric": "seconds_saved", "value": 12.5})
+            installation.judge("comment", "clear case")
+            installation.judge("seconds_saved", 12.5)
 
 
 def matches(installation: Installation) -> dict:
@@ -310,12 +331,7 @@ def check_job(installation: Installation, job_id: str, done: dict) -> None:
     assert installation.client.fine_tuning.jobs.checkpoints.list(job_id).data
     table = installation.client.files.content(done["result_files"][0]).text.splitlines()
     assert len(table) == len(steps) + 2, "a header, and the start as step 0"
-    answer = installation.client.chat.completions.create(
-        model=done["fine_tuned_model"],
-        messages=[],
-        extra_body={"bessemer": {"input": {"left": "m1", "right": "yy1"}}},
-    )
-    assert answer.choices[0].message.content in {"Yes", "No"}
+    assert installation.ask(done["fine_tuned_model"], "m1", "yy1") in {"Yes", "No"}
 
 
 def evaluate(installation: Installation, dataset: str, version: str) -> dict:
@@ -326,16 +342,11 @@ def evaluate(installation: Installation, dataset: str, version: str) -> dict:
 
 
 def test_nothing_accepted_is_lost(installation):
-    rows, after = [], ""
-    while True:
-        page = installation.get(f"/inferences?limit=100{after}")
-        rows += page["data"]
-        if not page["has_more"]:
-            break
-        after = f"&after={page['last_id']}"
-    assert len({row["id"] for row in rows if not row["origin"]}) == ITEMS + 1  # one more: the tuned model
-    verdicts = installation.get("/feedback?metric=verdict&limit=100")
-    assert len(verdicts["data"]) == ITEMS
+    """Whatever tests ran before it, and in whatever order."""
+    traffic(installation)
+    kept = [row["id"] for row in installation.listed("/inferences") if not row["origin"]]
+    assert sorted(kept) == sorted(installation.inferences)
+    assert sorted(row["id"] for row in installation.listed("/feedback")) == sorted(installation.feedback)
 
 
 def test_a_grader_that_pays_for_anything_is_told_before_it_fails_the_job(installation):

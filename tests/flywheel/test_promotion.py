@@ -6,12 +6,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from sqlalchemy import text
 
 from bessemer.core.access import Principal, Role
 from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.evaluations import Evaluation, GateResult
 from bessemer.core.settings import Settings
-from bessemer.core.types import Dataset, JobStatus, Lineage, ModelVersion, Route, Split, Step, Target
+from bessemer.core.types import Dataset, JobStatus, Lineage, ModelVersion, Route, Split, Step, Target, as_json
 from bessemer.core.wire import EvaluationRequest
 from bessemer.flywheel.evaluation import check, lacking
 from bessemer.flywheel.promotion import promote, rollback, rollback_route
@@ -51,7 +52,7 @@ async def services(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncItera
     config = tmp_path / "bessemer.toml"
     config.write_text(CONFIG + getattr(request, "param", ""))
     opened = open_services(Settings(data=tmp_path, config=config), asyncio.get_running_loop())
-    row = Dataset(id="ds", name="d", sha256="0", created_at=0.0, counts={}, provenance={}, files={})
+    row = Dataset(id="ds", name="d", sha256="0", created_at=0.0, counts={}, provenance={}, files={}, approved=True)
     datasets.insert(opened.database, row)
     yield opened.flywheel
     await close_services(opened)
@@ -185,6 +186,35 @@ async def test_data_that_the_requester_chose_alone_decides_nothing(services: Fly
     assert promote(services, version.id, "champion", WHO).evaluation == "eval-theirs"
 
 
+@pytest.mark.parametrize(
+    ("built_by", "counts"), [("key-owner", True), ("key-member", False), ("key-unknown", False), (None, False)]
+)
+async def test_data_of_an_earlier_release_counts_where_its_builder_had_a_say(
+    services: FlywheelServices, built_by: str | None, counts: bool
+) -> None:
+    """Such a row says nothing of approval."""
+    for number, role in enumerate((Role.OWNER, Role.MEMBER)):
+        row = KeyRow(id=f"key-{role}", name="k", role=role, key_hash=f"{number}" * 64, hint="0000", created_at=1.0)
+        keys.insert(services.database, msgspec.structs.replace(row, revoked_at=2.0))
+    provenance = {"request": {"tags": {"built_by": "key-owner", "approved": "true"}}}
+    old = Dataset(id="ds-old", name="d", sha256="0", created_at=0.0, counts={}, provenance=provenance, files={})
+    if built_by is not None:
+        old = msgspec.structs.replace(old, provenance=provenance | {"built_by": built_by})
+    datasets.insert(services.database, old)
+    with services.database.transaction() as connection:
+        body = msgspec.json.encode({k: v for k, v in as_json(old).items() if k != "approved"}).decode()
+        connection.execute(text("UPDATE datasets SET body = :body WHERE id = 'ds-old'"), {"body": body})
+    assert datasets.get(services.database, "ds-old").approved is None
+    version = tuned(services)
+    evaluated(services, "eval-old", version, dataset="ds-old")
+    if not counts:
+        code, message = refused(services, version)
+        assert code == "gate_missing"
+        assert "/v1/datasets/ds-old/approve" in message
+        datasets.approve(services.database, "ds-old")
+    assert promote(services, version.id, "champion", WHO).evaluation == "eval-old"
+
+
 @pytest.mark.parametrize("role", [Role.MEMBER, Role.OWNER])
 async def test_a_grader_that_the_requester_chose_alone_counts_for_who_names_the_evaluation(
     services: FlywheelServices, role: Role
@@ -261,7 +291,7 @@ async def test_a_gate_that_could_not_count_is_not_run(services: FlywheelServices
     values = {name: sibling.id if value == "sibling" else value for name, value in values.items()}
     datasets.insert(
         services.database,
-        Dataset(id="ds", name="d", sha256="0", created_at=0.0, counts={}, provenance={}, files={}),
+        Dataset(id="ds", name="d", sha256="0", created_at=0.0, counts={}, provenance={}, approved=True),
     )
     asked = {"dataset": "ds", "labels": ("a", "b"), "candidate": version.id, "reference": "big"} | values
     request = msgspec.convert(asked | {"systems": [version.id, asked["reference"]]}, EvaluationRequest)

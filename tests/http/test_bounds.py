@@ -167,12 +167,38 @@ def test_what_is_quoted_in_an_error_is_cut(server: Server, name: str) -> None:
         {"messages": [{"role": "user", "content": "word " * 800_000}]},
         {"logit_bias": {str(i): 1 for i in range(1_000)}},
         {"metadata": {f"key {i}": "v" * 512 for i in range(16)}},
-        {"stop": ["a" * 100] * 4},
+        {"stop": ["a" * 1_024] * 4},
+        {"messages": [{"role": "user", "content": "\\n\U0001f642" * (MIB)}]},
+        {"structured_outputs": {"regex": "a" * 64_000}},
+        {"structured_outputs": {"json": {"enum": ["a" * 900_000]}}},
     ],
 )
 def test_what_clients_send_is_taken(server: Server, more: dict[str, Any]) -> None:
     status, answer = post(server, CHAT, ASKED | more)
     assert status == 200, answer
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"stop": "a" * 1025}, "stop"),
+        ({"stop": ["a", "é" * 1025]}, "stop"),
+        ({"stop": "word " * (2 * MIB)}, "stop"),
+        ({"structured_outputs": {"regex": "a" * 64_001}}, "structured_outputs"),
+        ({"structured_outputs": {"grammar": "é" * 32_001}}, "structured_outputs"),
+        ({"structured_outputs": {"json": {"enum": ["a" * MIB]}}}, "structured_outputs"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"enum": ["a" * MIB]}}}},
+            "response_format",
+        ),
+    ],
+)
+def test_what_binds_an_answer_is_bounded_whichever_model_is_asked(
+    server: Server, more: dict[str, Any], param: str
+) -> None:
+    status, answer = post(server, CHAT, ASKED | more)
+    assert (status, answer["error"]["param"]) == (400, param)
+    assert len(answer["error"]["message"]) < 200
 
 
 def test_an_image_is_refused_for_what_it_is_not_for_its_size(server: Server) -> None:

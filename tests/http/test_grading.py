@@ -119,3 +119,25 @@ def test_cosine_says_what_is_true(member: OpenAI) -> None:
         member.post(VALIDATE, body={"grader": grader}, cast_to=object)
     with pytest.raises(openai.InternalServerError, match="which cannot be had"):
         member.post(RUN, body={"grader": grader, "model_sample": "a"}, cast_to=object)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_no_job_is_made_whose_grader_has_no_model_to_compare_by(server: Server, member: OpenAI, nested: bool) -> None:
+    cosine = {"type": "text_similarity", "name": "c", "input": "a", "reference": "b", "evaluation_metric": "cosine"}
+    grader = {"type": "multi", "graders": {"c": cosine}, "calculate_output": "c"} if nested else cosine
+    owner = server.openai().with_options(max_retries=0, timeout=60)
+    asked = [
+        {"messages": [{"role": "user", "content": f"{n}"}, {"role": "assistant", "content": "a"}]} for n in range(40)
+    ]
+    rows = b"".join(json.dumps(row).encode() + b"\n" for row in asked)
+    file = owner.files.create(file=("rows.jsonl", rows), purpose="fine-tune")
+    dataset: Any = owner.post("/datasets", body={"name": f"cosine-{nested}", "file_id": file.id}, cast_to=object)
+    metric = {"dataset": dataset["id"], "metric": "reward", "grader": grader}
+    for path, body in {
+        "/evaluations": metric | {"systems": ["upstream"]},
+        "/cascades": metric | {"route": "r", "small": "small", "large": "upstream", "activate": False},
+    }.items():
+        with pytest.raises(openai.InternalServerError, match="which cannot be had"):
+            owner.post(path, body=body, cast_to=object)
+        listed: Any = owner.get(path, cast_to=object)
+        assert listed["data"] == []

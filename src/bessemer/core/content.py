@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from bessemer.core.pieces import in_pieces
+
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 
@@ -15,7 +17,7 @@ HASH_VERSION = 2
 
 def canonical_json(value: Any) -> bytes:
     """Encode a value as JSON with sorted keys and no spaces: equal values give equal bytes."""
-    return _encoder.encode(value)
+    return _encoder.encode(in_pieces(value))
 
 
 def sha256_hex(data: bytes) -> str:

@@ -15,6 +15,12 @@ from bessemer.core.types import JSON, Frozen, Split
 
 MAX_LIMIT = 1_000_000
 """Of generated tokens that a client may name."""
+MAX_STOPS = 4
+MAX_STOP_CHARACTERS = 1024
+MAX_SOURCE_BYTES = 64_000
+"""Of an expression or a grammar in UTF-8, whoever reads it."""
+MAX_SCHEMA_BYTES = 1 << 20
+"""Of a schema as JSON, for an upstream; OpenAI's takes 120,000 characters of names and values."""
 ROLES = ("system", "developer", "user", "assistant")
 _REASONING = ("reasoning_content", "reasoning")
 
@@ -219,8 +225,10 @@ class Sampling(Frozen, frozen=True):
         in_range("max_tokens", self.max_tokens, 1, MAX_LIMIT)
         if self.top_logprobs is not None and not self.logprobs:
             raise InvalidRequest("top_logprobs needs `logprobs: true`.", param="top_logprobs")
-        if self.stop is not None and (len(self.stop) > 4 or not all(self.stop)):
+        if self.stop is not None and (len(self.stop) > MAX_STOPS or not all(self.stop)):
             raise InvalidRequest("stop takes one to four non-empty strings.", param="stop")
+        if any(len(stop) > MAX_STOP_CHARACTERS for stop in self.stop or ()):
+            raise InvalidRequest(f"stop takes strings of at most {MAX_STOP_CHARACTERS} characters.", param="stop")
         for value in (self.logit_bias or {}).values():
             in_range("logit_bias", value, -100, 100)
 

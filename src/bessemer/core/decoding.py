@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from bessemer.core import pieces
 from bessemer.core.bounds import check_shape
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.invalid import invalid
@@ -31,7 +32,7 @@ def decode(kind: type[_Body], body: bytes) -> _Body:
         raise InvalidRequest("The request has no body; send a JSON object.", code="missing_body")
     try:
         check_shape(body)
-        decoded: _Body = _decoder(kind).decode(body)
+        decoded: _Body = pieces.decode(body, kind, _decoder(kind).decode)
     except msgspec.ValidationError as error:
         raise invalid(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -43,7 +44,7 @@ def why_not_json(data: bytes, error: Exception) -> str:
     """Return the reason in words that help; the decoder's own where there are no better ones."""
     if data.startswith(b"\xef\xbb\xbf"):
         return "it begins with a byte order mark (BOM); send it without"
-    if isinstance(error, UnicodeDecodeError):
+    if isinstance(error, UnicodeDecodeError) or "UTF-8" in str(error):
         return "it is not UTF-8"
     if _LONE_HALF.search(data, 0, _SEARCHED):
         return "it holds half of a character, a surrogate (\\ud800 to \\udfff) without its other half"

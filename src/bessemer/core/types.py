@@ -476,9 +476,9 @@ class Dataset(Frozen, frozen=True):
     provenance: JSON
     files: dict[str, str] = {}
     """OpenAI file id per split, ready for `training_file`."""
-    approved: bool = True
-    """Whether a gate may stand on it: who built it may operate or approve, or somebody who may has approved it. One of
-    an earlier release is."""
+    approved: bool | None = None
+    """Whether a gate may stand on it: who built it may operate or approve, or somebody who may has approved it. None:
+    of an earlier release, which did not ask; then what is known of the key that built it says."""
 
 
 class JobStatus(StrEnum):

@@ -10,8 +10,11 @@ from typing import Any
 
 import msgspec
 
+from bessemer.core.content import canonical_json
 from bessemer.core.conversation import (
     MAX_LIMIT,
+    MAX_SCHEMA_BYTES,
+    MAX_SOURCE_BYTES,
     AnswerRules,
     Choices,
     Constraint,
@@ -26,7 +29,8 @@ from bessemer.core.conversation import (
 from bessemer.core.decoding import decode
 from bessemer.core.errors import BessemerError, InvalidRequest
 from bessemer.core.ids import EPISODE_ID
-from bessemer.core.openai_chat import ChatCompletion, ChatRequest, RequestExtension
+from bessemer.core.openai_chat import ChatCompletion, ChatRequest, RequestExtension, StructuredOutputs
+from bessemer.core.pieces import is_large
 from bessemer.core.reply import Reply
 from bessemer.core.types import JSON
 from bessemer.dialects.openai_chat_answers import ChatEvents, completion_of
@@ -165,6 +169,7 @@ def _logit_bias(bias: dict[str, float]) -> dict[int, float]:
 
 
 def _rules(request: ChatRequest) -> AnswerRules:
+    _check_sizes(request)
     formatted = _response_format(request.response_format)
     outputs = request.structured_outputs
     if outputs is None:
@@ -193,6 +198,20 @@ class _JsonSchemaFormat(msgspec.Struct, forbid_unknown_fields=True):
     schema: dict[str, Any]
     strict: bool | None = None
     description: str | None = None
+
+
+def _check_sizes(request: ChatRequest) -> None:
+    """Refuse what no upstream takes either, and would be hashed, written and sent for nothing."""
+    outputs = request.structured_outputs or StructuredOutputs()
+    for name, text in (("regex", outputs.regex), ("grammar", outputs.grammar)):
+        if text is not None and (len(text) > MAX_SOURCE_BYTES or len(text.encode()) > MAX_SOURCE_BYTES):
+            raise InvalidRequest(
+                f"structured_outputs.{name} has more than {MAX_SOURCE_BYTES} bytes; shorten it.",
+                param="structured_outputs",
+            )
+    for name, schema in (("response_format", request.response_format), ("structured_outputs", outputs.json)):
+        if schema is not None and is_large(schema) and len(canonical_json(schema)) > MAX_SCHEMA_BYTES:
+            raise InvalidRequest(f"The schema in {name} has more than {MAX_SCHEMA_BYTES} bytes.", param=name)
 
 
 def _response_format(value: JSON | None) -> Constraint | None:

@@ -6,6 +6,7 @@ Label trees and grammars are kept for reuse, so that whoever must not hold up th
 import math
 from collections.abc import Callable
 
+from bessemer.core.conversation import MAX_STOPS
 from bessemer.core.errors import InvalidRequest
 from bessemer.engine.cache import block_hashes
 from bessemer.engine.choices import LabelTree, build_tree, check_labels
@@ -18,7 +19,6 @@ from bessemer.engine.sequence import Sequence, Ticket
 from bessemer.engine.tokens import Tokens
 
 MAX_TOP_LOGPROBS = 20
-MAX_STOPS = 4
 MAX_STOP_CHARACTERS = 256
 """Each token is searched for the beginnings of stop texts, in time quadratic in their length."""
 _KEPT_TREES = 32

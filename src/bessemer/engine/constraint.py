@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bessemer.core.conversation import MAX_SOURCE_BYTES
 from bessemer.core.errors import BessemerError, EngineError, InvalidRequest
 from bessemer.engine.recent import Recent
 from bessemer.engine.request import Choices, Constraint, JsonSchema, Lark, Regex
@@ -21,8 +22,6 @@ from bessemer.engine.request import Choices, Constraint, JsonSchema, Lark, Regex
 LISTED = 4096
 """Up to this many tokens, what a grammar leaves is a distribution of its own: log-probabilities are normalised over it
 and no other logit is computed. Beyond, almost anything goes, and they are normalised over the whole vocabulary."""
-MAX_SOURCE_BYTES = 64_000
-"""Of a schema, expression or grammar in UTF-8."""
 _COMPILE_FUEL, _STEP_ITEMS = 50_000, 10_000
 """Of the library's own units, a twentieth and a fifth of its defaults: some 50 ms for the worst that is known,
 (a{1000}){1000}, and enough for a thousand names or the spans of a page of text."""

@@ -12,9 +12,9 @@ import msgspec
 
 from bessemer.core.access import Action
 from bessemer.core.evaluations import CascadeResult, Evaluation
-from bessemer.core.types import Frozen
+from bessemer.core.types import JSON, Frozen
 from bessemer.core.wire import CascadeRequest, EvaluationRequest
-from bessemer.evals import runs
+from bessemer.evals import graders, runs
 from bessemer.evals.grader import LARGEST_BODY
 from bessemer.flywheel import cascade, evaluation
 from bessemer.flywheel.services import FlywheelServices
@@ -121,13 +121,27 @@ class _CascadeRun(JobRun[CascadeResult]):
         return Finished(result=result, keep=lambda: cascade.apply(mine, request, result, self._job.id))
 
 
+def _grader(request: EvaluationRequest | CascadeRequest) -> JSON | None:
+    return request.grader
+
+
+def _check_grader(request: EvaluationRequest | CascadeRequest, services: FlywheelServices) -> None:
+    """Refuse a grader that can never work: its formula or source is wrong, or there is no model to compare by."""
+    if request.grader is not None:
+        graders.check(request.grader, services.graders)
+
+
 def _accept_evaluation(services: HasFlywheel, job: Job[EvaluationRequest]) -> Accepted[EvaluationRequest]:
-    evaluation.check(job.request, services.flywheel.of_job(job.row))
+    mine = services.flywheel.of_job(job.row)
+    evaluation.check(job.request, mine)
+    _check_grader(job.request, mine)
     return Accepted(request=job.request)
 
 
 def _accept_cascade(services: HasFlywheel, job: Job[CascadeRequest]) -> Accepted[CascadeRequest]:
-    cascade.check(job.request, services.flywheel.of_job(job.row))
+    mine = services.flywheel.of_job(job.row)
+    cascade.check(job.request, mine)
+    _check_grader(job.request, mine)
     return Accepted(request=job.request)
 
 
@@ -144,6 +158,7 @@ EVALUATION: Final = JobKind(
     progress=ItemsDone,
     result=Evaluation,
     accept=_accept_evaluation,
+    grader=_grader,
     run=_EvaluationRun,
     results=evaluations.results,
 )
@@ -161,5 +176,6 @@ CASCADE: Final = JobKind(
     create=Action.CASCADE_CREATE,
     control=Action.CASCADE_CONTROL,
     accept=_accept_cascade,
+    grader=_grader,
     run=_CascadeRun,
 )

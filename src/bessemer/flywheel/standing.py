@@ -4,7 +4,7 @@ A gate stands for exactly one candidate, against the present champion of its mod
 incumbent), on the hold-out split of a dataset that the operator has not ruled out, within the operator's margin.
 """
 
-from bessemer.core.access import Action, Principal, project
+from bessemer.core.access import Action, project
 from bessemer.core.errors import BessemerError, Conflict, NotFound
 from bessemer.core.evaluations import Evaluation
 from bessemer.core.types import ModelVersion, Route, Split, Target
@@ -86,14 +86,15 @@ def own_grader(services: FlywheelServices, metric: str, key_id: str | None) -> s
     """Say why an evaluation that a key asked for counts only for who names it: a grader scores, and is the choice of
     a key without a say in what serves. None: it counts by itself.
     """
-    askers = (principal_of(key) for key in keys.find(services.database) if key.id == key_id)
-    if metric != "reward" or all(_stands_for_graders(services, asker) for asker in askers):
+    if metric != "reward" or all(_stand_for(services, key_id, Action.GRADER_APPROVE)):
         return None
     return "its grader was named by a key that may neither operate nor approve: read it, then name the evaluation"
 
 
-def _stands_for_graders(services: FlywheelServices, asker: Principal) -> bool:
-    return services.policy.decide(asker, Action.GRADER_APPROVE, project(asker.project_id)).allowed
+def _stand_for(services: FlywheelServices, key_id: str | None, action: Action) -> list[bool]:
+    """Return whether a key, revoked or not, may stand for what it chose; nothing for one that is not known."""
+    asked = [principal_of(key) for key in keys.find(services.database) if key.id == key_id]
+    return [services.policy.decide(asker, action, project(asker.project_id)).allowed for asker in asked]
 
 
 def dataset_refusal(services: FlywheelServices, version: ModelVersion, dataset: str) -> str | None:
@@ -109,10 +110,17 @@ def unapproved(services: FlywheelServices, version: ModelVersion, dataset: str) 
     serves built or approved it.
     """
     pinned = {pin.dataset for pin in _pins(services, version)}
-    if dataset in pinned or dataset_rows.get(services.database, dataset).approved:
+    if dataset in pinned:
         return None
+    row = dataset_rows.get(services.database, dataset)
+    built_by = row.provenance.get("built_by")
+    if row.approved or (row.approved is None and any(_stand_for(services, built_by, Action.DATASET_APPROVE))):
+        return None
+    builder = "a key that may neither operate nor approve"
+    if row.approved is None:
+        builder = "an earlier release, and nothing says that the key which built it may operate or approve"
     return (
-        f"the dataset {dataset} was built by a key that may neither operate nor approve: a key that may approves it "
+        f"the dataset {dataset} was built by {builder}: a key that may approves it "
         f"(POST /v1/datasets/{dataset}/approve, bessemer dataset approve), or an owner builds one"
     )
 

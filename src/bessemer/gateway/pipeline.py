@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import msgspec
 
@@ -17,6 +17,7 @@ from bessemer.core.content import input_hash
 from bessemer.core.conversation import Conversation, Sampling, message_of, plain
 from bessemer.core.errors import BessemerError, Forbidden
 from bessemer.core.ids import new_id
+from bessemer.core.pieces import is_large
 from bessemer.core.reply import Reply, ReplyHead, ReplyPiece
 from bessemer.core.types import INTERNAL_KEY, JSON, Inference
 from bessemer.gateway.attempt import Attempts
@@ -37,9 +38,6 @@ INTERNAL = Principal(key_id=INTERNAL_KEY, name="internal", role=Role.MEMBER)
 def on_behalf_of(key_id: str | None, project_id: str, models: tuple[str, ...] | None) -> Principal:
     """Return who asks when Bessemer asks itself for a key's job or grade (evaluations, judges), within its limits."""
     return msgspec.structs.replace(INTERNAL, on_behalf_of=key_id, project_id=project_id, models=models)
-
-
-_SMALL = 64 * 1024
 
 
 _REMEMBERED = 10_000
@@ -179,11 +177,9 @@ class Gateway:
                     param="bessemer.split",
                 )
             messages = plain(asked.messages)
-            # Hashing costs time by the text: above a measure it must not hold up everybody else.
-            large = _size(messages, asked.input) > _SMALL
             hashed = (
                 await asyncio.to_thread(input_hash, asked.input, messages)
-                if large
+                if is_large(messages, asked.input)  # hashing costs time by the text, and must not hold up others
                 else input_hash(asked.input, messages)
             )
             catalog = self._catalog.within(principal.project_id)
@@ -211,14 +207,3 @@ class Gateway:
             started=started,
             origin=origin,
         )
-
-
-def _size(*values: Any) -> int:
-    """Return about how many characters and values these hold; stops counting above `_SMALL`."""
-    size, left = 0, list(values)
-    while left and size <= _SMALL:
-        value = left.pop()
-        size += len(value) if isinstance(value, str | list | dict) else 1
-        if isinstance(value, list | dict) and size <= _SMALL:
-            left.extend(value if isinstance(value, list) else value.values())
-    return size

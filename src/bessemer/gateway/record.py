@@ -45,7 +45,7 @@ class Recorder:
             exchange.error = account_error(error)
             exchange.finish_reason = None
             with suppress(StoreError):  # the client gets the error that came first
-                self._writer.put(self._finish(exchange))
+                await self._writer.keep(self._finish(exchange))
             raise
         await self._writer.record(self._finish(exchange))
 

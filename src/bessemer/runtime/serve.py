@@ -57,6 +57,10 @@ class Started(NamedTuple):
     """Only when it was made just now."""
 
 
+_TURN_S = 0.001
+"""After how long a thread that computes gives way to the event loop, which asks for a turn several times a request."""
+
+
 def serve(settings: Settings, announce: Callable[[Started], None], *, worker: bool = True) -> None:
     """Serve until SIGINT or SIGTERM.
 
@@ -109,6 +113,7 @@ async def _serve(settings: Settings, announce: Callable[[Started], None], *, wor
     # second of everybody's time.
     gc.collect()
     gc.freeze()
+    sys.setswitchinterval(_TURN_S)
     supervisor: asyncio.Task[None] | None = None
 
     def stop() -> None:

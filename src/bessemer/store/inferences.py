@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import Connection, Row, case, func, select
 
 from bessemer.core.errors import NotFound
+from bessemer.core.pieces import in_pieces, is_large, text_of
 from bessemer.core.types import Inference, ModelCall
 from bessemer.core.wire import UsageRow
 from bessemer.store import paging
@@ -28,6 +29,12 @@ def storable(row: Inference) -> Inference:
     if all(map(_is_finite, row.calls)):
         return row
     return msgspec.structs.replace(row, calls=tuple(map(_with_finite_logprobs, row.calls)))
+
+
+def is_long(noun: Inference | ModelCall) -> bool:
+    """Return whether its texts take long to write, see `bessemer.core.pieces`."""
+    asked = (noun.messages, noun.input) if isinstance(noun, Inference) else ()
+    return is_large(*asked, noun.output, noun.reasoning, noun.refusal)
 
 
 def insert_rows(connection: Connection, rows: Sequence[Inference]) -> None:
@@ -192,7 +199,7 @@ def usage(
 
 
 def _encode(noun: Inference | ModelCall) -> str:
-    return msgspec.json.encode(noun).decode()
+    return text_of(msgspec.json.encode(in_pieces(noun))) if is_long(noun) else msgspec.json.encode(noun).decode()
 
 
 def _is_finite(call: ModelCall) -> bool:

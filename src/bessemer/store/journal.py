@@ -35,6 +35,14 @@ class Line(NamedTuple):
     """Whether its hash holds: it was written here, with this key, and is whole."""
 
 
+class Signed(NamedTuple):
+    """A line that is ready to be written."""
+
+    content: bytes
+    segment: "Segment"
+    data: bytes
+
+
 class Segment:
     """One file of lines, locked by its owner as long as it is open."""
 
@@ -73,9 +81,15 @@ class Segment:
             return None
         return Segment(path, descriptor, key)
 
-    def append(self, content: bytes) -> None:
-        """Write one line, whole or not at all. Raises OSError."""
-        data = b"%b %b\n" % (_hash(self._key, self.path.name, content), content)
+    def sign(self, content: bytes) -> "Signed":
+        """Return a line as it is written to this segment; any thread."""
+        return Signed(content, self, b"%b %b\n" % (_hash(self._key, self.path.name, content), content))
+
+    def append(self, line: "bytes | Signed") -> None:
+        """Write one line, whole or not at all; one signed for another segment is signed again. Raises OSError."""
+        if not isinstance(line, Signed) or line.segment is not self:
+            line = self.sign(line.content if isinstance(line, Signed) else line)
+        data = line.data
         written = os.write(self._descriptor, data)
         if written != len(data):
             os.ftruncate(self._descriptor, self.size)
@@ -193,4 +207,6 @@ def _whole_lines(path: Path) -> Iterator[bytes]:
 
 
 def _hash(key: bytes, name: str, content: bytes) -> bytes:
-    return hmac.digest(key, name.encode() + b"\0" + content, "sha256").hex().encode()
+    signing = hmac.new(key, name.encode() + b"\0", "sha256")
+    signing.update(content)  # other threads run meanwhile, unlike with `hmac.digest`
+    return signing.hexdigest().encode()

@@ -24,11 +24,12 @@ from sqlalchemy import Connection
 
 from bessemer.core.errors import ConfigError, InvalidRequest, StoreError
 from bessemer.core.ids import follow_id
+from bessemer.core.pieces import PIECE, in_pieces, is_large
 from bessemer.core.types import Feedback, Frozen, Inference
 from bessemer.core.wire import AuditEvent
 from bessemer.store import audit, erasure, feedback, inferences, revisions
 from bessemer.store.database import Database, cause
-from bessemer.store.journal import Line, Segment, orphans, signing_key
+from bessemer.store.journal import Line, Segment, Signed, orphans, signing_key
 
 Record = Inference | Feedback | AuditEvent
 
@@ -124,6 +125,7 @@ class Writer:
         self._written = self._spooled = self._replayed = self._rejected = self._lost = 0
         # A thread of its own: the loop's may all be waiting for the database whose absence the journal makes up for.
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="bessemer-journal")
+        self._large = ThreadPoolExecutor(1, thread_name_prefix="bessemer-large-rows")
         self._thread = threading.Thread(target=self._run, name="bessemer-writer", daemon=True)
         self._thread.start()
 
@@ -139,9 +141,15 @@ class Writer:
         if pending.done is not None:
             raise StoreError(_UNJOURNALED)
 
+    async def keep(self, row: Record) -> None:
+        """Do as `put`; a large row is journaled where it holds up nobody."""
+        pending, _ = await self._accepted(row)
+        if pending.done is not None:
+            raise StoreError(_UNJOURNALED)
+
     async def record(self, row: Record) -> None:
-        """Do as `put`, but where the journal fails wait for the database to take the row."""
-        pending, waiting = self._accept(row, None)
+        """Do as `keep`, but where the journal fails wait for the database to take the row."""
+        pending, waiting = await self._accepted(row)
         if pending.done is not None:
             await self._outcome(pending, pending.done, waiting=waiting)
 
@@ -151,7 +159,7 @@ class Writer:
         Raises StoreError when it is in neither, InvalidRequest when the database refuses the row.
         """
         done: Future[Durability] = Future()
-        pending, waiting = self._accept(row, done)
+        pending, waiting = await self._accepted(row, done)
         return await self._outcome(pending, done, waiting=waiting)
 
     async def _outcome(self, pending: "_Pending", done: "Future[Durability]", *, waiting: bool) -> Durability:
@@ -162,6 +170,11 @@ class Writer:
             if wrapped.done():
                 return wrapped.result()
         return await asyncio.get_running_loop().run_in_executor(self._syncer, self._on_disk, pending)
+
+    async def _accepted(self, row: Record, done: "Future[Durability] | None" = None) -> tuple[_Pending, bool]:
+        if not _is_long(row):
+            return self._accept(row, done)
+        return await asyncio.get_running_loop().run_in_executor(self._large, self._accept, row, done)
 
     def check(self) -> None:
         """Raise StoreError when neither the journal nor the database would take a row: before work is spent on it."""
@@ -247,12 +260,15 @@ class Writer:
             self._sealed.clear()
             self._backlog.clear()
         self._syncer.shutdown()
+        self._large.shutdown(wait=False)
 
     def _accept(self, row: Record, done: "Future[Durability] | None") -> tuple[_Pending, bool]:
         """Journal and queue a row; the second value says that the database is known to keep it waiting."""
-        if isinstance(row, Inference):
-            row = inferences.storable(row)
-        line = msgspec.json.encode(_Entry(_NAMES[type(row)], msgspec.Raw(msgspec.json.encode(row))))
+        line: bytes | Signed
+        line = _line(row := inferences.storable(row) if isinstance(row, Inference) else row)
+        active = self._active
+        if active is not None and len(line) > PIECE:
+            line = active.sign(line)  # while others may still take the lock
         with self._change:
             if self._closing:
                 raise StoreError("The writer is closed: the server is stopping.")
@@ -276,7 +292,7 @@ class Writer:
                 self._change.notify_all()
             return pending, waiting
 
-    def _append(self, line: bytes) -> bool:
+    def _append(self, line: bytes | Signed) -> bool:
         try:
             self._segment().append(line)
         except OSError as error:
@@ -527,6 +543,18 @@ class Writer:
         with self._change:
             self._rejected += 1
         _log.error("a row was refused and kept in rejected.jsonl: %s", cause(error))
+
+
+def _is_long(row: Record) -> bool:
+    """Return whether its texts take long to write."""
+    if isinstance(row, Inference):
+        return inferences.is_long(row)
+    return isinstance(row, Feedback) and is_large(row.value)
+
+
+def _line(row: Record) -> bytes:
+    content = msgspec.json.encode(in_pieces(row) if _is_long(row) else row)
+    return msgspec.json.encode(_Entry(_NAMES[type(row)], msgspec.Raw(content)))
 
 
 def _look_at(done: "asyncio.Future[Durability]") -> None:

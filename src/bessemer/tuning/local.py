@@ -26,7 +26,7 @@ class LocalBackend:
     ) -> None:
         """Load the base model, or take one that is in memory, with a fresh adapter or the one that the spec names.
 
-        `heed` is called between passes and turns; what it raises breaks the work off.
+        `heed` is called in each layer of a pass and between turns; what it raises breaks the work off.
         """
         self._model = model or load_model(Path(spec.base))
         self._base, self._threads = Path(spec.base).name, spec.threads

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bessemer.engine.lora import Adapter, LoraConfig
-from bessemer.engine.network import AdapterSpan, Network
+from bessemer.engine.network import AdapterSpan, Attention, Network
 from bessemer.tuning.backend import Adam, Candidates, Loss, Scored, Tree
 from bessemer.tuning.head import listed_logprobs, token_logprobs
 from bessemer.tuning.packing import Packed, pack, split_by_budget
@@ -27,7 +27,7 @@ class Trainer:
         tokens_per_pass: int = 2048,
         heed: Callable[[], None] = lambda: None,
     ) -> None:
-        """Train `adapter`. `heed` is called before each pass; what it raises breaks the work off, half done."""
+        """Train `adapter`. `heed` is called in each layer of a pass; what it raises breaks the work off, half done."""
         self.network = network
         self.heed = heed
         self.adapter = adapter
@@ -140,7 +140,10 @@ class Trainer:
     ) -> Scored:
         packed = pack(trees, self.network.config)
         hidden_TH = self.network.forward_hidden(
-            packed.token_T, packed.position_T, packed.attention, [AdapterSpan(self.adapter, 0, packed.tokens)]
+            packed.token_T,
+            packed.position_T,
+            _Heeding(packed.attention, self.heed),
+            [AdapterSpan(self.adapter, 0, packed.tokens)],
         )
         if torch.is_grad_enabled():
             self.tokens += packed.tokens
@@ -178,3 +181,18 @@ class Trainer:
             parts.append(self._logprobs(hidden_TH, row_I[free], token_I[free]))
         order = torch.argsort(torch.cat([listed, free]))
         return torch.cat([logprob for logprob, _ in parts])[order], torch.cat([hit for _, hit in parts])[order]
+
+
+class _Heeding:
+    """Attention that looks up in each layer, on the way there and back: one pass of a long row may take minutes."""
+
+    def __init__(self, attention: Attention, heed: Callable[[], None]) -> None:
+        self._attention, self._heed = attention, heed
+
+    def attend(self, layer: int, q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor) -> Tensor:
+        """See `bessemer.engine.network.Attention`."""
+        self._heed()
+        result = self._attention.attend(layer, q_THD, k_TKD, v_TKD)
+        if result.requires_grad:
+            result.register_hook(lambda _: self._heed())
+        return result

@@ -17,6 +17,7 @@ import msgspec
 from bessemer.core.conversation import Choices, Constraint, JsonSchema, Regex
 from bessemer.core.errors import BessemerError, ProviderError
 from bessemer.core.events import server_sent_data
+from bessemer.core.pieces import in_pieces, is_large
 from bessemer.core.reply import ReplyPiece
 from bessemer.core.scrub import scrub
 from bessemer.core.types import JSON, Capability, Model
@@ -92,7 +93,7 @@ class OpenAIProvider:
         headers = {"Content-Type": "application/json"}
         if (key := settings.api_key(f"models.{call.model.name}", self._environ)) is not None:
             headers["Authorization"] = f"Bearer {key}"
-        body = _encode(upstream_body(call))
+        body = await _encoded(upstream_body(call))
         return await self._client().post(
             settings.base_url.rstrip("/") + "/chat/completions",
             data=body if len(body) <= _IN_ONE_PIECE else io.BytesIO(body),
@@ -106,6 +107,11 @@ class OpenAIProvider:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+async def _encoded(body: JSON) -> bytes:
+    """Return JSON; a long one is written where it holds up nobody."""
+    return await asyncio.to_thread(lambda: _encode(in_pieces(body))) if is_large(body) else _encode(body)
 
 
 class _Patience:

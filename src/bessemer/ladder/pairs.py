@@ -1,0 +1,270 @@
+"""Fits the rung that compares the two records of a request."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+
+from bessemer.core.errors import InvalidRequest
+from bessemer.engine.rungs.comparison import Idf, written
+from bessemer.engine.rungs.pairs import (
+    KIND,
+    FieldSpec,
+    PairsParameters,
+    Words,
+    compare,
+    pack_idf,
+    pack_words,
+)
+from bessemer.engine.rungs.records import Record, fields_of, plain, records_of
+from bessemer.engine.rungs.rung import Floats, RungItem, nothing, softmax
+from bessemer.engine.rungs.trees import Trees
+from bessemer.ladder.forms import learn_form, types_of
+from bessemer.ladder.groups import id_fields, record_key
+from bessemer.ladder.lessons import Ints, folds_of
+from bessemer.ladder.task import Fitted, Task
+
+_ROUNDS, _RATE, _LEAVES = 200, 0.06, 15
+"""Chosen on grouped parts of two training files (docs/decisions/028-rungs.md): more rounds or leaves gain nothing."""
+_FEW = 500
+"""Pairs below which leaves may be small."""
+_LEAST_SIGN = 3
+"""Pairs that a sign must be in."""
+_WORDS_C = 30.0
+_INNER = 4
+_LEAST = 20
+"""Pairs, and of each label two, below which there is nothing to split on."""
+
+
+class _Table(NamedTuple):
+    """All pairs, compared."""
+
+    features: Floats
+    """[n, f - 1]"""
+    signs: list[list[str]]
+    known: Floats
+
+
+def suits_pairs(items: Sequence[RungItem]) -> str | None:
+    """Return why requests are no pairs of records; None when they are."""
+    form = learn_form(items)
+    return "the requests are no pairs of records of one form" if form is None else None
+
+
+def fit_pairs(task: Task) -> Fitted:
+    """Fit trees on the comparison of all pairs, and out of fold on each part. Raises InvalidRequest for no pairs."""
+    items = [one.item for one in task.lessons]
+    form = learn_form(items)
+    if form is None:
+        raise InvalidRequest("The requests are no pairs of records of one form.", param="dataset")
+    read = [records_of(item, form) for item in items]
+    rows = np.array([place for place, pair in enumerate(read) if pair is not None])
+    pairs = [pair for pair in read if pair is not None]
+    dropped = id_fields(task.lessons, form)
+    names = [name for name in fields_of(pairs) if name not in dropped]
+    if not names:
+        raise InvalidRequest("The two records of a request have no field in common.", param="dataset")
+    fields = types_of(pairs, names)
+    idf = _idf(pairs, fields)
+    table = _compared(pairs, fields, idf)
+    labelled = _labelled(task, rows)
+    if len(labelled) < _LEAST or min(Counter(task.truth[rows[labelled]].tolist()).values(), default=0) < 2:
+        raise InvalidRequest(f"Fewer than {_LEAST} labelled pairs, or of one label alone.", param="dataset")
+    outputs = np.full((len(items), _width(task)), np.nan)
+    for train, test in task.parts():
+        inside = [np.intersect1d(labelled, np.flatnonzero(np.isin(rows, part))) for part in (train, test)]
+        test_rows = np.flatnonzero(np.isin(rows, test))
+        if len(inside[0]) < _LEAST or len(set(task.truth[rows[inside[0]]].tolist())) < len(task.labels):
+            continue
+        model, words = _fit(table, inside[0], rows, task)
+        outputs[rows[test_rows]] = trees_of(model, len(task.labels)).outputs(_with_words(table, test_rows, words))
+    model, words = _fit(table, labelled, rows, task)
+    slope, offset = _platt(outputs, task) if len(task.labels) == 2 else (1.0, 0.0)
+    known = np.full(len(items), np.nan)
+    known[rows] = table.known
+    return Fitted(
+        kind=KIND,
+        parameters=PairsParameters(form=form, fields=fields, slope=slope, offset=offset),
+        arrays=pack_idf(idf) | pack_words(words) | trees_of(model, len(task.labels)).arrays(),
+        out_of_fold=_probabilities(outputs, slope, offset),
+        known_share=_leave_one_out(pairs, fields, rows, len(items)),
+        distance=nothing(len(items)),
+        told={"fields": {field.name: field.type.value for field in fields}, "dropped": dropped},
+    )
+
+
+def _width(task: Task) -> int:
+    return 1 if len(task.labels) == 2 else len(task.labels)
+
+
+def _labelled(task: Task, rows: Ints) -> Ints:
+    """Return the places among the pairs whose label is known."""
+    return np.flatnonzero(task.truth[rows] >= 0)
+
+
+def _whole(record: Record, fields: Sequence[FieldSpec]) -> str:
+    return plain(" ".join(record.get(field.name, "") for field in fields))
+
+
+def _idf(pairs: Sequence[tuple[Record, Record]], fields: Sequence[FieldSpec]) -> Idf:
+    """Learn how rare words are among the different records: ln((1 + n) / (1 + df)), a little above 0."""
+    texts = {record_key(record): _whole(record, fields) for pair in pairs for record in pair}
+    frequency = Counter(word for text in texts.values() for word in written(text).unique)
+    n = len(texts)
+    known = {word: math.log((1 + n) / (1 + df)) + 1e-3 for word, df in frequency.items()}
+    return Idf(known, math.log(1 + n) + 1e-3)
+
+
+def _leave_one_out(
+    pairs: Sequence[tuple[Record, Record]], fields: Sequence[FieldSpec], rows: Ints, count: int
+) -> Floats:
+    """Return the known share of each pair's words as if neither of its records had been counted."""
+    texts = [tuple(written(_whole(record, fields)).unique for record in pair) for pair in pairs]
+    distinct = {
+        record_key(record): words
+        for pair, both in zip(pairs, texts, strict=True)
+        for record, words in zip(pair, both, strict=True)
+    }
+    frequency = Counter(word for words in distinct.values() for word in words)
+    n = len(distinct)
+    shares = np.full(count, np.nan)
+    for place, (a, b) in zip(rows.tolist(), texts, strict=True):
+        weights = {word: math.log((1 + n) / (1 + frequency[word])) + 1e-3 for word in a | b}
+        known = math.fsum(w for word, w in weights.items() if frequency[word] > (word in a) + (word in b))
+        total = math.fsum(weights.values())
+        shares[place] = known / total if total else 0.0
+    return shares
+
+
+def _compared(pairs: Iterable[tuple[Record, Record]], fields: Sequence[FieldSpec], idf: Idf) -> _Table:
+    found = [compare(left, right, fields, idf) for left, right in pairs]
+    return _Table(
+        np.array([one.features for one in found], dtype=np.float64),
+        [one.words for one in found],
+        np.array([one.known for one in found]),
+    )
+
+
+# -- words ------------------------------------------------------------------------------------------------------------
+
+
+def _fit_words(table: _Table, places: Ints, truth: Ints, weights: Floats) -> Words:
+    """Fit a logistic regression of the last label against the others on the signs of these pairs."""
+    seen = Counter(sign for place in places for sign in table.signs[place])
+    columns = {sign: column for column, sign in enumerate(sorted(s for s, n in seen.items() if n >= _LEAST_SIGN))}
+    positive = truth == truth.max(initial=0)
+    if not columns or positive.all() or not positive.any():
+        return Words({}, 0.0)
+    rows, cols, values = [], [], []
+    for row, place in enumerate(places):
+        for sign in table.signs[place]:
+            if (column := columns.get(sign)) is not None:
+                rows.append(row)
+                cols.append(column)
+                values.append(1.0 / math.sqrt(len(table.signs[place])))
+    x = csr_matrix((values, (rows, cols)), shape=(len(places), len(columns)))
+    model = LogisticRegression(C=_WORDS_C, max_iter=200).fit(x, positive, sample_weight=weights)
+    found = model.coef_[0]
+    return Words({sign: float(found[column]) for sign, column in columns.items()}, float(model.intercept_[0]))
+
+
+def _with_words(table: _Table, places: Ints, words: Words) -> Floats:
+    logits = np.array([words.logit(table.signs[place]) for place in places])
+    return np.column_stack([table.features[places], logits])
+
+
+# -- trees ------------------------------------------------------------------------------------------------------------
+
+
+def _fit(table: _Table, places: Ints, rows: Ints, task: Task) -> tuple[Any, Words]:
+    """Fit words and trees on some pairs; the trees read the words' logits as fits of other pairs give them."""
+    lessons = [task.lessons[place] for place in rows[places]]
+    truth, weights = task.truth[rows[places]], task.targets.weights[rows[places]]
+    inner = folds_of(lessons, _INNER, task.seed + 1)
+    x = np.column_stack([table.features[places], np.full(len(places), np.nan)])
+    for fold in range(_INNER):
+        train, test = np.flatnonzero(inner != fold), np.flatnonzero(inner == fold)
+        if len(train) and len(test):
+            words = _fit_words(table, places[train], truth[train], weights[train])
+            x[test, -1] = [words.logit(table.signs[place]) for place in places[test]]
+    x[:, np.isnan(x).all(axis=0)] = 0.0  # scikit-learn 1.9 cannot bin a column without values; no tree splits on it
+    even = bool((weights == weights[0]).all())
+    model = HistGradientBoostingClassifier(
+        max_bins=255 if even else 63,  # weighted bins take scikit-learn 1.9 longer than the trees
+        learning_rate=_RATE,
+        max_iter=_ROUNDS,
+        max_leaf_nodes=_LEAVES,
+        min_samples_leaf=5 if len(places) < _FEW else 20,
+        l2_regularization=1.0,
+        max_features=0.3,
+        early_stopping=False,
+        random_state=task.seed,
+    ).fit(x, truth, sample_weight=None if even else weights)
+    return model, _fit_words(table, places, truth, weights)
+
+
+def trees_of(model: Any, labels: int) -> Trees:
+    """Return scikit-learn's boosted trees as arrays; classes that the model has not seen stay at their base.
+
+    Reads `_predictors[round][output].nodes` and `_baseline_prediction`, private in 1.9: held by a test to equal
+    `decision_function`.
+    """
+    width = 1 if labels == 2 else labels
+    seen = [0] if width == 1 else [int(label) for label in model.classes_]
+    base = np.full(width, -30.0)
+    base[seen] = np.asarray(model._baseline_prediction, dtype=np.float64).ravel()[: len(seen)]
+    parts: dict[str, list[Any]] = {
+        name: [] for name in ("feature", "threshold", "missing_left", "left", "right", "value")
+    }
+    roots, columns, at = [], [], 0
+    for round_ in model._predictors:
+        for output, tree in enumerate(round_):
+            nodes = tree.nodes
+            here = np.arange(len(nodes)) + at
+            leaf = nodes["is_leaf"].astype(bool)
+            parts["feature"].append(np.where(leaf, 0, nodes["feature_idx"]))
+            parts["threshold"].append(np.clip(np.where(leaf, 0.0, nodes["num_threshold"]), -1e308, 1e308))
+            parts["missing_left"].append(np.where(leaf, 0, nodes["missing_go_to_left"]))
+            parts["left"].append(np.where(leaf, here, nodes["left"].astype(np.int64) + at))
+            parts["right"].append(np.where(leaf, here, nodes["right"].astype(np.int64) + at))
+            parts["value"].append(np.where(leaf, nodes["value"], 0.0))
+            roots.append(at)
+            columns.append(seen[output])
+            at += len(nodes)
+    joined = {name: np.concatenate(lists) if lists else np.zeros(0) for name, lists in parts.items()}
+    return Trees.make(
+        feature=joined["feature"].astype(np.int32),
+        threshold=joined["threshold"].astype(np.float64),
+        missing_left=joined["missing_left"].astype(np.uint8),
+        left=joined["left"].astype(np.int32),
+        right=joined["right"].astype(np.int32),
+        value=joined["value"].astype(np.float64),
+        roots=np.array(roots, dtype=np.int32),
+        column=np.array(columns, dtype=np.int32),
+        base=base,
+    )
+
+
+# -- calibration ------------------------------------------------------------------------------------------------------
+
+
+def _platt(outputs: Floats, task: Task) -> tuple[float, float]:
+    """Return slope and offset of the out-of-fold logits that make their probabilities likeliest (Platt 1999)."""
+    rows = np.flatnonzero((task.truth >= 0) & np.isfinite(outputs[:, 0]))
+    if len(rows) < _LEAST or len(set(task.truth[rows].tolist())) < 2:
+        return 1.0, 0.0
+    x = outputs[rows]
+    model = LogisticRegression(C=100.0).fit(x, task.truth[rows], sample_weight=task.targets.weights[rows])
+    return max(float(model.coef_[0, 0]), 0.0), float(model.intercept_[0])
+
+
+def _probabilities(outputs: Floats, slope: float, offset: float) -> Floats:
+    if outputs.shape[1] > 1:
+        return softmax(outputs)
+    logits = outputs * slope + offset
+    return softmax(np.hstack([np.zeros_like(logits), logits]))

@@ -1,0 +1,62 @@
+"""Softmax regression on sparse or dense rows by L-BFGS."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.sparse import csr_matrix
+
+from bessemer.engine.rungs.rung import Floats
+from bessemer.ladder.lessons import Targets
+from bessemer.ladder.losses import not_this
+
+_CORRECTIONS = 6
+"""Pairs that L-BFGS remembers: each is as large as the weights."""
+Weights = tuple[Floats, Floats]
+"""Weights [columns, k] and intercept [k]."""
+LogitLoss = Callable[[Floats], tuple[float, Floats]]
+"""A mean loss of logits [n, k], and its gradient."""
+
+
+def fit_softmax(
+    x: csr_matrix | Floats,
+    targets: Targets,
+    labels: int,
+    *,
+    c: float,
+    start: Weights | None = None,
+    iterations: int = 40,
+    tolerance: float = 1e-6,
+    loss: LogitLoss | None = None,
+) -> Weights:
+    """Return the weights that minimise the mean loss + |weights|^2 / (2 c n); `loss`: another one than of the targets.
+
+    With labels alone this is scikit-learn's LogisticRegression(C=c). `start`: weights to go on from. `tolerance`: of
+    the loss, relative; a sum over rows is in float32, which is what the weights are kept in.
+    """
+    n, columns = x.shape
+    begin = np.zeros((columns + 1, labels))
+    if start is not None:
+        begin[:-1], begin[-1] = start
+    else:
+        shares = np.bincount(targets.answers, targets.weights * targets.right, labels) + 1.0
+        begin[-1] = np.log(shares / shares.sum())
+    rows: Any = x.astype(np.float32)
+    turned: Any = rows.T.tocsr() if isinstance(x, csr_matrix) else rows.T
+    scale = 1.0 / (c * n)
+
+    def objective(flat: Floats) -> tuple[float, Floats]:
+        weights = flat.reshape(columns + 1, labels)
+        logits = (rows @ weights[:-1].astype(np.float32)).astype(np.float64) + weights[-1]
+        value, pull = not_this(logits, targets) if loss is None else loss(logits)
+        gradient = np.empty_like(weights)
+        gradient[:-1] = turned @ pull.astype(np.float32)
+        gradient[:-1] += scale * weights[:-1]
+        gradient[-1] = pull.sum(axis=0)
+        return value + scale / 2 * float(np.vdot(weights[:-1], weights[:-1])), gradient.ravel()
+
+    options = {"maxiter": iterations, "maxcor": _CORRECTIONS, "gtol": 1e-7, "ftol": tolerance}
+    found = minimize(objective, begin.ravel(), jac=True, method="L-BFGS-B", options=options)
+    weights = found.x.reshape(columns + 1, labels)
+    return weights[:-1], weights[-1]
