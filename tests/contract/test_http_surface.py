@@ -208,6 +208,12 @@ def test_the_reference_lists_every_action_in_its_groups() -> None:
     assert dict(documented) == {action: ", ".join(sorted(action.groups)) for action in Action}
 
 
+def test_the_reference_lists_every_audit_event() -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "api.md").read_text()
+    documented = set(re.findall(r"`(\w+\.\w+)`", page.split("Actions: ")[1].split(". Without an event")[0]))
+    assert documented == {event for line in TABLE for event in line.events} | {"job.finished", "version.created"}
+
+
 def test_roles_are_what_they_are_called() -> None:
     """The table of roles, by hand: a change of one is a change of who may do what."""
     assert {role.value: sorted(permits) for role, permits in PERMITS.items()} == {

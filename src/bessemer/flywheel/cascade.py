@@ -176,9 +176,10 @@ def apply(services: FlywheelServices, request: CascadeRequest, result: CascadeRe
     _check_gated(request, services)  # an alias may have moved while the items were asked
     # A killed job comes here again; a route that is put twice is not rolled back in one step.
     if not catalog.has_route(route.name) or catalog.route(route.name) != route:
+        action = "route.updated" if catalog.has_route(route.name) else "route.created"
         with services.database.transaction():
             catalog.put_route(route, reason=f"cascade with threshold {result.threshold:.4f}")
-            audit.append(services.database, audit.SYSTEM, "route.updated", route.name, {"job": job_id})
+            audit.append(services.database, audit.SYSTEM, action, route.name, {"job": job_id})
 
 
 def _parts(services: FlywheelServices, request: CascadeRequest, dataset: Dataset) -> tuple[Parts, int]:

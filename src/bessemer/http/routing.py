@@ -85,6 +85,9 @@ class Endpoint:
     """The type of its JSON body, or of the fields of its form; None: it reads none."""
     query: type[msgspec.Struct] = NoQuery
     """The query parameters that it takes; others are refused."""
+    events: tuple[str, ...] = ()
+    """Audit events, of which a change that it makes writes exactly one, in the change's own transaction. None: it
+    changes nothing, or appends a fact that is its own record (an inference, feedback)."""
     streams: bool = False
     """It answers with server-sent events where that is asked for."""
     largest: int | None = 1 << 20

@@ -21,7 +21,7 @@ from bessemer.core.errors import InvalidRequest, StoreError, Unauthorized
 from bessemer.core.ids import new_id
 from bessemer.core.types import DEFAULT_PROJECT
 from bessemer.core.wire import KeyInfo
-from bessemer.store import keys, revisions
+from bessemer.store import audit, keys, revisions
 from bessemer.store.database import Database
 from bessemer.store.keys import KeyRow
 
@@ -100,8 +100,10 @@ class Keys:
             return None
         plaintext, row = _new_key("admin", Role.OWNER)
         keep(plaintext)
-        if not keys.insert_first(self._database, row):
-            return None
+        with self._database.transaction():
+            if not keys.insert_first(self._database, row):
+                return None
+            audit.append(self._database, audit.SYSTEM, "api_key.created", row.id, {"name": row.name, "role": row.role})
         self._follow()
         return plaintext
 

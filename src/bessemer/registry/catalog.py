@@ -31,7 +31,7 @@ from bessemer.registry.config import Config
 from bessemer.registry.policy import GatePolicy
 from bessemer.registry.routes import check_steps
 from bessemer.registry.versions import check_name, default_name, version_id
-from bessemer.store import revisions, routes, versions
+from bessemer.store import audit, revisions, routes, versions
 from bessemer.store.database import Database
 from bessemer.store.versions import AliasMove
 
@@ -96,7 +96,7 @@ class Catalog:
         known = {version.id for found in versions.find(database).values() for version in found}
         for version in config.base_versions.values():
             if version.id not in known:
-                versions.insert(self._database, msgspec.structs.replace(version, created_at=time.time()))
+                self._insert(msgspec.structs.replace(version, created_at=time.time()))
         self._seen = _Seen(self._load())
         for project in {DEFAULT_PROJECT, *self._seen.view.projects}:
             self.within(project)._check_in_force()
@@ -290,9 +290,9 @@ class Catalog:
         self._base_model(version)
         if version.prompt is not None:
             self.prompt(version.prompt)
-        stored = versions.insert(self._database, version)
+        self._insert(version)
         self._database.on_commit(self._reload)
-        return stored
+        return versions.get(self._database, version.id)
 
     def move_alias(
         self, model: str, alias: str, version_id: str, reason: str = "", evaluation: str | None = None
@@ -370,6 +370,15 @@ class Catalog:
 
         projects = {*found, *aliases, *put}
         return _View(revision=revision, shared=owned(""), projects={project: owned(project) for project in projects})
+
+    def _insert(self, version: ModelVersion) -> None:
+        """Append a version that is not known yet, with its audit event: a configured model has made it, or a job."""
+        lineage = version.lineage
+        detail = {} if lineage is None else {"job": lineage.job_id, "base": lineage.base, "method": lineage.method}
+        with self._database.transaction():
+            if versions.insert(self._database, version):
+                made = {name: value for name, value in detail.items() if value is not None}
+                audit.append(self._database, audit.SYSTEM, "version.created", version.id, made)
 
     def _is_served(self, version: ModelVersion) -> bool:
         """Whether a version is a model itself, the configuration file's now or before: nobody's own."""

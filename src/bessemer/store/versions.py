@@ -14,7 +14,7 @@ from sqlalchemy import insert as sql_insert
 from bessemer.core.errors import Conflict, NotFound
 from bessemer.core.types import Alias, Frozen, ModelVersion
 from bessemer.store import paging, revisions
-from bessemer.store.database import Database, insert_new
+from bessemer.store.database import Database
 from bessemer.store.schema import alias_moves, model_versions
 
 
@@ -33,11 +33,13 @@ class AliasMove(Frozen, frozen=True):
     """The evaluation whose gate the move stands on."""
 
 
-def insert(database: Database, version: ModelVersion) -> ModelVersion:
-    """Append a version and return what is stored under its id: the first one written."""
+def insert(database: Database, version: ModelVersion) -> bool:
+    """Append a version and return True; a known id is left alone: it is a hash of the content."""
 
-    def work(connection: Connection) -> ModelVersion:
-        revisions.bump(connection, revisions.REGISTRY)
+    def work(connection: Connection) -> bool:
+        revisions.bump(connection, revisions.REGISTRY)  # and nobody else inserts until the end
+        if connection.execute(select(model_versions.c.id).where(model_versions.c.id == version.id)).first() is not None:
+            return False
         row = {
             "id": version.id,
             "model": version.model,
@@ -45,11 +47,20 @@ def insert(database: Database, version: ModelVersion) -> ModelVersion:
             "body": paging.encode(version),
             "project_id": database.owner,
         }
-        insert_new(connection, model_versions, [row])
-        statement = select(model_versions.c.body).where(model_versions.c.id == version.id)
-        return paging.decode(ModelVersion, connection.execute(statement).scalar_one())
+        connection.execute(sql_insert(model_versions).values(row))
+        return True
 
     return database.write(work)
+
+
+def get(database: Database, version_id: str) -> ModelVersion:
+    """Return one version. Raises NotFound."""
+    statement = select(model_versions.c.body).where(model_versions.c.id == version_id)
+    statement = statement.where(paging.mine(database, model_versions))
+    body = database.read(lambda connection: connection.execute(statement).scalar_one_or_none())
+    if body is None:
+        raise NotFound(f"There is no version {version_id!r}.", param="version")
+    return paging.decode(ModelVersion, body)
 
 
 def find(database: Database) -> dict[str, list[ModelVersion]]:

@@ -22,7 +22,7 @@ from bessemer.gateway.providers.adapters import unpack_adapter
 from bessemer.jobs.kinds import keep_progress
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.weights import WeightsSettings, check_model
-from bessemer.store import files, job_rows
+from bessemer.store import audit, files, job_rows
 from bessemer.store.blobs import BlobStore
 from bessemer.store.database import Database
 from bessemer.store.files import FileRow
@@ -351,7 +351,10 @@ class TuningRun:
             purpose=RESULTS_PURPOSE,
             key_id=job_rows.get(self._services.database, self.job_id).key_id,
         )
-        files.insert(self._services.database, row)
+        with self._services.database.transaction():
+            files.insert(self._services.database, row)
+            detail = {"bytes": row.bytes, "sha256": row.sha256, "job": self.job_id}
+            audit.append(self._services.database, audit.SYSTEM, "file.created", row.id, detail)
         return row.id
 
     def _event(self, message: str, key: str, data: JSON | None = None, level: Literal["info", "warn"] = "info") -> None:

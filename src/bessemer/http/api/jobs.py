@@ -40,12 +40,31 @@ def endpoints(kind: _Kind) -> tuple[Endpoint, ...]:
     page_of: Any = Page
     many, told = page_of[kind.shown], page_of[kind.shown_event]
     return (
-        Endpoint("POST", path, shows.create, kind.create, kind.shown, body=kind.request, largest=kind.largest),
+        Endpoint(
+            "POST",
+            path,
+            shows.create,
+            kind.create,
+            kind.shown,
+            body=kind.request,
+            largest=kind.largest,
+            events=(kind.created,),
+        ),
         Endpoint("GET", path, shows.list_jobs, Action.OBJECT_VIEW, many, query=JobsQuery),
         Endpoint("GET", one, shows.get, Action.OBJECT_VIEW, kind.shown, job),
-        Endpoint("POST", one + "/cancel", shows.control(Control.CANCEL), kind.control, kind.shown, job),
-        Endpoint("POST", one + "/pause", shows.control(Control.PAUSE), kind.control, kind.shown, job),
-        Endpoint("POST", one + "/resume", shows.control(None), kind.control, kind.shown, job),
+        Endpoint(
+            "POST",
+            one + "/cancel",
+            shows.control(Control.CANCEL),
+            kind.control,
+            kind.shown,
+            job,
+            events=("job.cancelled",),
+        ),
+        Endpoint(
+            "POST", one + "/pause", shows.control(Control.PAUSE), kind.control, kind.shown, job, events=("job.paused",)
+        ),
+        Endpoint("POST", one + "/resume", shows.control(None), kind.control, kind.shown, job, events=("job.resumed",)),
         Endpoint("GET", one + "/events", shows.events, Action.OBJECT_VIEW, told, job, query=ListQuery),
     )
 
