@@ -1,374 +1,334 @@
-"""Choosing a cascade's threshold so that stated quality is kept, with a distribution-free guarantee.
+"""What a cascade may promise, and the p-value of "the promise does not hold" at given thresholds.
 
-Learn then Test (Angelopoulos et al. 2021): every threshold of a grid is a null hypothesis "the risk is above α". They
-are tested from strict to loose, each at level δ, until the first that cannot be rejected (fixed-sequence testing); the
-loosest rejected one is chosen. The chance that its risk is above α is at most δ, whatever the data's distribution, when
-calibration items are independent draws of the traffic to come. Two conditions are the caller's: the grid and the
-scores (their calibration map included) come from other items than those given here (`grid_from`, `halves`), and
-the answers come from the very versions that will serve.
-
-An answer is accepted when its score is at least the threshold. Nothing certified means: always escalate.
+A rule bounds a risk of the whole cascade by alpha: quality lost against the incumbent (`Loss`), F1 lost (`F1Loss`) or
+kept above a target (`F1Target`), errors of all answers (`Error`), errors of those that are not handed over
+(`KeptError`). Each p-value is valid at any number of items and for any distribution, but for an approximate `F1Loss`. Items
+must stand in an order that says nothing of them (`certify` shuffles them).
 """
 
-import hashlib
-import math
-from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import rel_entr
 
-from bessemer.core.types import Frozen, Guarantee
-from bessemer.evals.betting import BOLD, Array, log_wealth, p_value, positive_mean, ratio_bounds, stakes
+from bessemer.evals.betting import BOLD, CAREFUL, log_wealth, p_value, positive_mean, ratio_bounds, stakes
+from bessemer.evals.outcomes import Answering, Outcomes, of_answer
+from bessemer.evals.paired import Discordance
 from bessemer.evals.statistics import binomial_tail, resampled_sums
 
+Array = npt.NDArray[np.float64]
 _REFERENCE_SHARE = 0.1
-"""Part of δ spent on bounding the incumbent's own F1."""
+"""Part of the error spent on bounding the incumbent's own F1."""
+_RESAMPLES = 2_000
 
 
-class CurvePoint(Frozen, frozen=True):
-    """A threshold: the share of items accepted at it, the risk seen on them, and the p-value of "risk above α"."""
+class Rule(Protocol):
+    """What is promised. `references`: rungs, by index, that the cascade is compared with; none: with nothing."""
 
-    threshold: float
-    accepted_share: float
-    empirical_risk: float
-    p_value: float
+    @property
+    def alpha(self) -> float:
+        """Bound on the risk."""
+        ...
+
+    @property
+    def metric(self) -> str:
+        """What quality is called in the promise."""
+        ...
+
+    @property
+    def references(self) -> tuple[int, ...]:
+        """Indices of rungs, −1 the incumbent."""
+        ...
+
+    @property
+    def distribution_free(self) -> bool:
+        """Whether the p-values are valid for any distribution."""
+        ...
+
+    def method(self, items: Outcomes) -> str:
+        """Name the test that suits the items."""
+        ...
+
+    def promise(self, reference: str) -> str:
+        """Say in words what is bounded; `reference`: what it is compared with."""
+        ...
+
+    def risk(self, items: Outcomes, who: Answering) -> Array:
+        """Return the risk [V] seen on the items when `who` [n, V] answers."""
+        ...
+
+    def p_value(self, items: Outcomes, who: Answering, level: float) -> float:
+        """Return the p-value of "the risk is above alpha" when `who` [n] answers; `level` tunes power, not validity."""
+        ...
 
 
-class ThresholdChoice(Frozen, frozen=True):
-    """The outcome. `chosen` None: nothing is certified, so nothing may be accepted (never `Step.threshold` None)."""
-
-    chosen: CurvePoint | None
-    guarantee: Guarantee | None
-    curve: tuple[CurvePoint, ...]
+def _weights(items: Outcomes) -> Array:
+    return np.ones(items.n) if items.weights is None else items.weights
 
 
-class _Rule(Frozen, frozen=True):
-    """What is being promised."""
+def _weighted(items: Outcomes, values: Array) -> Array:
+    """Weighted mean [V] of values [n, V]."""
+    w = _weights(items)
+    return np.asarray(w @ values / w.sum())
 
-    metric: str
-    method: str
-    promise: str
+
+def _zero_one(values: Array) -> bool:
+    return bool(np.isin(values, (0.0, 1.0)).all())
+
+
+@lru_cache(maxsize=100_000)
+def _discordant_p(n: int, gained: int, lost: int, alpha: float, level: float) -> float:
+    return Discordance(n, gained, lost).p_value(alpha, level)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Mean quality lost against each reference, over all items, is at most alpha."""
+
     alpha: float
-    delta: float
-    dataset_sha256: str
+    metric: str = "quality"
+    references: tuple[int, ...] = (-1,)
     distribution_free: bool = True
 
+    def _exact(self, items: Outcomes) -> bool:
+        return items.weights is None and _zero_one(items.quality) and self.alpha > 0
 
-def grid_from(scores: npt.ArrayLike, size: int = 100, strictest_share: float = 0.02) -> tuple[float, ...]:
-    """Return thresholds from strict to loose: quantiles of scores of items that the choice itself does not see.
+    def method(self, items: Outcomes) -> str:
+        """See `Rule`."""
+        return "exact paired p-values" if self._exact(items) else "betting p-values"
 
-    The first accepts `strictest_share` of them, the last all.
+    def promise(self, reference: str) -> str:
+        """See `Rule`."""
+        return f"the expected {self.metric} lost against always asking {reference} is at most {self.alpha:g}; this"
+
+    def risk(self, items: Outcomes, who: Answering) -> Array:
+        """See `Rule`."""
+        own = of_answer(items.quality, who)
+        lost = [_weighted(items, items.quality[:, [one]] - own) for one in self.references]
+        return np.asarray(np.max(lost, axis=0))
+
+    def p_value(self, items: Outcomes, who: Answering, level: float) -> float:
+        """Right or wrong answers: the exact test of the paired difference; grades or weights: betting.
+
+        Against several references the largest p-value counts (intersection-union test; Berger 1982).
+        """
+        own, found = of_answer(items.quality, who), 0.0
+        for one in self.references:
+            lost = items.quality[:, one] - own
+            if self._exact(items):
+                p = _discordant_p(items.n, int((lost < 0).sum()), int((lost > 0).sum()), self.alpha, level)
+            else:
+                p = float(positive_mean(_weights(items) * (self.alpha - lost), 1 - self.alpha, level))
+            found = max(found, p)
+        return found
+
+
+@dataclass(frozen=True)
+class Error:
+    """Mean error (1 − quality) of all answers, the incumbent's own included, is at most alpha."""
+
+    alpha: float
+    metric: str = "accuracy"
+    references: tuple[int, ...] = ()
+    distribution_free: bool = True
+
+    def method(self, items: Outcomes) -> str:
+        """See `Rule`."""
+        exact = items.weights is None and _zero_one(items.quality)
+        return "exact binomial p-values" if exact else "betting p-values"
+
+    def promise(self, reference: str) -> str:
+        """See `Rule`."""
+        del reference
+        return f"the expected error (1 − {self.metric}) of all answers is at most {self.alpha:g}; this"
+
+    def risk(self, items: Outcomes, who: Answering) -> Array:
+        """See `Rule`."""
+        return _weighted(items, 1.0 - of_answer(items.quality, who))
+
+    def p_value(self, items: Outcomes, who: Answering, level: float) -> float:
+        """Exact binomial tail of 0/1 errors, else betting."""
+        return _error_p(1.0 - of_answer(items.quality, who), items.weights, self.alpha, level, CAREFUL)
+
+
+@dataclass(frozen=True)
+class KeptError:
+    """Mean error of the answers that are not handed over to the incumbent is at most alpha.
+
+    The incumbent's quality need not be known. Given how many are kept, their errors are independent draws.
     """
-    values = np.asarray(scores, dtype=np.float64)
-    if len(values) == 0 or not np.isfinite(values).all():
-        raise ValueError("a grid needs at least one score, all finite")
-    shares = np.linspace(min(strictest_share, 1.0), 1.0, size)
-    quantiles = np.quantile(values, 1.0 - shares, method="higher")
-    return tuple(sorted(set(quantiles.tolist()), reverse=True))
+
+    alpha: float
+    metric: str = "accuracy"
+    references: tuple[int, ...] = ()
+    distribution_free: bool = True
+
+    def method(self, items: Outcomes) -> str:
+        """See `Rule`."""
+        exact = items.weights is None and _zero_one(items.quality[:, :-1])
+        return "exact binomial p-values" if exact else "betting p-values"
+
+    def promise(self, reference: str) -> str:
+        """See `Rule`."""
+        del reference
+        return f"the expected error (1 − {self.metric}) of accepted answers is at most {self.alpha:g}; this"
+
+    def risk(self, items: Outcomes, who: Answering) -> Array:
+        """See `Rule`."""
+        kept = _weights(items)[:, None] * (who < items.rungs)
+        wrong, count = (kept * (1.0 - of_answer(items.quality, who))).sum(axis=0), kept.sum(axis=0)
+        return np.asarray(np.divide(wrong, count, out=np.zeros_like(wrong), where=count > 0))
+
+    def p_value(self, items: Outcomes, who: Answering, level: float) -> float:
+        """As `Error`, of the answers that are kept."""
+        kept = who < items.rungs
+        if not kept.any():
+            return 1.0
+        weights = None if items.weights is None else items.weights[kept]
+        # Grades spread, few answers are wrong altogether: bold stakes.
+        return _error_p(1.0 - of_answer(items.quality, who)[kept], weights, self.alpha, level, BOLD)
 
 
-def grid_for_error(
-    scores: npt.ArrayLike, small: npt.ArrayLike, n: int, *, alpha: float, size: int = 100
-) -> tuple[float, ...]:
-    """Return a grid for `choose_by_error` on n items, from the scores and qualities [0, 1] of other items.
-
-    The first threshold that cannot be rejected ends the test, and a strict one accepts too few answers to show
-    anything. So the grid begins where the other items promise most: s·n accepted answers of error e < alpha are
-    evidence of about s·n·KL(e ‖ alpha) nats against "the error is above alpha" (Chernoff 1952).
-    """
-    values, wrong = np.asarray(scores, dtype=np.float64), 1.0 - _bounded(small, "small")
-    grid = grid_from(values, size)
-    accepted = values[None, :] >= np.asarray(grid)[:, None]
-    count = accepted.sum(axis=1)
-    evidence = n * count / len(values) * _divergence(accepted @ wrong / count, alpha)
-    return grid[int(np.argmax(evidence)) :]
+def _error_p(wrong: Array, weights: Array | None, alpha: float, level: float, boldest: float) -> float:
+    if weights is None and _zero_one(wrong):
+        return binomial_tail(round(float(wrong.sum())), len(wrong), alpha)
+    w = np.ones(len(wrong)) if weights is None else weights
+    return float(positive_mean(w * (alpha - wrong), 1 - alpha, level, boldest))
 
 
-def _divergence(error: Array, alpha: float) -> Array:
-    """KL(error ‖ alpha) of two Bernoulli variables, 0 for an error of alpha or more."""
-    below = np.minimum(error, alpha)
-    return np.asarray(rel_entr(below, alpha) + rel_entr(1.0 - below, 1.0 - alpha))
+# -- F1 -----------------------------------------------------------------------------------------------------------------
 
 
-def halves(ids: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Split items in two by a stable hash of their ids: fit the confidence map on True, choose on False."""
-    return np.array(
-        [hashlib.blake2b(f"half:{i}".encode(), digest_size=1).digest()[0] % 2 == 0 for i in ids], dtype=bool
-    )
-
-
-class _Accepted:
-    """Which items are accepted at each threshold, in a fixed random order, as betting needs it."""
-
-    def __init__(self, scores: npt.ArrayLike, grid: Sequence[float], sizes: Sequence[int], seed: int) -> None:
-        values = np.asarray(scores, dtype=np.float64)
-        if len(values) == 0 or not np.isfinite(values).all():
-            raise ValueError("choosing a threshold needs at least one item, and finite scores")
-        if any(size != len(values) for size in sizes):
-            raise ValueError(f"{len(values)} scores, but {list(sizes)} values; give one of each per item")
-        if not grid or list(grid) != sorted(set(grid), reverse=True):
-            raise ValueError("the grid must fall strictly, from strict to loose")
-        self.order = np.random.default_rng(seed).permutation(len(values))
-        self.scores = values[self.order]
-        self.mask = self.scores[:, None] >= np.asarray(grid, dtype=np.float64)[None, :]
-        """[n, grid]"""
-        self.count = self.mask.sum(axis=0)
-
-    def sums(self, values: Array) -> Array:
-        """Return [grid, ...]: sums over the items accepted at each threshold, of values [n, ...] in shuffled order."""
-        return np.asarray(np.tensordot(self.mask.astype(np.float64), values, axes=(0, 0)))
-
-    def choose(self, accepted: Array, escalated: Array) -> Array:
-        """Return [n, grid]: `accepted` [n] where the threshold accepts, else `escalated` [n]."""
-        return np.where(self.mask, accepted[:, None], escalated[:, None])
-
-
-def _bounded(values: npt.ArrayLike, name: str) -> Array:
-    array = np.asarray(values, dtype=np.float64)
-    if len(array) and (np.isnan(array).any() or array.min() < 0 or array.max() > 1):
-        raise ValueError(f"{name} must lie in [0, 1]; leave unscorable items out")
-    return array
-
-
-def _check_levels(alpha: float, delta: float) -> None:
-    if not (0 <= alpha < 1 and 0 < delta < 1):
-        raise ValueError(f"alpha {alpha} must lie in [0, 1) and delta {delta} in (0, 1)")
-
-
-def _choose(
-    rule: _Rule, n: int, level: float, grid: Sequence[float], share: Array, risk: Array, p: Array
-) -> ThresholdChoice:
-    """Fixed-sequence testing at `level` from strict to loose."""
-    curve = tuple(
-        CurvePoint(threshold=float(t), accepted_share=float(s), empirical_risk=float(r), p_value=float(v))
-        for t, s, r, v in zip(grid, share, risk, p, strict=True)
-    )
-    chosen: CurvePoint | None = None
-    for point in curve:
-        if point.p_value > level:
-            break
-        chosen = point
-    if chosen is None:
-        return ThresholdChoice(chosen=None, guarantee=None, curve=curve)
-    if rule.distribution_free:
-        ending = (
-            f"holds with probability at least {100 * (1 - rule.delta):.4g}% over draws of {n} calibration items, "
-            "for any distribution, as long as traffic is drawn as they were and the versions stay the same."
-        )
-    else:
-        ending = (
-            f"held in at least {100 * (1 - rule.delta):.4g}% of bootstrap resamples of {n} calibration items; "
-            "this is approximate and not distribution-free."
-        )
-    guarantee = Guarantee(
-        metric=rule.metric,
-        method=rule.method,
-        alpha=rule.alpha,
-        delta=rule.delta,
-        n=n,
-        dataset_sha256=rule.dataset_sha256,
-        statement=f"Accepting answers with score >= {chosen.threshold:.6g}: {rule.promise} {ending}",
-    )
-    return ThresholdChoice(chosen=chosen, guarantee=guarantee, curve=curve)
-
-
-def choose_by_loss(
-    scores: npt.ArrayLike,
-    small: npt.ArrayLike,
-    incumbent: npt.ArrayLike,
-    *,
-    alpha: float,
-    delta: float,
-    grid: Sequence[float],
-    metric: str = "quality",
-    dataset_sha256: str = "",
-    seed: int = 0,
-) -> ThresholdChoice:
-    """Keep the expected quality lost against the incumbent at most alpha, over all requests.
-
-    `small` and `incumbent` are the qualities in [0, 1] of both answers to each item (right or wrong, or graded). The
-    loss of an accepted item is incumbent − small, of an escalated one 0.
-    """
-    _check_levels(alpha, delta)
-    a, b = _bounded(small, "small"), _bounded(incumbent, "incumbent")
-    accepted = _Accepted(scores, grid, (len(a), len(b)), seed)
-    n = len(a)
-    lost = (b - a)[accepted.order]
-    p = positive_mean(accepted.choose(alpha - lost, np.full(n, alpha)), 1 - alpha, delta)
-    rule = _Rule(
-        metric=metric,
-        method="Learn then Test, fixed sequence, betting p-values",
-        promise=f"the expected {metric} lost against always asking the incumbent is at most {alpha:g}; this",
-        alpha=alpha,
-        delta=delta,
-        dataset_sha256=dataset_sha256,
-    )
-    return _choose(rule, n, delta, grid, accepted.count / n, accepted.sums(lost) / n, p)
-
-
-def choose_by_error(
-    scores: npt.ArrayLike,
-    small: npt.ArrayLike,
-    *,
-    alpha: float,
-    delta: float,
-    grid: Sequence[float],
-    metric: str = "accuracy",
-    dataset_sha256: str = "",
-    seed: int = 0,
-) -> ThresholdChoice:
-    """Keep the error of accepted answers at most alpha, where the incumbent's answers are not known.
-
-    `small` is the quality in [0, 1] of each answer; 0/1 values use the exact binomial tail, graded ones betting. Take
-    the grid from `grid_for_error`.
-    """
-    _check_levels(alpha, delta)
-    wrong = 1.0 - _bounded(small, "small")
-    accepted = _Accepted(scores, grid, (len(wrong),), seed)
-    wrong = wrong[accepted.order]
-    errors = accepted.sums(wrong)
-    count = accepted.count
-    if np.isin(wrong, (0.0, 1.0)).all():
-        method = "exact binomial p-values"
-        p = np.array([binomial_tail(round(e), int(c), alpha) if c else 1.0 for e, c in zip(errors, count, strict=True)])
-    else:
-        method = "betting p-values"
-        # An escalated item stakes nothing: its Z is 0. Grades spread, few answers are wrong altogether.
-        p = positive_mean(accepted.choose(alpha - wrong, np.zeros(len(wrong))), 1 - alpha, delta, BOLD)
-    rule = _Rule(
-        metric=metric,
-        method=f"Learn then Test, fixed sequence, {method}",
-        promise=f"the expected error (1 − {metric}) of accepted answers is at most {alpha:g}; this",
-        alpha=alpha,
-        delta=delta,
-        dataset_sha256=dataset_sha256,
-    )
-    rate = np.divide(errors, count, out=np.zeros_like(errors), where=count > 0)
-    return _choose(rule, len(wrong), delta, grid, count / len(wrong), rate, p)
-
-
-def _terms(values: npt.ArrayLike, largest: float, name: str) -> Array:
-    array = np.asarray(values, dtype=np.float64).reshape(-1, 2)
-    if len(array) and ((array < 0).any() or (array[:, 0] > array[:, 1]).any() or array[:, 1].max() > largest):
-        raise ValueError(f"{name} must have 0 <= numerator <= denominator <= largest ({largest:g})")
-    return array
+def _terms(items: Outcomes, largest: float) -> Array:
+    if items.terms is None:
+        raise ValueError("a rule on F1 needs the terms of every answer")
+    t = items.terms
+    if len(t) and ((t < 0).any() or (t[..., 0] > t[..., 1]).any() or t[..., 1].max() > largest):
+        raise ValueError(f"terms must have 0 <= numerator <= denominator <= largest ({largest:g})")
+    if items.weights is not None:
+        raise ValueError("rules on F1 count each item once")
+    return t
 
 
 def _f1(sums: Array) -> Array:
     return np.divide(sums[..., 0], sums[..., 1], out=np.ones(sums.shape[:-1]), where=sums[..., 1] > 0)
 
 
-def choose_by_f1(
-    scores: npt.ArrayLike,
-    small: npt.ArrayLike,
-    incumbent: npt.ArrayLike,
-    *,
-    alpha: float,
-    delta: float,
-    grid: Sequence[float],
-    largest: float = 2.0,
-    target: float | None = None,
-    guess: float = 0.5,
-    metric: str = "F1",
-    dataset_sha256: str = "",
-    seed: int = 0,
-) -> ThresholdChoice:
-    """Keep the cascade's F1 at least the incumbent's minus alpha, or at least `target` when that is given.
+def _answered(terms: Array, who: Answering) -> Array:
+    """Terms of the answers given: [n, 2], or sums [V, 2]."""
+    if who.ndim == 1:
+        return np.asarray(terms[np.arange(len(terms)), who])
+    return np.stack([np.take_along_axis(terms[..., part], who, axis=1).sum(axis=0) for part in (0, 1)], axis=-1)
 
-    `small` and `incumbent` are terms [n, 2] (metrics.Terms): F1 = Σ numerator / Σ denominator. `largest` bounds an
-    item's denominator in advance: 2 for a label, twice the number of attributes an item can have for attributes.
+
+@dataclass(frozen=True)
+class F1Loss:
+    """F1 of the cascade is at least each reference's minus alpha.
 
     F1 is no mean, but comparing it with a number f is: F1 >= f exactly when E[numerator − f·denominator] >= 0. With the
-    incumbent's F1 at f0, F1(cascade) >= f0 − alpha exactly when E[Z] >= 0 for
+    reference's F1 at f0, F1(cascade) >= f0 − alpha exactly when E[Z] >= 0 for
     Z = num_c − num_i + f0·den_i − (f0 − alpha)·den_c, which is alpha·den wherever both answer alike: a paired, nearly
-    noiseless test. f0 is not known; a tenth of delta bounds it in [low, high], and log-wealth is concave in f0, so
+    noiseless test. f0 is not known; a tenth of the error bounds it in [low, high], and log-wealth is concave in f0, so
     testing both ends covers all between, at the same stakes. Those are made for `guess`, an F1 that is known without
-    the items given here: on other items, or a half.
+    the items tested: on other items, or a half.
     """
-    _check_levels(alpha, delta)
-    a, b = _terms(small, largest, "small"), _terms(incumbent, largest, "incumbent")
-    accepted = _Accepted(scores, grid, (len(a), len(b)), seed)
-    a, b = a[accepted.order], b[accepted.order]
-    if target is not None:
-        level, promise = delta, f"{metric} is at least {target:g}; this"
-        p = positive_mean(accepted.choose(a @ (1.0, -target), b @ (1.0, -target)), max(target, 1e-9) * largest, delta)
-    else:
-        level, promise = delta * (1 - _REFERENCE_SHARE), f"{metric} is at least the incumbent's minus {alpha:g}; this"
-        p = _paired_f1(accepted, a, b, alpha, level, ratio_bounds(b, largest, delta * _REFERENCE_SHARE), largest, guess)
-    rule = _Rule(
-        metric=metric,
-        method="Learn then Test, fixed sequence, betting p-values of the linearised F1",
-        promise=promise,
-        alpha=alpha,
-        delta=delta,
-        dataset_sha256=dataset_sha256,
-    )
-    cascade = b.sum(axis=0) + accepted.sums(a - b)
-    lost = (target if target is not None else _f1(b.sum(axis=0)[None, :])[0]) - _f1(cascade)
-    return _choose(rule, len(a), level, grid, accepted.count / len(a), lost, p)
+
+    alpha: float
+    metric: str = "F1"
+    references: tuple[int, ...] = (-1,)
+    largest: float = 2.0
+    """Bounds an item's denominator in advance: 2 for a label, twice the number of attributes that an item can have."""
+    guess: float = 0.5
+    approximate: bool = False
+    """By a paired bootstrap of the items instead: tighter, and not distribution-free."""
+
+    @property
+    def distribution_free(self) -> bool:
+        """See `Rule`."""
+        return not self.approximate
+
+    def method(self, items: Outcomes) -> str:
+        """See `Rule`."""
+        del items
+        if self.approximate:
+            return "paired bootstrap of the calibration items (approximate, not distribution-free)"
+        return "betting p-values of the linearised F1"
+
+    def promise(self, reference: str) -> str:
+        """See `Rule`."""
+        return f"{self.metric} is at least that of {reference} minus {self.alpha:g}; this"
+
+    def risk(self, items: Outcomes, who: Answering) -> Array:
+        """See `Rule`."""
+        terms = _terms(items, self.largest)
+        best = max(float(_f1(terms[:, one].sum(axis=0)[None, :])[0]) for one in self.references)
+        return np.asarray(best - _f1(_answered(terms, who)))
+
+    def p_value(self, items: Outcomes, who: Answering, level: float) -> float:
+        """Return nine tenths of the error's p-value, scaled: the tenth is spent on the references' F1."""
+        terms = _terms(items, self.largest)
+        own, found = _answered(terms, who), 0.0
+        if self.approximate:
+            return max(self._below(own, terms[:, one]) for one in self.references)
+        spent = level * _REFERENCE_SHARE / len(self.references)
+        for one in self.references:
+            bounds = _bounds(terms[:, one].tobytes(), self.largest, spent)
+            found = max(found, self._against(own, terms[:, one], bounds, level * (1 - _REFERENCE_SHARE)))
+        return min(1.0, found / (1 - _REFERENCE_SHARE))
+
+    def _below(self, own: Array, reference: Array) -> float:
+        """Share of resamples in which the F1 falls more than alpha below the reference's."""
+        sums = resampled_sums(np.hstack([own, reference]), _RESAMPLES, 0)
+        return float((_f1(sums[:, :2]) < _f1(sums[:, 2:]) - self.alpha).mean())
+
+    def _against(self, own: Array, reference: Array, bounds: tuple[float, float], level: float) -> float:
+        worst = self.largest  # numerators never exceed denominators, so Z >= −largest·((1 − f) + f)
+
+        def gains(f: float) -> Array:
+            return np.asarray(own @ (1.0, self.alpha - f) + reference @ (-1.0, f))
+
+        stake = stakes(gains(self.guess), worst, level)
+        low, high = (log_wealth(gains(f), stake, worst) for f in bounds)
+        return float(p_value(np.minimum(low, high)))
 
 
-def _paired_f1(
-    accepted: _Accepted,
-    small: Array,
-    incumbent: Array,
-    alpha: float,
-    level: float,
-    reference: tuple[float, float],
-    largest: float,
-    guess: float,
-) -> Array:
-    """P-values [grid] of "F1(cascade) < F1(incumbent) − alpha", the incumbent's F1 anywhere in `reference`.
-
-    The same stakes at both ends, so that log-wealth after each item is concave in between; no item but those before it
-    decides a stake.
-    """
-    worst = largest  # numerators never exceed denominators, so Z >= −largest·((1 − f) + f)
-
-    def gains(f: float) -> Array:
-        fixed = incumbent @ (-1.0, f)
-        return accepted.choose(small @ (1.0, alpha - f) + fixed, incumbent @ (1.0, alpha - f) + fixed)
-
-    stake = stakes(gains(guess), worst, level)
-    low, high = (log_wealth(gains(f), stake, worst) for f in reference)
-    return p_value(np.minimum(low, high))
+@lru_cache(maxsize=256)
+def _bounds(terms: bytes, largest: float, level: float) -> tuple[float, float]:
+    return ratio_bounds(np.frombuffer(terms, dtype=np.float64).reshape(-1, 2), largest, level)
 
 
-def choose_by_bootstrap(
-    scores: npt.ArrayLike,
-    small: npt.ArrayLike,
-    incumbent: npt.ArrayLike,
-    *,
-    alpha: float,
-    delta: float,
-    grid: Sequence[float],
-    metric: str = "F1",
-    dataset_sha256: str = "",
-    resamples: int = 2_000,
-    seed: int = 0,
-) -> ThresholdChoice:
-    """As `choose_by_f1`, by a paired bootstrap of the calibration items: tighter, approximate, not distribution-free.
+@dataclass(frozen=True)
+class F1Target:
+    """F1 of the cascade is at least `target`."""
 
-    The p-value is the share of resamples in which the cascade's F1 falls more than alpha below the incumbent's.
-    """
-    _check_levels(alpha, delta)
-    a, b = _terms(small, math.inf, "small"), _terms(incumbent, math.inf, "incumbent")
-    accepted = _Accepted(scores, grid, (len(a), len(b)), seed)
-    a, b = a[accepted.order], b[accepted.order]
-    p = np.empty(len(grid))
-    for index, threshold in enumerate(grid):
-        cascade = np.where((accepted.scores >= threshold)[:, None], a, b)
-        sums = resampled_sums(np.hstack([cascade, b]), resamples, seed)
-        p[index] = float((_f1(sums[:, :2]) < _f1(sums[:, 2:]) - alpha).mean())
-    rule = _Rule(
-        metric=metric,
-        method="paired bootstrap of the calibration items (approximate, not distribution-free)",
-        promise=f"{metric} is at least the incumbent's minus {alpha:g}; this",
-        alpha=alpha,
-        delta=delta,
-        dataset_sha256=dataset_sha256,
-        distribution_free=False,
-    )
-    lost = _f1(b.sum(axis=0)[None, :])[0] - _f1(b.sum(axis=0) + accepted.sums(a - b))
-    return _choose(rule, len(a), delta, grid, accepted.count / len(a), lost, p)
+    target: float
+    metric: str = "F1"
+    largest: float = 2.0
+    references: tuple[int, ...] = ()
+    distribution_free: bool = True
+
+    @property
+    def alpha(self) -> float:
+        """How far below 1 the F1 may be."""
+        return 1.0 - self.target
+
+    def method(self, items: Outcomes) -> str:
+        """See `Rule`."""
+        del items
+        return "betting p-values of the linearised F1"
+
+    def promise(self, reference: str) -> str:
+        """See `Rule`."""
+        del reference
+        return f"{self.metric} is at least {self.target:g}; this"
+
+    def risk(self, items: Outcomes, who: Answering) -> Array:
+        """See `Rule`."""
+        return np.asarray(1.0 - _f1(_answered(_terms(items, self.largest), who)))
+
+    def p_value(self, items: Outcomes, who: Answering, level: float) -> float:
+        """See `Rule`."""
+        own = _answered(_terms(items, self.largest), who)
+        return float(positive_mean(own @ (1.0, -self.target), max(self.target, 1e-9) * self.largest, level))
