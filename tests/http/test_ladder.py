@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bessemer.gateway.providers.fake import Script
 from tests.http.test_imported_dataset import CONFIG, bessemer, ended
 from tests.live import OFFLINE, Server, Upstream, start_server, stop_server
-
-from bessemer.gateway.providers.fake import Script
 
 KINDS = {"lost": "my card is lost since day {}", "pin": "change the code of account {}", "topup": "add {} euros please"}
 ITEMS = {"train": 40, "selection": 30, "calibration": 60, "holdout": 30}

@@ -1,4 +1,4 @@
-"""`ladder`: from a route's feedback to rungs, and to the cheapest route that is good enough; `ladders` shows past ones."""
+"""`ladder`: from a route's feedback to the cheapest route that is good enough; `ladders` shows past ones."""
 
 import sys
 from collections.abc import Mapping
@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from bessemer.cli import follow
-from bessemer.cli.metric import Label, Positive
-from bessemer.cli.options import AsJson, DryRun, Limit, change, client_of, list_rows
+from bessemer.cli.metric import LabelOption, PositiveOption
+from bessemer.cli.options import AsJson, DryRun, LimitOption, change, client_of, list_rows
 from bessemer.cli.output import printable, show_row, show_rows
 from bessemer.client import Client, as_sent
 from bessemer.client.calls import LADDERS, create_dataset
@@ -25,8 +25,8 @@ def ladder(
     incumbent: Annotated[str | None, typer.Option("--incumbent", help="Answers last; default: the route now.")] = None,
     rung: Annotated[list[str] | None, typer.Option("--rung", help="A kind to fit; repeat; default: all.")] = None,
     model: Annotated[list[str] | None, typer.Option("--model", help="A version that joins; repeat for more.")] = None,
-    label: Label = None,
-    positive: Positive = None,
+    label: LabelOption = None,
+    positive: PositiveOption = None,
     quality: Annotated[float | None, typer.Option("--quality", help="Score that the best single rung needs.")] = None,
     alpha: Annotated[float, typer.Option("--alpha", min=0, help="Most that may be lost against the incumbent.")] = 0.02,
     delta: Annotated[float, typer.Option("--delta", help="The guarantee holds with probability 1 - delta.")] = 0.1,
@@ -104,7 +104,7 @@ def _line(row: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @app.command("list")
-def list_ladders(context: typer.Context, limit: Limit = 20, as_json: AsJson = False) -> None:
+def list_ladders(context: typer.Context, limit: LimitOption = 20, as_json: AsJson = False) -> None:
     """List ladder jobs, newest first."""
     columns = ("id", "status", "request.route", "result.best_single", "result.applied", "created_at")
     list_rows(context, LADDERS.list({"limit": limit}), columns, as_json=as_json)

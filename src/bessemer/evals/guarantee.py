@@ -10,7 +10,6 @@ only when that is tested.
 Nothing certified means: always ask the incumbent.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ import numpy as np
 
 from bessemer.core.types import Frozen, Guarantee
 from bessemer.evals.familywise import fixed_sequence
-from bessemer.evals.outcomes import ALWAYS, NEVER, Outcomes, answered_by, checked
+from bessemer.evals.outcomes import Outcomes, answered_by, checked
 from bessemer.evals.paired import spent
 from bessemer.evals.thresholds import Plan
 
@@ -66,7 +65,9 @@ class Population(NamedTuple):
         """Say all of it."""
         answered = ", ".join(f"{name} at temperature {value}" for name, value in self.temperatures.items())
         first, last = self.period
-        return f"{n} {self.unit} ({self.filter}) of {self.source}, recorded from {first} to {last}, answered by {answered}"
+        return (
+            f"{n} {self.unit} ({self.filter}) of {self.source}, recorded from {first} to {last}, answered by {answered}"
+        )
 
 
 def certify(

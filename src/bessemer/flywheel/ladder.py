@@ -6,21 +6,16 @@ incumbent's recorded answers count where there are any, so that nobody pays for 
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
-
-import msgspec
 
 from bessemer.core.errors import Conflict, InvalidRequest
-from bessemer.core.evaluations import EvaluationRow
-from bessemer.core.types import Calibration, Dataset, Example, Frozen, Guarantee, Interval, Route, Split, Step, Target
+from bessemer.core.ladders import LadderResult
+from bessemer.core.types import Dataset, Route, Split, Step, Target
 from bessemer.core.wire import LadderRequest
-from bessemer.evals.measures import Metric
-from bessemer.evals.runs import ItemScore, summarise
 from bessemer.flywheel import rungs, standing
 from bessemer.flywheel.evaluation import build_metric, item_hash, split_examples
-from bessemer.flywheel.rungs import FittedRung
+from bessemer.flywheel.ladder_outcome import INCUMBENT, LadderPlan, Scored, System
 from bessemer.flywheel.services import FlywheelServices
 from bessemer.flywheel.unseen import unseen
 from bessemer.ladder.fit import KINDS
@@ -45,9 +40,7 @@ def check(request: LadderRequest, services: FlywheelServices) -> Dataset:
     if not 1 <= request.seconds <= 86_400:
         raise InvalidRequest("`seconds` must be from 1 to 86400.", param="seconds")
     if unknown := [kind for kind in request.rungs if kind not in KINDS]:
-        raise InvalidRequest(
-            f"There is no rung {unknown[0]!r}. Known: {', '.join(KINDS)}.", param="rungs"
-        )
+        raise InvalidRequest(f"There is no rung {unknown[0]!r}. Known: {', '.join(KINDS)}.", param="rungs")
     if request.metric == "f1" and request.positive is None:
         raise InvalidRequest("The metric 'f1' needs `positive`, the label that counts as positive.", param="positive")
     for name in (incumbent(request, services), *request.models):
@@ -82,7 +75,6 @@ def _check_gated(request: LadderRequest, services: FlywheelServices) -> None:
         raise Conflict(f"{found[0]!r} has not passed a gate that counts: evaluate it first.", code="gate_missing")
 
 
-
 def plan(services: FlywheelServices, request: LadderRequest) -> LadderPlan:
     """Load what a ladder works on. Raises InvalidRequest when the dataset cannot carry one."""
     dataset = check(request, services)
@@ -106,16 +98,12 @@ def plan(services: FlywheelServices, request: LadderRequest) -> LadderPlan:
     )
 
 
-def enter_look(services: FlywheelServices, job_id: str, plan: LadderPlan, systems: Sequence[System]) -> int:
-    """Enter the ladder in the ledger of looks at its calibration items, and return its number."""
-    read = {version for one in systems for version in standing.versions(services, one.target)}
-    look = Look(
-        id=job_id,
-        created_at=time.time(),
-        purpose=Purpose.CASCADE,
-        subject=plan.request.route,
-        others=tuple(sorted(read - standing.versions(services, plan.incumbent))),
-    )
+def enter_look(services: FlywheelServices, job_id: str, plan: LadderPlan) -> int:
+    """Enter the ladder in the ledger of looks at its calibration items, and return its number.
+
+    It is one look, however many rungs there are: none of them is scored on these items, only their routes are tested.
+    """
+    look = Look(id=job_id, created_at=time.time(), purpose=Purpose.CASCADE, subject=plan.request.route)
     return looks.number(services.database, look, [item_hash(example) for example in plan.calibrate])
 
 

@@ -11,6 +11,7 @@ from math import isfinite, isinf
 import numpy as np
 import numpy.typing as npt
 
+from bessemer.core.ladders import LadderPoint, LadderResult, RungRow
 from bessemer.core.types import Calibration, ConfidenceScore, Guarantee, Step, Target
 from bessemer.engine.rungs.kinds import MAJORITY
 from bessemer.evals import calibration, guarantee, thresholds
@@ -22,25 +23,37 @@ from bessemer.evals.risk import F1Loss, Loss, Rule
 from bessemer.evals.runs import ItemScore, summarise
 from bessemer.flywheel.ladder_outcome import (
     INCUMBENT,
+    FittedRung,
     LadderPlan,
-    LadderPoint,
-    LadderResult,
-    RungRow,
     Scored,
 )
-from bessemer.flywheel.rungs import FittedRung
 
 Array = npt.NDArray[np.float64]
 
 
 def decide(
-    plan: LadderPlan, fitted: Sequence[FittedRung], scored: Sequence[Scored], versions: Sequence[str], look: int, seconds: float
+    plan: LadderPlan,
+    fitted: Sequence[FittedRung],
+    scored: Sequence[Scored],
+    versions: Sequence[str],
+    look: int,
+    seconds: float,
 ) -> LadderResult:
     """Return the decision; `versions` of the scored systems by place. The incumbent stands last in both."""
     request = plan.request
     rows = [_row(plan, one, version) for one, version in zip(scored, versions, strict=True)]
     skipped = [
-        RungRow(kind=one.kind, version=None, quality=None, n=0, usd_per_1k=None, ms=None, fit_s=None, ece=None, skipped=one.skipped)
+        RungRow(
+            kind=one.kind,
+            version=None,
+            quality=None,
+            n=0,
+            usd_per_1k=None,
+            ms=None,
+            fit_s=None,
+            ece=None,
+            skipped=one.skipped,
+        )
         for one in fitted
         if one.version is None
     ]
@@ -55,7 +68,11 @@ def decide(
         kept = [place for place, t in enumerate(choice.chosen.thresholds) if not isinf(t)]
         steps = (
             *(
-                Step(targets=(Target(model=versions[order[place]]),), threshold=choice.chosen.thresholds[place], calibration=maps[place])
+                Step(
+                    targets=(Target(model=versions[order[place]]),),
+                    threshold=choice.chosen.thresholds[place],
+                    calibration=maps[place],
+                )
                 for place in kept
             ),
             Step(targets=(Target(model=names[-1]),)),
@@ -156,12 +173,12 @@ def _cascaded(scored: Sequence[Scored], rows: Sequence[RungRow]) -> list[int]:
     return [*sorted(own, key=price), len(scored) - 1]
 
 
-def _outcomes(plan: LadderPlan, scored: Sequence[Scored], maps: Sequence[Calibration | None], *, test: bool) -> Outcomes:
+def _outcomes(
+    plan: LadderPlan, scored: Sequence[Scored], maps: Sequence[Calibration | None], *, test: bool
+) -> Outcomes:
     """Return the items as the test takes them; `test`: the calibration items, else the selection's."""
     parts = [one.calibrate if test else one.optimise for one in scored]
-    confidence = np.stack(
-        [_confidence(items, fitted) for items, fitted in zip(parts, maps, strict=False)], axis=1
-    )
+    confidence = np.stack([_confidence(items, fitted) for items, fitted in zip(parts, maps, strict=False)], axis=1)
     quality = np.empty((len(parts[-1]), len(parts)))
     terms = np.zeros((len(parts[-1]), len(parts), 2))
     for row, last in enumerate(parts[-1]):
@@ -270,8 +287,11 @@ def _cost(choice: ThresholdChoice | None, rows: Sequence[RungRow]) -> float | No
 
 
 def _point(one: guarantee.CurvePoint, rows: Sequence[RungRow]) -> LadderPoint:
-    """Return a vector with its cost: everybody up to the rung that answers is asked, but for those that never answer."""
-    asked = [row.usd_per_1k if place == len(rows) - 1 or isfinite(one.thresholds[place]) else 0.0 for place, row in enumerate(rows)]
+    """Return a vector with its cost: everybody up to the one that answers is asked, but those that never answer."""
+    asked = [
+        row.usd_per_1k if place == len(rows) - 1 or isfinite(one.thresholds[place]) else 0.0
+        for place, row in enumerate(rows)
+    ]
     reached = [sum(one.shares[place:]) for place in range(len(rows))]
     known = [usd for usd in asked if usd is not None]
     usd = None if len(known) < len(rows) else float(np.dot(known, reached))
@@ -283,7 +303,5 @@ def _summary(route: str, best: str | None, steps: Sequence[Step], shares: Sequen
     single = "No single rung is as good as asked." if best is None else f"Best single rung: {best}."
     if not steps:
         return f"{single} The route {route!r} stays as it is: {reason}"
-    parts = ", ".join(
-        f"{step.targets[0].model} {share:.0%}" for step, share in zip(steps, shares, strict=True)
-    )
+    parts = ", ".join(f"{step.targets[0].model} {share:.0%}" for step, share in zip(steps, shares, strict=True))
     return f"{single} Proposed route {route!r}: {parts} of the calibration items. {reason}"

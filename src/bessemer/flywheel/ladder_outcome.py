@@ -1,66 +1,25 @@
-"""What a ladder decides on, and what it decides: systems with their answers to the same items, and the result."""
+"""What a ladder decides on: a dataset's items, and systems with their answers to them."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from bessemer.core.types import Dataset, Example, Frozen, Guarantee, Interval, Step
+from bessemer.core.types import Dataset, Example, Frozen
 from bessemer.core.wire import LadderRequest
 from bessemer.evals.measures import Metric
 from bessemer.evals.runs import ItemScore
-from bessemer.flywheel.rungs import FittedRung
 
 MODEL: Final = "model"
 INCUMBENT: Final = "incumbent"
 
 
-class RungRow(Frozen, frozen=True):
-    """One rung, scored on the selection split."""
+class FittedRung(Frozen, frozen=True):
+    """What became of one kind."""
 
     kind: str
-    """Of the fit; `model` for one that was there, `incumbent` for the last."""
     version: str | None
-    quality: Interval | None
-    n: int
-    usd_per_1k: float | None
-    ms: float | None
-    """Median of its answers' milliseconds, the gateway included; None where they were recorded earlier."""
-    fit_s: float | None
-    ece: float | None
-    """Expected calibration error of its confidence."""
-    skipped: str | None = None
-
-
-class LadderPoint(Frozen, frozen=True):
-    """One vector of thresholds on the path that was tested."""
-
-    thresholds: tuple[float | None, ...]
-    """Of each rung but the last; None: it is never asked."""
-    usd_per_1k: float | None
-    risk: float
-    p_value: float | None
-
-
-class LadderResult(Frozen, frozen=True):
-    """What was fitted, measured and decided."""
-
-    route: str
-    incumbent: str
-    rungs: tuple[RungRow, ...]
-    best_single: str | None
-    """The cheapest version of at least the quality that was asked for."""
-    steps: tuple[Step, ...]
-    """Of the route that is proposed; none: nothing was certified."""
-    shares: tuple[float, ...]
-    """Part of the calibration items that each step answers."""
-    usd_per_1k: float | None
-    """Of the proposed route."""
-    guarantee: Guarantee | None
-    curve: tuple[LadderPoint, ...]
-    look: int
-    delta_spent: float
-    summary: str
     seconds: float
-    applied: bool
+    skipped: str | None = None
+    """Why there is none."""
 
 
 class System(NamedTuple):

@@ -7,12 +7,13 @@ from typing import Final
 import msgspec
 
 from bessemer.core.access import Action
+from bessemer.core.ladders import LadderResult
 from bessemer.core.types import Frozen
 from bessemer.core.wire import LadderRequest
-from bessemer.flywheel import ladder, rungs
+from bessemer.flywheel import ladder, rungs, standing
 from bessemer.flywheel.jobs import LANE, HasFlywheel
-from bessemer.flywheel.ladder import LadderPlan, LadderResult
-from bessemer.flywheel.rungs import FittedRung
+from bessemer.flywheel.ladder_choice import decide
+from bessemer.flywheel.ladder_outcome import FittedRung, LadderPlan
 from bessemer.jobs.kinds import Accepted, Finished, Job, JobKind, JobRun
 
 
@@ -58,7 +59,7 @@ class _LadderRun(JobRun[LadderResult]):
         systems = plan.systems(state.fitted)
         missing = [system for system in systems if system.target not in state.scored]
         if missing:
-            ladder.enter_look(self._mine, self._job.id, plan, systems)  # before the first of them is asked
+            ladder.enter_look(self._mine, self._job.id, plan)  # before the first of them is asked
             count = self._counter(missing[0].target, len(plan.optimise) + len(plan.calibrate))
             ladder.score(self._mine, plan, missing[0], self._job.folder, count)
             self._keep(msgspec.structs.replace(state, scored=(*state.scored, missing[0].target)))
@@ -84,7 +85,7 @@ class _LadderRun(JobRun[LadderResult]):
     def _fit(self, kind: str, state: _State) -> FittedRung:
         self._job.heed()
         plan, left = self._planned(), self._job.request.seconds - (time.time() - state.began)
-        made = rungs.fit_one(self._mine, self._job.request, plan.dataset, plan.train, plan.labels, kind, self._job.id, left)
+        made = rungs.fit_one(self._mine, plan, kind, self._job.id, left)
         total = len(plan.kinds)
         told = f"{kind}: {made.skipped}" if made.skipped else f"{kind}: fitted in {made.seconds:.1f} s, {made.version}"
         at = LadderProgress(doing="fit", done=len(state.fitted) + 1, total=total)
@@ -102,9 +103,10 @@ class _LadderRun(JobRun[LadderResult]):
 
     def _decided(self, state: _State, plan: LadderPlan) -> LadderResult:
         systems = plan.systems(state.fitted)
-        look = ladder.enter_look(self._mine, self._job.id, plan, systems)  # the number that it was given before
+        look = ladder.enter_look(self._mine, self._job.id, plan)  # the number that it was given before
         scored = [ladder.score(self._mine, plan, one, self._job.folder, lambda *_: None) for one in systems]
-        return ladder.decide(self._mine, plan, state.fitted, scored, look, time.time() - state.began)
+        versions = [standing.means(self._mine, one.target) for one in systems]
+        return decide(plan, state.fitted, scored, versions, look, time.time() - state.began)
 
     def _state(self) -> _State:
         return msgspec.json.decode(self._path.read_bytes(), type=_State)

@@ -1,4 +1,4 @@
-"""Rungs of a route: from a dataset's examples to lessons, from lessons to a version that answers through the gateway."""
+"""Rungs of a route: from a dataset's examples to lessons, from these to a version that answers through the gateway."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -7,36 +7,27 @@ from pathlib import Path
 import msgspec
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.types import ConfidenceScore, Dataset, Example, Frozen, Lineage, ModelVersion
+from bessemer.core.types import ConfidenceScore, Example, Lineage, ModelVersion, Split
 from bessemer.core.wire import LadderRequest
 from bessemer.engine.rungs import artefact
 from bessemer.engine.rungs.artefact import Artefact
 from bessemer.engine.rungs.items import item_of
 from bessemer.evals.measures import Metric
-from bessemer.evals.runs import SystemAnswer, ItemScore, collect
+from bessemer.evals.runs import ItemScore, SystemAnswer, collect
 from bessemer.evals.truth import parse_label, truth
 from bessemer.flywheel import standing
 from bessemer.flywheel.evaluation import CONCURRENCY, as_answer, ask, file_name, read_journal
+from bessemer.flywheel.ladder_outcome import FittedRung, LadderPlan
 from bessemer.flywheel.services import FlywheelServices
 from bessemer.gateway.cascade import raw_score
 from bessemer.ladder.fit import fit, suits
 from bessemer.ladder.lessons import Lesson
 from bessemer.registry.versions import make_version
-from bessemer.store import inferences
+from bessemer.store import files, inferences
 
 _MOST_LABELS = 1000
 METHOD = "ladder"
 """Of a rung's lineage."""
-
-
-class FittedRung(Frozen, frozen=True):
-    """What became of one kind."""
-
-    kind: str
-    version: str | None
-    seconds: float
-    skipped: str | None = None
-    """Why there is none."""
 
 
 def labels_of(examples: Sequence[Example], request: LadderRequest) -> tuple[str, ...]:
@@ -79,43 +70,29 @@ def lessons_of(examples: Sequence[Example], labels: Sequence[str]) -> list[Lesso
     return lessons
 
 
-def fit_one(
-    services: FlywheelServices,
-    request: LadderRequest,
-    dataset: Dataset,
-    examples: Sequence[Example],
-    labels: Sequence[str],
-    kind: str,
-    job_id: str,
-    left_s: float,
-) -> FittedRung:
+def fit_one(services: FlywheelServices, plan: LadderPlan, kind: str, job_id: str, left_s: float) -> FittedRung:
     """Fit one kind and register its version, or say why not."""
-    lessons = lessons_of(examples, labels)
+    request, lessons = plan.request, lessons_of(plan.train, plan.labels)
     refusal = suits(kind, lessons) if left_s > 0 else "no time was left for it; raise `seconds`"
     if refusal is not None:
         return FittedRung(kind=kind, version=None, seconds=0.0, skipped=refusal)
     try:
-        made = fit(kind, lessons, labels=labels, positive=request.positive, seed=request.seed)
+        made = fit(kind, lessons, labels=plan.labels, positive=request.positive, seed=request.seed)
     except InvalidRequest as error:
         return FittedRung(kind=kind, version=None, seconds=0.0, skipped=error.message)
-    version = register(services, request, dataset, made.artefact, job_id)
+    version = _register(services, plan, made.artefact, job_id)
     return FittedRung(kind=kind, version=version.id, seconds=made.seconds)
 
 
-def register(
-    services: FlywheelServices,
-    request: LadderRequest,
-    dataset: Dataset,
-    fitted: Artefact,
-    job_id: str,
-) -> ModelVersion:
+def _register(services: FlywheelServices, plan: LadderPlan, fitted: Artefact, job_id: str) -> ModelVersion:
     """Keep an artefact's blobs and its version; the same content gives the same version."""
     manifest, arrays = artefact.encode(fitted)
     services.blobs.put(arrays)
-    own = fitted.manifest
+    request, own = plan.request, fitted.manifest
+    taught = plan.dataset.files.get(Split.TRAIN)
     lineage = Lineage(
         base=f"rung:{own.kind}",
-        dataset_sha256=dataset.sha256,
+        dataset_sha256=None if taught is None else files.get(services.database, taught).sha256,
         method=METHOD,
         hyperparameters={"kind": own.kind},
         seed=request.seed,

@@ -11,19 +11,20 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 from bessemer.core.conversation import Choices
 from bessemer.core.errors import ConfigError, InvalidRequest, ProviderError
 from bessemer.core.reply import ReplyPiece, Usage
 from bessemer.core.types import Capability, ConfiguredAt, ProviderSettings
+from bessemer.engine.rungs import artefact
 from bessemer.engine.rungs.items import item_of
 from bessemer.engine.rungs.kinds import open_rung
 from bessemer.engine.rungs.rung import Rung
 from bessemer.gateway.providers.base import ProviderCall, ProviderKind
 from bessemer.gateway.providers.choices import normalised
 from bessemer.registry.config import RUNGS as NAME
-from bessemer.store.blobs import Blobs
+from bessemer.store.blobs import BlobStore
 
 _MEMORY: Final = 1 << 29
 """Bytes of arrays that rungs in memory may have."""
@@ -44,16 +45,22 @@ class RungSettings(ProviderSettings, frozen=True):
         raise ConfigError(f"[{at.place}]: rungs are made by `bessemer ladder`; remove the table.", param="provider")
 
 
+class _Opened(NamedTuple):
+    rung: Rung
+    size: int
+    """Bytes of its arrays."""
+
+
 class RungProvider:
     """Answers with rungs in this process. Used on one event loop."""
 
-    def __init__(self, blobs: Blobs) -> None:
+    def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs
-        self._opened: OrderedDict[str, asyncio.Task[Rung]] = OrderedDict()
+        self._opened: OrderedDict[str, asyncio.Task[_Opened]] = OrderedDict()
         """By the manifest's hash; the one used last stands last."""
 
     async def complete(self, call: ProviderCall) -> AsyncIterator[ReplyPiece]:
-        """Answer with one label. See Provider. Raises InvalidRequest, ProviderError for a rung that cannot be opened."""
+        """Answer with one label. See Provider. Raises InvalidRequest, EngineError for a damaged rung."""
         rung = await self._open(call)
         choices = _choices(call, rung)
         offered = () if call.version.choices else choices.labels
@@ -80,22 +87,26 @@ class RungProvider:
             raise ProviderError(f"{call.version.id!r} names no rung.", retryable=False)
         task = self._opened.get(sha256)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = asyncio.create_task(asyncio.to_thread(open_rung, self._blobs.read, sha256))
+            task = asyncio.create_task(asyncio.to_thread(self._read, sha256))
             self._opened[sha256] = task
         self._opened.move_to_end(sha256)
         if task.done():
-            return task.result()
-        rung = await asyncio.shield(task)  # one impatient client must not cancel the opening that others wait for
+            return task.result().rung
+        opened = await asyncio.shield(task)  # one impatient client must not cancel the opening that others wait for
         self._make_room()
-        return rung
+        return opened.rung
+
+    def _read(self, sha256: str) -> "_Opened":
+        kept = artefact.fetch(self._blobs.read, sha256)
+        return _Opened(open_rung(kept), sum(array.nbytes for array in kept.arrays.values()))
 
     def _make_room(self) -> None:
         """Forget the rungs that were used longest ago until the rest fits."""
         ready = [(sha256, task) for sha256, task in self._opened.items() if task.done() and not task.exception()]
-        size = sum(task.result().memory_bytes for _, task in ready)
+        size = sum(task.result().size for _, task in ready)
         for sha256, task in ready[:-1]:
             if size > _MEMORY:
-                size -= task.result().memory_bytes
+                size -= task.result().size
                 del self._opened[sha256]
 
 
