@@ -12,10 +12,13 @@ import numpy.typing as npt
 import pytest
 
 from bessemer.core.types import Example, Split
-from bessemer.evals import risk
+from bessemer.evals.guarantee import certify
 from bessemer.evals.measures import LabelAccuracy
 from bessemer.evals.metrics import Terms, label_terms
+from bessemer.evals.outcomes import Outcomes
 from bessemer.evals.paired import Discordance, compare, spent
+from bessemer.evals.risk import F1Loss, KeptError
+from bessemer.evals.thresholds import nested
 from bessemer.flywheel.cascade_items import GradedAnswer, ItemAnswer, chosen_items
 
 Array = npt.NDArray[np.float64]
@@ -112,6 +115,8 @@ def test_the_gate_keeps_its_promise_on_f1(n: int) -> None:
 LABELS = tuple(f"label {i}" for i in range(10))
 BOUND, DELTA = 0.2, 0.1
 GRID = tuple(np.linspace(0.9, 0.0, 46).tolist())
+WHOLE = np.pi**2 / 6
+"""What the first look spends 1 of: simulations choose their own levels."""
 
 
 class World(NamedTuple):
@@ -168,11 +173,10 @@ async def broken(n: int, looks: int, draws: int, *, verdicts: bool, level: Calla
         for look in range(1, looks + 1):
             # Another run of the same model: as good, with other mistakes on these items.
             wrong = 1 - items.small_quality if look == 1 else (rng.uniform(size=n) < 0.9 * (0.4 - 0.35 * items.raw))
-            choice = risk.choose_by_error(
-                items.raw, 1.0 - wrong.astype(float), alpha=BOUND, delta=level(look), grid=GRID, seed=look
-            )
+            items_seen = Outcomes(items.raw[:, None], np.stack([1.0 - wrong, np.full(n, np.nan)], axis=1))
+            choice = certify(nested(KeptError(BOUND), GRID), items_seen, delta=WHOLE * level(look), seed=look)
             if choice.chosen is not None and choice.chosen.accepted_share > kept[0]:
-                kept = choice.chosen.accepted_share, true_error(choice.chosen.threshold) > BOUND
+                kept = choice.chosen.accepted_share, true_error(choice.chosen.thresholds[0] or 0.0) > BOUND
         count += kept[1]
     return count / draws
 
@@ -222,8 +226,10 @@ def cascade_f1(draws: int) -> float:
     for draw in range(draws):
         _, fit, _ = sample(200)
         guess = fit[:, 0].sum() / fit[:, 1].sum()
-        choice = risk.choose_by_f1(*sample(1000), alpha=0.05, delta=DELTA, grid=grid, guess=guess, seed=draw)
-        count += choice.chosen is not None and true[choice.chosen.threshold] > 0.05
+        score, small, large = sample(1000)
+        answers = Outcomes(score[:, None], np.zeros((1000, 2)), np.stack([small, large], axis=1))
+        choice = certify(nested(F1Loss(0.05, guess=guess), grid), answers, delta=WHOLE * DELTA, seed=draw)
+        count += choice.chosen is not None and true[choice.chosen.thresholds[0] or 0.0] > 0.05
     return count / draws
 
 

@@ -244,6 +244,10 @@ class Guarantee(Frozen, frozen=True):
     """Items whose score is not known: counted against the small model."""
     versions: tuple[str, ...] = ()
     """The versions that were measured: with others the bound means nothing."""
+    thresholds: tuple[float | None, ...] = ()
+    """Of each rung before the last, in calibrated confidence; None: the rung is not asked."""
+    floor: float | None = None
+    """Least share of items that must be handed over for such a bound, by the items that the plan was made on."""
 
 
 class Step(Frozen, frozen=True):

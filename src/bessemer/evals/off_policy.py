@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtri
 
 from bessemer.core.types import Interval
-from bessemer.evals.statistics import bootstrap, normal_quantile
+from bessemer.evals.statistics import bootstrap
 
 Array = npt.NDArray[np.float64]
 LEAST_SHARE = 0.1
@@ -86,7 +87,7 @@ def _snips(w: Array, r: Array, seed: int) -> Interval:
 def _mean(values: Array, method: str) -> Interval:
     value = float(values.mean())
     error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.inf
-    half = normal_quantile(0.975) * error
+    half = float(ndtri(0.975)) * error
     return Interval(value=value, low=value - half, high=value + half, level=0.95, method=method)
 
 

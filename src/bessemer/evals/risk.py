@@ -2,13 +2,13 @@
 
 A rule bounds a risk of the whole cascade by alpha: quality lost against the incumbent (`Loss`), F1 lost (`F1Loss`) or
 kept above a target (`F1Target`), errors of all answers (`Error`), errors of those that are not handed over
-(`KeptError`). Each p-value is valid at any number of items and for any distribution, but for an approximate `F1Loss`. Items
-must stand in an order that says nothing of them (`certify` shuffles them).
+(`KeptError`). Each p-value is valid at any number of items and for any distribution, but for an approximate `F1Loss`.
+Items must stand in an order that says nothing of them (`certify` shuffles them).
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,11 @@ class Rule(Protocol):
     @property
     def distribution_free(self) -> bool:
         """Whether the p-values are valid for any distribution."""
+        ...
+
+    @property
+    def needs_incumbent(self) -> bool:
+        """Whether the incumbent's quality must be known."""
         ...
 
     def method(self, items: Outcomes) -> str:
@@ -90,7 +95,8 @@ class Loss:
     alpha: float
     metric: str = "quality"
     references: tuple[int, ...] = (-1,)
-    distribution_free: bool = True
+    distribution_free: ClassVar[bool] = True
+    needs_incumbent: ClassVar[bool] = True
 
     def _exact(self, items: Outcomes) -> bool:
         return items.weights is None and _zero_one(items.quality) and self.alpha > 0
@@ -132,7 +138,8 @@ class Error:
     alpha: float
     metric: str = "accuracy"
     references: tuple[int, ...] = ()
-    distribution_free: bool = True
+    distribution_free: ClassVar[bool] = True
+    needs_incumbent: ClassVar[bool] = True
 
     def method(self, items: Outcomes) -> str:
         """See `Rule`."""
@@ -163,7 +170,8 @@ class KeptError:
     alpha: float
     metric: str = "accuracy"
     references: tuple[int, ...] = ()
-    distribution_free: bool = True
+    distribution_free: ClassVar[bool] = True
+    needs_incumbent: ClassVar[bool] = False
 
     def method(self, items: Outcomes) -> str:
         """See `Rule`."""
@@ -198,7 +206,7 @@ def _error_p(wrong: Array, weights: Array | None, alpha: float, level: float, bo
     return float(positive_mean(w * (alpha - wrong), 1 - alpha, level, boldest))
 
 
-# -- F1 -----------------------------------------------------------------------------------------------------------------
+# -- F1 ----------------------------------------------------------------------------------------------------------------
 
 
 def _terms(items: Outcomes, largest: float) -> Array:
@@ -241,6 +249,7 @@ class F1Loss:
     largest: float = 2.0
     """Bounds an item's denominator in advance: 2 for a label, twice the number of attributes that an item can have."""
     guess: float = 0.5
+    needs_incumbent: ClassVar[bool] = True
     approximate: bool = False
     """By a paired bootstrap of the items instead: tighter, and not distribution-free."""
 
@@ -307,7 +316,8 @@ class F1Target:
     metric: str = "F1"
     largest: float = 2.0
     references: tuple[int, ...] = ()
-    distribution_free: bool = True
+    distribution_free: ClassVar[bool] = True
+    needs_incumbent: ClassVar[bool] = True
 
     @property
     def alpha(self) -> float:

@@ -1,4 +1,4 @@
-"""Threshold vectors to test, and their order: chosen on optimisation items alone, before the calibration items are seen.
+"""Threshold vectors to test, and their order: chosen on optimisation items, before the calibration items are seen.
 
 Pareto testing (Laufer-Goldshtein et al. 2023, arXiv 2210.07913): of a grid of vectors those remain that no other one
 beats in both risk and cost on the optimisation items. They are tested from the dearest, which risks least, to the
@@ -22,7 +22,7 @@ from bessemer.evals.risk import F1Loss, F1Target, KeptError, Loss, Rule
 Array = npt.NDArray[np.float64]
 _QUANTILES, _MOST_VECTORS, _CHUNK = 12, 30_000, 2_000_000
 _SLACK = 2.0
-"""Standard errors by which the risk on the optimisation items may exceed alpha: beyond, a vector is not worth a test."""
+"""Standard errors by which the risk on the optimisation items may exceed alpha for a vector to be worth a test."""
 
 
 class Plan(NamedTuple):
@@ -37,8 +37,9 @@ class Plan(NamedTuple):
     """[m]; NaN where the optimisation items do not tell."""
     last: int
     """The rung in which the cascade ends; R: the incumbent."""
-    floor: float
-    """Least share of all items that must leave the best rung before the incumbent for the promise to be possible."""
+    floor: float | None
+    """Least share of all items that the best single rung must hand over for the promise to be possible; None: not
+    known."""
 
     @property
     def m(self) -> int:
@@ -53,9 +54,8 @@ def plan(rule: Rule, optimise: Outcomes, cost: npt.ArrayLike, n: int) -> Plan:
     ends in that rung, and is compared with both: the incumbent would cost more and be worse. Raises ValueError for no
     items, Unscorable for too many without a score.
     """
-    compared = not isinstance(rule, KeptError)
-    items, _ = checked(optimise, last_known=compared)
-    last = _best_rung(rule, items) if compared else items.rungs
+    items, _ = checked(optimise, last_known=rule.needs_incumbent)
+    last = _best_rung(rule, items) if rule.needs_incumbent else items.rungs
     if last < items.rungs and rule.references and isinstance(rule, Loss | F1Loss):
         rule = dataclasses.replace(rule, references=(*rule.references, last))
     vectors = _vectors(items.confidence, last)
@@ -72,13 +72,13 @@ def plan(rule: Rule, optimise: Outcomes, cost: npt.ArrayLike, n: int) -> Plan:
     return Plan(rule, vectors, spent, risk, last, _floor(rule, items))
 
 
-def nested(rule: Rule, grid: Sequence[float]) -> Plan:
+def nested(rule: Rule, grid: Sequence[float], floor: float | None = None) -> Plan:
     """Return the plan of one rung before the incumbent, from strict to loose thresholds that fall strictly."""
     if not grid or list(grid) != sorted(set(grid), reverse=True):
         raise ValueError("the grid must fall strictly, from strict to loose")
     thresholds = np.asarray(grid, dtype=np.float64)[:, None]
     cost = np.arange(len(grid), 0, -1, dtype=np.float64)
-    return Plan(rule, thresholds, cost, np.full(len(grid), np.nan), 1, 0.0)
+    return Plan(rule, thresholds, cost, np.full(len(grid), np.nan), 1, floor)
 
 
 def pareto_front(risk: Array, cost: Array) -> npt.NDArray[np.intp]:
@@ -90,7 +90,7 @@ def pareto_front(risk: Array, cost: Array) -> npt.NDArray[np.intp]:
 
 def _vectors(confidence: Array, last: int) -> Array:
     """Return the grid [V, R]: at most 12 quantiles of each rung's confidence, always, never; rung `last` always."""
-    n, rungs = confidence.shape
+    rungs = confidence.shape[1]
     free = [rung for rung in range(rungs) if rung < last]
     size = min(_QUANTILES, max(2, int(_MOST_VECTORS ** (1 / max(1, len(free)))) - 2))
     levels: list[Array] = []

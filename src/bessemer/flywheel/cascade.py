@@ -28,11 +28,15 @@ from bessemer.core.types import (
     Target,
 )
 from bessemer.core.wire import CascadeRequest, MetricName
-from bessemer.evals import calibration, metrics, risk
+from bessemer.evals import calibration, metrics
+from bessemer.evals.guarantee import Population, certify
 from bessemer.evals.measures import Metric
 from bessemer.evals.metrics import ItemTerms, Terms, Unknown, mean_terms
+from bessemer.evals.outcomes import Outcomes
 from bessemer.evals.paired import spent
+from bessemer.evals.risk import F1Loss, KeptError, Loss
 from bessemer.evals.runs import for_each
+from bessemer.evals.thresholds import Plan, grid_for_error, grid_from, halves, nested
 from bessemer.flywheel import standing
 from bessemer.flywheel.cascade_items import (
     ConfidenceItems,
@@ -62,8 +66,6 @@ _PER_ITEM: dict[MetricName, str] = {
 """What rules `error` and `loss` promise a mean of: the quality of one answer. Rule `f1` bounds F1 itself."""
 
 
-NEVER = -1.0
-"""Confidence, below every calibrated one, of an answer that failed: it is kept at no threshold."""
 OnProgress = Callable[[int, int], None]
 
 
@@ -136,22 +138,29 @@ def build(
     fitted = calibration.fit_isotonic(
         fit.raw, fit.quality, version=version, score=request.score, dataset_sha256=dataset.sha256
     )
-    # What failed is handed over at every threshold.
-    shown = ~np.isnan(chosen.raw)
-    confidence = np.where(shown, calibration.apply(fitted, np.where(shown, chosen.raw, 0.0)), NEVER)
-    choice = _choose(request, dataset, fit, chosen, calibration.apply(fitted, fit.raw), confidence, look)
-    guarantee = choice.guarantee and _told(services, request, dataset, chosen, look, choice.guarantee)
+    confidence = calibration.apply(fitted, chosen.raw)
+    shown = ~np.isnan(confidence)
+    choice = certify(
+        _plan(request, fit, calibration.apply(fitted, fit.raw), len(confidence)),
+        _outcomes(chosen, confidence),
+        delta=request.delta,
+        look=look,
+        names=(version, services.catalog.resolve(request.large).version.id),
+        population=_population(services, request, dataset, chosen),
+        dataset_sha256=dataset.sha256,
+    )
+    guarantee = choice.guarantee and _with_unknown(choice.guarantee, chosen.unknown)
     return CascadeResult(
         route=request.route,
         small=version,
         large=request.large,
-        threshold=choice.chosen.threshold if choice.chosen else None,
+        threshold=choice.chosen.thresholds[0] if choice.chosen else None,
         accepted_share=choice.chosen.accepted_share if choice.chosen else None,
         guarantee=guarantee,
         calibration=fitted,
         curve=tuple(
             CascadePoint(
-                threshold=point.threshold,
+                threshold=point.thresholds[0] or 0.0,
                 accepted_share=point.accepted_share,
                 risk=point.empirical_risk,
                 p_value=point.p_value,
@@ -191,9 +200,9 @@ def _parts(services: FlywheelServices, request: CascadeRequest, dataset: Dataset
     left_out = sum(map(len, asked)) - sum(map(len, kept))
     if len(kept) > 1:
         return Parts(*kept), left_out
-    halves = risk.halves([example.id for example in kept[0]])
-    marked = list(zip(kept[0], halves.tolist(), strict=True))
-    return Parts(tuple(e for e, fit in marked if fit), tuple(e for e, fit in marked if not fit)), left_out
+    fit = halves([example.id for example in kept[0]])
+    marked = list(zip(kept[0], fit.tolist(), strict=True))
+    return Parts(tuple(e for e, fits in marked if fits), tuple(e for e, fits in marked if not fits)), left_out
 
 
 def _route(request: CascadeRequest, result: CascadeResult) -> Route:
@@ -269,84 +278,52 @@ def _largest(request: CascadeRequest) -> float:
     return 2.0 * request.attributes if request.metric == "attributes" else 2.0
 
 
-def _choose(
-    request: CascadeRequest,
-    dataset: Dataset,
-    fit: ConfidenceItems,
-    items: ThresholdItems,
-    fitted: Array,
-    confidence: Array,
-    look: int,
-) -> risk.ThresholdChoice:
-    """Apply the request's rule, at what this look may spend, on the items that the calibration map has not seen."""
-    alpha, delta, sha = request.alpha, spent(request.delta, look), dataset.sha256
+def _plan(request: CascadeRequest, fit: ConfidenceItems, fitted: Array, n: int) -> Plan:
+    """Return what is tested under the request's rule on n items, by the items that fitted the confidence map alone."""
+    alpha, metric = request.alpha, _PER_ITEM[request.metric]
     if request.rule == "error":
-        grid = risk.grid_for_error(fitted, fit.quality, len(confidence), alpha=alpha)
-        metric = _PER_ITEM[request.metric]
-        return risk.choose_by_error(
-            confidence, items.small_quality, alpha=alpha, delta=delta, grid=grid, metric=metric, dataset_sha256=sha
-        )
-    grid = risk.grid_from(fitted)
-    assert items.large_quality is not None and items.large_terms is not None
+        error = 1.0 - float(fit.quality.mean())
+        grid = grid_for_error(fitted, fit.quality, n, alpha=alpha)
+        return nested(KeptError(alpha, metric), grid, max(0.0, (error - alpha) / (1.0 - alpha)))
     if request.rule == "loss":
-        small, large = items.small_quality, items.large_quality
-        metric = _PER_ITEM[request.metric]
-        return risk.choose_by_loss(
-            confidence, small, large, alpha=alpha, delta=delta, grid=grid, metric=metric, dataset_sha256=sha
-        )
-    small, large = items.small_terms, items.large_terms
-    if request.rule == "bootstrap":
-        return risk.choose_by_bootstrap(
-            confidence, small, large, alpha=alpha, delta=delta, grid=grid, dataset_sha256=sha
-        )
-    return risk.choose_by_f1(
-        confidence,
-        small,
-        large,
-        alpha=alpha,
-        delta=delta,
-        grid=grid,
-        largest=_largest(request),
-        guess=metrics.total(Terms(*row) for row in fit.terms.tolist()) or 0.5,
-        dataset_sha256=sha,
-    )
+        return nested(Loss(alpha, metric), grid_from(fitted))
+    guess = metrics.total(Terms(*row) for row in fit.terms.tolist()) or 0.5
+    approximate = request.rule == "bootstrap"
+    return nested(F1Loss(alpha, largest=_largest(request), guess=guess, approximate=approximate), grid_from(fitted))
 
 
-def _told(
-    services: FlywheelServices,
-    request: CascadeRequest,
-    dataset: Dataset,
-    items: ThresholdItems,
-    look: int,
-    found: Guarantee,
-) -> Guarantee:
-    """Return the guarantee with the population that it speaks of, and what was spent on it."""
+def _outcomes(items: ThresholdItems, confidence: Array) -> Outcomes:
+    """Return the items as both models answered them; without the large one's answers its quality is not known."""
+    unknown = np.full(len(confidence), np.nan)
+    large = unknown if items.large_quality is None else items.large_quality
+    terms = None if items.large_terms is None else np.stack([items.small_terms, items.large_terms], axis=1)
+    return Outcomes(confidence[:, None], np.stack([items.small_quality, large], axis=1), terms)
+
+
+def _population(
+    services: FlywheelServices, request: CascadeRequest, dataset: Dataset, items: ThresholdItems
+) -> Population:
+    """Return what the items are, and so what the guarantee speaks of."""
     asked = dataset.provenance.get("request") or {}
-    inputs = "distinct inputs" if asked.get("deduplicate", True) else "requests"
-    judged = " with feedback" if asked.get("require_feedback", True) or items.left_out else ""
+    judged = asked.get("require_feedback", True) or items.left_out
     ends = (dataset.provenance.get("first_inference_at"), dataset.provenance.get("last_inference_at"))
-    period = " to ".join("an unknown day" if end is None else _day(float(end)) for end in ends)
-    population = (
-        f"{len(items.raw)} {inputs}{judged}, each counted once, of the {request.split.value} split of "
-        f"{dataset.id}, recorded from {period}, answered at temperature {_temperature(services, request.small)} "
-        f"(small) and {_temperature(services, request.large)} (large), as default traffic is"
+    first, last = ("an unknown day" if end is None else _day(float(end)) for end in ends)
+    return Population(
+        unit="distinct inputs" if asked.get("deduplicate", True) else "requests",
+        filter="with feedback, each counted once" if judged else "each counted once",
+        source=f"the {request.split.value} split of {dataset.id}",
+        period=(first, last),
+        temperatures={
+            f"the {role} model": _temperature(services, target)
+            for role, target in (("small", request.small), ("large", request.large))
+        },
     )
-    unknown = f"; {items.unknown} whose score is not known count against the small model" if items.unknown else ""
-    level = spent(request.delta, look)
-    return msgspec.structs.replace(
-        found,
-        delta=request.delta,
-        delta_spent=level,
-        look=look,
-        population=population,
-        unknown=items.unknown,
-        versions=(
-            services.catalog.resolve(request.small).version.id,
-            services.catalog.resolve(request.large).version.id,
-        ),
-        statement=f"{found.statement} The items: {population}{unknown}. This is look {look} at them and spends "
-        f"{level:.4g} of delta {request.delta:g}, which all looks share.",
-    )
+
+
+def _with_unknown(found: Guarantee, unknown: int) -> Guarantee:
+    """Return the guarantee with how many items were counted at their worst."""
+    told = f" {unknown} whose score is not known count against the small model." if unknown else ""
+    return msgspec.structs.replace(found, unknown=unknown, statement=f"{found.statement}{told}")
 
 
 def _temperature(services: FlywheelServices, target: str) -> str:
