@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bessemer.gateway.providers.fake import Script
 from tests.http.test_imported_dataset import CONFIG, bessemer, ended
 from tests.live import OFFLINE, Server, Upstream, start_server, stop_server
+
+from lab.fake_openai import Script
 
 KINDS = {"lost": "my card is lost since day {}", "pin": "change the code of account {}", "topup": "add {} euros please"}
 ITEMS = {"train": 40, "selection": 30, "calibration": 60, "holdout": 30}
@@ -41,9 +42,9 @@ def test_a_ladder_ends_in_the_rung_that_beats_the_incumbent_and_serves_without_t
     done = bessemer(server, "dataset", "import", str(file), "--name", "rows", "--json")
     dataset = json.loads(done.stdout)["detail"]["id"]
 
-    told = bessemer(server, "ladder", "matching", "--dataset", dataset, "--seconds", "600", "--json")
+    told = bessemer(server, "ladder", "matching", "--dataset", dataset, "--quality", "0.9", "--json")
     assert told.returncode == 0, told.stderr
-    result = json.loads(told.stdout)["result"]
+    result = json.loads(told.stdout)["rows"][0]["result"]
     found = {one["kind"]: one for one in result["rungs"]}
     assert found["linear"]["quality"]["value"] > 0.95
     assert found["incumbent"]["quality"]["value"] < 0.5

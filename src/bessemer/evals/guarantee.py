@@ -17,7 +17,7 @@ import numpy as np
 
 from bessemer.core.types import Frozen, Guarantee
 from bessemer.evals.familywise import fixed_sequence
-from bessemer.evals.outcomes import Outcomes, answered_by, checked
+from bessemer.evals.outcomes import ALWAYS, NEVER, Outcomes, answered_by, checked
 from bessemer.evals.paired import spent
 from bessemer.evals.thresholds import Plan
 

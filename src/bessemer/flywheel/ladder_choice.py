@@ -6,8 +6,8 @@ known counts against the rungs: an unknown score is the rung's worst and the inc
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from math import isfinite, isinf
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -65,7 +65,7 @@ def decide(
     promise: Guarantee | None = None
     if choice is not None and choice.chosen is not None:
         names = [scored[place].system.target for place in order]
-        kept = [place for place, t in enumerate(choice.chosen.thresholds) if not isinf(t)]
+        kept = [place for place, t in enumerate(choice.chosen.thresholds) if t is not None]
         steps = (
             *(
                 Step(
@@ -78,7 +78,8 @@ def decide(
             Step(targets=(Target(model=names[-1]),)),
         )
         shares = tuple(choice.chosen.shares[place] for place in (*kept, len(names) - 1))
-        promise = choice.guarantee
+        asked = tuple(versions[order[place]] for place in (*kept, len(names) - 1))
+        promise = choice.guarantee and msgspec.structs.replace(choice.guarantee, versions=asked)
     best = _best_single(plan, rows)
     return LadderResult(
         route=request.route,
@@ -289,14 +290,13 @@ def _cost(choice: ThresholdChoice | None, rows: Sequence[RungRow]) -> float | No
 def _point(one: guarantee.CurvePoint, rows: Sequence[RungRow]) -> LadderPoint:
     """Return a vector with its cost: everybody up to the one that answers is asked, but those that never answer."""
     asked = [
-        row.usd_per_1k if place == len(rows) - 1 or isfinite(one.thresholds[place]) else 0.0
+        row.usd_per_1k if place == len(rows) - 1 or one.thresholds[place] is not None else 0.0
         for place, row in enumerate(rows)
     ]
     reached = [sum(one.shares[place:]) for place in range(len(rows))]
     known = [usd for usd in asked if usd is not None]
     usd = None if len(known) < len(rows) else float(np.dot(known, reached))
-    finite = tuple(t if isfinite(t) else None for t in one.thresholds)
-    return LadderPoint(thresholds=finite, usd_per_1k=usd, risk=one.empirical_risk, p_value=one.p_value)
+    return LadderPoint(thresholds=one.thresholds, usd_per_1k=usd, risk=one.empirical_risk, p_value=one.p_value)
 
 
 def _summary(route: str, best: str | None, steps: Sequence[Step], shares: Sequence[float], reason: str) -> str:

@@ -166,9 +166,12 @@ class Catalog:
         return found
 
     def weights(self, model: str) -> str | None:
-        """Return what identifies a configured model's weights: its name with a hash of where it is served from."""
-        lineage = self._config.base_versions[model].lineage
-        return lineage.base if lineage else None
+        """Return what identifies a configured model's weights: its name with a hash of where it is served from.
+
+        None for a rung, which has none.
+        """
+        version = self._config.base_versions.get(model)
+        return version.lineage.base if version is not None and version.lineage is not None else None
 
     def openai_name(self, version: ModelVersion, organization: str) -> str | None:
         """Return OpenAI's form of a tuned model's name, `ft:base:org:suffix:hash`.
