@@ -250,6 +250,7 @@ WHO_MAY = {
         GET /v1/aliases
         GET /v1/plans
         GET /v1/plans/{plan_id}
+        GET /v1/plans/{plan_id}/report
         GET /v1/fine_tuning/jobs
         GET /v1/fine_tuning/jobs/{job_id}
         GET /v1/fine_tuning/jobs/{job_id}/events

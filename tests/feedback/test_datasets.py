@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.store.samples import keep
 
 from bessemer.core.access import Role
 from bessemer.core.content import HASH_VERSION, content_hash, input_hash
@@ -16,7 +17,7 @@ from bessemer.core.wire import DatasetRequest
 from bessemer.feedback.datasets import build, load, split_of
 from bessemer.feedback.rows import DEMONSTRATION, parse_rows
 from bessemer.identity.policy import RolePolicy
-from bessemer.store import datasets, feedback, files, inferences, keys
+from bessemer.store import datasets, files, keys
 from bessemer.store.blob_folder import BlobFolder
 from bessemer.store.blobs import BlobStore
 from bessemer.store.database import Database
@@ -75,8 +76,8 @@ def freeze(sqlite_database: Database, tmp_path):
     blobs = BlobFolder(tmp_path / "blobs")
 
     def run(rows, words, prompt=PROMPT, **fields):
-        inferences.insert_many(sqlite_database, rows)
-        feedback.insert_many(sqlite_database, words)
+        keep(sqlite_database, *rows)
+        keep(sqlite_database, *words)
         request = DatasetRequest(name="d", **{"route": "match", "splits": HALVES, **fields})
         dataset = build(sqlite_database, blobs, RolePolicy(), request, prompt=prompt, code_commit="abc", now=9.0)
         return dataset, load(blobs, dataset)
@@ -391,8 +392,8 @@ def test_input_without_a_prompt_cannot_be_rendered(freeze):
 
 def test_both_databases_give_the_same_dataset(database: Database, tmp_path):
     rows = [inference(index) for index in range(5)]
-    inferences.insert_many(database, rows)
-    feedback.insert_many(database, [said(row, True) for row in rows])
+    keep(database, *rows)
+    keep(database, *(said(row, True) for row in rows))
     request = DatasetRequest(name="d", splits={Split.TRAIN: 1.0})
     dataset = build(
         database, BlobFolder(tmp_path / "b"), RolePolicy(), request, prompt=PROMPT, code_commit=None, now=1.0

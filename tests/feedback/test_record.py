@@ -13,6 +13,7 @@ from bessemer.core.wire import FeedbackRequest
 from bessemer.feedback.record import parse
 from bessemer.store import feedback
 from bessemer.store.database import Database
+from bessemer.store.spool import Spool
 from bessemer.store.writer import Writer
 
 PRINCIPAL = Principal(key_id="key-test", name="test", role=Role.APP)
@@ -59,7 +60,7 @@ def test_what_makes_no_sense_is_refused_by_name(fields, param):
 
 
 async def test_feedback_is_in_the_database_when_it_is_answered(tmp_path: Path, sqlite_database: Database):
-    writer = Writer(sqlite_database, tmp_path / "spool")
+    writer = Writer(sqlite_database, Spool.open(sqlite_database, tmp_path / "spool"))
     row = parse(request(tags={"batch": "1"}), PRINCIPAL, 5.0, reviewer=False)
     await writer.commit(row)
     assert feedback.get(sqlite_database, row.id) == row

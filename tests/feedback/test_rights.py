@@ -12,6 +12,7 @@ from bessemer.core.errors import NotFound
 from bessemer.feedback.rights import check_stored
 from bessemer.identity.policy import RolePolicy
 from bessemer.store.database import Database
+from bessemer.store.spool import Spool
 from bessemer.store.writer import Writer
 
 ASKED = msgspec.structs.replace(an_inference("inf-1"), key_id="key-asker", project_id="claims")
@@ -23,7 +24,7 @@ def key(key_id: str, role: Role, project_id: str = "claims") -> Principal:
 
 @pytest.fixture
 def writer(database: Database, tmp_path: Path) -> Iterator[Writer]:
-    opened = Writer(database, tmp_path / "spool")
+    opened = Writer(database, Spool.open(database, tmp_path / "spool"))
     yield opened
     opened.close()
 

@@ -23,6 +23,7 @@ from bessemer.registry.config import load_config
 from bessemer.registry.upstreams import Timeouts
 from bessemer.store import inferences
 from bessemer.store.database import Database
+from bessemer.store.spool import Spool
 from bessemer.store.writer import Writer
 from lab.fake_openai import FakeOpenAI, Script
 
@@ -134,7 +135,7 @@ async def make_world(tmp_path: Path, sqlite_database: Database):
             path = tmp_path / "bessemer.toml"
             path.write_text(text)
             catalog = Catalog(load_config(path, tmp_path, SETTINGS), sqlite_database)
-            writer = Writer(sqlite_database, tmp_path / "spool")
+            writer = Writer(sqlite_database, Spool.open(sqlite_database, tmp_path / "spool"))
             stack.callback(writer.close)
             providers = {
                 "openai": OpenAIProvider(environ or {}),

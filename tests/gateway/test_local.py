@@ -21,6 +21,7 @@ from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
 from bessemer.registry.versions import make_version
 from bessemer.store.blob_folder import BlobFolder
+from bessemer.store.spool import Spool
 from bessemer.store.writer import Writer
 
 MODELS = """
@@ -53,7 +54,7 @@ class Local:
         (folder / "c.toml").write_text(PRICES + MODELS.format(path=json.dumps(str(model))))
         self.catalog = Catalog(load_config(folder / "c.toml", folder, SETTINGS), database)
         self.blobs = BlobFolder(folder / "blobs")
-        self.writer = Writer(database, folder / "spool")
+        self.writer = Writer(database, Spool.open(database, folder / "spool"))
         self.opened: list[Engine] = []
         self.providers = build_providers(PROVIDERS, self.catalog, self.blobs, folder, {}, self._open)
         self.gateway = ChatGateway(Gateway(self.catalog, self.providers, with_recorder(self.writer), RolePolicy()))

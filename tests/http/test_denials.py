@@ -11,6 +11,7 @@ from bessemer.core.wire import AuditEvent
 from bessemer.http.denials import SEVERAL, Denials
 from bessemer.store import audit
 from bessemer.store.database import Database
+from bessemer.store.spool import Spool
 from bessemer.store.writer import Writer
 
 DAY_S = 86_400.0
@@ -25,7 +26,7 @@ class Clock:
 
 @pytest.fixture
 def writer(database: Database, tmp_path: Path) -> Iterator[Writer]:
-    opened = Writer(database, tmp_path / "spool")
+    opened = Writer(database, Spool.open(database, tmp_path / "spool"))
     yield opened
     opened.close()
 

@@ -4,11 +4,15 @@ import http.client
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from planner.tests.markup import Elements
 from tests.live import Server, Upstream, start_server, stop_server
+
+from bessemer.client import Client, calls
 
 WORKLOAD = {
     "name": "api",
@@ -64,6 +68,38 @@ def test_a_plan_is_made_kept_and_listed(server: Server) -> None:
     assert ask(server, "GET", f"/v1/plans?after={plan['id']}")[1]["data"] == []
     told = ask(server, "GET", "/v1/audit?action=plan.created")[1]["data"]
     assert [(event["subject"], event["detail"]) for event in told] == [(plan["id"], {"workload": "api"})]
+
+
+def page_of(server: Server, plan: str, key: str | None = None) -> tuple[int, str, dict[str, str]]:
+    parts = urlsplit(server.url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=120)
+    sent = {"authorization": f"Bearer {server.key if key is None else key}"}
+    connection.request("GET", f"/v1/plans/{plan}/report", None, sent)
+    response = connection.getresponse()
+    found = response.status, response.read().decode(), dict(response.getheaders())
+    connection.close()
+    return found
+
+
+def test_a_plan_is_a_page_for_who_may_see_it(server: Server, tmp_path: Path) -> None:
+    odd = "<script>alert(1)</script>"
+    plan = ask(server, "POST", "/v1/plans", WORKLOAD | {"name": odd})[1]
+    status, page, headers = page_of(server, plan["id"])
+    assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
+    policy = headers["content-security-policy"].split("; ")
+    assert {"default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'"} <= {*policy}
+    assert headers["x-content-type-options"] == "nosniff"
+    told = Elements(page)
+    assert odd in told.text
+    assert plan["recommendation"] in told.text
+    assert not {tags for tags in told.tags if "script" in tags}
+    role = ask(server, "POST", "/v1/keys", {"name": "app", "role": "app"})[1]["key"]
+    assert page_of(server, plan["id"], role)[0] == 403
+    assert page_of(server, plan["id"], "bsm-wrong")[0] == 401
+    assert page_of(server, "plan-none")[0] == 404
+    saved = tmp_path / "plan.html"
+    assert Client(server.url, server.key).save(calls.plan_report(plan["id"]), saved) == len(page.encode())
+    assert saved.read_text() == page
 
 
 def test_a_plan_is_a_job_for_whoever_does_not_wait(server: Server) -> None:

@@ -10,6 +10,7 @@ from bessemer.core.access import Role
 from bessemer.core.errors import RateLimited, Unauthorized
 from bessemer.identity.authentication import Authenticator
 from bessemer.identity.keys import Keys
+from bessemer.store.counters import LocalCounters
 from bessemer.store.database import Database
 
 
@@ -36,7 +37,7 @@ async def refused(door: Authenticator, address: str, key: str = "bsm-guess") -> 
 
 async def test_guessing_is_stopped_for_the_address_alone_and_for_a_minute(keys: Keys) -> None:
     clock = Clock()
-    door = Authenticator(keys, 3, clock)
+    door = Authenticator(keys, LocalCounters(clock), 3)
     created = keys.create("app", Role.APP)
     for number in range(3):
         clock.now += 10
@@ -52,7 +53,7 @@ async def test_guessing_is_stopped_for_the_address_alone_and_for_a_minute(keys: 
 
 async def test_a_waiting_time_is_told_that_is_enough(keys: Keys) -> None:
     clock = Clock()
-    door = Authenticator(keys, 1, clock)
+    door = Authenticator(keys, LocalCounters(clock), 1)
     await refused(door, "10.0.0.1")
     with pytest.raises(RateLimited) as told:
         await door("Bearer bsm-guess", "10.0.0.1")
@@ -62,7 +63,7 @@ async def test_a_waiting_time_is_told_that_is_enough(keys: Keys) -> None:
 
 
 async def test_an_ipv6_network_is_one_address(keys: Keys) -> None:
-    door = Authenticator(keys, 1, Clock())
+    door = Authenticator(keys, LocalCounters(Clock()), 1)
     assert await refused(door, "2001:db8::1") is Unauthorized
     assert await refused(door, "2001:db8::ffff:2") is RateLimited
     assert await refused(door, "2001:db8:0:1::1") is Unauthorized
@@ -71,15 +72,14 @@ async def test_an_ipv6_network_is_one_address(keys: Keys) -> None:
 
 
 async def test_a_key_made_elsewhere_counts_as_no_guess(sqlite_database: Database, keys: Keys) -> None:
-    door = Authenticator(keys, 1, Clock())
+    door = Authenticator(keys, LocalCounters(Clock()), 1)
     created = Keys(sqlite_database).create("new", Role.APP)
     assert (await door(f"Bearer {created.plaintext}", "10.0.0.1")).name == "new"
     assert await refused(door, "10.0.0.1") is Unauthorized
 
 
-async def test_addresses_are_forgotten_in_the_end(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bessemer.identity.authentication._ADDRESSES", 2)
-    door = Authenticator(keys, 1, Clock())
+async def test_addresses_are_forgotten_in_the_end(keys: Keys) -> None:
+    door = Authenticator(keys, LocalCounters(Clock(), most_keys=2), 1)
     for address in ("10.0.0.1", "10.0.0.2", "10.0.0.3"):
         assert await refused(door, address) is Unauthorized
     assert await refused(door, "10.0.0.1") is Unauthorized

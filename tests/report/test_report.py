@@ -1,12 +1,11 @@
 """The report page: complete, honest about what is unknown, self-contained, and drawn by a real browser."""
 
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 
 import msgspec
 import pytest
+from planner.tests.browser import in_browser, needs_chromium
 from planner.tests.markup import PAYLOADS, Elements, poisoned
 
 from bessemer.core.evaluations import GateResult
@@ -14,7 +13,6 @@ from bessemer.core.types import Guarantee, Interval
 from bessemer.flywheel.report import Report, SystemRow, Tile, percent, render, usd
 from bessemer_planner.pages import LineChart, Series
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 VOID = {"meta", "br", "img", "link"}
 
 
@@ -147,18 +145,14 @@ def test_numbers_are_written_for_people():
     assert percent(0.6389) == "63.9 %"
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
-def test_a_browser_draws_the_page(tmp_path):
+@needs_chromium
+def test_a_browser_shows_the_page_and_complains_of_nothing(tmp_path):
     page = tmp_path / "report.html"
     page.write_text(render(sample()))
-    picture = tmp_path / "report.png"
-    command = [
-        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
-        f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1200,3000", f"--screenshot={picture}", page.as_uri(),
-    ]  # fmt: skip
-    subprocess.run(command, check=True, timeout=90, capture_output=True)
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    shown = in_browser(page, tmp_path)
+    assert shown.complaints == []
+    assert "incumbent <ten-shot>" in shown.elements.text
+    assert ("figure",) in shown.elements.tags
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)

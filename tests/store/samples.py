@@ -1,6 +1,10 @@
 """Nouns to store."""
 
+from sqlalchemy import Connection
+
 from bessemer.core.types import Feedback, FeedbackKind, FeedbackSource, Inference, ModelCall, TokenLogprob
+from bessemer.store import feedback, inferences
+from bessemer.store.database import Database
 
 
 def a_call(call_id: str, inference_id: str, *, cost: float | None = 0.001, step: int = 0) -> ModelCall:
@@ -74,3 +78,13 @@ def a_feedback(
         inference_id=inference_id,
         episode_id=episode_id,
     )
+
+
+def keep(database: Database, *rows: Inference | Feedback) -> None:
+    """Put rows into the database, as the writer does."""
+
+    def work(connection: Connection) -> None:
+        inferences.insert_rows(connection, [row for row in rows if isinstance(row, Inference)])
+        feedback.insert_rows(connection, [row for row in rows if isinstance(row, Feedback)])
+
+    database.write(work)

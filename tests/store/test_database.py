@@ -22,8 +22,7 @@ from bessemer.core.access import Role
 from bessemer.core.errors import ConfigError, NotFound, StoreError
 from bessemer.core.settings import Settings
 from bessemer.core.types import DEFAULT_PROJECT, JobStatus, as_json
-from bessemer.store import database as database_module
-from bessemer.store import feedback, inferences, job_rows, keys, routes, versions
+from bessemer.store import connecting, feedback, inferences, job_rows, keys, routes, versions
 from bessemer.store.database import Database, insert_new
 from bessemer.store.migrations import MIGRATIONS, migrate
 from bessemer.store.schema import metadata
@@ -221,7 +220,7 @@ def test_a_statement_ends_in_time(postgres_url: str, monkeypatch: pytest.MonkeyP
     opened = Database.open_url(postgres_url)
     assert setting(opened, "statement_timeout") == "1min"
     opened.close()
-    monkeypatch.setattr(database_module, "_STATEMENT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(connecting, "_STATEMENT_TIMEOUT_S", 0.2)
     opened = Database.open_url(postgres_url)
     with held(postgres_url, "LOCK TABLE inferences", 1.0), pytest.raises(StoreError, match="statement timeout"):
         inferences.find(opened, limit=10)
@@ -240,7 +239,7 @@ def test_a_statement_ends_in_time(postgres_url: str, monkeypatch: pytest.MonkeyP
 def test_whole_tables_are_read_to_their_end(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch, read: Callable[[Database], object]
 ) -> None:
-    monkeypatch.setattr(database_module, "_STATEMENT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(connecting, "_STATEMENT_TIMEOUT_S", 0.2)
     opened = Database.open_url(postgres_url)
     with held(postgres_url, "LOCK TABLE inferences, model_calls, feedback", 0.6):
         assert read(opened) == []
@@ -250,7 +249,7 @@ def test_whole_tables_are_read_to_their_end(
 
 @pytest.mark.postgres
 def test_migrations_take_what_they_take(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database_module, "_STATEMENT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(connecting, "_STATEMENT_TIMEOUT_S", 0.2)
     with held(postgres_url, "SELECT pg_advisory_xact_lock(hashtext('bessemer.migrations'))", 0.6):
         opened = Database.open_url(postgres_url)
     assert inferences.find(opened) == []
@@ -275,12 +274,11 @@ except ConfigError as error:
 
 _WRITE_MANY = """
 import sys
-from bessemer.store import feedback
 from bessemer.store.database import Database
-from tests.store.samples import a_feedback
+from tests.store.samples import a_feedback, keep
 database = Database.open_url(sys.argv[1])
 for number in range(int(sys.argv[3])):
-    feedback.insert_many(database, [a_feedback(f"fb-{sys.argv[2]}-{number:04d}")])
+    keep(database, a_feedback(f"fb-{sys.argv[2]}-{number:04d}"))
 """
 
 

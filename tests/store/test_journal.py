@@ -1,11 +1,18 @@
-"""The journal: what was appended is read back, whoever owned it."""
+"""The journal: what was appended is read back, whoever owned it, and what is released never comes again."""
 
+import tempfile
+from collections import Counter
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from tests.store.remote_journal import LogServer, RemoteJournal
 
-from bessemer.store.journal import Line, Segment, orphans, signing_key
+from bessemer.store.journal import Journal, Line, PreparedLine
+from bessemer.store.segments import Segment, orphans, signing_key
+from bessemer.store.spool import Spool
 
 KEY = b"k" * 32
 
@@ -89,3 +96,94 @@ def test_a_process_killed_while_it_takes_lines_in_leaves_them_to_the_next(tmp_pa
     for one in orphans(spool, key):
         assert [line.genuine for line in one.lines()] == [True]
         one.remove()
+
+
+class _Lines(RuleBasedStateMachine):
+    """A journal beside the lines that it must still hold: those of this process, then those that wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.server = LogServer()
+        self.journal = self.open()
+        self.own: list[tuple[int, bytes]] = []
+        self.waiting: list[bytes] = []
+        self.given = 0
+
+    def open(self) -> Journal:
+        raise NotImplementedError
+
+    @rule(content=st.binary(max_size=40).filter(lambda line: b"\n" not in line), prepared=st.booleans())
+    def append(self, content: bytes, prepared: bool) -> None:
+        number = self.journal.append(self.journal.prepare(content) if prepared else PreparedLine(content))
+        assert number > max((line[0] for line in self.own), default=0)
+        self.own.append((number, content))
+
+    @rule(share=st.floats(0, 1))
+    def release(self, share: float) -> None:
+        done = int(share * len(self.own))
+        if done:
+            self.journal.release(self.own[done - 1][0])
+            del self.own[:done]
+
+    @rule()
+    def defer(self) -> None:
+        self.journal.defer()
+        self.waiting += [content for _, content in self.own]
+        self.own = []
+
+    @rule(limit=st.integers(1, 5))
+    def replay(self, limit: int) -> None:
+        lines = self.journal.replay(limit)
+        if self.given:
+            assert len(lines) == self.given, "the same ones until they are replayed"
+        assert all(line.genuine for line in lines)
+        assert [line.content for line in lines] == self.waiting[: len(lines)]
+        assert bool(lines) == bool(self.waiting)
+        assert len(lines) <= limit or self.given
+        self.given = len(lines)
+
+    @rule()
+    def replayed(self) -> None:
+        self.journal.replayed()
+        del self.waiting[: self.given]
+        self.given = 0
+
+    @rule()
+    def sync(self) -> None:
+        self.journal.sync()
+        assert self.journal.has_room()
+
+    @rule()
+    def end(self) -> None:
+        """The process ends, and the next one finds everything that was not released."""
+        left = Counter([*self.waiting, *(content for _, content in self.own)])
+        self.journal.close()
+        self.journal = self.open()
+        found: list[bytes] = []
+        while lines := self.journal.replay(3):
+            found += [line.content for line in lines]
+            self.journal.replayed()
+        assert not self.journal.behind
+        assert left <= Counter(found), "nothing is lost"
+        self.own, self.waiting, self.given = [], [], 0
+
+    def teardown(self) -> None:
+        self.journal.close()
+        self.folder.cleanup()
+
+
+class _OnDisk(_Lines):
+    def open(self) -> Journal:
+        return Spool(Path(self.folder.name), KEY)
+
+
+class _OnServer(_Lines):
+    def open(self) -> Journal:
+        return RemoteJournal(self.server)
+
+
+@pytest.mark.parametrize("kind", [_OnDisk, _OnServer])
+def test_lines_are_there_until_they_are_released(kind: type[_Lines], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bessemer.store.spool._SEGMENT_BYTES", 200)
+    run_state_machine_as_test(kind, settings=settings(max_examples=40, stateful_step_count=30))  # type: ignore[no-untyped-call]

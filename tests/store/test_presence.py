@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
-from tests.store.samples import a_feedback, an_inference
+from tests.store.samples import a_feedback, an_inference, keep
 
 from bessemer.core.errors import StoreError
 from bessemer.core.settings import Settings
 from bessemer.store import feedback, inferences
 from bessemer.store.database import Database
+from bessemer.store.spool import Spool
 from bessemer.store.writer import Durability, Writer
 
 FILES = ("bessemer.db", "bessemer.db-wal", "bessemer.db-shm")
@@ -54,7 +55,7 @@ def move(source: Path, target: Path, names: tuple[str, ...]) -> None:
 def test_a_file_that_is_moved_away_and_back_has_every_row(
     opened: Database, settings: Settings, tmp_path: Path, names: tuple[str, ...]
 ) -> None:
-    writer = Writer(opened, settings.data / "spool")
+    writer = Writer(opened, Spool.open(opened, settings.data / "spool"))
     assert asyncio.run(writer.commit(a_feedback("fb-before"))) is Durability.COMMITTED
     move(settings.data, tmp_path / "away", names)
     for number in range(50):
@@ -77,7 +78,7 @@ def test_a_file_that_is_moved_away_and_back_has_every_row(
 
 
 def test_rows_written_as_the_file_goes_are_in_the_journal(opened: Database, settings: Settings, tmp_path: Path) -> None:
-    writer = Writer(opened, settings.data / "spool")
+    writer = Writer(opened, Spool.open(opened, settings.data / "spool"))
     for number in range(300):
         writer.put(an_inference(f"inf-{number}"))
         if number == 150:
@@ -114,7 +115,7 @@ def test_another_file_is_not_taken_for_the_database(opened: Database, settings: 
     copy.rename(path)
     assert not answers(opened)
     with pytest.raises(StoreError, match="replaced"):
-        feedback.insert_many(opened, [a_feedback("fb-1")])
+        keep(opened, a_feedback("fb-1"))
     path.unlink()
     (tmp_path / "old.db").rename(path)
     assert answers(opened)
@@ -139,7 +140,7 @@ def damage(path: Path) -> None:
 
 
 def fill(database: Database) -> None:
-    inferences.insert_many(database, [an_inference(f"inf-{number}") for number in range(300)])
+    keep(database, *(an_inference(f"inf-{number}") for number in range(300)))
     database.forget()
 
 
@@ -151,14 +152,14 @@ def test_damage_is_found_at_start(settings: Settings) -> None:
     again = Database.open(settings)
     assert not answers(again)
     with pytest.raises(StoreError, match="damaged"):
-        feedback.insert_many(again, [a_feedback("fb-1")])
+        keep(again, a_feedback("fb-1"))
     again.close()
 
 
 def test_damage_is_found_while_it_runs_and_rows_wait_in_the_journal(opened: Database, settings: Settings) -> None:
     fill(opened)
     whole = (settings.data / "bessemer.db").read_bytes()
-    writer = Writer(opened, settings.data / "spool")
+    writer = Writer(opened, Spool.open(opened, settings.data / "spool"))
     damage(settings.data / "bessemer.db")
     until(lambda: not answers(opened))
     writer.put(an_inference("inf-late"))
@@ -183,7 +184,7 @@ def test_a_postgresql_database_made_anew_under_the_old_name_is_noticed(postgres_
     settings = Settings(data=tmp_path / "data", database_url=postgres_url)
     database = Database.open(settings)
     database.watch()
-    writer = Writer(database, settings.data / "spool")
+    writer = Writer(database, Spool.open(database, settings.data / "spool"))
     assert asyncio.run(writer.commit(a_feedback("fb-before"))) is Durability.COMMITTED
     execute(postgres_url, "ALTER SCHEMA public RENAME TO away", "CREATE SCHEMA public")
     try:

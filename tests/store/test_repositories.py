@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from tests.store.samples import a_call, a_feedback, an_inference
+from tests.store.samples import a_call, a_feedback, an_inference, keep
 
 from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.evaluations import Evaluation, GateResult
@@ -33,8 +33,8 @@ def test_inferences_are_found_by_route_time_and_episode(database: Database) -> N
         an_inference("inf-3", created_at=3.0, episode_id="ep-1"),
         an_inference("inf-4", created_at=3.0, calls=()),
     ]
-    inferences.insert_many(database, rows)
-    inferences.insert_many(database, rows)
+    keep(database, *rows)
+    keep(database, *rows)
     found = inferences.find(database)
     assert [row.id for row in found] == ["inf-4", "inf-3", "inf-2", "inf-1"]
     assert found == rows[::-1]
@@ -54,10 +54,8 @@ def test_inferences_are_found_by_route_time_and_episode(database: Database) -> N
 )
 def test_pages_joined_are_the_whole(sqlite_database: Database, times: list[int], size: int, ascending: bool) -> None:
     route = f"route-{len(inferences.find(sqlite_database, limit=None))}"
-    inferences.insert_many(
-        sqlite_database,
-        [an_inference(f"{route}-{n}", created_at=float(t), route=route) for n, t in enumerate(times)],
-    )
+    rows = [an_inference(f"{route}-{n}", created_at=float(t), route=route) for n, t in enumerate(times)]
+    keep(sqlite_database, *rows)
     whole = inferences.find(sqlite_database, route=route, limit=None, ascending=ascending)
     pages: list[str] = []
     after: str | None = None
@@ -77,7 +75,7 @@ def test_a_logprob_of_minus_infinity_can_be_read_again(database: Database) -> No
         ),
         choice_logprobs={"yes": 0.0, "no": float("-inf")},
     )
-    inferences.insert_many(database, [an_inference("inf-1", calls=(call,))])
+    keep(database, an_inference("inf-1", calls=(call,)))
     (found,) = inferences.get(database, "inf-1").calls
     assert [(token.logprob, token.forced) for token in found.token_logprobs] == [(-9999.0, False), (-0.5, True)]
     assert found.choice_logprobs == {"yes": 0.0, "no": -9999.0}
@@ -106,18 +104,14 @@ def test_an_unknown_mark_is_refused(database: Database) -> None:
 
 def test_usage_adds_up_and_keeps_unknown_costs_apart(database: Database) -> None:
     calls = (a_call("call-1", "inf-1"), a_call("call-2", "inf-1", cost=None, step=1))
-    inferences.insert_many(
-        database, [an_inference("inf-1", calls=calls), an_inference("inf-2"), an_inference("inf-3", route="other")]
-    )
+    keep(database, an_inference("inf-1", calls=calls), an_inference("inf-2"), an_inference("inf-3", route="other"))
     matching, other = inferences.usage(database)
     assert (matching.route, matching.calls, matching.unpriced_calls) == ("matching", 3, 1)
     assert (matching.input_tokens, matching.output_tokens) == (30, 6)
     assert matching.cost_usd == pytest.approx(0.002)
     assert matching.seconds == pytest.approx(0.75)
     assert other.calls == 1
-    inferences.insert_many(
-        database, [an_inference("inf-4", route="free", calls=(a_call("call-4", "inf-4", cost=None),))]
-    )
+    keep(database, an_inference("inf-4", route="free", calls=(a_call("call-4", "inf-4", cost=None),)))
     assert inferences.usage(database, route="free")[0].cost_usd is None
 
 
@@ -128,7 +122,7 @@ def test_feedback_may_come_before_its_inference(database: Database) -> None:
     early = a_feedback("fb-1", inference_id="inf-late", created_at=1.0)
     later = a_feedback("fb-2", inference_id="inf-late", created_at=2.0, metric="helpful")
     whole = a_feedback("fb-3", inference_id=None, episode_id="ep-1")
-    feedback.insert_many(database, [later, early, whole])
+    keep(database, later, early, whole)
     assert feedback.for_inferences(database, ["inf-late", "inf-none"]) == {"inf-late": [early, later]}
     assert feedback.for_episodes(database, ["ep-1"]) == {"ep-1": [whole]}
     assert feedback.find(database, metric="helpful") == [later]

@@ -13,13 +13,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.store.remote_journal import LogServer, RemoteJournal
 from tests.store.samples import a_call, a_feedback, an_inference
 
 from bessemer.core.errors import ConfigError, InvalidRequest, StoreError
 from bessemer.core.wire import AuditEvent
 from bessemer.store import audit, erasure, feedback, inferences
 from bessemer.store.database import Database
-from bessemer.store.journal import Segment, signing_key
+from bessemer.store.segments import Segment, signing_key
+from bessemer.store.spool import Spool
 from bessemer.store.writer import Durability, Writer
 
 
@@ -30,7 +32,7 @@ def spool(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def writer(database: Database, spool: Path) -> Iterator[Writer]:
-    opened = Writer(database, spool)
+    opened = Writer(database, Spool.open(database, spool))
     yield opened
     opened.close()
 
@@ -102,7 +104,7 @@ def test_more_rows_than_a_batch(database: Database, writer: Writer) -> None:
 
 
 def test_close_leaves_no_files(database: Database, spool: Path) -> None:
-    writer = Writer(database, spool)
+    writer = Writer(database, Spool.open(database, spool))
     writer.put(a_feedback("fb-1"))
     writer.close()
     assert list(spool.iterdir()) == []
@@ -115,9 +117,11 @@ import asyncio
 import sys
 from pathlib import Path
 from bessemer.store.database import Database
+from bessemer.store.spool import Spool
 from bessemer.store.writer import Writer
 from tests.store.samples import a_call, a_feedback, an_inference
-writer = Writer(Database.open_url(sys.argv[1]), Path(sys.argv[2]))
+database = Database.open_url(sys.argv[1])
+writer = Writer(database, Spool.open(database, Path(sys.argv[2])))
 number = 0
 while True:
     name = f"{sys.argv[3]}-{number}"
@@ -149,7 +153,7 @@ def test_kill_9_loses_no_acknowledged_row(database: Database, database_url: str,
         for turn, wait_s in enumerate((0.02, 0.2, 0.0))
         for name in killed_while_writing(database_url, spool, f"turn{turn}", wait_s)
     ]
-    last = Writer(database, spool)
+    last = Writer(database, Spool.open(database, spool))
     assert last.flush()
     last.close()
     written = {row.id: row for row in inferences.find(database, limit=None)}
@@ -161,9 +165,9 @@ def test_kill_9_loses_no_acknowledged_row(database: Database, database_url: str,
 
 
 def test_the_journal_of_a_living_process_is_left_alone(sqlite_database: Database, spool: Path) -> None:
-    first = Writer(sqlite_database, spool)
+    first = Writer(sqlite_database, Spool.open(sqlite_database, spool))
     first.put(a_feedback("fb-1"))
-    second = Writer(sqlite_database, spool)
+    second = Writer(sqlite_database, Spool.open(sqlite_database, spool))
     second.put(a_feedback("fb-2"))
     assert first.flush()
     assert second.flush()
@@ -184,7 +188,7 @@ def postgres(postgres_url: str) -> Iterator[Database]:
 async def test_database_down_spools_and_replays_without_duplicates(
     postgres: Database, plug: Callable[[bool], None], spool: Path
 ) -> None:
-    writer = Writer(postgres, spool)
+    writer = Writer(postgres, Spool.open(postgres, spool))
     assert await writer.commit(a_feedback("fb-before")) is Durability.COMMITTED
     plug(False)
     assert await writer.commit(a_feedback("fb-down")) is Durability.SPOOLED
@@ -205,7 +209,7 @@ async def test_database_down_spools_and_replays_without_duplicates(
 def test_beyond_the_queue_rows_live_on_disk_alone(
     postgres: Database, plug: Callable[[bool], None], spool: Path
 ) -> None:
-    writer = Writer(postgres, spool, max_queue=10)
+    writer = Writer(postgres, Spool.open(postgres, spool), max_queue=10)
     plug(False)
     for number in range(300):
         writer.put(an_inference(f"inf-{number}"))
@@ -221,13 +225,13 @@ def test_beyond_the_queue_rows_live_on_disk_alone(
 def test_closing_while_the_database_is_down_keeps_the_rows(
     postgres: Database, plug: Callable[[bool], None], spool: Path
 ) -> None:
-    writer = Writer(postgres, spool, max_queue=5)
+    writer = Writer(postgres, Spool.open(postgres, spool), max_queue=5)
     plug(False)
     for number in range(20):
         writer.put(an_inference(f"inf-{number}"))
     writer.close(timeout=0.3)
     plug(True)
-    again = Writer(postgres, spool)
+    again = Writer(postgres, Spool.open(postgres, spool))
     assert again.flush(timeout=20)
     again.close()
     assert len(inferences.find(postgres, limit=None)) == 20
@@ -236,7 +240,7 @@ def test_closing_while_the_database_is_down_keeps_the_rows(
 def test_a_row_that_the_database_refuses_is_kept_and_does_not_hold_up_others(
     postgres: Database, plug: Callable[[bool], None], spool: Path
 ) -> None:
-    writer = Writer(postgres, spool)
+    writer = Writer(postgres, Spool.open(postgres, spool))
     writer.put(a_feedback("fb-1"))
     writer.put(a_feedback("fb-nul", metric="a\0b"))
     writer.put(a_feedback("fb-2"))
@@ -259,7 +263,7 @@ def bring_back(spool: Path) -> None:
 
 
 async def test_without_a_journal_the_database_answers_for_a_row(sqlite_database: Database, spool: Path) -> None:
-    writer = Writer(sqlite_database, spool)
+    writer = Writer(sqlite_database, Spool.open(sqlite_database, spool))
     take_away(spool)
     await writer.record(a_feedback("fb-1"))
     assert feedback.get(sqlite_database, "fb-1")
@@ -276,7 +280,7 @@ async def test_without_a_journal_the_database_answers_for_a_row(sqlite_database:
 async def test_what_neither_journal_nor_database_takes_is_refused_until_one_does(
     postgres: Database, plug: Callable[[bool], None], spool: Path
 ) -> None:
-    writer = Writer(postgres, spool)
+    writer = Writer(postgres, Spool.open(postgres, spool))
     take_away(spool)
     plug(False)
     for number in range(3):
@@ -297,7 +301,7 @@ async def test_what_neither_journal_nor_database_takes_is_refused_until_one_does
 async def test_best_effort_accepts_such_rows_and_says_how_many_it_lost(
     postgres: Database, plug: Callable[[bool], None], spool: Path
 ) -> None:
-    writer = Writer(postgres, spool, required=False)
+    writer = Writer(postgres, Spool.open(postgres, spool), required=False)
     take_away(spool)
     plug(False)
     for number in range(3):
@@ -309,8 +313,33 @@ async def test_best_effort_accepts_such_rows_and_says_how_many_it_lost(
     assert writer.stats().lost == 3
 
 
+async def test_rows_outlive_the_process_in_whatever_journal(postgres: Database, plug: Callable[[bool], None]) -> None:
+    server = LogServer()
+    first = Writer(postgres, RemoteJournal(server), max_queue=5)
+    plug(False)
+    for number in range(20):
+        await first.record(an_inference(f"inf-{number}"))
+    assert await first.commit(a_feedback("fb-1")) is Durability.SPOOLED
+    server.up = False
+    until(lambda: first.stats().spooling)
+    with pytest.raises(StoreError, match="free disk space"):
+        await first.record(a_feedback("fb-2"))
+    server.up = True
+    first.close(timeout=0.3)
+    plug(True)
+    server.lines.append(b"what nobody reads")
+    second = Writer(postgres, RemoteJournal(server))
+    assert second.flush(timeout=20)
+    assert len(inferences.find(postgres, limit=None)) == 20
+    assert [row.id for row in feedback.find(postgres)] == ["fb-1"]
+    assert second.stats().rejected == 1
+    assert server.rejected == [b"what nobody reads"]
+    second.close()
+    assert server.lines == []
+
+
 def test_what_can_be_kept_nowhere_is_refused(postgres: Database, plug: Callable[[bool], None], spool: Path) -> None:
-    writer = Writer(postgres, spool, max_queue=1)
+    writer = Writer(postgres, Spool.open(postgres, spool), max_queue=1)
     spool.rmdir()
     plug(False)
     with pytest.raises(StoreError, match="journal"):
@@ -323,11 +352,11 @@ def test_what_can_be_kept_nowhere_is_refused(postgres: Database, plug: Callable[
 
 def test_a_queue_has_room(sqlite_database: Database, spool: Path) -> None:
     with pytest.raises(ConfigError, match="writer_max_queue"):
-        Writer(sqlite_database, spool, max_queue=0)
+        Writer(sqlite_database, Spool.open(sqlite_database, spool), max_queue=0)
 
 
 def test_a_torn_last_line_and_a_foreign_line_do_not_stop_the_replay(sqlite_database: Database, spool: Path) -> None:
-    Writer(sqlite_database, spool).close()
+    Writer(sqlite_database, Spool.open(sqlite_database, spool)).close()
     key = signing_key(spool, first=False)
     segment = Segment.create(spool, key)
     segment.append(b'{"kind":"feedback","row":{}}')
@@ -335,17 +364,17 @@ def test_a_torn_last_line_and_a_foreign_line_do_not_stop_the_replay(sqlite_datab
     segment.append(b'{"kind":"inf')
     segment.close()
     segment.path.write_bytes(segment.path.read_bytes()[:-1])
-    again = Writer(sqlite_database, spool)
+    again = Writer(sqlite_database, Spool.open(sqlite_database, spool))
     assert again.flush()
     assert (again.stats().rejected, again.stats().written) == (1, 1)
     again.close()
 
 
 def test_a_forged_line_is_no_row(database: Database, spool: Path) -> None:
-    Writer(database, spool).close()
+    Writer(database, Spool.open(database, spool)).close()
     forged = msgspec.json.encode({"kind": "inference", "row": an_inference("inf-forged")})
     (spool / "0.journal").write_bytes(forged + b"\n" + b"0" * 64 + b" " + forged + b"\n")
-    again = Writer(database, spool)
+    again = Writer(database, Spool.open(database, spool))
     assert again.flush()
     assert again.stats().rejected == 2
     again.close()
@@ -360,7 +389,7 @@ def test_what_was_erased_does_not_come_back_from_a_journal(
     names = killed_while_writing(f"sqlite:///{tmp_path / 'sqlite.db'}", spool, "erased", 0.05)
     gone, kept = f"inf-{names[-1]}", f"inf-{names[-2]}"
     erasure.erase(sqlite_database, [an_inference(gone)])
-    again = Writer(sqlite_database, spool)
+    again = Writer(sqlite_database, Spool.open(sqlite_database, spool))
     assert again.flush()
     again.close()
     found = {row.id for row in inferences.find(sqlite_database, limit=None)}

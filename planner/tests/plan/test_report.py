@@ -2,12 +2,15 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import msgspec
 import pytest
+from planner.tests.browser import in_browser, needs_chromium
 from planner.tests.markup import PAYLOADS, Elements, poisoned
 
-from bessemer_planner.plan import Plan
+from bessemer_planner.errors import InputError
+from bessemer_planner.plan import Plan, plan_json, read_plan
 from bessemer_planner.report import render
 from bessemer_planner.report.views import ownership_tornado
 from bessemer_planner.types import IntervalEstimate
@@ -115,3 +118,28 @@ def test_a_year_is_one_and_an_unknown_version_is_said(plan: Plan) -> None:
     assert "1 years" not in page
     assert "vllm (version unknown), " in page
     assert "vllm ," not in page
+
+
+def test_a_plan_is_read_back_as_it_was_and_gives_the_same_page(plan: Plan, page: str) -> None:
+    kept = msgspec.json.encode({"id": "plan-1", "object": "plan", **msgspec.json.decode(plan_json(plan))})
+    assert msgspec.json.decode(plan_json(read_plan(kept))) == msgspec.json.decode(plan_json(plan))
+    assert render(read_plan(kept)) == page
+    for other in (b"{}", b"[]", b"{", plan_json(plan).replace(b'"fleet"', b'"flete"')):
+        with pytest.raises(InputError, match="no plan of this release"):
+            read_plan(other)
+
+
+@needs_chromium
+def test_a_browser_shows_the_page_and_complains_of_nothing(plan: Plan, page: str, tmp_path: Path) -> None:
+    (tmp_path / "plan.html").write_text(page)
+    shown = in_browser(tmp_path / "plan.html", tmp_path)
+    assert shown.complaints == []
+    assert plan.recommendation in shown.elements.text
+    assert ("figure",) in shown.elements.tags
+
+
+@needs_chromium
+def test_a_browser_runs_no_script_of_a_page_and_says_so(page: str, tmp_path: Path) -> None:
+    (tmp_path / "plan.html").write_text(page.replace("<main>", "<main><script>document.title = 'ran'</script>"))
+    shown = in_browser(tmp_path / "plan.html", tmp_path)
+    assert ["Content Security Policy" in complaint for complaint in shown.complaints] == [True]

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from bessemer.cli import plan_new
-from bessemer.cli.options import AsJson, DryRun, Session, client_of
+from bessemer.cli.options import AsJson, DryRun, Session, client_of, save
 from bessemer.cli.output import emit, show_change, show_rows
 from bessemer.client import calls
 from bessemer.core.errors import ConfigError
@@ -181,6 +181,16 @@ def _show(plan: "Plan", folder: Path) -> None:
     for text in plan.warnings:
         sys.stdout.write(f"\nMind: {text}")
     sys.stdout.write(f"\n\n{folder / 'report.html'}\n{folder / 'plan.json'}\n")
+
+
+@app.command("report")
+def report(
+    context: typer.Context,
+    plan: Annotated[str, typer.Argument(help="Id of a plan that the server has made.")],
+    to: Annotated[Path, typer.Option("--to", help="File to write.")] = Path("plan.html"),
+) -> None:
+    """Save the page of a plan that the server has made; open it in any browser."""
+    save(context, calls.plan_report(plan), to)
 
 
 @app.command("check")

@@ -364,6 +364,11 @@ def get_plan(plan_id: str) -> Operation[JSON]:
     return Operation("GET", f"/v1/plans/{segment(plan_id)}", JSON)
 
 
+def plan_report(plan_id: str) -> Operation[bytes]:
+    """Fetch a plan as a page for people; `Client.save` writes it to disk as it comes."""
+    return Operation("GET", f"/v1/plans/{segment(plan_id)}/report", bytes)
+
+
 def list_audit_events(query: AuditQuery | JSON | None = None) -> Operation[Page[AuditEvent]]:
     """List audit events, newest first."""
     return Operation("GET", "/v1/audit", Page[AuditEvent], query=query)

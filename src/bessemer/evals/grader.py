@@ -176,8 +176,10 @@ class GraderServices(Frozen, frozen=True):
     """What graders may use of the outside, given by the caller; None refuses the kinds that need it."""
 
     judge: Judge | None = None
-    find_judge: Callable[[str], object] | None = None
-    """Raises NotFound for a model that the judge cannot be; None: found out when it is asked."""
+    find_judge: Callable[[str, Principal | None], object] | None = None
+    """Raises NotFound for a model that the judge cannot be, for who asks; None: found out when it is asked."""
+    principal: Principal | None = None
+    """For whom graders work; None: for nobody in particular."""
     embed: Embed | None = None
     limits: Limits = Limits()
     runtime: RuntimeName = "auto"
@@ -196,7 +198,7 @@ class GraderServices(Frozen, frozen=True):
         async def ask(call: JudgeCall) -> JudgeReply:
             return await judge(msgspec.structs.replace(call, principal=principal))
 
-        return msgspec.structs.replace(self, judge=ask)
+        return msgspec.structs.replace(self, judge=ask, principal=principal)
 
 
 class Unscorable(Exception):

@@ -170,7 +170,7 @@ def _score_model(spec: _ScoreModel, services: GraderServices, path: str) -> Grad
         )
     if services.find_judge is not None:
         try:
-            services.find_judge(spec.model)
+            services.find_judge(spec.model, services.principal)
         except NotFound as error:
             raise GraderError(f"{path}.model: {error.message}", param=f"{path}.model") from None
     texts = [message_text(message.content) for message in spec.input]

@@ -37,7 +37,7 @@ class FlywheelServices:
         return replace(
             self,
             database=self.database.within(principal.project_id),
-            catalog=self.catalog.within(principal.project_id),
+            catalog=self.catalog.seen_by(principal),
             graders=self.graders.asked_by(principal),
             principal=principal,
         )

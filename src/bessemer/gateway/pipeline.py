@@ -182,7 +182,7 @@ class Gateway:
                 if is_large(messages, asked.input)  # hashing costs time by the text, and must not hold up others
                 else input_hash(asked.input, messages)
             )
-            catalog = self._catalog.within(principal.project_id)
+            catalog = self._catalog.seen_by(principal)
             route = await resolve(catalog, self._policy, asked.model, principal)
         except BessemerError as error:
             if self._metrics is not None:

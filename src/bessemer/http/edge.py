@@ -4,12 +4,13 @@ Decides how a body becomes a type and a value becomes bytes, and cancels work wh
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Annotated, Any, Final, NamedTuple, Protocol, TypeVar, get_args, get_origin
+from typing import Annotated, Any, BinaryIO, Final, NamedTuple, Protocol, TypeVar, get_args, get_origin
 
 import msgspec
 from starlette.requests import Request
@@ -20,6 +21,7 @@ from bessemer.core.decoding import decode
 from bessemer.core.errors import InvalidRequest, NotFound, PayloadTooLarge
 from bessemer.core.invalid import invalid
 from bessemer.core.openai import StrictWire
+from bessemer.core.pieces import in_pieces
 from bessemer.core.types import JSON
 from bessemer.flywheel.services import FlywheelServices
 from bessemer.gateway.pipeline import on_behalf_of
@@ -35,7 +37,18 @@ _Body = TypeVar("_Body", bound=msgspec.Struct)
 encode = msgspec.json.Encoder().encode
 _SMALL: Final = 64 * 1024
 """Bodies above this many bytes are decoded off the event loop."""
+_PIECE: Final = 256 * 1024
+"""Bytes of a file that are in memory while it is sent."""
 _JSON_TYPE: Final = (b"content-type", b"application/json")
+_PAGE_HEADERS: Final = (
+    (
+        b"content-security-policy",
+        b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
 _END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
@@ -90,6 +103,36 @@ class BytesResponse(JSONResponse):
         await send({"type": "http.response.body", "body": self.body})
 
 
+class PageResponse(BytesResponse):
+    """A page for people, under a policy by which no script runs, nothing is fetched and nobody frames it."""
+
+    __slots__ = ()
+
+    def __init__(self, page: str) -> None:
+        super().__init__(page.encode(), "text/html; charset=utf-8", _PAGE_HEADERS)
+
+
+class OpenedResponse:
+    """A complete answer that is read from an open file while it is sent, piece by piece; the file is closed then."""
+
+    __slots__ = ("media_type", "source")
+
+    def __init__(self, source: BinaryIO, media_type: str) -> None:
+        self.source = source
+        self.media_type = media_type
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Send status, headers and body."""
+        with self.source:
+            length = str(self.source.seek(0, os.SEEK_END)).encode()
+            self.source.seek(0)
+            headers = [(b"content-type", self.media_type.encode()), (b"content-length", length)]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            while piece := await asyncio.to_thread(self.source.read, _PIECE):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send(_END)
+
+
 class EventStream:
     """Server-sent events, given as ready bytes by a generator that has already produced its first one inside.
 
@@ -116,6 +159,11 @@ class EventStream:
         async for event in self.events:
             await send({"type": "http.response.body", "body": event, "more_body": True})
         await send(_END)
+
+
+async def written(make: Callable[[], Any]) -> JSONResponse:
+    """Return an answer that may be long: it is made and written off the event loop, its long texts in pieces."""
+    return await asyncio.to_thread(lambda: JSONResponse(in_pieces(make())))
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
@@ -256,7 +304,7 @@ class Call:
     @property
     def catalog(self) -> Catalog:
         """The catalog as the caller's project sees it."""
-        return self.services.catalog.within(self.principal.project_id)
+        return self.services.catalog.seen_by(self.principal)
 
     @property
     def flywheel(self) -> FlywheelServices:

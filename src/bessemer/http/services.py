@@ -13,6 +13,7 @@ from bessemer.identity.keys import Keys
 from bessemer.identity.policy import Policy
 from bessemer.registry.catalog import Catalog
 from bessemer.store.blobs import BlobStore
+from bessemer.store.counters import Counters
 from bessemer.store.database import Database
 from bessemer.store.notices import ChangeNotices
 from bessemer.store.writer import Writer
@@ -32,6 +33,7 @@ class ApiServices:
     keys: Keys
     policy: Policy
     notices: ChangeNotices
+    counters: Counters
     writer: Writer
     metrics: Metrics
     graders: GraderServices

@@ -264,6 +264,7 @@ _ENDPOINTS: Final = (
     Endpoint("POST", "/v1/plans", plans.create, Action.PLAN_CREATE, JSON, body=Workload, events=("plan.created",)),
     Endpoint("GET", "/v1/plans", plans.list_plans, Action.OBJECT_VIEW, Page[JSON], query=ListQuery),
     Endpoint("GET", "/v1/plans/{plan_id}", plans.get, Action.OBJECT_VIEW, JSON, plans.MADE),
+    Endpoint("GET", "/v1/plans/{plan_id}/report", plans.report, Action.OBJECT_VIEW, "text/html", plans.MADE),
     Endpoint("GET", "/v1/audit", audit.list_events, Action.AUDIT_READ, Page[AuditEvent], audit_log, query=AuditQuery),
     Endpoint("GET", "/v1/keys", keys.list_keys, Action.KEY_READ, Page[KeyInfo], query=ListQuery),
     Endpoint("POST", "/v1/keys", keys.create, Action.KEY_WRITE, NewKey, body=KeyBody, events=("api_key.created",)),

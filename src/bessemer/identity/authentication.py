@@ -7,29 +7,23 @@ anybody, also not behind one proxy.
 
 import asyncio
 import ipaddress
-import time
-from collections import OrderedDict, deque
-from collections.abc import Callable
 from math import ceil
 
 from bessemer.core.access import Principal
 from bessemer.core.errors import RateLimited, Unauthorized
 from bessemer.identity.keys import Keys
+from bessemer.store.counters import Counters
 
 _WINDOW_S = 60.0
-_ADDRESSES = 10_000
-"""Addresses remembered; beyond that the longest silent one is forgotten."""
 
 
 class Authenticator:
     """Finds who sends an Authorization header. Used on the event loop alone."""
 
-    def __init__(self, keys: Keys, failures_per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, keys: Keys, counters: Counters, failures_per_minute: int) -> None:
         self._keys = keys
+        self._counters = counters
         self._most = failures_per_minute
-        self._clock = clock
-        self._tried: OrderedDict[str, deque[float]] = OrderedDict()
-        """When unknown keys came, by address; at most `failures_per_minute` of each."""
 
     async def __call__(self, header: str | None, address: str) -> Principal:
         """Return who sends a header from an address.
@@ -40,17 +34,16 @@ class Authenticator:
         known = self._keys.known(header)
         if known is not None:
             return known
-        tries = self._tries(network(address))
-        now = self._clock()
-        while tries and tries[0] <= now - _WINDOW_S:
-            tries.popleft()
-        if len(tries) >= self._most:
+        # Before anything is waited for: a thousand at once are a thousand.
+        tried = await self._counters.reserve(
+            f"invalid_keys:{network(address)}", 1, limit=self._most, window_s=_WINDOW_S
+        )
+        if tried.wait_s:
             raise RateLimited(
                 "Too many keys that are not valid came from this address; wait, then try again.",
                 code="too_many_invalid_keys",
-                retry_after=max(1, ceil(tries[0] + _WINDOW_S - now)),
+                retry_after=max(1, ceil(tried.wait_s)),
             )
-        tries.append(now)  # before anything is waited for: a thousand at once are a thousand
         failed = False
         try:
             return await asyncio.to_thread(self._keys.authenticate, header)
@@ -58,15 +51,8 @@ class Authenticator:
             failed = True
             raise
         finally:
-            if not failed and now in tries:
-                tries.remove(now)
-
-    def _tries(self, caller: str) -> deque[float]:
-        tries = self._tried.pop(caller, None) or deque()
-        self._tried[caller] = tries
-        if len(self._tried) > _ADDRESSES:
-            self._tried.popitem(last=False)
-        return tries
+            if not failed:
+                await self._counters.settle(tried, 0)
 
 
 def network(address: str) -> str:

@@ -8,10 +8,12 @@ make them `refresh`. A route in the database wins over the file's.
 import copy
 import threading
 import time
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from bessemer.core.access import Principal
 from bessemer.core.content import content_hash
 from bessemer.core.errors import ConfigError, Conflict, InvalidRequest, NotFound, StoreError
 from bessemer.core.types import (
@@ -92,6 +94,7 @@ class Catalog:
         self._prompt_sha256 = {name: content_hash(prompt) for name, prompt in config.prompts.items()}
         self._everything = database
         self._project = DEFAULT_PROJECT
+        self._names_others = True
         self._database = database.within(DEFAULT_PROJECT)
         known = {version.id for found in versions.find(database).values() for version in found}
         for version in config.base_versions.values():
@@ -110,6 +113,19 @@ class Catalog:
         scoped._project = project
         scoped._database = self._everything.within(project)
         return scoped
+
+    def seen_by(self, principal: Principal) -> "Catalog":
+        """Return the catalog as a key sees it: its project's; where the key is limited to some models, no error names
+        what else there is."""
+        scoped = self.within(principal.project_id)
+        if principal.models is not None:
+            scoped = copy.copy(scoped)
+            scoped._names_others = False
+        return scoped
+
+    def _known(self, names: Iterable[str], what: str = "") -> str:
+        """Return the end of an error that says what there is."""
+        return f" Known{what}: {', '.join(names) or 'none'}." if self._names_others else ""
 
     @property
     def _mine(self) -> _Owned:
@@ -134,7 +150,7 @@ class Catalog:
 
     def model(self, name: str) -> Model:
         """Return a configured model. Raises NotFound that names the known ones."""
-        return _look_up(self._config.models, name, "model")
+        return self._look_up(self._config.models, name, "model")
 
     def prompts(self) -> list[Prompt]:
         """Return the prompts."""
@@ -142,7 +158,7 @@ class Catalog:
 
     def prompt(self, name: str) -> Prompt:
         """Return a prompt. Raises NotFound that names the known ones."""
-        return _look_up(self._config.prompts, name, "prompt")
+        return self._look_up(self._config.prompts, name, "prompt")
 
     def prices(self) -> list[Price]:
         """Return the prices."""
@@ -150,7 +166,7 @@ class Catalog:
 
     def price(self, price_id: str) -> Price:
         """Return a price. Raises NotFound that names the known ones."""
-        return _look_up(self._config.prices, price_id, "price")
+        return self._look_up(self._config.prices, price_id, "price")
 
     def versions(self, model: str | None = None) -> list[ModelVersion]:
         """Return versions, oldest first."""
@@ -231,7 +247,7 @@ class Catalog:
 
     def route(self, name: str) -> Route:
         """Return the route in force. Raises NotFound that names the known ones."""
-        return _look_up({**self._config.routes, **self._mine.routes}, name, "route")
+        return self._look_up({**self._config.routes, **self._mine.routes}, name, "route")
 
     def routes_changed_at(self) -> dict[str, float]:
         """Return when each route that was put at run time was changed last. Reads the database."""
@@ -247,8 +263,8 @@ class Catalog:
         try:
             version = self.resolve(name).version
         except NotFound as error:
-            known = ", ".join(route.name for route in self.routes()) or "none"
-            raise NotFound(f"{error.message} Known routes: {known}.", param="model", code="model_not_found") from error
+            known = self._known((route.name for route in self.routes()), " routes")
+            raise NotFound(f"{error.message}{known}", param="model", code="model_not_found") from error
         # OpenAI's name of a version has parts that a client may write as it likes: the route has the version's own.
         own = version.id if name.startswith("ft:") else name
         return Route(name=own, steps=(Step(targets=(Target(model=own),)),))
@@ -500,18 +516,15 @@ class Catalog:
         of_model += [version.id for version in view.versions.values() if version.model == name]
         known = of_model or sorted({*self._config.models, *(version.model for version in view.versions.values())})
         return NotFound(
-            f"There is no model {target!r}. Known: {', '.join(known[:20]) or 'none'}.",
-            param="model",
-            code="model_not_found",
+            f"There is no model {target!r}.{self._known(known[:20])}", param="model", code="model_not_found"
         )
+
+    def _look_up(self, table: Mapping[str, T], name: str, what: str) -> T:
+        if name not in table:
+            raise NotFound(f"There is no {what} {name!r}.{self._known(sorted(table))}", param=what)
+        return table[name]
 
 
 def is_version(target: str) -> bool:
     """Return whether a name is that of a version, which always means the same."""
     return "@" in target or target.startswith("ft:")
-
-
-def _look_up(table: dict[str, T], name: str, what: str) -> T:
-    if name not in table:
-        raise NotFound(f"There is no {what} {name!r}. Known: {', '.join(sorted(table)) or 'none'}.", param=what)
-    return table[name]

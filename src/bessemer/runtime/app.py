@@ -29,7 +29,7 @@ def build(services: ApiServices) -> ASGIApp:
 
     return Front(
         build_router(table(extensions.dialects, extensions.kinds), services, lifespan),
-        Authenticator(services.keys, services.settings.invalid_keys_per_minute),
+        Authenticator(services.keys, services.counters, services.settings.invalid_keys_per_minute),
         services.metrics.http,
         denials.denied,
         max_body_bytes=services.settings.max_body_bytes,

@@ -8,7 +8,7 @@ import gc
 import os
 import subprocess
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
@@ -16,7 +16,9 @@ from weakref import WeakSet
 import msgspec
 import structlog
 
+from bessemer.core.access import Action, Principal, Resource, ResourceKind
 from bessemer.core.conversation import AnswerRules, Conversation, JsonSchema, Sampling, message_of
+from bessemer.core.errors import NotFound
 from bessemer.core.ids import follow_id
 from bessemer.core.scrub import hide
 from bessemer.core.settings import Settings
@@ -32,15 +34,17 @@ from bessemer.http.grading import Grading
 from bessemer.http.pulse import Pulse
 from bessemer.http.services import ApiServices
 from bessemer.identity.keys import Keys
-from bessemer.identity.policy import FailClosed, RolePolicy
+from bessemer.identity.policy import FailClosed, Policy, RolePolicy
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
 from bessemer.runtime.embedding import embed_by
 from bessemer.runtime.extensions import load_extensions
 from bessemer.store import feedback, plans, revisions
 from bessemer.store.blob_folder import BlobFolder
+from bessemer.store.counters import LocalCounters
 from bessemer.store.database import Database
 from bessemer.store.notices import PolledNotices
+from bessemer.store.spool import Spool
 from bessemer.store.writer import Writer
 from bessemer.telemetry.metrics import Metrics
 
@@ -77,9 +81,8 @@ def open_services(
     plans.take_in(database, settings.data / "plans")
     blobs = BlobFolder(settings.data / "blobs")
     catalog = Catalog(config, database)
-    writer = Writer(
-        database, settings.data / "spool", settings.writer_max_queue, required=settings.record == "required"
-    )
+    journal = Spool.open(database, settings.data / "spool")
+    writer = Writer(database, journal, settings.writer_max_queue, required=settings.record == "required")
     metrics = Metrics()
     metrics.watch_writer(writer.stats)
     engines = _Engines(settings)
@@ -99,7 +102,7 @@ def open_services(
     gateway = Gateway(catalog, providers, stages, policy, metrics=metrics)
     graders = GraderServices(
         judge=_judge(gateway, loop),
-        find_judge=catalog.route_or_target,
+        find_judge=_find_judge(catalog, policy),
         embed=embed,
         runtime=settings.grader_runtime,
         unfenced=settings.unfenced_graders,
@@ -120,6 +123,7 @@ def open_services(
         keys=keys,
         policy=policy,
         notices=notices,
+        counters=LocalCounters(),
         writer=writer,
         metrics=metrics,
         graders=graders,
@@ -196,6 +200,20 @@ def _waiter(loop: asyncio.AbstractEventLoop) -> Any:
         return asyncio.run_coroutine_threadsafe(work, loop).result()
 
     return wait
+
+
+def _find_judge(catalog: Catalog, policy: Policy) -> Callable[[str, Principal | None], object]:
+    """Return what looks a judge up among what the one who asks may ask for."""
+
+    def find(name: str, principal: Principal | None) -> object:
+        if principal is None:
+            return catalog.route_or_target(name)
+        route = Resource(kind=ResourceKind.ROUTE, id=name, project_id=principal.project_id)
+        if not policy.decide(principal, Action.ROUTE_INVOKE, route).allowed:
+            raise NotFound(f"There is no model {name!r} that this key may ask for.", param="model")
+        return catalog.seen_by(principal).route_or_target(name)
+
+    return find
 
 
 def _judge(gateway: Gateway, loop: asyncio.AbstractEventLoop) -> Judge:

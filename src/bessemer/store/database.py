@@ -1,4 +1,4 @@
-"""The database: one place that opens connections and transactions, on SQLite (WAL) or PostgreSQL.
+"""The database: the one place of transactions, on SQLite (WAL) or PostgreSQL.
 
 `Database.within` is the database as one project sees it: every query of the store keeps to that project's rows.
 
@@ -10,48 +10,27 @@ Reads never wait for writes.
 import copy
 import logging
 import secrets
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import quote
 
-import msgspec
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, exc, inspect, select, text
+from sqlalchemy import Connection, Engine, Table, inspect, select, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import make_url
 
-from bessemer.core.errors import ConfigError, InvalidRequest, StoreError
+from bessemer.core.errors import StoreError
 from bessemer.core.settings import Settings
 from bessemer.core.types import DEFAULT_PROJECT
+from bessemer.store.connecting import CONNECT_TIMEOUT_S, PATIENCE_S, POSTGRESQL, WRITE, open_engine
+from bessemer.store.failures import boundary, without_tables
 from bessemer.store.migrations import migrate
 from bessemer.store.presence import Presence, damage, expect, make_file, remember
 from bessemer.store.schema import installation
 
 T = TypeVar("T")
 
-_PATIENCE_S = 30.0
-"""How long a write waits for the writes of others, where nobody says otherwise."""
-_CONNECT_TIMEOUT_S = 5
-_STATEMENT_TIMEOUT_S = 60
-"""Far above what any page or batch takes: it ends waiting for a lock that nobody gives back. See `take_time`."""
-_POSTGRESQL: Mapping[str, int] = {
-    "connect_timeout": _CONNECT_TIMEOUT_S,
-    # A peer that is gone without a word (power, a cut network) would hold a thread for the system's quarter of an hour
-    # when something was sent, and for two hours when an answer is awaited. These find out within 20 s; a peer that is
-    # only slow acknowledges, however long its answer takes.
-    "tcp_user_timeout": 10_000,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 2,
-}
-_WRITE = "bessemer_write"
-"""How many seconds a transaction that writes may wait for its turn; without it none writes."""
-_NO_TABLE = {"42P01", "3F000"}
-"""PostgreSQL: there is no such table, no such schema."""
 _WATCH_S = 1.0
 _CHECK_AT_START_S = 5.0
 _CHECK_S = 1.0
@@ -81,7 +60,7 @@ class Database:
         self._local = threading.local()
         """`begun`: the transaction that this thread is in."""
         self._single_writer = engine.dialect.name == "sqlite"
-        self._patience_s = _PATIENCE_S
+        self._patience_s = PATIENCE_S
         self.project: str | None = None
         """The project whose rows are all there is; None: those of all projects."""
 
@@ -97,7 +76,7 @@ class Database:
         return self.project or DEFAULT_PROJECT
 
     @staticmethod
-    def open(settings: Settings, *, patience_s: float = _PATIENCE_S) -> "Database":
+    def open(settings: Settings, *, patience_s: float = PATIENCE_S) -> "Database":
         """Open the database that the settings name (default: SQLite in the data folder), migrated to the newest schema.
 
         `patience_s`: how long a write waits for the writes of others before it raises StoreError; migrating takes its
@@ -109,13 +88,13 @@ class Database:
         return Database._open(url, settings.data, patience_s)
 
     @staticmethod
-    def open_url(url: str, *, patience_s: float = _PATIENCE_S) -> "Database":
+    def open_url(url: str, *, patience_s: float = PATIENCE_S) -> "Database":
         """Open a database by URL, whatever data folder it belongs to. Raises as `open`."""
         return Database._open(url, None, patience_s)
 
     @staticmethod
     def _open(url: str, folder: Path | None, patience_s: float) -> "Database":
-        engine = _engine(url, patience_s)
+        engine = open_engine(url, patience_s)
         path = _file(engine)
         expected = None
         if path is not None:
@@ -167,10 +146,10 @@ class Database:
     def _look(self) -> None:
         """Compare the identity; while the database is down nothing is known."""
         try:
-            with _boundary(), self._engine.connect() as connection:
+            with boundary(), self._engine.connect() as connection:
                 found = connection.execute(select(installation.c.id)).scalar_one_or_none()
         except StoreError as error:
-            if not _without_tables(error.__cause__):
+            if not without_tables(error.__cause__):
                 return
             found = None
         self._presence.fault = None if found == self._identity else _ANOTHER
@@ -183,7 +162,7 @@ class Database:
     @property
     def limits(self) -> dict[str, int]:
         """Arguments of psycopg's connect that bound its waits, for others that open this database; none on SQLite."""
-        return {} if self._single_writer else dict(_POSTGRESQL)
+        return {} if self._single_writer else dict(POSTGRESQL)
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run a read-only function in a transaction and return its result. Raises StoreError when unavailable.
@@ -194,7 +173,7 @@ class Database:
         if begun is not None:
             return work(begun.connection)
         self._presence.check(writing=False)
-        with _boundary(), self._engine.connect() as connection:
+        with boundary(), self._engine.connect() as connection:
             return work(connection)
 
     def write(self, work: Callable[[Connection], T]) -> T:
@@ -218,8 +197,8 @@ class Database:
         self._presence.check(writing=True)
         with (
             self._turn() as left_s,
-            _boundary(),
-            self._engine.connect().execution_options(**{_WRITE: left_s}) as connection,
+            boundary(),
+            self._engine.connect().execution_options(**{WRITE: left_s}) as connection,
             connection.begin(),
         ):
             self._local.begun = begun = _Begun(connection, [])
@@ -265,7 +244,7 @@ class Database:
         While somebody reads, a part of the log stays until a later one; on PostgreSQL, vacuuming does this.
         """
         if self._single_writer:
-            with _boundary(), self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            with boundary(), self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def ping(self) -> None:
@@ -277,7 +256,7 @@ class Database:
         """Close every pooled connection."""
         self._stop.set()
         if self._watcher is not None:
-            self._watcher.join(_CONNECT_TIMEOUT_S)
+            self._watcher.join(CONNECT_TIMEOUT_S)
         self._engine.dispose()
 
 
@@ -322,125 +301,3 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str,
         connection.execute(postgresql.insert(table).on_conflict_do_nothing(index_elements=keys), rows)
     else:
         connection.execute(sqlite.insert(table).on_conflict_do_nothing(index_elements=keys), rows)
-
-
-def _engine(url: str, patience_s: float) -> Engine:
-    try:
-        parsed = make_url(url)
-    except (exc.ArgumentError, ValueError):  # ValueError: the port is no number. The URL may hold a password: not shown
-        raise ConfigError(
-            "database_url is not a database URL; write sqlite:///FILE or postgresql://user:password@host:port/name.",
-            param="database_url",
-        ) from None
-    if parsed.drivername in {"postgresql", "postgres", "postgresql+psycopg"}:
-        return _postgresql(parsed.set(drivername="postgresql+psycopg"), patience_s)
-    if parsed.drivername != "sqlite" or not parsed.database:
-        raise ConfigError(
-            f"database_url {parsed.render_as_string()!r} is neither sqlite:///FILE nor postgresql://….",
-            param="database_url",
-        )
-    if parsed.query:
-        raise ConfigError(
-            f"database_url {parsed.render_as_string()!r} sets options, which SQLite files take none of; end it before "
-            "the '?'.",
-            param="database_url",
-        )
-    try:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"The folder of database_url {parsed.render_as_string()!r} cannot be made: {error.strerror}; name another.",
-            param="database_url",
-        ) from None
-    name = f"file:{quote(str(Path(parsed.database).absolute()))}?mode=rw"  # SQLite makes no file where none is
-    engine = create_engine(
-        parsed, creator=lambda: sqlite3.connect(name, uri=True, timeout=_PATIENCE_S, check_same_thread=False)
-    )
-    event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _postgresql(url: URL, patience_s: float) -> Engine:
-    """Make an engine; what the URL itself sets stands."""
-    settings: dict[str, Any] = {name: value for name, value in _POSTGRESQL.items() if name not in url.query}
-    asked = url.normalized_query.get("options", ())
-    bounds = f"-c statement_timeout={_STATEMENT_TIMEOUT_S}s -c lock_timeout={patience_s * 1000:.0f}"
-    settings["options"] = " ".join((bounds, *asked))
-    try:
-        return create_engine(
-            url,
-            pool_pre_ping=True,
-            pool_size=8,
-            pool_timeout=_CONNECT_TIMEOUT_S * 2,
-            connect_args=settings,
-        )
-    except ModuleNotFoundError:
-        raise ConfigError(
-            "database_url names PostgreSQL, whose driver is not installed: pip install 'bessemer[postgres]'.",
-            param="database_url",
-        ) from None
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    """Pragmas of each connection; `isolation_level = None` leaves BEGIN to `_begin_sqlite`."""
-    connection.isolation_level = None
-    deadline = time.monotonic() + _PATIENCE_S
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            break
-        except Exception as error:
-            # Switching to WAL does not honour the busy timeout when two processes create the file together.
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA secure_delete = ON")  # what is erased is overwritten, not only unlinked
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # A deferred transaction that turns into a write can fail at once with SQLITE_BUSY; an immediate one waits its turn.
-    left_s = connection.get_execution_options().get(_WRITE)
-    connection.exec_driver_sql(f"PRAGMA busy_timeout = {(_PATIENCE_S if left_s is None else left_s) * 1000:.0f}")
-    connection.exec_driver_sql("BEGIN" if left_s is None else "BEGIN IMMEDIATE")
-
-
-@contextmanager
-def _boundary() -> Iterator[None]:
-    """Turn failures of the database itself into StoreError, and values that it cannot hold into InvalidRequest."""
-    try:
-        yield
-    except exc.OperationalError as error:
-        # Class 54, limits of the program: an index entry that is too long says nothing about the server's health.
-        if str(getattr(error.orig, "sqlstate", None)).startswith("54"):
-            raise InvalidRequest(f"The database cannot hold such a value: {cause(error)}.") from error
-        raise StoreError(f"The database is unavailable: {cause(error)}. Check that it runs.") from error
-    except (exc.InterfaceError, exc.InternalError, exc.TimeoutError) as error:
-        raise StoreError(f"The database is unavailable: {cause(error)}. Check that it runs.") from error
-    except (exc.DataError, UnicodeError) as error:
-        raise InvalidRequest(f"The database cannot hold such a value: {cause(error)}.") from error
-    except exc.DBAPIError as error:
-        if _without_tables(error):
-            raise StoreError(f"The database has lost its tables: {cause(error)}.") from error
-        if error.connection_invalidated:
-            raise StoreError(f"The database connection was lost: {cause(error)}.") from error
-        # Without a statement it failed to connect; of no kind in particular, the file is not SQLite's, or damaged.
-        if error.statement is None or type(error) is exc.DatabaseError:
-            raise StoreError(f"The database cannot be used: {cause(error)}. Check it and database_url.") from error
-        raise
-
-
-def _without_tables(error: BaseException | None) -> bool:
-    said = getattr(error, "orig", None)
-    return getattr(said, "sqlstate", None) in _NO_TABLE or str(said).startswith("no such table")
-
-
-def cause(error: Exception) -> str:
-    """Return what the database said, in one line, without the statement and its values; of a row that cannot be read
-    the kind of error alone, since its text quotes what stands there."""
-    if isinstance(error, msgspec.MsgspecError):
-        return type(error).__name__
-    said = getattr(error, "orig", None) or error
-    return str(said).strip().split("\n", 1)[0]

@@ -35,11 +35,6 @@ def insert_rows(connection: Connection, rows: Sequence[Feedback]) -> None:
     )
 
 
-def insert_many(database: Database, rows: Sequence[Feedback]) -> None:
-    """Append feedback; known ids are left alone."""
-    database.write(lambda connection: insert_rows(connection, rows))
-
-
 def get(database: Database, feedback_id: str) -> Feedback:
     """Return one feedback. Raises NotFound."""
     statement = select(feedback.c.body).where(feedback.c.id == feedback_id, paging.mine(database, feedback))

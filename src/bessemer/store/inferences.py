@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, case, func, select
+from sqlalchemy import Connection, Row, Select, case, func, select
 
 from bessemer.core.errors import NotFound
 from bessemer.core.pieces import in_pieces, is_large, text_of
@@ -83,11 +83,6 @@ def insert_rows(connection: Connection, rows: Sequence[Inference]) -> None:
     )
 
 
-def insert_many(database: Database, rows: Sequence[Inference]) -> None:
-    """Append inferences and their calls; known ids are left alone."""
-    database.write(lambda connection: insert_rows(connection, rows))
-
-
 def get(database: Database, inference_id: str) -> Inference:
     """Return one inference with its calls. Raises NotFound."""
     found = get_many(database, [inference_id])
@@ -130,15 +125,7 @@ def find(
     ascending: bool = False,
 ) -> list[Inference]:
     """Return inferences, newest first unless `ascending`; `since` is inclusive, `until` exclusive; limit None: all."""
-    statement = select(inferences.c.body)
-    if route is not None:
-        statement = statement.where(inferences.c.route == route)
-    if episode_id is not None:
-        statement = statement.where(inferences.c.episode_id == episode_id)
-    if since is not None:
-        statement = statement.where(inferences.c.created_at >= since)
-    if until is not None:
-        statement = statement.where(inferences.c.created_at < until)
+    statement = _selected(route, since, until, episode_id)
 
     def work(connection: Connection) -> list[Inference]:
         within = paging.mine(database, inferences)
@@ -148,6 +135,38 @@ def find(
         return _with_calls(connection, [row.body for row in rows])
 
     return database.read(work)
+
+
+def fitting(
+    database: Database,
+    *,
+    route: str | None = None,
+    since: float | None = None,
+    until: float | None = None,
+    episode_id: str | None = None,
+    limit: int,
+    after: str | None = None,
+) -> int:
+    """Return how many inferences of such a page, newest first, go into one answer, see `paging.fitting`."""
+    statement, within = _selected(route, since, until, episode_id), paging.mine(database, inferences)
+    return database.read(
+        lambda connection: paging.fitting(connection, inferences, statement, within=within, after=after, limit=limit)
+    )
+
+
+def _selected(
+    route: str | None, since: float | None, until: float | None, episode_id: str | None
+) -> Select[tuple[str]]:
+    statement = select(inferences.c.body)
+    if route is not None:
+        statement = statement.where(inferences.c.route == route)
+    if episode_id is not None:
+        statement = statement.where(inferences.c.episode_id == episode_id)
+    if since is not None:
+        statement = statement.where(inferences.c.created_at >= since)
+    if until is not None:
+        statement = statement.where(inferences.c.created_at < until)
+    return statement
 
 
 def usage(

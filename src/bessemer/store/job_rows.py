@@ -117,6 +117,12 @@ def find(
     return [paging.decode(JobRow, row.body) for row in rows]
 
 
+def fitting(database: Database, *, kind: str, limit: int, after: str | None = None) -> int:
+    """Return how many jobs of such a page, newest first, go into one answer, see `paging.fitting`."""
+    statement, within = select(jobs.c.body).where(jobs.c.kind == kind), paging.mine(database, jobs)
+    return database.read(lambda c: paging.fitting(c, jobs, statement, within=within, after=after, limit=limit))
+
+
 def statuses(database: Database, ids: Sequence[str]) -> dict[str, JobStatus]:
     """Return the status of each of the jobs that there are."""
     statement = select(jobs.c.id, jobs.c.status).where(jobs.c.id.in_(ids), paging.mine(database, jobs))

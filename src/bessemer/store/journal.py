@@ -1,212 +1,72 @@
-"""The journal: an append-only spool on disk that outlives the process.
+"""The journal: what holds a row before its request is answered, so that no end of the process loses it."""
 
-A line written here survives kill -9 as soon as `append` returns (it is in the kernel), and loss of power once the
-file is synced. Each segment is owned by the process that holds its lock; those of dead processes can be adopted.
-
-Each line carries a keyed hash (HMAC-SHA256, RFC 2104) over its segment's name and its content: who can write the folder
-but not read the key can neither make up rows nor change or move them.
-"""
-
-import fcntl
-import hmac
-import logging
-import os
-import secrets
-from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple
-
-from bessemer.core.errors import StoreError
-from bessemer.core.ids import uuid7_hex
-
-_SUFFIX = ".journal"
-_KEY_FILE = "journal.key"
-"""Beside the journal's folder: 32 random bytes in hex, mode 600."""
-_HASH_DIGITS = 64
-_PROBE = b" " * 65536
-_log = logging.getLogger(__name__)
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 
 class Line(NamedTuple):
-    """A line of a segment."""
+    """A line that was appended once."""
 
     content: bytes
     genuine: bool
-    """Whether its hash holds: it was written here, with this key, and is whole."""
+    """Whether it is whole and was written by this installation."""
 
 
-class Signed(NamedTuple):
-    """A line that is ready to be written."""
+class PreparedLine(NamedTuple):
+    """A line that can be appended."""
 
     content: bytes
-    segment: "Segment"
-    data: bytes
+    made: object = None
+    """What a journal has made of it, for itself."""
 
 
-class Segment:
-    """One file of lines, locked by its owner as long as it is open."""
+class Journal(Protocol):
+    """Keeps the lines of one writer until they are released, and gives back those that are nowhere else.
 
-    def __init__(self, path: Path, descriptor: int, key: bytes) -> None:
-        self.path = path
-        self._descriptor = descriptor
-        self._key = key
-        self.size = os.fstat(descriptor).st_size
+    Lines are numbered from 1 as they are appended. Safe to share between threads; each method raises StoreError when
+    the journal cannot be written or read. What a process that is gone has not released comes to one that lives.
+    """
 
-    @staticmethod
-    def create(folder: Path, key: bytes) -> "Segment":
-        """Make and lock an empty segment. Raises OSError."""
-        while True:
-            path = folder / f"{uuid7_hex()}{_SUFFIX}"
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            # Another process may have taken the file for an orphan between its creation and the lock.
-            if path.exists():
-                return Segment(path, descriptor, key)
-            os.close(descriptor)
+    @property
+    def place(self) -> str:
+        """Where the lines are, for people."""
 
-    @staticmethod
-    def adopt(path: Path, key: bytes) -> "Segment | None":
-        """Lock the segment of a process that is gone; None when its owner lives or it is gone itself."""
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
-        except FileNotFoundError:
-            return None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        if not path.exists():
-            os.close(descriptor)
-            return None
-        return Segment(path, descriptor, key)
+    @property
+    def behind(self) -> bool:
+        """Whether lines wait for `replay`."""
 
-    def sign(self, content: bytes) -> "Signed":
-        """Return a line as it is written to this segment; any thread."""
-        return Signed(content, self, b"%b %b\n" % (_hash(self._key, self.path.name, content), content))
+    def prepare(self, content: bytes) -> PreparedLine:
+        """Do for a long line what needs no turn, so that `append` is short: others are not held up meanwhile."""
 
-    def append(self, line: "bytes | Signed") -> None:
-        """Write one line, whole or not at all; one signed for another segment is signed again. Raises OSError."""
-        if not isinstance(line, Signed) or line.segment is not self:
-            line = self.sign(line.content if isinstance(line, Signed) else line)
-        data = line.data
-        written = os.write(self._descriptor, data)
-        if written != len(data):
-            os.ftruncate(self._descriptor, self.size)
-            raise OSError(f"only {written} of {len(data)} bytes fitted on the disk")
-        self.size += written
+    def append(self, line: PreparedLine) -> int:
+        """Keep a line without a line feed, whole or not at all; return its number.
 
-    def lines(self) -> Iterator[Line]:
-        """Yield the lines in order. A last line without its end was never acknowledged and is left out."""
-        for line in _whole_lines(self.path):
-            signature, content = line[:_HASH_DIGITS], line[_HASH_DIGITS + 1 :]
-            genuine = hmac.compare_digest(signature, _hash(self._key, self.path.name, content))
-            yield Line(content, genuine=True) if genuine else Line(line, genuine=False)
+        On return it outlives the process; the machine as well once it is synced.
+        """
+
+    def sync(self) -> None:
+        """Bring every line to where it outlives the machine."""
 
     def has_room(self) -> bool:
-        """Try whether the file can grow by a long line."""
-        try:
-            return os.write(self._descriptor, _PROBE) == len(_PROBE)
-        except OSError:
-            return False
-        finally:
-            os.ftruncate(self._descriptor, self.size)
+        """Try whether a long line could be appended."""
 
-    def duplicate(self) -> int:
-        """Return a second descriptor of the file, to be synced and closed by the caller without holding anyone up."""
-        return os.dup(self._descriptor)
+    def release(self, number: int) -> None:
+        """Forget the lines up to a number: they are in the database."""
 
-    def clear(self) -> None:
-        """Forget the lines; the file stays."""
-        if self.size:
-            os.ftruncate(self._descriptor, 0)
-            self.size = 0
+    def defer(self) -> None:
+        """Give the lines that are not released to `replay`: nobody holds their rows."""
+
+    def replay(self, limit: int) -> Sequence[Line]:
+        """Return up to so many of the oldest lines that wait, the same ones until `replayed`; none when none wait."""
+
+    def replayed(self) -> None:
+        """Forget what `replay` returned: it is in the database, or rejected."""
+
+    def reject(self, content: bytes) -> None:
+        """Keep what the database refuses, for people to look at."""
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Drop what was rejected and names one of the ids."""
 
     def close(self) -> None:
-        """Give up the lock and leave the file for whoever adopts it."""
-        os.close(self._descriptor)
-
-    def remove(self) -> None:
-        """Delete the file and give up the lock."""
-        self.path.unlink(missing_ok=True)
-        os.close(self._descriptor)
-
-
-def orphans(folder: Path, key: bytes) -> list[Segment]:
-    """Lock and return the segments in a folder whose owners are gone, oldest first."""
-    found = (Segment.adopt(path, key) for path in sorted(folder.glob(f"*{_SUFFIX}")))
-    return [segment for segment in found if segment is not None]
-
-
-def signing_key(folder: Path, *, first: bool) -> bytes:
-    """Return the key of the journal in a folder, from the file beside it; made when there is none.
-
-    `first`: this folder never had a key. Then the lines of an earlier version, which did not sign them, are signed
-    before the key is in place; a process killed in between leaves a key that the next one goes on with. Whoever takes
-    the key away later gets a new key and no line taken in. Raises StoreError when the file holds no key, OSError when
-    it cannot be written.
-    """
-    path = folder.with_name(_KEY_FILE)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # API and worker start together
-        if not path.exists():
-            new = path.with_suffix(".new")
-            if not new.exists() or len(new.read_bytes()) != _HASH_DIGITS:
-                _write(new, secrets.token_hex(_HASH_DIGITS // 2).encode())
-            key = _read_key(new)
-            if first:
-                for segment in sorted(folder.glob(f"*{_SUFFIX}")):
-                    _sign(segment, key)
-            else:
-                _log.error("%s is gone: lines signed with it go to rejected.jsonl. A new key is made.", path)
-            new.replace(path)
-        return _read_key(path)
-    finally:
-        os.close(descriptor)
-
-
-def _read_key(path: Path) -> bytes:
-    try:
-        key = bytes.fromhex(path.read_text())
-    except ValueError:
-        key = b""
-    if len(key) * 2 != _HASH_DIGITS:
-        raise StoreError(f"{str(path)!r} holds no key: restore it, or delete it and lose what waits in the journal.")
-    return key
-
-
-def _sign(path: Path, key: bytes) -> None:
-    """Sign the lines of a segment that are not signed yet, unless its owner lives."""
-    segment = Segment.adopt(path, key)
-    if segment is None:
-        return
-    lines = list(segment.lines())
-    if unsigned := sum(not line.genuine for line in lines):
-        signed = [b"%b %b\n" % (_hash(key, path.name, line.content), line.content) for line in lines]
-        new = path.with_suffix(".new")
-        _write(new, b"".join(signed))
-        new.replace(path)
-        _log.warning("%d lines of an earlier version in %s were taken in and signed, this once", unsigned, path)
-    segment.close()
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
-        target.write(content)
-        target.flush()
-        os.fsync(target.fileno())
-
-
-def _whole_lines(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as source:
-        for line in source:
-            if line.endswith(b"\n"):
-                yield line[:-1]
-
-
-def _hash(key: bytes, name: str, content: bytes) -> bytes:
-    signing = hmac.new(key, name.encode() + b"\0", "sha256")
-    signing.update(content)  # other threads run meanwhile, unlike with `hmac.digest`
-    return signing.hexdigest().encode()
+        """Leave what is not released to whoever opens the journal next."""

@@ -1,14 +1,18 @@
 """Pages of rows in order of creation, and nouns as JSON text."""
 
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Column, ColumnElement, Connection, Row, Select, Table, select, true, tuple_
+from sqlalchemy import Column, ColumnElement, Connection, Row, Select, Table, func, select, true, tuple_
 
+from bessemer.core import pieces
 from bessemer.core.errors import InvalidRequest
 from bessemer.store.database import Database, take_time
 
 N = TypeVar("N", bound=msgspec.Struct)
+_ANSWER_CHARACTERS = 16 * 1024 * 1024
+"""Of the bodies of one page: a client that sent large requests could otherwise have all of them answered at once."""
 _LARGEST_PAGE = 10_001
 """What a list endpoint reads at most; whoever asks for more reads a table."""
 
@@ -28,7 +32,10 @@ def encode(noun: msgspec.Struct) -> str:
 
 def decode(kind: type[N], body: str) -> N:
     """Return the noun that `encode` wrote."""
-    return msgspec.json.decode(body, type=kind)
+    if len(body) <= pieces.PIECE:
+        return msgspec.json.decode(body, type=kind)
+    noun: N = pieces.decode(body.encode(), kind, msgspec.json.Decoder(kind).decode)
+    return noun
 
 
 def mine(database: Database, table: Table) -> ColumnElement[bool]:
@@ -65,6 +72,23 @@ def page(
     statement = statement.where(within)
     order: list[Any] = [_direction(created_at, ascending=ascending), _direction(identity, ascending=ascending)]
     return list(connection.execute(statement.order_by(*order).limit(limit)))
+
+
+def fitting(
+    connection: Connection,
+    table: Table,
+    statement: Select[Any],
+    *,
+    within: ColumnElement[bool],
+    after: str | None,
+    limit: int,
+) -> int:
+    """Return how many rows of a page, `limit` at most, go into one answer by the length of their `body`; the first
+    always does. Raises as `page`."""
+    lengths = statement.with_only_columns(func.length(table.c.body))
+    rows = page(connection, table, lengths, within=within, after=after, limit=limit)
+    fit = sum(total <= _ANSWER_CHARACTERS for total in accumulate(row[0] for row in rows))
+    return limit if fit == len(rows) else max(1, fit)
 
 
 def _direction(column: Column[Any], *, ascending: bool) -> Any:

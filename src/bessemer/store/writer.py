@@ -1,6 +1,6 @@
 """The writer: takes rows off the hot path and brings them to the database in batches, losing none silently.
 
-A row is appended to a journal on disk before `put` returns, so kill -9 of the process loses nothing that was
+A row is appended to a journal before `put` returns, so kill -9 of the process loses nothing that was
 acknowledged; the next start replays what the database has not seen. While the database is down rows wait in memory and
 in the journal; beyond `max_queue` in the journal alone. Inserts are idempotent by id, so replaying twice is harmless.
 While the journal cannot be written, a row is acknowledged when it is in the database; what neither takes is refused.
@@ -9,14 +9,11 @@ While the journal cannot be written, a row is acknowledged when it is in the dat
 import asyncio
 import contextlib
 import logging
-import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from enum import StrEnum
-from itertools import islice
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -27,9 +24,10 @@ from bessemer.core.ids import follow_id
 from bessemer.core.pieces import PIECE, in_pieces, is_large
 from bessemer.core.types import Feedback, Frozen, Inference
 from bessemer.core.wire import AuditEvent
-from bessemer.store import audit, erasure, feedback, inferences, revisions
-from bessemer.store.database import Database, cause
-from bessemer.store.journal import Line, Segment, Signed, orphans, signing_key
+from bessemer.store import audit, erasure, feedback, inferences
+from bessemer.store.database import Database
+from bessemer.store.failures import cause
+from bessemer.store.journal import Journal, Line, PreparedLine
 
 Record = Inference | Feedback | AuditEvent
 
@@ -39,7 +37,6 @@ _BATCH_S = 0.1
 _RETRY_S = 1.0
 _COMMIT_TIMEOUT_S = 2.0
 """How long a commit waits for a slow database before the synced journal answers for it."""
-_SEGMENT_BYTES = 64 * 1024 * 1024
 _UNJOURNALED = "The database is unavailable and the journal cannot be written: free disk space."
 _KINDS: dict[str, type[Record]] = {"inference": Inference, "feedback": Feedback, "audit": AuditEvent}
 _NAMES = {kind: name for name, kind in _KINDS.items()}
@@ -81,7 +78,8 @@ class _Entry(msgspec.Struct, frozen=True):
 
 class _Pending(NamedTuple):
     row: Record
-    journaled: bool
+    number: int | None
+    """That of its line in the journal; None: it could not be written there."""
     done: "Future[Durability] | None"
     """Answers whoever waits; None: the row was acknowledged as soon as it was accepted."""
 
@@ -89,29 +87,20 @@ class _Pending(NamedTuple):
 class Writer:
     """A thread that owns the writing of inferences, feedback and audit events."""
 
-    def __init__(self, database: Database, spool_dir: Path, max_queue: int = 50_000, *, required: bool = True) -> None:
+    def __init__(self, database: Database, journal: Journal, max_queue: int = 50_000, *, required: bool = True) -> None:
         """Start the thread. `required`: a row that neither the journal nor the database can take is refused.
 
-        Raises ConfigError when `max_queue` is below 1, OSError when the folder cannot be made, StoreError.
+        The journal is this writer's, which closes it. Raises ConfigError when `max_queue` is below 1.
         """
         if max_queue < 1:
             raise ConfigError(f"writer_max_queue is {max_queue}: give a number from 1 up.", param="writer_max_queue")
-        spool_dir.mkdir(parents=True, exist_ok=True)
         self._database = database
-        self._folder = spool_dir
+        self._journal = journal
         self._max_queue = max_queue
         self._required = required
-        self._key = _key(database, spool_dir)
         self._change = threading.Condition()
         self._queue: deque[_Pending] = deque()
         self._in_flight: Sequence[_Pending] = ()
-        self._active: Segment | None = None
-        """Takes the lines of new rows."""
-        self._sealed: deque[tuple[Segment, int]] = deque()
-        """Full segments of queued rows, each with the number of its last row."""
-        self._backlog: deque[Segment] = deque(orphans(spool_dir, self._key))
-        """Segments whose rows are nowhere else: they are replayed."""
-        self._replay: Iterator[Line] | None = None
         self._chunk: list[Record] = []
         """Rows of the backlog that are read and not yet written."""
         self._queued_total = 0
@@ -185,8 +174,7 @@ class Writer:
         """Return whether the journal can be written; after a failure that is tried anew."""
         with self._change:
             if self._unwritable and not self._closing:
-                with contextlib.suppress(OSError):
-                    self._unwritable = not self._segment().has_room()
+                self._unwritable = not self._journal.has_room()
             return not self._unwritable
 
     def flush(self, timeout: float = 30.0) -> bool:
@@ -195,24 +183,14 @@ class Writer:
         Rows that arrive meanwhile are not waited for, unless earlier ones are only in the journal.
         """
         with self._change:
-            last, behind = self._queued_total, self._overflowing or bool(self._backlog)
+            last, behind = self._queued_total, self._overflowing or self._journal.behind
             self._urgent = True
             self._change.notify_all()
             return self._change.wait_for(lambda: self._is_idle() if behind else self._finished_total >= last, timeout)
 
     def forget(self, ids: Sequence[str]) -> None:
-        """Drop the lines of `rejected.jsonl` that name one of the ids."""
-        names = [name.encode() for name in ids]
-        path = self._folder / "rejected.jsonl"
-        with self._change:
-            if not names or not path.exists():
-                return
-            lines = path.read_bytes().splitlines(keepends=True)
-            kept = [line for line in lines if not any(name in line for name in names)]
-            if len(kept) < len(lines):
-                new = path.with_suffix(".new")
-                new.write_bytes(b"".join(kept))
-                new.replace(path)
+        """Drop what was rejected and names one of the ids."""
+        self._journal.forget(ids)
 
     def stats(self) -> WriterStats:
         """Return the counters."""
@@ -223,7 +201,7 @@ class Writer:
                 replayed=self._replayed,
                 rejected=self._rejected,
                 queued=len(self._queue) + len(self._in_flight),
-                spooling=self._down or self._overflowing or bool(self._backlog),
+                spooling=self._down or self._overflowing or self._journal.behind,
                 lost=self._lost,
             )
 
@@ -231,7 +209,7 @@ class Writer:
         """Return how many rows were acknowledged and are in memory alone; none where the record is `required`."""
         with self._change:
             waiting = (*self._in_flight, *self._queue)
-            return sum(not pending.journaled and pending.done is None for pending in waiting)
+            return sum(pending.number is None and pending.done is None for pending in waiting)
 
     def close(self, timeout: float = 10.0) -> None:
         """Flush and stop. What the database does not take in time stays in the journal for the next start.
@@ -239,7 +217,7 @@ class Writer:
         Rows that are in neither are counted as `lost`.
         """
         if not self.flush(timeout):
-            _log.warning("the database did not take every row: the rest stays in %s", self._folder)
+            _log.warning("the database did not take every row: the rest stays in %s", self._journal.place)
         with self._change:
             self._closing = True
             self._change.notify_all()
@@ -249,38 +227,26 @@ class Writer:
             _log.error("%d acknowledged rows are lost: neither the database nor the journal took them", self._lost)
         if self._thread.is_alive():
             return  # it still uses the files; the end of the process gives up their locks
-        with self._change:
-            active, self._active = self._active, None
-            kept = [segment for segment, _ in self._sealed] + list(self._backlog)
-            if active is not None:
-                kept.append(active)
-            idle = self._is_idle()
-            for segment in kept:
-                segment.remove() if idle else segment.close()
-            self._sealed.clear()
-            self._backlog.clear()
+        self._journal.close()
         self._syncer.shutdown()
         self._large.shutdown(wait=False)
 
     def _accept(self, row: Record, done: "Future[Durability] | None") -> tuple[_Pending, bool]:
         """Journal and queue a row; the second value says that the database is known to keep it waiting."""
-        line: bytes | Signed
-        line = _line(row := inferences.storable(row) if isinstance(row, Inference) else row)
-        active = self._active
-        if active is not None and len(line) > PIECE:
-            line = active.sign(line)  # while others may still take the lock
+        content = _line(row := inferences.storable(row) if isinstance(row, Inference) else row)
+        # While others may still take the lock.
+        line = self._journal.prepare(content) if len(content) > PIECE else PreparedLine(content)
         with self._change:
             if self._closing:
                 raise StoreError("The writer is closed: the server is stopping.")
-            if not self._overflowing and len(self._queue) >= self._max_queue:
-                self._seal()
+            if len(self._queue) >= self._max_queue:
                 self._overflowing = True
-            journaled = self._append(line)
-            if not journaled and (self._overflowing or (self._down and self._required)):
+            number = self._append(line)
+            if number is None and (self._overflowing or (self._down and self._required)):
                 raise StoreError(_UNJOURNALED)
-            if not journaled and self._required and done is None:
+            if number is None and self._required and done is None:
                 done = Future()  # only the database can answer for the row
-            pending = _Pending(row, journaled, done)
+            pending = _Pending(row, number, done)
             if not self._overflowing:
                 self._queue.append(pending)
                 self._queued_total += 1
@@ -292,51 +258,29 @@ class Writer:
                 self._change.notify_all()
             return pending, waiting
 
-    def _append(self, line: bytes | Signed) -> bool:
+    def _append(self, line: PreparedLine) -> int | None:
         try:
-            self._segment().append(line)
-        except OSError as error:
+            number = self._journal.append(line)
+        except StoreError as error:
             if not self._unwritable:
-                _log.error("the journal in %s cannot be written: %s", self._folder, error)
+                _log.error("%s", error.message)
             self._unwritable = True
-            return False
+            return None
         self._unwritable = False
-        return True
-
-    def _segment(self) -> Segment:
-        if self._active is None:
-            self._active = Segment.create(self._folder, self._key)
-        return self._active
-
-    def _seal(self) -> None:
-        if self._active is not None:
-            self._sealed.append((self._active, self._queued_total))
-            self._active = None
+        return number
 
     def _on_disk(self, pending: _Pending) -> Durability:
         """Sync the journal on behalf of a row that the database has not taken yet."""
-        if not pending.journaled:
+        if pending.number is None:
             raise StoreError(_UNJOURNALED)
         try:
-            self._sync()
-        except OSError as error:
-            raise StoreError(f"The database is unavailable and the journal cannot be synced: {error}.") from error
+            self._journal.sync()
+        except StoreError as error:
+            raise StoreError(f"The database is unavailable. {error.message}") from error
         return Durability.SPOOLED
 
-    def _sync(self) -> None:
-        with self._change:
-            segments = [segment for segment, _ in self._sealed] + list(self._backlog)
-            if self._active is not None:
-                segments.append(self._active)
-            descriptors = [segment.duplicate() for segment in segments]
-        for descriptor in descriptors:
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-
     def _is_idle(self) -> bool:
-        return not (self._queue or self._in_flight or self._overflowing or self._backlog)
+        return not (self._queue or self._in_flight or self._overflowing or self._journal.behind)
 
     # -- the writer's thread ------------------------------------------------------------------------------------------
 
@@ -368,10 +312,10 @@ class Writer:
     def _take(self) -> list[_Pending] | None:
         """Wait for work; return the next batch (empty: only the backlog waits), None when closing."""
         with self._change:
-            self._change.wait_for(lambda: self._queue or self._backlog or self._overflowing or self._closing)
+            self._change.wait_for(lambda: self._queue or self._journal.behind or self._overflowing or self._closing)
             if self._closing:
                 return None
-            if self._queue and not self._backlog:
+            if self._queue and not self._journal.behind:
                 self._change.wait_for(
                     lambda: self._urgent or self._closing or len(self._queue) >= _BATCH_ROWS, _BATCH_S
                 )
@@ -395,18 +339,10 @@ class Writer:
             self._in_flight = ()
             self._written += len(batch) - rejected
             self._finished_total += len(batch)
-            while self._sealed and self._sealed[0][1] <= self._finished_total:
-                self._sealed.popleft()[0].remove()
-            if not self._queue:
-                if self._overflowing:
-                    self._overflowing = False
-                    if self._active is not None:
-                        self._backlog.append(self._active)
-                        self._active = None
-                elif self._active is not None:
-                    self._active.clear()
-            elif not self._overflowing and self._active is not None and self._active.size > _SEGMENT_BYTES:
-                self._seal()
+            self._journal.release(max((pending.number or 0 for pending in batch), default=0))
+            if not self._queue and self._overflowing:
+                self._overflowing = False
+                self._journal.defer()
             self._change.notify_all()
         for pending in batch:
             _resolve(pending.done, Durability.COMMITTED)
@@ -418,7 +354,7 @@ class Writer:
                 self._queue.extendleft(reversed(batch))
                 self._in_flight = ()
             if not self._down:
-                _log.error("%s Rows are kept in %s until it is back.", error.message, self._folder)
+                _log.error("%s Rows are kept in %s until it is back.", error.message, self._journal.place)
                 self._spooled += len(self._queue)
             self._down = True
             waiting = [pending for pending in self._queue if pending.done is not None and not pending.done.done()]
@@ -430,13 +366,13 @@ class Writer:
         if not waiting:
             return
         try:
-            self._sync()
+            self._journal.sync()
             synced = True
-        except OSError as error:
-            _log.error("the journal in %s cannot be synced: %s", self._folder, error)
+        except StoreError as error:
+            _log.error("%s", error.message)
             synced = False
         for pending in waiting:
-            kept = synced and pending.journaled
+            kept = synced and pending.number is not None
             _resolve(pending.done, Durability.SPOOLED if kept else StoreError(_UNJOURNALED))
 
     def _insert_singly(self, batch: list[_Pending]) -> None:
@@ -457,42 +393,26 @@ class Writer:
         self._finish(batch, rejected=rejected)
 
     def _replay_some(self) -> None:
-        """Bring the next rows of the oldest segment of the backlog to the database. Raises StoreError."""
-        if not self._backlog:
+        """Bring the next lines that are in the journal alone to the database. Raises StoreError."""
+        if not self._journal.behind:
             return
-        segment = self._backlog[0]
-        if self._replay is None:
-            self._replay = segment.lines()
         if not self._chunk:
-            try:
-                lines = list(islice(self._replay, _BATCH_ROWS))
-            except OSError as error:
-                self._replay = None
-                raise StoreError(f"The journal {str(segment.path)!r} cannot be read: {error}.") from error
+            lines = self._journal.replay(_BATCH_ROWS)
             if not lines:
-                self._drop_replayed(segment)
+                with self._change:
+                    self._change.notify_all()
                 return
-            try:
-                self._chunk = [row for row in map(self._decode, lines) if row is not None]
-            except StoreError:
-                self._replay = None  # from the segment's beginning again: rows that are there already are left alone
-                raise
+            self._chunk = [row for row in map(self._decode, lines) if row is not None]
         for row in self._chunk:
             follow_id(row.id)
         # A chunk that meets a database that is down is tried again, not read again.
         written = self._insert_chunk(self._chunk)
         with self._change:
             self._chunk = []
+            self._journal.replayed()
             self._down = False
             self._written += written
             self._replayed += written
-
-    def _drop_replayed(self, segment: Segment) -> None:
-        with self._change:
-            self._replay = None
-            self._backlog.popleft()
-            segment.remove()
-            self._change.notify_all()
 
     def _insert_chunk(self, rows: Sequence[Record]) -> int:
         """Return how many of the rows the database took; the others are kept as rejected. Raises StoreError.
@@ -531,18 +451,11 @@ class Writer:
             return None
 
     def _reject(self, line: bytes, error: Exception) -> None:
-        """Keep a row for people to look at. Raises StoreError when the disk does not take it: it is tried again."""
-        try:
-            path = self._folder / "rejected.jsonl"
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as target:
-                target.write(line + b"\n")
-                target.flush()
-                os.fsync(target.fileno())
-        except OSError as failure:
-            raise StoreError(f"rejected.jsonl cannot be written: {failure}.") from failure
+        """Keep a row for people to look at. Raises StoreError when the journal does not take it: it is tried again."""
+        self._journal.reject(line)
         with self._change:
             self._rejected += 1
-        _log.error("a row was refused and kept in rejected.jsonl: %s", cause(error))
+        _log.error("a row was refused and kept with the rejected ones in %s: %s", self._journal.place, cause(error))
 
 
 def _is_long(row: Record) -> bool:
@@ -569,13 +482,3 @@ def _resolve(done: "Future[Durability] | None", outcome: Durability | Exception)
         return
     with contextlib.suppress(InvalidStateError):
         done.set_exception(outcome) if isinstance(outcome, Exception) else done.set_result(outcome)
-
-
-def _key(database: Database, folder: Path) -> bytes:
-    """Return the journal's key. The database remembers for which folders one was made."""
-    known = f"journal_key:{folder.absolute()}"
-    first = revisions.current(database, known) == 0
-    key = signing_key(folder, first=first)
-    if first:
-        database.write(lambda connection: revisions.bump(connection, known))
-    return key

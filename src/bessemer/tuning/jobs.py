@@ -105,7 +105,7 @@ def _accept(here: Installation, job: Job[FineTuningJobRequest]) -> Accepted[Fine
     model = Resource(kind=ResourceKind.MODEL, id=request.model, project_id=row.project_id)
     if not here.policy.decide(principal, Action.ROUTE_INVOKE, model).allowed:
         raise NotFound(f"There is no model {request.model!r} that this key may tune.", param="model")
-    catalog = here.catalog.within(row.project_id)
+    catalog = here.catalog.seen_by(principal)
     graders = here.graders.asked_by(principal)
     method, warnings = check_request(request, catalog, job.database, here.blobs, graders)
     request = msgspec.structs.replace(request, method=method.stored(), seed=request.seed or 0, hyperparameters=None)

@@ -73,7 +73,7 @@ class TuningServices:
         return replace(
             self,
             database=self.database.within(row.project_id),
-            catalog=self.catalog.within(row.project_id),
+            catalog=self.catalog.seen_by(principal),
             graders=self.graders.asked_by(principal),
         )
 

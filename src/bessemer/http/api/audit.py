@@ -5,7 +5,7 @@ import asyncio
 from starlette.types import ASGIApp
 
 from bessemer.core.lists import AuditQuery
-from bessemer.http.edge import Call, JSONResponse
+from bessemer.http.edge import Call, written
 from bessemer.http.lists import page, page_limit
 from bessemer.store import audit
 
@@ -27,4 +27,4 @@ async def list_events(call: Call) -> ASGIApp:
         limit=limit + 1,
         after=query.after,
     )
-    return JSONResponse(page(rows, limit, lambda row: row, lambda row: row.id))
+    return await written(lambda: page(rows, limit, lambda row: row, lambda row: row.id))

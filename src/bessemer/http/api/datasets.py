@@ -12,7 +12,7 @@ from bessemer.core.types import Dataset
 from bessemer.core.wire import DatasetRequest
 from bessemer.feedback.datasets import build
 from bessemer.feedback.imports import build_from_file
-from bessemer.http.edge import Call, JSONResponse
+from bessemer.http.edge import Call, JSONResponse, written
 from bessemer.http.lists import page, page_limit
 from bessemer.http.routing import Found, Item
 from bessemer.store import datasets
@@ -65,7 +65,7 @@ async def list_datasets(call: Call) -> ASGIApp:
     query = call.query(DatasetsQuery)
     limit = page_limit(query.limit)
     rows = await asyncio.to_thread(datasets.find, call.database, name=query.name, limit=limit + 1, after=query.after)
-    return JSONResponse(page(rows, limit, lambda row: row, lambda row: row.id))
+    return await written(lambda: page(rows, limit, lambda row: row, lambda row: row.id))
 
 
 async def get(call: Call) -> ASGIApp:

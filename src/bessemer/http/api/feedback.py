@@ -13,7 +13,7 @@ from bessemer.core.wire import FeedbackRequest
 from bessemer.feedback.record import parse
 from bessemer.feedback.rights import check_asked, check_stored
 from bessemer.http.content import shown_feedback
-from bessemer.http.edge import Call, JSONResponse
+from bessemer.http.edge import Call, JSONResponse, written
 from bessemer.http.lists import page, page_limit
 from bessemer.http.routing import Found, Item
 from bessemer.store import feedback
@@ -70,4 +70,4 @@ async def list_feedback(call: Call) -> ASGIApp:
         limit=limit + 1,
         after=query.after,
     )
-    return JSONResponse(page(rows, limit, lambda row: shown_feedback(call, row), lambda row: row.id))
+    return await written(lambda: page(rows, limit, lambda row: shown_feedback(call, row), lambda row: row.id))

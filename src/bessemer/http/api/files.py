@@ -15,7 +15,7 @@ from bessemer.core.lists import FilesQuery
 from bessemer.core.openai import FileObject
 from bessemer.core.wire import FileDeleted
 from bessemer.feedback.rows import lines_of, read_rows
-from bessemer.http.edge import BytesResponse, Call, JSONResponse
+from bessemer.http.edge import Call, JSONResponse, OpenedResponse
 from bessemer.http.lists import page, page_limit
 from bessemer.http.routing import Found, Item
 from bessemer.jobs.lifecycle import UNFINISHED
@@ -105,8 +105,8 @@ async def get_file(call: Call) -> ASGIApp:
 async def content(call: Call) -> ASGIApp:
     """GET /v1/files/{file_id}/content."""
     row = call.found(FileRow)
-    body = await asyncio.to_thread(call.services.blobs.read, row.sha256)
-    return BytesResponse(body, "application/jsonl" if row.purpose == FINE_TUNE else "application/octet-stream")
+    source = await asyncio.to_thread(call.services.blobs.open, row.sha256)
+    return OpenedResponse(source, "application/jsonl" if row.purpose == FINE_TUNE else "application/octet-stream")
 
 
 async def delete(call: Call) -> ASGIApp:

@@ -9,7 +9,7 @@ from bessemer.core.errors import StoreError
 from bessemer.core.lists import InferencesQuery, UsageQuery
 from bessemer.core.types import Inference
 from bessemer.http.content import shown_inference
-from bessemer.http.edge import Call, JSONResponse
+from bessemer.http.edge import Call, JSONResponse, written
 from bessemer.http.lists import envelope, page, page_limit
 from bessemer.http.routing import Found, Item
 from bessemer.store import inferences
@@ -22,22 +22,15 @@ async def list_inferences(call: Call) -> ASGIApp:
     query = call.query(InferencesQuery)
     limit = page_limit(query.limit)
     await _written(call)
-    rows = await asyncio.to_thread(
-        inferences.find,
-        call.database,
-        route=query.route,
-        since=query.since,
-        until=query.until,
-        episode_id=query.episode_id,
-        limit=limit + 1,
-        after=query.after,
-    )
-    return JSONResponse(page(rows, limit, lambda row: shown_inference(call, row), lambda row: row.id))
+    asked = {name: getattr(query, name) for name in ("route", "since", "until", "episode_id", "after")}
+    limit = await asyncio.to_thread(inferences.fitting, call.database, **asked, limit=limit)
+    rows = await asyncio.to_thread(inferences.find, call.database, **asked, limit=limit + 1)
+    return await written(lambda: page(rows, limit, lambda row: shown_inference(call, row), lambda row: row.id))
 
 
 async def get(call: Call) -> ASGIApp:
     """GET /v1/inferences/{inference_id}."""
-    return JSONResponse(shown_inference(call, call.found(Inference)))
+    return await written(lambda: shown_inference(call, call.found(Inference)))
 
 
 async def usage(call: Call) -> ASGIApp:

@@ -15,7 +15,7 @@ from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.ids import new_id
 from bessemer.core.lists import JobsQuery, ListQuery, Page
 from bessemer.core.types import JSON, JobStatus, as_json
-from bessemer.http.edge import Call, JSONResponse
+from bessemer.http.edge import Call, JSONResponse, written
 from bessemer.http.grading import kind_of
 from bessemer.http.lists import page, page_limit
 from bessemer.http.routing import Endpoint, Found, Handler, Item
@@ -83,8 +83,12 @@ class _Endpoints:
         """Jobs, newest first."""
         query = call.query(JobsQuery)
         limit = page_limit(query.limit)
+        limit = await asyncio.to_thread(
+            job_rows.fitting, call.database, kind=self._kind.name, limit=limit, after=query.after
+        )
         found = await asyncio.to_thread(self._find, call, query, limit)
-        return JSONResponse(page(found, limit, partial(self._kind.render, call.services), lambda one: one.row.id))
+        render = partial(self._kind.render, call.services)
+        return await written(lambda: page(found, limit, render, lambda one: one.row.id))
 
     async def get(self, call: Call) -> ASGIApp:
         """Return one job: who sees it ended meets what it made and changed."""
@@ -105,7 +109,7 @@ class _Endpoints:
         limit = page_limit(query.limit)
         job_id = call.found(JobRow).id
         rows = await asyncio.to_thread(job_rows.events, call.database, job_id, limit=limit + 1, after=query.after)
-        return JSONResponse(page(rows, limit, self._kind.render_event, lambda event: event.id))
+        return await written(lambda: page(rows, limit, self._kind.render_event, lambda event: event.id))
 
     def _answer(self, call: Call, shown: Shown) -> ASGIApp:
         return JSONResponse(self._kind.render(call.services, shown))

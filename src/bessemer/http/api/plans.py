@@ -1,4 +1,4 @@
-"""Plans: make one and wait for it, list, get. Each is made by a job (`flywheel.plans`)."""
+"""Plans: make one and wait for it, list, get, as JSON or as a page. Each is made by a job (`flywheel.plans`)."""
 
 import asyncio
 import json
@@ -8,17 +8,21 @@ from starlette.types import ASGIApp
 
 from bessemer.core.access import ResourceKind
 from bessemer.core.errors import BessemerError, Conflict, InvalidRequest, refusal
+from bessemer.core.lazy import Lazy
 from bessemer.core.lists import ListQuery
 from bessemer.core.types import JSON, JobStatus
 from bessemer.flywheel.plans import PLAN
 from bessemer.http.api import jobs
-from bessemer.http.edge import BytesResponse, Call, JSONResponse, while_connected
+from bessemer.http.edge import BytesResponse, Call, PageResponse, while_connected, written
 from bessemer.http.lists import page, page_limit
 from bessemer.http.routing import Found, Item
 from bessemer.jobs import lifecycle
 from bessemer.store import job_rows, plans
 from bessemer.store.job_rows import Control, JobRow
+from bessemer_planner.errors import InputError
 
+planner = Lazy("bessemer_planner.plan")
+planner_report = Lazy("bessemer_planner.report")
 _WAIT_S: Final = 300.0
 _LOOK_S: Final = 0.2
 
@@ -81,7 +85,7 @@ async def list_plans(call: Call) -> ASGIApp:
     query = call.query(ListQuery)
     limit = page_limit(query.limit)
     bodies = await asyncio.to_thread(plans.find, call.database, limit=limit + 1, after=query.after)
-    return JSONResponse(page(list(map(_row, bodies)), limit, lambda row: row, lambda row: str(row["id"])))
+    return await written(lambda: page(list(map(_row, bodies)), limit, lambda row: row, lambda row: str(row["id"])))
 
 
 def _row(body: str) -> JSON:
@@ -93,3 +97,15 @@ def _row(body: str) -> JSON:
 async def get(call: Call) -> ASGIApp:
     """GET /v1/plans/{plan_id}."""
     return BytesResponse(call.found(str).encode(), "application/json")
+
+
+async def report(call: Call) -> ASGIApp:
+    """GET /v1/plans/{plan_id}/report: the plan as a page for people."""
+    return PageResponse(await asyncio.to_thread(_page, call.found(str)))
+
+
+def _page(body: str) -> str:
+    try:
+        return str(planner_report.render(planner.read_plan(body)))
+    except InputError as error:  # kept by an earlier release
+        raise Conflict(error.message, param="plan_id") from None

@@ -10,7 +10,7 @@ from bessemer.core.lists import ModelQuery
 from bessemer.core.types import Alias, ModelVersion
 from bessemer.core.wire import PromoteBody, RollbackBody, RolledBackAlias
 from bessemer.flywheel import promotion
-from bessemer.http.edge import BytesResponse, Call, JSONResponse
+from bessemer.http.edge import Call, JSONResponse, OpenedResponse
 from bessemer.http.lists import page_of
 
 
@@ -31,7 +31,9 @@ async def adapter(call: Call) -> ASGIApp:
     version = await asyncio.to_thread(_version, call)
     if version.adapter_sha256 is None:
         raise NotFound(f"{version.id} has no adapter: it is the base model itself.", param="version_id")
-    return BytesResponse(await asyncio.to_thread(call.services.blobs.read, version.adapter_sha256), "application/x-tar")
+    return OpenedResponse(
+        await asyncio.to_thread(call.services.blobs.open, version.adapter_sha256), "application/x-tar"
+    )
 
 
 async def list_aliases(call: Call) -> ASGIApp:
