@@ -1,6 +1,7 @@
 """A route's ladder from a file of rows: rungs fitted, scored beside the incumbent, gated, promoted, put into force."""
 
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,20 @@ from tests.live import OFFLINE, Server, Upstream, start_server, stop_server
 
 from lab.fake_openai import Script
 
-KINDS = {"lost": "my card is lost since day {}", "pin": "change the code of account {}", "topup": "add {} euros please"}
-ITEMS = {"train": 40, "selection": 30, "calibration": 60, "holdout": 30}
+KINDS = {
+    "lost": "my card is lost, says {} from {}",
+    "pin": "please change the code of {} in {}",
+    "topup": "add some money for {} near {}",
+}
+NAMES = "Anna Bert Carl Dora Emil Fritz Gerda Hans Ida Jan Karl Lena Mona Nils Olga Paul".split()
+CITIES = "Aachen Bonn Celle Dresden Essen Fulda Gera Hamm Jena Kiel Lindau Mainz Neuss Olpe Passau Rheine".split()
+PEOPLE = random.Random(7).sample([(name, city) for name in NAMES for city in CITIES], 256)  # noqa: S311
+ITEMS = {"train": 60, "selection": 60, "calibration": 60, "holdout": 60}
 
 
 def row(split: str, number: int) -> dict[str, Any]:
     label = list(KINDS)[number % 3]
-    text = KINDS[label].format(f"{split}{number}")
+    text = KINDS[label].format(*PEOPLE[number * 4 + list(ITEMS).index(split)])
     asked = [{"role": "user", "content": text}, {"role": "assistant", "content": label}]
     return {"messages": asked, "split": split}
 
@@ -42,7 +50,7 @@ def test_a_ladder_ends_in_the_rung_that_beats_the_incumbent_and_serves_without_t
     done = bessemer(server, "dataset", "import", str(file), "--name", "rows", "--json")
     dataset = json.loads(done.stdout)["detail"]["id"]
 
-    told = bessemer(server, "ladder", "matching", "--dataset", dataset, "--quality", "0.9", "--json")
+    told = bessemer(server, "ladder", "matching", "--dataset", dataset, "--quality", "0.9", "--alpha", "0.2", "--json")
     assert told.returncode == 0, told.stderr
     result = json.loads(told.stdout)["rows"][0]["result"]
     found = {one["kind"]: one for one in result["rungs"]}
