@@ -17,10 +17,10 @@ KINDS = {
     "pin": "please change the code of {} in {}",
     "topup": "add some money for {} near {}",
 }
-NAMES = "Anna Bert Carl Dora Emil Fritz Gerda Hans Ida Jan Karl Lena Mona Nils Olga Paul".split()
-CITIES = "Aachen Bonn Celle Dresden Essen Fulda Gera Hamm Jena Kiel Lindau Mainz Neuss Olpe Passau Rheine".split()
-PEOPLE = random.Random(7).sample([(name, city) for name in NAMES for city in CITIES], 256)  # noqa: S311
-ITEMS = {"train": 60, "selection": 60, "calibration": 60, "holdout": 60}
+NAMES = ("Anna", "Bert", "Carl", "Dora", "Emil", "Fritz", "Gerda", "Hans", "Ida", "Jan", "Karl", "Lena", "Mona", "Nils")
+CITIES = ("Aachen", "Bonn", "Celle", "Dresden", "Essen", "Fulda", "Gera", "Hamm", "Jena", "Kiel", "Lindau", "Mainz")
+PEOPLE = random.Random(7).sample([(name, city) for name in NAMES for city in CITIES], 160)
+ITEMS = {"train": 40, "selection": 40, "calibration": 40, "holdout": 40}
 
 
 def row(split: str, number: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from bessemer.core.types import Dataset, Route, Split, Step, Target
 from bessemer.core.wire import LadderRequest
 from bessemer.flywheel import rungs, standing
 from bessemer.flywheel.evaluation import build_metric, item_hash, split_examples
-from bessemer.flywheel.ladder_outcome import INCUMBENT, LadderPlan, Scored, System
+from bessemer.flywheel.ladder_outcome import INCUMBENT, LadderPlan, ScoredSystem, LadderSystem
 from bessemer.flywheel.services import FlywheelServices
 from bessemer.flywheel.unseen import unseen
 from bessemer.ladder.fit import KINDS
@@ -108,13 +108,13 @@ def enter_look(services: FlywheelServices, job_id: str, plan: LadderPlan) -> int
 
 
 def score(
-    services: FlywheelServices, plan: LadderPlan, system: System, folder: Path, count: Callable[[int, int], None]
-) -> Scored:
+    services: FlywheelServices, plan: LadderPlan, system: LadderSystem, folder: Path, count: Callable[[int, int], None]
+) -> ScoredSystem:
     """Ask a system every item that it has not answered yet."""
     examples = (*plan.optimise, *plan.calibrate)
     known = rungs.recorded(services, system.target, examples) if system.kind == INCUMBENT else {}
     items = rungs.score_all(services, system.target, examples, plan.metric, folder, count, known)
-    return Scored(system, items[: len(plan.optimise)], items[len(plan.optimise) :])
+    return ScoredSystem(system, items[: len(plan.optimise)], items[len(plan.optimise) :])
 
 
 def apply(services: FlywheelServices, request: LadderRequest, result: LadderResult, job_id: str) -> None:

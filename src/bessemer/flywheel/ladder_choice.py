@@ -25,7 +25,7 @@ from bessemer.flywheel.ladder_outcome import (
     INCUMBENT,
     FittedRung,
     LadderPlan,
-    Scored,
+    ScoredSystem,
 )
 
 Array = npt.NDArray[np.float64]
@@ -34,7 +34,7 @@ Array = npt.NDArray[np.float64]
 def decide(
     plan: LadderPlan,
     fitted: Sequence[FittedRung],
-    scored: Sequence[Scored],
+    scored: Sequence[ScoredSystem],
     versions: Sequence[str],
     look: int,
     seconds: float,
@@ -99,7 +99,7 @@ def decide(
     )
 
 
-def _row(plan: LadderPlan, one: Scored, version: str) -> RungRow:
+def _row(plan: LadderPlan, one: ScoredSystem, version: str) -> RungRow:
     """Return a system's line, measured on the selection items."""
     summary = summarise(one.optimise, name=one.system.target, seed=plan.request.seed, resamples=2000)
     usd = None if summary.cost_usd is None or not summary.n else summary.cost_usd / summary.n * 1000
@@ -131,7 +131,7 @@ def _quality(score: ItemTerms) -> float:
     return 1.0 if score.denominator == 0 else score.numerator / score.denominator
 
 
-def _fit_map(plan: LadderPlan, one: Scored, version: str) -> Calibration | None:
+def _fit_map(plan: LadderPlan, one: ScoredSystem, version: str) -> Calibration | None:
     raw, right = _raw(one.optimise), _right(one.optimise)
     seen = np.isfinite(raw) & np.isfinite(right)
     if not seen.any():
@@ -141,7 +141,7 @@ def _fit_map(plan: LadderPlan, one: Scored, version: str) -> Calibration | None:
     )
 
 
-def _ece(plan: LadderPlan, one: Scored) -> float | None:
+def _ece(plan: LadderPlan, one: ScoredSystem) -> float | None:
     """Return the calibration error of maps that were fitted on the other half."""
     raw, right = _raw(one.optimise), _right(one.optimise)
     half = thresholds.halves([example.id for example in plan.optimise])
@@ -159,7 +159,7 @@ def _ece(plan: LadderPlan, one: Scored) -> float | None:
     return calibration.ece(np.concatenate(said), np.concatenate(so))
 
 
-def _cascaded(scored: Sequence[Scored], rows: Sequence[RungRow]) -> list[int]:
+def _cascaded(scored: Sequence[ScoredSystem], rows: Sequence[RungRow]) -> list[int]:
     """Return the places of those that may stand in the route, cheapest first, the incumbent last."""
 
     def price(place: int) -> tuple[float, int]:
@@ -175,7 +175,7 @@ def _cascaded(scored: Sequence[Scored], rows: Sequence[RungRow]) -> list[int]:
 
 
 def _outcomes(
-    plan: LadderPlan, scored: Sequence[Scored], maps: Sequence[Calibration | None], *, test: bool
+    plan: LadderPlan, scored: Sequence[ScoredSystem], maps: Sequence[Calibration | None], *, test: bool
 ) -> Outcomes:
     """Return the items as the test takes them; `test`: the calibration items, else the selection's."""
     parts = [one.calibrate if test else one.optimise for one in scored]
@@ -211,7 +211,7 @@ def _at(score: ItemTerms, *, best: bool) -> Terms | None:
 
 def _certified(
     plan: LadderPlan,
-    scored: Sequence[Scored],
+    scored: Sequence[ScoredSystem],
     maps: Sequence[Calibration | None],
     rows: Sequence[RungRow],
     order: Sequence[int],
@@ -248,7 +248,7 @@ def _prices(rows: Sequence[RungRow]) -> list[float]:
     return known
 
 
-def _population(plan: LadderPlan, scored: Sequence[Scored]) -> Population:
+def _population(plan: LadderPlan, scored: Sequence[ScoredSystem]) -> Population:
     provenance = plan.dataset.provenance
     asked = provenance.get("request") or {}
     ends = [provenance.get(name) for name in ("first_inference_at", "last_inference_at")]

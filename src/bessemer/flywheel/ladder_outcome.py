@@ -22,7 +22,7 @@ class FittedRung(Frozen, frozen=True):
     """Why there is none."""
 
 
-class System(NamedTuple):
+class LadderSystem(NamedTuple):
     """What is scored: a rung, a model that joins, or the incumbent."""
 
     kind: str
@@ -46,15 +46,19 @@ class LadderPlan(NamedTuple):
     incumbent: str
     left_out: int
 
-    def systems(self, fitted: Sequence[FittedRung]) -> list[System]:
+    def systems(self, fitted: Sequence[FittedRung]) -> list[LadderSystem]:
         """Return what is scored, the incumbent last."""
-        own = [System(one.kind, one.version, one.seconds) for one in fitted if one.version is not None]
-        return [*own, *(System(MODEL, name) for name in self.request.models), System(INCUMBENT, self.incumbent)]
+        own = [LadderSystem(one.kind, one.version, one.seconds) for one in fitted if one.version is not None]
+        return [
+            *own,
+            *(LadderSystem(MODEL, name) for name in self.request.models),
+            LadderSystem(INCUMBENT, self.incumbent),
+        ]
 
 
-class Scored(NamedTuple):
+class ScoredSystem(NamedTuple):
     """A system's answers to the selection and the calibration items, in their order."""
 
-    system: System
+    system: LadderSystem
     optimise: tuple[ItemScore, ...]
     calibrate: tuple[ItemScore, ...]
