@@ -13,7 +13,7 @@ from bessemer.core.openai import AutoFloat
 from bessemer.core.types import JSON
 from bessemer.feedback.rows import Fault, TrainingRow, read_chat
 from bessemer.tuning.backend import Scored, Tree
-from bessemer.tuning.method import RANGES, Hyperparameters, Method, MethodBody, StepResult, Task, prompt_ids
+from bessemer.tuning.method import RANGES, Hyperparameters, Method, MethodBody, StepResult, TuningTask, prompt_ids
 from bessemer.tuning.spec import Validation
 
 
@@ -69,13 +69,13 @@ class Dpo(Method):
     body = DpoBody
     ranges = RANGES | {"beta": (0.0, 2.0)}
 
-    def learner(self, task: Task) -> "DpoLearner":
+    def learner(self, task: TuningTask) -> "DpoLearner":
         beta = self.read_hyperparameters(task.spec.hyperparameters).beta
         return DpoLearner(task, 0.1 if beta == "auto" else float(beta))
 
 
 class DpoLearner:
-    def __init__(self, task: Task, beta: float) -> None:
+    def __init__(self, task: TuningTask, beta: float) -> None:
         self._task, self._beta = task, beta
         self._train, self._validation = (
             self._trees(rows, param)
