@@ -18,7 +18,7 @@ MOST_UNSCORABLE = 0.05
 """Share of items without a score above which nothing may be promised: they would decide."""
 
 
-class Unscorable(ValueError):
+class TooManyUnscorable(ValueError):
     """Too many items could not be scored."""
 
 
@@ -56,8 +56,8 @@ def checked(items: Outcomes, *, last_known: bool) -> tuple[Outcomes, float]:
     """Return items of which each has a score, and the share of those that had none.
 
     An unscorable answer counts as wrong; that of the incumbent, which others are compared with, as right. Raises
-    Unscorable above 5 %, ValueError for no items or values out of range. `last_known` False: the rule does not need the
-    incumbent's quality.
+    TooManyUnscorable above 5 %, ValueError for no items or values out of range. `last_known` False: the rule does not
+    need the incumbent's quality.
     """
     confidence, quality = (np.asarray(part, dtype=np.float64) for part in items[:2])
     n, rungs = confidence.shape
@@ -71,7 +71,7 @@ def checked(items: Outcomes, *, last_known: bool) -> tuple[Outcomes, float]:
     missing = np.isnan(needed) & ~silent
     share = float(missing.any(axis=1).mean())
     if share > MOST_UNSCORABLE:
-        raise Unscorable(
+        raise TooManyUnscorable(
             f"{share:.1%} of {n} items could not be scored, at most {MOST_UNSCORABLE:.0%} may: mend the grader, or "
             "leave them out of the population by a filter that the statement names"
         )

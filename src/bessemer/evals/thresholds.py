@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy.special import rel_entr
 
 from bessemer.evals.outcomes import ALWAYS, NEVER, Outcomes, answered_by, checked, cost_of
-from bessemer.evals.risk import F1Loss, F1Target, KeptError, Loss, Rule
+from bessemer.evals.risk import F1Loss, F1Target, KeptError, LossRule, Rule
 
 Array = npt.NDArray[np.float64]
 _QUANTILES, _MOST_VECTORS, _CHUNK = 12, 30_000, 2_000_000
@@ -25,7 +25,7 @@ _SLACK = 2.0
 """Standard errors by which the risk on the optimisation items may exceed alpha for a vector to be worth a test."""
 
 
-class Plan(NamedTuple):
+class ThresholdPlan(NamedTuple):
     """What will be tested: m vectors of thresholds in order, and what the optimisation items say of each."""
 
     rule: Rule
@@ -47,16 +47,16 @@ class Plan(NamedTuple):
         return len(self.thresholds)
 
 
-def plan(rule: Rule, optimise: Outcomes, cost: npt.ArrayLike, n: int) -> Plan:
+def plan(rule: Rule, optimise: Outcomes, cost: npt.ArrayLike, n: int) -> ThresholdPlan:
     """Return what to test on n calibration items. `cost` of asking each rung: [R + 1], or [items, R + 1].
 
     Where the best single rung beats the incumbent (by more than a standard error of the paired difference), the cascade
     ends in that rung, and is compared with both: the incumbent would cost more and be worse. Raises ValueError for no
-    items, Unscorable for too many without a score.
+    items, TooManyUnscorable for too many without a score.
     """
     items, _ = checked(optimise, last_known=rule.needs_incumbent)
     last = _best_rung(rule, items) if rule.needs_incumbent else items.rungs
-    if last < items.rungs and rule.references and isinstance(rule, Loss | F1Loss):
+    if last < items.rungs and rule.references and isinstance(rule, LossRule | F1Loss):
         rule = dataclasses.replace(rule, references=(*rule.references, last))
     vectors = _vectors(items.confidence, last)
     risk, spent = _measured(rule, items, cost, vectors)
@@ -69,16 +69,16 @@ def plan(rule: Rule, optimise: Outcomes, cost: npt.ArrayLike, n: int) -> Plan:
         kept = (answered_by(items.confidence, vectors) < items.rungs).mean(axis=0)
         first = int(np.argmax(n * kept * divergence(risk, rule.alpha)))
         vectors, risk, spent = vectors[first:], risk[first:], spent[first:]
-    return Plan(rule, vectors, spent, risk, last, _floor(rule, items))
+    return ThresholdPlan(rule, vectors, spent, risk, last, _floor(rule, items))
 
 
-def nested(rule: Rule, grid: Sequence[float], floor: float | None = None) -> Plan:
+def nested(rule: Rule, grid: Sequence[float], floor: float | None = None) -> ThresholdPlan:
     """Return the plan of one rung before the incumbent, from strict to loose thresholds that fall strictly."""
     if not grid or list(grid) != sorted(set(grid), reverse=True):
         raise ValueError("the grid must fall strictly, from strict to loose")
     thresholds = np.asarray(grid, dtype=np.float64)[:, None]
     cost = np.arange(len(grid), 0, -1, dtype=np.float64)
-    return Plan(rule, thresholds, cost, np.full(len(grid), np.nan), 1, floor)
+    return ThresholdPlan(rule, thresholds, cost, np.full(len(grid), np.nan), 1, floor)
 
 
 def pareto_front(risk: Array, cost: Array) -> npt.NDArray[np.intp]:

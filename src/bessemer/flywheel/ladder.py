@@ -15,7 +15,7 @@ from bessemer.core.types import Dataset, Route, Split, Step, Target
 from bessemer.core.wire import LadderRequest
 from bessemer.flywheel import rungs, standing
 from bessemer.flywheel.evaluation import build_metric, item_hash, split_examples
-from bessemer.flywheel.ladder_outcome import INCUMBENT, LadderPlan, ScoredSystem, LadderSystem
+from bessemer.flywheel.ladder_outcome import INCUMBENT, LadderPlan, LadderSystem, ScoredSystem
 from bessemer.flywheel.services import FlywheelServices
 from bessemer.flywheel.unseen import unseen
 from bessemer.ladder.fit import KINDS

@@ -17,9 +17,9 @@ from bessemer.engine.rungs.kinds import MAJORITY
 from bessemer.evals import calibration, guarantee, thresholds
 from bessemer.evals.guarantee import Population, ThresholdChoice
 from bessemer.evals.metrics import ItemTerms, Terms
-from bessemer.evals.outcomes import Outcomes, Unscorable
+from bessemer.evals.outcomes import Outcomes, TooManyUnscorable
 from bessemer.evals.paired import spent
-from bessemer.evals.risk import F1Loss, Loss, Rule
+from bessemer.evals.risk import F1Loss, LossRule, Rule
 from bessemer.evals.runs import ItemScore, summarise
 from bessemer.flywheel.ladder_outcome import (
     INCUMBENT,
@@ -221,7 +221,7 @@ def _certified(
     if len(scored) < 2:
         return None, "No rung could be fitted that a route could ask first."
     request = plan.request
-    rule: Rule = F1Loss(request.alpha) if request.metric == "f1" else Loss(request.alpha, "accuracy")
+    rule: Rule = F1Loss(request.alpha) if request.metric == "f1" else LossRule(request.alpha, "accuracy")
     try:
         optimise = _outcomes(plan, scored, maps, test=False)
         path = thresholds.plan(rule, optimise, _prices([rows[place] for place in order]), len(plan.calibrate))
@@ -235,7 +235,7 @@ def _certified(
             dataset_sha256=plan.dataset.sha256,
             seed=request.seed,
         )
-    except Unscorable as error:
+    except TooManyUnscorable as error:
         return None, f"Nothing can be promised: {error}."
     return choice, choice.reason
 
