@@ -7,16 +7,16 @@ from bessemer.core.types import JSON
 from bessemer.engine.rungs.rung import RungItem
 
 
-def item_of(input: JSON | None, messages: Sequence[Mapping[str, Any]], offered: tuple[str, ...] = ()) -> RungItem:
+def item_of(input: JSON | None, messages: Sequence[Mapping[str, Any]]) -> RungItem:
     """Return the item of a request: its structured input where it has one, else what its messages say.
 
     `messages` are in the plain form (`Message.plain`). Instructions (`system`, `developer`) are the same for every
     request of a route and are left out.
     """
     if input is not None:
-        return RungItem(input=input, offered=offered)
+        return RungItem(input=input)
     said = (_text(one.get("content")) for one in messages if one.get("role") not in ("system", "developer"))
-    return RungItem(text="\n".join(said), offered=offered)
+    return RungItem(text="\n".join(said))
 
 
 def _text(content: object) -> str:

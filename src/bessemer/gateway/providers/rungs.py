@@ -63,9 +63,8 @@ class RungProvider:
         """Answer with one label. See Provider. Raises InvalidRequest, EngineError for a damaged rung."""
         rung = await self._open(call)
         choices = _choices(call, rung)
-        offered = () if call.version.choices else choices.labels
         begun = time.perf_counter()
-        said = rung.predict([item_of(call.input, [one.plain() for one in call.messages], offered)])
+        said = rung.predict([item_of(call.input, [one.plain() for one in call.messages])])
         shown = said.probabilities[0].tolist()
         scores = {label: math.log(max(share, _LEAST)) for label, share in zip(choices.labels, shown, strict=False)}
         seconds = time.perf_counter() - begun
