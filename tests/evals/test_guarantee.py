@@ -13,7 +13,7 @@ from bessemer.evals.familywise import fixed_sequence, graphical
 from bessemer.evals.guarantee import Population, ThresholdChoice, certify
 from bessemer.evals.outcomes import ALWAYS, NEVER, Outcomes, TooManyUnscorable, answered_by, cost_of
 from bessemer.evals.paired import spent
-from bessemer.evals.risk import Error, KeptError, LossRule
+from bessemer.evals.risk import Error, KeptError, Loss
 from bessemer.evals.statistics import binomial_tail
 from bessemer.evals.thresholds import ThresholdPlan, pareto_front, plan
 
@@ -131,7 +131,7 @@ def cascade(rule: Any, n: int = 1000, seed: int = 0, **more: Any) -> ThresholdCh
 
 def test_three_rungs_are_cheaper_than_the_incumbent_and_the_front_falls() -> None:
     rng = np.random.default_rng(3)
-    found = plan(LossRule(0.03), drawn(rng, 1000), COST, 1000)
+    found = plan(Loss(0.03), drawn(rng, 1000), COST, 1000)
     assert (np.diff(found.cost) < 0).all()
     assert (np.diff(found.risk) > 0).all()
     choice = certify(found, drawn(rng, 1000), delta=0.1)
@@ -145,16 +145,16 @@ def test_three_rungs_are_cheaper_than_the_incumbent_and_the_front_falls() -> Non
 def test_the_guarantee_over_rungs_holds_and_buys_much_of_what_is_possible(graded: bool) -> None:
     rng, alpha, broken, costs = np.random.default_rng(5), 0.03, 0, []
     world = drawn(rng, 100_000)
-    known = plan(LossRule(alpha), world, COST, 1)
+    known = plan(Loss(alpha), world, COST, 1)
     possible = known.cost[known.risk <= alpha].min()
     for draw in range(60):
         optimise, calibrate = drawn(rng, 700), drawn(rng, 700)
         if graded:
             calibrate = calibrate._replace(quality=np.clip(calibrate.quality, 0.001, 0.999))
-        choice = certify(plan(LossRule(alpha), optimise, COST, 700), calibrate, delta=0.1, seed=draw)
+        choice = certify(plan(Loss(alpha), optimise, COST, 700), calibrate, delta=0.1, seed=draw)
         chosen = choice.chosen.thresholds if choice.chosen else (None, None)
         who = answered_by(world.confidence, [INF if t is None else t for t in chosen])
-        broken += float(LossRule(alpha).risk(world, who[:, None])[0]) > alpha
+        broken += float(Loss(alpha).risk(world, who[:, None])[0]) > alpha
         costs.append(float(cost_of(who[:, None], COST)[0]))
     assert broken <= 6 + 7
     assert np.mean(costs) < (2.2 if graded else 2.0) * possible
@@ -180,16 +180,16 @@ def test_l16_calibration_items_are_untouched_until_tested(monkeypatch: pytest.Mo
     rng = np.random.default_rng(7)
     optimise, kept = drawn(rng, 500), Spy(*drawn(rng, 500))
     Spy.looks = 0
-    found = plan(LossRule(0.03), optimise, COST, 500)
+    found = plan(Loss(0.03), optimise, COST, 500)
     assert Spy.looks == 0
     tested: list[int] = []
-    own = LossRule.p_value
+    own = Loss.p_value
 
-    def spied(self: LossRule, items: Outcomes, who: npt.NDArray[np.intp], level: float) -> float:
+    def spied(self: Loss, items: Outcomes, who: npt.NDArray[np.intp], level: float) -> float:
         tested.append(len(tested))
         return own(self, items, who, level)
 
-    monkeypatch.setattr(LossRule, "p_value", spied)
+    monkeypatch.setattr(Loss, "p_value", spied)
     choice = certify(found, kept, delta=0.1)
     assert Spy.looks > 0
     p = [point.p_value for point in choice.curve]
@@ -201,16 +201,16 @@ def test_l16_calibration_items_are_untouched_until_tested(monkeypatch: pytest.Mo
 def test_l16_the_plan_is_the_same_whatever_the_calibration_items_are() -> None:
     rng = np.random.default_rng(8)
     optimise = drawn(rng, 300)
-    first = plan(LossRule(0.03), optimise, COST, 300)
+    first = plan(Loss(0.03), optimise, COST, 300)
     certify(first, drawn(rng, 300), delta=0.1)
-    again = plan(LossRule(0.03), optimise, COST, 300)
+    again = plan(Loss(0.03), optimise, COST, 300)
     assert (first.thresholds == again.thresholds).all()
 
 
 def test_l22_unscorable_items_are_refused_above_a_twentieth_and_count_as_wrong_below() -> None:
     rng = np.random.default_rng(9)
     items = drawn(rng, 400)
-    found = plan(LossRule(0.05), items, COST, 400)
+    found = plan(Loss(0.05), items, COST, 400)
     for share, refused in ((0.06, True), (0.04, False)):
         quality = items.quality.copy()
         quality[: int(share * 400), :2] = np.nan
@@ -218,7 +218,7 @@ def test_l22_unscorable_items_are_refused_above_a_twentieth_and_count_as_wrong_b
             with pytest.raises(TooManyUnscorable, match=r"6\.0%"):
                 certify(found, items._replace(quality=quality), delta=0.1)
             with pytest.raises(TooManyUnscorable, match=r"6\.0%"):
-                plan(LossRule(0.05), items._replace(quality=quality), COST, 400)
+                plan(Loss(0.05), items._replace(quality=quality), COST, 400)
         else:
             choice = certify(found, items._replace(quality=quality), delta=0.1)
             wrong = items.quality.copy()
@@ -233,7 +233,7 @@ def test_a_rung_that_failed_hands_over_at_every_threshold_and_is_not_unscorable(
     confidence, quality = items.confidence.copy(), items.quality.copy()
     confidence[:100, 0], quality[:100, 0] = np.nan, np.nan
     choice = certify(
-        plan(LossRule(0.05), Outcomes(confidence, quality), COST, 400), Outcomes(confidence, quality), delta=0.1
+        plan(Loss(0.05), Outcomes(confidence, quality), COST, 400), Outcomes(confidence, quality), delta=0.1
     )
     assert choice.chosen is not None
     who = answered_by(confidence, [ALWAYS, NEVER])
@@ -242,7 +242,7 @@ def test_a_rung_that_failed_hands_over_at_every_threshold_and_is_not_unscorable(
 
 
 def test_l23_an_incumbent_worse_than_the_best_rung_is_left_out_and_said_so() -> None:
-    choice = cascade(LossRule(0.02), right=(0.8, 0.95, 0.9))
+    choice = cascade(Loss(0.02), right=(0.8, 0.95, 0.9))
     assert choice.chosen is not None
     assert choice.chosen.thresholds[1] == ALWAYS
     assert choice.chosen.shares[-1] == 0.0
@@ -258,7 +258,7 @@ def test_l24_worthless_rungs_leave_the_incumbent_alone_with_a_reason() -> None:
         right = np.stack([rng.uniform(size=600) < p for p in (0.1, 0.1, 0.95)], axis=1).astype(float)
         return Outcomes(rng.uniform(size=(600, 2)), right)
 
-    for rule in (LossRule(0.01), KeptError(0.05), Error(0.05)):
+    for rule in (Loss(0.01), KeptError(0.05), Error(0.05)):
         choice = certify(plan(rule, noise(), COST, 600), noise(), delta=0.1, names=("a", "b", "big"))
         assert choice.chosen is None or choice.chosen.shares[-1] > 0.97
         if choice.chosen is None:
@@ -269,7 +269,7 @@ def test_l24_worthless_rungs_leave_the_incumbent_alone_with_a_reason() -> None:
 def test_l20_the_statement_can_be_parsed() -> None:
     rng = np.random.default_rng(12)
     choice = certify(
-        plan(LossRule(0.03, "accuracy"), drawn(rng, 800), COST, 800),
+        plan(Loss(0.03, "accuracy"), drawn(rng, 800), COST, 800),
         drawn(rng, 800),
         delta=0.1,
         look=2,
@@ -321,18 +321,18 @@ def test_audited_items_of_known_chances_speak_of_all_requests() -> None:
     weights = (0.01 / np.where(hard, 0.1, 0.01))[asked]
     items = Outcomes(np.full((int(asked.sum()), 1), 0.9), quality, weights=weights)
     everything = np.zeros((items.n, 1), dtype=np.intp)
-    assert LossRule(0.1).risk(items, everything)[0] == pytest.approx(0.05, abs=0.015)
-    assert LossRule(0.1).risk(items._replace(weights=None), everything)[0] > 0.2
-    assert LossRule(0.1).p_value(items, everything[:, 0], 0.1) < 0.2
-    assert LossRule(0.1).p_value(items._replace(weights=None), everything[:, 0], 0.1) > 0.5
+    assert Loss(0.1).risk(items, everything)[0] == pytest.approx(0.05, abs=0.015)
+    assert Loss(0.1).risk(items._replace(weights=None), everything)[0] > 0.2
+    assert Loss(0.1).p_value(items, everything[:, 0], 0.1) < 0.2
+    assert Loss(0.1).p_value(items._replace(weights=None), everything[:, 0], 0.1) > 0.5
 
 
 def test_several_references_are_each_kept() -> None:
     items = drawn(np.random.default_rng(15), 500, right=(0.7, 0.95, 0.9))
     who = np.zeros(500, dtype=np.intp)
-    p = [LossRule(0.1, references=one).p_value(items, who, 0.1) for one in ((-1,), (1,), (-1, 1))]
+    p = [Loss(0.1, references=one).p_value(items, who, 0.1) for one in ((-1,), (1,), (-1, 1))]
     assert p[2] == max(p)
-    assert dataclasses.replace(LossRule(0.1), references=(1,)).risk(items, who[:, None])[0] > 0.1
+    assert dataclasses.replace(Loss(0.1), references=(1,)).risk(items, who[:, None])[0] > 0.1
 
 
 def test_bad_items_are_refused() -> None:

@@ -13,7 +13,7 @@ from bessemer.evals.betting import positive_mean, ratio_bounds
 from bessemer.evals.calibration import apply, fit_isotonic
 from bessemer.evals.guarantee import ThresholdChoice, certify
 from bessemer.evals.outcomes import Outcomes
-from bessemer.evals.risk import F1Loss, F1Target, KeptError, LossRule, Rule
+from bessemer.evals.risk import F1Loss, F1Target, KeptError, Loss, Rule
 from bessemer.evals.thresholds import grid_for_error, grid_from, halves, nested
 
 DELTA = 0.1
@@ -62,7 +62,7 @@ def choose(rule: Rule, scores, small, incumbent, *, grid, delta, **more) -> Thre
 
 
 def choose_by_loss(scores, small, incumbent, *, alpha, metric="quality", **more):  # type: ignore[no-untyped-def]
-    return choose(LossRule(alpha, metric), scores, small, incumbent, **more)
+    return choose(Loss(alpha, metric), scores, small, incumbent, **more)
 
 
 def choose_by_error(scores, small, *, alpha, **more):  # type: ignore[no-untyped-def]

@@ -84,8 +84,8 @@ def certify(
 ) -> ThresholdChoice:
     """Test a plan on the calibration items, at what their k-th look may spend of delta, and state the outcome.
 
-    `names` of the rungs (version ids), the incumbent last. Raises TooManyUnscorable for too many items without a score
-    (fewer count as wrong), ValueError for values out of range.
+    `names` of the rungs (version ids), the incumbent last. Raises Unscorable for too many items without a score (fewer
+    count as wrong), ValueError for values out of range.
     """
     rule = plan.rule
     if not (0 <= rule.alpha < 1 and 0 < delta < 1):

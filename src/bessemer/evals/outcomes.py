@@ -56,8 +56,8 @@ def checked(items: Outcomes, *, last_known: bool) -> tuple[Outcomes, float]:
     """Return items of which each has a score, and the share of those that had none.
 
     An unscorable answer counts as wrong; that of the incumbent, which others are compared with, as right. Raises
-    TooManyUnscorable above 5 %, ValueError for no items or values out of range. `last_known` False: the rule does not
-    need the incumbent's quality.
+    Unscorable above 5 %, ValueError for no items or values out of range. `last_known` False: the rule does not need the
+    incumbent's quality.
     """
     confidence, quality = (np.asarray(part, dtype=np.float64) for part in items[:2])
     n, rungs = confidence.shape

@@ -1,7 +1,7 @@
 """What a cascade may promise, and the p-value of "the promise does not hold" at given thresholds.
 
-A rule bounds a risk of the whole cascade by alpha: quality lost against the incumbent (`LossRule`), F1 lost (`F1Loss`)
-or kept above a target (`F1Target`), errors of all answers (`Error`), errors of those that are not handed over
+A rule bounds a risk of the whole cascade by alpha: quality lost against the incumbent (`Loss`), F1 lost (`F1Loss`) or
+kept above a target (`F1Target`), errors of all answers (`Error`), errors of those that are not handed over
 (`KeptError`). Each p-value is valid at any number of items and for any distribution, but for an approximate `F1Loss`.
 Items must stand in an order that says nothing of them (`certify` shuffles them).
 """
@@ -89,7 +89,7 @@ def _discordant_p(n: int, gained: int, lost: int, alpha: float, level: float) ->
 
 
 @dataclass(frozen=True)
-class LossRule:
+class Loss:
     """Mean quality lost against each reference, over all items, is at most alpha."""
 
     alpha: float

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy.special import rel_entr
 
 from bessemer.evals.outcomes import ALWAYS, NEVER, Outcomes, answered_by, checked, cost_of
-from bessemer.evals.risk import F1Loss, F1Target, KeptError, LossRule, Rule
+from bessemer.evals.risk import F1Loss, F1Target, KeptError, Loss, Rule
 
 Array = npt.NDArray[np.float64]
 _QUANTILES, _MOST_VECTORS, _CHUNK = 12, 30_000, 2_000_000
@@ -52,11 +52,11 @@ def plan(rule: Rule, optimise: Outcomes, cost: npt.ArrayLike, n: int) -> Thresho
 
     Where the best single rung beats the incumbent (by more than a standard error of the paired difference), the cascade
     ends in that rung, and is compared with both: the incumbent would cost more and be worse. Raises ValueError for no
-    items, TooManyUnscorable for too many without a score.
+    items, Unscorable for too many without a score.
     """
     items, _ = checked(optimise, last_known=rule.needs_incumbent)
     last = _best_rung(rule, items) if rule.needs_incumbent else items.rungs
-    if last < items.rungs and rule.references and isinstance(rule, LossRule | F1Loss):
+    if last < items.rungs and rule.references and isinstance(rule, Loss | F1Loss):
         rule = dataclasses.replace(rule, references=(*rule.references, last))
     vectors = _vectors(items.confidence, last)
     risk, spent = _measured(rule, items, cost, vectors)

@@ -34,7 +34,7 @@ from bessemer.evals.measures import Metric
 from bessemer.evals.metrics import ItemTerms, Terms, Unknown, mean_terms
 from bessemer.evals.outcomes import Outcomes
 from bessemer.evals.paired import spent
-from bessemer.evals.risk import F1Loss, KeptError, LossRule
+from bessemer.evals.risk import F1Loss, KeptError, Loss
 from bessemer.evals.runs import for_each
 from bessemer.evals.thresholds import ThresholdPlan, grid_for_error, grid_from, halves, nested
 from bessemer.flywheel import standing
@@ -286,7 +286,7 @@ def _plan(request: CascadeRequest, fit: ConfidenceItems, fitted: Array, n: int) 
         grid = grid_for_error(fitted, fit.quality, n, alpha=alpha)
         return nested(KeptError(alpha, metric), grid, max(0.0, (error - alpha) / (1.0 - alpha)))
     if request.rule == "loss":
-        return nested(LossRule(alpha, metric), grid_from(fitted))
+        return nested(Loss(alpha, metric), grid_from(fitted))
     guess = metrics.total(Terms(*row) for row in fit.terms.tolist()) or 0.5
     approximate = request.rule == "bootstrap"
     return nested(F1Loss(alpha, largest=_largest(request), guess=guess, approximate=approximate), grid_from(fitted))

@@ -19,7 +19,7 @@ from bessemer.evals.guarantee import Population, ThresholdChoice
 from bessemer.evals.metrics import ItemTerms, Terms
 from bessemer.evals.outcomes import Outcomes, TooManyUnscorable
 from bessemer.evals.paired import spent
-from bessemer.evals.risk import F1Loss, LossRule, Rule
+from bessemer.evals.risk import F1Loss, Loss, Rule
 from bessemer.evals.runs import ItemScore, summarise
 from bessemer.flywheel.ladder_outcome import (
     INCUMBENT,
@@ -221,7 +221,7 @@ def _certified(
     if len(scored) < 2:
         return None, "No rung could be fitted that a route could ask first."
     request = plan.request
-    rule: Rule = F1Loss(request.alpha) if request.metric == "f1" else LossRule(request.alpha, "accuracy")
+    rule: Rule = F1Loss(request.alpha) if request.metric == "f1" else Loss(request.alpha, "accuracy")
     try:
         optimise = _outcomes(plan, scored, maps, test=False)
         path = thresholds.plan(rule, optimise, _prices([rows[place] for place in order]), len(plan.calibrate))
