@@ -40,6 +40,19 @@ _.score_interval  # evals.paired: shows the test's statistic against published i
 
 # The ladder in the making: its job and the lab's final scoring call them.
 _.leaks  # ladder.groups: told before a fit
+_.worse_than_plain  # lab.ladder: what the final scoring says of each set
+_.ips  # off_policy: the estimates of a rung's worth from verdicts, and what decides whether they say anything
+_.snips  # the same
+_.dm  # the same
+_.dr  # the same
+_.conclusive  # the same
+_.off_policy_value  # the same
+_.feedback_weights  # off_policy: weights of feedback that was asked for at random
+_.doubly_robust  # verdict_losses: compared with `not_this` in the lab's tables
+_.expected_reward  # the same
+_.right_only  # the same
+_.best_single  # LadderResult: read by clients and the command line's table
+_.doing  # LadderProgress: read by clients
 _.DEVELOPMENT  # lab.sealed
 _.open_file  # lab.sealed
 _.split_rows  # lab.sealed
