@@ -34,7 +34,6 @@ _.goodput_s  # the simulator as a library: docs/simulator.md
 # For tests alone, and not worth a second way in: the product's own functions at another scale.
 _.TABLE  # http.surface: the endpoints of a plain installation, which the tests of all endpoints go through
 _.open_url  # store: a database without its data folder
-_.insert_many  # store: rows without the writer's process
 _.schema_version  # store.schema: a table that migrations alone write
 _.score_interval  # evals.paired: shows the test's statistic against published intervals
 
