@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 from sqlalchemy import create_engine, text
-from tests.store.samples import a_feedback, an_inference
+from tests.store.samples import a_feedback, an_inference, keep
 from tests.store.test_repositories import a_job, gated
 
 from bessemer.core.access import Role
 from bessemer.core.errors import Conflict, InvalidRequest, NotFound
-from bessemer.core.types import Dataset, ModelVersion, Route, Step, Target
+from bessemer.core.types import INTERNAL_KEY, Dataset, ModelVersion, Route, Step, Target
 from bessemer.core.wire import JobEvent
 from bessemer.store import (
     audit,
@@ -82,13 +82,14 @@ def seed(database: Database) -> None:
     """Give the project `claims` a row in each table."""
     mine = database.within("claims")
     row = msgspec.structs.replace(INFERENCE, project_id="claims")
-    inferences.insert_many(mine, [row, msgspec.structs.replace(row, id="inf-2", calls=(), episode_id=None)])
+    asked_again = msgspec.structs.replace(row, id="inf-3", calls=(), episode_id=None, key_id=INTERNAL_KEY)
+    keep(mine, row, msgspec.structs.replace(row, id="inf-2", calls=(), episode_id=None), asked_again)
     said = (
         a_feedback("fb-1"),
         a_feedback("fb-2", inference_id=None, episode_id="ep-1"),
         a_feedback("fb-3", inference_id="inf-2"),
     )
-    feedback.insert_many(mine, [msgspec.structs.replace(one, project_id="claims") for one in said])
+    keep(mine, *(own(mine, one) for one in said))
     erasure.erase(mine, [msgspec.structs.replace(row, id="inf-2")])
     audit.append(mine, "key-1", "file.created", "file-1", event_id="audit-1")
     keys.insert(mine, own(mine, a_key("key-1")))
@@ -135,10 +136,12 @@ CASES = {
     "datasets.insert": Case(lambda d: datasets.insert(d, a_dataset(new(d, "ds"))), changes=True),
     "datasets.get": Case(lambda d: datasets.get(d, "ds-1")),
     "datasets.approve": Case(lambda d: datasets.approve(d, "ds-1"), changes=True),
+    "datasets.delete": Case(lambda d: datasets.delete(d, "ds-1"), changes=True),
     "datasets.find": Case(datasets.find),
     "datasets.of_file": Case(lambda d: datasets.of_file(d, "file-1")),
     "erasure.matching": Case(lambda d: list(erasure.matching(d))),
     "erasure.erase": Case(lambda d: erasure.erase(d, [INFERENCE], ["fb-2"]), changes=True),
+    "erasure.copies": Case(lambda d: erasure.copies(d, [INFERENCE])),
     "erasure.erased": Case(lambda d: erasure.erased(d, ["inf-2"])),
     "erasure.known_feedback": Case(lambda d: erasure.known_feedback(d, ["fb-1"])),
     "erasure.count_feedback": Case(lambda d: erasure.count_feedback(d, ["inf-1"])),
@@ -147,7 +150,6 @@ CASES = {
     "evaluations.results": Case(lambda d: evaluations.results(d, ["eval-1"])),
     "evaluations.find": Case(evaluations.find),
     "evaluations.gated": Case(lambda d: evaluations.gated(d, "small@1")),
-    "feedback.insert_many": Case(lambda d: feedback.insert_many(d, [own(d, a_feedback(new(d, "fb")))]), changes=True),
     "feedback.get": Case(lambda d: feedback.get(d, "fb-1")),
     "feedback.for_inferences": Case(lambda d: feedback.for_inferences(d, ["inf-1"])),
     "feedback.for_episodes": Case(lambda d: feedback.for_episodes(d, ["ep-1"])),
@@ -156,9 +158,6 @@ CASES = {
     "files.get": Case(lambda d: files.get(d, "file-1")),
     "files.find": Case(files.find),
     "files.delete": Case(lambda d: files.delete(d, "file-1"), changes=True),
-    "inferences.insert_many": Case(
-        lambda d: inferences.insert_many(d, [own(d, an_inference(new(d, "inf")))]), changes=True
-    ),
     "inferences.get": Case(lambda d: inferences.get(d, "inf-1")),
     "inferences.key_of": Case(lambda d: inferences.key_of(d, "inf-1")),
     "inferences.get_many": Case(lambda d: inferences.get_many(d, ["inf-1"])),
@@ -260,9 +259,9 @@ def test_what_is_anothers_is_neither_read_nor_changed_nor_counted(sqlite_databas
         lambda d: audit.append(d, "key-9", "file.deleted", "x", event_id="audit-1"),
         lambda d: datasets.insert(d, a_dataset("ds-1")),
         lambda d: evaluations.insert(d, gated("eval-1", "small@9", 9.0)),
-        lambda d: feedback.insert_many(d, [own(d, a_feedback("fb-1"))]),
+        lambda d: keep(d, own(d, a_feedback("fb-1"))),
         lambda d: files.insert(d, a_file("file-1")),
-        lambda d: inferences.insert_many(d, [own(d, an_inference("inf-1"))]),
+        lambda d: keep(d, own(d, an_inference("inf-1"))),
         lambda d: job_rows.insert(d, own(d, a_job("job-1"))),
         lambda d: plans.insert(d, "plan-1", "{}"),
         lambda d: versions.insert(d, VERSION),

@@ -29,7 +29,7 @@ from bessemer.engine.rungs.spans import (
     features_of,
     tokens_of,
 )
-from bessemer.evals.verdict_losses import Loss
+from bessemer.evals.verdict_losses import LossAndGradient
 from bessemer.ladder.lessons import Ints, Lesson, Targets, counted, folds_of
 from bessemer.ladder.softmax import fit_softmax
 
@@ -93,12 +93,11 @@ def fit_spans(lessons: Sequence[Lesson], *, seed: int = 0, threads: int = 1) -> 
     parameters = _with_fields(form, taught)
     folds = folds_of([one for one in ordered if _object(one) is not None], 4, seed)
     with threadpool_limits(threads):
-        confidence, right = _left_out(taught, folds, parameters)
+        odds, right = _left_out(taught, folds, parameters)
         if 0 < right.sum() < len(right):
-            parameters = _calibrated(parameters, confidence, right)
-            odds = parameters.slope * confidence + parameters.offset
-            confidence = 1 / (1 + np.exp(-odds))
+            parameters = _calibrated(parameters, odds, right)
         artefact = _fitted(taught, parameters, {"n": len(rows), "seed": seed})
+    confidence = 1 / (1 + np.exp(-(parameters.slope * odds + parameters.offset)))
     return SpanFit(artefact, confidence, right, time.perf_counter() - began)
 
 
@@ -239,7 +238,7 @@ def _fitted(taught: Sequence[_Taught], parameters: SpansParameters, lineage: dic
     )
 
 
-def _cross_entropy(logits: Floats, y: Ints) -> Loss:
+def _cross_entropy(logits: Floats, y: Ints) -> LossAndGradient:
     rows = np.arange(len(y))
     top = logits.max(axis=1, keepdims=True)
     p = np.exp(logits - top)
@@ -247,7 +246,7 @@ def _cross_entropy(logits: Floats, y: Ints) -> Loss:
     value = float(np.mean(np.log(total[:, 0]) + top[:, 0] - logits[rows, y]))
     p /= total
     p[rows, y] -= 1
-    return Loss(value, p / len(y))
+    return LossAndGradient(value, p / len(y))
 
 
 def _transitions(taught: Sequence[_Taught], places: Mapping[str, int]) -> tuple[Floats, Floats]:
