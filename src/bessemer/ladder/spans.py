@@ -273,8 +273,8 @@ def _transitions(taught: Sequence[_Taught], places: Mapping[str, int]) -> tuple[
 
 def _left_out(taught: Sequence[_Taught], folds: Ints, parameters: SpansParameters) -> tuple[Floats, Floats]:
     """Return the log-odds of the values that a fit on three quarters finds in the last, and which are right."""
-    train = [taught[place] for place in np.flatnonzero(folds != 0)]
-    test = [taught[place] for place in np.flatnonzero(folds == 0)]
+    train = [taught[place] for place in np.flatnonzero(folds != 0).tolist()]
+    test = [taught[place] for place in np.flatnonzero(folds == 0).tolist()]
     if len(train) < _LEAST or not test:
         return np.zeros(0), np.zeros(0)
     rung = Spans(_fitted(train, parameters, {}))
