@@ -15,6 +15,7 @@ TICKETS = {
     **{f"Order {number} was charged twice and the customer is waiting.": "Yes" for number in range(200)},
     **{f"Please change the address of order {number} some time.": "No" for number in range(200)},
 }
+SPLITS = {"train": 0.5, "selection": 0.1, "calibration": 0.2, "holdout": 0.2}
 VERDICTS = {"type": "feedback", "name": "verdicts", "labels": YES_NO}
 METHOD = {"type": "reinforcement", "reinforcement": {"grader": VERDICTS, "hyperparameters": {"n_epochs": 3}}}
 
@@ -27,7 +28,7 @@ answers = loop.ask(Question(ticket, {"ticket": ticket}) for ticket in TICKETS)
 loop.judge(answers, lambda answer: [{"metric": "verdict", "value": answer.text == TICKETS[answer.question]}])
 
 # What is made of it: a small model that learned from the verdicts, held against what serves now on held-out tickets.
-dataset = loop.collect("urgency", splits={"train": 0.5, "selection": 0.1, "calibration": 0.2, "holdout": 0.2})
+dataset = loop.collect("urgency", splits=SPLITS)
 tuned = loop.tune(dataset, "smollm2-135m", METHOD)
 evaluation = loop.evaluate(dataset, tuned.version.id, "tickets")
 

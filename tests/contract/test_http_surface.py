@@ -282,6 +282,7 @@ WHO_MAY = {
     """,
     "owner": """
         DELETE /v1/feedback/{feedback_id}
+        DELETE /v1/datasets/{dataset_id}
         DELETE /v1/inferences/{inference_id}
         POST /v1/erasures
         GET /v1/keys

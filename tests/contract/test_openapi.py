@@ -11,6 +11,9 @@ from tests.live import Server
 from bessemer.core.access import project
 from bessemer.core.openai_chat import ChatRequest
 from bessemer.core.types import DEFAULT_PROJECT
+from bessemer.core.wire import JobObject
+from bessemer.evals import graders
+from bessemer.http.kinds import KINDS
 from bessemer.http.surface import TABLE
 from bessemer.identity.policy import RolePolicy, roles_that_may
 
@@ -59,3 +62,52 @@ def test_a_chat_request_is_described_with_its_limits_and_its_stream(document: An
 
 def test_it_needs_a_key(server: Server) -> None:
     assert ask(server, "GET", "/openapi.json", None)[0] == 401
+
+
+def fields_of(document: Any, name: str) -> Any:
+    return document["components"]["schemas"][name]["properties"]
+
+
+def test_methods_are_described_with_their_hyperparameters(document: Any) -> None:
+    offered = document["components"]["schemas"]["TuningMethod"]["oneOf"]
+    bodies = {one["properties"]["type"]["const"]: one for one in offered}
+    assert set(bodies) == {"supervised", "reinforcement"}
+    assert bodies["reinforcement"]["required"] == ["type", "reinforcement"]
+    assert bodies["supervised"]["required"] == ["type"]
+    body = bodies["reinforcement"]["properties"]["reinforcement"]["$ref"].rpartition("/")[2]
+    ours = fields_of(document, body)["hyperparameters"]["$ref"].rpartition("/")[2]
+    assert {"n_epochs", "batch_size", "compute_multiplier"} <= set(fields_of(document, ours))
+    method = {"$ref": "#/components/schemas/TuningMethod"}
+    assert method in fields_of(document, "FineTuningJobRequest")["method"]["anyOf"]
+    assert fields_of(document, "FineTuningJob")["method"] == method
+
+
+def test_a_grader_is_described_by_its_type_wherever_one_is_taken(document: Any) -> None:
+    schemas = document["components"]["schemas"]
+    mapping = schemas["Grader"]["discriminator"]["mapping"]
+    assert set(mapping) == {kind.name for kind in graders.kinds()}
+    for name, ref in mapping.items():
+        fields = fields_of(document, ref.rpartition("/")[2])
+        assert fields["type"] == {"const": name}
+    grader = {"$ref": "#/components/schemas/Grader"}
+    places = [one["properties"]["grader"] for one in schemas.values() if "grader" in one.get("properties", {})]
+    assert len(places) >= 5
+    assert all(place == grader or grader in place.get("anyOf", []) for place in places)
+    assert grader in fields_of(document, "MultiSpec")["graders"]["anyOf"]
+
+
+def test_jobs_are_described_with_what_they_were_asked_and_gave(document: Any) -> None:
+    for kind in KINDS:
+        if kind.shown is not JobObject:
+            continue
+        answer = document["paths"][kind.path]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+        name = answer["$ref"].rpartition("/")[2]
+        whole, own = document["components"]["schemas"][name]["allOf"]
+        assert whole == {"$ref": "#/components/schemas/JobObject"}
+        assert own["properties"]["kind"] == {"const": kind.name}
+        assert own["properties"]["request"]["$ref"].endswith(f"/{kind.request.__name__}")
+        assert own["properties"]["result"]["anyOf"][0]["$ref"].endswith(f"/{kind.result.__name__}")
+        one = document["paths"][kind.path + "/{job_id}"]["get"]["responses"]["200"]["content"]["application/json"]
+        assert one["schema"] == answer
+        page = document["paths"][kind.path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+        assert page["allOf"][1]["properties"]["data"]["items"] == answer

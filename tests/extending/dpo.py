@@ -14,7 +14,8 @@ from bessemer.core.types import JSON
 from bessemer.feedback.rows import Fault, TrainingRow, read_chat
 from bessemer.tuning.backend import Scored, Tree
 from bessemer.tuning.method import RANGES, Hyperparameters, Method, MethodBody, StepResult, Task, prompt_ids
-from bessemer.tuning.spec import Validation
+from bessemer.tuning.options import Options
+from bessemer.tuning.spec import MethodSpec, Validation
 
 
 class PreferenceRow(TrainingRow, frozen=True):
@@ -56,6 +57,10 @@ class DpoHyperparameters(Hyperparameters, kw_only=True):
     beta: AutoFloat = "auto"
 
 
+class DpoSpec(MethodSpec, frozen=True):
+    beta: float = 0.1
+
+
 class DpoBody(MethodBody, kw_only=True):
     hyperparameters: DpoHyperparameters = msgspec.field(default_factory=DpoHyperparameters)
 
@@ -69,9 +74,12 @@ class Dpo(Method):
     body = DpoBody
     ranges = RANGES | {"beta": (0.0, 2.0)}
 
+    def configure(self, hyperparameters: DpoHyperparameters, options: Options) -> DpoSpec:
+        del options
+        return DpoSpec() if hyperparameters.beta == "auto" else DpoSpec(beta=float(hyperparameters.beta))
+
     def learner(self, task: Task) -> "DpoLearner":
-        beta = self.read_hyperparameters(task.spec.hyperparameters).beta
-        return DpoLearner(task, 0.1 if beta == "auto" else float(beta))
+        return DpoLearner(task, task.own(DpoSpec).beta)
 
 
 class DpoLearner:

@@ -130,6 +130,11 @@ def steps(client: OpenAI) -> list[tuple[str, str, Step]]:
         *controlled("evaluations", "evaluation"),
         ("POST /v1/cascades", "cascade.created", cascaded),
         *controlled("cascades", "cascade"),
+        (
+            "DELETE /v1/datasets/{dataset_id}",
+            "dataset.deleted",
+            lambda s: client.delete(f"/datasets/{s['dataset']}", cast_to=object),
+        ),
         ("POST /v1/plans/jobs", "plan.created", planned),
         *controlled("plans/jobs", "plan"),
         ("POST /v1/routes", "route.created", lambda _: post("/routes", {"name": "new", **route})),

@@ -4,6 +4,7 @@ import json
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ from tests.http.test_openai_client import GRADER, ROW, upload
 from tests.live import Server, Upstream, start_server, stop_server
 
 from bessemer.cli.main import run
+from bessemer.core.ids import new_id
+from bessemer.core.settings import Settings
+from bessemer.core.types import INTERNAL_KEY, Inference
+from bessemer.store import inferences
+from bessemer.store.database import Database
 
 PERSON = "PERSON-TO-ERASE-77"
 
@@ -73,6 +79,42 @@ def test_a_person_is_erased_and_what_was_made_of_it_is_named(server: Server, cli
     assert left == []
     trail = client.get("/audit?action=subject.erased", cast_to=object)["data"]  # type: ignore[index]
     assert (trail[0]["detail"]["inferences"], PERSON in json.dumps(trail)) == (3, False)
+
+
+def test_nothing_is_left_once_what_was_derived_is_deleted(server: Server, client: OpenAI) -> None:
+    """Of the records nor of what Bessemer itself asked of the same input."""
+    person = "ZEBRA 4711"
+    first = asked(client, f"{person} asks", "u-88")
+    asked(client, "somebody else", "u-89")
+    dataset = post(client, "/datasets", {"name": "left", "route": "assistant", "supervised": True})
+    same = post(client, "/datasets", {"name": "the same", "route": "assistant", "supervised": True})
+    assert dataset["sha256"] == same["sha256"]
+    row = Inference(**copied(client, first), origin="evaluation", key_id=INTERNAL_KEY, tags={})
+    with closing(Database.open(Settings(data=server.data))) as database:
+        database.write(lambda connection: inferences.insert_rows(connection, [row]))
+    job = client.fine_tuning.jobs.create(model="small", training_file=dataset["files"]["train"])
+    done = post(client, "/erasures", {"tags": {"user": "u-88"}})
+    assert done["inferences"] == 2
+    assert {dataset["id"], same["id"]} <= set(done["derived"]["datasets"])
+    with pytest.raises(openai.ConflictError, match="cancel it"):
+        client.delete(f"/datasets/{dataset['id']}", cast_to=object)
+    client.fine_tuning.jobs.cancel(job.id)
+    client.delete(f"/datasets/{dataset['id']}", cast_to=object)
+    assert client.files.content(same["files"]["train"]).text
+    for name in done["derived"]["datasets"]:
+        if name != dataset["id"]:
+            client.delete(f"/datasets/{name}", cast_to=object)
+    assert holds(server.data, person) == []
+    for path in (f"/datasets/{dataset['id']}", f"/files/{dataset['files']['train']}", f"/inferences/{row.id}"):
+        with pytest.raises(openai.NotFoundError):
+            client.get(path, cast_to=object)
+
+
+def copied(client: OpenAI, inference: str) -> dict[str, Any]:
+    """Return the fields of an inference for another one that asks the same."""
+    row: Any = client.get(f"/inferences/{inference}", cast_to=object)
+    left = {"id": new_id("inf"), "calls": (), "messages": tuple(row["messages"]), "split": None, "user": None}
+    return {name: value for name, value in (row | left).items() if name not in ("origin", "key_id", "tags")}
 
 
 def test_what_was_made_of_an_input_is_named_however_it_is_spelled(client: OpenAI) -> None:

@@ -40,3 +40,12 @@ def test_the_layers_in_the_architecture_are_the_enforced_ones():
         for text in re.findall(r'"([^"]+)"', contract)
     ]
     assert [re.findall(r"[a-z]+", line) for line in named] == layers
+
+
+def test_the_python_of_the_readme_is_that_of_the_example():
+    block = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    lines = [line.partition("#")[0].strip() for line in block.splitlines()]
+    assert len(lines) == 10
+    example = (ROOT / "examples" / "loop.py").read_text()
+    assert [line for line in lines[2:] if line not in example] == []
+    assert lines[1].replace('Path("out/tickets")', "folder") in example

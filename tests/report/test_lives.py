@@ -40,7 +40,7 @@ LIVES = {
         "standing": "bessemer.flywheel.standing",
         "promotion": "bessemer.flywheel.promotion",
         "calibration": "bessemer.evals.calibration",
-        "risk": "bessemer.evals.risk",
+        "guarantee": "bessemer.evals.guarantee",
         "cascade": "bessemer.flywheel.cascade",
     },
     "a job": {

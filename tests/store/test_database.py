@@ -321,14 +321,6 @@ def test_another_thread_is_in_no_transaction_of_this_one(database: Database) -> 
         assert pool.submit(job_rows.find, database).result(20) == []
 
 
-def test_every_table_says_whose_its_rows_are() -> None:
-    """But for what belongs to a row that does, and what belongs to nobody."""
-    of_nobody = {"schema_version", "installation", "revisions", "erased_records"}
-    parts = {"job_events", "job_checkpoints", "look_items"}
-    owned = {name for name, table in metadata.tables.items() if "project_id" in table.columns}
-    assert set(metadata.tables) - owned == of_nobody | parts
-
-
 @contextmanager
 def writing_elsewhere(url: str) -> Iterator[None]:
     """Hold the lock that a key's creation needs, from another connection."""

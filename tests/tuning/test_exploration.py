@@ -14,6 +14,7 @@ from bessemer.core.types import JSON
 from bessemer.engine.engine import LoadedModel
 from bessemer.engine.network import Network
 from bessemer.feedback.rows import TrainingRow
+from bessemer.tuning.methods.grpo import GrpoSpec
 from bessemer.tuning.spec import TuneSpec
 from bessemer.tuning.tuner import Tuner
 
@@ -47,7 +48,13 @@ def sure(model: LoadedModel, tmp_path: Path) -> Path:
 
 def test_a_sure_model_learns_what_it_would_never_have_drawn(sure: Path, tmp_path: Path, model: LoadedModel) -> None:
     spec = msgspec.structs.replace(
-        SURE, method="grpo", adapter=str(sure), samples_per_prompt=16, max_tokens=4, epochs=16, learning_rate=1e-2
+        SURE,
+        method="grpo",
+        adapter=str(sure),
+        own=GrpoSpec(samples_per_prompt=16),
+        max_tokens=4,
+        epochs=16,
+        learning_rate=1e-2,
     )
     run = local_tuner(spec, ROWS, ROWS[:4], more_than_was_shown, tmp_path, model=model)
     reports = list(run.run())
@@ -59,7 +66,9 @@ def test_a_sure_model_learns_what_it_would_never_have_drawn(sure: Path, tmp_path
 
 
 def test_to_explore_in_vain_ends_no_run_sooner(sure: Path, tmp_path: Path, model: LoadedModel) -> None:
-    spec = msgspec.structs.replace(SURE, method="grpo", adapter=str(sure), samples_per_prompt=2, max_tokens=4)
+    spec = msgspec.structs.replace(
+        SURE, method="grpo", adapter=str(sure), own=GrpoSpec(samples_per_prompt=2), max_tokens=4
+    )
     run = local_tuner(spec, ROWS, [], lambda answers: [0.5] * len(answers), tmp_path, model=model)
     with pytest.raises(TuningError) as raised:
         list(run.run())
@@ -68,7 +77,9 @@ def test_to_explore_in_vain_ends_no_run_sooner(sure: Path, tmp_path: Path, model
 
 
 def test_groups_that_differ_are_no_reason_to_explore(tmp_path: Path, model: LoadedModel) -> None:
-    spec = msgspec.structs.replace(SURE, method="grpo", samples_per_prompt=4, max_tokens=6, epochs=2, evaluations=0)
+    spec = msgspec.structs.replace(
+        SURE, method="grpo", own=GrpoSpec(samples_per_prompt=4), max_tokens=6, epochs=2, evaluations=0
+    )
     reward = lambda answers: [float(len(text)) for _, text in answers]  # noqa: E731
     run = local_tuner(spec, ROWS, [], reward, tmp_path, model=model)
     assert {report.metrics["exploring"] for report in run.run()} == {0.0}
@@ -76,7 +87,13 @@ def test_groups_that_differ_are_no_reason_to_explore(tmp_path: Path, model: Load
 
 def test_a_run_that_explores_continues_bit_for_bit(sure: Path, tmp_path: Path, model: LoadedModel) -> None:
     spec = msgspec.structs.replace(
-        SURE, method="grpo", adapter=str(sure), samples_per_prompt=8, max_tokens=4, epochs=2, learning_rate=1e-2
+        SURE,
+        method="grpo",
+        adapter=str(sure),
+        own=GrpoSpec(samples_per_prompt=8),
+        max_tokens=4,
+        epochs=2,
+        learning_rate=1e-2,
     )
 
     def start(folder: str) -> Tuner:

@@ -11,6 +11,7 @@ from bessemer.core.errors import InvalidRequest
 from bessemer.engine.engine import LoadedModel
 from bessemer.feedback.rows import TrainingRow
 from bessemer.tuning.mentions import Mentions
+from bessemer.tuning.methods.supervised import SupervisedSpec
 from bessemer.tuning.spec import TuneSpec
 from bessemer.tuning.tuner import Tuner
 
@@ -101,10 +102,12 @@ def test_every_answer_stays_an_object_of_values_from_its_prompt(words: list[str]
 
 def test_a_run_reads_replaced_rows_and_continues_bit_for_bit(tmp_path: Path, model: LoadedModel):
     """The tiny model's tokenizer knows few words; any text has tokens."""
-    spec = TuneSpec(base="tiny", method="sft", epochs=6.0, batch_size=2, mention_replacement=1.0, threads=1)
+    spec = TuneSpec(
+        base="tiny", method="sft", epochs=6.0, batch_size=2, own=SupervisedSpec(mention_replacement=1.0), threads=1
+    )
 
     def run(folder: str, replacement: float) -> Tuner:
-        chosen = msgspec.structs.replace(spec, mention_replacement=replacement)
+        chosen = msgspec.structs.replace(spec, own=SupervisedSpec(mention_replacement=replacement))
         return local_tuner(chosen, ROWS, ROWS[:1], None, tmp_path / folder, model=model)
 
     whole, plain = run("whole", 1.0), run("plain", 0.0)

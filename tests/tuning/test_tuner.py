@@ -18,6 +18,8 @@ from bessemer.engine.request import GenerateRequest
 from bessemer.evals.grader import Failure
 from bessemer.feedback.rows import TrainingRow
 from bessemer.tuning.accounts import headline, valid_metrics
+from bessemer.tuning.methods.exact import ExactSpec
+from bessemer.tuning.methods.grpo import GrpoSpec
 from bessemer.tuning.methods.supervised import lessons
 from bessemer.tuning.selection import CheckpointScorer
 from bessemer.tuning.spec import RewardValue, StepReport, TuneSpec, Validation
@@ -57,7 +59,9 @@ def length_reward(answers: Sequence[tuple[JSON, str]]) -> list[float | None]:
 
 def spec_of(method: str) -> TuneSpec:
     if method == "grpo":
-        return msgspec.structs.replace(BASE, method="grpo", choices=(), samples_per_prompt=3, max_tokens=6)
+        return msgspec.structs.replace(
+            BASE, method="grpo", choices=(), own=GrpoSpec(samples_per_prompt=3), max_tokens=6
+        )
     return msgspec.structs.replace(BASE, method=method)
 
 
@@ -100,7 +104,9 @@ def test_tuning_teaches_the_labels(method: str, tmp_path: Path, model: LoadedMod
 
 
 def test_a_length_reward_shortens_what_is_sampled(tmp_path: Path, model: LoadedModel) -> None:
-    spec = msgspec.structs.replace(spec_of("grpo"), epochs=10, max_tokens=24, samples_per_prompt=6, evaluations=0)
+    spec = msgspec.structs.replace(
+        spec_of("grpo"), epochs=10, max_tokens=24, own=GrpoSpec(samples_per_prompt=6), evaluations=0
+    )
     prompt = tuple(model.tokens.encode_chat(rows()[0].messages))
 
     def sampled_length(run: Tuner) -> float:
@@ -194,7 +200,9 @@ def test_a_run_ends_early_only_after_every_row_was_looked_at(tmp_path: Path, mod
     def one_in_sixty(answers: Sequence[tuple[JSON, str]]) -> list[RewardValue]:
         return [length_reward([(item, text)])[0] if item.get("hard") else 0.0 for item, text in answers]
 
-    spec = msgspec.structs.replace(spec_of("exact"), batch_size=1, epochs=2, evaluations=0, objective="reward")
+    spec = msgspec.structs.replace(
+        spec_of("exact"), batch_size=1, epochs=2, evaluations=0, own=ExactSpec(objective="reward")
+    )
     run = local_tuner(spec, data, [], one_in_sixty, tmp_path, model)
     reports = list(run.run())
     assert len(reports) >= 60
@@ -221,7 +229,9 @@ def test_a_run_that_has_learned_all_there_is_ends_with_its_best(tmp_path: Path, 
     def soon_content(answers: Sequence[tuple[JSON, str]]) -> list[float | None]:
         return length_reward(answers) if next(calls) < 2 else [1.0] * len(answers)
 
-    spec = msgspec.structs.replace(spec_of("grpo"), epochs=50, evaluations=1, max_tokens=24, samples_per_prompt=6)
+    spec = msgspec.structs.replace(
+        spec_of("grpo"), epochs=50, evaluations=1, max_tokens=24, own=GrpoSpec(samples_per_prompt=6)
+    )
     run = tuner(spec, tmp_path, model, soon_content)
     reports = list(run.run())
     assert len(reports) < run.total_steps / 5

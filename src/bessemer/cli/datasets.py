@@ -91,3 +91,9 @@ def show(context: typer.Context, dataset: str, as_json: AsJson = False) -> None:
 def approve(context: typer.Context, dataset: str, as_json: AsJson = False, dry_run: DryRun = False) -> None:
     """Let gates stand on a dataset that a key built which may neither operate nor approve."""
     change(context, calls.approve_dataset(dataset), dataset, "{id}  approved", as_json=as_json, dry_run=dry_run)
+
+
+@app.command()
+def delete(context: typer.Context, dataset: str, as_json: AsJson = False, dry_run: DryRun = False) -> None:
+    """Delete a dataset with its rows and its files; what was made of it stays."""
+    change(context, calls.delete_dataset(dataset), dataset, f"{dataset} deleted.", as_json=as_json, dry_run=dry_run)

@@ -39,6 +39,7 @@ from bessemer.core.types import JSON, Alias, Dataset, Feedback, ModelVersion, Ro
 from bessemer.core.wire import (
     AuditEvent,
     CascadeRequest,
+    DatasetDeleted,
     DatasetRequest,
     Erasure,
     ErasureRequest,
@@ -265,6 +266,11 @@ def get_dataset(dataset_id: str) -> Operation[Dataset]:
 def approve_dataset(dataset_id: str) -> Operation[Dataset]:
     """Let gates stand on a dataset."""
     return Operation("POST", f"/v1/datasets/{segment(dataset_id)}/approve", Dataset)
+
+
+def delete_dataset(dataset_id: str) -> Operation[DatasetDeleted]:
+    """Delete a dataset with its rows and its files."""
+    return Operation("DELETE", f"/v1/datasets/{segment(dataset_id)}", DatasetDeleted)
 
 
 def validate_grader(body: GraderBody | JSON) -> Operation[GraderBody]:

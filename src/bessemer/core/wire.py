@@ -149,6 +149,14 @@ class FileDeleted(Wire, omit_defaults=False):
     deleted: bool = True
 
 
+class DatasetDeleted(Wire, omit_defaults=False):
+    """Answer of DELETE /v1/datasets/{id}."""
+
+    id: str
+    object: Literal["dataset"] = "dataset"
+    deleted: bool = True
+
+
 _SPLITS = {Split.TRAIN: 0.7, Split.SELECTION: 0.1, Split.CALIBRATION: 0.1, Split.HOLDOUT: 0.1}
 
 

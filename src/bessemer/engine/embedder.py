@@ -7,6 +7,8 @@ Float32 on the CPU. Texts are cut at 256 tokens, as that model was trained.
 import json
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
@@ -38,26 +40,43 @@ class Embedder:
     def embed(self, texts: list[str]) -> list[list[float]]:
         """Return one vector of length 1 for each text."""
         with torch.inference_mode():
-            return [self._one(self._tokenizer.encode(text).ids) for text in texts]
+            vectors: list[list[float]] = [
+                self._vectors(torch.tensor(self._tokenizer.encode(text).ids)).tolist() for text in texts
+            ]
+        return vectors
 
-    def _one(self, ids: list[int]) -> list[float]:
+    def token_vectors(self, batch: int = 512) -> tuple[list[str], npt.NDArray[np.float32]]:
+        """Return the tokens of the vocabulary, and for each the vector of a text that holds it alone: [tokens, width].
+
+        What a static embedding is distilled from: every token passes the encoder once, between the marks of a text.
+        """
+        size = self._tokenizer.get_vocab_size()
+        tokens = [self._tokenizer.id_to_token(id_) or "" for id_ in range(size)]
+        first, *_, last = self._tokenizer.encode("a").ids
+        with torch.inference_mode():
+            parts = [
+                self._vectors(torch.tensor([[first, id_, last] for id_ in range(begin, min(begin + batch, size))]))
+                for begin in range(0, size, batch)
+            ]
+        return tokens, torch.cat(parts).numpy()
+
+    def _vectors(self, token_T: Tensor) -> Tensor:
+        """Return the vector of a text's tokens, [T], or of several texts of one length, [B, T]."""
         weights = self._weights
         prefix = "embeddings."
-        token_T = torch.tensor(ids)
         x_TH = weights[prefix + "word_embeddings.weight"][token_T]
-        x_TH = x_TH + weights[prefix + "position_embeddings.weight"][: len(ids)]
+        x_TH = x_TH + weights[prefix + "position_embeddings.weight"][: token_T.shape[-1]]
         x_TH = self._norm(x_TH + weights[prefix + "token_type_embeddings.weight"][0], prefix + "LayerNorm")
         for layer in range(self._layers):
             x_TH = self._block(x_TH, f"encoder.layer.{layer}.")
-        vector: list[float] = F.normalize(x_TH.mean(dim=0), dim=0).tolist()
-        return vector
+        return F.normalize(x_TH.mean(dim=-2), dim=-1)
 
     def _block(self, x_TH: Tensor, prefix: str) -> Tensor:
         query, key, value = (
-            self._linear(x_TH, f"{prefix}attention.self.{name}").unflatten(1, (self._heads, -1)).transpose(0, 1)
+            self._linear(x_TH, f"{prefix}attention.self.{name}").unflatten(-1, (self._heads, -1)).transpose(-3, -2)
             for name in ("query", "key", "value")
         )
-        mixed_TH = F.scaled_dot_product_attention(query, key, value).transpose(0, 1).flatten(1)
+        mixed_TH = F.scaled_dot_product_attention(query, key, value).transpose(-3, -2).flatten(-2)
         output = prefix + "attention.output."
         x_TH = self._norm(x_TH + self._linear(mixed_TH, output + "dense"), output + "LayerNorm")
         inner = F.gelu(self._linear(x_TH, prefix + "intermediate.dense"))

@@ -10,12 +10,12 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import msgspec
 
 from bessemer.core.access import Principal
-from bessemer.core.bounds import check_shape
+from bessemer.core.bounds import Name, check_shape
 from bessemer.core.errors import GraderError, InvalidRequest
 from bessemer.core.template import check, placeholders, render
 from bessemer.core.types import JSON, Frozen
@@ -296,3 +296,22 @@ class Grader(ABC):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+class GraderSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A grader as a request writes it; a kind adds its fields in a subclass. Unknown ones are refused."""
+
+    type: Name
+    name: Name = ""
+    """Of the grader; default: its type."""
+
+
+class GraderKind(NamedTuple):
+    """One kind of grader: a line in the table of `graders`."""
+
+    name: str
+    """In a grader's `type`."""
+    spec: type[GraderSpec]
+    make: Callable[[Any, GraderServices, str], Grader]
+    """From a spec, what graders may use, and the grader's place in the request. Raises GraderError that names the field
+    below that place; blocking. `input` and `reference` have been checked as templates."""

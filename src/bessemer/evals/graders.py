@@ -1,11 +1,11 @@
-"""From a grader's JSON to a Grader: OpenAI's kinds, Bedrock's reward function, Bessemer's own two.
+"""From a grader's JSON to a Grader, by a table of kinds: OpenAI's, Bedrock's reward function, Bessemer's own two.
 
 `build` refuses wrong structure by name; `check` also refuses what could never give a reward. OpenAI's three forms of
 `multi.graders` (one object, a list, a dict by name) are all accepted.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -15,7 +15,7 @@ from bessemer.core.errors import GraderError, InvalidRequest, NotFound
 from bessemer.core.types import JSON
 from bessemer.evals.apart import TEXT_KINDS, Apart
 from bessemer.evals.code import MAX_SOURCE, LambdaGrader, PythonGrader
-from bessemer.evals.grader import Grader, GradeResult, GraderServices, check_template
+from bessemer.evals.grader import Grader, GradeResult, GraderKind, GraderServices, GraderSpec, check_template
 from bessemer.evals.judge import ScoreModel, message_text
 from bessemer.evals.learned import AttributesGrader, FeedbackGrader
 from bessemer.evals.multi import Multi
@@ -29,31 +29,32 @@ _MAX_PARTS = 16
 _OUTPUT = "{{sample.output_text}}"
 
 
-class _Spec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Fields of all kinds; the kinds below are the edge's exact schema."""
+class StringCheckSpec(GraderSpec, kw_only=True, forbid_unknown_fields=True):
+    """Compares two texts: 1 or 0."""
 
-    type: Name
-    name: Name = ""
-
-
-class _StringCheck(_Spec, kw_only=True, forbid_unknown_fields=True):
     input: str
     reference: str
     operation: Literal["eq", "ne", "like", "ilike"]
 
 
-class _TextSimilarity(_Spec, kw_only=True, forbid_unknown_fields=True):
+class TextSimilaritySpec(GraderSpec, kw_only=True, forbid_unknown_fields=True):
+    """Measures how alike two texts are."""
+
     input: str
     reference: str
     evaluation_metric: str
 
 
-class _Python(_Spec, kw_only=True, forbid_unknown_fields=True):
+class PythonSpec(GraderSpec, kw_only=True, forbid_unknown_fields=True):
+    """Runs the caller's `grade(sample, item)`, in a sandbox."""
+
     source: str
     image_tag: str | None = None
 
 
-class _Sampling(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class JudgeSampling(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How a judge is asked."""
+
     seed: int | None = None
     top_p: float | None = None
     temperature: float | None = None
@@ -61,44 +62,56 @@ class _Sampling(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_d
     reasoning_effort: str | None = None
 
 
-class _Message(msgspec.Struct, kw_only=True):
+class JudgeMessage(msgspec.Struct, kw_only=True):
+    """One message to a judge."""
+
     role: str
     content: Any
     type: str | None = None
 
 
-class _ScoreModel(_Spec, kw_only=True, forbid_unknown_fields=True):
+class ScoreModelSpec(GraderSpec, kw_only=True, forbid_unknown_fields=True):
+    """Asks a model for a number in a range."""
+
     model: Name
-    input: list[_Message]
+    input: list[JudgeMessage]
     range: tuple[float, float] = (0.0, 1.0)
-    sampling_params: _Sampling | None = None
+    sampling_params: JudgeSampling | None = None
 
 
-class _Multi(_Spec, kw_only=True, forbid_unknown_fields=True):
+class MultiSpec(GraderSpec, kw_only=True, forbid_unknown_fields=True):
+    """Joins graders by a formula."""
+
     graders: Any
     calculate_output: str
 
 
-class _Lambda(_Spec, kw_only=True, forbid_unknown_fields=True):
+class LambdaSpec(GraderSpec, kw_only=True, forbid_unknown_fields=True):
+    """Runs a reward function in Bedrock's form, in a sandbox."""
+
     source: str
     handler: str = "lambda_handler"
 
 
-class _Feedback(_Spec, kw_only=True, forbid_unknown_fields=True):
-    labels: list[str] = []
+class FeedbackSpec(GraderSpec, kw_only=True, forbid_unknown_fields=True):
+    """Pays what feedback says of an answer."""
+
+    labels: list[str] = msgspec.field(default_factory=list)
     input: str = _OUTPUT
 
 
-class _Attributes(_Spec, kw_only=True, forbid_unknown_fields=True):
+class AttributesSpec(GraderSpec, kw_only=True, forbid_unknown_fields=True):
+    """F1 of the attributes in a JSON answer."""
+
     input: str = _OUTPUT
     reference: str = "{{item.target}}"
 
 
-def _string_check(spec: _StringCheck, _: GraderServices, __: str) -> Grader:
+def _string_check(spec: StringCheckSpec, _: GraderServices, __: str) -> Grader:
     return StringCheck(spec.name, text=spec.input, reference=spec.reference, operation=spec.operation)
 
 
-def _text_similarity(spec: _TextSimilarity, services: GraderServices, path: str) -> Grader:
+def _text_similarity(spec: TextSimilaritySpec, services: GraderServices, path: str) -> Grader:
     known = (*SIMILARITIES, "cosine")
     if spec.evaluation_metric not in known:
         raise GraderError(
@@ -143,7 +156,7 @@ def _check_code(source: str, services: GraderServices, path: str) -> None:
         )
 
 
-def _python(spec: _Python, services: GraderServices, path: str) -> Grader:
+def _python(spec: PythonSpec, services: GraderServices, path: str) -> Grader:
     if spec.image_tag is not None:
         raise GraderError(
             f"{path}.image_tag names one of OpenAI's images; graders run in this installation's Python: leave it out.",
@@ -153,11 +166,11 @@ def _python(spec: _Python, services: GraderServices, path: str) -> Grader:
     return PythonGrader(spec.name, source=spec.source, services=services)
 
 
-def _score_model(spec: _ScoreModel, services: GraderServices, path: str) -> Grader:
+def _score_model(spec: ScoreModelSpec, services: GraderServices, path: str) -> Grader:
     low, high = spec.range
     if not low < high:
         raise GraderError(f"{path}.range is [{low}, {high}]; the first must be the smaller.", param=f"{path}.range")
-    sampling = spec.sampling_params or _Sampling()
+    sampling = spec.sampling_params or JudgeSampling()
     if sampling.reasoning_effort is not None:
         raise GraderError(
             f"{path}.sampling_params.reasoning_effort is not supported: judges are asked without it; leave it out.",
@@ -190,7 +203,7 @@ def _score_model(spec: _ScoreModel, services: GraderServices, path: str) -> Grad
     )
 
 
-def _multi(spec: _Multi, services: GraderServices, path: str) -> Grader:
+def _multi(spec: MultiSpec, services: GraderServices, path: str) -> Grader:
     parts = _parts(spec.graders, f"{path}.graders")
     built: dict[str, Grader] = {}
     try:
@@ -221,12 +234,12 @@ def _parts(graders: Any, path: str) -> dict[str, JSON]:
     return graders
 
 
-def _lambda(spec: _Lambda, services: GraderServices, path: str) -> Grader:
+def _lambda(spec: LambdaSpec, services: GraderServices, path: str) -> Grader:
     _check_code(spec.source, services, path)
     return LambdaGrader(spec.name, source=spec.source, handler=spec.handler, services=services)
 
 
-def _feedback(spec: _Feedback, _: GraderServices, path: str) -> Grader:
+def _feedback(spec: FeedbackSpec, _: GraderServices, path: str) -> Grader:
     try:
         check_labels(spec.labels, f"{path}.labels")
     except InvalidRequest as error:
@@ -236,37 +249,52 @@ def _feedback(spec: _Feedback, _: GraderServices, path: str) -> Grader:
     return FeedbackGrader(spec.name, text=spec.input, labels=spec.labels)
 
 
-def _attributes(spec: _Attributes, _: GraderServices, __: str) -> Grader:
+def _attributes(spec: AttributesSpec, _: GraderServices, __: str) -> Grader:
     return AttributesGrader(spec.name, text=spec.input, reference=spec.reference)
 
 
-_KINDS: Mapping[str, tuple[type[_Spec], Callable[[Any, GraderServices, str], Grader]]] = {
-    "string_check": (_StringCheck, _string_check),
-    "text_similarity": (_TextSimilarity, _text_similarity),
-    "python": (_Python, _python),
-    "score_model": (_ScoreModel, _score_model),
-    "multi": (_Multi, _multi),
-    "lambda": (_Lambda, _lambda),
-    "feedback": (_Feedback, _feedback),
-    "attributes": (_Attributes, _attributes),
+_TABLE: dict[str, GraderKind] = {
+    kind.name: kind
+    for kind in (
+        GraderKind("string_check", StringCheckSpec, _string_check),
+        GraderKind("text_similarity", TextSimilaritySpec, _text_similarity),
+        GraderKind("python", PythonSpec, _python),
+        GraderKind("score_model", ScoreModelSpec, _score_model),
+        GraderKind("multi", MultiSpec, _multi),
+        GraderKind("lambda", LambdaSpec, _lambda),
+        GraderKind("feedback", FeedbackSpec, _feedback),
+        GraderKind("attributes", AttributesSpec, _attributes),
+    )
 }
 
 
+def register(kind: GraderKind) -> None:
+    """Add a kind to the table. Raises ValueError when its name is taken."""
+    if kind.name in _TABLE:
+        raise ValueError(f"there is a kind of grader {kind.name!r} already")
+    _TABLE[kind.name] = kind
+
+
+def kinds() -> tuple[GraderKind, ...]:
+    """Return the table."""
+    return tuple(_TABLE.values())
+
+
 def _build(grader: JSON, services: GraderServices, path: str) -> Grader:
-    kind = grader.get("type") if isinstance(grader, dict) else None
-    if not isinstance(kind, str) or kind not in _KINDS:
-        raise GraderError(f"{path}.type is {kind!r}; use one of {', '.join(_KINDS)}.", param=f"{path}.type")
-    schema, make = _KINDS[kind]
+    name = grader.get("type") if isinstance(grader, dict) else None
+    if not isinstance(name, str) or name not in _TABLE:
+        raise GraderError(f"{path}.type is {name!r}; use one of {', '.join(_TABLE)}.", param=f"{path}.type")
+    kind = _TABLE[name]
     try:
-        spec = msgspec.convert(grader, schema)
+        spec = msgspec.convert(grader, kind.spec)
     except msgspec.ValidationError as error:
-        raise GraderError(f"{path} ({kind}) is wrong: {error}.", param=path) from error
-    spec.name = spec.name or kind
+        raise GraderError(f"{path} ({name}) is wrong: {error}.", param=path) from error
+    spec.name = spec.name or name
     for field in ("input", "reference"):
         if isinstance(template := getattr(spec, field, None), str):
             check_template(template, f"{path}.{field}")
-    made = make(spec, services, path)
-    if services.texts is None or kind not in TEXT_KINDS or grader.get("evaluation_metric") == "cosine":
+    made = kind.make(spec, services, path)
+    if services.texts is None or name not in TEXT_KINDS or grader.get("evaluation_metric") == "cosine":
         return made
     return Apart(made.name, grader, services.texts)
 

@@ -3,18 +3,20 @@
 An answer is a label, or says one in prose, or is unclear (None): it never counts as a label that it denies. The rules:
 
 1. Spelling does not matter: Unicode compatibility forms (full width, composed or not), case, invisible characters,
-   quotes, brackets, emphasis, `\\boxed{}` and end marks around.
+   quotes, brackets, emphasis, `\\boxed{}`, tags (`<answer>`) and end marks around.
 2. Prose is cut into clauses at marks and line ends, and before words of contrast and reason (but, because).
 3. A clause says the labels that it names in whole words, the longest first ("not spam" is no "spam"), at its beginning
    or end; one character alone counts at the end only, or set off by a mark ("A) because"). A word is whole when no
    letter, digit or hyphen joins it ("non-toxic", "spam-free"); scripts without spaces have no such borders.
 4. A clause with a word of denial, doubt or condition (not, n't, no, never, without, impossible, wrong, if, ...) says
-   nothing, nor does what follows a condition, nor a question. A denied label does not make another one right.
+   nothing, nor does what follows a condition or "not ..., that", nor a question. A denied label does not make another
+   one right, and one that the next clause takes back ("spam: false") leaves the answer unclear.
 5. What all clauses say must be one label, and an answer that cannot answer is unclear. A label that the answer begins
    with, set off, stands against what later clauses merely mention, not against what they say.
 
-Words of denial are known in English, German, French, Spanish, Italian, Portuguese, Dutch, Chinese and Japanese. A wrong
-verdict on one of two labels makes the other one right; among more labels it leaves the truth open.
+Words of denial are known in English, German, French, Spanish, Italian, Portuguese, Dutch, Russian, Chinese and
+Japanese; a cross denies, too. A wrong verdict on one of two labels makes the other one right; among more labels it
+leaves the truth open.
 """
 
 import re
@@ -31,7 +33,8 @@ _INVISIBLE = re.compile(r"[\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufe0e\u
 _BOXED = re.compile(r"\\(?:boxed|text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}")
 _MARKS = re.compile(r"([?？؟])|[,;:!\n\r。、，；！…|]|\.(?!\w)|\s[-\u2013\u2014]+\s|\u2014|(?<=^\w)\)|(?<=[\s(]\w)\)")
 _TURNS = re.compile(
-    r"(?=\b(?:but|rather than|instead of|because|since|although|however|so|hence|therefore|thus"
+    r"(?=\b(?:(?<!anything )(?<!nothing )but|rather than|instead of|because|since|although|however|so|hence|therefore"
+    r"|thus"
     r"|sondern|aber|statt|anstatt|weil|denn|obwohl|also|daher"
     r"|mais|plutôt que|au lieu de|parce que|car|donc"
     r"|sino|pero|en lugar de|en vez de|porque|aunque|así que"
@@ -44,15 +47,18 @@ _DENIAL = re.compile(
     r"|hardly|scarcely|impossible|wrong|incorrect|false|untrue|mistaken|rather than|instead of|other than|anything but"
     r"|far from|rules? out|ruled out|exclude[sd]?|deny|denies|refuse[sd]?|unable|unsure|uncertain|unclear|doubt\w*"
     r"|whether|if|fails?|failed|lacks?|absent|refuted?|rejects?|rejected|free of"
-    r"|nicht|kein\w{0,2}|nie|niemals|nein|ohne|weder|noch|falsch|unmöglich|statt|anstatt|ob|wenn|ausgeschlossen|kaum"
+    r"|nicht|kein\w*|nie|niemals|nein|ohne|weder|noch|falsch|unmöglich|statt|anstatt|ob|wenn|ausgeschlossen|kaum"
     r"|ne|pas|jamais|aucune?|non|sans|ni|faux|fausse|impossible|plutôt que|au lieu de|si|exclue?|doute"
     r"|nunca|jamás|ning[uú]na?|ningun|sin|tampoco|fals[oa]|imposible|en lugar de|en vez de|incorrect[oa]"
     r"|descart\w+|dudo"
     r"|mai|nessun[oa]?|senza|né|impossibile|invece di|piuttosto che|se|sbagliat[oa]|errat[oa]|escluso"
-    r"|não|nem|sem|nunca|niet|geen|nooit|zonder)\b"
-    r"|n['’]t\b|\bn['’](?=\w)|不|没|沒|非|无|無|未|否|別|别|错|錯|假的|如果|是否|而不是|难说|难以|ない|ません|なく|ではあり|違"
+    r"|não|nem|sem|nunca|niet|geen|nooit|zonder"
+    r"|alles andere als|tout sauf|todo menos|tutt'altro che|не|нет|ни|никогда|без|вряд ли|невозможно|неверно|ложь)\b"
+    r"|n['’]t\b|\bn['’](?=\w)|不|没|沒|非|无|無|未|否|別|别|错|錯|假的|如果|是否|而不是|难说|难以|ない|ません|なく|ではあり|違|[❌✖✗✘❎🚫]"
 )
 _CONDITION = re.compile(r"\s*(?:(?:if|wenn|falls|si|se|als)\b|如果|假如)")
+_SUBORDINATE = re.compile(r"\s*(?:that|dass|daß|que|che|dat|что)\b")
+_TAG = re.compile(r"</?[a-z_][\w-]{0,31}>")
 _CERTAIN = re.compile(
     r"\b(?:(?:without|beyond) (?:a |any )?doubt|no doubt|ohne (?:jeden )?zweifel|zweifellos|sans (?:aucun )?doute"
     r"|sin (?:ninguna )?duda|senza (?:alcun )?dubbio|not only)\b|毫无疑问|無疑|无疑|間違いなく"
@@ -122,11 +128,14 @@ def parse_label(text: str | None, labels: Sequence[str]) -> str | None:
     if said in spelling:
         return spelling[said] if said else None
     words = _words(tuple(labels))
-    clauses = _clauses(_spelt(text))
+    # Answers are set between tags: marks around, as long as no label is written so.
+    clauses = _clauses(_spelt(text) if any("<" in label for label in labels) else _TAG.sub("\n", _spelt(text)))
     says = [
-        [] if place and _CONDITION.match(clauses[place - 1][0]) else _says(clause, words, asked=asked)
+        [] if place and _unsaid(clauses[place - 1][0], clause) else _says(clause, words, asked=asked)
         for place, (clause, asked) in enumerate(clauses)
     ]
+    if any(_taken_back(said, after, words) for said, (after, _) in zip(says, clauses[1:], strict=False)):
+        return None
     named = [label for clause in says for label in clause]
     if says and len(says) > 1 and _STRIP.sub("", clauses[0][0]) in spelling and not clauses[0][1]:
         # Set off at the beginning: later clauses count where a label ends them.
@@ -150,6 +159,22 @@ def _clauses(text: str) -> list[tuple[str, bool]]:
         begin = mark.end()
     found.append((text[begin:], False))
     return [(part, asked) for clause, asked in found for part in _TURNS.split(clause) if _STRIP.sub("", part)]
+
+
+def _unsaid(before: str, clause: str) -> bool:
+    """Return whether a clause is only what the one before it makes a condition for, or denies."""
+    if _CONDITION.match(before):
+        return True
+    return _SUBORDINATE.match(clause) is not None and _DENIAL.search(_CERTAIN.sub(" ", before)) is not None
+
+
+def _taken_back(said: Sequence[str], after: str, words: re.Pattern[str]) -> bool:
+    """Return whether a clause denies the label of the one before it and says nothing else ("spam: false").
+
+    One that is a denial itself is only said again ("no, never").
+    """
+    denies = _DENIAL.fullmatch(_STRIP.sub("", after)) is not None and not words.search(after)
+    return denies and any(not _DENIAL.search(label) for label in said)
 
 
 def _says(clause: str, words: re.Pattern[str], *, asked: bool) -> list[str]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from bessemer import __version__
-from bessemer.core.content import HASH_VERSION, canonical_json, canonical_messages, input_hash
+from bessemer.core.content import HASH_VERSION, canonical_json, canonical_messages, input_hash, sha256_hex
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.ids import new_id
 from bessemer.core.template import render_messages
@@ -115,6 +115,7 @@ def freeze(
     approved: bool,
 ) -> Dataset:
     """Store examples as a dataset, and the `content` of each split as a training file."""
+    rows = b"".join(canonical_json(example) + b"\n" for example in examples)
     written = {
         split.value: FileRow(
             id=new_id("file"),
@@ -130,7 +131,7 @@ def freeze(
     dataset = Dataset(
         id=new_id("ds"),
         name=name,
-        sha256=blobs.put(b"".join(canonical_json(example) + b"\n" for example in examples)),
+        sha256=blobs.put(rows),
         created_at=now,
         counts={split.value: sum(example.split is split for example in examples) for split in Split},
         provenance=provenance,
@@ -142,6 +143,9 @@ def freeze(
             files.insert(database, file)
         datasets.insert(database, dataset)
         audit.append(database, key_id or audit.SYSTEM, "dataset.created", dataset.id, {"name": dataset.name})
+    for lines in (rows, *content.values()):
+        if not blobs.exists(sha256_hex(lines)):  # an equal one was being deleted
+            blobs.put(lines)
     return dataset
 
 

@@ -51,6 +51,7 @@ def erase(database: Database, blobs: BlobStore, writer: Writer, request: Erasure
         )
         found = list(islice(matching, LARGEST + 1))
     more, found = len(found) > LARGEST, found[:LARGEST]
+    found += erasure.copies(database, found)
     derived = derived_from(database, blobs, found)
     if request.dry_run:
         calls, about = erasure.count_feedback(database, [row.id for row in found])

@@ -112,7 +112,10 @@ def unapproved(services: FlywheelServices, version: ModelVersion, dataset: str) 
     pinned = {pin.dataset for pin in _pins(services, version)}
     if dataset in pinned:
         return None
-    row = dataset_rows.get(services.database, dataset)
+    try:
+        row = dataset_rows.get(services.database, dataset)
+    except NotFound:
+        return f"the dataset {dataset} was deleted: evaluate on one that can be read"
     built_by = row.provenance.get("built_by")
     if row.approved or (row.approved is None and any(_stand_for(services, built_by, Action.DATASET_APPROVE))):
         return None

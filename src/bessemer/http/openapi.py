@@ -12,8 +12,10 @@ from bessemer import __version__
 from bessemer.core.access import project
 from bessemer.core.openai import Wire
 from bessemer.core.types import DEFAULT_PROJECT, JSON
-from bessemer.core.wire import UploadForm
+from bessemer.core.wire import JobObject, UploadForm
+from bessemer.http import inner
 from bessemer.http.edge import Call, JSONResponse
+from bessemer.http.kinds import Kinds
 from bessemer.http.routing import Endpoint
 from bessemer.identity.policy import Policy, roles_that_may
 
@@ -38,15 +40,21 @@ class ErrorBody(Wire, omit_defaults=False):
     error: Problem
 
 
-def document(table: Sequence[Endpoint], policy: Policy) -> JSON:
-    """Return the OpenAPI document of a table of endpoints; `x-roles` is what the policy says in the default project."""
-    kinds = [kind for line in table for kind in (line.body, line.answer, line.query) if _has_schema(kind)]
-    schemas, components = msgspec.json.schema_components([*kinds, ErrorBody], ref_template=_SCHEMAS)
-    schema_of = {_key(kind): schema for kind, schema in zip([*kinds, ErrorBody], schemas, strict=True)}
+def document(table: Sequence[Endpoint], kinds: Kinds, policy: Policy) -> JSON:
+    """Return the OpenAPI document of a table of endpoints; `x-roles` is what the policy says in the default project.
+
+    `kinds`: of the jobs whose endpoints are in the table.
+    """
+    named = [one for line in table for one in (line.body, line.answer, line.query) if _has_schema(one)]
+    named += [*inner.types(kinds), ErrorBody]
+    schemas, components = msgspec.json.schema_components(named, ref_template=_SCHEMAS)
+    schema_of = {_key(one): schema for one, schema in zip(named, schemas, strict=True)}
+    jobs = inner.describe(components, lambda one: schema_of[_key(one)], kinds)
     queries = {line.query.__name__ for line in table}
     paths: dict[str, dict[str, Any]] = {}
     for line in table:
         paths.setdefault(line.path, {})[line.method.lower()] = _operation(line, policy, schema_of, components)
+    _name_jobs(paths, jobs)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -62,6 +70,22 @@ def document(table: Sequence[Endpoint], policy: Policy) -> JSON:
         },
         "security": [{"key": []}],
     }
+
+
+def _name_jobs(paths: dict[str, dict[str, Any]], jobs: dict[str, str]) -> None:
+    """Let the answers of each kind's endpoints be jobs of that kind, one or a page of them."""
+    any_job = _SCHEMAS.format(name=JobObject.__name__)
+    for path, name in jobs.items():
+        one = {"$ref": _SCHEMAS.format(name=name)}
+        for below in ("", "/{job_id}", "/{job_id}/cancel", "/{job_id}/pause", "/{job_id}/resume"):
+            for method, operation in paths[path + below].items():
+                content = operation["responses"]["200"]["content"]["application/json"]
+                if content["schema"].get("$ref") == any_job:
+                    content["schema"] = one
+                elif method == "get":
+                    content["schema"] = {
+                        "allOf": [content["schema"], {"properties": {"data": {"type": "array", "items": one}}}]
+                    }
 
 
 def _operation(line: Endpoint, policy: Policy, schema_of: dict[str, JSON], components: dict[str, Any]) -> JSON:
@@ -136,7 +160,7 @@ def _key(kind: Any) -> str:
     return repr(kind) if get_origin(kind) is not None else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def handler(table: Sequence[Endpoint]) -> Any:
+def handler(table: Sequence[Endpoint], kinds: Kinds) -> Any:
     """Return the handler of GET /openapi.json; the document is made with the first call."""
     made: dict[str, JSON] = {}
     """By the policy that it speaks of."""
@@ -145,7 +169,7 @@ def handler(table: Sequence[Endpoint]) -> Any:
         """Return this document."""
         policy = call.services.policy
         if policy.sha256 not in made:
-            made[policy.sha256] = document(table, policy)
+            made[policy.sha256] = document(table, kinds, policy)
         return JSONResponse(made[policy.sha256])
 
     return openapi

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from bessemer.core.access import Action, ResourceKind
+from bessemer.core.errors import ConfigError
 from bessemer.core.lists import (
     AuditQuery,
     CheckpointsQuery,
@@ -24,6 +25,7 @@ from bessemer.core.openai import (
 from bessemer.core.types import JSON, Alias, Dataset, Feedback, ModelVersion, Route
 from bessemer.core.wire import (
     AuditEvent,
+    DatasetDeleted,
     DatasetRequest,
     Erasure,
     ErasureRequest,
@@ -179,6 +181,15 @@ _ENDPOINTS: Final = (
         events=("dataset.approved",),
     ),
     Endpoint(
+        "DELETE",
+        "/v1/datasets/{dataset_id}",
+        datasets.delete,
+        Action.SUBJECT_ERASE,
+        DatasetDeleted,
+        datasets.DATASET,
+        events=("dataset.deleted",),
+    ),
+    Endpoint(
         "GET",
         "/v1/inferences",
         inferences.list_inferences,
@@ -274,10 +285,11 @@ _ENDPOINTS: Final = (
 )
 
 
-def table(dialects: Sequence[Dialect], kinds: Kinds) -> tuple[Endpoint, ...]:
-    """Return every endpoint of an installation that speaks these dialects and runs these kinds of jobs.
+def table(dialects: Sequence[Dialect], kinds: Kinds, more: Sequence[Endpoint] = ()) -> tuple[Endpoint, ...]:
+    """Return every endpoint of an installation that speaks these dialects, runs these kinds of jobs, and has `more`.
 
-    The last one describes the others.
+    The last one describes the others. Raises ConfigError for two of the same method and path, and for one of `more`
+    that names no action: it would answer anybody.
     """
     spoken = (
         Endpoint(
@@ -285,8 +297,16 @@ def table(dialects: Sequence[Dialect], kinds: Kinds) -> tuple[Endpoint, ...]:
         )
         for one in dialects
     )
-    described = (*spoken, *_ENDPOINTS, *(line for kind in kinds for line in jobs.endpoints(kind)))
-    return (*described, Endpoint("GET", "/openapi.json", openapi.handler(described), Action.API_VIEW, JSON))
+    described = (*spoken, *_ENDPOINTS, *(line for kind in kinds for line in jobs.endpoints(kind)), *more)
+    description = openapi.handler(described, kinds)
+    lines = (*described, Endpoint("GET", "/openapi.json", description, Action.API_VIEW, JSON))
+    names = [f"{line.method} {line.path}" for line in lines]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(f"Two endpoints are {min(twice)}: uninstall one of their packages.")
+    for line in more:
+        if line.action is None:
+            raise ConfigError(f"The endpoint {line.method} {line.path} names no action that a key must be allowed.")
+    return lines
 
 
 TABLE: Final = table(DIALECTS, KINDS)

@@ -11,10 +11,12 @@ from threadpoolctl import threadpool_limits
 from bessemer.core.content import content_hash
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.types import JSON
-from bessemer.engine.rungs import linear, pairs
+from bessemer.engine.rungs import embedding, linear, pairs
 from bessemer.engine.rungs.artefact import Artefact, Scope, make
+from bessemer.engine.rungs.embedding import StaticEmbedding
 from bessemer.engine.rungs.kinds import MAJORITY
 from bessemer.engine.rungs.rung import Floats, MajorityParameters, Rung, nothing
+from bessemer.ladder.embedding import NO_ENCODER, fit_embedding
 from bessemer.ladder.groups import grouped
 from bessemer.ladder.lessons import Ints, Lesson
 from bessemer.ladder.linear import fit_linear
@@ -36,8 +38,7 @@ class RungFit(NamedTuple):
     seconds: float
 
 
-def _fit_majority(task: Task, start: Rung | None) -> Fitted:
-    del start
+def _fit_majority(task: Task) -> Fitted:
     right = task.truth >= 0
     shares = np.bincount(task.truth[right], task.targets.weights[right], len(task.labels)) + 1.0
     shares /= shares.sum()
@@ -45,20 +46,23 @@ def _fit_majority(task: Task, start: Rung | None) -> Fitted:
     return Fitted(MAJORITY, MajorityParameters(), {"shares": shares}, np.tile(shares, (n, 1)), nothing(n), nothing(n))
 
 
-_FITS: dict[str, Callable[[Task, Rung | None], Fitted]] = {
+_FITS: dict[str, Callable[[Task], Fitted]] = {
     MAJORITY: _fit_majority,
     linear.KIND: fit_linear,
-    pairs.KIND: lambda task, _start: fit_pairs(task),
+    pairs.KIND: fit_pairs,
+    embedding.KIND: fit_embedding,
 }
 KINDS = tuple(_FITS)
 
 
-def suits(kind: str, lessons: Sequence[Lesson]) -> str | None:
+def suits(kind: str, lessons: Sequence[Lesson], static: StaticEmbedding | None = None) -> str | None:
     """Return why a kind cannot learn from these lessons; None when it can."""
     if not any(one.weight > 0 for one in lessons):
         return "no row says what is right or wrong"
     if kind == pairs.KIND:
         return suits_pairs([one.item for one in lessons])
+    if kind == embedding.KIND and static is None:
+        return NO_ENCODER
     return None
 
 
@@ -70,23 +74,25 @@ def fit(
     positive: str | None = None,
     seed: int = 0,
     start: Rung | None = None,
+    static: StaticEmbedding | None = None,
     threads: int = 1,
 ) -> RungFit:
     """Fit a kind of rung.
 
     `labels`: the answers to choose among, when the lessons do not show all; `positive`: the label whose F1 is wanted,
-    else accuracy; `start`: the rung to go on from, where the kind can. Equal lessons, seed and threads give equal
-    artefacts, in any order of the lessons. Raises InvalidRequest saying why nothing can be learned.
+    else accuracy; `start`: the rung to go on from, where the kind can; `static`: vectors of words (`distil.kept`), for
+    the kind that reads them. Equal lessons, seed and threads give equal artefacts, in any order of the lessons. Raises
+    InvalidRequest saying why nothing can be learned.
     """
     began = time.perf_counter()
     if kind not in _FITS:
         raise InvalidRequest(f"Unknown rung {kind!r}; known: {', '.join(KINDS)}.", param="rungs")
     ordered = sorted(grouped(lessons), key=_order)
-    task = Task(ordered, labels, seed)
+    task = Task(ordered, labels, seed, start=start, static=static)
     if not task.lessons:
         raise InvalidRequest("No row says what is right or wrong: give feedback first.", param="dataset")
     with threadpool_limits(threads):
-        fitted = _FITS[kind](task, start)
+        fitted = _FITS[kind](task)
     artefact = make(
         fitted.kind,
         task.labels,

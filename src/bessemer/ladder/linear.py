@@ -8,10 +8,10 @@ from scipy.sparse import csr_matrix, hstack
 
 from bessemer.engine.rungs.linear import KIND, Linear, LinearParameters
 from bessemer.engine.rungs.ngrams import BLOCKS, Block, Vocabulary, grams
-from bessemer.engine.rungs.rung import Floats, Rung, nothing, softmax, text_of
+from bessemer.engine.rungs.rung import Floats, nothing, softmax, text_of
 from bessemer.ladder.lessons import Ints
 from bessemer.ladder.softmax import Weights, fit_softmax
-from bessemer.ladder.task import Fitted, Task, sharpened, sharpness
+from bessemer.ladder.task import Fitted, Task, scaling
 
 _C = 20.0
 """Inverse strength of the weights' penalty: n-grams are many, and each says little."""
@@ -103,8 +103,8 @@ def vocabulary(counted: Counted, kept: Kept) -> Vocabulary:
     return Vocabulary(blocks)
 
 
-def fit_linear(task: Task, start: Rung | None = None) -> Fitted:
-    """Fit the weights on all lessons, and out of fold on each part; `start`: an earlier rung to go on from."""
+def fit_linear(task: Task) -> Fitted:
+    """Fit the weights on all lessons, and out of fold on each part."""
     found = count([text_of(one.item) for one in task.lessons])
     every = np.arange(len(task.lessons))
     out_of_fold = np.full((len(every), len(task.labels)), np.nan)
@@ -115,16 +115,19 @@ def fit_linear(task: Task, start: Rung | None = None) -> Fitted:
         out_of_fold[test] = softmax(weighed(found, part, test) @ weights + intercept)
         known[test] = known_shares(found, part, test)
     kept = keep(found, every)
-    begin = _carried(start, found, kept, task) if isinstance(start, Linear) else None
+    begin = _carried(task.start, found, kept, task) if isinstance(task.start, Linear) else None
     weights, intercept = _fit(found, kept, every, task, begin)
-    factor = sharpness(out_of_fold, task)
+    scale = scaling(out_of_fold, task)
     arrays = vocabulary(found, kept).arrays()
-    arrays |= {"weights": (weights * factor).astype(np.float32), "intercept": intercept * factor}
+    arrays |= {
+        "weights": (weights * scale.factor).astype(np.float32),
+        "intercept": scale.apply(intercept.reshape(1, -1))[0],
+    }
     return Fitted(
         kind=KIND,
         parameters=LinearParameters(),
         arrays=arrays,
-        out_of_fold=sharpened(out_of_fold, factor),
+        out_of_fold=scale.probabilities(out_of_fold),
         known_share=known,
         distance=nothing(len(every)),
         told={"columns": len(weights)},

@@ -27,7 +27,7 @@ from bessemer.engine.rungs.trees import Trees
 from bessemer.ladder.forms import learn_form, types_of
 from bessemer.ladder.groups import id_fields, record_key
 from bessemer.ladder.lessons import Ints, folds_of
-from bessemer.ladder.task import Fitted, Task
+from bessemer.ladder.task import Fitted, Task, scaling
 
 _ROUNDS, _RATE, _LEAVES = 200, 0.06, 15
 """Chosen on grouped parts of two training files (docs/decisions/028-rungs.md): more rounds or leaves gain nothing."""
@@ -84,14 +84,15 @@ def fit_pairs(task: Task) -> Fitted:
         model, words = _fit(table, inside[0], rows, task)
         outputs[rows[test_rows]] = trees_of(model, len(task.labels)).outputs(_with_words(table, test_rows, words))
     model, words = _fit(table, labelled, rows, task)
-    slope, offset = _platt(outputs, task) if len(task.labels) == 2 else (1.0, 0.0)
+    raw = _raw(outputs)
+    scale = scaling(raw, task)
     known = np.full(len(items), np.nan)
     known[rows] = table.known
     return Fitted(
         kind=KIND,
-        parameters=PairsParameters(form=form, fields=fields, slope=slope, offset=offset),
+        parameters=PairsParameters(form=form, fields=fields, slope=scale.factor, offset=scale.shift),
         arrays=pack_idf(idf) | pack_words(words) | trees_of(model, len(task.labels)).arrays(),
-        out_of_fold=_probabilities(outputs, slope, offset),
+        out_of_fold=scale.probabilities(raw),
         known_share=_leave_one_out(pairs, fields, rows, len(items)),
         distance=nothing(len(items)),
         told={"fields": {field.name: field.type.value for field in fields}, "dropped": dropped},
@@ -250,21 +251,6 @@ def trees_of(model: Any, labels: int) -> Trees:
     )
 
 
-# -- calibration ------------------------------------------------------------------------------------------------------
-
-
-def _platt(outputs: Floats, task: Task) -> tuple[float, float]:
-    """Return slope and offset of the out-of-fold logits that make their probabilities likeliest (Platt 1999)."""
-    rows = np.flatnonzero((task.truth >= 0) & np.isfinite(outputs[:, 0]))
-    if len(rows) < _LEAST or len(set(task.truth[rows].tolist())) < 2:
-        return 1.0, 0.0
-    x = outputs[rows]
-    model = LogisticRegression(C=100.0).fit(x, task.truth[rows], sample_weight=task.targets.weights[rows])
-    return max(float(model.coef_[0, 0]), 0.0), float(model.intercept_[0])
-
-
-def _probabilities(outputs: Floats, slope: float, offset: float) -> Floats:
-    if outputs.shape[1] > 1:
-        return softmax(outputs)
-    logits = outputs * slope + offset
-    return softmax(np.hstack([np.zeros_like(logits), logits]))
+def _raw(outputs: Floats) -> Floats:
+    """Return the probabilities of the trees' outputs, not calibrated."""
+    return softmax(outputs if outputs.shape[1] > 1 else np.hstack([np.zeros_like(outputs), outputs]))

@@ -8,15 +8,15 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
 from bessemer.engine.rungs.rung import Floats
+from bessemer.evals.verdict_losses import Loss, not_this
 from bessemer.ladder.lessons import Targets
-from bessemer.ladder.losses import not_this
 
 _CORRECTIONS = 6
 """Pairs that L-BFGS remembers: each is as large as the weights."""
 Weights = tuple[Floats, Floats]
 """Weights [columns, k] and intercept [k]."""
-LogitLoss = Callable[[Floats], tuple[float, Floats]]
-"""A mean loss of logits [n, k], and its gradient."""
+LogitLoss = Callable[[Floats], Loss]
+"""Of logits [n, k]."""
 
 
 def fit_softmax(
@@ -36,6 +36,8 @@ def fit_softmax(
     the loss, relative; a sum over rows is in float32, which is what the weights are kept in.
     """
     n, columns = x.shape
+    if labels == 1:
+        return np.zeros((columns, 1)), np.zeros(1)
     begin = np.zeros((columns + 1, labels))
     if start is not None:
         begin[:-1], begin[-1] = start
@@ -49,7 +51,7 @@ def fit_softmax(
     def objective(flat: Floats) -> tuple[float, Floats]:
         weights = flat.reshape(columns + 1, labels)
         logits = (rows @ weights[:-1].astype(np.float32)).astype(np.float64) + weights[-1]
-        value, pull = not_this(logits, targets) if loss is None else loss(logits)
+        value, pull = not_this(logits, *targets) if loss is None else loss(logits)
         gradient = np.empty_like(weights)
         gradient[:-1] = turned @ pull.astype(np.float32)
         gradient[:-1] += scale * weights[:-1]

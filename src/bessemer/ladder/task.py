@@ -5,27 +5,40 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 
 from bessemer.core.types import Frozen
 from bessemer.engine.rungs.artefact import AnyArray
-from bessemer.engine.rungs.rung import Floats, softmax
+from bessemer.engine.rungs.embedding import StaticEmbedding
+from bessemer.engine.rungs.rung import Floats, Rung, softmax
 from bessemer.ladder.lessons import Ints, Lesson, Targets, counted, folds_of, labels_of, targets_of
 
 FOLDS = 4
-_MANY = 200_000
+_LEAST = 20
+"""Labels known out of fold below which nothing is calibrated."""
+_PRIOR = 1.0
+"""Of the squared changes of log factor and shift."""
+_MANY = 50_000
 """Lessons times labels from which on one part of the folds is enough to calibrate on: each costs a whole fit."""
 
 
 class Task:
     """Lessons that count, their labels, and the parts that out-of-fold predictions are made by."""
 
-    def __init__(self, lessons: Sequence[Lesson], labels: Sequence[str] | None, seed: int) -> None:
-        """Raises InvalidRequest when nothing can be learned."""
+    def __init__(
+        self,
+        lessons: Sequence[Lesson],
+        labels: Sequence[str] | None,
+        seed: int,
+        *,
+        start: Rung | None = None,
+        static: StaticEmbedding | None = None,
+    ) -> None:
+        """`start`: the rung to go on from; `static`: the vectors of words. Raises InvalidRequest for no labels."""
         self.lessons = counted(lessons)
         self.labels = labels_of(self.lessons) if labels is None else tuple(labels)
         self.targets: Targets = targets_of(self.lessons, self.labels)
-        self.seed = seed
+        self.seed, self.start, self.static = seed, start, static
 
     @cached_property
     def folds(self) -> Ints:
@@ -45,6 +58,12 @@ class Task:
         """The place of each lesson's right label, -1 where it is not known."""
         return self.targets.truth(len(self.labels))
 
+    def scored(self, out_of_fold: Floats) -> Ints:
+        """Return the lessons whose out-of-fold prediction can be scored: another lesson shows the same label."""
+        truth = self.truth
+        often = np.bincount(truth[truth >= 0], minlength=len(self.labels)) > 1
+        return np.flatnonzero((truth >= 0) & often[truth] & np.isfinite(out_of_fold).all(axis=1))
+
 
 class Fitted(NamedTuple):
     """What a kind makes of a task."""
@@ -62,24 +81,41 @@ class Fitted(NamedTuple):
     """For the lineage."""
 
 
-def sharpness(probabilities: Floats, task: Task) -> float:
-    """Return the factor on logits that makes out-of-fold probabilities likeliest; 1 where too few labels are known.
+class Scaling(NamedTuple):
+    """What makes logits calibrated: a factor, and of two labels what is added to the second's."""
 
-    Temperature scaling (Guo et al. 2017, arXiv 1706.04599), with a prior at 1 that counts as ten items.
+    factor: float = 1.0
+    shift: float = 0.0
+
+    def apply(self, logits: Floats) -> Floats:
+        """Return calibrated logits [n, k]."""
+        scaled = logits * self.factor
+        if scaled.shape[1] == 2:
+            scaled[:, 1] += self.shift
+        return scaled
+
+    def probabilities(self, raw: Floats) -> Floats:
+        """Return calibrated probabilities of raw ones."""
+        return softmax(self.apply(np.log(np.maximum(raw, 1e-12))))
+
+
+def scaling(probabilities: Floats, task: Task) -> Scaling:
+    """Return the scaling that makes out-of-fold probabilities likeliest; none where too few labels are known.
+
+    Two labels: Platt (1999). More: temperature scaling (Guo et al. 2017, arXiv 1706.04599). Both with a prior at no
+    change that counts as a few items.
     """
-    rows = np.flatnonzero((task.truth >= 0) & np.isfinite(probabilities).all(axis=1))
-    if len(rows) < 20 or probabilities.shape[1] < 2:
-        return 1.0
+    rows = task.scored(probabilities)
+    if len(rows) < _LEAST or probabilities.shape[1] < 2:
+        return Scaling()
     logits = np.log(np.maximum(probabilities[rows], 1e-12))
     truth, weights = task.truth[rows], task.targets.weights[rows]
+    two = probabilities.shape[1] == 2
 
-    def loss(log_factor: float) -> float:
-        p = softmax(logits * np.exp(log_factor))[np.arange(len(rows)), truth]
-        return -float(weights @ np.log(np.maximum(p, 1e-12))) + 10 * log_factor**2
+    def loss(changes: Floats) -> float:
+        scaled = Scaling(float(np.exp(changes[0])), float(changes[1]) if two else 0.0).apply(logits)
+        p = softmax(scaled)[np.arange(len(rows)), truth]
+        return -float(weights @ np.log(np.maximum(p, 1e-12))) + float(_PRIOR * (changes @ changes))
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-2.0, 2.0), method="bounded").x))
-
-
-def sharpened(probabilities: Floats, factor: float) -> Floats:
-    """Return probabilities whose logits are multiplied by a factor."""
-    return softmax(np.log(np.maximum(probabilities, 1e-12)) * factor)
+    found = minimize(loss, np.zeros(2), bounds=[(-3.0, 3.0), (-10.0, 10.0)]).x
+    return Scaling(float(np.exp(found[0])), float(found[1]) if two else 0.0)

@@ -28,7 +28,7 @@ def build(services: ApiServices) -> ASGIApp:
         await close_services(services)
 
     return Front(
-        build_router(table(extensions.dialects, extensions.kinds), services, lifespan),
+        build_router(table(extensions.dialects, extensions.kinds, extensions.endpoints), services, lifespan),
         Authenticator(services.keys, services.counters, services.settings.invalid_keys_per_minute),
         services.metrics.http,
         denials.denied,

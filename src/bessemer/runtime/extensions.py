@@ -9,10 +9,12 @@ from bessemer.core.errors import ConfigError
 from bessemer.dialects import DIALECTS
 from bessemer.dialects.base import Dialect
 from bessemer.engine import families
+from bessemer.evals import graders
 from bessemer.gateway.providers import PROVIDERS
 from bessemer.gateway.providers.base import ProviderKind
 from bessemer.gateway.stages import Stages
 from bessemer.http.kinds import KINDS, Kinds
+from bessemer.http.routing import Endpoint
 from bessemer.tuning import methods
 
 DIALECT: Final = "bessemer.dialects"
@@ -25,6 +27,10 @@ METHOD: Final = "bessemer.tuning_methods"
 """Names a subclass of `tuning.method.Method`."""
 JOB_KIND: Final = "bessemer.job_kinds"
 """Names a `jobs.kinds.JobKind`."""
+GRADER: Final = "bessemer.graders"
+"""Names an `evals.grader.GraderKind`."""
+ENDPOINT: Final = "bessemer.endpoints"
+"""Names an `http.routing.Endpoint`, of JSON or of a page."""
 FAMILY: Final = "bessemer.model_families"
 """Names an `engine.family.Family`."""
 
@@ -38,6 +44,8 @@ class Extensions(NamedTuple):
     """Beside the recorder."""
     kinds: Kinds
     """Of jobs."""
+    endpoints: tuple[Endpoint, ...]
+    """Beside Bessemer's own."""
 
 
 @cache
@@ -50,6 +58,8 @@ def load_extensions() -> Extensions:
         methods.register(method())
     for family in _added(FAMILY):
         families.register(family)
+    for kind in _added(GRADER):
+        graders.register(kind)
     stages = list(_added(STAGE))
     extensions = Extensions(
         dialects=(*DIALECTS, *(dialect() for dialect in _added(DIALECT))),
@@ -60,6 +70,7 @@ def load_extensions() -> Extensions:
             around_attempt=tuple(stage for some in stages for stage in some.around_attempt),
         ),
         kinds=(*KINDS, *_added(JOB_KIND)),
+        endpoints=tuple(_added(ENDPOINT)),
     )
     _check_unique("dialects", extensions.dialects, "name", "path")
     _check_unique("providers", extensions.providers, "name")

@@ -1,6 +1,7 @@
 """Frozen datasets; their rows are a blob."""
 
 import msgspec
+from sqlalchemy import delete as sql_delete
 from sqlalchemy import select, update
 
 from bessemer.core.errors import NotFound
@@ -38,6 +39,13 @@ def approve(database: Database, dataset_id: str) -> Dataset:
     statement = update(datasets).where(datasets.c.id == dataset_id, paging.mine(database, datasets))
     database.write(lambda connection: connection.execute(statement.values(body=paging.encode(dataset))))
     return dataset
+
+
+def delete(database: Database, dataset_id: str) -> None:
+    """Remove a dataset's row; its blob is the caller's to remove when nothing else names it. Raises NotFound."""
+    statement = sql_delete(datasets).where(datasets.c.id == dataset_id, paging.mine(database, datasets))
+    if database.write(lambda connection: connection.execute(statement).rowcount) == 0:
+        raise NotFound(f"There is no dataset {dataset_id!r}.", param="dataset")
 
 
 def find(

@@ -10,16 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Table, delete, func, select, true, tuple_
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, select, tuple_
 
-from bessemer.core.types import Inference
+from bessemer.core.types import INTERNAL_KEY, Inference
 from bessemer.store import paging
 from bessemer.store.database import Database, insert_new
 from bessemer.store.schema import erased_records, feedback, inferences, model_calls
 
 _IDS_PER_QUERY = 500
 _PAGE = 1000
-_ALL = true()
 
 
 class Erased(NamedTuple):
@@ -71,6 +70,22 @@ def matching(
         mark = (rows[-1].created_at, rows[-1].id)
 
 
+def copies(database: Database, found: Sequence[Inference]) -> list[Inference]:
+    """Return the inferences, without their calls, in which Bessemer itself asked what these asked, to evaluate it."""
+    known, c = {row.id for row in found}, inferences.c
+    statement = select(c.body).where(c.key_id == INTERNAL_KEY, paging.mine(database, inferences))
+
+    def work(connection: Connection) -> list[str]:
+        return [
+            body
+            for some in _chunks({row.input_sha256 for row in found})
+            for body in connection.execute(statement.where(c.input_sha256.in_(some))).scalars()
+        ]
+
+    rows = (paging.decode(Inference, body) for body in database.read(work))
+    return [row for row in rows if row.id not in known]
+
+
 def erase(database: Database, found: Sequence[Inference], feedback_ids: Sequence[str] = ()) -> Erased:
     """Delete inferences with their calls and feedback, and single feedback by id, in one transaction.
 
@@ -80,17 +95,20 @@ def erase(database: Database, found: Sequence[Inference], feedback_ids: Sequence
     episodes = {row.episode_id for row in found if row.episode_id is not None}
 
     def work(connection: Connection) -> Erased:
+        of_feedback = paging.mine(database, feedback)
+        foreign = set(_ids(connection, inferences, "id", ids, ~paging.mine(database, inferences)))
+        own = [one for one in ids if one not in foreign]  # one that is not there is in a journal, perhaps
         about = [
-            *_ids(connection, feedback, "inference_id", ids),
-            *_ids(connection, feedback, "id", feedback_ids),
+            *_ids(connection, feedback, "inference_id", own, of_feedback),
+            *_ids(connection, feedback, "id", feedback_ids, of_feedback),
         ]
-        calls = _delete(connection, model_calls, "inference_id", ids)
-        rows = _delete(connection, inferences, "id", ids)
+        calls = _delete(connection, model_calls, "inference_id", own)
+        rows = _delete(connection, inferences, "id", own)
         left = set(_values(connection, inferences, "episode_id", episodes, paging.mine(database, inferences)))
-        about += _ids(connection, feedback, "episode_id", episodes - left, paging.mine(database, feedback))
+        about += _ids(connection, feedback, "episode_id", episodes - left, of_feedback)
         said = _delete(connection, feedback, "id", about)
-        now = time.time()
-        insert_new(connection, erased_records, [{"id": one, "erased_at": now} for one in {*ids, *about}])
+        gone = {"erased_at": time.time(), "project_id": database.owner}
+        insert_new(connection, erased_records, [{"id": one} | gone for one in {*own, *about}])
         return Erased(rows, calls, said)
 
     return database.write(work)
@@ -98,7 +116,8 @@ def erase(database: Database, found: Sequence[Inference], feedback_ids: Sequence
 
 def erased(database: Database, ids: Sequence[str]) -> set[str]:
     """Return those of the ids that were erased."""
-    return set(database.read(lambda connection: _ids(connection, erased_records, "id", ids)))
+    mine = paging.mine(database, erased_records)
+    return set(database.read(lambda connection: _ids(connection, erased_records, "id", ids, mine)))
 
 
 def known_feedback(database: Database, ids: Sequence[str]) -> list[str]:
@@ -113,8 +132,10 @@ def count_feedback(database: Database, ids: Sequence[str]) -> tuple[int, int]:
     def work(connection: Connection) -> tuple[int, int]:
         calls = said = 0
         for some in _chunks(ids):
-            of_calls = select(func.count()).where(model_calls.c.inference_id.in_(some))
-            of_feedback = select(func.count()).where(feedback.c.inference_id.in_(some))
+            of_calls = select(func.count()).where(
+                model_calls.c.inference_id.in_(some), paging.mine(database, model_calls)
+            )
+            of_feedback = select(func.count()).where(feedback.c.inference_id.in_(some), paging.mine(database, feedback))
             calls += connection.execute(of_calls).scalar_one()
             said += connection.execute(of_feedback).scalar_one()
         return calls, said
@@ -123,7 +144,7 @@ def count_feedback(database: Database, ids: Sequence[str]) -> tuple[int, int]:
 
 
 def _ids(
-    connection: Connection, table: Table, column: str, values: Iterable[str], within: ColumnElement[bool] = _ALL
+    connection: Connection, table: Table, column: str, values: Iterable[str], within: ColumnElement[bool]
 ) -> list[str]:
     statement = select(table.c.id).where(within)
     return [

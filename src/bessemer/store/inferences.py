@@ -107,7 +107,7 @@ def get_many(database: Database, ids: Sequence[str]) -> dict[str, Inference]:
         for start in range(0, len(ids), _IDS_PER_QUERY):
             some = ids[start : start + _IDS_PER_QUERY]
             bodies = connection.execute(select(inferences.c.body).where(inferences.c.id.in_(some), mine)).scalars()
-            found.update({row.id: row for row in _with_calls(connection, list(bodies))})
+            found.update({row.id: row for row in _with_calls(database, connection, list(bodies))})
         return found
 
     return database.read(work)
@@ -132,7 +132,7 @@ def find(
         rows = paging.page(
             connection, inferences, statement, within=within, after=after, limit=limit, ascending=ascending
         )
-        return _with_calls(connection, [row.body for row in rows])
+        return _with_calls(database, connection, [row.body for row in rows])
 
     return database.read(work)
 
@@ -242,14 +242,14 @@ def _finite(logprob: float) -> float:
     return logprob if math.isfinite(logprob) else _LEAST_LOGPROB
 
 
-def _with_calls(connection: Connection, bodies: Sequence[str]) -> list[Inference]:
+def _with_calls(database: Database, connection: Connection, bodies: Sequence[str]) -> list[Inference]:
     rows = [paging.decode(Inference, body) for body in bodies]
     calls: dict[str, list[ModelCall]] = defaultdict(list)
     for start in range(0, len(rows), _IDS_PER_QUERY):
         ids = [row.id for row in rows[start : start + _IDS_PER_QUERY]]
         statement = (
             select(model_calls.c.inference_id, model_calls.c.body)
-            .where(model_calls.c.inference_id.in_(ids))
+            .where(model_calls.c.inference_id.in_(ids), paging.mine(database, model_calls))
             .order_by(model_calls.c.inference_id, model_calls.c.position)
         )
         for found in connection.execute(statement):

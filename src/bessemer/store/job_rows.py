@@ -172,10 +172,10 @@ def append_event(
 
     def work(connection: Connection) -> JobEvent:
         lock(connection, f"job_events.{job_id}")
-        _get(database, connection, job_id)
+        job = _get(database, connection, job_id)
         if event_id is not None:
             known = connection.execute(
-                select(job_events.c.body).where(job_events.c.id == event_id)
+                select(job_events.c.body).where(job_events.c.id == event_id, job_events.c.job_id == job_id)
             ).scalar_one_or_none()
             if known is not None:
                 return paging.decode(JobEvent, known)
@@ -193,7 +193,7 @@ def append_event(
             data=data,
         )
         values = {"job_id": job_id, "seq": event.seq, "id": event.id, "body": paging.encode(event)}
-        connection.execute(sql_insert(job_events).values(values))
+        connection.execute(sql_insert(job_events).values(values | {"project_id": job.project_id}))
         return event
 
     return database.write(work)
@@ -206,9 +206,10 @@ def events(
     c = job_events.c
 
     def work(connection: Connection) -> list[JobEvent]:
-        statement = select(c.body).where(c.job_id == job_id)
+        mine = paging.mine(database, job_events)
+        statement = select(c.body).where(c.job_id == job_id, mine)
         if after is not None:
-            mark = connection.execute(select(c.seq).where(c.id == after, c.job_id == job_id)).scalar_one_or_none()
+            mark = connection.execute(select(c.seq).where(c.id == after, c.job_id == job_id, mine)).scalar_one_or_none()
             if mark is None:
                 raise InvalidRequest(f"after is {after!r}, which is not an event of {job_id!r}.", param="after")
             statement = statement.where(c.seq > mark if ascending else c.seq < mark)
@@ -219,14 +220,19 @@ def events(
 
 
 def append_checkpoint(database: Database, checkpoint: JobCheckpoint) -> None:
-    """Append a checkpoint; one that the job has at that step already is left alone."""
-    values = {
-        "job_id": checkpoint.job_id,
-        "step": checkpoint.step,
-        "id": checkpoint.id,
-        "body": paging.encode(checkpoint),
-    }
-    database.write(lambda connection: insert_new(connection, job_checkpoints, [values]))
+    """Append a checkpoint; one that the job has at that step already is left alone. Raises NotFound for the job."""
+
+    def work(connection: Connection) -> None:
+        values = {
+            "job_id": checkpoint.job_id,
+            "step": checkpoint.step,
+            "id": checkpoint.id,
+            "body": paging.encode(checkpoint),
+            "project_id": _get(database, connection, checkpoint.job_id).project_id,
+        }
+        insert_new(connection, job_checkpoints, [values])
+
+    database.write(work)
 
 
 def checkpoints(
@@ -236,9 +242,11 @@ def checkpoints(
     c = job_checkpoints.c
 
     def work(connection: Connection) -> list[JobCheckpoint]:
-        statement = select(c.body).where(c.job_id == job_id)
+        mine = paging.mine(database, job_checkpoints)
+        statement = select(c.body).where(c.job_id == job_id, mine)
         if after is not None:
-            mark = connection.execute(select(c.step).where(c.id == after, c.job_id == job_id)).scalar_one_or_none()
+            at = select(c.step).where(c.id == after, c.job_id == job_id, mine)
+            mark = connection.execute(at).scalar_one_or_none()
             if mark is None:
                 raise InvalidRequest(f"after is {after!r}, which is not a checkpoint of {job_id!r}.", param="after")
             statement = statement.where(c.step < mark)

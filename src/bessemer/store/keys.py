@@ -102,7 +102,8 @@ def touch(database: Database, used: Mapping[str, float]) -> None:
 
     def work(connection: Connection) -> None:
         for key_id, at in used.items():
-            connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(last_used_at=at))
+            one = update(api_keys).where(api_keys.c.id == key_id, paging.mine(database, api_keys))
+            connection.execute(one.values(last_used_at=at))
 
     database.write(work)
 

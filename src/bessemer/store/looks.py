@@ -56,7 +56,7 @@ def number(database: Database, look: Look, items: Sequence[str]) -> int:
 
     def work(connection: Connection) -> int:
         lock(connection, "looks")
-        known = select(looks.c.number).where(looks.c.id == look.id)
+        known = select(looks.c.number).where(looks.c.id == look.id, looks.c.project_id == database.owner)
         found = connection.execute(known).scalar_one_or_none()
         if found is not None:
             return int(found)
@@ -69,7 +69,8 @@ def number(database: Database, look: Look, items: Sequence[str]) -> int:
             "project_id": database.owner,
         }
         connection.execute(sql_insert(looks).values(values))
-        insert_new(connection, look_items, [{"item": item, "look": look.id} for item in sorted(set(items))])
+        part = {"look": look.id, "project_id": database.owner}
+        insert_new(connection, look_items, [{"item": item} | part for item in sorted(set(items))])
         return counted
 
     return database.write(work)
@@ -89,8 +90,10 @@ def _earlier(database: Database, connection: Connection, look: Look, items: set[
     seen: dict[str, set[str]] = {}
     ordered = sorted(items)
     for start in range(0, len(ordered), _CHUNK):
-        within = look_items.c.item.in_(ordered[start : start + _CHUNK])
-        for name, item in connection.execute(select(look_items.c.look, look_items.c.item).where(within)):
+        within = select(look_items.c.look, look_items.c.item).where(
+            look_items.c.item.in_(ordered[start : start + _CHUNK]), look_items.c.project_id == database.owner
+        )
+        for name, item in connection.execute(within):
             seen.setdefault(name, set()).add(item)
     found: dict[str, Look] = {}
     ids = sorted(seen)

@@ -182,7 +182,30 @@ _LOOKS = Migration(
     ),
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_RECORDS, _FLYWHEEL, _ERASED, _PROJECTS, _INSTALLATION, _LOOKS)
+_PARTS = Migration(
+    7,
+    "a project on parts of rows and on what was erased; more indexes begin with it",
+    (
+        *(
+            f"ALTER TABLE {table} ADD COLUMN project_id TEXT NOT NULL DEFAULT 'proj_default'"
+            for table in ("job_events", "job_checkpoints", "look_items", "erased_records")
+        ),
+        "UPDATE job_events SET project_id = (SELECT project_id FROM jobs WHERE jobs.id = job_events.job_id)",
+        "UPDATE job_checkpoints SET project_id = (SELECT project_id FROM jobs WHERE jobs.id = job_checkpoints.job_id)",
+        "UPDATE look_items SET project_id = (SELECT project_id FROM looks WHERE looks.id = look_items.look)",
+        "DROP INDEX inferences_episode",
+        "CREATE INDEX inferences_episode ON inferences (project_id, episode_id)",
+        "DROP INDEX feedback_inference",
+        "CREATE INDEX feedback_inference ON feedback (project_id, inference_id)",
+        "DROP INDEX feedback_episode",
+        "CREATE INDEX feedback_episode ON feedback (project_id, episode_id)",
+        "DROP INDEX model_versions_model",
+        "CREATE INDEX model_versions_created_at ON model_versions (project_id, created_at, id)",
+        "CREATE INDEX api_keys_created_at ON api_keys (project_id, created_at, id)",
+    ),
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_RECORDS, _FLYWHEEL, _ERASED, _PROJECTS, _INSTALLATION, _LOOKS, _PARTS)
 
 
 def migrate(connection: Connection, *, target: int | None = None) -> int:

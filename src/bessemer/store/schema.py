@@ -31,7 +31,7 @@ inferences = Table(
     _project(),
     Index("inferences_created_at", "project_id", "created_at", "id"),
     Index("inferences_route", "project_id", "route", "created_at", "id"),
-    Index("inferences_episode", "episode_id"),
+    Index("inferences_episode", "project_id", "episode_id"),
 )
 
 model_calls = Table(
@@ -64,8 +64,8 @@ feedback = Table(
     Column("metric", Text, nullable=False),
     Column("body", Text, nullable=False),
     _project(),
-    Index("feedback_inference", "inference_id"),
-    Index("feedback_episode", "episode_id"),
+    Index("feedback_inference", "project_id", "inference_id"),
+    Index("feedback_episode", "project_id", "episode_id"),
     Index("feedback_created_at", "project_id", "created_at", "id"),
 )
 
@@ -85,6 +85,7 @@ erased_records = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("erased_at", DOUBLE_PRECISION, nullable=False),
+    _project(),
 )
 
 api_keys = Table(
@@ -103,6 +104,7 @@ api_keys = Table(
     Column("trust", DOUBLE_PRECISION, nullable=False, server_default="1"),
     Column("models", Text),
     Index("api_keys_hash", "key_hash", unique=True),
+    Index("api_keys_created_at", "project_id", "created_at", "id"),
 )
 
 revisions = Table(
@@ -120,7 +122,7 @@ model_versions = Table(
     Column("created_at", DOUBLE_PRECISION, nullable=False),
     Column("body", Text, nullable=False),
     _project(),
-    Index("model_versions_model", "model", "created_at"),
+    Index("model_versions_created_at", "project_id", "created_at", "id"),
 )
 
 alias_moves = Table(
@@ -198,6 +200,7 @@ look_items = Table(
     metadata,
     Column("item", Text, primary_key=True),
     Column("look", Text, ForeignKey("looks.id"), primary_key=True),
+    _project(),
 )
 
 jobs = Table(
@@ -221,6 +224,7 @@ job_events = Table(
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
     Column("id", Text, nullable=False),
     Column("body", Text, nullable=False),
+    _project(),
     Index("job_events_id", "id", unique=True),
 )
 
@@ -231,6 +235,7 @@ job_checkpoints = Table(
     Column("step", BigInteger, primary_key=True, autoincrement=False),
     Column("id", Text, nullable=False),
     Column("body", Text, nullable=False),
+    _project(),
 )
 
 installation = Table("installation", metadata, Column("id", Text, primary_key=True))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import msgspec
 
@@ -21,11 +21,12 @@ from bessemer.tuning.backend import Backend
 from bessemer.tuning.lengths import check_room, refuse_long
 from bessemer.tuning.options import Options
 from bessemer.tuning.selection import CheckpointScorer
-from bessemer.tuning.spec import RewardFunction, TuneSpec, Validation
+from bessemer.tuning.spec import MethodSpec, RewardFunction, TuneSpec, Validation
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+M = TypeVar("M", bound=MethodSpec)
 UNBOUNDED = float("inf")
 RANGES = {"n_epochs": (1.0, 50.0), "batch_size": (1.0, 256.0)}
 """Of the hyperparameters that all methods have; ends included."""
@@ -56,6 +57,12 @@ class Task:
     reward: RewardFunction | None
     heed: Callable[[], None] = lambda: None
     """Called in long loops; what it raises breaks the work off."""
+
+    def own(self, kind: type[M]) -> M:
+        """Return what the method alone goes by, in its own type."""
+        own = kind() if self.spec.own is None else self.spec.own
+        assert isinstance(own, kind), f"a {kind.__name__} is what the method configures"
+        return own
 
     @property
     def tokens(self) -> Tokens:
@@ -155,10 +162,10 @@ class Method(ABC):
         del rows, options
         return 3.0
 
-    def configure(self, spec: TuneSpec, hyperparameters: Any, options: Options) -> TuneSpec:
-        """Return the spec with what it takes from the request."""
+    def configure(self, hyperparameters: Any, options: Options) -> MethodSpec | None:
+        """Return what it alone goes by, from the request; None: nothing."""
         del hyperparameters, options
-        return spec
+        return None
 
     def evaluations(self, hyperparameters: Any, steps: int, default: int) -> int:
         """Return how often the validation rows are evaluated over a run of so many steps."""

@@ -396,7 +396,7 @@ def _spec(services: TuningServices, plan: Preparation, rows: int, folder: Path) 
     spec = TuneSpec(
         base=model.settings_as(WeightsSettings).path,
         method=method.name,
-        hyperparameters=plan.hyperparameters,
+        own=method.configure(hyper, options),
         choices=plan.choices,
         rank=options.rank,
         adapter=adapter,
@@ -414,7 +414,7 @@ def _spec(services: TuningServices, plan: Preparation, rows: int, folder: Path) 
     )
     assert spec.batch_size is not None
     evaluations = method.evaluations(hyper, math.ceil(rows * epochs / spec.batch_size), spec.evaluations)
-    return method.configure(msgspec.structs.replace(spec, evaluations=evaluations), hyper, options)
+    return msgspec.structs.replace(spec, evaluations=evaluations)
 
 
 def _judge(plan: Preparation) -> CheckpointScorer:

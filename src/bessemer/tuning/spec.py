@@ -1,9 +1,6 @@
 """What a tuning run is told and what it reports. No torch here."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
-
-import msgspec
 
 from bessemer.core.types import JSON, Frozen
 from bessemer.evals.grader import Failure
@@ -15,6 +12,10 @@ RewardFunction = Callable[[Sequence[tuple[JSON, str]]], Sequence[RewardValue]]
 """(item, answer text) of many answers -> their rewards."""
 
 
+class MethodSpec(Frozen, frozen=True):
+    """What decides the outcome of one method's run alone: a subclass of each method that has something."""
+
+
 class TuneSpec(Frozen, frozen=True):
     """Everything that decides the outcome of a run besides its rows and rewards."""
 
@@ -22,12 +23,10 @@ class TuneSpec(Frozen, frozen=True):
     """GGUF file or safetensors folder."""
     method: str
     """By its name in the table of methods."""
-    hyperparameters: JSON = msgspec.field(default_factory=dict)
-    """What the request has under the method; methods that take more from it than these fields know its type."""
+    own: MethodSpec | None = None
+    """What the method alone goes by, in its own type; None: its defaults."""
     choices: tuple[str, ...] = ()
-    """exact: the possible answers."""
-    objective: Literal["reward", "log_reward"] = "log_reward"
-    """exact: maximise J, the expected reward, or log J, whose gradient stays when the model is confidently wrong."""
+    """The possible answers, where they can be enumerated."""
     rank: int = 32
     alpha: float | None = None
     """None: the rank, a scale of one."""
@@ -53,23 +52,14 @@ class TuneSpec(Frozen, frozen=True):
     seed: int = 0
     tokens_per_pass: int = 2048
     """Upper bound of packed tokens in one forward and backward pass; bounds memory, changes no result."""
-    mention_replacement: float = 0.0
-    """supervised: share of the values from the prompt that a reading replaces by other rows' (`mentions.Mentions`)."""
-    mention_group: str | None = None
-    """Field of the rows' `input` that rows must share to lend each other values; None: all do."""
-    samples_per_prompt: int = 8
     max_tokens: int = 128
-    """grpo: longest sampled answer; a truncated one carries no gradient."""
-    credit: Literal["answer", "field"] = "answer"
-    """grpo: every token of an answer gets its reward, or those of a JSON answer's field what the field adds to it."""
+    """Longest sampled answer; a truncated one carries no gradient."""
     response_schema: JSON | None = None
     """JSON schema that sampled answers follow."""
     grammar: str | None = None
     """Lark grammar that sampled answers follow, a template that is filled with each row's `input`."""
     field_threshold: float | None = 0.0
     """JSON answers: less probable values are left out of what is evaluated; None: chosen at each evaluation."""
-    clip_low: float = 0.2
-    clip_high: float = 0.28
     evaluations: int = 4
     """Evaluations on the validation rows over the run, the last one after the last step; 0: none."""
     checkpoint_every_s: float = 30.0

@@ -1,7 +1,15 @@
-"""A page of somebody else's package: what each model cost, day by day."""
+"""A page of somebody else's package: what each model cost, served at GET /v1/spend."""
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from starlette.types import ASGIApp
+
+from bessemer.core.access import Action
+from bessemer.http.edge import Call, PageResponse
+from bessemer.http.routing import Endpoint
+from bessemer.store import inferences
 from bessemer_planner.pages import LineChart, Series, environment
 
 
@@ -16,3 +24,14 @@ def render(title: str, days: Mapping[str, Sequence[float]]) -> str:
     chart = LineChart("Dollars by day", "day", "USD", lines)
     template = environment(__package__, {"usd": usd}).get_template("spend.html")
     return template.render(title=title, days=days, chart=chart)
+
+
+async def spend(call: Call) -> ASGIApp:
+    """GET /v1/spend: what each version has cost so far, as a page."""
+    spent: dict[str, list[float]] = defaultdict(list)
+    for row in await asyncio.to_thread(inferences.usage, call.database):
+        spent[row.version].append(row.cost_usd or 0.0)
+    return PageResponse(render("Spending", spent))
+
+
+SPEND = Endpoint("GET", "/v1/spend", spend, Action.OBJECT_VIEW, "text/html")

@@ -219,17 +219,18 @@ def _quantities_compared(a: Written, b: Written) -> tuple[float, float]:
     return float(same), float(len(units) - same)
 
 
-NUMBER_FEATURES = ("equal", "difference", "relative", "log_ratio")
+NUMBER_FEATURES = ("equal", "difference", "relative", "log_ratio", "ratio")
 
 
 def compare_numbers(a: str, b: str) -> list[float]:
-    """Return NUMBER_FEATURES of two texts that hold a number; NaN when either has none."""
+    """Return NUMBER_FEATURES of two texts that hold a number; NaN where either has none."""
+    letters = fuzz.ratio(a, b) / 100 if a and b else NAN
     x, y = number(a), number(b)
     if x is None or y is None:
-        return [NAN] * len(NUMBER_FEATURES)
+        return [*[NAN] * (len(NUMBER_FEATURES) - 1), letters]
     high, gap = max(abs(x), abs(y)), abs(x - y)
     ratio = abs(math.log(abs(x) / abs(y))) if x and y else NAN
-    return [float(gap <= 1e-9 * high), gap, gap / high if high else 0.0, ratio]
+    return [float(gap <= 1e-9 * high), gap, gap / high if high else 0.0, ratio, letters]
 
 
 LIST_FEATURES = ("items_jaccard", "items_containment", "last_words_jaccard", "items_best", "items_difference")
@@ -243,7 +244,8 @@ def compare_lists(a: str, b: str) -> list[float]:
     mine, theirs = frozenset(left), frozenset(right)
     last = frozenset(item.split()[-1] for item in left), frozenset(item.split()[-1] for item in right)
     few, many = sorted((sorted(mine), sorted(theirs)), key=lambda items: (len(items), items))
-    best = math.fsum(max(JaroWinkler.similarity(one, other) for other in many) for one in few) / len(few)
+    alike = process.cdist(few, many, scorer=JaroWinkler.similarity, dtype=np.float64)
+    best = math.fsum(alike.max(axis=1).tolist()) / len(few)
     return [
         _share(len(mine & theirs), len(mine | theirs)),
         _share(len(mine & theirs), min(len(mine), len(theirs))),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bessemer.core.errors import EngineError
-from bessemer.engine.rungs import linear, pairs
+from bessemer.engine.rungs import embedding, linear, pairs
 from bessemer.engine.rungs.artefact import MAX_ARRAYS, Artefact, read
 from bessemer.engine.rungs.rung import Majority, Rung
 
@@ -13,6 +13,7 @@ KINDS: dict[str, Callable[[Artefact], Rung]] = {
     MAJORITY: Majority,
     linear.KIND: linear.Linear,
     pairs.KIND: pairs.Pairs,
+    embedding.KIND: embedding.EmbeddingRung,
 }
 
 

@@ -70,8 +70,9 @@ def feature_names(fields: Sequence[FieldSpec]) -> list[str]:
 
 
 def _parts(type_: FieldType) -> tuple[str, ...]:
-    more = {FieldType.NUMBER: NUMBER_FEATURES, FieldType.LIST: LIST_FEATURES}.get(type_, ())
-    return TEXT_FEATURES + more
+    if type_ is FieldType.NUMBER:
+        return NUMBER_FEATURES
+    return TEXT_FEATURES + (LIST_FEATURES if type_ is FieldType.LIST else ())
 
 
 class Compared(NamedTuple):
@@ -93,10 +94,11 @@ def compare(left: Record, right: Record, fields: Sequence[FieldSpec], idf: Idf) 
         a, b = (written(plain(record.get(field.name, ""))) for record in (left, right))
         texts.append((a, b))
         features.append(float(not a.text) + float(not b.text))
-        features += compare_texts(a, b, idf)
         if field.type is FieldType.NUMBER:
             features += compare_numbers(a.text, b.text)
-        elif field.type is FieldType.LIST:
+            continue
+        features += compare_texts(a, b, idf)
+        if field.type is FieldType.LIST:
             features += compare_lists(a.text, b.text)
     whole = [written(" ".join(pair[side].text for pair in texts if pair[side].text)) for side in (0, 1)]
     if len(fields) > 1:

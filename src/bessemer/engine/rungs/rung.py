@@ -20,12 +20,10 @@ P = TypeVar("P", bound=Frozen)
 
 
 class RungItem(NamedTuple):
-    """What is asked: the text of the request, its structured input where it has one, the labels where it names some."""
+    """What is asked: the text of the request, and its structured input where it has one."""
 
     text: str = ""
     input: JSON | None = None
-    offered: tuple[str, ...] = ()
-    """What the answer is chosen from, when each request says so itself; (): from the rung's labels."""
 
 
 def text_of(item: RungItem) -> str:
@@ -45,7 +43,7 @@ class Prediction(NamedTuple):
     """What a rung says of n items; k labels."""
 
     probabilities: Floats
-    """[n, k]; each row sums to 1. Where items offer labels of their own, k is the most of any; the rest is 0."""
+    """[n, k]; each row sums to 1."""
     known_share: Floats
     """[n]: idf-weighted share of known n-grams; NaN where the rung has no such signal."""
     distance: Floats
@@ -69,10 +67,7 @@ class Rung(ABC):
     def answers(self, said: Prediction) -> npt.NDArray[np.int64]:
         """Return the place of each item's answer among the labels: the highest log-probability, bias added."""
         with np.errstate(divide="ignore"):
-            scores = np.log(said.probabilities)
-        places: npt.NDArray[np.int64] = (scores + self._bias if scores.shape[1] == len(self._bias) else scores).argmax(
-            axis=1
-        )
+            places: npt.NDArray[np.int64] = (np.log(said.probabilities) + self._bias).argmax(axis=1)
         return places
 
     def outside(self, said: Prediction) -> Flags:

@@ -2,20 +2,22 @@
 
 import asyncio
 import time
+from functools import partial
 
 from starlette.types import ASGIApp
 
 from bessemer.core.access import Action, ResourceKind
-from bessemer.core.errors import StoreError
+from bessemer.core.errors import Conflict, StoreError
 from bessemer.core.lists import DatasetsQuery
 from bessemer.core.types import Dataset
-from bessemer.core.wire import DatasetRequest
+from bessemer.core.wire import DatasetDeleted, DatasetRequest
 from bessemer.feedback.datasets import build
 from bessemer.feedback.imports import build_from_file
 from bessemer.http.edge import Call, JSONResponse, written
 from bessemer.http.lists import page, page_limit
 from bessemer.http.routing import Found, Item
-from bessemer.store import datasets
+from bessemer.jobs.lifecycle import UNFINISHED
+from bessemer.store import datasets, files, job_rows
 
 
 def _find(call: Call, dataset_id: str) -> Found:
@@ -83,3 +85,29 @@ def _approve(call: Call) -> Dataset:
         dataset = datasets.approve(call.database, call.found(Dataset).id)
         call.audit("dataset.approved", dataset.id, {"sha256": dataset.sha256})
     return dataset
+
+
+async def delete(call: Call) -> ASGIApp:
+    """DELETE /v1/datasets/{dataset_id}: with its rows and its files, unless another dataset or file has the same."""
+    dataset = call.found(Dataset)
+    await asyncio.to_thread(_delete, call, dataset)
+    return JSONResponse(DatasetDeleted(id=dataset.id))
+
+
+def _delete(call: Call, dataset: Dataset) -> None:
+    database, names = call.database, {dataset.id, *dataset.files.values()}
+    for job in job_rows.find(database, statuses=UNFINISHED, limit=None):
+        if names & {job.request.get(field) for field in ("dataset", "training_file", "validation_file")}:
+            raise Conflict(
+                f"The job {job.id!r} is {job.status.value} and reads {dataset.id!r}: cancel it, or wait for its end.",
+                param="dataset_id",
+            )
+    with database.transaction():
+        rows = [row for row in files.find(database, limit=None) if row.id in names]
+        for row in rows:
+            files.delete(database, row.id)
+        datasets.delete(database, dataset.id)
+        call.audit("dataset.deleted", dataset.id, {"sha256": dataset.sha256, "files": [row.id for row in rows]})
+    for sha256 in {dataset.sha256, *(row.sha256 for row in rows)}:
+        call.services.blobs.remove_unless(sha256, partial(files.named, database, sha256))
+    database.forget()

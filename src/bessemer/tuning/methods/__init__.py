@@ -21,7 +21,8 @@ _TABLE: list[Method] = [
     Grpo(),
 ]
 """Of those of one type, the first that suits the answers is taken."""
-_DEFAULT = "supervised"
+DEFAULT = "supervised"
+"""The type of a request that names none."""
 
 
 def register(method: Method) -> None:
@@ -41,6 +42,11 @@ def named(name: str) -> Method:
         if method.name == name:
             return method
     raise InvalidRequest(f"There is no tuning method {name!r}; there are {', '.join(one.name for one in _TABLE)}.")
+
+
+def bodies() -> dict[str, type[MethodBody]]:
+    """Return what stands under each type of the table in a request."""
+    return {method.wire: method.body for method in _TABLE}
 
 
 def check_options(options: Options, asked: "RequestedMethod") -> None:
@@ -111,7 +117,7 @@ class RequestedMethod(NamedTuple):
 def read_method(given: JSON | None, deprecated: JSON | None = None) -> RequestedMethod:
     """Read `method` of a request, or its deprecated `hyperparameters`. Raises InvalidRequest that names the field."""
     if given is None:
-        given = {"type": _DEFAULT, _DEFAULT: {} if deprecated is None else {"hyperparameters": deprecated}}
+        given = {"type": DEFAULT, DEFAULT: {} if deprecated is None else {"hyperparameters": deprecated}}
         where = "" if deprecated is None else "hyperparameters"
     elif deprecated is not None:
         raise InvalidRequest(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Literal
 
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.lazy import Lazy
@@ -18,13 +16,20 @@ from bessemer.tuning.options import Options
 from bessemer.tuning.reinforcement import Reinforcement
 from bessemer.tuning.rewards import ChoiceRewards, Rewards, numbers, reward_metrics, varying
 from bessemer.tuning.selection import CheckpointScorer, F1Scorer
-from bessemer.tuning.spec import TuneSpec, Validation
+from bessemer.tuning.spec import MethodSpec, Validation
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 else:
     torch = Lazy("torch")
+
+
+class ExactSpec(MethodSpec, frozen=True):
+    """What the method alone goes by."""
+
+    objective: Literal["reward", "log_reward"] = "log_reward"
+    """Maximise J, the expected reward, or log J, whose gradient stays when the model is confidently wrong."""
 
 
 class Exact(Reinforcement):
@@ -48,10 +53,10 @@ class Exact(Reinforcement):
                 param="metadata",
             )
 
-    def configure(self, spec: TuneSpec, hyperparameters: Any, options: Options) -> TuneSpec:
+    def configure(self, hyperparameters: Any, options: Options) -> ExactSpec:
         """See `Method`."""
         del hyperparameters
-        return msgspec.structs.replace(spec, objective=options.objective)
+        return ExactSpec(objective=options.objective)
 
     def answer_room(self, tokens: Tokens, choices: Sequence[str], max_tokens: int) -> int:
         """See `Method`: the longest choice."""
@@ -76,7 +81,7 @@ class ExactLearner:
     def __init__(self, task: Task) -> None:
         if task.reward is None or len(task.spec.choices) < 2:
             raise InvalidRequest("The exact method needs a grader and at least two choices.", param="method")
-        self._task = task
+        self._task, self._own = task, task.own(ExactSpec)
         self._reward = task.reward
         self._train = self._trees(task.train, "training_file")
         self._validation = self._trees(task.validation, "validation_file")
@@ -108,7 +113,7 @@ class ExactLearner:
             loss_R, expected[at] = expected_reward_loss(
                 logprob_RK,
                 rewards[at],
-                logarithm=spec.objective == "log_reward",
+                logarithm=self._own.objective == "log_reward",
                 lowest=known.lowest,
                 highest=known.highest,
             )

@@ -15,9 +15,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
-
-import msgspec
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from bessemer.core.errors import InvalidRequest, TuningError
 from bessemer.core.lazy import Lazy
@@ -34,7 +32,7 @@ from bessemer.tuning.method import StepResult, Task, prompt_ids
 from bessemer.tuning.options import Options
 from bessemer.tuning.reinforcement import Reinforcement, ReinforcementHyperparameters
 from bessemer.tuning.rewards import Rewards, graded, numbers, reward_metrics, varying
-from bessemer.tuning.spec import RewardFunction, TuneSpec, Validation
+from bessemer.tuning.spec import MethodSpec, RewardFunction, TuneSpec, Validation
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +46,16 @@ _MISMATCH_LIMIT = 0.05
 """Mean k3 divergence per token between sampler and trainer above which a run stops: they are not the same policy."""
 
 
+class GrpoSpec(MethodSpec, frozen=True):
+    """What the method alone goes by."""
+
+    samples_per_prompt: int = 8
+    credit: Literal["answer", "field"] = "answer"
+    """Every token of an answer gets its reward, or those of a JSON answer's field what the field adds to it."""
+    clip_low: float = 0.2
+    clip_high: float = 0.28
+
+
 class Grpo(Reinforcement):
     """OpenAI's `reinforcement` where answers are free text or JSON."""
 
@@ -56,12 +64,12 @@ class Grpo(Reinforcement):
     needs = "a prompt or version without choices"
     learning_rate = 2e-4
 
-    def configure(self, spec: TuneSpec, hyperparameters: ReinforcementHyperparameters, options: Options) -> TuneSpec:
+    def configure(self, hyperparameters: ReinforcementHyperparameters, options: Options) -> GrpoSpec:
         """See `Method`: OpenAI's compute_multiplier scales how much is explored per prompt."""
         samples, multiplier = options.samples_per_prompt, hyperparameters.compute_multiplier
         if multiplier != "auto":
             samples = max(2, round(samples * float(multiplier)))
-        return msgspec.structs.replace(spec, samples_per_prompt=samples, credit=options.credit)
+        return GrpoSpec(samples_per_prompt=samples, credit=options.credit)
 
     def answer_room(self, tokens: Tokens, choices: Sequence[str], max_tokens: int) -> int:
         """See `Method`."""
@@ -223,7 +231,7 @@ class GrpoLearner:
     def __init__(self, task: Task) -> None:
         if task.reward is None:
             raise InvalidRequest("The reinforcement method needs a grader.", param="method")
-        self._task = task
+        self._task, self._own = task, task.own(GrpoSpec)
         self._reward = task.reward
         self._train = asks(task, task.train, "training_file")
         self._validation = asks(task, task.validation, "validation_file")
@@ -236,7 +244,7 @@ class GrpoLearner:
 
     def accumulate(self, indices: Sequence[int], step: int) -> StepResult:
         """See `Learner`."""
-        spec, group = self._task.spec, self._task.spec.samples_per_prompt
+        spec, group = self._task.spec, self._own.samples_per_prompt
         flat = [i for i in indices for _ in range(group)]
         seeds = [sample_seed(spec.seed, step, i, k) for i in indices for k in range(group)]
         exploring = self._stuck
@@ -263,7 +271,7 @@ class GrpoLearner:
         taught_RG = reward_RG.isfinite() if gain_RG is None else gain_RG > 0
         weights = [row.weight for row in rows]
         loss, mismatch = _policy_loss(
-            self._task.backend, self._rollouts, asked, groups, advantages, taught_RG[used].tolist(), weights, spec
+            self._task.backend, self._rollouts, asked, groups, advantages, taught_RG[used].tolist(), weights, self._own
         )
         if loss is None:
             return StepResult({**metrics, "train_loss": 0.0}, signal=False, explored=exploring)
@@ -326,7 +334,7 @@ class GrpoLearner:
         answers = [[spelled(generation, self._rollouts.tokens) for generation in group] for group in groups]
         if gain_RG is not None:
             advantages = shared(answers, gain_RG)
-        elif self._task.spec.credit == "field":
+        elif self._own.credit == "field":
             advantages = by_field(self._reward, rows, answers, reward_RG)
         else:
             advantages = by_answer(answers, reward_RG)
@@ -357,7 +365,7 @@ def _policy_loss(
     advantage_RG: Sequence[Sequence[Tensor]],
     taught_RG: Sequence[Sequence[bool]],
     weights: Sequence[float],
-    spec: TuneSpec,
+    own: GrpoSpec,
 ) -> tuple[float | None, float]:
     """Accumulate the gradient of the clipped surrogate: its mean, weighted by row, over the tokens that it is about.
 
@@ -385,7 +393,7 @@ def _policy_loss(
         old = scored.logprob_I.detach()
         log_ratio = scored.logprob_I - old  # in process: a ratio of exactly 1, whose gradient is that of log pi
         divergence[0] += float(k3(torch.cat([sampled[i] for i in scored.trees]) - old).sum())
-        loss_I = clipped(log_ratio, advantage_I, spec.clip_low, spec.clip_high)
+        loss_I = clipped(log_ratio, advantage_I, own.clip_low, own.clip_high)
         return loss_I.sum() / active
 
     constrained = any(ask.constraint is not None for ask in asked)

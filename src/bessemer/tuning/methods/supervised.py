@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-import msgspec
-
 from bessemer.core.lazy import Lazy
 from bessemer.engine.tokens import Tokens
 from bessemer.feedback.rows import DEMONSTRATION, RowKind, TrainingRow
@@ -14,7 +12,7 @@ from bessemer.tuning.backend import Scored, Tree
 from bessemer.tuning.mentions import Mentions
 from bessemer.tuning.method import Method, StepResult, Task, refuse
 from bessemer.tuning.options import Options
-from bessemer.tuning.spec import TuneSpec, Validation
+from bessemer.tuning.spec import MethodSpec, Validation
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +26,15 @@ _SEEN = 2400
 """How many demonstrations a job sees by itself, repetitions included: 300 steps of 8."""
 _SEEN_ANEW = 3600
 """The same where mentions are replaced, so that no reading is a repetition: 450 steps (decision 012)."""
+
+
+class SupervisedSpec(MethodSpec, frozen=True):
+    """What the method alone goes by."""
+
+    mention_replacement: float = 0.0
+    """Share of the values from the prompt that a reading replaces by other rows' (`mentions.Mentions`)."""
+    mention_group: str | None = None
+    """Field of the rows' `input` that rows must share to lend each other values; None: all do."""
 
 
 class Supervised(Method):
@@ -47,12 +54,10 @@ class Supervised(Method):
         """
         return min(10.0, max(2.0, (_SEEN_ANEW if options.mention_replacement > 0 else _SEEN) / rows))
 
-    def configure(self, spec: TuneSpec, hyperparameters: Any, options: Options) -> TuneSpec:
+    def configure(self, hyperparameters: Any, options: Options) -> SupervisedSpec:
         """See `Method`."""
         del hyperparameters
-        return msgspec.structs.replace(
-            spec, mention_replacement=options.mention_replacement, mention_group=options.mention_group
-        )
+        return SupervisedSpec(mention_replacement=options.mention_replacement, mention_group=options.mention_group)
 
     def learner(self, task: Task) -> SupervisedLearner:
         """See `Method`."""
@@ -95,10 +100,10 @@ class SupervisedLearner:
         self._task = task
         self._train = self._lessons(task.train, "training_file")
         self._validation = self._lessons(task.validation, "validation_file")
-        spec = task.spec
+        own = task.own(SupervisedSpec)
         self._mentions = (
-            Mentions(task.train, spec.mention_replacement, spec.mention_group, spec.seed)
-            if spec.mention_replacement
+            Mentions(task.train, own.mention_replacement, own.mention_group, task.spec.seed)
+            if own.mention_replacement
             else None
         )
 
