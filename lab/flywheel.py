@@ -322,7 +322,7 @@ def _write_page(
     task: LabelledTask, case: TaskCase, outcome: TurnResult, systems: Sequence[SystemRow], quality: Series | None
 ) -> None:
     before = case.options.recorded_name if case.covered else "base"
-    texts = summary.Texts(
+    texts = summary.SummaryTexts(
         title=f"Flywheel benchmark: {task.name}",
         summary=f"Seed {case.plan.seed}; {len(outcome.traffic):,} training requests, {len(task.test):,} test items.",
         metric="mean reward" if task.kind is Kind.WRITING else "F1",

@@ -47,7 +47,7 @@ _LOGGER = 0.55
 """How often the simulated incumbent, whose answers get verdicts, is right when there are more than two labels."""
 
 
-class Scored(NamedTuple):
+class RungScores(NamedTuple):
     """What a model said of the test: for each item the answer, its probability, whether it is right."""
 
     answers: list[str]
@@ -95,7 +95,7 @@ def main() -> int:
     for seed in arguments.seeds:
         for name in arguments.sets or sets:
             try:
-                Measured(_developed(sets[name](seed), seed, seal), document, seed, static, arguments).run()
+                MeasuredSet(_developed(sets[name](seed), seed, seal), document, seed, static, arguments).run()
             except BessemerError as error:
                 print(f"{name}: {error.message}", file=sys.stderr)
                 failed += 1
@@ -167,7 +167,7 @@ def _key(row: dict[str, Any]) -> tuple[object, ...]:
     return tuple(row[name] for name in ("data", "rung", "seed", "asked_labels", "feedback"))
 
 
-class Measured:
+class MeasuredSet:
     """One set, one seed."""
 
     def __init__(
@@ -252,7 +252,7 @@ class Measured:
         told = f"{row['f1_or_accuracy']} {row['ci95']}, fit {row['fit_s']} s, {row['ms_per_request']} ms"
         print(f"{self._set.name}, {size} labels, seed {self._seed}: {rung} ({feedback}) {told}", flush=True)
 
-    def _fitted(self, rung: str, lessons: Sequence[Lesson]) -> "Model":
+    def _fitted(self, rung: str, lessons: Sequence[Lesson]) -> "ScoredModel":
         reason = suits(rung, lessons, self._static)
         if reason is not None:
             raise InvalidRequest(reason, param="rungs")
@@ -278,10 +278,12 @@ class Measured:
             return said.probabilities, opened.outside(said)
 
         told = {"artefact_bytes": sum(map(len, encode(made.artefact))), "sha256": made.artefact.sha256[:16]}
-        return Model(list(opened.labels), predict, lambda p: _biased(p, made.artefact.manifest.bias), calibrated, told)
+        return ScoredModel(
+            list(opened.labels), predict, lambda p: _biased(p, made.artefact.manifest.bias), calibrated, told
+        )
 
 
-class Model(NamedTuple):
+class ScoredModel(NamedTuple):
     """A fitted rung or baseline, as it is scored."""
 
     labels: list[str]
@@ -292,7 +294,7 @@ class Model(NamedTuple):
     calibrated: Callable[[Floats], Floats]
     told: dict[str, Any]
 
-    def score(self, found: LadderSet, test: Sequence[Lesson]) -> Scored:
+    def score(self, found: LadderSet, test: Sequence[Lesson]) -> RungScores:
         """Answer the test, and time some of it one by one."""
         items = [one.item for one in test]
         parts = [self.predict(items[begin : begin + 256]) for begin in range(0, len(items), 256)]
@@ -308,10 +310,10 @@ class Model(NamedTuple):
         if found.choices:
             answers = _chosen(test, p[:, self.labels.index("Yes")] if "Yes" in self.labels else p[:, 0])
         right = np.array([a == one.answer for a, one in zip(answers, test, strict=True)], dtype=np.float64)
-        return Scored(answers, p.max(axis=1), right, float(np.mean(times)))
+        return RungScores(answers, p.max(axis=1), right, float(np.mean(times)))
 
 
-def _baseline(rung: str, lessons: Sequence[Lesson], found: LadderSet, seed: int) -> Model:
+def _baseline(rung: str, lessons: Sequence[Lesson], found: LadderSet, seed: int) -> ScoredModel:
     if "similarities" in rung and lessons[0].item.input is None:
         raise InvalidRequest("the requests are no pairs of records", param="rungs")
     made = BASELINES[rung](lessons, found.positive, seed)
@@ -325,7 +327,7 @@ def _baseline(rung: str, lessons: Sequence[Lesson], found: LadderSet, seed: int)
     def predict(items: Sequence[RungItem]) -> tuple[Floats, Flags]:
         return np.asarray(made.predict(items)), np.zeros(len(items), np.bool_)
 
-    return Model(made.labels, predict, decide, lambda confidence: confidence, {})
+    return ScoredModel(made.labels, predict, decide, lambda confidence: confidence, {})
 
 
 def _biased(p: Floats, bias: Sequence[float]) -> Any:
@@ -342,7 +344,7 @@ def _chosen(test: Sequence[Lesson], p: Floats) -> list[str]:
     return ["Yes" if best[one.group] == place else "No" for place, one in enumerate(test)]
 
 
-def _terms(found: LadderSet, test: Sequence[Lesson], scored: Scored) -> list[Terms]:
+def _terms(found: LadderSet, test: Sequence[Lesson], scored: RungScores) -> list[Terms]:
     if found.choices:
         places = [place for place, answer in enumerate(scored.answers) if answer == "Yes"]
         return [Terms(float(scored.right[place]), 1.0) for place in places]

@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 
 from bessemer_planner.errors import UnknownName, Unsatisfiable
 from bessemer_planner.models import model_shape
-from bessemer_planner.performance.predict import Performance, Prediction
+from bessemer_planner.performance.predict import Performance, ReplicaPrediction
 from bessemer_planner.simulator import Cluster, Pool, Requests, simulate
 from bessemer_planner.types import Accelerator, Deployment, Precision, ServingEngine
 from lab.planner.submissions import Setting, output_shares, setting
@@ -189,7 +189,7 @@ def _row(performance: Performance, accelerator: Accelerator, raw: dict[str, str]
 
 def _predict(
     performance: Performance, accelerator: Accelerator, raw: dict[str, str], one: Setting, isl: float, osl: float
-) -> Prediction:
+) -> ReplicaPrediction:
     engine = (
         ServingEngine.TRTLLM if "tensorrt" in raw["framework"].lower() else ServingEngine.VLLM
     )  # the others are built on it
@@ -217,7 +217,9 @@ def _predict(
     )
 
 
-def _throughput(performance: Performance, prediction: Prediction, isl: float, osl: float, limit_s: float) -> float:
+def _throughput(
+    performance: Performance, prediction: ReplicaPrediction, isl: float, osl: float, limit_s: float
+) -> float:
     """Most output tokens/s of one replica in steady state within the token limit; at least that of one client."""
     one = performance.steady(prediction, isl, osl, 1)
     most, held, broken = one.output_tokens_s.value, 1, prediction.replica.max_batch + 1
@@ -231,7 +233,9 @@ def _throughput(performance: Performance, prediction: Prediction, isl: float, os
     return most
 
 
-def _highest_rate(prediction: Prediction, start: float, isl: float, osl: float, limits: tuple[float, float]) -> float:
+def _highest_rate(
+    prediction: ReplicaPrediction, start: float, isl: float, osl: float, limits: tuple[float, float]
+) -> float:
     """Return the highest rate (requests/s) of one replica whose p99 hold both limits (ms); 0 when none does."""
 
     def holds(rate_s: float) -> bool:
@@ -253,7 +257,7 @@ def _highest_rate(prediction: Prediction, start: float, isl: float, osl: float, 
     return held
 
 
-def _simulate(prediction: Prediction, rate_s: float, isl: float, osl: float) -> tuple[float, float]:
+def _simulate(prediction: ReplicaPrediction, rate_s: float, isl: float, osl: float) -> tuple[float, float]:
     """Serve Poisson arrivals on one replica; return p99 TTFT and p99 TPOT in milliseconds."""
     draw = np.random.default_rng(0)
     count = max(_LEAST_REQUESTS, int(rate_s * _DURATION_S))

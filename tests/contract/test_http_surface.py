@@ -14,7 +14,7 @@ from tests.live import Server
 
 from bessemer.core.access import Action, ActionGroup, Role, project
 from bessemer.core.types import DEFAULT_PROJECT
-from bessemer.http.routing import Endpoint
+from bessemer.http.routing import Endpoint, Item
 from bessemer.http.surface import PUBLIC, TABLE
 from bessemer.identity.policy import PERMITS, RolePolicy, roles_that_may
 
@@ -212,6 +212,25 @@ def test_the_reference_lists_every_audit_event() -> None:
     page = Path(__file__).parents[2].joinpath("docs", "api.md").read_text()
     documented = set(re.findall(r"`(\w+\.\w+)`", page.split("Actions: ")[1].split(". Without an event")[0]))
     assert documented == {event for line in TABLE for event in line.events} | {"job.finished", "version.created"}
+
+
+def test_every_endpoint_names_the_resource_that_its_path_names() -> None:
+    for line in TABLE:
+        if "{" in line.path:
+            assert isinstance(line.on, Item), name_of(line)
+            assert "{" + line.on.parameter + "}" in line.path
+        else:
+            assert not isinstance(line.on, Item), name_of(line)
+
+
+def test_every_action_is_asked_and_nothing_but_the_policy_knows_roles() -> None:
+    folder = Path(__file__).parents[2] / "src" / "bessemer"
+    texts = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*.py")}
+    asking = "".join(text for name, text in texts.items() if name != "core/access.py")
+    assert [action for action in Action if f"Action.{action.name}" not in asking] == []
+    naming = {name for name, text in texts.items() if re.search(r"\bRole\.[A-Z]", text)}
+    given = {"core/wire.py", "cli/keys.py", "gateway/pipeline.py", "http/routing.py", "identity/keys.py"}
+    assert naming == given | {"identity/policy.py", "store/keys.py"}, "others make keys and principals, or count owners"
 
 
 def test_roles_are_what_they_are_called() -> None:

@@ -11,11 +11,11 @@ import pytest
 from bessemer.evals.betting import positive_mean
 from bessemer.evals.familywise import fixed_sequence, graphical
 from bessemer.evals.guarantee import Population, ThresholdChoice, certify
-from bessemer.evals.outcomes import ALWAYS, NEVER, Outcomes, Unscorable, answered_by, cost_of
+from bessemer.evals.outcomes import ALWAYS, NEVER, Outcomes, TooManyUnscorable, answered_by, cost_of
 from bessemer.evals.paired import spent
 from bessemer.evals.risk import Error, KeptError, Loss
 from bessemer.evals.statistics import binomial_tail
-from bessemer.evals.thresholds import Plan, pareto_front, plan
+from bessemer.evals.thresholds import ThresholdPlan, pareto_front, plan
 
 Array = npt.NDArray[np.float64]
 INF = float("inf")
@@ -70,7 +70,7 @@ def test_golden_path() -> None:
     assert cost_of(who, COST).tolist() == pytest.approx([1011, 607, 307, 107, 104, 4])
     p = [rule.p_value(items, who[:, v], 0.1) for v in range(6)]
     assert p == pytest.approx([0.000485, 0.000485, 0.000485, 0.003529, 0.092946, 0.728972], abs=1e-6)
-    tested = Plan(rule, VECTORS, cost_of(who, COST), rule.risk(items, who), 2, 0.0)
+    tested = ThresholdPlan(rule, VECTORS, cost_of(who, COST), rule.risk(items, who), 2, 0.0)
     for delta, chosen in ((0.1, (0.6, 0.6)), (0.05, (0.9, 0.6))):
         choice = certify(tested, items, delta=delta * np.pi**2 / 6)
         assert choice.chosen is not None
@@ -215,9 +215,9 @@ def test_l22_unscorable_items_are_refused_above_a_twentieth_and_count_as_wrong_b
         quality = items.quality.copy()
         quality[: int(share * 400), :2] = np.nan
         if refused:
-            with pytest.raises(Unscorable, match=r"6\.0%"):
+            with pytest.raises(TooManyUnscorable, match=r"6\.0%"):
                 certify(found, items._replace(quality=quality), delta=0.1)
-            with pytest.raises(Unscorable, match=r"6\.0%"):
+            with pytest.raises(TooManyUnscorable, match=r"6\.0%"):
                 plan(Loss(0.05), items._replace(quality=quality), COST, 400)
         else:
             choice = certify(found, items._replace(quality=quality), delta=0.1)

@@ -6,7 +6,7 @@ import pytest
 from scipy.optimize import approx_fprime, minimize
 from scipy.special import log_softmax, softmax
 
-from bessemer.evals.verdict_losses import Loss, doubly_robust, expected_reward, not_this, right_only
+from bessemer.evals.verdict_losses import LossAndGradient, doubly_robust, expected_reward, not_this, right_only
 
 Array = npt.NDArray[np.float64]
 
@@ -23,7 +23,7 @@ def test_gradients_are_the_losses_slopes(name: str, k: int) -> None:
     logits, answers, right, weights = drawn(k)
     propensities, rewards = np.full(6, 0.3), np.random.default_rng(1).uniform(size=(6, k))
 
-    def loss(flat: Array) -> Loss:
+    def loss(flat: Array) -> LossAndGradient:
         z = flat.reshape(6, k)
         if name == "not_this":
             return not_this(z, answers, right, weights)

@@ -13,7 +13,7 @@ from bessemer.core.openai import AutoFloat
 from bessemer.core.types import JSON
 from bessemer.feedback.rows import Fault, TrainingRow, read_chat
 from bessemer.tuning.backend import Scored, Tree
-from bessemer.tuning.method import RANGES, Hyperparameters, Method, MethodBody, StepResult, Task, prompt_ids
+from bessemer.tuning.method import RANGES, Hyperparameters, Method, MethodBody, StepResult, TuningTask, prompt_ids
 from bessemer.tuning.options import Options
 from bessemer.tuning.spec import MethodSpec, Validation
 
@@ -78,12 +78,12 @@ class Dpo(Method):
         del options
         return DpoSpec() if hyperparameters.beta == "auto" else DpoSpec(beta=float(hyperparameters.beta))
 
-    def learner(self, task: Task) -> "DpoLearner":
+    def learner(self, task: TuningTask) -> "DpoLearner":
         return DpoLearner(task, task.own(DpoSpec).beta)
 
 
 class DpoLearner:
-    def __init__(self, task: Task, beta: float) -> None:
+    def __init__(self, task: TuningTask, beta: float) -> None:
         self._task, self._beta = task, beta
         self._train, self._validation = (
             self._trees(rows, param)

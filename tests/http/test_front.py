@@ -185,7 +185,7 @@ async def test_an_unknown_path_is_told_what_is_wrong_with_a_clients_url() -> Non
     async def lifespan(_app: Router) -> AsyncIterator[None]:
         yield
 
-    table = (Endpoint("GET", "/v1/models/{model}", name, (), dict),)
+    table = (Endpoint("GET", "/v1/models/{model}", name, None, dict),)
     app = front(application=build_router(table, None, lifespan))  # type: ignore[arg-type]
     assert (await ask("/v1/models/a/b", method="GET", app=app)).body == {"model": "a/b"}
     for path, says in (

@@ -231,8 +231,9 @@ def test_judges_are_asked_on_behalf_of_the_key_that_wants_a_grade_and_within_its
     newest = ask(server, "GET", "/v1/inferences?limit=1", keys[Role.OWNER])[1]["data"][0]
     assert (newest["key_id"], newest["on_behalf_of"]) == ("internal", member_id)
     limited = key_of(server, "member", models=["small"])
-    refused = grade(limited)["metadata"]["errors"]
-    assert refused["model_grader_server_error"] is True
+    refused = grade(limited)["error"]
+    assert refused["param"] == "grader.model"
+    assert "this key may ask for" in refused["message"]
 
 
 def test_a_limited_key_makes_no_wider_one(server: Server) -> None:

@@ -12,8 +12,8 @@ from tests.store.samples import a_call, a_feedback, an_inference, keep
 
 from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.evaluations import Evaluation, GateResult
-from bessemer.core.types import Dataset, Interval, JobStatus, Split, TokenLogprob
-from bessemer.store import datasets, evaluations, feedback, files, inferences, job_rows, plans
+from bessemer.core.types import INTERNAL_KEY, Dataset, Interval, JobStatus, Split, TokenLogprob
+from bessemer.store import datasets, erasure, evaluations, feedback, files, inferences, job_rows, plans
 from bessemer.store.database import Database
 from bessemer.store.files import FileRow
 from bessemer.store.job_rows import Control, JobCheckpoint, JobRow
@@ -236,6 +236,28 @@ def test_files_come_and_go(database: Database) -> None:
     for missing in (files.get, files.delete):
         with pytest.raises(NotFound):
             missing(database, "file-1")
+
+
+def test_a_page_ends_where_its_bodies_are_too_long_for_one_answer(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longs = [
+        msgspec.structs.replace(an_inference(f"inf-{n}", created_at=float(n)), output="x" * 1_000 * n)
+        for n in range(1, 6)
+    ]
+    database.write(lambda connection: inferences.insert_rows(connection, longs))
+    assert inferences.fitting(database, limit=3) == 3
+    assert inferences.fitting(database, limit=9) == 9
+    monkeypatch.setattr("bessemer.store.paging._ANSWER_CHARACTERS", 12_000)
+    assert inferences.fitting(database, limit=9) == 2
+    assert inferences.fitting(database, limit=1) == 1
+    assert inferences.fitting(database, limit=9, after="inf-4") == 9
+    monkeypatch.setattr("bessemer.store.paging._ANSWER_CHARACTERS", 10)
+    assert inferences.fitting(database, limit=9) == 1
+    copy = msgspec.structs.replace(an_inference("inf-copy"), key_id=INTERNAL_KEY)
+    other = msgspec.structs.replace(an_inference("inf-other"), key_id=INTERNAL_KEY, input_sha256="f" * 64)
+    database.write(lambda connection: inferences.insert_rows(connection, [copy, other]))
+    assert [row.id for row in erasure.copies(database, longs)] == ["inf-copy"]
 
 
 def test_files_are_paged_in_both_orders_and_an_unknown_cursor_is_refused_in_both(database: Database) -> None:

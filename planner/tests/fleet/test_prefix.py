@@ -8,7 +8,7 @@ from bessemer_planner.catalog import HardwareCatalog, load_catalog
 from bessemer_planner.fleet.configurations import Configuration, configurations, predictions
 from bessemer_planner.fleet.mean_field import MeanLengths, prompt_seconds, states
 from bessemer_planner.fleet.verify import verify
-from bessemer_planner.performance import Performance, Prediction
+from bessemer_planner.performance import Performance, ReplicaPrediction
 from bessemer_planner.workload import Workload, parse_workload
 
 ISL, OSL, SHARE = 10_000, 300, 0.9
@@ -34,7 +34,7 @@ def catalog() -> HardwareCatalog:
     return load_catalog()
 
 
-def planned(share: float, catalog: HardwareCatalog) -> tuple[Workload, Prediction, Configuration]:
+def planned(share: float, catalog: HardwareCatalog) -> tuple[Workload, ReplicaPrediction, Configuration]:
     """The same workload with another cached share, on one H100."""
     made = parse_workload(WORKLOAD)
     workload = msgspec.structs.replace(made, traffic=msgspec.structs.replace(made.traffic, prefix_share=share))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from bessemer_planner.catalog import HardwareCatalog, load_catalog
 from bessemer_planner.errors import Unsatisfiable
 from bessemer_planner.models import model_shape
-from bessemer_planner.performance import Performance, Prediction
+from bessemer_planner.performance import Performance, ReplicaPrediction
 from bessemer_planner.types import Deployment, KvPrecision, Precision, ServingEngine
 
 
@@ -19,7 +19,7 @@ def performance() -> Performance:
 
 def predict(
     performance: Performance, model: str, accelerator: str, engine: ServingEngine, precision: Precision, tp: int = 1
-) -> Prediction:
+) -> ReplicaPrediction:
     deployment = Deployment(model, accelerator, engine, None, precision, tp=tp)
     return performance.replica(deployment, model_shape(model), load_catalog().accelerator(accelerator))
 

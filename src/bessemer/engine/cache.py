@@ -57,11 +57,6 @@ class BlockCache:
         self._idle: OrderedDict[int, None] = OrderedDict()
 
     @property
-    def tokens_used(self) -> int:
-        """Tokens of room in blocks that are in use or cached."""
-        return (self.n_blocks - 1 - len(self._free)) * BLOCK
-
-    @property
     def available(self) -> int:
         """Blocks that can be had, idle cached ones included."""
         return len(self._free) + len(self._idle)

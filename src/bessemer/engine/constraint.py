@@ -31,7 +31,7 @@ _KEPT = 256
 """Compiled grammars kept for reuse."""
 
 
-class Vocabulary(Protocol):
+class TokenVocabulary(Protocol):
     """What the grammar library must know of a tokenizer."""
 
     vocab_size: int
@@ -81,7 +81,7 @@ class Grammar:
 class Grammars:
     """Compiles constraints for one tokenizer; the compiled form is reused by equal constraints."""
 
-    def __init__(self, vocabulary: Vocabulary, vocab_size: int) -> None:
+    def __init__(self, vocabulary: TokenVocabulary, vocab_size: int) -> None:
         """`vocab_size` is the model's: embeddings may be padded beyond the tokenizer's, or end before its last ones."""
         self._vocabulary = vocabulary
         self._vocab_size = vocab_size
@@ -175,7 +175,7 @@ def _set_bits(words_RW: NDArray[np.int32], limit: int) -> list[NDArray[np.int64]
 class _Described:
     """The tokenizer in the form that llguidance's wrapper asks for."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: TokenVocabulary) -> None:
         self.tokens = [vocabulary.token_bytes(token) for token in range(vocabulary.vocab_size)]
         self.special_token_ids = [token for token, text in enumerate(self.tokens) if not text]
         self.eos_token_id = vocabulary.terminator

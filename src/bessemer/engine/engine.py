@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -32,7 +31,6 @@ from bessemer.engine.tokens import Tokens
 from bessemer.engine.weights import load_weights
 
 _log = logging.getLogger(__name__)
-_RATE_WINDOW_S = 10.0
 
 
 class LoadedModel(NamedTuple):
@@ -84,7 +82,6 @@ class Engine:
         self._fingerprints: dict[int, tuple[Adapter, int, str]] = {}
         self._base_version = _digest(network.fingerprint)
         self._requests = 0
-        self._rate: deque[tuple[float, int]] = deque()
         self._turns = threading.Lock()
         self._wake = threading.Condition()
         self._inbox: deque[Ticket] = deque()
@@ -255,8 +252,6 @@ class Engine:
 
     def stats(self) -> EngineStats:
         """Return counters and the present state."""
-        since = time.perf_counter() - _RATE_WINDOW_S
-        recent = sum(count for at, count in list(self._rate) if at > since)
         return EngineStats(
             running=len(self._scheduler.running),
             waiting=len(self._scheduler.waiting) + len(self._inbox),
@@ -264,8 +259,6 @@ class Engine:
             tokens_sampled=self._runner.sampled,
             tokens_prefilled=self._runner.prefilled,
             tokens_cached=self._runner.reused,
-            tokens_per_s=recent / _RATE_WINDOW_S,
-            cache_tokens_used=self._cache.tokens_used,
             kernel="native" if self._runner.native else "torch",
         )
 
@@ -337,17 +330,12 @@ class Engine:
                 ticket.deliver(EngineError(f"the request cannot be prepared: {told(error)}"))
 
     def _turn(self) -> None:
-        before = self._runner.sampled
         try:
             works = self._scheduler.plan()
             if works:
                 self._runner.step(works)
         except Exception as error:
             self._fail_all([], EngineError(f"a step of the engine failed: {told(error)}"))
-        now = time.perf_counter()
-        self._rate.append((now, self._runner.sampled - before))
-        while self._rate[0][0] < now - _RATE_WINDOW_S:
-            self._rate.popleft()
 
     def _fail_all(self, tickets: list[Ticket], error: EngineError) -> None:
         self._cache.forget()

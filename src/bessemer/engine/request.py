@@ -111,9 +111,5 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     tokens_prefilled: int
     tokens_cached: int
     """Prompt tokens that were not computed again."""
-    tokens_per_s: float
-    """Sampled tokens per second over the last ten seconds."""
-    cache_tokens_used: int
-    """Tokens whose keys and values are held, for running requests and for reuse."""
     kernel: Literal["native", "torch"]
     """Whether attention runs in the compiled kernel."""

@@ -19,7 +19,7 @@ from bessemer.core.types import Frozen, Guarantee
 from bessemer.evals.familywise import fixed_sequence
 from bessemer.evals.outcomes import ALWAYS, NEVER, Outcomes, answered_by, checked
 from bessemer.evals.paired import spent
-from bessemer.evals.thresholds import Plan
+from bessemer.evals.thresholds import ThresholdPlan
 
 
 class CurvePoint(Frozen, frozen=True):
@@ -72,7 +72,7 @@ class Population(NamedTuple):
 
 
 def certify(
-    plan: Plan,
+    plan: ThresholdPlan,
     items: Outcomes,
     *,
     delta: float,
@@ -134,7 +134,7 @@ def certify(
     return ThresholdChoice(chosen=chosen, guarantee=guarantee, curve=curve, reason=_ending(plan, names))
 
 
-def _curve(plan: Plan, items: Outcomes, tested: Sequence[float]) -> tuple[CurvePoint, ...]:
+def _curve(plan: ThresholdPlan, items: Outcomes, tested: Sequence[float]) -> tuple[CurvePoint, ...]:
     """Return every vector as it does on the items: to be read, after the choice was made."""
     if not plan.m:
         return ()
@@ -152,7 +152,7 @@ def _curve(plan: Plan, items: Outcomes, tested: Sequence[float]) -> tuple[CurveP
     )
 
 
-def _promise(plan: Plan, chosen: CurvePoint, names: Sequence[str], delta: float, n: int) -> str:
+def _promise(plan: ThresholdPlan, chosen: CurvePoint, names: Sequence[str], delta: float, n: int) -> str:
     rule = plan.rule
     asked = [
         name if threshold == ALWAYS else f"{name} with score >= {threshold:.6g}"
@@ -174,7 +174,7 @@ def _promise(plan: Plan, chosen: CurvePoint, names: Sequence[str], delta: float,
     return f"{accepting}: {rule.promise(reference)} {ending}"
 
 
-def _nothing(plan: Plan, tested: Sequence[float], level: float, names: Sequence[str]) -> str:
+def _nothing(plan: ThresholdPlan, tested: Sequence[float], level: float, names: Sequence[str]) -> str:
     if not plan.m:
         return (
             f"{names[-1]} alone: no thresholds keep the risk near {plan.rule.alpha:g} even on the items that they were "
@@ -186,7 +186,7 @@ def _nothing(plan: Plan, tested: Sequence[float], level: float, names: Sequence[
     )
 
 
-def _ending(plan: Plan, names: Sequence[str]) -> str:
+def _ending(plan: ThresholdPlan, names: Sequence[str]) -> str:
     if plan.last < len(names) - 1:
         return (
             f"The cascade ends in {names[plan.last]}: on the optimisation items it is better than {names[-1]}, which "

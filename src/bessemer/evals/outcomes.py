@@ -18,7 +18,7 @@ MOST_UNSCORABLE = 0.05
 """Share of items without a score above which nothing may be promised: they would decide."""
 
 
-class Unscorable(ValueError):
+class TooManyUnscorable(ValueError):
     """Too many items could not be scored."""
 
 
@@ -71,7 +71,7 @@ def checked(items: Outcomes, *, last_known: bool) -> tuple[Outcomes, float]:
     missing = np.isnan(needed) & ~silent
     share = float(missing.any(axis=1).mean())
     if share > MOST_UNSCORABLE:
-        raise Unscorable(
+        raise TooManyUnscorable(
             f"{share:.1%} of {n} items could not be scored, at most {MOST_UNSCORABLE:.0%} may: mend the grader, or "
             "leave them out of the population by a filter that the statement names"
         )

@@ -25,7 +25,7 @@ _SLACK = 2.0
 """Standard errors by which the risk on the optimisation items may exceed alpha for a vector to be worth a test."""
 
 
-class Plan(NamedTuple):
+class ThresholdPlan(NamedTuple):
     """What will be tested: m vectors of thresholds in order, and what the optimisation items say of each."""
 
     rule: Rule
@@ -47,7 +47,7 @@ class Plan(NamedTuple):
         return len(self.thresholds)
 
 
-def plan(rule: Rule, optimise: Outcomes, cost: npt.ArrayLike, n: int) -> Plan:
+def plan(rule: Rule, optimise: Outcomes, cost: npt.ArrayLike, n: int) -> ThresholdPlan:
     """Return what to test on n calibration items. `cost` of asking each rung: [R + 1], or [items, R + 1].
 
     Where the best single rung beats the incumbent (by more than a standard error of the paired difference), the cascade
@@ -69,16 +69,16 @@ def plan(rule: Rule, optimise: Outcomes, cost: npt.ArrayLike, n: int) -> Plan:
         kept = (answered_by(items.confidence, vectors) < items.rungs).mean(axis=0)
         first = int(np.argmax(n * kept * divergence(risk, rule.alpha)))
         vectors, risk, spent = vectors[first:], risk[first:], spent[first:]
-    return Plan(rule, vectors, spent, risk, last, _floor(rule, items))
+    return ThresholdPlan(rule, vectors, spent, risk, last, _floor(rule, items))
 
 
-def nested(rule: Rule, grid: Sequence[float], floor: float | None = None) -> Plan:
+def nested(rule: Rule, grid: Sequence[float], floor: float | None = None) -> ThresholdPlan:
     """Return the plan of one rung before the incumbent, from strict to loose thresholds that fall strictly."""
     if not grid or list(grid) != sorted(set(grid), reverse=True):
         raise ValueError("the grid must fall strictly, from strict to loose")
     thresholds = np.asarray(grid, dtype=np.float64)[:, None]
     cost = np.arange(len(grid), 0, -1, dtype=np.float64)
-    return Plan(rule, thresholds, cost, np.full(len(grid), np.nan), 1, floor)
+    return ThresholdPlan(rule, thresholds, cost, np.full(len(grid), np.nan), 1, floor)
 
 
 def pareto_front(risk: Array, cost: Array) -> npt.NDArray[np.intp]:

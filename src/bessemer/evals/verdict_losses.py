@@ -18,14 +18,16 @@ LARGEST_WEIGHT = 20.0
 """Clip of 1/propensity: above it variance grows faster than bias shrinks (Ionides 2008)."""
 
 
-class Loss(NamedTuple):
+class LossAndGradient(NamedTuple):
     """A mean loss over rows, and its gradient on the logits [n, K]."""
 
     value: float
     gradient: Array
 
 
-def not_this(logits: Array, answers: Labels, right: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Loss:
+def not_this(
+    logits: Array, answers: Labels, right: npt.ArrayLike, weights: npt.ArrayLike | None = None
+) -> LossAndGradient:
     """Right answers are labels, wrong ones exclude one: L = −Σ w [r log p_a + (1 − r) log(1 − p_a)] / Σ w.
 
     `logits` [n, K >= 2]; `answers` [n] are the labels a that were shown, or demonstrated (then r = 1); `right` [n] is
@@ -47,7 +49,7 @@ def not_this(logits: Array, answers: Labels, right: npt.ArrayLike, weights: npt.
     p, others = np.exp(logits - top[:, None]), np.exp(without - rest[:, None])
     gradient = p - (1 - r)[:, None] * others
     gradient[rows, answers] -= r
-    return Loss(value, gradient * w[:, None])
+    return LossAndGradient(value, gradient * w[:, None])
 
 
 def doubly_robust(
@@ -69,12 +71,12 @@ def doubly_robust(
     return q
 
 
-def expected_reward(logits: Array, rewards: Array, weights: npt.ArrayLike | None = None) -> Loss:
+def expected_reward(logits: Array, rewards: Array, weights: npt.ArrayLike | None = None) -> LossAndGradient:
     """L = −Σ w Σ_k p_k r_k / Σ w: exact, of all labels; gradient −w p_k (r_k − Σ_j p_j r_j)."""
     w = _weights(weights, len(logits))
     p = softmax(logits, axis=1)
     expected = (p * rewards).sum(axis=1)
-    return Loss(-float(w @ expected), -w[:, None] * p * (rewards - expected[:, None]))
+    return LossAndGradient(-float(w @ expected), -w[:, None] * p * (rewards - expected[:, None]))
 
 
 def right_only(
@@ -84,7 +86,7 @@ def right_only(
     propensities: npt.ArrayLike,
     weights: npt.ArrayLike | None = None,
     largest: float = LARGEST_WEIGHT,
-) -> Loss:
+) -> LossAndGradient:
     """Cross-entropy on right answers, each weighted by 1/π: what the shown label would cover, had all been shown."""
     inverse = np.minimum(1.0 / _chances(propensities), largest)
     kept = np.asarray(right, dtype=np.float64) * inverse * _weights(weights, len(logits))

@@ -37,7 +37,7 @@ from bessemer.evals.outcomes import Outcomes
 from bessemer.evals.paired import spent
 from bessemer.evals.risk import F1Loss, KeptError, Loss
 from bessemer.evals.runs import for_each
-from bessemer.evals.thresholds import Plan, grid_for_error, grid_from, halves, nested
+from bessemer.evals.thresholds import ThresholdPlan, grid_for_error, grid_from, halves, nested
 from bessemer.flywheel import standing
 from bessemer.flywheel.cascade_items import (
     ConfidenceItems,
@@ -277,7 +277,7 @@ def _largest(request: CascadeRequest) -> float:
     return 2.0 * request.attributes if request.metric == "attributes" else 2.0
 
 
-def _plan(request: CascadeRequest, fit: ConfidenceItems, fitted: Array, n: int) -> Plan:
+def _plan(request: CascadeRequest, fit: ConfidenceItems, fitted: Array, n: int) -> ThresholdPlan:
     """Return what is tested under the request's rule on n items, by the items that fitted the confidence map alone."""
     alpha, metric = request.alpha, _PER_ITEM[request.metric]
     if request.rule == "error":

@@ -1,1 +1,1 @@
-"""Who asks and what they may do: principals, API keys, the first admin key, the fence against guessing."""
+"""Who asks and what they may do: API keys, the policy, the first admin key, the fence against guessing, denials."""

@@ -8,14 +8,14 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
 from bessemer.engine.rungs.rung import Floats
-from bessemer.evals.verdict_losses import Loss, not_this
+from bessemer.evals.verdict_losses import LossAndGradient, not_this
 from bessemer.ladder.lessons import Targets
 
 _CORRECTIONS = 6
 """Pairs that L-BFGS remembers: each is as large as the weights."""
 Weights = tuple[Floats, Floats]
 """Weights [columns, k] and intercept [k]."""
-LogitLoss = Callable[[Floats], Loss]
+LogitLoss = Callable[[Floats], LossAndGradient]
 """Of logits [n, k]."""
 
 

@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
-from bessemer.http.denials import Denials
 from bessemer.http.front import Front
 from bessemer.http.routing import build_router
 from bessemer.http.services import ApiServices
 from bessemer.http.surface import PUBLIC, table
 from bessemer.identity.authentication import Authenticator
+from bessemer.identity.denials import Denials
 from bessemer.runtime.compose import close_services
 from bessemer.runtime.extensions import load_extensions
 

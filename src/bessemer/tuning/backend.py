@@ -50,7 +50,7 @@ class Scored(NamedTuple):
         return torch.zeros(self.n_branches).index_add(0, self.branch_I, self.logprob_I)
 
 
-Loss = Callable[[Scored], "Tensor"]
+LossFunction = Callable[[Scored], "Tensor"]
 """Scored trees of one pass -> a scalar. Sums over passes: a loss divides by the batch's totals, not by the pass's."""
 Candidates = Sequence[Sequence[Sequence["Tensor | None"]]]
 """By tree, branch and token: the sorted ids that a grammar let it be drawn from; None: the whole vocabulary."""
@@ -93,7 +93,12 @@ class Backend(Protocol):
         ...
 
     def forward_backward(
-        self, trees: Sequence[Tree], loss: Loss, *, among: Tensor | None = None, candidates: Candidates | None = None
+        self,
+        trees: Sequence[Tree],
+        loss: LossFunction,
+        *,
+        among: Tensor | None = None,
+        candidates: Candidates | None = None,
     ) -> float:
         """Add the gradient of a loss over trees to what is accumulated; returns the loss.
 

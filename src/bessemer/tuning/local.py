@@ -11,7 +11,7 @@ from bessemer.engine.engine import Engine, LoadedModel, load_model
 from bessemer.engine.lora import Adapter, LoraConfig
 from bessemer.engine.request import Constraint, GenerateRequest, Generation
 from bessemer.engine.tokens import Tokens
-from bessemer.tuning.backend import Adam, Candidates, Loss, Tree
+from bessemer.tuning.backend import Adam, Candidates, LossFunction, Tree
 from bessemer.tuning.spec import TuneSpec
 from bessemer.tuning.trainer import Trainer
 
@@ -68,7 +68,12 @@ class LocalBackend:
         return self.trainer.forward(trees)
 
     def forward_backward(
-        self, trees: Sequence[Tree], loss: Loss, *, among: Tensor | None = None, candidates: Candidates | None = None
+        self,
+        trees: Sequence[Tree],
+        loss: LossFunction,
+        *,
+        among: Tensor | None = None,
+        candidates: Candidates | None = None,
     ) -> float:
         """See `Backend`."""
         return self.trainer.forward_backward(trees, loss, among=among, candidates=candidates)

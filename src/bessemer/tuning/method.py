@@ -47,7 +47,7 @@ class MethodBody(StrictWire, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Task:
+class TuningTask:
     """What a method works on."""
 
     spec: TuneSpec
@@ -183,7 +183,7 @@ class Method(ABC):
         return CheckpointScorer()
 
     @abstractmethod
-    def learner(self, task: Task) -> Learner:
+    def learner(self, task: TuningTask) -> Learner:
         """Return the method at work. Raises InvalidRequest that names rows which it cannot use."""
 
 
@@ -202,7 +202,7 @@ def check_hyperparameters(values: Hyperparameters, ranges: dict[str, tuple[float
         )
 
 
-def prompt_ids(task: Task, rows: Sequence[TrainingRow], answer: int, param: str) -> list[tuple[int, ...]]:
+def prompt_ids(task: TuningTask, rows: Sequence[TrainingRow], answer: int, param: str) -> list[tuple[int, ...]]:
     """Return each row's prompt as token ids. Raises InvalidRequest that names the rows of `param` that are too long.
 
     `answer`: tokens of the longest answer, for which a prompt leaves room.

@@ -92,7 +92,6 @@ class Validation(Frozen, frozen=True):
     """Rows whose answer nobody judged."""
     failure: Failure | None = None
     """What the grader failed with on some row."""
-    token_accuracy: float | None = None
     field_threshold: float = 0.0
     """The threshold of the values' probabilities at which the score was reached."""
     logprobs: tuple[tuple[float, ...], ...] | None = None

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bessemer.engine.lora import Adapter, LoraConfig
 from bessemer.engine.network import AdapterSpan, Attention, Network
-from bessemer.tuning.backend import Adam, Candidates, Loss, Scored, Tree
+from bessemer.tuning.backend import Adam, Candidates, LossFunction, Scored, Tree
 from bessemer.tuning.head import listed_logprobs, token_logprobs
 from bessemer.tuning.packing import Packed, pack, split_by_budget
 
@@ -61,7 +61,12 @@ class Trainer:
         return results
 
     def forward_backward(
-        self, trees: Sequence[Tree], loss: Loss, *, among: Tensor | None = None, candidates: Candidates | None = None
+        self,
+        trees: Sequence[Tree],
+        loss: LossFunction,
+        *,
+        among: Tensor | None = None,
+        candidates: Candidates | None = None,
     ) -> float:
         """Add the gradient of a loss over trees to the adapter's; returns the loss.
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from bessemer.core.errors import TuningError
 from bessemer.feedback.rows import TrainingRow
 from bessemer.tuning.backend import Adam, Backend
-from bessemer.tuning.method import StepResult, Task
+from bessemer.tuning.method import StepResult, TuningTask
 from bessemer.tuning.methods import named
 from bessemer.tuning.progress import (
     SILENCE,
@@ -83,7 +83,7 @@ class Tuner:
         self.method = named(spec.method)
         self._batch_size = spec.batch_size or self.method.prompts_per_step
         self._peak_rate = self.method.learning_rate if spec.learning_rate is None else spec.learning_rate
-        self._task = Task(spec, backend, train, validation, reward, self._watch)
+        self._task = TuningTask(spec, backend, train, validation, reward, self._watch)
         self._learner = self.method.learner(self._task)
         self._folder = RunFolder(state_dir)
         self._progress = TuningState()

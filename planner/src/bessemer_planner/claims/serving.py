@@ -7,7 +7,7 @@ import msgspec
 from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.errors import Unsatisfiable
 from bessemer_planner.models import model_shape
-from bessemer_planner.performance import Performance, Prediction
+from bessemer_planner.performance import Performance, ReplicaPrediction
 from bessemer_planner.types import Deployment, IntervalEstimate, Precision, ServingEngine
 
 CONCURRENCIES = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
@@ -92,7 +92,7 @@ def best_serving(
     return best
 
 
-def _busiest(performance: Performance, prediction: Prediction, limits: UseCase) -> Serving | None:
+def _busiest(performance: Performance, prediction: ReplicaPrediction, limits: UseCase) -> Serving | None:
     """Return the highest concurrency that keeps the limits, by bisection: both times rise with it."""
     found: tuple[int, IntervalEstimate] | None = None
     low, high = 0, len(CONCURRENCIES)

@@ -13,7 +13,6 @@ from bessemer_planner.errors import PlannerError
 class NetworkLoss(msgspec.Struct, frozen=True):
     """What a network efficiency does to a step."""
 
-    step_s: float
     utilisation: float
     """Computing time over step time."""
     lost: float
@@ -33,7 +32,7 @@ def network_loss(
     """Return what a network efficiency does to a step's utilisation."""
     step = step_time(compute_s, bytes_moved, bandwidth, efficiency, overlap)
     ideal = step_time(compute_s, bytes_moved, bandwidth, 1.0, overlap)
-    return NetworkLoss(step, compute_s / step, compute_s / ideal - compute_s / step)
+    return NetworkLoss(compute_s / step, compute_s / ideal - compute_s / step)
 
 
 def cost_of_lost_utilisation(accelerators: float, usd_per_hour: float, lost: float) -> float:

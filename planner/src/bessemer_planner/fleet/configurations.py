@@ -14,7 +14,7 @@ from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.errors import InputError, PlannerError, Unsatisfiable
 from bessemer_planner.fleet.mean_field import MeanLengths, States, at_load, load_below, prompt_seconds, states
 from bessemer_planner.models import model_shape, shape_from_config
-from bessemer_planner.performance import Performance, Prediction
+from bessemer_planner.performance import Performance, ReplicaPrediction
 from bessemer_planner.types import (
     Accelerator,
     Deployment,
@@ -47,7 +47,7 @@ class Configuration(msgspec.Struct, frozen=True):
     name: str
     model: str
     deployment: Deployment
-    prediction: Prediction
+    prediction: ReplicaPrediction
     rate: float
     """Interactive requests a second within the limits."""
     batch_rate: float
@@ -125,9 +125,9 @@ def predictions(
     performance: Performance,
     accelerators: Sequence[str],
     progress: Callable[[str], None] = lambda _: None,
-) -> tuple[list[tuple[str, Prediction]], list[Refusal]]:
+) -> tuple[list[tuple[str, ReplicaPrediction]], list[Refusal]]:
     """Return a prediction of every deployment that fits into memory, by model, and why the others do not."""
-    found: list[tuple[str, Prediction]] = []
+    found: list[tuple[str, ReplicaPrediction]] = []
     refused: list[Refusal] = []
     for use in workload.models:
         shape, lengths = shape_of(use), demanded(workload, use.name).lengths
@@ -230,7 +230,7 @@ def what(deployment: Deployment) -> str:
 
 
 def configurations(
-    workload: Workload, predicted: Sequence[tuple[str, Prediction]]
+    workload: Workload, predicted: Sequence[tuple[str, ReplicaPrediction]]
 ) -> tuple[list[Configuration], list[Refusal]]:
     """Return what keeps a workload's limits at some load, and why the rest does not."""
     found: list[Configuration] = []
@@ -249,7 +249,7 @@ def configurations(
     return found, refused
 
 
-def _aggregated(model: str, prediction: Prediction, demand: Demanded) -> Configuration:
+def _aggregated(model: str, prediction: ReplicaPrediction, demand: Demanded) -> Configuration:
     steady = states(prediction.replica, demand.lengths)
     if not len(steady.tpot_s):
         raise Unsatisfiable("the KV memory does not hold one request of mean length", param="traffic")
@@ -294,7 +294,7 @@ def _load_of(rate: float, requests_s: np.ndarray) -> float:
     return float(np.interp(rate, np.maximum.accumulate(requests_s), np.arange(1, len(requests_s) + 1)))
 
 
-def _most(steady: States, prediction: Prediction, demand: Demanded) -> int:
+def _most(steady: States, prediction: ReplicaPrediction, demand: Demanded) -> int:
     """Return the most requests in flight within the limits. Raises Unsatisfiable with what alone would take."""
     factor = demand.factor(prediction.spread)
     keeps = (steady.ttft_s * factor <= demand.ttft_s) & (steady.tpot_s * factor <= demand.tpot_s)
@@ -311,7 +311,7 @@ def _alone(steady: States, factor: float, demand: Demanded) -> str:
     )
 
 
-def nearest(workload: Workload, predicted: Sequence[tuple[str, Prediction]], model: str) -> Refusal | None:
+def nearest(workload: Workload, predicted: Sequence[tuple[str, ReplicaPrediction]], model: str) -> Refusal | None:
     """Return what comes nearest to a model's limits with one request alone; None where nothing holds one."""
     demand = demanded(workload, model)
     found: list[tuple[float, Refusal]] = []

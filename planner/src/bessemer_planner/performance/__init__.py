@@ -3,14 +3,14 @@
 from bessemer_planner.performance.capacity import Capacity, capacity
 from bessemer_planner.performance.evaluate import PredictionErrors, evaluate, evaluate_held_out
 from bessemer_planner.performance.nearest import NearestPoint
-from bessemer_planner.performance.predict import Performance, Prediction, Steady
+from bessemer_planner.performance.predict import Performance, ReplicaPrediction, Steady
 
 __all__ = [
     "Capacity",
     "NearestPoint",
     "Performance",
-    "Prediction",
     "PredictionErrors",
+    "ReplicaPrediction",
     "Steady",
     "capacity",
     "evaluate",

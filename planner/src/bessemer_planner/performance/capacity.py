@@ -37,7 +37,6 @@ class Capacity(msgspec.Struct, frozen=True):
     """Growth of one sequence per token on each accelerator of its attention rank."""
     sequence_bytes: float
     """Fixed state per sequence: sliding windows and linear-attention states."""
-    reserve_bytes: float
 
 
 def routed_parameters(shape: ModelShape) -> float:
@@ -120,7 +119,7 @@ def capacity(
             param="deployment",
         )
     tokens = int(kv / per_token * deployment.dp) if per_token else 10**9
-    return Capacity(tokens, weights, per_token, per_sequence, reserve)
+    return Capacity(tokens, weights, per_token, per_sequence)
 
 
 def _check_shape(deployment: Deployment, shape: ModelShape) -> None:

@@ -45,7 +45,7 @@ _TYPICAL_BATCH = 32.0
 _LEAST_REQUEST_S = 0.002
 
 
-class Prediction(msgspec.Struct, frozen=True):
+class ReplicaPrediction(msgspec.Struct, frozen=True):
     """A replica as the simulator takes it, and how far to trust it."""
 
     replica: Replica
@@ -103,7 +103,7 @@ class Performance:
         prefix_share: float = 0.0,
         kv_precision: KvPrecision = KvPrecision.AUTO,
         graph_batches: tuple[int, ...] = (),
-    ) -> Prediction:
+    ) -> ReplicaPrediction:
         """Predict one replica around the lengths `isl`, `osl`. Raises `Unsatisfiable` when it does not fit.
 
         `prefix_share` of every prompt is in the prefix cache: it takes memory and is read, but not computed. A step of
@@ -155,7 +155,7 @@ class Performance:
             wide = replica.kv_value_bytes / kv_value_bytes(deployment.precision)
             per_token = room.kv_bytes_per_token * wide
             room = msgspec.structs.replace(room, kv_tokens=replica.kv_tokens, kv_bytes_per_token=per_token)
-        return Prediction(
+        return ReplicaPrediction(
             replica=reusing(replica, prefix_share),
             spread=IntervalEstimate(1.0, 1.0 / factor, factor),
             nearest=nearest_points(points, deployment, shape, isl, osl, _TYPICAL_BATCH),
@@ -171,7 +171,7 @@ class Performance:
             prefix_share=prefix_share,
         )
 
-    def steady(self, prediction: Prediction, isl: float, osl: float, concurrency: float) -> Steady:
+    def steady(self, prediction: ReplicaPrediction, isl: float, osl: float, concurrency: float) -> Steady:
         """Mean-field steady state: `concurrency` clients in a closed loop, each `isl` tokens in and `osl` out."""
         stages = prediction.deployment.pp
         at = (msgspec.structs.replace(prediction.deployment, pp=1), prediction.shape, prediction.accelerator)
@@ -319,7 +319,7 @@ def _padded(max_batch: int, sizes: tuple[int, ...], ranks: int) -> NDArray[np.in
     return padded
 
 
-def _kept(names: tuple[str, ...], prediction: Prediction) -> Array:
+def _kept(names: tuple[str, ...], prediction: ReplicaPrediction) -> Array:
     """Return the factor on each term for a cached share of every prompt, and for a cache of other bytes than usual."""
     share, usual = prediction.prefix_share, kv_value_bytes(prediction.deployment.precision)
     factors = dict.fromkeys(_COMPUTED, 1.0 - share) | dict.fromkeys(_ATTENDED, 1.0 - share**2)

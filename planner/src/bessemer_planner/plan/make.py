@@ -22,7 +22,7 @@ from bessemer_planner.fleet.demand import demand_of
 from bessemer_planner.fleet.offers import cloud_offers, owned_offers, without_price
 from bessemer_planner.fleet.types import Offer
 from bessemer_planner.fleet.verify import EndToEnd, cascade_end_to_end
-from bessemer_planner.performance import Performance, Prediction
+from bessemer_planner.performance import Performance, ReplicaPrediction
 from bessemer_planner.plan.assumed import assumptions_of, stale, warnings_of
 from bessemer_planner.plan.fleet import fleet_of, paid_offers, tokens_per_month
 from bessemer_planner.plan.ownership import check_owned, hours_of, owners_of
@@ -156,7 +156,7 @@ def _check_names(workload: Workload, catalog: HardwareCatalog) -> None:
 
 def _check_served(
     workload: Workload,
-    predicted: Sequence[tuple[str, Prediction]],
+    predicted: Sequence[tuple[str, ReplicaPrediction]],
     found: Sequence[Configuration],
     refused: Sequence[Refusal],
 ) -> None:

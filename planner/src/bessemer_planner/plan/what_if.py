@@ -19,7 +19,7 @@ from bessemer_planner.fleet.combinations import cheapest, running_replicas
 from bessemer_planner.fleet.configurations import Configuration, configurations
 from bessemer_planner.fleet.demand import demand_of
 from bessemer_planner.fleet.types import Column, Offer, TuningNeed
-from bessemer_planner.performance import Prediction
+from bessemer_planner.performance import ReplicaPrediction
 from bessemer_planner.plan.types import Change, LimitStep, VolumePoint
 from bessemer_planner.workload import Lengths, Workload
 
@@ -47,7 +47,7 @@ class WhatIf:
         self,
         workload: Workload,
         catalog: HardwareCatalog,
-        predicted: Sequence[tuple[str, Prediction]],
+        predicted: Sequence[tuple[str, ReplicaPrediction]],
         offers: Sequence[Offer],
         chosen: ConfirmedFleet,
     ) -> None:

@@ -15,7 +15,7 @@ class ProgressLine:
     def __init__(self, stream: TextIO | None = None, *, live: bool | None = None) -> None:
         self._stream = stream or sys.stdout
         self._live = self._stream.isatty() if live is None else live
-        self._started = self._step_started = time.monotonic()
+        self._started = time.monotonic()
         self._said = 0.0
         self.name = ""
         """Of the step."""
@@ -39,7 +39,7 @@ class ProgressLine:
 
     def step(self, name: str) -> None:
         """Begin a step."""
-        self.name, self._step_started, self._said = name, time.monotonic(), 0.0
+        self.name, self._said = name, 0.0
         self.notice(0, 0, "started")
 
     def notice(self, done: int, total: int, what: str) -> None:

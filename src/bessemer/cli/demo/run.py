@@ -132,7 +132,7 @@ def _report(case: scenario.Case, outcome: TurnResult, small: dict[str, measure.S
     large = {name: served[name].text for name in held_out}
     quality = measure.quality_curve(small, large, score, seed=seed)
     systems = [_evaluated(row, outcome) for row in outcome.evaluation.rows]
-    texts = summary.Texts(
+    texts = summary.SummaryTexts(
         title="One turn of the flywheel: record matching",
         summary=(
             f"{after.n:,} held-out questions about made-up offers, seed {seed}, {os.cpu_count()} cores. "

@@ -15,7 +15,7 @@ _LOSSES = ("loss",)
 _SCORES = ("reward", "score", "f1")
 
 
-class Texts(Frozen, frozen=True):
+class SummaryTexts(Frozen, frozen=True):
     """What only the caller knows how to say."""
 
     title: str
@@ -29,7 +29,7 @@ class Texts(Frozen, frozen=True):
 
 
 def build_report(
-    plan: TurnPlan, outcome: TurnResult, texts: Texts, systems: Sequence[SystemRow], quality: Series | None
+    plan: TurnPlan, outcome: TurnResult, texts: SummaryTexts, systems: Sequence[SystemRow], quality: Series | None
 ) -> Report:
     """Return the page's data."""
     cascade = outcome.cascade
@@ -53,7 +53,7 @@ def build_report(
     )
 
 
-def headline(systems: Sequence[SystemRow], texts: Texts) -> tuple[Tile, ...]:
+def headline(systems: Sequence[SystemRow], texts: SummaryTexts) -> tuple[Tile, ...]:
     """Return cost, quality and small share of the new route against what served before."""
     rows = {row.name: row for row in systems}
     before, after = rows.get(texts.before), rows.get(texts.after)
@@ -107,7 +107,7 @@ def _smooth(name: str, points: Sequence[tuple[float, float]]) -> Series:
     return Series(name=f"{name} (mean of {window} steps)", points=tuple(means))
 
 
-def _quality_chart(quality: Series | None, systems: Sequence[SystemRow], texts: Texts) -> LineChart | None:
+def _quality_chart(quality: Series | None, systems: Sequence[SystemRow], texts: SummaryTexts) -> LineChart | None:
     if quality is None:
         return None
     lines = [quality]

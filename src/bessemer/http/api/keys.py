@@ -57,7 +57,7 @@ def _create(call: Call, body: KeyBody) -> CreatedKey:
     if not call.may(Action.KEY_WRITE, whole_project(project)):
         raise Forbidden(f"Keys of another project are made by an owner of {DEFAULT_PROJECT!r}.", param="project")
     models = principal.models if body.models is None else body.models
-    if principal.models is not None and not set(models or ()) <= set(principal.models):
+    if not all(call.may(Action.KEY_WRITE, call.resource(ResourceKind.ROUTE, name)) for name in models or ()):
         raise Forbidden("A key may not be allowed more models than the key that makes it.", param="models")
     with call.database.transaction():
         created = call.services.keys.create(

@@ -11,7 +11,7 @@ from bessemer.engine.tokens import Tokens
 from bessemer.feedback.rows import TrainingRow
 from bessemer.tuning.backend import Scored, Tree
 from bessemer.tuning.losses import completed, expected_reward_loss
-from bessemer.tuning.method import StepResult, Task, prompt_ids
+from bessemer.tuning.method import StepResult, TuningTask, prompt_ids
 from bessemer.tuning.options import Options
 from bessemer.tuning.reinforcement import Reinforcement
 from bessemer.tuning.rewards import ChoiceRewards, Rewards, numbers, reward_metrics, varying
@@ -67,7 +67,7 @@ class Exact(Reinforcement):
         """See `Method`."""
         return CheckpointScorer() if options.metric != "f1" else F1Scorer(tuple(choices), options.positive)
 
-    def learner(self, task: Task) -> ExactLearner:
+    def learner(self, task: TuningTask) -> ExactLearner:
         """See `Method`."""
         return ExactLearner(task)
 
@@ -78,7 +78,7 @@ class ExactLearner:
     p = softmax over the choices of their log-probabilities, terminator included; J = sum p r.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: TuningTask) -> None:
         if task.reward is None or len(task.spec.choices) < 2:
             raise InvalidRequest("The exact method needs a grader and at least two choices.", param="method")
         self._task, self._own = task, task.own(ExactSpec)

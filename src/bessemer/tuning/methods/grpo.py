@@ -28,7 +28,7 @@ from bessemer.gateway.fields import confident
 from bessemer.tuning.backend import Backend, Scored, Tree
 from bessemer.tuning.credit import TokenizedAnswer, by_answer, by_field, shared
 from bessemer.tuning.losses import clipped, completed, k3
-from bessemer.tuning.method import StepResult, Task, prompt_ids
+from bessemer.tuning.method import StepResult, TuningTask, prompt_ids
 from bessemer.tuning.options import Options
 from bessemer.tuning.reinforcement import Reinforcement, ReinforcementHyperparameters
 from bessemer.tuning.rewards import Rewards, graded, numbers, reward_metrics, varying
@@ -76,7 +76,7 @@ class Grpo(Reinforcement):
         del tokens, choices
         return max_tokens
 
-    def learner(self, task: Task) -> GrpoLearner:
+    def learner(self, task: TuningTask) -> GrpoLearner:
         """See `Method`."""
         return GrpoLearner(task)
 
@@ -101,7 +101,7 @@ class Ask(NamedTuple):
     constraint: Constraint | None
 
 
-def asks(task: Task, rows: Sequence[TrainingRow], param: str) -> list[Ask]:
+def asks(task: TuningTask, rows: Sequence[TrainingRow], param: str) -> list[Ask]:
     """Return what to ask about each row. Raises InvalidRequest that names the rows of `param` that are too long."""
     prompts = prompt_ids(task, rows, task.spec.max_tokens, param)
     return [Ask(prompt, _constraint(task.spec, row)) for prompt, row in zip(prompts, rows, strict=True)]
@@ -118,7 +118,7 @@ def _constraint(spec: TuneSpec, row: TrainingRow) -> Constraint | None:
 class Rollouts:
     """Samples from the adapter that is being trained, under the rules that its answers will follow in use."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: TuningTask) -> None:
         self._spec, self._backend = task.spec, task.backend
         self.tokens = task.tokens
         self.field_threshold = task.spec.field_threshold
@@ -228,7 +228,7 @@ def _greedy_rewards(
 class GrpoLearner:
     """See the module."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: TuningTask) -> None:
         if task.reward is None:
             raise InvalidRequest("The reinforcement method needs a grader.", param="method")
         self._task, self._own = task, task.own(GrpoSpec)

@@ -10,7 +10,7 @@ from bessemer.engine.tokens import Tokens
 from bessemer.feedback.rows import DEMONSTRATION, RowKind, TrainingRow
 from bessemer.tuning.backend import Scored, Tree
 from bessemer.tuning.mentions import Mentions
-from bessemer.tuning.method import Method, StepResult, Task, refuse
+from bessemer.tuning.method import Method, StepResult, TuningTask, refuse
 from bessemer.tuning.options import Options
 from bessemer.tuning.spec import MethodSpec, Validation
 
@@ -59,25 +59,25 @@ class Supervised(Method):
         del hyperparameters
         return SupervisedSpec(mention_replacement=options.mention_replacement, mention_group=options.mention_group)
 
-    def learner(self, task: Task) -> SupervisedLearner:
+    def learner(self, task: TuningTask) -> SupervisedLearner:
         """See `Method`."""
         return SupervisedLearner(task)
 
 
-class Lesson(NamedTuple):
+class _Lesson(NamedTuple):
     """A conversation as it is read: a tree of one branch, and which of the branch's tokens are demonstrated."""
 
     tree: Tree
     taught: tuple[bool, ...]
 
 
-def lessons(tokens: Tokens, row: TrainingRow) -> list[Lesson]:
+def lessons(tokens: Tokens, row: TrainingRow) -> list[_Lesson]:
     """Return what a row teaches: each of its demonstrations after what the model is shown before it in use.
 
     One reading teaches all turns, as long as the template renders a conversation as the beginning of its continuation.
     A turn before which it is rendered otherwise (a template that drops earlier reasoning) begins a lesson of its own.
     """
-    found: list[Lesson] = []
+    found: list[_Lesson] = []
     turns = [(row.messages[:place], row.messages[place]["content"]) for place in row.taught]
     for before, text in (*turns, (row.messages, row.completion or "")):
         prompt, answer = tuple(tokens.encode_chat(before)), tuple(tokens.encode_completion(text))
@@ -87,16 +87,16 @@ def lessons(tokens: Tokens, row: TrainingRow) -> list[Lesson]:
             if prompt[: len(so_far)] == so_far:
                 between = prompt[len(so_far) :]
                 joined = Tree(tree.prompt, ((*tree.branches[0], *between, *answer),))
-                found[-1] = Lesson(joined, (*taught, *[False] * len(between), *[True] * len(answer)))
+                found[-1] = _Lesson(joined, (*taught, *[False] * len(between), *[True] * len(answer)))
                 continue
-        found.append(Lesson(Tree(prompt, (answer,)), (True,) * len(answer)))
+        found.append(_Lesson(Tree(prompt, (answer,)), (True,) * len(answer)))
     return found
 
 
 class SupervisedLearner:
     """Maximum likelihood of demonstrations: their tokens only, the end of the turn included, token mean."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: TuningTask) -> None:
         self._task = task
         self._train = self._lessons(task.train, "training_file")
         self._validation = self._lessons(task.validation, "validation_file")
@@ -170,7 +170,7 @@ class SupervisedLearner:
         own_and_others: Tensor = torch.unique(torch.cat([torch.tensor(sorted(own)), others]))
         return own_and_others
 
-    def _read(self, index: int, step: int) -> list[Lesson]:
+    def _read(self, index: int, step: int) -> list[_Lesson]:
         """Return a training row as this step reads it."""
         row = self._task.train[index] if self._mentions is None else self._mentions.drawn(index, step)
         if row is self._task.train[index]:
@@ -178,7 +178,7 @@ class SupervisedLearner:
         read = lessons(self._task.tokens, row)
         return read if _length(read) <= self._task.context else self._train[index]
 
-    def _lessons(self, rows: Sequence[TrainingRow], param: str) -> list[list[Lesson]]:
+    def _lessons(self, rows: Sequence[TrainingRow], param: str) -> list[list[_Lesson]]:
         read = []
         for row in rows:
             self._task.heed()
@@ -187,6 +187,6 @@ class SupervisedLearner:
         return read
 
 
-def _length(read: Sequence[Lesson]) -> int:
+def _length(read: Sequence[_Lesson]) -> int:
     """Return the tokens of a row's longest reading."""
     return max(len(lesson.tree.prompt) + len(lesson.tree.branches[0]) for lesson in read)

@@ -173,7 +173,6 @@ class _Rate(msgspec.Struct, frozen=True, rename="camel"):
     discounted_operation: str
     discounted_rate: dict[str, str]
     unit: str
-    discounted_instance_type: str = ""
     discounted_region_code: str = ""
 
 

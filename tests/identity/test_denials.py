@@ -8,7 +8,7 @@ import pytest
 
 from bessemer.core.errors import Forbidden, Unauthorized
 from bessemer.core.wire import AuditEvent
-from bessemer.http.denials import SEVERAL, Denials
+from bessemer.identity.denials import SEVERAL, Denials
 from bessemer.store import audit
 from bessemer.store.database import Database
 from bessemer.store.spool import Spool
