@@ -34,12 +34,24 @@ _.goodput_s  # the simulator as a library: docs/simulator.md
 # For tests alone, and not worth a second way in: the product's own functions at another scale.
 _.TABLE  # http.surface: the endpoints of a plain installation, which the tests of all endpoints go through
 _.open_url  # store: a database without its data folder
-_.insert_many  # store: rows without the writer's process
 _.schema_version  # store.schema: a table that migrations alone write
 _.score_interval  # evals.paired: shows the test's statistic against published intervals
 
 # The ladder in the making: its job and the lab's final scoring call them.
 _.leaks  # ladder.groups: told before a fit
+_.worse_than_plain  # lab.ladder: what the final scoring says of each set
+_.ips  # off_policy: the estimates of a rung's worth from verdicts, and what decides whether they say anything
+_.snips  # the same
+_.dm  # the same
+_.dr  # the same
+_.conclusive  # the same
+_.off_policy_value  # the same
+_.feedback_weights  # off_policy: weights of feedback that was asked for at random
+_.doubly_robust  # verdict_losses: compared with `not_this` in the lab's tables
+_.expected_reward  # the same
+_.right_only  # the same
+_.best_single  # LadderResult: read by clients and the command line's table
+_.doing  # LadderProgress: read by clients
 _.DEVELOPMENT  # lab.sealed
 _.open_file  # lab.sealed
 _.split_rows  # lab.sealed

@@ -279,6 +279,9 @@ WHO_MAY = {
         GET /v1/cascades
         GET /v1/cascades/{job_id}
         GET /v1/cascades/{job_id}/events
+        GET /v1/ladders
+        GET /v1/ladders/{job_id}
+        GET /v1/ladders/{job_id}/events
         GET /v1/plans/jobs
         GET /v1/plans/jobs/{job_id}
         GET /v1/plans/jobs/{job_id}/events
@@ -298,6 +301,10 @@ WHO_MAY = {
         POST /v1/cascades/{job_id}/cancel
         POST /v1/cascades/{job_id}/pause
         POST /v1/cascades/{job_id}/resume
+        POST /v1/ladders
+        POST /v1/ladders/{job_id}/cancel
+        POST /v1/ladders/{job_id}/pause
+        POST /v1/ladders/{job_id}/resume
     """,
     "owner": """
         DELETE /v1/feedback/{feedback_id}

@@ -10,8 +10,8 @@ from bessemer.core.access import Role
 from bessemer.core.errors import RateLimited, Unauthorized
 from bessemer.identity.authentication import Authenticator
 from bessemer.identity.keys import Keys
-from bessemer.store.counters import LocalCounters
 from bessemer.store.database import Database
+from bessemer.store.local_counters import LocalCounters
 
 
 class Clock:

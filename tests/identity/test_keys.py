@@ -17,7 +17,7 @@ from bessemer.identity import keys as identity
 from bessemer.identity.keys import Keys
 from bessemer.store import revisions
 from bessemer.store.database import Database
-from bessemer.store.notices import PolledNotices
+from bessemer.store.polled_notices import PolledNotices
 
 
 @pytest.fixture

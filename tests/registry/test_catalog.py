@@ -21,7 +21,7 @@ from bessemer.registry.config import Config, parse_config
 from bessemer.registry.versions import make_version
 from bessemer.store import revisions
 from bessemer.store.database import Database
-from bessemer.store.notices import PolledNotices
+from bessemer.store.polled_notices import PolledNotices
 
 CONFIG = parse_config(GOOD, Path("/data"), SETTINGS)
 

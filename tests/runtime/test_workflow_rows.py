@@ -130,7 +130,9 @@ def test_a_planted_pickle_is_not_read(empty_database_url: str, tmp_path: Path) -
     store.close()
 
 
-def test_the_unsigned_journal_of_an_earlier_version_is_taken_in_once(tmp_path: Path, upstream: Upstream) -> None:
+def test_a_data_folder_of_an_earlier_version_is_read_and_its_unsigned_journal_taken_in_once(
+    tmp_path: Path, upstream: Upstream
+) -> None:
     data = installed_before(tmp_path)
     (unsigned,) = (data / "spool").glob("*.journal")
     late = [json.loads(line)["row"]["id"] for line in unsigned.read_bytes().splitlines()]
@@ -141,6 +143,12 @@ def test_the_unsigned_journal_of_an_earlier_version_is_taken_in_once(tmp_path: P
     assert len(late) == 2
     assert kept >= set(late)
     assert "2 lines of an earlier version" in server.log.read_text()
+    kept_before = {"/datasets": 1, "/feedback?limit=100": 8, "/evaluations": 2, "/keys": 1}
+    listed = {path: len(client.get(path, cast_to=object)["data"]) for path in kept_before}
+    assert listed == kept_before
+    assert client.get("/versions/large@33edc99b9631", cast_to=object)
+    (file,) = client.files.list()
+    assert client.files.content(file.id).read() == next((BEFORE / "blobs" / "0b").iterdir()).read_bytes()
     server.process.kill()
     server.process.wait()
     server.hang_up()

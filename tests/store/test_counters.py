@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bessemer.store.counters import Counters, LocalCounters, Reservation
+from bessemer.store.counters import Counters, Reservation
+from bessemer.store.local_counters import LocalCounters
 
 LIMIT, WINDOW_S = 10, 60.0
 

@@ -24,6 +24,7 @@ from bessemer.cli import (
     graders,
     jobs,
     keys,
+    ladders,
     plan,
     processes,
     registry,
@@ -75,6 +76,7 @@ def root(
 processes.register(app)
 app.command()(demo)
 app.command()(erase)
+app.command()(ladders.ladder)
 registry.register(app)
 for name, group in (
     ("files", files.app),
@@ -84,6 +86,7 @@ for name, group in (
     ("dataset", datasets.app),
     ("eval", evaluations.app),
     ("cascade", cascades.app),
+    ("ladders", ladders.app),
     ("keys", keys.app),
     ("audit", audit.app),
     ("plan", plan.app),

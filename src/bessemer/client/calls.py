@@ -52,6 +52,7 @@ from bessemer.core.wire import (
     JobObject,
     KeyBody,
     KeyInfo,
+    LadderRequest,
     NewKey,
     PromoteBody,
     ReasonBody,
@@ -147,9 +148,10 @@ FINE_TUNING = Jobs(
 )
 EVALUATIONS = Jobs("/v1/evaluations", EvaluationRequest, JobObject, Page[JobObject], Page[JobEvent])
 CASCADES = Jobs("/v1/cascades", CascadeRequest, JobObject, Page[JobObject], Page[JobEvent])
+LADDERS = Jobs("/v1/ladders", LadderRequest, JobObject, Page[JobObject], Page[JobEvent])
 PLANS = Jobs("/v1/plans/jobs", msgspec.Struct, JobObject, Page[JobObject], Page[JobEvent])
 """Their requests are workloads: `bessemer_planner.workload.Workload`, or JSON."""
-KINDS: tuple[Jobs[Any, Any, Any], ...] = (FINE_TUNING, EVALUATIONS, CASCADES, PLANS)
+KINDS: tuple[Jobs[Any, Any, Any], ...] = (FINE_TUNING, EVALUATIONS, CASCADES, LADDERS, PLANS)
 
 
 # -- asking, and what is said of answers ------------------------------------------------------------------------------

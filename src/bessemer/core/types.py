@@ -36,6 +36,8 @@ class Capability(StrEnum):
     """Tell the log-probabilities of what it generates."""
     TOOLS = "tools"
     """Ask to have a tool called."""
+    INPUT = "input"
+    """Read structured input as it is, without a prompt that renders it."""
 
 
 class ConfiguredAt(NamedTuple):
@@ -173,6 +175,8 @@ class ModelVersion(Frozen, frozen=True):
     """How it answers who asks for no temperature: default traffic, evaluations, gates and cascades alike. None: the
     provider's default, which of the built-in engine is 0 for choices and 1 for text."""
     lineage: Lineage | None = None
+    rung_sha256: str | None = None
+    """Blob of a rung's manifest, which names the blob of its arrays: it answers, and no language model does."""
 
 
 class Alias(Frozen, frozen=True):

@@ -294,6 +294,36 @@ class CascadeRequest(StrictWire):
     """False: report the curve and the threshold, but leave the route as it is."""
 
 
+class LadderRequest(StrictWire):
+    """Body of POST /v1/ladders: fit rungs on a dataset, score them, join them into one route under a guarantee."""
+
+    route: Name
+    """The route to write; rungs are named after it."""
+    dataset: Name
+    incumbent: Name | None = None
+    """Route, model or version that answers last; None: what the route asks now."""
+    rungs: tuple[Name, ...] = ()
+    """Kinds of rungs to fit; none named: all that suit."""
+    models: tuple[Name, ...] = ()
+    """Versions or models that are rungs already, as a tuned language model is: asked after the fitted ones."""
+    metric: Literal["accuracy", "f1"] = "accuracy"
+    labels: tuple[Label, ...] = ()
+    """The answers that there are; none named: those that the dataset's feedback names."""
+    positive: Label | None = None
+    """f1: the label that counts as positive."""
+    quality: float | None = None
+    """The best single rung is the cheapest of at least this score; None: of at least the incumbent's."""
+    alpha: float = 0.02
+    """What the route may lose against the incumbent, in the metric's unit."""
+    delta: float = 0.1
+    """The bound holds with probability at least 1 - delta."""
+    seconds: float = 60.0
+    """No further rung is fitted after this time."""
+    seed: int = 0
+    activate: bool = True
+    """False: report, but leave the route as it is."""
+
+
 class GraderBody(StrictWire):
     """Body of POST /v1/fine_tuning/alpha/graders/validate."""
 

@@ -116,7 +116,24 @@ async def evaluate(
     seed: int = 0,
     resamples: int = 10_000,
 ) -> Run:
-    """Evaluate one system on examples, at most `concurrency` at a time.
+    """Evaluate one system on examples; see `collect`."""
+    items = await collect(
+        infer, examples, metric, concurrency=concurrency, done=done, progress=progress, on_item=on_item
+    )
+    return Run(row=summarise(items, name=name, seed=seed, resamples=resamples), items=items)
+
+
+async def collect(
+    infer: Infer,
+    examples: Sequence[Example],
+    metric: Metric,
+    *,
+    concurrency: int = 8,
+    done: Mapping[str, ItemScore] | None = None,
+    progress: Callable[[int, int], None] = _nothing,
+    on_item: Callable[[ItemScore], None] = _nothing,
+) -> tuple[ItemScore, ...]:
+    """Ask a system examples, at most `concurrency` at a time, and score its answers; in the order of the examples.
 
     `done` holds items of an earlier start, by example id; those that failed are asked again. `on_item` is called with
     each new one (to save it), `progress` with (finished, all). A BessemerError of `infer` becomes that item's error;
@@ -138,8 +155,7 @@ async def evaluate(
         progress(finished, len(examples))
 
     await for_each(one, waiting, concurrency)
-    items = tuple(found[example.id] for example in examples)
-    return Run(row=summarise(items, name=name, seed=seed, resamples=resamples), items=items)
+    return tuple(found[example.id] for example in examples)
 
 
 async def for_each(one: Callable[[Example], Awaitable[None]], examples: Sequence[Example], concurrency: int) -> None:

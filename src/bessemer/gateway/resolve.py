@@ -55,7 +55,7 @@ async def provider_call(
     prompt = catalog.prompt(name) if name is not None and asked.input is not None else None
     if prompt is not None and asked.input is not None:
         messages = messages_of(prompt, asked.input)
-    elif asked.messages:
+    elif asked.messages or resolved.model.can(Capability.INPUT):
         messages = asked.messages
     else:
         raise InvalidRequest(

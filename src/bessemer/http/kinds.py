@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from bessemer.flywheel.jobs import CASCADE, EVALUATION
+from bessemer.flywheel.ladders import LADDER
 from bessemer.flywheel.plans import PLAN
 from bessemer.http.services import ApiServices
 from bessemer.jobs.kinds import JobKind
@@ -13,5 +14,6 @@ KINDS: Final[Kinds] = (
     FINE_TUNING,
     EVALUATION,
     CASCADE,
+    LADDER,
     PLAN,
 )

@@ -182,16 +182,19 @@ class Catalog:
         return found
 
     def weights(self, model: str) -> str | None:
-        """Return what identifies a configured model's weights: its name with a hash of where it is served from."""
-        lineage = self._config.base_versions[model].lineage
-        return lineage.base if lineage else None
+        """Return what identifies a configured model's weights: its name with a hash of where it is served from.
+
+        None for a rung, which has none.
+        """
+        version = self._config.base_versions.get(model)
+        return version.lineage.base if version is not None and version.lineage is not None else None
 
     def openai_name(self, version: ModelVersion, organization: str) -> str | None:
         """Return OpenAI's form of a tuned model's name, `ft:base:org:suffix:hash`.
 
-        None for a model itself, and for what was tuned from one that is not configured any more.
+        None for a model itself, for a rung, and for what was tuned from one that is not configured any more.
         """
-        if version.lineage is None or version.lineage.method is None:
+        if version.lineage is None or version.lineage.method is None or version.rung_sha256 is not None:
             return None
         try:
             base = self._base_model(version).name
@@ -440,7 +443,9 @@ class Catalog:
         return next((version for version in reversed(view.versions.values()) if version.model == model), None)
 
     def _base_model(self, version: ModelVersion) -> Model:
-        """Return the configured model that serves a version: its own, or the one that it was tuned from."""
+        """Return what serves a version: its own configured model, the one that it was tuned from, or the rungs'."""
+        if version.rung_sha256 is not None:
+            return self._config.rung(version.model)
         seen: set[str] = set()
         current: ModelVersion | None = version
         while current is not None and current.id not in seen:

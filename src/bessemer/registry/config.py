@@ -1,7 +1,7 @@
 """The configuration file: models, prompts, prices and routes in TOML, parsed into frozen nouns or refused by name.
 
-Sections: `[models.NAME]`, `[prompts.NAME]`, `[prices.ID]`, `[routes.NAME]`, `[gate]`. `{data}` in a path is the data
-folder.
+Sections: `[models.NAME]`, `[prompts.NAME]`, `[prices.ID]`, `[routes.NAME]`, `[gate]`, `[ladder]`. `{data}` in a path
+is the data folder.
 `include_default = true` starts from the built-in file and adds to it or replaces by name.
 """
 
@@ -42,6 +42,8 @@ Providers = Mapping[str, type[ProviderSettings]]
 """By name: the type of what a model says to its provider."""
 _ONCE_EVERYBODYS = frozenset({"path", "base_url", "api_key_env", "upstream_model", "timeouts", "recorded"})
 """Keys that any model could hold in earlier releases, whether they meant something to its provider or not."""
+RUNGS = "rungs"
+"""The provider of versions that are rungs; no table of the file is a model of it."""
 _MISSING = re.compile(r"missing required field `(?P<field>\w+)`")
 _log = logging.getLogger(__name__)
 
@@ -56,8 +58,16 @@ class Config(Frozen, frozen=True):
     base_versions: dict[str, ModelVersion]
     """By model: the model itself, without an adapter; dated when it is registered."""
     gate: GatePolicy
+    rungs: Model | None
+    """What all rungs of ladders are served as, but for the name; None: nothing here serves any."""
     sha256: str
     """Of the parsed content; comments and order do not count."""
+
+    def rung(self, name: str) -> Model:
+        """Return the model of that name, which is a rung. Raises ConfigError where none can be served."""
+        if self.rungs is None:
+            raise ConfigError(f"There is no provider {RUNGS!r} that could serve {name!r}.", param="provider")
+        return msgspec.structs.replace(self.rungs, name=name)
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -113,6 +123,11 @@ class _RouteSection(_Section, frozen=True):
     fallbacks: tuple[str | _TargetSection, ...] = ()
 
 
+class _LadderSection(_Section, frozen=True):
+    price: str | None = None
+    """Id of the price that the seconds of rungs cost; left out: what they cost is not known."""
+
+
 class _File(_Section, frozen=True):
     include_default: bool = False
     timeouts: Timeouts = Timeouts()
@@ -122,6 +137,7 @@ class _File(_Section, frozen=True):
     prices: dict[str, _PriceSection] = {}
     routes: dict[str, _RouteSection] = {}
     gate: GatePolicy = GatePolicy()
+    ladder: _LadderSection = _LadderSection()
 
 
 def load_config(path: Path | None, data: Path, providers: Providers) -> Config:
@@ -158,6 +174,7 @@ def _parse(text: str, name: str) -> dict[str, Any]:
     for section in ("models", "prompts", "prices", "routes"):
         if isinstance(values.get(section, {}), dict):
             values[section] = {**merged.get(section, {}), **values.get(section, {})}
+    values.setdefault("ladder", merged.get("ladder", {}))
     return values
 
 
@@ -183,6 +200,7 @@ def _build(values: dict[str, Any], data: Path, providers: Providers) -> Config:
         routes=routes,
         base_versions=bases,
         gate=check_policy(file.gate),
+        rungs=_rungs(file.ladder, providers),
         sha256=content_hash({key: value for key, value in values.items() if key != "include_default"}),
     )
     _check_references(config)
@@ -318,6 +336,12 @@ def _model(name: str, table: _Table, data: Path) -> Model:
     )
 
 
+def _rungs(section: _LadderSection, providers: Providers) -> Model | None:
+    if RUNGS not in providers:
+        return None
+    return Model(name=RUNGS, provider=RUNGS, settings=providers[RUNGS](), price=section.price)
+
+
 def _base_version(name: str, table: _Table, prompts: Mapping[str, Prompt]) -> ModelVersion:
     """The version that stands for the model itself; where it is served from and its prompt's text are part of it."""
     section = table.section
@@ -365,6 +389,8 @@ def _route(name: str, section: _RouteSection) -> Route:
 
 def _check_references(config: Config) -> None:
     """Refuse names that lead nowhere. Aliases and versions are known to the database, so only the model is checked."""
+    if config.rungs is not None and config.rungs.price is not None:
+        _known("ladder", "price", config.rungs.price, config.prices)
     for model in config.models.values():
         if model.price is not None:
             _known(f"models.{model.name}", "price", model.price, config.prices)

@@ -30,8 +30,9 @@ def default_name(model: str) -> str:
 def version_id(version: ModelVersion) -> str:
     """Return `model@hash`: 12 hex digits of the hash of the version without its id and date."""
     content = {name: value for name, value in as_json(version).items() if name not in {"id", "created_at"}}
-    if version.temperature is None:
-        del content["temperature"]  # versions from before there was one keep their names
+    for later in ("temperature", "rung_sha256"):
+        if content[later] is None:
+            del content[later]  # versions from before there was one keep their names
     return f"{version.model}@{content_hash(content)[:_HASH_DIGITS]}"
 
 
@@ -50,6 +51,7 @@ def make_version(
     max_tokens: int = 256,
     temperature: float | None = None,
     lineage: Lineage | None = None,
+    rung_sha256: str | None = None,
 ) -> ModelVersion:
     """Return a version with its id; the same content gives the same id. Raises InvalidRequest for what cannot be."""
     check_name(model, "model")
@@ -83,5 +85,6 @@ def make_version(
         max_tokens=max_tokens,
         temperature=temperature,
         lineage=lineage,
+        rung_sha256=rung_sha256,
     )
     return msgspec.structs.replace(version, id=version_id(version))

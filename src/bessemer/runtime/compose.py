@@ -41,9 +41,9 @@ from bessemer.runtime.embedding import embed_by
 from bessemer.runtime.extensions import load_extensions
 from bessemer.store import feedback, plans, revisions
 from bessemer.store.blob_folder import BlobFolder
-from bessemer.store.counters import LocalCounters
 from bessemer.store.database import Database
-from bessemer.store.notices import PolledNotices
+from bessemer.store.local_counters import LocalCounters
+from bessemer.store.polled_notices import PolledNotices
 from bessemer.store.spool import Spool
 from bessemer.store.writer import Writer
 from bessemer.telemetry.metrics import Metrics

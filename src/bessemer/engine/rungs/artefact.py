@@ -8,7 +8,7 @@ nothing in either file depends on the clock or the machine.
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -129,6 +129,12 @@ def read(folder: Path, *, sha256: str | None = None, max_bytes: int = MAX_ARRAYS
     return decode(manifest, arrays, sha256=sha256, max_bytes=max_bytes)
 
 
+def fetch(blob: Callable[[str], bytes], sha256: str) -> Artefact:
+    """Return the artefact that a hash names, from a store of contents by hash. Raises EngineError, as `decode` does."""
+    manifest = blob(sha256)
+    return decode(manifest, blob(_read_manifest(manifest, sha256).arrays_sha256), sha256=sha256)
+
+
 def encode(artefact: Artefact) -> tuple[bytes, bytes]:
     """Return the contents of both files: manifest, arrays."""
     return _manifest_bytes(artefact.manifest), encode_arrays(artefact.arrays)
@@ -136,8 +142,17 @@ def encode(artefact: Artefact) -> tuple[bytes, bytes]:
 
 def decode(manifest: bytes, arrays: bytes, *, sha256: str | None = None, max_bytes: int = MAX_ARRAYS) -> Artefact:
     """Return the artefact of both files' contents. Raises EngineError saying what is wrong."""
-    if len(manifest) > MAX_MANIFEST or len(arrays) > max_bytes:
+    if len(arrays) > max_bytes:
         raise EngineError(f"A rung is larger than {max_bytes} bytes.")
+    told = _read_manifest(manifest, sha256)
+    if hashlib.sha256(arrays).hexdigest() != told.arrays_sha256:
+        raise EngineError(f"{ARRAYS} is not the one that {MANIFEST} names.")
+    return Artefact(told, decode_arrays(arrays))
+
+
+def _read_manifest(manifest: bytes, sha256: str | None) -> RungManifest:
+    if len(manifest) > MAX_MANIFEST:
+        raise EngineError(f"{MANIFEST} is larger than {MAX_MANIFEST} bytes.")
     if sha256 is not None and hashlib.sha256(manifest).hexdigest() != sha256:
         raise EngineError(f"{MANIFEST} is not the one whose sha256 is {sha256}.")
     try:
@@ -149,9 +164,7 @@ def decode(manifest: bytes, arrays: bytes, *, sha256: str | None = None, max_byt
         raise EngineError(f"{MANIFEST} has format {told.format}; this release reads {FORMAT}.")
     if len(set(told.labels)) < len(told.labels) or len(told.bias) not in (0, len(told.labels)):
         raise EngineError(f"{MANIFEST}: labels repeat, or the bias is not one for each.")
-    if hashlib.sha256(arrays).hexdigest() != told.arrays_sha256:
-        raise EngineError(f"{ARRAYS} is not the one that {MANIFEST} names.")
-    return Artefact(told, decode_arrays(arrays))
+    return told
 
 
 def _manifest_bytes(manifest: RungManifest) -> bytes:

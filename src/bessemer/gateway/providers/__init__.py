@@ -12,13 +12,14 @@ from bessemer.gateway.providers.engines import Engines
 from bessemer.gateway.providers.local import LOCAL
 from bessemer.gateway.providers.openai import OPENAI
 from bessemer.gateway.providers.recorded import RECORDED
+from bessemer.gateway.providers.rungs import RUNGS
 from bessemer.registry.catalog import Catalog
 from bessemer.store.blobs import BlobStore
 
 if TYPE_CHECKING:
     from bessemer.engine.engine import Engine
 
-PROVIDERS: Final[tuple[ProviderKind, ...]] = (LOCAL, OPENAI, RECORDED)
+PROVIDERS: Final[tuple[ProviderKind, ...]] = (LOCAL, OPENAI, RECORDED, RUNGS)
 _ADAPTER_MEMORY = 1 << 30
 """Bytes of adapters in each engine; one of rank 32 for a model of 135M parameters takes 39 MB."""
 
@@ -60,7 +61,7 @@ def build_providers(
         async with engines.use(catalog.model(tokenizer)) as engine:
             return len(await asyncio.to_thread(engine.tokenizer.encode, text))
 
-    context = ProviderContext(environ, engines, count_tokens)
+    context = ProviderContext(environ, engines, blobs, count_tokens)
     return {kind.name: kind.open(context) for kind in kinds}
 
 

@@ -14,6 +14,7 @@ from bessemer.core.conversation import AnswerRules, Message, Sampling, Tool
 from bessemer.core.reply import ReplyPiece
 from bessemer.core.types import JSON, Frozen, Model, ModelVersion, ProviderSettings
 from bessemer.gateway.providers.engines import Engines
+from bessemer.store.blobs import BlobStore
 
 
 class ProviderCall(Frozen, frozen=True):
@@ -60,6 +61,8 @@ class ProviderContext:
     """API keys that models name."""
     engines: Engines
     """Those of this process."""
+    blobs: BlobStore
+    """Where rungs lie."""
     count_tokens: Callable[[str, str], Awaitable[int]]
     """(name of the local model whose tokenizer counts, text) -> tokens."""
 

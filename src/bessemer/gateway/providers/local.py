@@ -2,8 +2,7 @@
 
 import asyncio
 import contextlib
-import math
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
@@ -17,6 +16,7 @@ from bessemer.core.types import Capability, TokenLogprob
 from bessemer.engine.request import GenerateRequest, Generation, TokenEvent, TopLogprob
 from bessemer.gateway.fields import confident
 from bessemer.gateway.providers.base import ProviderCall, ProviderKind
+from bessemer.gateway.providers.choices import normalised
 from bessemer.gateway.providers.engines import Engines
 from bessemer.registry.weights import WeightsSettings
 
@@ -140,16 +140,6 @@ def _request(call: ProviderCall, prompt: tuple[int, ...]) -> GenerateRequest:
         logit_bias=sampling.logit_bias or {},
         constraint=rules.constraint,
     )
-
-
-def normalised(scores: Mapping[str, float], bias: Sequence[float] = ()) -> dict[str, float]:
-    """Return log softmax(score + bias) per label; labels in the order of the biases."""
-    shifted = dict(scores)
-    for label, shift in zip(scores, bias, strict=False):
-        shifted[label] += shift
-    highest = max(shifted.values())
-    total = highest + math.log(math.fsum(math.exp(value - highest) for value in shifted.values()))
-    return {label: value - total for label, value in shifted.items()}
 
 
 def _whole(generation: Generation, choices: Choices | None, tokenizer: "Tokens") -> ReplyPiece:

@@ -1,0 +1,64 @@
+"""What a ladder decides on: a dataset's items, and systems with their answers to them."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from bessemer.core.types import Dataset, Example, Frozen
+from bessemer.core.wire import LadderRequest
+from bessemer.evals.measures import Metric
+from bessemer.evals.runs import ItemScore
+
+MODEL: Final = "model"
+INCUMBENT: Final = "incumbent"
+
+
+class FittedRung(Frozen, frozen=True):
+    """What became of one kind."""
+
+    kind: str
+    version: str | None
+    seconds: float
+    skipped: str | None = None
+    """Why there is none."""
+
+
+class LadderSystem(NamedTuple):
+    """What is scored: a rung, a model that joins, or the incumbent."""
+
+    kind: str
+    target: str
+    fit_s: float | None = None
+
+
+class LadderPlan(NamedTuple):
+    """What a request means for a dataset: its items, answers and kinds."""
+
+    request: LadderRequest
+    dataset: Dataset
+    labels: tuple[str, ...]
+    kinds: tuple[str, ...]
+    train: tuple[Example, ...]
+    optimise: tuple[Example, ...]
+    """Selection items: they calibrate, choose the best single rung and lay the path."""
+    calibrate: tuple[Example, ...]
+    """Calibration items: they test the path."""
+    metric: Metric
+    incumbent: str
+    left_out: int
+
+    def systems(self, fitted: Sequence[FittedRung]) -> list[LadderSystem]:
+        """Return what is scored, the incumbent last."""
+        own = [LadderSystem(one.kind, one.version, one.seconds) for one in fitted if one.version is not None]
+        return [
+            *own,
+            *(LadderSystem(MODEL, name) for name in self.request.models),
+            LadderSystem(INCUMBENT, self.incumbent),
+        ]
+
+
+class ScoredSystem(NamedTuple):
+    """A system's answers to the selection and the calibration items, in their order."""
+
+    system: LadderSystem
+    optimise: tuple[ItemScore, ...]
+    calibrate: tuple[ItemScore, ...]

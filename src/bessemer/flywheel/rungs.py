@@ -1,0 +1,147 @@
+"""Rungs of a route: from a dataset's examples to lessons, from these to a version that answers through the gateway."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from bessemer.core.errors import InvalidRequest
+from bessemer.core.types import ConfidenceScore, Example, Lineage, ModelVersion, Split
+from bessemer.core.wire import LadderRequest
+from bessemer.engine.rungs import artefact
+from bessemer.engine.rungs.artefact import Artefact
+from bessemer.engine.rungs.items import item_of
+from bessemer.evals.measures import Metric
+from bessemer.evals.runs import ItemScore, SystemAnswer, collect
+from bessemer.evals.truth import parse_label, truth
+from bessemer.flywheel import standing
+from bessemer.flywheel.evaluation import CONCURRENCY, as_answer, ask, file_name, read_journal
+from bessemer.flywheel.ladder_outcome import FittedRung, LadderPlan
+from bessemer.flywheel.services import FlywheelServices
+from bessemer.gateway.cascade import raw_score
+from bessemer.ladder.fit import fit, suits
+from bessemer.ladder.lessons import Lesson
+from bessemer.registry.versions import make_version
+from bessemer.store import files, inferences
+
+_MOST_LABELS = 1000
+METHOD = "ladder"
+"""Of a rung's lineage."""
+
+
+def labels_of(examples: Sequence[Example], request: LadderRequest) -> tuple[str, ...]:
+    """Return the answers that there are: those that the request names, else those that feedback says are right.
+
+    Raises InvalidRequest when they are none, one, or too many to be a choice.
+    """
+    if request.labels:
+        return request.labels
+    said = Counter(
+        right for one in examples if (right := truth(one.answer, one.verdict, one.demonstration)) is not None
+    )
+    found = tuple(sorted(label for label in said if label.strip()))
+    if len(found) < 2:
+        raise InvalidRequest(
+            f"The feedback names {len(found)} right answers: rungs choose among at least two. Give feedback, or name "
+            "`labels`.",
+            param="labels",
+        )
+    if len(found) > _MOST_LABELS or (len(found) > 50 and len(found) > sum(said.values()) / 2):
+        raise InvalidRequest(
+            f"The feedback names {len(found):,} different right answers in {sum(said.values()):,} examples: that is "
+            "free text, which no rung of a few labels answers.",
+            param="dataset",
+        )
+    return found
+
+
+def lessons_of(examples: Sequence[Example], labels: Sequence[str]) -> list[Lesson]:
+    """Return what examples teach: the right label, or that the answer that was given is wrong; others teach nothing."""
+    lessons: list[Lesson] = []
+    for one in examples:
+        item = item_of(one.input, one.messages)
+        right = truth(one.answer, one.verdict, one.demonstration, labels)
+        wrong = parse_label(one.answer, labels) if right is None and one.verdict is False else None
+        if right is not None:
+            lessons.append(Lesson(item, right, 1.0, one.weight))
+        elif wrong is not None:
+            lessons.append(Lesson(item, wrong, 0.0, one.weight))
+    return lessons
+
+
+def fit_one(services: FlywheelServices, plan: LadderPlan, kind: str, job_id: str, left_s: float) -> FittedRung:
+    """Fit one kind and register its version, or say why not."""
+    request, lessons = plan.request, lessons_of(plan.train, plan.labels)
+    refusal = suits(kind, lessons) if left_s > 0 else "no time was left for it; raise `seconds`"
+    if refusal is not None:
+        return FittedRung(kind=kind, version=None, seconds=0.0, skipped=refusal)
+    try:
+        made = fit(kind, lessons, labels=plan.labels, positive=request.positive, seed=request.seed)
+    except InvalidRequest as error:
+        return FittedRung(kind=kind, version=None, seconds=0.0, skipped=error.message)
+    version = _register(services, plan, made.artefact, job_id)
+    return FittedRung(kind=kind, version=version.id, seconds=made.seconds)
+
+
+def _register(services: FlywheelServices, plan: LadderPlan, fitted: Artefact, job_id: str) -> ModelVersion:
+    """Keep an artefact's blobs and its version; the same content gives the same version."""
+    manifest, arrays = artefact.encode(fitted)
+    services.blobs.put(arrays)
+    request, own = plan.request, fitted.manifest
+    taught = plan.dataset.files.get(Split.TRAIN)
+    lineage = Lineage(
+        base=f"rung:{own.kind}",
+        dataset_sha256=None if taught is None else files.get(services.database, taught).sha256,
+        method=METHOD,
+        hyperparameters={"kind": own.kind},
+        seed=request.seed,
+        job_id=job_id,
+    )
+    version = make_version(
+        f"{request.route}-{own.kind}",
+        choices=own.labels,
+        choice_bias=own.bias,
+        lineage=lineage,
+        rung_sha256=services.blobs.put(manifest),
+    )
+    return services.catalog.register(version)
+
+
+def recorded(services: FlywheelServices, target: str, examples: Sequence[Example]) -> dict[str, SystemAnswer]:
+    """Return what a target has answered to examples already, as traffic recorded it: nobody has to be asked again."""
+    versions = standing.versions(services, target)
+    own = [one.id for one in examples if one.version in versions and one.answer is not None]
+    kept = inferences.get_many(services.database, own)
+    return {name: as_answer(one) for name, one in kept.items() if one.error is None and one.version in versions}
+
+
+def score_all(
+    services: FlywheelServices,
+    target: str,
+    examples: Sequence[Example],
+    metric: Metric,
+    folder: Path,
+    progress: Callable[[int, int], None],
+    known: Mapping[str, SystemAnswer],
+) -> tuple[ItemScore, ...]:
+    """Ask a target all examples but the `known` ones; what is in `folder` already is not asked again."""
+    path = folder / f"{file_name(target)}.jsonl"
+    done = read_journal(path, ItemScore)
+
+    async def infer(example: Example) -> SystemAnswer:
+        if example.id in known:
+            return known[example.id]
+        inference = await ask(services, target, example, "ladder")
+        raw = raw_score(ConfidenceScore.CHOICE_MARGIN, inference.calls[-1])
+        return msgspec.structs.replace(as_answer(inference), score=raw)
+
+    with path.open("ab", buffering=0) as journal:
+
+        def keep(item: ItemScore) -> None:
+            journal.write(msgspec.json.encode(item) + b"\n")
+
+        found: tuple[ItemScore, ...] = services.wait(
+            collect(infer, examples, metric, concurrency=CONCURRENCY, done=done, progress=progress, on_item=keep)
+        )
+    return found

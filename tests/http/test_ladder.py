@@ -1,0 +1,81 @@
+"""A route's ladder from a file of rows: rungs fitted, scored beside the incumbent, gated, promoted, put into force."""
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.http.test_imported_dataset import CONFIG, bessemer, ended
+from tests.live import OFFLINE, Server, Upstream, start_server, stop_server
+
+from lab.fake_openai import Script
+
+KINDS = {
+    "lost": "my card is lost, says {} from {}",
+    "pin": "please change the code of {} in {}",
+    "topup": "add some money for {} near {}",
+}
+NAMES = ("Anna", "Bert", "Carl", "Dora", "Emil", "Fritz", "Gerda", "Hans", "Ida", "Jan", "Karl", "Lena", "Mona", "Nils")
+CITIES = ("Aachen", "Bonn", "Celle", "Dresden", "Essen", "Fulda", "Gera", "Hamm", "Jena", "Kiel", "Lindau", "Mainz")
+PEOPLE = random.Random(7).sample([(name, city) for name in NAMES for city in CITIES], 160)
+ITEMS = {"train": 40, "selection": 40, "calibration": 40, "holdout": 40}
+
+
+def row(split: str, number: int) -> dict[str, Any]:
+    label = list(KINDS)[number % 3]
+    text = KINDS[label].format(*PEOPLE[number * 4 + list(ITEMS).index(split)])
+    asked = [{"role": "user", "content": text}, {"role": "assistant", "content": label}]
+    return {"messages": asked, "split": split}
+
+
+@pytest.fixture
+def server(tmp_path: Path, upstream: Upstream) -> Iterator[Server]:
+    """A server with its worker; the upstream says `lost` to everything."""
+    upstream.scripts.waiting.extend([Script(pieces=("lost",))] * 2000)
+    running = start_server(tmp_path, upstream, env=OFFLINE, toml=CONFIG)
+    yield running
+    upstream.scripts.waiting.clear()
+    stop_server(running)
+
+
+@pytest.mark.long
+def test_a_ladder_ends_in_the_rung_that_beats_the_incumbent_and_serves_without_torch(
+    server: Server, tmp_path: Path
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows = [row(split, number) for split, count in ITEMS.items() for number in range(count)]
+    file.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    done = bessemer(server, "dataset", "import", str(file), "--name", "rows", "--json")
+    dataset = json.loads(done.stdout)["detail"]["id"]
+
+    told = bessemer(server, "ladder", "matching", "--dataset", dataset, "--quality", "0.9", "--alpha", "0.2", "--json")
+    assert told.returncode == 0, told.stderr
+    result = json.loads(told.stdout)["rows"][0]["result"]
+    found = {one["kind"]: one for one in result["rungs"]}
+    assert found["linear"]["quality"]["value"] > 0.95
+    assert found["incumbent"]["quality"]["value"] < 0.5
+    assert found["pairs"]["skipped"], "there are no pairs of records"
+    assert result["best_single"] == found["linear"]["version"]
+    assert result["applied"], result["summary"]
+    assert result["shares"][0] > 0.9
+
+    client = server.openai()
+    asked = {"model": "matching", "messages": [{"role": "user", "content": "my card is lost since Monday"}]}
+    answer: Any = client.chat.completions.create(**asked)
+    assert answer.choices[0].message.content == "lost"
+    version = result["best_single"]
+    gate = {"dataset": dataset, "labels": list(KINDS), "systems": [version, "large"]}
+    evaluation = ended(client, "/evaluations", gate | {"candidate": version, "reference": "large"})
+    assert evaluation["result"]["gate"]["passed"], evaluation["result"]["gate"]
+    promoted: Any = client.post(f"/versions/{version}/promote", body={}, cast_to=object)
+    assert promoted["version"] == version
+    shown = bessemer(server, "ladders", "list", "--json")
+    assert json.loads(shown.stdout)["rows"][0]["status"] == "succeeded"
+
+
+def test_a_ladder_without_an_incumbent_is_refused_by_name(server: Server) -> None:
+    done = bessemer(server, "ladder", "nothing", "--dataset", "ds-1")
+    assert done.returncode == 2
+    assert "incumbent" in done.stderr
