@@ -51,7 +51,10 @@ FILES = {
 }
 
 
-class Recorded(NamedTuple):
+MapsAndVector = tuple[list[Any], Array]
+
+
+class RecordedRungs(NamedTuple):
     """N items: the top probability and rightness of every rung's answer."""
 
     score: Array
@@ -60,7 +63,7 @@ class Recorded(NamedTuple):
     """[N, rungs]"""
 
 
-class Coverage(NamedTuple):
+class CoverageCount(NamedTuple):
     """What many calibrations came to."""
 
     calibrations: int
@@ -77,22 +80,22 @@ class Coverage(NamedTuple):
 # -- recorded answers ------------------------------------------------------------------------------------------
 
 
-def record(name: str, root: Path) -> Recorded:
+def record(name: str, root: Path) -> RecordedRungs:
     """Fit the three models on a part of a training file, and record their answers to the rest."""
     path = root / FILES[name]
     return _banking(path) if name == "banking77" else _pairs(path)
 
 
-def _answers(models: Sequence[Any], inputs: Sequence[Any], truth: npt.NDArray[Any]) -> Recorded:
+def _answers(models: Sequence[Any], inputs: Sequence[Any], truth: npt.NDArray[Any]) -> RecordedRungs:
     scores, rights = [], []
     for model, rows in zip(models, inputs, strict=True):
         chances = model.predict_proba(rows)
         scores.append(chances.max(axis=1))
         rights.append((model.classes_[chances.argmax(axis=1)] == truth).astype(np.float64))
-    return Recorded(np.stack(scores, axis=1), np.stack(rights, axis=1))
+    return RecordedRungs(np.stack(scores, axis=1), np.stack(rights, axis=1))
 
 
-def _banking(path: Path) -> Recorded:
+def _banking(path: Path) -> RecordedRungs:
     """TF-IDF and logistic regression: words of 1,500 texts; words and letters of 3,000, and of 6,000."""
     with path.open(newline="") as file:
         rows = list(csv.reader(file))[1:]
@@ -128,7 +131,7 @@ def _similarities(left: str, right: str) -> list[float]:
     ]
 
 
-def _pairs(path: Path) -> Recorded:
+def _pairs(path: Path) -> RecordedRungs:
     """Similarities: Jaro-Winkler alone, logistic; five on as many pairs; all on a third of all, boosted trees."""
     with (gzip.open if path.suffix == ".gz" else open)(path, "rt") as file:
         rows = [json.loads(line) for line in file]
@@ -166,12 +169,12 @@ def _pairs(path: Path) -> Recorded:
 # -- calibrations ------------------------------------------------------------------------------------------
 
 
-def _outcomes(recorded: Recorded, places: npt.NDArray[np.intp], maps: Sequence[Any]) -> Outcomes:
+def _outcomes(recorded: RecordedRungs, places: npt.NDArray[np.intp], maps: Sequence[Any]) -> Outcomes:
     confidence = np.stack([apply(one, recorded.score[places, rung]) for rung, one in enumerate(maps)], axis=1)
     return Outcomes(confidence, recorded.right[places])
 
 
-def _maps(recorded: Recorded, places: npt.NDArray[np.intp]) -> list[Any]:
+def _maps(recorded: RecordedRungs, places: npt.NDArray[np.intp]) -> list[Any]:
     return [
         fit_confidence(
             recorded.score[places, rung],
@@ -185,15 +188,15 @@ def _maps(recorded: Recorded, places: npt.NDArray[np.intp]) -> list[Any]:
     ]
 
 
-def guaranteed(looks: int) -> Callable[[Recorded, npt.NDArray[np.intp], Rule, int], tuple[list[Any], Array] | None]:
+def guaranteed(
+    looks: int,
+) -> Callable[[RecordedRungs, npt.NDArray[np.intp], Rule, int], MapsAndVector | None]:
     """Return the whole procedure: maps and plan on one half, tested on the other; the cheapest of so many looks.
 
     Each look makes its maps and plan on another resample of the first half; all test the same second half.
     """
 
-    def choose(
-        recorded: Recorded, drawn: npt.NDArray[np.intp], rule: Rule, seed: int
-    ) -> tuple[list[Any], Array] | None:
+    def choose(recorded: RecordedRungs, drawn: npt.NDArray[np.intp], rule: Rule, seed: int) -> MapsAndVector | None:
         rng, half, best = np.random.default_rng(seed), len(drawn) // 2, None
         for look in range(1, looks + 1):
             optimise = drawn[:half] if look == 1 else rng.choice(drawn[:half], size=half)
@@ -212,7 +215,7 @@ def guaranteed(looks: int) -> Callable[[Recorded, npt.NDArray[np.intp], Rule, in
     return choose
 
 
-def naive(recorded: Recorded, drawn: npt.NDArray[np.intp], rule: Rule, seed: int) -> tuple[list[Any], Array] | None:
+def naive(recorded: RecordedRungs, drawn: npt.NDArray[np.intp], rule: Rule, seed: int) -> MapsAndVector | None:
     """Take the cheapest vector whose risk on the items is at most alpha, with everything fitted on the same items."""
     del seed
     maps = _maps(recorded, drawn)
@@ -221,7 +224,7 @@ def naive(recorded: Recorded, drawn: npt.NDArray[np.intp], rule: Rule, seed: int
     return (maps, path.thresholds[good[np.argmin(path.cost[good])]]) if len(good) else None
 
 
-def coverage(recorded: Recorded, rule: Rule, n: int, calibrations: int, choose: Any) -> Coverage:
+def coverage(recorded: RecordedRungs, rule: Rule, n: int, calibrations: int, choose: Any) -> CoverageCount:
     """Draw and calibrate so often, and count on the population."""
     everything = np.arange(len(recorded.right))
     broken = certified = 0
@@ -237,10 +240,10 @@ def coverage(recorded: Recorded, rule: Rule, n: int, calibrations: int, choose: 
         who = answered_by(world.confidence, found[1])[:, None]
         broken += float(rule.risk(world, who)[0]) > rule.alpha
         costs.append(float(cost_of(who, COST)[0]))
-    return Coverage(calibrations, broken, certified, float(np.mean(costs)))
+    return CoverageCount(calibrations, broken, certified, float(np.mean(costs)))
 
 
-def best_possible(recorded: Recorded, rule: Rule) -> float:
+def best_possible(recorded: RecordedRungs, rule: Rule) -> float:
     """Return the least cost of a vector that keeps alpha on the population, of a grid of it."""
     everything = np.arange(len(recorded.right))
     path = plan(rule, _outcomes(recorded, everything, _maps(recorded, everything)), COST, len(everything))
@@ -248,7 +251,7 @@ def best_possible(recorded: Recorded, rule: Rule) -> float:
     return float(path.cost[good].min()) if good.any() else sum(COST)
 
 
-def rules(recorded: Recorded) -> dict[str, Rule]:
+def rules(recorded: RecordedRungs) -> dict[str, Rule]:
     """Return the two rules on recorded answers: loss against the incumbent; error of all, a little above its own."""
     error = 1.0 - float(recorded.right[:, -1].mean())
     return {"loss": Loss(ALPHA), "error": Error(round(error + ALPHA, 3))}
@@ -266,7 +269,7 @@ def runs(calibrations: int) -> list[tuple[str, int, int, int]]:
     ]
 
 
-def measure(name: str, recorded: Recorded, calibrations: int) -> list[dict[str, Any]]:
+def measure(name: str, recorded: RecordedRungs, calibrations: int) -> list[dict[str, Any]]:
     """Return the rows of one data set; the control is counted on a fifth of the calibrations."""
     rows = []
     for kind, n, looks, count in runs(calibrations):

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 from bessemer.evals.risk import Loss
-from lab.coverage import ALPHA, FILES, Recorded, coverage, guaranteed, naive, record
+from lab.coverage import ALPHA, FILES, RecordedRungs, coverage, guaranteed, naive, record
 
 ROOT = Path(os.environ.get("BESSEMER_LAB_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 
 
-def made(seed: int, n: int = 3_000) -> Recorded:
+def made(seed: int, n: int = 3_000) -> RecordedRungs:
     """Three rungs, each surer of what it is right about, the last one nearly always right."""
     rng = np.random.default_rng(seed)
     ease = rng.normal(size=(n, 1))
     chances = np.clip(np.array([0.75, 0.88, 0.97]) + 0.12 * ease, 0.34, 0.999)
-    return Recorded(chances, (rng.uniform(size=(n, 3)) < chances).astype(float))
+    return RecordedRungs(chances, (rng.uniform(size=(n, 3)) < chances).astype(float))
 
 
 def test_the_guarantee_holds_on_made_answers_where_the_naive_rule_does_not() -> None:

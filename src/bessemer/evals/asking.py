@@ -32,7 +32,7 @@ class Asked(Frozen, frozen=True):
     """P(asked) of the audit's draw; 1 of a query, which is picked for what it is."""
 
 
-class Uses(NamedTuple):
+class RowUses(NamedTuple):
     """Places of rows by what they may be used for."""
 
     fitting: npt.NDArray[np.intp]
@@ -99,7 +99,7 @@ def queries(scores: npt.ArrayLike, clusters: npt.ArrayLike, budget: int, taken: 
     return found
 
 
-def uses(rows: Sequence[Asked | None]) -> Uses:
+def uses(rows: Sequence[Asked | None]) -> RowUses:
     """Sort rows with feedback by what they may be used for.
 
     Audited ones are measured on, weighted by their chances, and never fitted on. Queried ones, and feedback that nobody
@@ -109,4 +109,4 @@ def uses(rows: Sequence[Asked | None]) -> Uses:
     chances = np.array([chance for _, chance in audit], dtype=np.float64)
     measuring = np.array([place for place, _ in audit], dtype=np.intp)
     fitting = np.setdiff1d(np.arange(len(rows), dtype=np.intp), measuring)
-    return Uses(fitting, measuring, chances.min() / chances if len(chances) else chances)
+    return RowUses(fitting, measuring, chances.min() / chances if len(chances) else chances)

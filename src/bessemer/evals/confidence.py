@@ -27,10 +27,10 @@ _SLOPE_SPREAD, _OFFSET_SPREAD = 0.5, 1.0
 _EXTREME = 1e-9
 _KNOTS, _BEYOND, _FOLDS = 129, 2.0, 5
 _LOGARITHMS = {ConfidenceScore.MEAN_LOGPROB, ConfidenceScore.MIN_LOGPROB, ConfidenceScore.SUM_LOGPROB}
-Kind = Literal["isotonic", "platt", "beta"]
-Map = Callable[[Array], Array]
+MapName = Literal["isotonic", "platt", "beta"]
+ConfidenceMap = Callable[[Array], Array]
 """P(correct) of raw scores."""
-Fit = Callable[[ConfidenceScore, Array, Array, Array], Map]
+FitMap = Callable[[ConfidenceScore, Array, Array, Array], ConfidenceMap]
 
 
 def fit_confidence(
@@ -43,7 +43,7 @@ def fit_confidence(
     weights: npt.ArrayLike | None = None,
     pair: bool = True,
 ) -> Calibration:
-    """Fit P(correct | score), non-decreasing, bound to the version it was measured on.
+    """FitMap P(correct | score), non-decreasing, bound to the version it was measured on.
 
     `correct` [n] may be graded in [0, 1]; `weights` [n] say how much of the population an item stands for. Smooth maps
     are kept as knots so close that lines between them are off by less than 0.001. With `pair` the Venn-Abers pair is
@@ -94,10 +94,10 @@ def _raw(score: ConfidenceScore, log_odds: Array) -> Array:
     return np.asarray(np.log(p) if score in _LOGARITHMS else p)
 
 
-def _chosen(score: ConfidenceScore, x: Array, y: Array, w: Array) -> tuple[Kind, Map]:
+def _chosen(score: ConfidenceScore, x: Array, y: Array, w: Array) -> tuple[MapName, ConfidenceMap]:
     """Return the name of the map, and the map of raw scores."""
-    fits: dict[Kind, Fit] = {"platt": _platt, "beta": _beta, "isotonic": _isotonic}
-    names: tuple[Kind, ...] = ("platt",) if len(x) < SMALL else ("platt", "beta") if len(x) < LARGE else tuple(fits)
+    fits: dict[MapName, FitMap] = {"platt": _platt, "beta": _beta, "isotonic": _isotonic}
+    names: tuple[MapName, ...] = ("platt",) if len(x) < SMALL else ("platt", "beta") if len(x) < LARGE else tuple(fits)
     best = names[0]
     losses = {name: _validated_losses(fits[name], score, x, y, w) for name in names} if len(names) > 1 else {}
     for name in names[1:]:
@@ -107,7 +107,7 @@ def _chosen(score: ConfidenceScore, x: Array, y: Array, w: Array) -> tuple[Kind,
     return best, fits[best](score, x, y, w)
 
 
-def _validated_losses(fit: Fit, score: ConfidenceScore, x: Array, y: Array, w: Array) -> Array:
+def _validated_losses(fit: FitMap, score: ConfidenceScore, x: Array, y: Array, w: Array) -> Array:
     """Log loss of each item by a map that was fitted without its fold."""
     fold = np.random.default_rng(0).permutation(len(x)) % _FOLDS
     found = np.empty(len(x))
@@ -149,12 +149,12 @@ def platt(z: Array, truth: npt.ArrayLike, weights: npt.ArrayLike | None = None) 
     return max(float(at[0]), 0.05), float(at[1])
 
 
-def _platt(score: ConfidenceScore, x: Array, y: Array, w: Array) -> Map:
+def _platt(score: ConfidenceScore, x: Array, y: Array, w: Array) -> ConfidenceMap:
     slope, offset = platt(_log_odds(score, x), y, w)
     return lambda at: np.asarray(expit(slope * _log_odds(score, at) + offset))
 
 
-def _beta(score: ConfidenceScore, x: Array, y: Array, w: Array) -> Map:
+def _beta(score: ConfidenceScore, x: Array, y: Array, w: Array) -> ConfidenceMap:
     """P = sigmoid(a ln s − b ln(1 − s) + c) with s = sigmoid(z), a, b >= 0: each end has its own slope."""
     mean, precision = np.array([1.0, 1.0, 0.0]), np.array([_SLOPE_SPREAD**-2, _SLOPE_SPREAD**-2, _OFFSET_SPREAD**-2])
 
@@ -173,7 +173,7 @@ def _beta(score: ConfidenceScore, x: Array, y: Array, w: Array) -> Map:
     return lambda other: np.asarray(expit(features(other) @ at))
 
 
-def _isotonic(score: ConfidenceScore, x: Array, y: Array, w: Array) -> Map:
+def _isotonic(score: ConfidenceScore, x: Array, y: Array, w: Array) -> ConfidenceMap:
     del score
     knots = centred_isotonic(x, y, w, succession=True)
     return lambda at: np.asarray(np.interp(at, *knots))

@@ -17,7 +17,7 @@ SILENT_AFTER = 7 * 86_400.0
 """Seconds without a verdict on audited requests."""
 
 
-class Action(StrEnum):
+class FallbackAction(StrEnum):
     """How far a route has stepped back."""
 
     NONE = "none"
@@ -54,14 +54,14 @@ class FallbackState(Frozen, frozen=True):
     rungs: dict[str, RungState]
     incumbent_only: bool = False
 
-    def action(self, rung: str) -> Action:
+    def action(self, rung: str) -> FallbackAction:
         """Say how far a rung has stepped back."""
         if self.incumbent_only:
-            return Action.INCUMBENT
+            return FallbackAction.INCUMBENT
         at = self.rungs[rung]
         if at.step == 0:
-            return Action.NONE
-        return Action.RAISED if at.threshold is not None else Action.OFF
+            return FallbackAction.NONE
+        return FallbackAction.RAISED if at.threshold is not None else FallbackAction.OFF
 
 
 class ActionRecord(Frozen, frozen=True):
@@ -71,8 +71,8 @@ class ActionRecord(Frozen, frozen=True):
     """Seconds since 1970."""
     event: DriftEvent
     rung: str
-    before: Action
-    after: Action
+    before: FallbackAction
+    after: FallbackAction
     since: float | None
     """Seconds since the alarm that began it; of a recovery: the time that it took."""
 
@@ -88,7 +88,7 @@ def step(
     after = _next(state, event, rung)
     if after == state:
         return state, None
-    began = next((one.at for one in reversed(history) if one.rung == rung and one.before is Action.NONE), None)
+    began = next((one.at for one in reversed(history) if one.rung == rung and one.before is FallbackAction.NONE), None)
     record = ActionRecord(
         at=at,
         event=event,
