@@ -72,6 +72,8 @@ MISSPELLED = [
     "item.answer}}",
     "｛｛item.answer｝｝",
     "{{item.answer}}}}",
+    "{{item.answer}}}",
+    "a: {{item.answer}}} b",
     "<%= item.answer %>",
     "[[item.answer]]",
     "<<item.answer>>",

@@ -103,15 +103,16 @@ def _look_alike(rest: str) -> str | None:
 
 
 def _unopened(rest: str) -> str | None:
-    """Return the line's end before a `}}` that nothing opened; those that end nested objects are text."""
-    if "}}" not in rest:
+    """Return the line's end before a `}}` that nothing opened, or a third brace at a placeholder's end; those that end
+    nested objects are text."""
+    if "}" not in rest:
         return None
     depth = 0
     for at, character in enumerate(rest):
         if character == "{":
             depth += 1
         elif character == "}":
-            if depth < 2 and rest.startswith("}}", at):
+            if (depth < 2 and rest.startswith("}}", at)) or (not depth and rest[at - 1 : at] == "\0"):
                 return rest[max(rest.rfind("\n", 0, at) + 1, at - 40) : at + 2]
             depth = max(depth - 1, 0)
     return None

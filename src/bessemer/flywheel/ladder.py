@@ -13,12 +13,12 @@ from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.ladders import LadderResult
 from bessemer.core.types import Dataset, Route, Split, Step, Target
 from bessemer.core.wire import LadderRequest
+from bessemer.engine.rungs.kinds import KINDS
 from bessemer.flywheel import rungs, standing
 from bessemer.flywheel.evaluation import build_metric, item_hash, split_examples
 from bessemer.flywheel.ladder_outcome import INCUMBENT, LadderPlan, LadderSystem, ScoredSystem
 from bessemer.flywheel.services import FlywheelServices
 from bessemer.flywheel.unseen import unseen
-from bessemer.ladder.fit import KINDS
 from bessemer.store import audit, looks
 from bessemer.store import datasets as dataset_rows
 from bessemer.store.looks import Look, Purpose
@@ -88,7 +88,7 @@ def plan(services: FlywheelServices, request: LadderRequest) -> LadderPlan:
         request=request,
         dataset=dataset,
         labels=labels,
-        kinds=tuple(request.rungs) or KINDS,
+        kinds=tuple(request.rungs) or tuple(KINDS),
         train=train,
         optimise=kept[Split.SELECTION],
         calibrate=kept[Split.CALIBRATION],

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -20,10 +21,11 @@ from bessemer.flywheel.evaluation import CONCURRENCY, as_answer, ask, file_name,
 from bessemer.flywheel.ladder_outcome import FittedRung, LadderPlan
 from bessemer.flywheel.services import FlywheelServices
 from bessemer.gateway.cascade import raw_score
-from bessemer.ladder.fit import fit, suits
-from bessemer.ladder.lessons import Lesson
 from bessemer.registry.versions import make_version
 from bessemer.store import files, inferences
+
+if TYPE_CHECKING:
+    from bessemer.ladder.lessons import Lesson
 
 _MOST_LABELS = 1000
 METHOD = "ladder"
@@ -56,8 +58,10 @@ def labels_of(examples: Sequence[Example], request: LadderRequest) -> tuple[str,
     return found
 
 
-def lessons_of(examples: Sequence[Example], labels: Sequence[str]) -> list[Lesson]:
+def lessons_of(examples: Sequence[Example], labels: Sequence[str]) -> "list[Lesson]":
     """Return what examples teach: the right label, or that the answer that was given is wrong; others teach nothing."""
+    from bessemer.ladder.lessons import Lesson  # brings scikit-learn, which the API does without
+
     lessons: list[Lesson] = []
     for one in examples:
         item = item_of(one.input, one.messages)
@@ -72,6 +76,8 @@ def lessons_of(examples: Sequence[Example], labels: Sequence[str]) -> list[Lesso
 
 def fit_one(services: FlywheelServices, plan: LadderPlan, kind: str, job_id: str, left_s: float) -> FittedRung:
     """Fit one kind and register its version, or say why not."""
+    from bessemer.ladder.fit import fit, suits  # as above
+
     request, lessons = plan.request, lessons_of(plan.train, plan.labels)
     refusal = suits(kind, lessons) if left_s > 0 else "no time was left for it; raise `seconds`"
     if refusal is not None:

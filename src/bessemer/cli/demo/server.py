@@ -9,7 +9,8 @@ from pathlib import Path
 
 from bessemer.client.loop import LoopFailed
 
-_START_S = 120.0
+_START_S = 900.0
+"""A process that ended is noticed at once; one that is slow, on a busy machine, is waited for."""
 _STOP_S = 30.0
 _PID_FILE = "server.pid"
 
