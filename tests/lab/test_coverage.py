@@ -33,6 +33,6 @@ def test_l17_the_guarantee_holds_on_real_answers_where_the_naive_rule_does_not(n
     if not (ROOT / FILES[name]).is_file():
         pytest.skip(f"{FILES[name]} is not under {ROOT} (set BESSEMER_LAB_DATA): python -m lab.sources says whence")
     recorded = record(name, ROOT)
-    ours = coverage(recorded, Loss(ALPHA), 400, 200, guaranteed(1))
-    control = coverage(recorded, Loss(ALPHA), 400, 200, naive)
+    ours = coverage(recorded, Loss(ALPHA), 200, 200, guaranteed(1))
+    control = coverage(recorded, Loss(ALPHA), 200, 200, naive)
     assert ours.broken <= ours.allowed < control.broken

@@ -1,6 +1,6 @@
 """Cascade: a small version answers and hands over to a large one when it is not sure enough.
 
-The raw confidence is mapped to P(correct) (isotonic) on the selection split, the threshold is chosen by
+The raw confidence is mapped to P(correct) on the selection split, the threshold is chosen by
 distribution-free risk control on the whole calibration split, which neither training nor selection has seen. The map
 may be optimistic, because checkpoint and bias were chosen on its items: it only ranks, and the guarantee does not rest
 on it. Where there is no selection split, the calibration split is cut in two by hash, one half for each.

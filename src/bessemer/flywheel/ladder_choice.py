@@ -15,6 +15,7 @@ from bessemer.core.ladders import LadderPoint, LadderResult, RungRow
 from bessemer.core.types import Calibration, ConfidenceScore, Guarantee, Step, Target
 from bessemer.engine.rungs.kinds import MAJORITY
 from bessemer.evals import calibration, guarantee, thresholds
+from bessemer.evals.confidence import fit_confidence
 from bessemer.evals.guarantee import Population, ThresholdChoice
 from bessemer.evals.metrics import ItemTerms, Terms
 from bessemer.evals.outcomes import Outcomes, TooManyUnscorable
@@ -136,7 +137,7 @@ def _fit_map(plan: LadderPlan, one: ScoredSystem, version: str) -> Calibration |
     seen = np.isfinite(raw) & np.isfinite(right)
     if not seen.any():
         return None
-    return calibration.fit_isotonic(
+    return fit_confidence(
         raw[seen], right[seen], version=version, score=ConfidenceScore.CHOICE_MARGIN, dataset_sha256=plan.dataset.sha256
     )
 
@@ -151,8 +152,8 @@ def _ece(plan: LadderPlan, one: ScoredSystem) -> float | None:
         fit, use = seen & mine, seen & other
         if not fit.any() or not use.any():
             return None
-        fitted = calibration.fit_isotonic(
-            raw[fit], right[fit], version="", score=ConfidenceScore.CHOICE_MARGIN, dataset_sha256=""
+        fitted = fit_confidence(
+            raw[fit], right[fit], version="", score=ConfidenceScore.CHOICE_MARGIN, dataset_sha256="", pair=False
         )
         said.append(calibration.apply(fitted, raw[use]))
         so.append(right[use])
