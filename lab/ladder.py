@@ -192,8 +192,12 @@ class MeasuredSet:
             lessons = self._drawn(size)
             for rung in wanted:
                 self._one(rung, lessons, size, "labels")
-                if rung in KINDS and rung != "majority" and size in (1000, "all") and not self._set.choices:
+                if rung in KINDS and rung != "majority" and self._judges(size):
                     self._one(rung, self._judged(lessons), size, "right_wrong")
+
+    def _judges(self, size: int | str) -> bool:
+        """Whether verdicts are learned from, too: between two labels they say what labels say, so once is enough."""
+        return not self._set.choices and (size == 1000 or (size == "all" and self._set.positive is None))
 
     def _drawn(self, size: int | str) -> list[Lesson]:
         """Return so many lessons, whole groups where the test asks for choices; each label at least once if it can."""
@@ -249,8 +253,22 @@ class MeasuredSet:
             **made.told,
         }
         self._document.add(row)
+        if size == "all" and feedback == "labels":
+            self._keep(rung, made, scored)
         told = f"{row['f1_or_accuracy']} {row['ci95']}, fit {row['fit_s']} s, {row['ms_per_request']} ms"
         print(f"{self._set.name}, {size} labels, seed {self._seed}: {rung} ({feedback}) {told}", flush=True)
+
+    def _keep(self, rung: str, made: "ScoredModel", scored: RungScores) -> None:
+        """Keep what was said of each test item, for cascades."""
+        file = self._arguments.data / "outcomes" / f"{self._set.name} {rung} {self._seed}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        outcomes = {
+            "seconds": scored.seconds,
+            "answers": scored.answers,
+            "confidence": made.calibrated(scored.confidence).tolist(),
+            "right": scored.right.tolist(),
+        }
+        file.write_text(json.dumps(outcomes))
 
     def _fitted(self, rung: str, lessons: Sequence[Lesson]) -> "ScoredModel":
         reason = suits(rung, lessons, self._static)

@@ -11,10 +11,12 @@ import pytest
 
 from bessemer.core.errors import EngineError
 from bessemer.engine.rungs import artefact, kinds
+from bessemer.engine.rungs.embedding import StaticEmbedding
 from bessemer.engine.rungs.rung import MajorityParameters, RungItem
 from bessemer.ladder.fit import fit
 from bessemer.ladder.lessons import Lesson
 
+FITTED = ("majority", "linear", "pairs", "embedding")
 SOURCE = Path(artefact.__file__).parents[3]
 
 
@@ -30,7 +32,8 @@ def fitted():
         left, right = f"drill kx{n}", f"drill kx{n + n % 2}"
         item = RungItem(input={"a": {"title": left, "price": str(n)}, "b": {"title": right, "price": str(n)}})
         lessons.append(Lesson(item, "no" if n % 2 else "yes"))
-    return {kind: fit(kind, lessons).artefact for kind in ("majority", "linear", "pairs")}
+    static = StaticEmbedding(["drill", "k", "##x", "##1"], np.ones((4, 3), np.float16))
+    return {kind: fit(kind, lessons, static=static).artefact for kind in FITTED}
 
 
 ITEM = RungItem(input={"a": {"title": "drill kx3", "price": "1"}, "b": {"title": "kx3", "price": ""}})
@@ -111,7 +114,7 @@ def test_a_damaged_artefact_is_refused_or_is_the_same(fitted):
             assert read.sha256 == made.sha256
 
 
-@pytest.mark.parametrize("kind", ["majority", "linear", "pairs"])
+@pytest.mark.parametrize("kind", FITTED)
 def test_a_forged_artefact_is_refused_or_answers(fitted, kind):
     """L2: hashes that fit do not help a file of unknown make: it opens and answers, or is refused."""
     answered = forged(fitted[kind], kind, 600)
@@ -119,7 +122,7 @@ def test_a_forged_artefact_is_refused_or_answers(fitted, kind):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["majority", "linear", "pairs"])
+@pytest.mark.parametrize("kind", FITTED)
 def test_ten_thousand_forged_artefacts(fitted, kind):
     forged(fitted[kind], kind, 10_000)
 
