@@ -274,11 +274,14 @@ def _day(at: float) -> str:
 
 
 def _best_single(plan: LadderPlan, rows: Sequence[RungRow]) -> str | None:
-    """Return the cheapest rung of at least the quality that is asked for: the incumbent's where none is named."""
-    last = rows[-1].quality
-    wanted = plan.request.quality if plan.request.quality is not None else None if last is None else last.value
-    if wanted is None:
+    """Return the cheapest rung of at least the quality that is asked for.
+
+    Where none is named, it is what the best of all has, the incumbent included, less the loss that is allowed.
+    """
+    scores = [row.quality.value for row in rows if row.quality is not None]
+    if not scores:
         return None
+    wanted = max(scores) - plan.request.alpha if plan.request.quality is None else plan.request.quality
     good = [row for row in rows[:-1] if row.quality is not None and row.quality.value >= wanted]
     cheapest = min(good, key=lambda row: float("inf") if row.usd_per_1k is None else row.usd_per_1k, default=None)
     return None if cheapest is None else cheapest.version
