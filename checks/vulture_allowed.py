@@ -66,6 +66,19 @@ _.conclusive  # OffPolicyValue
 _.doubly_robust  # evals.verdict_losses: what rungs are fitted on
 _.expected_reward  # evals.verdict_losses
 _.right_only  # evals.verdict_losses
+_.overlaps  # evals.annotators
+_.authors  # evals.annotators
+_.trusted  # evals.annotators
+_.QUERY  # evals.asking
+_.audited  # evals.asking
+_.query_score  # evals.asking
+_.disagreement  # evals.asking
+_.brier  # evals.calibration
+_.calibration_error  # evals.calibration
+_.OutcomeMonitor  # evals.drift
+_.SILENT  # evals.fallback
+_.is_silent  # evals.fallback
+_.fit_spans  # ladder.spans
 
 # Values that come from data: files, rows and requests name them.
 _.MEASURED  # Basis of a prediction
