@@ -31,6 +31,7 @@ check: $(VENV)/.installed
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache > $(VENV)/lint-imports.log || (cat $(VENV)/lint-imports.log; exit 1)
+	$(BIN)/vulture
 	$(BIN)/python checks/size.py
 
 format: $(VENV)/.installed

@@ -55,6 +55,30 @@ _.doing  # LadderProgress: read by clients
 _.DEVELOPMENT  # lab.sealed
 _.open_file  # lab.sealed
 _.split_rows  # lab.sealed
+_.worse_than_plain  # lab.ladder
+_.off_policy_value  # evals.off_policy: what logged traffic says of another cascade
+_.feedback_weights  # evals.off_policy
+_.ips  # OffPolicyValue: encoded
+_.snips  # OffPolicyValue
+_.dm  # OffPolicyValue
+_.dr  # OffPolicyValue
+_.conclusive  # OffPolicyValue
+_.doubly_robust  # evals.verdict_losses: what rungs are fitted on
+_.expected_reward  # evals.verdict_losses
+_.right_only  # evals.verdict_losses
+_.overlaps  # evals.annotators
+_.authors  # evals.annotators
+_.trusted  # evals.annotators
+_.QUERY  # evals.asking
+_.audited  # evals.asking
+_.query_score  # evals.asking
+_.disagreement  # evals.asking
+_.brier  # evals.calibration
+_.calibration_error  # evals.calibration
+_.OutcomeMonitor  # evals.drift
+_.SILENT  # evals.fallback
+_.is_silent  # evals.fallback
+_.fit_spans  # ladder.spans
 
 # Values that come from data: files, rows and requests name them.
 _.MEASURED  # Basis of a prediction

@@ -7,8 +7,8 @@ import asyncio
 import os
 
 from bessemer.client import AsyncClient, calls
-from bessemer.core.lists import InferencesQuery
 from bessemer.core.openai_chat import ChatCompletion, ChatRequest, RequestExtension
+from bessemer.core.paging import InferencesQuery
 
 
 async def main() -> None:

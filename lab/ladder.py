@@ -26,6 +26,7 @@ from bessemer.engine.rungs.embedding import StaticEmbedding
 from bessemer.engine.rungs.kinds import open_rung
 from bessemer.engine.rungs.rung import Flags, Floats, RungItem
 from bessemer.evals import calibration
+from bessemer.evals.confidence import fit_confidence
 from bessemer.evals.metrics import Terms, label_terms
 from bessemer.evals.statistics import terms_interval
 from bessemer.ladder.distil import kept
@@ -286,8 +287,13 @@ class MeasuredSet:
         def calibrated(confidence: Floats) -> Floats:
             if len(rows) < 10:
                 return confidence
-            found = calibration.fit_isotonic(
-                top[rows], right[rows], version="", score=ConfidenceScore.CHOICE_MARGIN, dataset_sha256=""
+            found = fit_confidence(
+                top[rows],
+                right[rows],
+                version="",
+                score=ConfidenceScore.TOP_PROBABILITY,
+                dataset_sha256="",
+                pair=False,
             )
             return calibration.apply(found, confidence)
 

@@ -37,7 +37,7 @@ _PER_TOKEN = 4
 """Characters."""
 
 
-class Recorded(NamedTuple):
+class LargeModelAnswers(NamedTuple):
     """A set whose test items a large model has answered."""
 
     name: str
@@ -87,17 +87,17 @@ def _options(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     return {name.replace("_", "-"): one for name, one in matching.items()}
 
 
-def _read(name: str, options: dict[str, Any], root: Path) -> Recorded:
+def _read(name: str, options: dict[str, Any], root: Path) -> LargeModelAnswers:
     task = load(name, *(root / options[part] for part in ("train", "test", "recorded")))
     prices = tomllib.loads((Path(registry.__file__).parent / "default.toml").read_text())["prices"]
     rate = prices[options["recorded_price"]]["input_per_million"]
     sizes = [
         sum(len(str(text)) for side in ("left", "right") for text in row.item.input[side].values()) for row in task.test
     ]
-    return Recorded(name, task, (float(np.mean(sizes)) + 150) / _PER_TOKEN * rate / 1e6)
+    return LargeModelAnswers(name, task, (float(np.mean(sizes)) + 150) / _PER_TOKEN * rate / 1e6)
 
 
-def cascades(found: Recorded, seed: int, outcomes: Path) -> list[dict[str, Any]]:
+def cascades(found: LargeModelAnswers, seed: int, outcomes: Path) -> list[dict[str, Any]]:
     """Return the cascade of each rule for the rungs that a seed fitted; none without outcomes."""
     files = {rung: outcomes / f"{found.name} {rung} {seed}.json" for rung in RUNGS}
     kept = {rung: json.loads(file.read_text()) for rung, file in files.items() if file.exists()}
@@ -118,7 +118,7 @@ def cascades(found: Recorded, seed: int, outcomes: Path) -> list[dict[str, Any]]
 
 
 def _cascade(
-    found: Recorded, seed: int, rungs: list[str], metric: str, items: Outcomes, cost: list[float]
+    found: LargeModelAnswers, seed: int, rungs: list[str], metric: str, items: Outcomes, cost: list[float]
 ) -> dict[str, Any]:
     order = np.random.default_rng(seed).permutation(items.n)
     first, second = int(0.3 * items.n), int(0.7 * items.n)

@@ -26,9 +26,9 @@ from bessemer.core.errors import (
     StoreError,
     Unauthorized,
 )
-from bessemer.core.lists import FeedbackQuery, FilesQuery, InferencesQuery, JobsQuery
 from bessemer.core.openai import FineTuningJobRequest
 from bessemer.core.openai_chat import ChatRequest
+from bessemer.core.paging import FeedbackQuery, FilesQuery, InferencesQuery, JobsQuery
 from bessemer.core.wire import FeedbackRequest, KeyBody, ReasonBody, RouteBody, ShownInference
 
 KEY = "bsm-x"

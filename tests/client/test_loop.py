@@ -13,7 +13,7 @@ from bessemer.client.loop import ApplicationAnswer, Loop, LoopFailed, LoopProgre
 from bessemer.client.memory import Lines
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.evaluations import Evaluation, GateResult
-from bessemer.core.lists import FeedbackQuery, InferencesQuery, JobsQuery
+from bessemer.core.paging import FeedbackQuery, InferencesQuery, JobsQuery
 from bessemer.core.types import Dataset, Split
 from lab.fake_openai import Script
 

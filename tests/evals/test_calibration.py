@@ -5,11 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bessemer.evals.calibration import apply, ece, fit_isotonic, pool_adjacent_violators, reliability
+from bessemer.core.types import Calibration, ConfidenceScore
+from bessemer.evals.calibration import apply, centred_isotonic, ece, pool_adjacent_violators, reliability
 
 
 def fit(scores: list[float], correct: list[float]):  # type: ignore[no-untyped-def]
-    return fit_isotonic(scores, correct, version="m@0", score="choice_margin", dataset_sha256="d")
+    x, y = centred_isotonic(scores, correct, succession=True)
+    score = ConfidenceScore.CHOICE_MARGIN
+    return Calibration(version="m@0", score=score, dataset_sha256="d", x=tuple(x.tolist()), y=tuple(y.tolist()))
 
 
 def test_golden_vector() -> None:
@@ -100,5 +103,5 @@ def test_calibrated_confidence_is_calibrated_on_new_items() -> None:
     rng = np.random.default_rng(0)
     score = rng.normal(size=8000)
     correct = (rng.uniform(size=8000) < 1 / (1 + np.exp(-2 * score))).astype(float)
-    calibration = fit_isotonic(score[:4000], correct[:4000], version="v", score="s", dataset_sha256="d")
+    calibration = fit(score[:4000].tolist(), correct[:4000].tolist())
     assert ece(apply(calibration, score[4000:]), correct[4000:]) < 0.03

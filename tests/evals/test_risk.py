@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bessemer.core.types import ConfidenceScore
 from bessemer.evals.betting import positive_mean, ratio_bounds
-from bessemer.evals.calibration import apply, fit_isotonic
+from bessemer.evals.calibration import apply
+from bessemer.evals.confidence import fit_confidence
 from bessemer.evals.guarantee import ThresholdChoice, certify
 from bessemer.evals.outcomes import Outcomes
 from bessemer.evals.risk import F1Loss, F1Target, KeptError, Loss, Rule
@@ -250,6 +252,7 @@ def test_a_grid_for_errors_without_evidence_is_the_whole_grid(alpha: float) -> N
     assert grid_for_error(scores, np.zeros(50), 100, alpha=alpha) == grid_from(scores)
 
 
+@pytest.mark.long
 def test_the_whole_way_from_raw_scores_keeps_the_promise() -> None:
     """Map fitted and grid taken on one half, threshold chosen on the other, checked on a million fresh items."""
     rng = np.random.default_rng(11)
@@ -258,7 +261,14 @@ def test_the_whole_way_from_raw_scores_keeps_the_promise() -> None:
     for draw in range(40):
         items = graded(rng, 1200)
         fit = halves([f"{draw}-{i}" for i in range(1200)])
-        fitted = fit_isotonic(items.scores[fit], items.small[fit], version="v", score="s", dataset_sha256="d")
+        fitted = fit_confidence(
+            items.scores[fit],
+            items.small[fit],
+            version="v",
+            score=ConfidenceScore.TOP_PROBABILITY,
+            dataset_sha256="d",
+            pair=False,
+        )
         confidence = apply(fitted, items.scores)
         rest = Items(confidence[~fit], items.small[~fit], items.incumbent[~fit])
         choice = choose_by_loss(*rest, alpha=alpha, delta=DELTA, grid=grid_from(confidence[fit], 40))

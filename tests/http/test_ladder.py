@@ -50,7 +50,7 @@ def test_a_ladder_ends_in_the_rung_that_beats_the_incumbent_and_serves_without_t
     done = bessemer(server, "dataset", "import", str(file), "--name", "rows", "--json")
     dataset = json.loads(done.stdout)["detail"]["id"]
 
-    told = bessemer(server, "ladder", "matching", "--dataset", dataset, "--quality", "0.9", "--alpha", "0.2", "--json")
+    told = bessemer(server, "ladder", "matching", "--dataset", dataset, "--alpha", "0.2", "--json")
     assert told.returncode == 0, told.stderr
     result = json.loads(told.stdout)["rows"][0]["result"]
     found = {one["kind"]: one for one in result["rungs"]}

@@ -11,7 +11,7 @@ import typer
 from bessemer.cli.output import show_change, show_row, show_rows
 from bessemer.client import Client, Operation, as_sent
 from bessemer.core.errors import ConfigError
-from bessemer.core.lists import Page
+from bessemer.core.paging import Page
 from bessemer.core.settings import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]

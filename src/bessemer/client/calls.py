@@ -13,7 +13,16 @@ import msgspec
 
 from bessemer.client.operation import Operation, Streamed, Upload, segment
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.lists import (
+from bessemer.core.openai import (
+    FileObject,
+    FineTuningCheckpoint,
+    FineTuningEvent,
+    FineTuningJob,
+    FineTuningJobRequest,
+    ModelObject,
+)
+from bessemer.core.openai_chat import ChatCompletion, ChatCompletionChunk, ChatRequest
+from bessemer.core.paging import (
     AuditQuery,
     CheckpointsQuery,
     DatasetsQuery,
@@ -26,15 +35,6 @@ from bessemer.core.lists import (
     Page,
     UsageQuery,
 )
-from bessemer.core.openai import (
-    FileObject,
-    FineTuningCheckpoint,
-    FineTuningEvent,
-    FineTuningJob,
-    FineTuningJobRequest,
-    ModelObject,
-)
-from bessemer.core.openai_chat import ChatCompletion, ChatCompletionChunk, ChatRequest
 from bessemer.core.types import JSON, Alias, Dataset, Feedback, ModelVersion, Route
 from bessemer.core.wire import (
     AuditEvent,

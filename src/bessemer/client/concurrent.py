@@ -13,7 +13,7 @@ from bessemer.client.operation import Operation, Streamed
 from bessemer.client.sending import PIECE, RETRIES, TIMEOUT_S, Form, Sender, pause_s
 from bessemer.client.watch import watch
 from bessemer.core.errors import BessemerError
-from bessemer.core.lists import Page
+from bessemer.core.paging import Page
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession

@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 from bessemer.client.calls import AnyEvent, AnyJob, Jobs
 from bessemer.client.operation import Operation
 from bessemer.core.errors import BessemerError
-from bessemer.core.lists import ListQuery
+from bessemer.core.paging import ListQuery
 from bessemer.core.types import JobStatus
 
 J = TypeVar("J", bound=AnyJob)

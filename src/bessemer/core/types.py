@@ -1,9 +1,10 @@
 """The nouns: frozen, serialisable, shared by every module. One meaning each (docs/architecture.md)."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 import msgspec
 
@@ -210,6 +211,31 @@ class ConfidenceScore(StrEnum):
     SUM_LOGPROB = "sum_logprob"
     FIELD_PROBABILITY = "field_probability"
     """Mean probability of the values of a JSON answer."""
+    TOP_PROBABILITY = "top_probability"
+    """Probability of the best choice."""
+
+
+class VennAbers(Frozen, frozen=True):
+    """Two step functions of a raw score: P(correct) had one more item of that score been wrong (p0), or right (p1).
+
+    Under exchangeability one of the two is calibrated, for any number of items.
+    """
+
+    x: tuple[float, ...]
+    """m scores, rising."""
+    p0: tuple[float, ...]
+    """[2 m + 1]: below x[0], at it, between it and x[1], at that, ..., above the last."""
+    p1: tuple[float, ...]
+
+    def at(self, score: float) -> tuple[float, float]:
+        """Return p0 and p1."""
+        place = bisect_left(self.x, score) + bisect_right(self.x, score)
+        return self.p0[place], self.p1[place]
+
+    def probability(self, score: float) -> float:
+        """Return p1/(1 − p0 + p1), the one number between that loses least."""
+        low, high = self.at(score)
+        return high / (1.0 - low + high)
 
 
 class Calibration(Frozen, frozen=True):
@@ -220,7 +246,13 @@ class Calibration(Frozen, frozen=True):
     dataset_sha256: Name
     x: tuple[float, ...]
     y: tuple[float, ...]
-    """Isotonic fit: y[i] holds at score x[i]; linear in between, constant outside."""
+    """y[i] holds at score x[i]; linear in between, constant outside."""
+    map: Literal["isotonic", "platt", "beta"] = "isotonic"
+    """What was fitted; the knots are of it."""
+    n: int | None = None
+    """Items that it was fitted on; None in a calibration of an earlier release."""
+    venn_abers: VennAbers | None = None
+    """How far the items leave P(correct) open at each score."""
 
 
 class Guarantee(Frozen, frozen=True):

@@ -312,7 +312,7 @@ class LadderRequest(StrictWire):
     positive: Label | None = None
     """f1: the label that counts as positive."""
     quality: float | None = None
-    """The best single rung is the cheapest of at least this score; None: of at least the incumbent's."""
+    """The best single rung is the cheapest of at least this score; None: of what the best of all has, less alpha."""
     alpha: float = 0.02
     """What the route may lose against the incumbent, in the metric's unit."""
     delta: float = 0.1

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from bessemer.core.native import compiled
 from bessemer.engine.cache import BLOCK
 from bessemer.engine.family import ModelConfig
+from bessemer_planner.native import compiled
 
 _FLAGS = (
     "-O3",

@@ -1,6 +1,6 @@
 """Cascade: a small version answers and hands over to a large one when it is not sure enough.
 
-The raw confidence is mapped to P(correct) (isotonic) on the selection split, the threshold is chosen by
+The raw confidence is mapped to P(correct) on the selection split, the threshold is chosen by
 distribution-free risk control on the whole calibration split, which neither training nor selection has seen. The map
 may be optimistic, because checkpoint and bias were chosen on its items: it only ranks, and the guarantee does not rest
 on it. Where there is no selection split, the calibration split is cut in two by hash, one half for each.
@@ -29,6 +29,7 @@ from bessemer.core.types import (
 )
 from bessemer.core.wire import CascadeRequest, MetricName
 from bessemer.evals import calibration, metrics
+from bessemer.evals.confidence import fit_confidence
 from bessemer.evals.guarantee import Population, certify
 from bessemer.evals.measures import Metric
 from bessemer.evals.metrics import ItemTerms, Terms, Unknown, mean_terms
@@ -135,9 +136,7 @@ def build(
     grades = services.wait(_grade(services, request, examples, small))
     fit = fit_items(parts.fit, small, grades)
     chosen = chosen_items(parts.choose, (small, grades), large, _largest(request))
-    fitted = calibration.fit_isotonic(
-        fit.raw, fit.quality, version=version, score=request.score, dataset_sha256=dataset.sha256
-    )
+    fitted = fit_confidence(fit.raw, fit.quality, version=version, score=request.score, dataset_sha256=dataset.sha256)
     confidence = calibration.apply(fitted, chosen.raw)
     shown = ~np.isnan(confidence)
     choice = certify(

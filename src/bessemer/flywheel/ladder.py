@@ -8,12 +8,14 @@ incumbent's recorded answers count where there are any, so that nobody pays for 
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.ladders import LadderResult
 from bessemer.core.types import Dataset, Route, Split, Step, Target
 from bessemer.core.wire import LadderRequest
-from bessemer.engine.rungs.kinds import KINDS
+from bessemer.engine.rungs import embedding, linear, pairs
+from bessemer.engine.rungs.kinds import KINDS, MAJORITY
 from bessemer.flywheel import rungs, standing
 from bessemer.flywheel.evaluation import build_metric, item_hash, split_examples
 from bessemer.flywheel.ladder_outcome import INCUMBENT, LadderPlan, LadderSystem, ScoredSystem
@@ -22,6 +24,13 @@ from bessemer.flywheel.unseen import unseen
 from bessemer.store import audit, looks
 from bessemer.store import datasets as dataset_rows
 from bessemer.store.looks import Look, Purpose
+
+_TURN: Final = (MAJORITY, pairs.KIND, linear.KIND, embedding.KIND)
+"""In which kinds are fitted while there is time: what suits fewer tasks, and these best, first."""
+
+
+def _turn(kind: str) -> int:
+    return _TURN.index(kind) if kind in _TURN else len(_TURN)
 
 
 def check(request: LadderRequest, services: FlywheelServices) -> Dataset:
@@ -88,7 +97,7 @@ def plan(services: FlywheelServices, request: LadderRequest) -> LadderPlan:
         request=request,
         dataset=dataset,
         labels=labels,
-        kinds=tuple(request.rungs) or tuple(KINDS),
+        kinds=tuple(request.rungs) or tuple(sorted(KINDS, key=_turn)),
         train=train,
         optimise=kept[Split.SELECTION],
         calibrate=kept[Split.CALIBRATION],

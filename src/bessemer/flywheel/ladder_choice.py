@@ -15,6 +15,7 @@ from bessemer.core.ladders import LadderPoint, LadderResult, RungRow
 from bessemer.core.types import Calibration, ConfidenceScore, Guarantee, Step, Target
 from bessemer.engine.rungs.kinds import MAJORITY
 from bessemer.evals import calibration, guarantee, thresholds
+from bessemer.evals.confidence import fit_confidence
 from bessemer.evals.guarantee import Population, ThresholdChoice
 from bessemer.evals.metrics import ItemTerms, Terms
 from bessemer.evals.outcomes import Outcomes, TooManyUnscorable
@@ -136,7 +137,7 @@ def _fit_map(plan: LadderPlan, one: ScoredSystem, version: str) -> Calibration |
     seen = np.isfinite(raw) & np.isfinite(right)
     if not seen.any():
         return None
-    return calibration.fit_isotonic(
+    return fit_confidence(
         raw[seen], right[seen], version=version, score=ConfidenceScore.CHOICE_MARGIN, dataset_sha256=plan.dataset.sha256
     )
 
@@ -151,8 +152,8 @@ def _ece(plan: LadderPlan, one: ScoredSystem) -> float | None:
         fit, use = seen & mine, seen & other
         if not fit.any() or not use.any():
             return None
-        fitted = calibration.fit_isotonic(
-            raw[fit], right[fit], version="", score=ConfidenceScore.CHOICE_MARGIN, dataset_sha256=""
+        fitted = fit_confidence(
+            raw[fit], right[fit], version="", score=ConfidenceScore.CHOICE_MARGIN, dataset_sha256="", pair=False
         )
         said.append(calibration.apply(fitted, raw[use]))
         so.append(right[use])
@@ -273,11 +274,14 @@ def _day(at: float) -> str:
 
 
 def _best_single(plan: LadderPlan, rows: Sequence[RungRow]) -> str | None:
-    """Return the cheapest rung of at least the quality that is asked for: the incumbent's where none is named."""
-    last = rows[-1].quality
-    wanted = plan.request.quality if plan.request.quality is not None else None if last is None else last.value
-    if wanted is None:
+    """Return the cheapest rung of at least the quality that is asked for.
+
+    Where none is named, it is what the best of all has, the incumbent included, less the loss that is allowed.
+    """
+    scores = [row.quality.value for row in rows if row.quality is not None]
+    if not scores:
         return None
+    wanted = max(scores) - plan.request.alpha if plan.request.quality is None else plan.request.quality
     good = [row for row in rows[:-1] if row.quality is not None and row.quality.value >= wanted]
     cheapest = min(good, key=lambda row: float("inf") if row.usd_per_1k is None else row.usd_per_1k, default=None)
     return None if cheapest is None else cheapest.version

@@ -65,12 +65,18 @@ def _fields(call: ModelCall) -> float | None:
     return mean_probability(call.token_logprobs)
 
 
+def _top(call: ModelCall) -> float | None:
+    values = (call.choice_logprobs or {}).values()
+    return math.exp(max(values)) if values else None
+
+
 SCORES: Mapping[ConfidenceScore, Callable[[ModelCall], float | None]] = {
     ConfidenceScore.CHOICE_MARGIN: _choice_margin,
     ConfidenceScore.MEAN_LOGPROB: _mean,
     ConfidenceScore.MIN_LOGPROB: _minimum,
     ConfidenceScore.SUM_LOGPROB: _sum,
     ConfidenceScore.FIELD_PROBABILITY: _fields,
+    ConfidenceScore.TOP_PROBABILITY: _top,
 }
 
 
@@ -93,6 +99,14 @@ def calibrated(calibration: Calibration, score: float) -> float:
     left = right - 1
     share = (score - x[left]) / (x[right] - x[left])
     return y[left] + share * (y[right] - y[left])
+
+
+def doubt(calibration: Calibration, score: float) -> float | None:
+    """Return how far the calibration items leave P(correct) open at a raw score (p1 − p0); None: not known."""
+    if calibration.venn_abers is None:
+        return None
+    low, high = calibration.venn_abers.at(score)
+    return high - low
 
 
 def accepts(threshold: float | None, confidence: float | None) -> bool:

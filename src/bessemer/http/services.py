@@ -8,7 +8,7 @@ from bessemer.evals.grader import GraderServices
 from bessemer.flywheel.services import FlywheelServices
 from bessemer.gateway.pipeline import Gateway
 from bessemer.http.grading import Grading
-from bessemer.http.pulse import Pulse
+from bessemer.http.probe import DatabaseProbe
 from bessemer.identity.keys import Keys
 from bessemer.identity.policy import Policy
 from bessemer.registry.catalog import Catalog
@@ -26,7 +26,7 @@ class ApiServices:
 
     settings: Settings
     database: Database
-    pulse: Pulse
+    database_probe: DatabaseProbe
     blobs: BlobStore
     catalog: Catalog
     gateway: Gateway

@@ -5,7 +5,12 @@ from typing import Final
 
 from bessemer.core.access import Action, ResourceKind
 from bessemer.core.errors import ConfigError
-from bessemer.core.lists import (
+from bessemer.core.openai import (
+    FileObject,
+    FineTuningCheckpoint,
+    ModelObject,
+)
+from bessemer.core.paging import (
     AuditQuery,
     CheckpointsQuery,
     DatasetsQuery,
@@ -16,11 +21,6 @@ from bessemer.core.lists import (
     ModelQuery,
     Page,
     UsageQuery,
-)
-from bessemer.core.openai import (
-    FileObject,
-    FineTuningCheckpoint,
-    ModelObject,
 )
 from bessemer.core.types import JSON, Alias, Dataset, Feedback, ModelVersion, Route
 from bessemer.core.wire import (

@@ -254,29 +254,13 @@ def _price(name: str, section: _PriceSection) -> Price:
         )
     if any(value is not None and value < 0 for value in (*tokens, section.cached_input_per_million, section.per_hour)):
         raise ConfigError(f"[prices.{name}]: a price is below 0.", param="price")
-    return Price(
-        id=name,
-        source=section.source,
-        date=section.date,
-        input_per_million=section.input_per_million,
-        output_per_million=section.output_per_million,
-        cached_input_per_million=section.cached_input_per_million,
-        per_hour=section.per_hour,
-    )
+    return Price(id=name, **msgspec.structs.asdict(section))
 
 
 def _prompt(name: str, section: _PromptSection) -> Prompt:
     for key in ("user", "system", "grammar"):
         _check_template(f"prompts.{name}", key, getattr(section, key))
-    return Prompt(
-        name=name,
-        user=section.user,
-        system=section.system,
-        choices=section.choices,
-        response_schema=section.response_schema,
-        grammar=section.grammar,
-        max_tokens=section.max_tokens,
-    )
+    return Prompt(name=name, **msgspec.structs.asdict(section))
 
 
 def _check_template(place: str, key: str, template: str | None) -> None:
@@ -369,7 +353,7 @@ def _target(section: str | _TargetSection, place: str) -> Target:
         return Target(model=section)
     if not section.weight > 0:
         raise ConfigError(f"[{place}]: the weight of {section.model!r} is not above 0.", param="weight")
-    return Target(model=section.model, weight=section.weight, prompt=section.prompt)
+    return Target(**msgspec.structs.asdict(section))
 
 
 def _route(name: str, section: _RouteSection) -> Route:

@@ -31,7 +31,7 @@ from bessemer.gateway.pipeline import INTERNAL, Gateway
 from bessemer.gateway.providers import build_providers, settings_of
 from bessemer.gateway.stages import with_recorder
 from bessemer.http.grading import Grading
-from bessemer.http.pulse import Pulse
+from bessemer.http.probe import DatabaseProbe
 from bessemer.http.services import ApiServices
 from bessemer.identity.keys import Keys
 from bessemer.identity.policy import FailClosed, Policy, RolePolicy
@@ -116,7 +116,7 @@ def open_services(
     return ApiServices(
         settings=settings,
         database=database,
-        pulse=Pulse(database),
+        database_probe=DatabaseProbe(database),
         blobs=blobs,
         catalog=catalog,
         gateway=gateway,

@@ -9,12 +9,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from bessemer.evals.confidence import platt
 from bessemer.evals.metrics import Terms, label_terms, mean_terms
 from bessemer.tuning.spec import Validation
 
 Array = npt.NDArray[np.float64]
-_SLOPE_SPREAD, _OFFSET_SPREAD = 0.5, 1.0
-"""Standard deviations of the priors on the calibration's slope (around 1) and offset (around 0)."""
 
 
 class CheckpointScorer:
@@ -87,7 +86,7 @@ def choose_f1_bias(logprobs: Array, rewards: Array, positive: int) -> Bias:
     `logprobs` and `rewards` are [items, choices], NaN: no reward; an item is positive when its positive choice has the
     highest reward. Items whose positive choice has no reward, or whose rewards are all equal, are left out.
     With a few dozen positive items the threshold of the highest observed F1 follows single items. So the margins are
-    first calibrated (`calibrate`), and the threshold maximises F1 as the probabilities p expect it,
+    first calibrated (`platt`), and the threshold maximises F1 as the probabilities p expect it,
     2 sum(p of the answered) / (answered + sum p): about half of the best F1 (Lipton, Elkan & Naryanaswamy 2014,
     arXiv 1402.1892). Without a positive item nothing can be chosen: zero bias.
     """
@@ -99,41 +98,13 @@ def choose_f1_bias(logprobs: Array, rewards: Array, positive: int) -> Bias:
     truth = (rewards[:, positive] >= highest)[told]
     if not truth.any():
         return Bias((0.0,) * logprobs.shape[1], float("nan"))
-    slope, offset = calibrate(margin, truth)
+    slope, offset = platt(margin, truth)
     p = np.sort(_sigmoid(slope * margin + offset))[::-1]
     f1 = 2 * p.cumsum() / (np.arange(1, len(p) + 1) + p.sum())
     score = float(f1.max())
     threshold = (np.log(score / 2) - np.log1p(-score / 2) - offset) / slope
     values = tuple(float(-threshold) if index == positive else 0.0 for index in range(logprobs.shape[1]))
     return Bias(values, score)
-
-
-def calibrate(margin: Array, truth: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    """Return slope and offset of P(true) = sigmoid(slope * margin + offset), by maximum a posteriori (Platt 1999).
-
-    The prior says that margins are log-odds already (slope 1, offset 0), which is what training on log-likelihood aims
-    at: items that are few or perfectly separated cannot move the fit far. Newton's method on a convex loss.
-    """
-    x = np.stack([margin, np.ones_like(margin)], axis=1)
-    mean = np.array([1.0, 0.0])
-    precision = np.array([_SLOPE_SPREAD**-2, _OFFSET_SPREAD**-2])
-
-    def loss(w: Array) -> float:
-        z = x @ w
-        return float(np.logaddexp(0.0, np.where(truth, -z, z)).sum() + 0.5 * (precision * (w - mean) ** 2).sum())
-
-    w = mean.copy()
-    for _ in range(50):
-        p = _sigmoid(x @ w)
-        gradient = x.T @ (p - truth) + precision * (w - mean)
-        step = np.linalg.solve(x.T @ (x * (p * (1 - p))[:, None]) + np.diag(precision), gradient)
-        size = 1.0
-        while loss(w - size * step) > loss(w) and size > 1e-6:
-            size /= 2
-        w = w - size * step
-        if np.abs(size * step).max() < 1e-9:
-            break
-    return max(float(w[0]), 0.05), float(w[1])
 
 
 def _sigmoid(z: Array) -> Array:

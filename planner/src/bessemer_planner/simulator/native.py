@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bessemer_planner.simulator.compiled import compiled
+from bessemer_planner.native import compiled
 from bessemer_planner.simulator.lowering import Lowered
 from bessemer_planner.simulator.outcome import OutcomeArrays, ScaleRow
 from bessemer_planner.simulator.types import Ints
@@ -90,4 +90,4 @@ def _arguments(lowered: Lowered, outcome: OutcomeArrays, scaling: Ints) -> tuple
 
 def _library() -> Path | None:
     source, *includes = (Path(__file__).with_name(name) for name in _SOURCES)
-    return compiled(source, includes)
+    return compiled(source, ["-O2"], includes)

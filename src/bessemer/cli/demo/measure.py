@@ -7,7 +7,7 @@ import numpy as np
 from bessemer.cli.demo.turn import TurnResult
 from bessemer.client import Client, calls
 from bessemer.client.loop import ApplicationAnswer
-from bessemer.core.lists import InferencesQuery
+from bessemer.core.paging import InferencesQuery
 from bessemer.core.types import JSON, Frozen, Interval, ModelCall
 from bessemer.evals.metrics import Terms, attribute_counts, label_terms, parse_attributes
 from bessemer.evals.statistics import terms_interval

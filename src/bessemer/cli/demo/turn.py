@@ -11,8 +11,8 @@ from bessemer.cli.demo.progress import ProgressLine
 from bessemer.client import Client, calls
 from bessemer.client.loop import ApplicationAnswer, Loop, LoopProgress, Question, Scoring, Tuned
 from bessemer.core.evaluations import CascadeResult, Evaluation
-from bessemer.core.lists import ListQuery
 from bessemer.core.openai import FineTuningEvent
+from bessemer.core.paging import ListQuery
 from bessemer.core.types import JSON, ConfidenceScore, Dataset, Frozen, Route
 from bessemer.core.wire import CascadeRule
 

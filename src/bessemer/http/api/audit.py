@@ -4,9 +4,9 @@ import asyncio
 
 from starlette.types import ASGIApp
 
-from bessemer.core.lists import AuditQuery
+from bessemer.core.paging import AuditQuery
 from bessemer.http.edge import Call, written
-from bessemer.http.lists import page, page_limit
+from bessemer.http.paging import page, page_limit
 from bessemer.store import audit
 
 _FLUSH_S = 5.0

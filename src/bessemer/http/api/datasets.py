@@ -8,13 +8,13 @@ from starlette.types import ASGIApp
 
 from bessemer.core.access import Action, ResourceKind
 from bessemer.core.errors import Conflict, StoreError
-from bessemer.core.lists import DatasetsQuery
+from bessemer.core.paging import DatasetsQuery
 from bessemer.core.types import Dataset
 from bessemer.core.wire import DatasetDeleted, DatasetRequest
 from bessemer.feedback.datasets import build
 from bessemer.feedback.imports import build_from_file
 from bessemer.http.edge import Call, JSONResponse, written
-from bessemer.http.lists import page, page_limit
+from bessemer.http.paging import page, page_limit
 from bessemer.http.routing import Found, Item
 from bessemer.jobs.lifecycle import UNFINISHED
 from bessemer.store import datasets, files, job_rows

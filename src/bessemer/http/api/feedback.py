@@ -8,17 +8,17 @@ from functools import partial
 from starlette.types import ASGIApp
 
 from bessemer.core.access import Action, Resource, ResourceKind
-from bessemer.core.lists import FeedbackQuery
+from bessemer.core.paging import FeedbackQuery
 from bessemer.core.wire import FeedbackRequest
 from bessemer.feedback.record import parse
 from bessemer.feedback.rights import check_asked, check_stored
-from bessemer.http.content import shown_feedback
 from bessemer.http.edge import Call, JSONResponse, written
-from bessemer.http.lists import page, page_limit
+from bessemer.http.paging import page, page_limit
+from bessemer.http.redaction import shown_feedback
 from bessemer.http.routing import Found, Item
 from bessemer.store import feedback
 
-_PULSE_S = 0.5
+_PROBE_S = 0.5
 _PATIENCE_S = 3.0
 _FLUSH_S = 5.0
 
@@ -51,7 +51,7 @@ async def _check(call: Call, inference_id: str) -> None:
         check_asked(call.services.policy, call.principal, inference_id, asker)
         return
     with contextlib.suppress(TimeoutError):
-        if await asyncio.wait_for(call.services.pulse.beats(), _PULSE_S):
+        if await asyncio.wait_for(call.services.database_probe.answers(), _PROBE_S):
             services = call.services
             work = partial(check_stored, call.database, services.writer, services.policy, inference_id, call.principal)
             await asyncio.wait_for(asyncio.to_thread(work), _PATIENCE_S)

@@ -11,12 +11,12 @@ from starlette.types import ASGIApp
 from bessemer.core.access import ResourceKind
 from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.ids import new_id
-from bessemer.core.lists import FilesQuery
 from bessemer.core.openai import FileObject
+from bessemer.core.paging import FilesQuery
 from bessemer.core.wire import FileDeleted
 from bessemer.feedback.rows import lines_of, read_rows
 from bessemer.http.edge import Call, JSONResponse, OpenedResponse
-from bessemer.http.lists import page, page_limit
+from bessemer.http.paging import page, page_limit
 from bessemer.http.routing import Found, Item
 from bessemer.jobs.lifecycle import UNFINISHED
 from bessemer.store import files, job_rows

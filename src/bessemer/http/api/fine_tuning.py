@@ -4,11 +4,11 @@ import asyncio
 
 from starlette.types import ASGIApp
 
-from bessemer.core.lists import CheckpointsQuery
 from bessemer.core.openai import FineTuningCheckpoint
+from bessemer.core.paging import CheckpointsQuery
 from bessemer.http.api.jobs import job_of
 from bessemer.http.edge import Call, JSONResponse
-from bessemer.http.lists import page, page_limit
+from bessemer.http.paging import page, page_limit
 from bessemer.store import job_rows
 from bessemer.store.job_rows import JobCheckpoint, JobRow
 from bessemer.tuning.jobs import FINE_TUNING

@@ -16,7 +16,7 @@ async def ready(call: Call) -> ASGIApp:
     `graders` says what keeps graders' code in.
     """
     parts = {
-        "database": await call.services.pulse.beats(),
+        "database": await call.services.database_probe.answers(),
         "journal": call.services.writer.journal_works(),
     }
     # Why it is so may name hosts, users and folders: that is in the log, not here.

@@ -6,11 +6,11 @@ from starlette.types import ASGIApp
 
 from bessemer.core.access import Resource, ResourceKind
 from bessemer.core.errors import StoreError
-from bessemer.core.lists import InferencesQuery, UsageQuery
+from bessemer.core.paging import InferencesQuery, UsageQuery
 from bessemer.core.types import Inference
-from bessemer.http.content import shown_inference
 from bessemer.http.edge import Call, JSONResponse, written
-from bessemer.http.lists import envelope, page, page_limit
+from bessemer.http.paging import envelope, page, page_limit
+from bessemer.http.redaction import shown_inference
 from bessemer.http.routing import Found, Item
 from bessemer.store import inferences
 

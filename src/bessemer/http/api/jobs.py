@@ -13,11 +13,11 @@ from bessemer.core.access import Action, Resource, ResourceKind
 from bessemer.core.content import content_hash
 from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.ids import new_id
-from bessemer.core.lists import JobsQuery, ListQuery, Page
+from bessemer.core.paging import JobsQuery, ListQuery, Page
 from bessemer.core.types import JSON, JobStatus, as_json
 from bessemer.http.edge import Call, JSONResponse, written
 from bessemer.http.grading import kind_of
-from bessemer.http.lists import page, page_limit
+from bessemer.http.paging import page, page_limit
 from bessemer.http.routing import Endpoint, Found, Handler, Item
 from bessemer.http.services import ApiServices
 from bessemer.jobs import lifecycle

@@ -8,11 +8,11 @@ from starlette.types import ASGIApp
 from bessemer.core.access import ORGANIZATION, Action, Resource, ResourceKind
 from bessemer.core.access import project as whole_project
 from bessemer.core.errors import Forbidden
-from bessemer.core.lists import ListQuery
+from bessemer.core.paging import ListQuery
 from bessemer.core.types import DEFAULT_PROJECT, as_json
 from bessemer.core.wire import KeyBody, KeyInfo, NewKey
 from bessemer.http.edge import Call, JSONResponse
-from bessemer.http.lists import page, page_limit
+from bessemer.http.paging import page, page_limit
 from bessemer.http.routing import Found, Item
 from bessemer.identity.admin_key import forget_admin_key
 from bessemer.identity.keys import CreatedKey

@@ -8,7 +8,7 @@ from bessemer.core.access import Action, ResourceKind
 from bessemer.core.errors import NotFound
 from bessemer.core.openai import ModelObject
 from bessemer.http.edge import Call, JSONResponse
-from bessemer.http.lists import envelope
+from bessemer.http.paging import envelope
 from bessemer.registry.catalog import Catalog
 
 

@@ -9,12 +9,12 @@ from starlette.types import ASGIApp
 from bessemer.core.access import ResourceKind
 from bessemer.core.errors import BessemerError, Conflict, InvalidRequest, refusal
 from bessemer.core.lazy import Lazy
-from bessemer.core.lists import ListQuery
+from bessemer.core.paging import ListQuery
 from bessemer.core.types import JSON, JobStatus
 from bessemer.flywheel.plans import PLAN
 from bessemer.http.api import jobs
 from bessemer.http.edge import BytesResponse, Call, PageResponse, while_connected, written
-from bessemer.http.lists import page, page_limit
+from bessemer.http.paging import page, page_limit
 from bessemer.http.routing import Found, Item
 from bessemer.jobs import lifecycle
 from bessemer.store import job_rows, plans

@@ -6,13 +6,13 @@ from starlette.types import ASGIApp
 
 from bessemer.core.access import Action, ResourceKind
 from bessemer.core.errors import Conflict, Forbidden, InvalidRequest
-from bessemer.core.lists import ListQuery
+from bessemer.core.paging import ListQuery
 from bessemer.core.types import Route, Step, Target, as_json
 from bessemer.core.wire import ReasonBody, RolledBackRoute, RouteBody
 from bessemer.flywheel.promotion import rollback_route
 from bessemer.flywheel.standing import ungated
 from bessemer.http.edge import Call, JSONResponse
-from bessemer.http.lists import page_of
+from bessemer.http.paging import page_of
 from bessemer.registry.routes import check_steps
 
 

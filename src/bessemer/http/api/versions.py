@@ -6,12 +6,12 @@ from starlette.types import ASGIApp
 
 from bessemer.core.access import ResourceKind
 from bessemer.core.errors import NotFound
-from bessemer.core.lists import ModelQuery
+from bessemer.core.paging import ModelQuery
 from bessemer.core.types import Alias, ModelVersion
 from bessemer.core.wire import PromoteBody, RollbackBody, RolledBackAlias
 from bessemer.flywheel import promotion
 from bessemer.http.edge import Call, JSONResponse, OpenedResponse
-from bessemer.http.lists import page_of
+from bessemer.http.paging import page_of
 
 
 async def list_versions(call: Call) -> ASGIApp:

@@ -9,14 +9,14 @@ from bessemer.store.database import Database
 _PATIENCE_S: Final = 2.0
 
 
-class Pulse:
+class DatabaseProbe:
     """Asks the database for a sign of life, on behalf of everybody who waits for one."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._asking: asyncio.Task[bool] | None = None
 
-    async def beats(self) -> bool:
+    async def answers(self) -> bool:
         """Return whether the database answers within two seconds."""
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._answers())

@@ -1,4 +1,7 @@
-"""C sources compiled for this machine: built once by its C compiler, kept in the user's cache folder."""
+"""C sources compiled for this machine: built once by its C compiler, kept in the user's cache folder.
+
+The planner's simulator and the kernels of Bessemer's engine are made by it.
+"""
 
 import hashlib
 import os

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.lists import ListQuery, Page
+from bessemer.core.paging import ListQuery, Page
 
 T = TypeVar("T")
 R = TypeVar("R")
