@@ -32,9 +32,10 @@ PRESETS = Path(__file__).parent / "presets.toml"
 RUNGS = ("embedding", "pairs")
 """In the order in which they are asked; those that were not fitted are left out."""
 DELTA = 0.1
-RULES: dict[str, Rule] = {"accuracy": Loss(0.01, "accuracy"), "F1": F1Loss(0.02)}
-_PER_TOKEN = 4
-"""Characters."""
+ALPHA = 0.03
+"""Unless the preset says otherwise."""
+_PER_TOKEN, _QUESTION = 4, 150
+"""Characters of a token, and of what a prompt asks beside the records."""
 
 
 class LargeModelAnswers(NamedTuple):
@@ -42,6 +43,7 @@ class LargeModelAnswers(NamedTuple):
 
     name: str
     task: LabelledTask
+    alpha: float
     usd: float
     """Of one answer, by the characters of the prompts and the list price of input tokens."""
 
@@ -94,7 +96,8 @@ def _read(name: str, options: dict[str, Any], root: Path) -> LargeModelAnswers:
     sizes = [
         sum(len(str(text)) for side in ("left", "right") for text in row.item.input[side].values()) for row in task.test
     ]
-    return LargeModelAnswers(name, task, (float(np.mean(sizes)) + 150) / _PER_TOKEN * rate / 1e6)
+    usd = (float(np.mean(sizes)) + _QUESTION) / _PER_TOKEN * rate / 1e6
+    return LargeModelAnswers(name, task, float(options.get("alpha") or ALPHA), usd)
 
 
 def cascades(found: LargeModelAnswers, seed: int, outcomes: Path) -> list[dict[str, Any]]:
@@ -114,16 +117,22 @@ def cascades(found: LargeModelAnswers, seed: int, outcomes: Path) -> list[dict[s
         np.array([[label_terms(a, t, YES) for a in answers] for *answers, t in zip(*said, truth, strict=True)]),
     )
     cost = [*(one["seconds"] * HOURLY / 3600 for one in kept.values()), found.usd]
-    return [_cascade(found, seed, list(kept), metric, items, cost) for metric in RULES]
+    rules: dict[str, Rule] = {"accuracy": Loss(found.alpha, "accuracy"), "F1": F1Loss(found.alpha)}
+    return [_cascade(found, seed, list(kept), rule, items, cost) for rule in rules.items()]
 
 
 def _cascade(
-    found: LargeModelAnswers, seed: int, rungs: list[str], metric: str, items: Outcomes, cost: list[float]
+    found: LargeModelAnswers,
+    seed: int,
+    rungs: list[str],
+    promised: tuple[str, Rule],
+    items: Outcomes,
+    cost: list[float],
 ) -> dict[str, Any]:
+    metric, rule = promised
     order = np.random.default_rng(seed).permutation(items.n)
     first, second = int(0.3 * items.n), int(0.7 * items.n)
     planned, tested, scored = (items.take(part) for part in (order[:first], order[first:second], order[second:]))
-    rule = RULES[metric]
     choice = certify(plan(rule, planned, cost, tested.n), tested, delta=DELTA, names=(*rungs, "incumbent"))
     vector = [NEVER] * len(rungs)
     if choice.chosen is not None:
