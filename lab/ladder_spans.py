@@ -33,14 +33,14 @@ from lab.sealed import Seal, open_file
 from lab.tasks import Labelled, load
 
 
-class Value(NamedTuple):
+class SaidValue(NamedTuple):
     """What is said of a field."""
 
     text: str
     confidence: float | None = None
 
 
-Said = Callable[[Labelled], dict[str, Value]]
+Said = Callable[[Labelled], dict[str, SaidValue]]
 OURS, PLAIN = "spans", "baseline words + logistic regression"
 
 
@@ -118,7 +118,7 @@ def _measured(
     }
 
 
-def _ece(answers: Sequence[dict[str, Value]], test: Sequence[Labelled]) -> float | None:
+def _ece(answers: Sequence[dict[str, SaidValue]], test: Sequence[Labelled]) -> float | None:
     """Return the calibration error of the values of annotated fields; None where no confidence is told."""
     pairs = [
         (value.confidence, float(value.text in (row.target or {})[name]))
@@ -137,9 +137,9 @@ def _ours(taught: Sequence[Labelled], seed: int) -> tuple[Said, dict[str, Any]]:
     made = fit_spans([Lesson(_item(row), row.answer) for row in taught], seed=seed)
     rung = Spans(made.artefact)
 
-    def said(row: Labelled) -> dict[str, Value]:
+    def said(row: Labelled) -> dict[str, SaidValue]:
         found = rung.extract([_item(row)])[0].values
-        return {name: Value(value.text, value.confidence) for name, value in found.items()}
+        return {name: SaidValue(value.text, value.confidence) for name, value in found.items()}
 
     return said, {
         "sha256": made.artefact.sha256[:16],
@@ -164,7 +164,7 @@ def _plain(taught: Sequence[Labelled], seed: int) -> tuple[Said, dict[str, Any]]
     model = make_pipeline(DictVectorizer(), LogisticRegression(C=1.0, max_iter=60, random_state=seed))
     model.fit(features, labels)
 
-    def said(row: Labelled) -> dict[str, Value]:
+    def said(row: Labelled) -> dict[str, SaidValue]:
         words = row.item.input["title"].split()
         found: dict[str, list[str]] = {}
         before = ""
@@ -172,7 +172,7 @@ def _plain(taught: Sequence[Labelled], seed: int) -> tuple[Said, dict[str, Any]]
             if name and (name == before or name not in found):
                 found.setdefault(name, []).append(word)
             before = name
-        return {name: Value(" ".join(parts).strip(",")) for name, parts in found.items()}
+        return {name: SaidValue(" ".join(parts).strip(",")) for name, parts in found.items()}
 
     return said, {}
 

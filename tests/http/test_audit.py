@@ -87,6 +87,10 @@ def steps(client: OpenAI) -> list[tuple[str, str, Step]]:
         body = {"route": "r", "small": "small", "large": "upstream", "metric": "accuracy", "labels": ["yes", "no"]}
         state["cascade"] = post("/cascades", body | {"dataset": state["dataset"]})["id"]
 
+    def climbed(state: dict[str, str]) -> None:
+        body = {"route": "r", "incumbent": "upstream", "dataset": state["dataset"], "labels": ["yes", "no"]}
+        state["ladder"] = post("/ladders", body)["id"]
+
     def planned(state: dict[str, str]) -> None:
         state["plan"] = post("/plans/jobs", WORKLOAD)["id"]
 
@@ -130,6 +134,8 @@ def steps(client: OpenAI) -> list[tuple[str, str, Step]]:
         *controlled("evaluations", "evaluation"),
         ("POST /v1/cascades", "cascade.created", cascaded),
         *controlled("cascades", "cascade"),
+        ("POST /v1/ladders", "ladder.created", climbed),
+        *controlled("ladders", "ladder"),
         (
             "DELETE /v1/datasets/{dataset_id}",
             "dataset.deleted",

@@ -77,6 +77,8 @@ def theirs(shared: tuple[Server, str]) -> Theirs:
     theirs.ids["evaluations"] = theirs.made("/v1/evaluations", measured | {"systems": ["assistant"]})["id"]
     cascade = {"route": "claims-cascade", "small": "small", "large": "upstream", "alpha": 0.05}
     theirs.ids["cascades"] = theirs.made("/v1/cascades", measured | cascade)["id"]
+    ladder = {"route": "claims-ladder", "incumbent": "upstream", "alpha": 0.05}
+    theirs.ids["ladders"] = theirs.made("/v1/ladders", measured | ladder)["id"]
     theirs.made("/v1/routes", {"name": "claims-route", "targets": ["upstream"]})
     theirs.ids["name"] = "claims-route"
     database = Database.open_url(url)
@@ -163,6 +165,7 @@ def test_the_owners_of_things_see_them(theirs: Theirs) -> None:
         ("/v1/fine_tuning/jobs", "fine_tuning"),
         ("/v1/evaluations", "evaluations"),
         ("/v1/cascades", "cascades"),
+        ("/v1/ladders", "ladders"),
         ("/v1/plans", "plan_id"),
     ],
 )

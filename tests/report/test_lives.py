@@ -39,7 +39,7 @@ LIVES = {
         "looks": "bessemer.store.looks",
         "standing": "bessemer.flywheel.standing",
         "promotion": "bessemer.flywheel.promotion",
-        "calibration": "bessemer.evals.calibration",
+        "confidence": "bessemer.evals.confidence",
         "guarantee": "bessemer.evals.guarantee",
         "cascade": "bessemer.flywheel.cascade",
     },
