@@ -9,6 +9,7 @@ from scipy.sparse import csr_matrix, hstack
 from bessemer.engine.rungs.linear import KIND, Linear, LinearParameters
 from bessemer.engine.rungs.ngrams import BLOCKS, Block, Vocabulary, grams
 from bessemer.engine.rungs.rung import Floats, nothing, softmax, text_of
+from bessemer.engine.rungs.texts import Texts
 from bessemer.ladder.lessons import Ints
 from bessemer.ladder.softmax import Weights, fit_softmax
 from bessemer.ladder.task import Fitted, Task, scaling
@@ -101,7 +102,7 @@ def vocabulary(counted: Counted, kept: Kept) -> Vocabulary:
     """Return what serves the same rows."""
     blocks = []
     for names, columns, idf in zip(counted.names, kept.columns, kept.idf, strict=True):
-        blocks.append(Block({names[column]: place for place, column in enumerate(columns)}, idf, kept.unknown_idf))
+        blocks.append(Block(Texts.of([names[column] for column in columns]), idf, kept.unknown_idf))
     return Vocabulary(blocks)
 
 

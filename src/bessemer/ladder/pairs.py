@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,15 +11,17 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.engine.rungs.comparison import Idf, written
+from bessemer.engine.rungs.comparison import tokens_of
 from bessemer.engine.rungs.pairs import (
     KIND,
+    WHOLE,
+    Comparer,
     FieldSpec,
     PairsParameters,
+    Weighted,
     Words,
-    compare,
-    pack_idf,
-    pack_words,
+    feature_names,
+    signs_of,
 )
 from bessemer.engine.rungs.records import Record, fields_of, plain, records_of
 from bessemer.engine.rungs.rung import Floats, RungItem, nothing, softmax
@@ -37,6 +39,8 @@ _LEAST_SIGN = 3
 """Pairs that a sign must be in."""
 _WORDS_C = 30.0
 _INNER = 4
+_DEAR = tuple(f"{WHOLE}.{name}" for name in ("partial", "token_sort", "token_set", "jaro_winkler"))
+"""Features that take as long as all others together and add nothing to the fields' own (decision 028)."""
 _LEAST = 20
 """Pairs, and of each label two, below which there is nothing to split on."""
 
@@ -91,7 +95,9 @@ def fit_pairs(task: Task) -> Fitted:
     return Fitted(
         kind=KIND,
         parameters=PairsParameters(form=form, fields=fields, slope=scale.factor, offset=scale.shift),
-        arrays=pack_idf(idf) | pack_words(words) | trees_of(model, len(task.labels)).arrays(),
+        arrays=idf.arrays("idf", "idf.values")
+        | Weighted.of(words.weights, words.intercept).arrays("words", "words.weights")
+        | trees_of(model, len(task.labels)).arrays(),
         out_of_fold=scale.probabilities(raw),
         known_share=_leave_one_out(pairs, fields, rows, len(items)),
         distance=nothing(len(items)),
@@ -112,20 +118,20 @@ def _whole(record: Record, fields: Sequence[FieldSpec]) -> str:
     return plain(" ".join(record.get(field.name, "") for field in fields))
 
 
-def _idf(pairs: Sequence[tuple[Record, Record]], fields: Sequence[FieldSpec]) -> Idf:
+def _idf(pairs: Sequence[tuple[Record, Record]], fields: Sequence[FieldSpec]) -> Weighted:
     """Learn how rare words are among the different records: ln((1 + n) / (1 + df)), a little above 0."""
     texts = {record_key(record): _whole(record, fields) for pair in pairs for record in pair}
-    frequency = Counter(word for text in texts.values() for word in written(text).unique)
+    frequency = Counter(word for text in texts.values() for word in frozenset(tokens_of(text)))
     n = len(texts)
     known = {word: math.log((1 + n) / (1 + df)) + 1e-3 for word, df in frequency.items()}
-    return Idf(known, math.log(1 + n) + 1e-3)
+    return Weighted.of(known, math.log(1 + n) + 1e-3)
 
 
 def _leave_one_out(
     pairs: Sequence[tuple[Record, Record]], fields: Sequence[FieldSpec], rows: Ints, count: int
 ) -> Floats:
     """Return the known share of each pair's words as if neither of its records had been counted."""
-    texts = [tuple(written(_whole(record, fields)).unique for record in pair) for pair in pairs]
+    texts = [tuple(frozenset(tokens_of(_whole(record, fields))) for record in pair) for pair in pairs]
     distinct = {
         record_key(record): words
         for pair, both in zip(pairs, texts, strict=True)
@@ -142,13 +148,11 @@ def _leave_one_out(
     return shares
 
 
-def _compared(pairs: Iterable[tuple[Record, Record]], fields: Sequence[FieldSpec], idf: Idf) -> _Table:
-    found = [compare(left, right, fields, idf) for left, right in pairs]
-    return _Table(
-        np.array([one.features for one in found], dtype=np.float64),
-        [one.words for one in found],
-        np.array([one.known for one in found]),
-    )
+def _compared(pairs: Sequence[tuple[Record, Record]], fields: Sequence[FieldSpec], idf: Weighted) -> _Table:
+    features, known = Comparer(fields, idf, Weighted.of({}, 0.0)).rows(pairs)
+    names = feature_names(fields)[:-1]
+    features[:, [place for place, name in enumerate(names) if name in _DEAR]] = np.nan
+    return _Table(features[:, :-1], [signs_of(left, right, fields) for left, right in pairs], known)
 
 
 # -- words ------------------------------------------------------------------------------------------------------------

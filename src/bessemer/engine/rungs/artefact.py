@@ -9,7 +9,6 @@ nothing in either file depends on the clock or the machine.
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -20,6 +19,7 @@ import numpy.typing as npt
 from bessemer.core.bounds import Label, check_shape
 from bessemer.core.errors import EngineError
 from bessemer.core.types import JSON, Frozen
+from bessemer.engine.rungs.texts import Texts
 
 FORMAT = 1
 MANIFEST, ARRAYS = "rung.json", "arrays.safetensors"
@@ -250,17 +250,17 @@ class Arrays:
             raise EngineError(f"{ARRAYS}: {name!r} is {array.dtype}{list(array.shape)}.")
         return array
 
-    def strings(self, name: str, count: int | None = None) -> list[str]:
-        """Return the texts that `pack_strings` packed. Raises EngineError."""
+    def texts(self, name: str, count: int | None = None) -> Texts:
+        """Return texts that `Texts.arrays` named. Raises EngineError."""
         ends = self.take(name + ".ends", np.int64, count)
-        data = self.take(name + ".bytes", np.uint8, None).tobytes()
-        edges = [0, *ends.tolist()]
-        if edges[-1] != len(data) or any(a > b for a, b in pairwise(edges)):
-            raise EngineError(f"{ARRAYS}: {name!r} ends where its texts do not.")
-        try:
-            return [data[a:b].decode() for a, b in pairwise(edges)]
-        except UnicodeDecodeError as error:
-            raise EngineError(f"{ARRAYS}: {name!r} is no UTF-8: {error}.") from None
+        found = Texts(self.take(name + ".bytes", np.uint8, None), ends)
+        if not found.valid():
+            raise EngineError(f"{ARRAYS}: {name!r} is no UTF-8, or its texts end where none does.")
+        return found
+
+    def strings(self, name: str, count: int | None = None) -> list[str]:
+        """Return such texts one by one. Raises EngineError."""
+        return self.texts(name, count).strings()
 
     def done(self) -> None:
         """Raise EngineError when arrays are left that nobody took."""
@@ -270,8 +270,4 @@ class Arrays:
 
 def pack_strings(name: str, texts: Sequence[str]) -> dict[str, AnyArray]:
     """Return two arrays that hold texts: their bytes in one, and where each ends."""
-    encoded = [text.encode() for text in texts]
-    return {
-        name + ".bytes": np.frombuffer(b"".join(encoded), np.uint8),
-        name + ".ends": np.cumsum([len(part) for part in encoded], dtype=np.int64),
-    }
+    return Texts.of(texts).arrays(name)

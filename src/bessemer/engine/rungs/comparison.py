@@ -55,7 +55,7 @@ class Written(NamedTuple):
 @lru_cache(maxsize=20_000)
 def written(text: str) -> Written:
     """Take a text in plain spelling apart."""
-    tokens = tuple(_number(token) for token in _TOKEN.findall(text)[:_MOST_TOKENS])
+    tokens = tokens_of(text)
     squeezed = _SQUEEZE.sub("", text)
     return Written(
         text=text,
@@ -67,6 +67,11 @@ def written(text: str) -> Written:
         squeezed=squeezed,
         grams=frozenset(squeezed[i : i + 3] for i in range(max(1, min(len(squeezed), 2000) - 2))),
     )
+
+
+def tokens_of(text: str) -> tuple[str, ...]:
+    """Return the words and numbers of a text in plain spelling."""
+    return tuple(_number(token) for token in _TOKEN.findall(text)[:_MOST_TOKENS])
 
 
 def _number(token: str) -> str:
@@ -106,6 +111,12 @@ def _quantities(text: str) -> list[tuple[str, float]]:
         if known is not None and value is not None:
             found.append((known[0], float(f"{value * known[1]:.4g}")))
     return found
+
+
+def units() -> tuple[list[str], list[int], list[float]]:
+    """Return the spellings of units, a number for the kind that each is of, and its factor."""
+    kinds = sorted({base for base, _ in _UNITS.values()})
+    return list(_UNITS), [kinds.index(base) for base, _ in _UNITS.values()], [factor for _, factor in _UNITS.values()]
 
 
 class Idf(NamedTuple):
@@ -229,7 +240,7 @@ def compare_numbers(a: str, b: str) -> list[float]:
     if x is None or y is None:
         return [*[NAN] * (len(NUMBER_FEATURES) - 1), letters]
     high, gap = max(abs(x), abs(y)), abs(x - y)
-    ratio = abs(math.log(abs(x) / abs(y))) if x and y else NAN
+    ratio = math.log(high / min(abs(x), abs(y))) if x and y else NAN
     return [float(gap <= 1e-9 * high), gap, gap / high if high else 0.0, ratio, letters]
 
 

@@ -131,10 +131,9 @@ class EmbeddingRung(Rung):
         rows, unread = self._embedding.vectors(items)
         logits = (rows @ self._weights).astype(np.float64) + self._intercept
         known = nothing(len(items))
-        for row, item in enumerate(items if self._grams.size else ()):
-            vector = self._grams.vector(text_of(item))
-            logits[row] += vector.values.astype(np.float32) @ self._gram_weights[vector.columns]
-            known[row] = vector.known_share
+        if self._grams.size:
+            of_grams, known = self._grams.logits([text_of(item) for item in items], self._gram_weights)
+            logits += of_grams
         head = softmax(logits)
         votes, distance = vote(rows, self._known, self._answers, len(self.labels))
         scaled = np.log(np.maximum(mix(head, votes, self._parameters.vote), 1e-12)) * self._parameters.factor

@@ -32,10 +32,5 @@ class Linear(Rung):
     def predict(self, items: Sequence[RungItem]) -> Prediction:
         """See `Rung`."""
         n = len(items)
-        logits = np.empty((n, len(self.labels)))
-        known = np.empty(n)
-        for row, item in enumerate(items):
-            vector = self.vocabulary.vector(text_of(item))
-            logits[row] = vector.values.astype(np.float32) @ self.weights[vector.columns] + self.intercept
-            known[row] = vector.known_share
-        return Prediction(softmax(logits), known, nothing(n), np.zeros(n, np.bool_))
+        logits, known = self.vocabulary.logits([text_of(item) for item in items], self.weights)
+        return Prediction(softmax(logits + self.intercept), known, nothing(n), np.zeros(n, np.bool_))

@@ -8,6 +8,7 @@ times idf, scaled to length 1.
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -15,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bessemer.core.errors import EngineError
-from bessemer.engine.rungs.artefact import AnyArray, Arrays, pack_strings
+from bessemer.engine.rungs.artefact import AnyArray, Arrays
+from bessemer.engine.rungs.kernel import RegressionJob, code_points, kernel, pointer
+from bessemer.engine.rungs.texts import Ints, Texts
 
 BLOCKS = ("words", "characters", "shapes")
 _WORD = re.compile(r"\w+")
@@ -23,13 +26,12 @@ _SHORTEST, _LONGEST = 2, 5
 _LONGEST_WORD = 256
 """Characters of a word whose n-grams are taken; what follows is not."""
 _CACHED_WORDS = 50_000
-Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
 def normalised(text: str) -> str:
     """Return the one spelling that n-grams are taken of."""
-    return unicodedata.normalize("NFKC", text).lower()
+    return (text if text.isascii() else unicodedata.normalize("NFKC", text)).lower()
 
 
 def word_grams(text: str) -> list[str]:
@@ -62,9 +64,9 @@ def grams(text: str) -> tuple[list[str], list[str], list[str]]:
 
 
 class Block(NamedTuple):
-    """The n-grams of one block that training had: the column of each, and its idf."""
+    """The n-grams of one block that training had, by column, and the idf of each."""
 
-    columns: dict[str, int]
+    names: Texts
     idf: Floats
     unknown_idf: float
     """Of an n-gram that no training text has."""
@@ -82,11 +84,42 @@ class Vocabulary:
     """Turns texts into sparse rows. Threads may share it."""
 
     def __init__(self, blocks: Sequence[Block]) -> None:
-        """Columns of all blocks are numbered through."""
+        """Columns of all blocks are numbered through. Raises ValueError for n-grams that are there twice."""
         self._blocks = tuple(blocks)
         self.size = sum(len(block.idf) for block in blocks)
         self._offsets = np.cumsum([0, *(len(block.idf) for block in blocks)])
         self._words: dict[str, tuple[list[int], int]] = {}
+        self._kernel = kernel()
+        if self._kernel is not None:
+            self._tables = [self._kernel.table(block.names) for block in blocks]
+            self._unknown = np.array([block.unknown_idf for block in blocks])
+        elif any(len(columns) < len(block.idf) for columns, block in zip(self._columns, blocks, strict=True)):
+            raise ValueError("an n-gram is there twice")
+
+    @cached_property
+    def _columns(self) -> tuple[dict[str, int], ...]:
+        return tuple({name: place for place, name in enumerate(block.names.strings())} for block in self._blocks)
+
+    def logits(self, texts: Sequence[str], weights: npt.NDArray[np.float32]) -> tuple[Floats, Floats]:
+        """Return the texts' rows times weights [columns, k]: [n, k], and the known share of each: [n]."""
+        known = np.zeros(len(texts))
+        logits = np.zeros((len(texts), weights.shape[1]), np.float32)
+        if self._kernel is None:
+            for row, text in enumerate(texts):
+                vector = self.vector(text)
+                logits[row] = vector.values.astype(np.float32) @ weights[vector.columns]
+                known[row] = vector.known_share
+            return logits.astype(np.float64), known
+        chars, lengths = code_points([" ".join(normalised(text).split()) for text in texts])
+        weights = np.ascontiguousarray(weights)
+        job = RegressionJob(rows=len(texts), labels=weights.shape[1])
+        for place, (table, block) in enumerate(zip(self._tables, self._blocks, strict=True)):
+            job.blocks[place], job.idf[place] = table.job(), pointer(block.idf)
+        read = (chars, lengths, self._unknown, weights)
+        job.chars, job.lengths, job.unknown, job.weights = (pointer(array) for array in read)
+        job.logits, job.known = pointer(logits), pointer(known)
+        self._kernel.regress(job)
+        return logits.astype(np.float64), known
 
     def vector(self, text: str) -> Vector:
         """Return a text's row."""
@@ -113,7 +146,7 @@ class Vocabulary:
         return Vector(np.concatenate(columns), np.concatenate(values), share)
 
     def _found(self, place: int, wanted: Iterable[str]) -> tuple[list[int], int]:
-        known = self._blocks[place].columns
+        known = self._columns[place]
         found = [known.get(gram, -1) for gram in wanted]
         places = [column for column in found if column >= 0]
         return places, len(found) - len(places)
@@ -138,8 +171,8 @@ class Vocabulary:
         """Return the columns of n-grams, block after block; -1 where it has none."""
         return np.array(
             [
-                block.columns[name] + offset if name in block.columns else -1
-                for block, offset, wanted in zip(self._blocks, self._offsets, names, strict=False)
+                columns[name] + offset if name in columns else -1
+                for columns, offset, wanted in zip(self._columns, self._offsets, names, strict=False)
                 for name in wanted
             ],
             dtype=np.int64,
@@ -149,7 +182,7 @@ class Vocabulary:
         """Return it as arrays."""
         packed: dict[str, AnyArray] = {}
         for name, block in zip(BLOCKS, self._blocks, strict=True):
-            packed |= pack_strings(name, sorted(block.columns, key=block.columns.__getitem__))
+            packed |= block.names.arrays(name)
             packed[name + ".idf"] = block.idf.astype(np.float64)
             packed[name + ".unknown"] = np.array([block.unknown_idf])
         return packed
@@ -159,13 +192,13 @@ class Vocabulary:
         """Return what `arrays` returned. Raises EngineError."""
         blocks = []
         for name in BLOCKS:
-            texts = arrays.strings(name)
-            columns = {text: place for place, text in enumerate(texts)}
-            if len(columns) < len(texts):
-                raise EngineError(f"The vocabulary of {name} repeats itself.")
-            idf = arrays.take(name + ".idf", np.float64, len(texts))
+            names = arrays.texts(name)
+            idf = arrays.take(name + ".idf", np.float64, len(names))
             unknown = float(arrays.take(name + ".unknown", np.float64, 1)[0])
             if (idf <= 0).any() or (idf > 100).any() or not 0 <= unknown <= 100:
                 raise EngineError(f"The vocabulary of {name} has an idf that is none.")
-            blocks.append(Block(columns, idf, unknown))
-        return Vocabulary(blocks)
+            blocks.append(Block(names, idf, unknown))
+        try:
+            return Vocabulary(blocks)
+        except ValueError as error:
+            raise EngineError(f"A vocabulary that is none: {error}.") from None

@@ -10,7 +10,7 @@ import numpy as np
 
 from bessemer.core.errors import EngineError
 from bessemer.core.types import Frozen
-from bessemer.engine.rungs.artefact import AnyArray, Arrays, Artefact, pack_strings
+from bessemer.engine.rungs.artefact import AnyArray, Arrays, Artefact
 from bessemer.engine.rungs.comparison import (
     LIST_FEATURES,
     NUMBER_FEATURES,
@@ -20,10 +20,14 @@ from bessemer.engine.rungs.comparison import (
     compare_lists,
     compare_numbers,
     compare_texts,
+    tokens_of,
+    units,
     written,
 )
+from bessemer.engine.rungs.kernel import ComparisonJob, code_points, kernel, pointer
 from bessemer.engine.rungs.records import MAX_FIELDS, Record, RecordForm, Text, plain, records_of
-from bessemer.engine.rungs.rung import Floats, Prediction, Rung, RungItem, nothing, parameters_of, softmax
+from bessemer.engine.rungs.rung import Flags, Floats, Prediction, Rung, RungItem, nothing, parameters_of, softmax
+from bessemer.engine.rungs.texts import Ints, Texts
 from bessemer.engine.rungs.trees import Trees
 
 KIND = "pairs"
@@ -80,8 +84,8 @@ class Compared(NamedTuple):
 
     features: list[float]
     """All but the last, which the words decide."""
-    words: list[str]
-    """What the records share and what each has alone, as signs for a linear model."""
+    signs: list[str]
+    """See `signs_of`."""
     known: float
     """idf-weighted share of the records' words that traffic had."""
 
@@ -103,12 +107,20 @@ def compare(left: Record, right: Record, fields: Sequence[FieldSpec], idf: Idf) 
     whole = [written(" ".join(pair[side].text for pair in texts if pair[side].text)) for side in (0, 1)]
     if len(fields) > 1:
         features += compare_texts(whole[0], whole[1], idf)
-    return Compared(features, _signs(*whole), _known(whole, idf))
+    words = [side.unique for side in whole]
+    return Compared(features, _signs(*words), _known(words[0] | words[1], idf))
 
 
-def _signs(a: Written, b: Written) -> list[str]:
-    shared = a.unique & b.unique
-    sides = sorted((sorted(a.unique - shared), sorted(b.unique - shared)))
+def signs_of(left: Record, right: Record, fields: Sequence[FieldSpec]) -> list[str]:
+    """Return what the records share and what each has alone, as signs for a linear model."""
+    texts = (" ".join(filter(None, (plain(side.get(field.name, "")) for field in fields))) for side in (left, right))
+    a, b = (frozenset(tokens_of(text)) for text in texts)
+    return _signs(a, b)
+
+
+def _signs(a: frozenset[str], b: frozenset[str]) -> list[str]:
+    shared = a & b
+    sides = sorted((sorted(a - shared), sorted(b - shared)))
     signs = ["=" + word for word in sorted(shared)] + ["-" + word for side in sides for word in side]
     if all(len(side) <= _MOST_PAIRED for side in sides):
         signs += ["|".join(sorted((one, other))) for one in sides[0] for other in sides[1]]
@@ -117,10 +129,37 @@ def _signs(a: Written, b: Written) -> list[str]:
     return signs
 
 
-def _known(sides: Sequence[Written], idf: Idf) -> float:
-    words = sides[0].unique | sides[1].unique
+def _known(words: frozenset[str], idf: Idf) -> float:
     total = idf.total(words)
     return math.fsum(idf.known.get(word, 0.0) for word in words) / total if total else 0.0
+
+
+class Weighted(NamedTuple):
+    """Texts with a number each, and one number more: for a text that is not among them, or to begin with."""
+
+    texts: Texts
+    values: Floats
+    """[texts + 1]"""
+
+    @staticmethod
+    def of(values: Mapping[str, float], other: float) -> "Weighted":
+        """Return a mapping packed, sorted by its texts."""
+        names = sorted(values)
+        return Weighted(Texts.of(names), np.array([*(values[name] for name in names), other]))
+
+    def mapping(self) -> dict[str, float]:
+        """Return the texts' numbers."""
+        return dict(zip(self.texts.strings(), self.values[:-1].tolist(), strict=True))
+
+    def arrays(self, name: str, values: str) -> dict[str, AnyArray]:
+        """Return it as arrays of an artefact."""
+        return self.texts.arrays(name) | {values: self.values}
+
+    @staticmethod
+    def take(arrays: Arrays, name: str, values: str) -> "Weighted":
+        """Return what `arrays` returned. Raises EngineError."""
+        texts = arrays.texts(name)
+        return Weighted(texts, arrays.take(values, np.float64, len(texts) + 1))
 
 
 class Words:
@@ -135,6 +174,55 @@ class Words:
         return self.intercept + math.fsum(found) / math.sqrt(len(signs)) if found else math.nan
 
 
+class Comparer:
+    """Compares records, many pairs at once: compiled where there is a compiler. Threads may share it."""
+
+    def __init__(self, fields: Sequence[FieldSpec], idf: Weighted, words: Weighted, read: Ints | None = None) -> None:
+        """`read`: the features that are needed; of the others some are not computed.
+
+        Raises ValueError for texts that are there twice.
+        """
+        self._fields = tuple(fields)
+        names = feature_names(fields)
+        self._width = len(names)
+        self._kernel = kernel()
+        if self._kernel is None:
+            self._idf = Idf(idf.mapping(), float(idf.values[-1]))
+            self._words = Words(words.mapping(), float(words.values[-1]))
+            return
+        spelled, kinds, factors = units()
+        tables = [self._kernel.table(texts) for texts in (idf.texts, words.texts, Texts.of(spelled))]
+        types = np.array([_COMPILED[field.type] for field in fields], np.int64)
+        offsets = np.cumsum([0, *(1 + len(_parts(field.type)) for field in fields)], dtype=np.int64)
+        wanted = np.ones(self._width, np.uint8) if read is None else np.isin(range(self._width), read).view(np.uint8)
+        values = (idf.values, words.values, np.array(kinds, np.int64), np.array(factors))
+        self._kept = (tables, types, offsets, wanted, values)  # the job points at them
+        at = [pointer(array) for array in (types, offsets, wanted)]
+        self._job = ComparisonJob(0, 0, *at, *(table.job() for table in tables), *(pointer(one) for one in values))
+
+    def rows(self, pairs: Sequence[tuple[Record, Record]]) -> tuple[Floats, Floats]:
+        """Return the features [n, f], equal when records are swapped, and the known share of the words [n]."""
+        rows, known = np.full((len(pairs), self._width), np.nan), np.zeros(len(pairs))
+        if self._kernel is None:
+            for place, (left, right) in enumerate(pairs):
+                compared = compare(left, right, self._fields, self._idf)
+                rows[place, :-1] = compared.features
+                rows[place, -1], known[place] = self._words.logit(compared.signs), compared.known
+            return rows, known
+        names = [field.name for field in self._fields]
+        texts = [plain(record.get(name, "")) for pair in pairs for name in names for record in pair]
+        chars, lengths = code_points(texts)
+        job = ComparisonJob.from_buffer_copy(self._job)
+        job.chars, job.lengths, job.features, job.known = (pointer(one) for one in (chars, lengths, rows, known))
+        job.rows, job.fields, job.width = len(pairs), len(names), self._width
+        self._kernel.compare(job)
+        return rows, known
+
+
+_COMPILED = {FieldType.TEXT: 0, FieldType.CODE: 0, FieldType.NUMBER: 1, FieldType.LIST: 2}
+"""What comparison.h calls the types."""
+
+
 class Pairs(Rung):
     """Compares the two records of a request."""
 
@@ -144,25 +232,25 @@ class Pairs(Rung):
         self.parameters = parameters_of(artefact, PairsParameters)
         self._outputs = 1 if len(self.labels) == 2 else len(self.labels)
         arrays = Arrays(artefact.arrays)
-        self.idf = _take_idf(arrays)
-        self.words = _take_words(arrays)
-        self.trees = Trees.of(arrays, len(feature_names(self.parameters.fields)), self._outputs)
+        idf, words = Weighted.take(arrays, "idf", "idf.values"), Weighted.take(arrays, "words", "words.weights")
+        if (idf.values <= 0).any() or (idf.values > 100).any():
+            raise EngineError("A pairs rung has an idf that is none.")
+        self._features = len(feature_names(self.parameters.fields))
+        self.trees = Trees.of(arrays, self._features, self._outputs)
         arrays.done()
+        try:
+            self._comparer = Comparer(self.parameters.fields, idf, words, self.trees.read())
+        except ValueError as error:
+            raise EngineError(f"A pairs rung whose words are none: {error}.") from None
 
-    def features(self, items: Sequence[RungItem]) -> tuple[Floats, Floats, list[bool]]:
+    def features(self, items: Sequence[RungItem]) -> tuple[Floats, Floats, Flags]:
         """Return the features [n, f] (NaN of an item that is no pair), the known shares, and which are pairs."""
-        parameters = self.parameters
-        rows = np.full((len(items), len(feature_names(parameters.fields))), np.nan)
-        known = np.zeros(len(items))
-        read = [False] * len(items)
-        for place, item in enumerate(items):
-            found = records_of(item, parameters.form)
-            if found is None or not any(map(any, (side.values() for side in found))):
-                continue
-            compared = compare(*found, parameters.fields, self.idf)
-            rows[place, :-1] = compared.features
-            rows[place, -1] = self.words.logit(compared.words)
-            known[place], read[place] = compared.known, True
+        found = [records_of(item, self.parameters.form) for item in items]
+        read = np.array([pair is not None and any(map(any, (side.values() for side in pair))) for pair in found])
+        rows, known = np.full((len(items), self._features), np.nan), np.zeros(len(items))
+        if read.any():
+            pairs = [pair for pair, good in zip(found, read.tolist(), strict=True) if pair is not None and good]
+            rows[read], known[read] = self._comparer.rows(pairs)
         return rows, known, read
 
     def predict(self, items: Sequence[RungItem]) -> Prediction:
@@ -171,32 +259,4 @@ class Pairs(Rung):
         logits = self.trees.outputs(rows) * self.parameters.slope
         if self._outputs == 1:
             logits = np.hstack([np.zeros_like(logits), logits + self.parameters.offset])
-        return Prediction(softmax(logits), known, nothing(len(items)), ~np.array(read, np.bool_))
-
-
-def _take_idf(arrays: Arrays) -> Idf:
-    words = arrays.strings("idf")
-    values = arrays.take("idf.values", np.float64, len(words) + 1)
-    if (values <= 0).any() or (values > 100).any():
-        raise EngineError("A pairs rung has an idf that is none.")
-    *known, unknown = values.tolist()
-    return Idf(dict(zip(words, known, strict=True)), unknown)
-
-
-def _take_words(arrays: Arrays) -> Words:
-    signs = arrays.strings("words")
-    *weights, intercept = arrays.take("words.weights", np.float64, len(signs) + 1).tolist()
-    return Words(dict(zip(signs, weights, strict=True)), intercept)
-
-
-def pack_idf(idf: Idf) -> dict[str, AnyArray]:
-    """Return the idf as arrays."""
-    words = sorted(idf.known)
-    return pack_strings("idf", words) | {"idf.values": np.array([*(idf.known[word] for word in words), idf.unknown])}
-
-
-def pack_words(words: Words) -> dict[str, AnyArray]:
-    """Return the linear model as arrays."""
-    signs = sorted(words.weights)
-    values = np.array([*(words.weights[sign] for sign in signs), words.intercept])
-    return pack_strings("words", signs) | {"words.weights": values}
+        return Prediction(softmax(logits), known, nothing(len(items)), ~read)

@@ -57,11 +57,14 @@ RecordForm = NestedForm | FlatForm | TextForm
 
 def plain(text: str) -> str:
     """Return the spelling that records are compared in: NFKC, lower case, single spaces."""
-    return " ".join(unicodedata.normalize("NFKC", text[:_MOST_CHARACTERS]).lower().split())
+    cut = text[:_MOST_CHARACTERS]
+    return " ".join((cut if cut.isascii() else unicodedata.normalize("NFKC", cut)).lower().split())
 
 
 def value_text(value: object) -> str:
     """Return a field as text: missing is empty, a whole float loses its `.0`, a list its brackets."""
+    if isinstance(value, str):
+        return value
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     if isinstance(value, float) and value.is_integer():

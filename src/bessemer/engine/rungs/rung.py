@@ -1,7 +1,8 @@
 """What all rungs are: an item in, probabilities of the labels out, and whether the item is one it was made for."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -63,6 +64,12 @@ class Rung(ABC):
     @abstractmethod
     def predict(self, items: Sequence[RungItem]) -> Prediction:
         """Return what it says of the items. Any text is answered, if only with `unread`."""
+
+    def predict_all(self, items: Iterable[RungItem], rows: int = 1024) -> Iterator[Prediction]:
+        """Yield what it says of any number of items, so many rows at once: memory does not grow with their number."""
+        left = iter(items)
+        while some := list(islice(left, rows)):
+            yield self.predict(some)
 
     def answers(self, said: Prediction) -> npt.NDArray[np.int64]:
         """Return the place of each item's answer among the labels: the highest log-probability, bias added."""

@@ -7,6 +7,8 @@ import numpy.typing as npt
 
 from bessemer.core.errors import EngineError
 from bessemer.engine.rungs.artefact import AnyArray, Arrays
+from bessemer.engine.rungs.kernel import ForestJob, kernel, pointer
+from bessemer.engine.rungs.texts import Ints
 
 Floats = npt.NDArray[np.float64]
 _ROWS = 256
@@ -39,6 +41,12 @@ class Trees(NamedTuple):
     def outputs(self, x: Floats) -> Floats:
         """Return the sum of the trees' values for rows of features: [n, k]."""
         total = np.tile(self.base, (len(x), 1))
+        compiled = kernel()
+        if compiled is not None:
+            rows = np.ascontiguousarray(x, np.float64)
+            places = (pointer(array) for array in (*self[:8], rows, total))
+            compiled.walk(ForestJob(*places, *x.shape, len(self.roots), total.shape[1]))
+            return total
         for begin in range(0, len(x), _ROWS):
             rows = x[begin : begin + _ROWS]
             place = np.tile(self.roots, (len(rows), 1))
@@ -51,6 +59,10 @@ class Trees(NamedTuple):
             for column in range(total.shape[1]):
                 total[begin : begin + _ROWS, column] += values[:, self.column == column].sum(axis=1)
         return total
+
+    def read(self) -> Ints:
+        """Return the features that any node asks for."""
+        return np.unique(self.feature[self.left != np.arange(len(self.left))]).astype(np.int64)
 
     def arrays(self) -> dict[str, AnyArray]:
         """Return it as arrays."""
