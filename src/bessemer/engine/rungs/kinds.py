@@ -4,16 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bessemer.core.errors import EngineError
-from bessemer.engine.rungs import embedding, linear, pairs
+from bessemer.engine.rungs import committee, embedding, linear, pairs, rules
 from bessemer.engine.rungs.artefact import MAX_ARRAYS, Artefact, read
 from bessemer.engine.rungs.rung import Majority, Rung
 
 MAJORITY = "majority"
 KINDS: dict[str, Callable[[Artefact], Rung]] = {
     MAJORITY: Majority,
+    rules.KIND: rules.Rules,
     linear.KIND: linear.Linear,
     pairs.KIND: pairs.Pairs,
     embedding.KIND: embedding.EmbeddingRung,
+    committee.KIND: lambda artefact: committee.Committee(artefact, open_rung),
 }
 
 
