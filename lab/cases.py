@@ -10,7 +10,9 @@ from bessemer.cli.demo import measure, product_lines
 from bessemer.cli.demo.config import toml
 from bessemer.cli.demo.turn import CascadePlan, Final, JobPlan, TurnPlan
 from bessemer.client.loop import ApplicationAnswer, Question, Scoring
-from bessemer.core.types import JSON, ConfidenceScore, Frozen, Split
+from bessemer.core.datasets import Split
+from bessemer.core.routes import ConfidenceScore
+from bessemer.core.types import JSON, Frozen
 from bessemer.evals import graders
 from bessemer.evals.grader import GraderServices
 from bessemer.evals.metrics import Terms

@@ -31,7 +31,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import StandardScaler
 
-from bessemer.core.types import ConfidenceScore
+from bessemer.core.routes import ConfidenceScore
 from bessemer.evals.calibration import apply
 from bessemer.evals.confidence import fit_confidence
 from bessemer.evals.guarantee import certify

@@ -30,7 +30,7 @@ from bessemer.cli.demo.turn import Turn, TurnResult
 from bessemer.client import Client
 from bessemer.client.loop import ApplicationAnswer, failed
 from bessemer.core.errors import BessemerError, InvalidRequest
-from bessemer.core.types import ConfidenceScore
+from bessemer.core.routes import ConfidenceScore
 from bessemer.flywheel.report import SystemRow, render
 from bessemer.gateway.providers import SETTINGS
 from bessemer.registry.config import load_config

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bessemer.core.errors import BessemerError, InvalidRequest
-from bessemer.core.types import ConfidenceScore
+from bessemer.core.routes import ConfidenceScore
 from bessemer.engine.rungs.artefact import encode
 from bessemer.engine.rungs.embedding import StaticEmbedding
 from bessemer.engine.rungs.kinds import open_rung

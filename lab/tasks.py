@@ -17,9 +17,10 @@ from pathlib import Path
 import msgspec
 
 from bessemer.core.content import content_hash
+from bessemer.core.datasets import Split
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.template import MOST_MEMBERS, placeholders
-from bessemer.core.types import JSON, Frozen, Split
+from bessemer.core.types import JSON, Frozen
 from bessemer.evals.truth import parse_label
 from bessemer.tuning.mentions import stands_in
 from lab.fitting import cut_text, fitted

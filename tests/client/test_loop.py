@@ -11,10 +11,10 @@ from tests.live import Server
 from bessemer.client import Client, calls
 from bessemer.client.loop import ApplicationAnswer, Loop, LoopFailed, LoopProgress, Question
 from bessemer.client.memory import Lines
+from bessemer.core.datasets import Dataset, Split
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.evaluations import Evaluation, GateResult
 from bessemer.core.paging import FeedbackQuery, InferencesQuery, JobsQuery
-from bessemer.core.types import Dataset, Split
 from lab.fake_openai import Script
 
 SUPERVISED = {"type": "supervised", "supervised": {}}

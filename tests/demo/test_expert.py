@@ -4,7 +4,7 @@ import pytest
 from openai import AsyncOpenAI, BadRequestError
 
 from bessemer.cli.demo import baseline, expert, offers, scenario
-from bessemer.core.types import Split
+from bessemer.core.datasets import Split
 
 CASE = scenario.build(3, scenario.Scale.of(smoke=True))
 

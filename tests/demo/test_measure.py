@@ -14,7 +14,8 @@ from bessemer.cli.demo.config import toml
 from bessemer.cli.demo.run import run_folder
 from bessemer.client import Client
 from bessemer.client.loop import ApplicationAnswer
-from bessemer.core.types import Calibration, ConfidenceScore, Split
+from bessemer.core.datasets import Split
+from bessemer.core.routes import Calibration, ConfidenceScore
 from bessemer.gateway.providers import SETTINGS
 from bessemer.registry.config import load_config
 

@@ -19,7 +19,7 @@ from tests.live import Server, Upstream, start_server, stop_server
 
 from bessemer.core.content import input_hash
 from bessemer.core.conversation import message_of, plain
-from bessemer.core.types import Inference
+from bessemer.core.inferences import Inference
 
 GOLDEN = Path(__file__).parent / "golden.json"
 CONFIG = """

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bessemer.core.types import Calibration, ConfidenceScore
+from bessemer.core.routes import Calibration, ConfidenceScore
 from bessemer.evals.calibration import apply, centred_isotonic, ece, pool_adjacent_violators, reliability
 
 

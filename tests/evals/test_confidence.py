@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import isotonic_regression
 from scipy.special import expit
 
-from bessemer.core.types import Calibration, ConfidenceScore
+from bessemer.core.routes import Calibration, ConfidenceScore
 from bessemer.evals.calibration import apply, calibration_error, centred_isotonic, ece, pool_adjacent_violators
 from bessemer.evals.confidence import fit_confidence, platt
 from bessemer.evals.venn_abers import venn_abers

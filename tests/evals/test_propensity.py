@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bessemer.core.types import Example, Split
+from bessemer.core.datasets import Example, Split
 from bessemer.evals.propensity import logged_accuracy
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bessemer.core.types import ConfidenceScore
+from bessemer.core.routes import ConfidenceScore
 from bessemer.evals.betting import positive_mean, ratio_bounds
 from bessemer.evals.calibration import apply
 from bessemer.evals.confidence import fit_confidence

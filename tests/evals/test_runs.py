@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from bessemer.core.datasets import Example, Split
 from bessemer.core.errors import ProviderError, RateLimited
-from bessemer.core.types import Example, Split
 from bessemer.evals.graders import build
 from bessemer.evals.measures import AttributeF1, GraderReward, LabelAccuracy, LabelF1, Metric
 from bessemer.evals.runs import ItemScore, Run, SystemAnswer, evaluate

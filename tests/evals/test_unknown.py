@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bessemer.core.types import Example, Split
+from bessemer.core.datasets import Example, Split
 from bessemer.evals.measures import LabelAccuracy, LabelF1, Metric
 from bessemer.evals.metrics import Terms, Unknown
 from bessemer.evals.runs import Run, SystemAnswer, evaluate

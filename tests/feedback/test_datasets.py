@@ -11,8 +11,11 @@ from tests.store.samples import keep
 
 from bessemer.core.access import Role
 from bessemer.core.content import HASH_VERSION, content_hash, input_hash
+from bessemer.core.datasets import Split
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.types import Feedback, FeedbackKind, FeedbackSource, Inference, Prompt, Split
+from bessemer.core.feedback import Feedback, FeedbackKind, FeedbackSource
+from bessemer.core.inferences import Inference
+from bessemer.core.models import Prompt
 from bessemer.core.wire import DatasetRequest
 from bessemer.feedback.datasets import build, load, split_of
 from bessemer.feedback.rows import DEMONSTRATION, parse_rows

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tests.store.bucket import BucketBlobs
 
+from bessemer.core.datasets import Dataset, Split
 from bessemer.core.errors import InvalidRequest, NotFound, StoreError
-from bessemer.core.types import Dataset, Split
 from bessemer.core.wire import DatasetRequest
 from bessemer.evals.measures import item_of
 from bessemer.feedback.datasets import load

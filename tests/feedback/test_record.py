@@ -7,8 +7,8 @@ import pytest
 
 from bessemer.core.access import Principal, Role
 from bessemer.core.errors import InvalidRequest
+from bessemer.core.feedback import FeedbackKind, FeedbackSource
 from bessemer.core.ids import new_id
-from bessemer.core.types import FeedbackKind, FeedbackSource
 from bessemer.core.wire import FeedbackRequest
 from bessemer.feedback.record import parse
 from bessemer.store import feedback

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from bessemer.core.evaluations import CascadeResult
+from bessemer.core.routes import Calibration
 from bessemer.core.settings import Settings
-from bessemer.core.types import Calibration
 from bessemer.core.wire import CascadeRequest
 from bessemer.flywheel import cascade
 from bessemer.runtime.compose import close_services, open_services

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from bessemer.core.datasets import Dataset
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.settings import Settings
-from bessemer.core.types import Dataset
 from bessemer.core.wire import EvaluationRequest
 from bessemer.flywheel.evaluation import check, file_name
 from bessemer.runtime.compose import close_services, open_services

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bessemer.core.types import Example, Split
+from bessemer.core.datasets import Example, Split
 from bessemer.evals.guarantee import certify
 from bessemer.evals.measures import LabelAccuracy
 from bessemer.evals.metrics import Terms, label_terms

@@ -9,10 +9,13 @@ import pytest
 from sqlalchemy import text
 
 from bessemer.core.access import Principal, Role
+from bessemer.core.datasets import Dataset, Split
 from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.evaluations import Evaluation, GateResult
+from bessemer.core.models import Lineage, ModelVersion
+from bessemer.core.routes import Route, Step, Target
 from bessemer.core.settings import Settings
-from bessemer.core.types import Dataset, JobStatus, Lineage, ModelVersion, Route, Split, Step, Target, as_json
+from bessemer.core.types import JobStatus, as_json
 from bessemer.core.wire import EvaluationRequest
 from bessemer.flywheel.evaluation import check, lacking
 from bessemer.flywheel.promotion import promote, rollback, rollback_route

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from bessemer.core.datasets import Example, Split
 from bessemer.core.errors import InvalidRequest
+from bessemer.core.models import Lineage
 from bessemer.core.settings import Settings
-from bessemer.core.types import Example, JobStatus, Lineage, Split
+from bessemer.core.types import JobStatus
 from bessemer.flywheel.unseen import unseen
 from bessemer.registry.versions import make_version
 from bessemer.runtime.compose import close_services, open_services

@@ -8,8 +8,10 @@ from typing import NamedTuple
 import pytest
 
 from bessemer.core.access import Principal, Role
+from bessemer.core.inferences import Inference
 from bessemer.core.openai_chat import ChatCompletion, ChatRequest
-from bessemer.core.types import Inference, Route, as_json
+from bessemer.core.routes import Route
+from bessemer.core.types import as_json
 from bessemer.dialects.openai_chat import asked
 from bessemer.gateway import Gateway
 from bessemer.gateway.providers import SETTINGS

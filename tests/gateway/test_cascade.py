@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.ids import new_id
-from bessemer.core.types import Calibration, ConfidenceScore, ModelCall, Step, Target, TokenLogprob
+from bessemer.core.inferences import ModelCall, TokenLogprob
+from bessemer.core.routes import Calibration, ConfidenceScore, Step, Target
 from bessemer.gateway.cascade import accepts, calibrated, draw, raw_score
 from bessemer.gateway.shares import TimeShares
 from bessemer.gateway.strategy import judge

@@ -10,7 +10,7 @@ import pytest
 from tests.gateway.tiny import adapter_tar, open_tiny, tiny_model
 
 from bessemer.core.errors import EngineError
-from bessemer.core.types import Model
+from bessemer.core.models import Model
 from bessemer.engine.engine import Engine
 from bessemer.engine.request import GenerateRequest
 from bessemer.gateway.providers.engines import Engines

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from bessemer.core.types import TokenLogprob
+from bessemer.core.inferences import TokenLogprob
 from bessemer.gateway.fields import confident, fields, mean_probability
 
 

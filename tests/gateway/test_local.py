@@ -11,7 +11,7 @@ from tests.gateway.tiny import adapter_tar, open_tiny, tiny_model
 
 from bessemer.core.errors import InvalidRequest, ProviderError, StoreError
 from bessemer.core.openai_chat import ChatRequest, StructuredOutputs
-from bessemer.core.types import Calibration, Route, Step, Target
+from bessemer.core.routes import Calibration, Route, Step, Target
 from bessemer.engine.engine import Engine
 from bessemer.gateway import Gateway
 from bessemer.gateway.providers import PROVIDERS, SETTINGS, build_providers

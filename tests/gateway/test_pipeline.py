@@ -9,9 +9,10 @@ from tests.gateway.conftest import PRINCIPAL, ask, read
 
 from bessemer.core.access import Role
 from bessemer.core.content import HASH_VERSION
+from bessemer.core.datasets import Split
 from bessemer.core.errors import ConfigError, Forbidden, InvalidRequest, NotFound, ProviderError, RateLimited
 from bessemer.core.openai_chat import ChatRequest, RequestExtension, StreamOptions
-from bessemer.core.types import Calibration, Route, Split, Step, Target
+from bessemer.core.routes import Calibration, Route, Step, Target
 from bessemer.registry.upstreams import Timeouts
 from lab.fake_openai import FakeOpenAI, Script
 

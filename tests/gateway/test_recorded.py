@@ -9,7 +9,7 @@ from tests.gateway.conftest import PRINCIPAL, ask
 
 from bessemer.core.errors import ConfigError, ProviderError
 from bessemer.core.openai_chat import ChatRequest, RequestExtension, StructuredOutputs
-from bessemer.core.types import Route, Step, Target
+from bessemer.core.routes import Route, Step, Target
 from lab.fake_openai import Script
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"

@@ -11,8 +11,9 @@ from tests.gateway.conftest import PRINCIPAL, ask, read
 from tests.gateway.raw import DONE, SSE, RawUpstream, event, head, whole
 
 from bessemer.core.errors import BessemerError, ConfigError, InvalidRequest, ProviderError, RateLimited
+from bessemer.core.models import Model
 from bessemer.core.openai_chat import ChatRequest, StreamOptions
-from bessemer.core.types import Model, Route, Step, Target
+from bessemer.core.routes import Route, Step, Target
 from bessemer.gateway.providers.answers import AnswerReader
 from bessemer.gateway.providers.openai import OpenAISettings
 from lab.fake_openai import Script

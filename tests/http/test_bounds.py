@@ -10,7 +10,7 @@ import pytest
 from tests.asking import ask
 from tests.live import Server
 
-from bessemer.core.types import Guarantee
+from bessemer.core.routes import Guarantee
 from bessemer.http.surface import TABLE
 
 CHAT = "/v1/chat/completions"

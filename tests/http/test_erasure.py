@@ -16,8 +16,8 @@ from tests.live import Server, Upstream, start_server, stop_server
 
 from bessemer.cli.main import run
 from bessemer.core.ids import new_id
+from bessemer.core.inferences import INTERNAL_KEY, Inference
 from bessemer.core.settings import Settings
-from bessemer.core.types import INTERNAL_KEY, Inference
 from bessemer.store import inferences
 from bessemer.store.database import Database
 

@@ -7,7 +7,7 @@ import pytest
 from tests.asking import ask, key_of
 from tests.live import Server
 
-from bessemer.core.types import Lineage
+from bessemer.core.models import Lineage
 from bessemer.registry.versions import make_version
 from bessemer.store import versions
 from bessemer.store.database import Database

@@ -13,7 +13,7 @@ import pytest
 from openai import OpenAI
 from tests.live import OFFLINE, Server, Upstream, start_server, stop_server
 
-from bessemer.core.types import Lineage
+from bessemer.core.models import Lineage
 from bessemer.gateway.providers import SETTINGS
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config

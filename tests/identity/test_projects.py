@@ -11,7 +11,7 @@ from tests.http.test_plans import WORKLOAD
 from tests.live import Server
 
 from bessemer.core.access import Role, project
-from bessemer.core.types import Lineage, ModelVersion
+from bessemer.core.models import Lineage, ModelVersion
 from bessemer.http.routing import Endpoint
 from bessemer.http.surface import TABLE
 from bessemer.identity.policy import RolePolicy, roles_that_may

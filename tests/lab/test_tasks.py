@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.engine.tiny_model import ByteTokens
 
+from bessemer.core.datasets import Split
 from bessemer.core.errors import EngineError, InvalidRequest
 from bessemer.core.template import render, render_grammar
-from bessemer.core.types import Split
 from bessemer.engine.constraint import Grammars
 from bessemer.engine.request import Lark
 from bessemer.evals.metrics import AttributeCounts, attribute_counts, label_terms, parse_attributes, total

@@ -14,7 +14,8 @@ from tests.store.forwarder import Forwarder
 
 from bessemer.core.content import content_hash
 from bessemer.core.errors import ConfigError, Conflict, InvalidRequest, NotFound
-from bessemer.core.types import Calibration, ConfidenceScore, Lineage, ModelVersion, Route, Step, Target
+from bessemer.core.models import Lineage, ModelVersion
+from bessemer.core.routes import Calibration, ConfidenceScore, Route, Step, Target
 from bessemer.gateway.providers import SETTINGS
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import Config, parse_config

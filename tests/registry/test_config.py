@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from bessemer.core.errors import ConfigError
+from bessemer.core.routes import Target
 from bessemer.core.settings import Settings
-from bessemer.core.types import Target
 from bessemer.gateway.providers import SETTINGS
 from bessemer.registry.config import load_config, parse_config
 from bessemer.registry.upstreams import Timeouts

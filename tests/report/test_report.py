@@ -9,7 +9,8 @@ from planner.tests.browser import in_browser, needs_chromium
 from planner.tests.markup import PAYLOADS, Elements, poisoned
 
 from bessemer.core.evaluations import GateResult
-from bessemer.core.types import Guarantee, Interval
+from bessemer.core.routes import Guarantee
+from bessemer.core.types import Interval
 from bessemer.flywheel.report import Report, SystemRow, Tile, percent, render, usd
 from bessemer_planner.pages import LineChart, Series
 

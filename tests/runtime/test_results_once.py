@@ -4,8 +4,9 @@ from typing import Any
 
 from tests.live import Server
 
+from bessemer.core.datasets import Split
 from bessemer.core.evaluations import Evaluation
-from bessemer.core.types import JobStatus, Split
+from bessemer.core.types import JobStatus
 from bessemer.store import evaluations, job_rows
 from bessemer.store.database import Database
 from bessemer.store.job_rows import JobRow

@@ -2,7 +2,8 @@
 
 from sqlalchemy import Connection
 
-from bessemer.core.types import Feedback, FeedbackKind, FeedbackSource, Inference, ModelCall, TokenLogprob
+from bessemer.core.feedback import Feedback, FeedbackKind, FeedbackSource
+from bessemer.core.inferences import Inference, ModelCall, TokenLogprob
 from bessemer.store import feedback, inferences
 from bessemer.store.database import Database
 

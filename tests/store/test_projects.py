@@ -18,8 +18,11 @@ from tests.store.samples import a_feedback, an_inference, keep
 from tests.store.test_repositories import a_job, gated
 
 from bessemer.core.access import Role
+from bessemer.core.datasets import Dataset
 from bessemer.core.errors import Conflict, InvalidRequest, NotFound
-from bessemer.core.types import INTERNAL_KEY, Dataset, ModelVersion, Route, Step, Target
+from bessemer.core.inferences import INTERNAL_KEY
+from bessemer.core.models import ModelVersion
+from bessemer.core.routes import Route, Step, Target
 from bessemer.core.wire import JobEvent
 from bessemer.store import (
     audit,

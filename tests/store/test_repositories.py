@@ -10,9 +10,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tests.store.samples import a_call, a_feedback, an_inference, keep
 
+from bessemer.core.datasets import Dataset, Split
 from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.evaluations import Evaluation, GateResult
-from bessemer.core.types import INTERNAL_KEY, Dataset, Interval, JobStatus, Split, TokenLogprob
+from bessemer.core.inferences import INTERNAL_KEY, TokenLogprob
+from bessemer.core.types import Interval, JobStatus
 from bessemer.store import datasets, erasure, evaluations, feedback, files, inferences, job_rows, plans
 from bessemer.store.database import Database
 from bessemer.store.files import FileRow

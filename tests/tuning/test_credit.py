@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from bessemer.core.types import TokenLogprob
+from bessemer.core.inferences import TokenLogprob
 from bessemer.evals.metrics import attribute_counts, parse_attributes
 from bessemer.feedback.rows import TrainingRow
 from bessemer.tuning.credit import TokenizedAnswer, by_answer, by_field, parts

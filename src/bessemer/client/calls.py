@@ -12,7 +12,10 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 import msgspec
 
 from bessemer.client.operation import Operation, Streamed, Upload, segment
+from bessemer.core.datasets import Dataset
 from bessemer.core.errors import InvalidRequest
+from bessemer.core.feedback import Feedback
+from bessemer.core.models import Alias, ModelVersion
 from bessemer.core.openai import (
     FileObject,
     FineTuningCheckpoint,
@@ -35,7 +38,8 @@ from bessemer.core.paging import (
     Page,
     UsageQuery,
 )
-from bessemer.core.types import JSON, Alias, Dataset, Feedback, ModelVersion, Route
+from bessemer.core.routes import Route
+from bessemer.core.types import JSON
 from bessemer.core.wire import (
     AuditEvent,
     CascadeRequest,

@@ -19,11 +19,14 @@ from bessemer.client.blocking import Client
 from bessemer.client.calls import AnyEvent, AnyJob, Jobs
 from bessemer.client.memory import Memory
 from bessemer.core.content import content_hash
+from bessemer.core.datasets import Dataset, Split
 from bessemer.core.errors import BessemerError
 from bessemer.core.evaluations import CascadeResult, Evaluation
+from bessemer.core.models import Alias, ModelVersion
 from bessemer.core.openai import FineTuningJob, FineTuningJobRequest
 from bessemer.core.openai_chat import ChatRequest, RequestExtension
-from bessemer.core.types import JSON, Alias, ConfidenceScore, Dataset, Frozen, JobStatus, ModelVersion, Route, Split
+from bessemer.core.routes import ConfidenceScore, Route
+from bessemer.core.types import JSON, Frozen, JobStatus
 from bessemer.core.wire import (
     CascadeRequest,
     CascadeRule,

@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
+from bessemer.core.datasets import Split
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.types import JSON, Frozen, Split
+from bessemer.core.types import JSON, Frozen
 
 MAX_LIMIT = 1_000_000
 """Of generated tokens that a client may name."""

@@ -1,6 +1,8 @@
 """The nouns of an evaluation and of a cascade: what was scored, the gate's decision, the threshold and its promise."""
 
-from bessemer.core.types import Calibration, Frozen, Guarantee, Interval, Split
+from bessemer.core.datasets import Split
+from bessemer.core.routes import Calibration, Guarantee
+from bessemer.core.types import Frozen, Interval
 
 
 class Bounds(Frozen, frozen=True):

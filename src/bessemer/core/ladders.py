@@ -1,6 +1,7 @@
 """The nouns of a ladder: its rungs as they were scored, the path that was tested, the route that is proposed."""
 
-from bessemer.core.types import Frozen, Guarantee, Interval, Step
+from bessemer.core.routes import Guarantee, Step
+from bessemer.core.types import Frozen, Interval
 
 
 class RungRow(Frozen, frozen=True):

@@ -9,8 +9,9 @@ from typing import Literal
 import msgspec
 
 from bessemer.core.bounds import Name, Tags, Value
+from bessemer.core.datasets import Split
 from bessemer.core.openai import StrictWire, Wire
-from bessemer.core.types import JSON, Split
+from bessemer.core.types import JSON
 
 
 class RequestExtension(StrictWire):

@@ -1,6 +1,7 @@
 """What is answered, whatever wire format it goes out in: pieces as they come, and the whole at the end."""
 
-from bessemer.core.types import Frozen, TokenLogprob
+from bessemer.core.inferences import TokenLogprob
+from bessemer.core.types import Frozen
 
 
 class ScoredToken(Frozen, frozen=True):

@@ -21,7 +21,8 @@ from typing import Any
 import msgspec
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.types import JSON, Prompt
+from bessemer.core.models import Prompt
+from bessemer.core.types import JSON
 
 _PATH = r"[A-Za-z_][\w-]*(?:\.[\w-]+)*"
 _PLACEHOLDER = re.compile(

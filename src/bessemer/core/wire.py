@@ -1,6 +1,6 @@
 """Bessemer's own wire objects: bodies and answers of its API beside OpenAI's (`core/openai.py`), for server and client.
 
-Bodies refuse unknown fields by name. What is a noun on the wire as well is in `core/types.py`.
+Bodies refuse unknown fields by name. What is a noun on the wire as well is in the module of the noun.
 """
 
 from typing import Any, Final, Literal
@@ -9,24 +9,13 @@ import msgspec
 
 from bessemer.core.access import Role
 from bessemer.core.bounds import Label, Name, Note, Tags, UnixTime
+from bessemer.core.datasets import Split
+from bessemer.core.feedback import Feedback, FeedbackSource
+from bessemer.core.inferences import Inference, ModelCall, TokenLogprob
+from bessemer.core.models import Alias
 from bessemer.core.openai import StrictWire, Wire
-from bessemer.core.types import (
-    DEFAULT_PROJECT,
-    JSON,
-    Alias,
-    ConfidenceScore,
-    Feedback,
-    FeedbackSource,
-    Frozen,
-    Guarantee,
-    Inference,
-    ModelCall,
-    Route,
-    Split,
-    Step,
-    Target,
-    TokenLogprob,
-)
+from bessemer.core.routes import ConfidenceScore, Guarantee, Route, Step, Target
+from bessemer.core.types import DEFAULT_PROJECT, JSON, Frozen
 
 # -- what was asked, answered and said ---------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import msgspec
 
 from bessemer.core.conversation import Conversation
 from bessemer.core.errors import BessemerError
+from bessemer.core.inferences import TokenLogprob
 from bessemer.core.openai_chat import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -19,7 +20,7 @@ from bessemer.core.openai_chat import (
 )
 from bessemer.core.reply import Reply, ReplyHead, ReplyPiece, ScoredToken, Usage
 from bessemer.core.totals import total
-from bessemer.core.types import JSON, TokenLogprob
+from bessemer.core.types import JSON
 
 _encode = msgspec.json.Encoder().encode
 _DONE = b"data: [DONE]\n\n"

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bessemer.core.evaluations import ReliabilityBin
-from bessemer.core.types import Calibration
+from bessemer.core.routes import Calibration
 
 Array = npt.NDArray[np.float64]
 

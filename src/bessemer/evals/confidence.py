@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from bessemer.core.types import Calibration, ConfidenceScore
+from bessemer.core.routes import Calibration, ConfidenceScore
 from bessemer.evals.calibration import centred_isotonic
 from bessemer.evals.venn_abers import venn_abers
 

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bessemer.core.types import Frozen, Guarantee
+from bessemer.core.routes import Guarantee
+from bessemer.core.types import Frozen
 from bessemer.evals.familywise import fixed_sequence
 from bessemer.evals.outcomes import ALWAYS, NEVER, Outcomes, answered_by, checked
 from bessemer.evals.paired import spent

@@ -8,7 +8,8 @@ between two bounds (`Unknown`): leaving such items out would leave those in wher
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from bessemer.core.types import Example, as_json
+from bessemer.core.datasets import Example
+from bessemer.core.types import as_json
 from bessemer.evals.grader import Grader
 from bessemer.evals.metrics import Terms, Unknown, attribute_counts, label_terms, mean_terms, parse_attributes
 from bessemer.evals.truth import parse_label, truth

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bessemer.core.types import Example, Interval
+from bessemer.core.datasets import Example
+from bessemer.core.types import Interval
 from bessemer.evals.statistics import terms_interval
 
 METHOD = "self-normalised inverse propensity weighting of logged verdicts"

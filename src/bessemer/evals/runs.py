@@ -11,10 +11,11 @@ from typing import Self
 
 import numpy as np
 
+from bessemer.core.datasets import Example
 from bessemer.core.errors import BessemerError
 from bessemer.core.evaluations import Bounds, EvaluationRow
 from bessemer.core.totals import count, total
-from bessemer.core.types import Example, Frozen, Interval
+from bessemer.core.types import Frozen, Interval
 from bessemer.evals.measures import Metric
 from bessemer.evals.metrics import Terms, Unknown
 from bessemer.evals.statistics import terms_interval

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from bessemer.core.types import VennAbers
+from bessemer.core.routes import VennAbers
 
 Array = npt.NDArray[np.float64]
 _DIGITS = 6

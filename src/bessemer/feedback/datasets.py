@@ -10,10 +10,14 @@ import msgspec
 
 from bessemer import __version__
 from bessemer.core.content import HASH_VERSION, canonical_json, canonical_messages, input_hash, sha256_hex
+from bessemer.core.datasets import Dataset, Example, Split
 from bessemer.core.errors import InvalidRequest
+from bessemer.core.feedback import Feedback
 from bessemer.core.ids import new_id
+from bessemer.core.inferences import Inference
+from bessemer.core.models import Prompt
 from bessemer.core.template import render_messages
-from bessemer.core.types import JSON, Dataset, Example, Feedback, Inference, Prompt, Split, as_json
+from bessemer.core.types import JSON, as_json
 from bessemer.core.wire import DatasetRequest
 from bessemer.feedback.join import JoinedFeedback, learn
 from bessemer.feedback.rights import admissible

@@ -10,8 +10,9 @@ from itertools import islice
 import msgspec
 
 from bessemer.core.content import input_hash
+from bessemer.core.datasets import Example
 from bessemer.core.errors import InvalidRequest, StoreError
-from bessemer.core.types import Example, Inference
+from bessemer.core.inferences import Inference
 from bessemer.core.wire import Derived, Erasure, ErasureRequest
 from bessemer.feedback import datasets as built
 from bessemer.store import audit, datasets, erasure, job_rows, versions

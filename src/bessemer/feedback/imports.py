@@ -7,8 +7,9 @@ import msgspec
 
 from bessemer import __version__
 from bessemer.core.content import HASH_VERSION, canonical_json, input_hash
+from bessemer.core.datasets import Dataset, Example, Split
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.types import JSON, Dataset, Example, Split, as_json
+from bessemer.core.types import JSON, as_json
 from bessemer.core.wire import DatasetRequest
 from bessemer.feedback.datasets import SHOWN, check_splits, freeze, split_of
 from bessemer.feedback.rows import TrainingRow, lines_of, read_rows

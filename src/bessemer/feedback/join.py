@@ -9,7 +9,8 @@ of no weight is left out.
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from bessemer.core.types import Feedback, FeedbackKind, FeedbackSource, Inference
+from bessemer.core.feedback import Feedback, FeedbackKind, FeedbackSource
+from bessemer.core.inferences import Inference
 
 
 class JoinedFeedback(NamedTuple):

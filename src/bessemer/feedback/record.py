@@ -8,8 +8,8 @@ import re
 
 from bessemer.core.access import Principal
 from bessemer.core.errors import InvalidRequest
+from bessemer.core.feedback import Feedback, FeedbackKind, FeedbackSource
 from bessemer.core.ids import EPISODE_ID, new_id
-from bessemer.core.types import Feedback, FeedbackKind, FeedbackSource
 from bessemer.core.wire import VERDICT, FeedbackRequest
 
 _METRIC = re.compile(r"[A-Za-z_][\w.-]{0,63}")

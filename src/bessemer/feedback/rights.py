@@ -10,7 +10,8 @@ import msgspec
 
 from bessemer.core.access import Action, Principal, Resource, ResourceKind, project
 from bessemer.core.errors import NotFound, StoreError
-from bessemer.core.types import Feedback, Inference
+from bessemer.core.feedback import Feedback
+from bessemer.core.inferences import Inference
 from bessemer.identity.keys import principal_of
 from bessemer.identity.policy import Policy
 from bessemer.store import inferences, keys

@@ -15,18 +15,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from bessemer.core.datasets import Dataset, Example, Split
 from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.evaluations import CascadePoint, CascadeResult
-from bessemer.core.types import (
-    ConfidenceScore,
-    Dataset,
-    Example,
-    Guarantee,
-    Route,
-    Split,
-    Step,
-    Target,
-)
+from bessemer.core.routes import ConfidenceScore, Guarantee, Route, Step, Target
 from bessemer.core.wire import CascadeRequest, MetricName
 from bessemer.evals import calibration, metrics
 from bessemer.evals.confidence import fit_confidence

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from bessemer.core.datasets import Example
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.types import Example, Frozen
+from bessemer.core.types import Frozen
 from bessemer.evals.metrics import ItemTerms, Terms
 
 Array = npt.NDArray[np.float64]

@@ -14,9 +14,11 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from bessemer.core.content import content_hash, input_hash
+from bessemer.core.datasets import Dataset, Example, Split
 from bessemer.core.errors import BessemerError, InvalidRequest, ProviderError, RateLimited
 from bessemer.core.evaluations import Evaluation, EvaluationRow, GateResult
-from bessemer.core.types import JSON, Dataset, Example, Inference, Split
+from bessemer.core.inferences import Inference
+from bessemer.core.types import JSON
 from bessemer.core.wire import EvaluationRequest, MetricName
 from bessemer.evals import graders, measures, runs
 from bessemer.evals.gate import non_inferiority

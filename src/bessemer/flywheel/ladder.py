@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from bessemer.core.datasets import Dataset, Split
 from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.ladders import LadderResult
-from bessemer.core.types import Dataset, Route, Split, Step, Target
+from bessemer.core.routes import Route, Step, Target
 from bessemer.core.wire import LadderRequest
 from bessemer.engine.rungs import embedding, linear, pairs
 from bessemer.engine.rungs.kinds import KINDS, MAJORITY

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bessemer.core.ladders import LadderPoint, LadderResult, RungRow
-from bessemer.core.types import Calibration, ConfidenceScore, Guarantee, Step, Target
+from bessemer.core.routes import Calibration, ConfidenceScore, Guarantee, Step, Target
 from bessemer.engine.rungs.kinds import MAJORITY
 from bessemer.evals import calibration, guarantee, thresholds
 from bessemer.evals.confidence import fit_confidence

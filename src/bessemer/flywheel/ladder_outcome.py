@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from bessemer.core.types import Dataset, Example, Frozen
+from bessemer.core.datasets import Dataset, Example
+from bessemer.core.types import Frozen
 from bessemer.core.wire import LadderRequest
 from bessemer.evals.measures import Metric
 from bessemer.evals.runs import ItemScore

@@ -2,7 +2,8 @@
 
 from bessemer.core.access import Principal
 from bessemer.core.errors import Conflict
-from bessemer.core.types import Alias, Route
+from bessemer.core.models import Alias
+from bessemer.core.routes import Route
 from bessemer.flywheel.services import FlywheelServices
 from bessemer.flywheel.standing import champion, serves, standing_gate, tuned, ungated
 from bessemer.registry.catalog import CHAMPION, is_version

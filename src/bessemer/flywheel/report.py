@@ -5,7 +5,8 @@ nothing but formatting, and an unknown number is a dash, never a guess.
 """
 
 from bessemer.core.evaluations import GateResult
-from bessemer.core.types import Frozen, Guarantee, Interval
+from bessemer.core.routes import Guarantee
+from bessemer.core.types import Frozen, Interval
 from bessemer_planner.pages import DASH, Bar, BarChart, LineChart, ReliabilityChart, environment
 
 

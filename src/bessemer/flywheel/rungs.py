@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bessemer.core.datasets import Example, Split
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.types import ConfidenceScore, Example, Lineage, ModelVersion, Split
+from bessemer.core.models import Lineage, ModelVersion
+from bessemer.core.routes import ConfidenceScore
 from bessemer.core.wire import LadderRequest
 from bessemer.engine.rungs import artefact
 from bessemer.engine.rungs.artefact import Artefact

@@ -5,9 +5,11 @@ incumbent), on the hold-out split of a dataset that the operator has not ruled o
 """
 
 from bessemer.core.access import Action, project
+from bessemer.core.datasets import Split
 from bessemer.core.errors import BessemerError, Conflict, NotFound
 from bessemer.core.evaluations import Evaluation
-from bessemer.core.types import ModelVersion, Route, Split, Target
+from bessemer.core.models import ModelVersion
+from bessemer.core.routes import Route, Target
 from bessemer.flywheel.services import FlywheelServices
 from bessemer.identity.keys import principal_of
 from bessemer.registry.catalog import CHAMPION

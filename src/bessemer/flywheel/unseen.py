@@ -9,8 +9,9 @@ import io
 from collections.abc import Sequence
 
 from bessemer.core.content import input_hash
+from bessemer.core.datasets import Example, Split
 from bessemer.core.errors import InvalidRequest, NotFound, StoreError
-from bessemer.core.types import Example, ModelVersion, Split
+from bessemer.core.models import ModelVersion
 from bessemer.feedback.rows import TrainingRow, read_rows
 from bessemer.flywheel.services import FlywheelServices
 from bessemer.store import files, job_rows

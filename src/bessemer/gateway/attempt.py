@@ -11,8 +11,8 @@ import msgspec
 
 from bessemer.core.errors import BessemerError, ConfigError, ProviderError, told
 from bessemer.core.ids import new_id
+from bessemer.core.inferences import ModelCall, TokenLogprob
 from bessemer.core.reply import ReplyPiece, ScoredToken, Usage
-from bessemer.core.types import ModelCall, TokenLogprob
 from bessemer.gateway.exchange import Exchange
 from bessemer.gateway.providers.base import Provider, ProviderCall
 from bessemer.gateway.shares import TimeShares

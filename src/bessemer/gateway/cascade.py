@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.types import Calibration, ConfidenceScore, ModelCall, Target
+from bessemer.core.inferences import ModelCall
+from bessemer.core.routes import Calibration, ConfidenceScore, Target
 from bessemer.gateway.fields import mean_probability
 
 

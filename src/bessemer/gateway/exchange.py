@@ -6,8 +6,10 @@ from typing import TypeAlias
 
 from bessemer.core.access import Principal
 from bessemer.core.conversation import Conversation
+from bessemer.core.inferences import Inference, ModelCall
 from bessemer.core.reply import ReplyPiece, ScoredToken
-from bessemer.core.types import JSON, Inference, ModelCall, Route
+from bessemer.core.routes import Route
+from bessemer.core.types import JSON
 from bessemer.registry.catalog import Catalog
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from bessemer.core.types import TokenLogprob
+from bessemer.core.inferences import TokenLogprob
 
 _PAIR = re.compile(r'"(?P<name>(?:[^"\\]|\\.)*)"\s*:\s*(?P<value>"(?:[^"\\]|\\.)*"|[^\s,\[\]{}"]+)')
 

@@ -17,9 +17,10 @@ from bessemer.core.content import input_hash
 from bessemer.core.conversation import Conversation, Sampling, message_of, plain
 from bessemer.core.errors import BessemerError, Forbidden
 from bessemer.core.ids import new_id
+from bessemer.core.inferences import INTERNAL_KEY, Inference
 from bessemer.core.pieces import is_large
 from bessemer.core.reply import Reply, ReplyHead, ReplyPiece
-from bessemer.core.types import INTERNAL_KEY, JSON, Inference
+from bessemer.core.types import JSON
 from bessemer.gateway.attempt import Attempts
 from bessemer.gateway.exchange import AsyncChunks, Exchange
 from bessemer.gateway.providers.base import Provider

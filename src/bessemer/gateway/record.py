@@ -7,9 +7,9 @@ from typing import cast
 
 from bessemer.core.content import HASH_VERSION
 from bessemer.core.errors import StoreError
+from bessemer.core.inferences import Inference
 from bessemer.core.reply import Reply, ReplyPiece, Usage
 from bessemer.core.totals import count, total
-from bessemer.core.types import Inference
 from bessemer.gateway.attempt import account_error
 from bessemer.gateway.exchange import AsyncChunks, Exchange, Next
 from bessemer.store.writer import Writer

@@ -2,8 +2,9 @@
 
 from bessemer.core.conversation import AnswerRules, Choices, Constraint, JsonSchema, Lark, Message
 from bessemer.core.errors import InvalidRequest
+from bessemer.core.models import ModelVersion, Prompt
 from bessemer.core.template import placeholders, render_grammar, render_messages
-from bessemer.core.types import JSON, ModelVersion, Prompt
+from bessemer.core.types import JSON
 
 
 def messages_of(prompt: Prompt, input: JSON) -> tuple[Message, ...]:

@@ -12,7 +12,8 @@ import msgspec
 from bessemer.core.access import Action, Principal, Resource, ResourceKind
 from bessemer.core.conversation import AnswerRules, Choices, Conversation, Message, Sampling
 from bessemer.core.errors import InvalidRequest, NotFound
-from bessemer.core.types import Capability, Route, Target
+from bessemer.core.models import Capability
+from bessemer.core.routes import Route, Target
 from bessemer.gateway.providers.base import ProviderCall
 from bessemer.gateway.render import answer_rules, messages_of
 from bessemer.identity.policy import Policy

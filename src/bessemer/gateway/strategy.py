@@ -11,8 +11,9 @@ from typing import cast
 import msgspec
 
 from bessemer.core.errors import BessemerError, EngineError, ProviderError, RateLimited
+from bessemer.core.inferences import ModelCall
 from bessemer.core.reply import ReplyPiece
-from bessemer.core.types import ModelCall, Step, Target
+from bessemer.core.routes import Step, Target
 from bessemer.gateway.attempt import Leg
 from bessemer.gateway.cascade import accepts, calibrated, draw, raw_score
 from bessemer.gateway.exchange import AsyncChunks, Exchange

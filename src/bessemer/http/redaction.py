@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 
 from bessemer.core.access import Action, Resource, ResourceKind
-from bessemer.core.types import JSON, Feedback, Inference, as_json
+from bessemer.core.feedback import Feedback
+from bessemer.core.inferences import Inference
+from bessemer.core.types import JSON, as_json
 from bessemer.http.edge import Call
 
 _INFERENCE = ("messages", "input", "input_sha256", "output", "reasoning", "refusal")

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from bessemer.core.access import Action, ResourceKind
+from bessemer.core.datasets import Dataset
 from bessemer.core.errors import ConfigError
+from bessemer.core.feedback import Feedback
+from bessemer.core.models import Alias, ModelVersion
 from bessemer.core.openai import (
     FileObject,
     FineTuningCheckpoint,
@@ -22,7 +25,8 @@ from bessemer.core.paging import (
     Page,
     UsageQuery,
 )
-from bessemer.core.types import JSON, Alias, Dataset, Feedback, ModelVersion, Route
+from bessemer.core.routes import Route
+from bessemer.core.types import JSON
 from bessemer.core.wire import (
     AuditEvent,
     DatasetDeleted,

@@ -16,19 +16,9 @@ import msgspec
 from bessemer.core.access import Principal
 from bessemer.core.content import content_hash
 from bessemer.core.errors import ConfigError, Conflict, InvalidRequest, NotFound, StoreError
-from bessemer.core.types import (
-    DEFAULT_PROJECT,
-    Alias,
-    Frozen,
-    Model,
-    ModelVersion,
-    Price,
-    Prompt,
-    Route,
-    Step,
-    Target,
-    as_json,
-)
+from bessemer.core.models import Alias, Model, ModelVersion, Price, Prompt
+from bessemer.core.routes import Route, Step, Target
+from bessemer.core.types import DEFAULT_PROJECT, Frozen, as_json
 from bessemer.registry.config import Config
 from bessemer.registry.policy import GatePolicy
 from bessemer.registry.routes import check_steps

@@ -18,21 +18,10 @@ import msgspec
 
 from bessemer.core.content import content_hash
 from bessemer.core.errors import ConfigError, InvalidRequest
+from bessemer.core.models import ConfiguredAt, Lineage, Model, ModelVersion, Price, Prompt, ProviderSettings
+from bessemer.core.routes import Route, Step, Target
 from bessemer.core.template import check as check_template
-from bessemer.core.types import (
-    JSON,
-    ConfiguredAt,
-    Frozen,
-    Lineage,
-    Model,
-    ModelVersion,
-    Price,
-    Prompt,
-    ProviderSettings,
-    Route,
-    Step,
-    Target,
-)
+from bessemer.core.types import JSON, Frozen
 from bessemer.registry.policy import GatePolicy, check_policy
 from bessemer.registry.routes import check_steps
 from bessemer.registry.upstreams import Timeouts

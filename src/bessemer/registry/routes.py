@@ -3,7 +3,7 @@
 import math
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.types import Calibration, Route
+from bessemer.core.routes import Calibration, Route
 
 LARGEST = 100
 """Targets of a route: each is looked up whenever the route changes."""

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from bessemer.core.errors import ConfigError
-from bessemer.core.types import JSON, ConfiguredAt, Frozen, ProviderSettings
+from bessemer.core.models import ConfiguredAt, ProviderSettings
+from bessemer.core.types import JSON, Frozen
 
 _KEY = re.compile(r"[\x21-\x7e]+")
 _QUOTES = "\"'`"

@@ -7,7 +7,8 @@ import msgspec
 
 from bessemer.core.content import content_hash
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.types import JSON, Lineage, ModelVersion, as_json
+from bessemer.core.models import Lineage, ModelVersion
+from bessemer.core.types import JSON, as_json
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 _HASH_DIGITS = 12

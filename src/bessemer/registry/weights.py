@@ -17,7 +17,8 @@ from typing import Self
 import msgspec
 
 from bessemer.core.errors import ConfigError, EngineError, StoreError
-from bessemer.core.types import JSON, ConfiguredAt, Frozen, Model, ProviderSettings
+from bessemer.core.models import ConfiguredAt, Model, ProviderSettings
+from bessemer.core.types import JSON, Frozen
 
 _CHUNK = 1 << 20
 _PATIENCE_S = 1800

@@ -4,8 +4,8 @@ import msgspec
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import select, update
 
+from bessemer.core.datasets import Dataset
 from bessemer.core.errors import NotFound
-from bessemer.core.types import Dataset
 from bessemer.store import paging
 from bessemer.store.database import Database, insert_new
 from bessemer.store.schema import datasets

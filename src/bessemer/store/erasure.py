@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, select, tuple_
 
-from bessemer.core.types import INTERNAL_KEY, Inference
+from bessemer.core.inferences import INTERNAL_KEY, Inference
 from bessemer.store import paging
 from bessemer.store.database import Database, insert_new
 from bessemer.store.schema import erased_records, feedback, inferences, model_calls

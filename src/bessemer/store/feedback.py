@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, func, select
 
 from bessemer.core.errors import NotFound
-from bessemer.core.types import Feedback
+from bessemer.core.feedback import Feedback
 from bessemer.store import paging
 from bessemer.store.database import Database, insert_new
 from bessemer.store.schema import feedback

@@ -9,8 +9,8 @@ import msgspec
 from sqlalchemy import Connection, Row, Select, case, func, select
 
 from bessemer.core.errors import NotFound
+from bessemer.core.inferences import Inference, ModelCall
 from bessemer.core.pieces import in_pieces, is_large, text_of
-from bessemer.core.types import Inference, ModelCall
 from bessemer.core.wire import UsageRow
 from bessemer.store import paging
 from bessemer.store.database import Database, insert_new, take_time

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, Select, and_, func, select
 from sqlalchemy import insert as sql_insert
 
 from bessemer.core.errors import Conflict
-from bessemer.core.types import Route
+from bessemer.core.routes import Route
 from bessemer.store import paging, revisions
 from bessemer.store.database import Database
 from bessemer.store.schema import route_changes

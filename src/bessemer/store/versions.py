@@ -12,7 +12,8 @@ from sqlalchemy import Connection, Row, Select, and_, func, select
 from sqlalchemy import insert as sql_insert
 
 from bessemer.core.errors import Conflict, NotFound
-from bessemer.core.types import Alias, Frozen, ModelVersion
+from bessemer.core.models import Alias, ModelVersion
+from bessemer.core.types import Frozen
 from bessemer.store import paging, revisions
 from bessemer.store.database import Database
 from bessemer.store.schema import alias_moves, model_versions

@@ -20,9 +20,11 @@ import msgspec
 from sqlalchemy import Connection
 
 from bessemer.core.errors import ConfigError, InvalidRequest, StoreError
+from bessemer.core.feedback import Feedback
 from bessemer.core.ids import follow_id
+from bessemer.core.inferences import Inference
 from bessemer.core.pieces import PIECE, in_pieces, is_large
-from bessemer.core.types import Feedback, Frozen, Inference
+from bessemer.core.types import Frozen
 from bessemer.core.wire import AuditEvent
 from bessemer.store import audit, erasure, feedback, inferences
 from bessemer.store.database import Database

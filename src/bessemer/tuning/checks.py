@@ -4,8 +4,8 @@ import re
 from typing import Final, NamedTuple
 
 from bessemer.core.errors import InvalidRequest, NotFound
+from bessemer.core.models import Capability
 from bessemer.core.openai import FineTuningJobRequest
-from bessemer.core.types import Capability
 from bessemer.engine.extra import check_installed
 from bessemer.evals import graders
 from bessemer.evals.fields import fields_read

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from bessemer.core.inferences import TokenLogprob
 from bessemer.core.lazy import Lazy
-from bessemer.core.types import TokenLogprob
 from bessemer.feedback.rows import TrainingRow
 from bessemer.gateway.fields import fields
 from bessemer.tuning.losses import centred

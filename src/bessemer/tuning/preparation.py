@@ -7,8 +7,9 @@ import msgspec
 
 from bessemer.core.content import content_hash
 from bessemer.core.errors import InvalidRequest, NotFound
+from bessemer.core.models import Lineage, Model, ModelVersion, Prompt
 from bessemer.core.openai import FineTuningJobRequest
-from bessemer.core.types import JSON, Frozen, Lineage, Model, ModelVersion, Prompt, as_json
+from bessemer.core.types import JSON, Frozen, as_json
 from bessemer.feedback.rows import TrainingRow, parse_rows
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.versions import default_name, make_version

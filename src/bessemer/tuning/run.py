@@ -14,7 +14,8 @@ from typing import Literal, Self
 import msgspec
 
 from bessemer.core.ids import new_id
-from bessemer.core.types import JSON, ModelVersion
+from bessemer.core.models import ModelVersion
+from bessemer.core.types import JSON
 from bessemer.evals import graders
 from bessemer.evals.grader import Grader, GraderServices
 from bessemer.gateway.pipeline import on_behalf_of

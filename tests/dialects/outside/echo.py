@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from typing import ClassVar
 
 from bessemer.core.errors import InvalidRequest
+from bessemer.core.models import Capability, ProviderSettings
 from bessemer.core.reply import ReplyPiece, Usage
-from bessemer.core.types import Capability, ProviderSettings
 from bessemer.gateway.providers.base import Provider, ProviderCall, ProviderContext, ProviderKind
 
 

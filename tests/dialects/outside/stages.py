@@ -11,8 +11,8 @@ from bessemer.core.access import Principal
 from bessemer.core.conversation import Conversation
 from bessemer.core.errors import InvalidRequest, RateLimited
 from bessemer.core.ids import new_id
+from bessemer.core.inferences import ModelCall
 from bessemer.core.reply import ReplyPiece
-from bessemer.core.types import ModelCall
 from bessemer.gateway.attempt import Leg
 from bessemer.gateway.exchange import Exchange, Next
 from bessemer.gateway.stages import NextAttempt, Stages

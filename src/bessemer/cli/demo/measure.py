@@ -7,8 +7,9 @@ import numpy as np
 from bessemer.cli.demo.turn import TurnResult
 from bessemer.client import Client, calls
 from bessemer.client.loop import ApplicationAnswer
+from bessemer.core.inferences import ModelCall
 from bessemer.core.paging import InferencesQuery
-from bessemer.core.types import JSON, Frozen, Interval, ModelCall
+from bessemer.core.types import JSON, Frozen, Interval
 from bessemer.evals.metrics import Terms, attribute_counts, label_terms, parse_attributes
 from bessemer.evals.statistics import terms_interval
 from bessemer.evals.truth import parse_label

@@ -16,9 +16,9 @@ from bessemer.cli.demo.turn import Turn, TurnResult
 from bessemer.client import Client
 from bessemer.client.loop import LoopFailed
 from bessemer.core.content import sha256_hex
+from bessemer.core.datasets import Split
 from bessemer.core.errors import ConfigError
 from bessemer.core.evaluations import EvaluationRow
-from bessemer.core.types import Split
 from bessemer.flywheel.report import Report, SystemRow, percent, render, usd
 
 _FINISHED = "finished"

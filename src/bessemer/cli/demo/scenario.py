@@ -8,8 +8,10 @@ from bessemer.cli.demo import expert, offers
 from bessemer.cli.demo.config import toml
 from bessemer.cli.demo.turn import CascadePlan, Final, JobPlan, TurnPlan
 from bessemer.client.loop import ApplicationAnswer, Question, Scoring
+from bessemer.core.datasets import Split
+from bessemer.core.models import Prompt
 from bessemer.core.template import render_messages
-from bessemer.core.types import JSON, Frozen, Prompt, Split
+from bessemer.core.types import JSON, Frozen
 from bessemer.evals.truth import parse_label
 
 ROUTE = "record-matching"

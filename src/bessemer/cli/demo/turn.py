@@ -10,10 +10,12 @@ from pathlib import Path
 from bessemer.cli.demo.progress import ProgressLine
 from bessemer.client import Client, calls
 from bessemer.client.loop import ApplicationAnswer, Loop, LoopProgress, Question, Scoring, Tuned
+from bessemer.core.datasets import Dataset
 from bessemer.core.evaluations import CascadeResult, Evaluation
 from bessemer.core.openai import FineTuningEvent
 from bessemer.core.paging import ListQuery
-from bessemer.core.types import JSON, ConfidenceScore, Dataset, Frozen, Route
+from bessemer.core.routes import ConfidenceScore, Route
+from bessemer.core.types import JSON, Frozen
 from bessemer.core.wire import CascadeRule
 
 GiveFeedback = Callable[[Question, ApplicationAnswer], Sequence[JSON]]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bessemer.core.types import ProviderSettings
+from bessemer.core.models import ProviderSettings
 from bessemer.gateway.providers.base import Provider, ProviderContext, ProviderKind
 from bessemer.gateway.providers.engines import Engines
 from bessemer.gateway.providers.local import LOCAL

@@ -14,8 +14,9 @@ import msgspec
 
 from bessemer.core.errors import ProviderError
 from bessemer.core.events import EventParser
+from bessemer.core.inferences import TokenLogprob
+from bessemer.core.models import Model
 from bessemer.core.reply import ReplyPiece, ScoredToken, Usage
-from bessemer.core.types import Model, TokenLogprob
 from bessemer.gateway.providers.refusals import failure_inside
 
 DONE = b"[DONE]"

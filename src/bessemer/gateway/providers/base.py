@@ -11,8 +11,9 @@ from typing import Protocol
 import msgspec
 
 from bessemer.core.conversation import AnswerRules, Message, Sampling, Tool
+from bessemer.core.models import Model, ModelVersion, ProviderSettings
 from bessemer.core.reply import ReplyPiece
-from bessemer.core.types import JSON, Frozen, Model, ModelVersion, ProviderSettings
+from bessemer.core.types import JSON, Frozen
 from bessemer.gateway.providers.engines import Engines
 from bessemer.store.blobs import BlobStore
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bessemer.core.types import Model
+from bessemer.core.models import Model
 from bessemer.engine.request import Regex
 from bessemer.gateway.providers.adapters import unpack_adapter
 from bessemer.registry.weights import WeightsSettings, check_model

@@ -11,8 +11,9 @@ import msgspec
 
 from bessemer.core.conversation import Choices, JsonSchema
 from bessemer.core.errors import InvalidRequest
+from bessemer.core.inferences import TokenLogprob
+from bessemer.core.models import Capability
 from bessemer.core.reply import ReplyPiece, ScoredToken, Usage
-from bessemer.core.types import Capability, TokenLogprob
 from bessemer.engine.request import GenerateRequest, Generation, TokenEvent, TopLogprob
 from bessemer.gateway.fields import confident
 from bessemer.gateway.providers.base import ProviderCall, ProviderKind

@@ -17,10 +17,11 @@ import msgspec
 from bessemer.core.conversation import Choices, Constraint, JsonSchema, Regex
 from bessemer.core.errors import BessemerError, ProviderError
 from bessemer.core.events import server_sent_data
+from bessemer.core.models import Capability, Model
 from bessemer.core.pieces import in_pieces, is_large
 from bessemer.core.reply import ReplyPiece
 from bessemer.core.scrub import scrub
-from bessemer.core.types import JSON, Capability, Model
+from bessemer.core.types import JSON
 from bessemer.dialects import openai_chat
 from bessemer.gateway.providers.answers import BOM, DONE, AnswerReader, looks_like_json
 from bessemer.gateway.providers.base import ProviderCall, ProviderKind

@@ -11,9 +11,10 @@ from typing import Any, ClassVar, Self
 import msgspec
 
 from bessemer.core.errors import ConfigError, InvalidRequest, ProviderError
+from bessemer.core.models import Capability, ConfiguredAt, Model, ProviderSettings
 from bessemer.core.reply import ReplyPiece, Usage
 from bessemer.core.template import look_up
-from bessemer.core.types import JSON, Capability, ConfiguredAt, Frozen, Model, ProviderSettings
+from bessemer.core.types import JSON, Frozen
 from bessemer.gateway.providers.base import ProviderCall, ProviderKind
 
 CountTokens = Callable[[str, str], Awaitable[int]]

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from bessemer.core.errors import BessemerError, InvalidRequest, ProviderError, RateLimited
+from bessemer.core.models import Model
 from bessemer.core.openai_chat import ChatRequest
 from bessemer.core.scrub import scrub
-from bessemer.core.types import Model
 
 E = TypeVar("E", bound=BessemerError)
 

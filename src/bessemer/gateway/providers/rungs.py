@@ -15,8 +15,8 @@ from typing import ClassVar, Final, NamedTuple
 
 from bessemer.core.conversation import Choices
 from bessemer.core.errors import ConfigError, InvalidRequest, ProviderError
+from bessemer.core.models import Capability, ConfiguredAt, ProviderSettings
 from bessemer.core.reply import ReplyPiece, Usage
-from bessemer.core.types import Capability, ConfiguredAt, ProviderSettings
 from bessemer.engine.rungs import artefact
 from bessemer.engine.rungs.items import item_of
 from bessemer.engine.rungs.kinds import open_rung

@@ -7,9 +7,9 @@ from functools import partial
 from starlette.types import ASGIApp
 
 from bessemer.core.access import Action, ResourceKind
+from bessemer.core.datasets import Dataset
 from bessemer.core.errors import Conflict, StoreError
 from bessemer.core.paging import DatasetsQuery
-from bessemer.core.types import Dataset
 from bessemer.core.wire import DatasetDeleted, DatasetRequest
 from bessemer.feedback.datasets import build
 from bessemer.feedback.imports import build_from_file

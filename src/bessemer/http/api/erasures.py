@@ -4,7 +4,8 @@ import asyncio
 
 from starlette.types import ASGIApp
 
-from bessemer.core.types import Feedback, Inference
+from bessemer.core.feedback import Feedback
+from bessemer.core.inferences import Inference
 from bessemer.core.wire import Erasure, ErasureRequest
 from bessemer.feedback.erasure import erase
 from bessemer.http.edge import Call, JSONResponse

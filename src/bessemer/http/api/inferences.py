@@ -6,8 +6,8 @@ from starlette.types import ASGIApp
 
 from bessemer.core.access import Resource, ResourceKind
 from bessemer.core.errors import StoreError
+from bessemer.core.inferences import Inference
 from bessemer.core.paging import InferencesQuery, UsageQuery
-from bessemer.core.types import Inference
 from bessemer.http.edge import Call, JSONResponse, written
 from bessemer.http.paging import envelope, page, page_limit
 from bessemer.http.redaction import shown_inference

@@ -7,7 +7,8 @@ from starlette.types import ASGIApp
 from bessemer.core.access import Action, ResourceKind
 from bessemer.core.errors import Conflict, Forbidden, InvalidRequest
 from bessemer.core.paging import ListQuery
-from bessemer.core.types import Route, Step, Target, as_json
+from bessemer.core.routes import Route, Step, Target
+from bessemer.core.types import as_json
 from bessemer.core.wire import ReasonBody, RolledBackRoute, RouteBody
 from bessemer.flywheel.promotion import rollback_route
 from bessemer.flywheel.standing import ungated

@@ -6,8 +6,8 @@ from starlette.types import ASGIApp
 
 from bessemer.core.access import ResourceKind
 from bessemer.core.errors import NotFound
+from bessemer.core.models import Alias, ModelVersion
 from bessemer.core.paging import ModelQuery
-from bessemer.core.types import Alias, ModelVersion
 from bessemer.core.wire import PromoteBody, RollbackBody, RolledBackAlias
 from bessemer.flywheel import promotion
 from bessemer.http.edge import Call, JSONResponse, OpenedResponse

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from bessemer.core.errors import InvalidRequest, TuningError
+from bessemer.core.inferences import TokenLogprob
 from bessemer.core.lazy import Lazy
 from bessemer.core.template import render_grammar
-from bessemer.core.types import TokenLogprob
 from bessemer.engine.request import Constraint, GenerateRequest, Generation, JsonSchema, Lark
 from bessemer.engine.tokens import Tokens
 from bessemer.feedback.rows import TrainingRow
