@@ -5,8 +5,9 @@ import pytest
 
 from bessemer.cli.demo import offers
 from bessemer.core.errors import InvalidRequest
+from bessemer.core.ladders import WrittenRule, check_condition
 from bessemer.engine.rungs.kinds import open_rung
-from bessemer.engine.rungs.rules import WrittenRule, check_condition, conditions_of
+from bessemer.engine.rungs.rules import conditions_of
 from bessemer.engine.rungs.rung import RungItem
 from bessemer.ladder.fit import fit
 from bessemer.ladder.lessons import Lesson

@@ -10,12 +10,12 @@ from threadpoolctl import threadpool_limits
 
 from bessemer.core.content import content_hash
 from bessemer.core.errors import InvalidRequest
+from bessemer.core.ladders import WrittenRule
 from bessemer.core.types import JSON
 from bessemer.engine.rungs import committee, embedding, linear, pairs, rules
 from bessemer.engine.rungs.artefact import Artefact, Scope, make
 from bessemer.engine.rungs.embedding import StaticEmbedding
-from bessemer.engine.rungs.kinds import MAJORITY
-from bessemer.engine.rungs.rules import WrittenRule
+from bessemer.engine.rungs.kinds import MAJORITY, MEMBERS
 from bessemer.engine.rungs.rung import Floats, MajorityParameters, Rung, nothing
 from bessemer.ladder.committee import fit_committee
 from bessemer.ladder.embedding import NO_ENCODER, fit_embedding
@@ -58,8 +58,6 @@ _FITS: dict[str, Callable[[Task], Fitted]] = {
     committee.KIND: fit_committee,
 }
 KINDS = tuple(_FITS)
-MEMBERS = (rules.KIND, linear.KIND, pairs.KIND, embedding.KIND)
-"""Kinds that a committee is made of, as far as they suit."""
 
 
 def suits(kind: str, lessons: Sequence[Lesson], static: StaticEmbedding | None = None) -> str | None:

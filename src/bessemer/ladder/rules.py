@@ -11,11 +11,11 @@ from scipy.sparse import csr_matrix
 from scipy.stats import beta
 
 from bessemer.core.errors import InvalidRequest
+from bessemer.core.ladders import RECORD
 from bessemer.engine.rungs.records import RecordForm, fields_of, records_of
 from bessemer.engine.rungs.rules import (
     KIND,
     MAX_RULES,
-    RECORD,
     Rule,
     RulesParameters,
     conditions_of,

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
+from bessemer.core.ladders import WrittenRule
 from bessemer.core.types import Frozen
 from bessemer.engine.rungs.artefact import AnyArray, Artefact
 from bessemer.engine.rungs.embedding import StaticEmbedding
-from bessemer.engine.rungs.rules import WrittenRule
 from bessemer.engine.rungs.rung import Floats, Rung, softmax
 from bessemer.ladder.lessons import Ints, Lesson, Targets, counted, folds_of, labels_of, targets_of
 

@@ -63,6 +63,10 @@ class Committee(Rung):
         if left:
             raise EngineError(f"A committee has arrays that belong to no member: {sorted(left)[:3]}.")
 
+    def told(self) -> list[str]:
+        """See `Rung`."""
+        return [f"{one.kind}: weight {one.weight:.2f}, vote {one.vote:.2f}" for one in self._parameters.members]
+
     def predict(self, items: Sequence[RungItem]) -> Prediction:
         """See `Rung`."""
         said = [member.predict(items) for member in self.members]
@@ -71,7 +75,7 @@ class Committee(Rung):
         told = np.array([one.probabilities for one in said])
         n = len(items)
         stacked = softmax(stack(told, read, stacking(self._parameters)))
-        return Prediction(stacked, nothing(n), nothing(n), outside.any(axis=0))
+        return Prediction(stacked, nothing(n), nothing(n), np.asarray(outside.any(axis=0)))
 
 
 def stacking(parameters: CommitteeParameters) -> Floats:
@@ -94,7 +98,7 @@ def evidence(told: Floats, read: Flags) -> Floats:
     firsts = np.zeros((m, n, k))
     np.put_along_axis(firsts, told.argmax(axis=2)[:, :, None], 1.0, axis=2)
     heard = read[:, :, None]
-    all_ = np.where(heard, firsts, 1.0).all(axis=0) & read.any(axis=0)[:, None]
+    all_ = np.all(np.where(heard, firsts, 1.0) > 0, axis=0) & np.any(read, axis=0)[:, None]
     second = np.zeros((n, k))
     if k == 2:
         second[:, 1] = 1.0

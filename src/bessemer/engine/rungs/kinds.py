@@ -18,6 +18,9 @@ KINDS: dict[str, Callable[[Artefact], Rung]] = {
     committee.KIND: lambda artefact: committee.Committee(artefact, open_rung),
 }
 
+MEMBERS = (rules.KIND, linear.KIND, pairs.KIND, embedding.KIND)
+"""Kinds that a committee is made of, as far as they suit."""
+
 
 def open_rung(artefact: Artefact) -> Rung:
     """Return the rung that an artefact holds. Raises EngineError for an unknown kind, or arrays that are not its."""

@@ -4,7 +4,6 @@ A condition is a line of text, and an item is the set of conditions that hold fo
 when all of its conditions are in that set. Rules are learned (`bessemer.ladder.rules`) or written by the operator.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -12,7 +11,8 @@ import msgspec
 import numpy as np
 from rapidfuzz import fuzz
 
-from bessemer.core.errors import EngineError, InvalidRequest
+from bessemer.core.errors import EngineError
+from bessemer.core.ladders import RECORD, WrittenRule
 from bessemer.core.types import Frozen
 from bessemer.engine.rungs.artefact import Arrays, Artefact
 from bessemer.engine.rungs.comparison import written
@@ -22,21 +22,8 @@ from bessemer.engine.rungs.rung import Floats, Prediction, Rung, RungItem, nothi
 
 KIND = "rules"
 MAX_RULES = 512
-RECORD = "record"
-"""Name of all fields together, in conditions on two records."""
 _TENTHS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 _LONGEST_VALUE = 64
-_GRAMMAR = re.compile(
-    r"has \S.*|(?:both have|one alone has) \S+|.+ is \S.*|.+ (?:equal|differs|missing)|.+ (?:alike|unlike) 0\.[3-9]",
-    re.DOTALL,
-)
-
-
-class WrittenRule(Frozen, frozen=True):
-    """When all conditions hold, the answer is this one."""
-
-    when: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1, max_length=8)]
-    answer: Text
 
 
 class Rule(WrittenRule, frozen=True):
@@ -64,17 +51,6 @@ class RulesParameters(Frozen, frozen=True):
     form: RecordForm | None = None
     fields: Annotated[tuple[Text, ...], msgspec.Meta(max_length=MAX_FIELDS)] = ()
     """Of two records: those that conditions may speak of."""
-
-
-def check_condition(condition: str) -> None:
-    """Raise InvalidRequest for a line that is no condition, naming those that there are."""
-    if not _GRAMMAR.fullmatch(condition):
-        raise InvalidRequest(
-            f"{condition!r} is no condition. Of a text: 'has WORD' or 'has WORD WORD'; of an input: 'FIELD is VALUE'; "
-            "of two records: 'FIELD equal', 'FIELD differs', 'FIELD missing', 'FIELD alike 0.8', 'FIELD unlike 0.5' "
-            f"(tenths from 0.3 to 0.9; {RECORD!r}: all fields), 'both have WORD', 'one alone has WORD'.",
-            param="rules",
-        )
 
 
 def conditions_of(item: RungItem, form: RecordForm | None, fields: Sequence[str]) -> frozenset[str] | None:
@@ -121,6 +97,10 @@ class Rules(Rung):
         arrays.done()
         if (self._shares < 0).any() or not np.allclose(self._shares.sum(axis=1), 1.0):
             raise EngineError("The shares of a rung of rules do not sum to 1.")
+
+    def told(self) -> list[str]:
+        """See `Rung`."""
+        return [rule.told() for rule in self.parameters.rules]
 
     def predict(self, items: Sequence[RungItem]) -> Prediction:
         """See `Rung`."""
