@@ -16,8 +16,8 @@ from bessemer.engine.rungs.records import RecordForm, fields_of, records_of
 from bessemer.engine.rungs.rules import (
     KIND,
     MAX_RULES,
-    Rule,
     RulesParameters,
+    StatedRule,
     conditions_of,
     first,
 )
@@ -104,7 +104,7 @@ def _read(task: Task) -> _Read:
     return _Read(form, fields, read, unread, *_candidates(read, () if form is None else (*fields, RECORD)))
 
 
-def _stated(task: Task, read: _Read, rows: Ints) -> tuple[_Grown, Floats, list[Rule]]:
+def _stated(task: Task, read: _Read, rows: Ints) -> tuple[_Grown, Floats, list[StatedRule]]:
     """Return rules of these lessons, the labels' shares for each and where none holds [rules + 1, k], and them told."""
     rows = rows[task.truth[rows] >= 0]
     thirds = folds_of([task.lessons[row] for row in rows], 3, task.seed + 3)
@@ -129,7 +129,7 @@ def _stated(task: Task, read: _Read, rows: Ints) -> tuple[_Grown, Floats, list[R
     shares = counts + _PRIOR * prior
     shares /= shares.sum(axis=1, keepdims=True)
     rules = [
-        Rule(
+        StatedRule(
             when=tuple(sorted(when)),
             answer=task.labels[answer],
             held=round(float(count.sum()), 3),

@@ -26,7 +26,7 @@ _TENTHS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 _LONGEST_VALUE = 64
 
 
-class Rule(WrittenRule, frozen=True):
+class StatedRule(WrittenRule, frozen=True):
     """A rule with what rows say of it that it was not chosen by."""
 
     held: Annotated[float, msgspec.Meta(ge=0)]
@@ -47,7 +47,7 @@ class Rule(WrittenRule, frozen=True):
 class RulesParameters(Frozen, frozen=True):
     """The rules in their order, and how items are read."""
 
-    rules: Annotated[tuple[Rule, ...], msgspec.Meta(max_length=MAX_RULES)]
+    rules: Annotated[tuple[StatedRule, ...], msgspec.Meta(max_length=MAX_RULES)]
     form: RecordForm | None = None
     fields: Annotated[tuple[Text, ...], msgspec.Meta(max_length=MAX_FIELDS)] = ()
     """Of two records: those that conditions may speak of."""
