@@ -48,7 +48,7 @@ class RungRow(Frozen, frozen=True):
     n: int
     usd_per_1k: float | None
     ms: float | None
-    """Median of its answers' milliseconds, the gateway included; None where they were recorded earlier."""
+    """Median of its answers' milliseconds: of a rung in a batch, of others with the gateway; None: recorded earlier."""
     fit_s: float | None
     ece: float | None
     """Expected calibration error of its confidence."""

@@ -22,6 +22,7 @@ from bessemer.evals.truth import parse_label, truth
 from bessemer.flywheel import standing
 from bessemer.flywheel.evaluation import CONCURRENCY, as_answer, ask, file_name, read_journal
 from bessemer.flywheel.ladder_outcome import FittedRung, LadderPlan
+from bessemer.flywheel.rung_answers import answers
 from bessemer.flywheel.services import FlywheelServices
 from bessemer.gateway.cascade import raw_score
 from bessemer.registry.versions import make_version
@@ -175,6 +176,8 @@ def score_all(
     """Ask a target all examples but the `known` ones; what is in `folder` already is not asked again."""
     path = folder / f"{file_name(target)}.jsonl"
     done = read_journal(path, ItemScore)
+    waiting = [one for one in examples if one.id not in done and one.id not in known]
+    known = dict(known) | _batched(services, target, waiting)
 
     async def infer(example: Example) -> SystemAnswer:
         if example.id in known:
@@ -192,3 +195,14 @@ def score_all(
             collect(infer, examples, metric, concurrency=CONCURRENCY, done=done, progress=progress, on_item=keep)
         )
     return found
+
+
+def _batched(services: FlywheelServices, target: str, examples: Sequence[Example]) -> dict[str, SystemAnswer]:
+    """Return the answers of a target that is a rung; nothing of any other, which has to be asked one by one."""
+    if services.catalog.has_route(target):
+        return {}
+    version = services.catalog.resolve(target).version
+    if version.rung_sha256 is None:
+        return {}
+    said = answers(services, version, examples)
+    return {one.id: answer for one, answer in zip(examples, said, strict=True)}

@@ -28,7 +28,7 @@ from bessemer.store.blobs import BlobStore
 
 _MEMORY: Final = 1 << 29
 """Bytes of arrays that rungs in memory may have."""
-_LEAST: Final = 1e-12
+LEAST_PROBABILITY: Final = 1e-12
 """Probability of a label that a rung holds for impossible: its logarithm has to be a number."""
 
 
@@ -66,7 +66,9 @@ class RungProvider:
         begun = time.perf_counter()
         said = rung.predict([item_of(call.input, [one.plain() for one in call.messages])])
         shown = said.probabilities[0].tolist()
-        scores = {label: math.log(max(share, _LEAST)) for label, share in zip(choices.labels, shown, strict=False)}
+        scores = {
+            label: math.log(max(share, LEAST_PROBABILITY)) for label, share in zip(choices.labels, shown, strict=False)
+        }
         seconds = time.perf_counter() - begun
         known = normalised(scores, choices.bias)
         yield ReplyPiece(
