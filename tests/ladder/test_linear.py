@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from bessemer.cli.demo import offers
 from bessemer.engine.rungs.kinds import open_rung
 from bessemer.engine.rungs.rung import RungItem
 from bessemer.ladder.fit import fit
@@ -75,6 +76,27 @@ def test_it_goes_on_from_an_earlier_rung():
     rung = open_rung(fit("linear", more, start=first).artefact)
     said = rung.predict([RungItem("passcode forgot"), RungItem("card delivery now")])
     assert [rung.labels[place] for place in rung.answers(said)] == ["passcode", "card"]
+
+
+@pytest.mark.parametrize("kind", ["linear", "pairs"])
+def test_a_few_lessons_more_keep_the_calibration_and_are_learned(kind):
+    """L10: a refit fits weights alone; scale, scope and bias are those of the rung that it goes on from."""
+    lessons = [Lesson(RungItem(input=pair.input), pair.answer) for pair in offers.generate(200, 5)]
+    first = fit(kind, lessons, positive="Yes")
+    strange = RungItem(input={side: {"title": "zyx wvu", "price": "1"} for side in ("left", "right")})
+    more = [*lessons, *[Lesson(strange, "No")] * 10]
+    again = fit(kind, more, positive="Yes", start=open_rung(first.artefact))
+    before, after = first.artefact.manifest, again.artefact.manifest
+    assert after.bias == before.bias and after.scope == before.scope
+    assert open_rung(again.artefact).calibration == open_rung(first.artefact).calibration
+    assert np.isnan(again.out_of_fold).all() and again.artefact.sha256 != first.artefact.sha256
+    said = [open_rung(one.artefact).predict([strange]).probabilities[0, 0] for one in (first, again)]
+    assert said[1] > said[0], "it is less of a match than it was"
+    full = fit(kind, more, positive="Yes")
+    p, q = (open_rung(one.artefact).predict([one.item for one in lessons]).probabilities for one in (again, full))
+    assert (p.argmax(axis=1) == q.argmax(axis=1)).mean() > 0.98
+    twice = [*lessons, *lessons]
+    assert np.isfinite(fit(kind, twice, positive="Yes", start=open_rung(first.artefact)).out_of_fold).any()
 
 
 @pytest.mark.parametrize("text", ["", " ", "a\0b", "\u202eabc", "👩‍👩‍👧" * 50, "x" * 1_000_000, "x " * 500_000])

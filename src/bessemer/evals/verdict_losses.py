@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import logsumexp, softmax
+from scipy.special import softmax
 
 Array = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
@@ -41,15 +41,27 @@ def not_this(
         raise ValueError("verdicts need logits of at least two labels")
     if len(r) and not ((r >= 0) & (r <= 1)).all():
         raise ValueError("a verdict is 0 (wrong), 1 (right) or between; leave rows without one out, or weight them 0")
-    top = logsumexp(logits, axis=1)
-    without = logits.copy()
-    without[rows, answers] = -np.inf
-    rest = logsumexp(without, axis=1)
-    value = float(w @ (r * (top - logits[rows, answers]) + (1 - r) * (top - rest)))
-    p, others = np.exp(logits - top[:, None]), np.exp(without - rest[:, None])
-    gradient = p - (1 - r)[:, None] * others
+    gradient, top = _softmax(logits)
+    value = float(w @ (r * (top - logits[rows, answers])))
+    wrong = np.flatnonzero(r < 1)
+    if len(wrong):
+        without = logits[wrong]
+        without[np.arange(len(wrong)), answers[wrong]] = -np.inf
+        others, rest = _softmax(without)
+        value += float((w * (1 - r))[wrong] @ (top[wrong] - rest))
+        gradient[wrong] -= (1 - r)[wrong, None] * others
     gradient[rows, answers] -= r
-    return LossAndGradient(value, gradient * w[:, None])
+    gradient *= w[:, None]
+    return LossAndGradient(value, gradient)
+
+
+def _softmax(logits: Array) -> tuple[Array, Array]:
+    """Return the softmax of each row, and the logarithm of what it is divided by."""
+    highest = logits.max(axis=1)
+    p = np.exp(logits - highest[:, None])
+    total = p.sum(axis=1)
+    p /= total[:, None]
+    return p, highest + np.log(total)
 
 
 def doubly_robust(

@@ -87,7 +87,9 @@ def fit(
     """Fit a kind of rung.
 
     `labels`: the answers to choose among, when the lessons do not show all; `positive`: the label whose F1 is wanted,
-    else accuracy; `start`: the rung to go on from, where the kind can; `static`: vectors of words (`distil.kept`), for
+    else accuracy; `start`: the rung to go on from, where the
+    kind can; with the same labels and hardly more lessons its calibration and scope stay, and nothing is predicted out
+    of fold; `static`: vectors of words (`distil.kept`), for
     the kind that reads them; `written`: rules that stand first in the kind that has rules; `members`: fits of the same
     lessons that a committee is made of, all that suit when there are none. Equal lessons, seed and threads give equal
     artefacts, in any order of the lessons. Raises InvalidRequest saying why nothing can be learned.
@@ -103,13 +105,14 @@ def fit(
         raise InvalidRequest("No row says what is right or wrong: give feedback first.", param="dataset")
     with threadpool_limits(threads):
         fitted = _FITS[kind](task)
+    kept = start.manifest if start is not None and task.calibrated is not None else None
     artefact = make(
         fitted.kind,
         task.labels,
         fitted.parameters,
         fitted.arrays,
-        bias=_bias(fitted.out_of_fold, task, positive),
-        scope=_scope(fitted),
+        bias=_bias(fitted.out_of_fold, task, positive) if kept is None else kept.bias,
+        scope=_scope(fitted) if kept is None else kept.scope,
         lineage=_lineage(task, fitted),
     )
     return RungFit(artefact, fitted.out_of_fold, task.truth, time.perf_counter() - began)

@@ -7,9 +7,17 @@ import numpy as np
 from scipy.sparse import csr_matrix, hstack
 
 from bessemer.engine.rungs.linear import KIND, Linear, LinearParameters
-from bessemer.engine.rungs.ngrams import BLOCKS, Block, Vocabulary, grams
+from bessemer.engine.rungs.ngrams import (
+    BLOCKS,
+    Block,
+    Vocabulary,
+    character_grams,
+    normalised,
+    shapes,
+    word_grams,
+)
 from bessemer.engine.rungs.rung import Floats, nothing, softmax, text_of
-from bessemer.engine.rungs.texts import Texts
+from bessemer.engine.rungs.texts import PackedTexts
 from bessemer.ladder.lessons import Ints
 from bessemer.ladder.softmax import Weights, fit_softmax
 from bessemer.ladder.task import Fitted, Task, scaling
@@ -35,10 +43,19 @@ def count(texts: Sequence[str]) -> Counted:
     known: list[dict[str, int]] = [{} for _ in BLOCKS]
     places: list[list[int]] = [[] for _ in BLOCKS]
     ends: list[list[int]] = [[0] for _ in BLOCKS]
+    words: dict[str, list[int]] = {}
     for text in texts:
-        for block, found in enumerate(grams(text)):
+        plain = normalised(text)
+        tokens = plain.split()
+        for block, found in ((0, word_grams(plain)), (2, shapes(tokens))):
             columns = known[block]
             places[block] += [columns.setdefault(gram, len(columns)) for gram in found]
+        columns = known[1]
+        for token in tokens:
+            if token not in words:
+                words[token] = [columns.setdefault(gram, len(columns)) for gram in character_grams(token)]
+            places[1] += words[token]
+        for block in range(len(BLOCKS)):
             ends[block].append(len(places[block]))
     counts, names = [], []
     for columns, place, end in zip(known, places, ends, strict=True):
@@ -102,7 +119,7 @@ def vocabulary(counted: Counted, kept: Kept) -> Vocabulary:
     """Return what serves the same rows."""
     blocks = []
     for names, columns, idf in zip(counted.names, kept.columns, kept.idf, strict=True):
-        blocks.append(Block(Texts.of([names[column] for column in columns]), idf, kept.unknown_idf))
+        blocks.append(Block(PackedTexts.of([names[column] for column in columns]), idf, kept.unknown_idf))
     return Vocabulary(blocks)
 
 
@@ -128,7 +145,7 @@ def fit_linear(task: Task) -> Fitted:
     }
     return Fitted(
         kind=KIND,
-        parameters=LinearParameters(),
+        parameters=LinearParameters(factor=scale.factor, shift=scale.shift),
         arrays=arrays,
         out_of_fold=scale.probabilities(out_of_fold),
         known_share=known,
@@ -153,12 +170,16 @@ def _carried(earlier: Linear, found: Counted, kept: Kept, task: Task) -> Weights
     columns = [earlier.labels.index(label) if label in earlier.labels else -1 for label in task.labels]
     known = np.array([place for place, column in enumerate(columns) if column >= 0], dtype=np.int64)
     old = np.array([column for column in columns if column >= 0], dtype=np.int64)
+    factor, shift = earlier.calibration
+    begun = earlier.intercept.copy()
+    if len(begun) == 2:
+        begun[1] -= shift
     intercept = np.zeros(len(task.labels))
-    intercept[known] = earlier.intercept[old]
+    intercept[known] = begun[old] / factor
     rows = earlier.vocabulary.places(
         [[names[column] for column in block] for names, block in zip(found.names, kept.columns, strict=True)]
     )
     weights = np.zeros((len(rows), len(task.labels)))
     seen = np.flatnonzero(rows >= 0)
-    weights[np.ix_(seen, known)] = earlier.weights[np.ix_(rows[seen], old)]
+    weights[np.ix_(seen, known)] = earlier.weights[np.ix_(rows[seen], old)] / factor
     return weights, intercept

@@ -19,7 +19,6 @@ from bessemer.engine.rungs.pairs import (
     FieldSpec,
     PairsParameters,
     Weighted,
-    Words,
     feature_names,
     signs_of,
 )
@@ -50,7 +49,10 @@ class _Table(NamedTuple):
 
     features: Floats
     """[n, f - 1]"""
-    signs: list[list[str]]
+    signs: csr_matrix
+    """[n, signs]: 1 where a pair has it."""
+    names: list[str]
+    """Of the signs, sorted."""
     known: Floats
 
 
@@ -96,10 +98,10 @@ def fit_pairs(task: Task) -> Fitted:
         kind=KIND,
         parameters=PairsParameters(form=form, fields=fields, slope=scale.factor, offset=scale.shift),
         arrays=idf.arrays("idf", "idf.values")
-        | Weighted.of(words.weights, words.intercept).arrays("words", "words.weights")
+        | _weighted(words, table).arrays("words", "words.weights")
         | trees_of(model, len(task.labels)).arrays(),
         out_of_fold=scale.probabilities(raw),
-        known_share=_leave_one_out(pairs, fields, rows, len(items)),
+        known_share=_leave_one_out(pairs, fields, rows, len(items)) if task.calibrated is None else nothing(len(items)),
         distance=nothing(len(items)),
         told={"fields": {field.name: field.type.value for field in fields}, "dropped": dropped},
     )
@@ -152,41 +154,58 @@ def _compared(pairs: Sequence[tuple[Record, Record]], fields: Sequence[FieldSpec
     features, known = Comparer(fields, idf, Weighted.of({}, 0.0)).rows(pairs)
     names = feature_names(fields)[:-1]
     features[:, [place for place, name in enumerate(names) if name in _DEAR]] = np.nan
-    return _Table(features[:, :-1], [signs_of(left, right, fields) for left, right in pairs], known)
+    signs = [signs_of(left, right, fields) for left, right in pairs]
+    order = {name: place for place, name in enumerate(sorted({sign for one in signs for sign in one}))}
+    ends = np.cumsum([0, *map(len, signs)])
+    places = np.fromiter((order[sign] for one in signs for sign in one), np.int64, int(ends[-1]))
+    matrix = csr_matrix((np.ones(len(places)), places, ends), shape=(len(signs), len(order)))
+    return _Table(features[:, :-1], matrix, list(order), known)
 
 
 # -- words ------------------------------------------------------------------------------------------------------------
 
 
-def _fit_words(table: _Table, places: Ints, truth: Ints, weights: Floats) -> Words:
-    """Fit a logistic regression of the last label against the others on the signs of these pairs."""
-    seen = Counter(sign for place in places for sign in table.signs[place])
-    columns = {sign: column for column, sign in enumerate(sorted(s for s, n in seen.items() if n >= _LEAST_SIGN))}
+class _Signs(NamedTuple):
+    """A logistic regression on signs."""
+
+    columns: Ints
+    """Those that count."""
+    weights: Floats
+    intercept: float
+
+    def logits(self, signs: csr_matrix) -> Floats:
+        """Return the log-odds of the last label, as `pairs.Words` has them; NaN where no sign counts."""
+        inside = signs[:, self.columns]
+        total, known = inside @ self.weights, np.diff(inside.indptr)
+        count = np.maximum(np.diff(signs.indptr), 1)
+        return np.where(known > 0, self.intercept + total / np.sqrt(count), np.nan)
+
+
+def _fit_signs(signs: csr_matrix, truth: Ints, weights: Floats) -> _Signs:
+    """Fit the last label against the others."""
+    columns = np.flatnonzero(np.bincount(signs.indices, minlength=signs.shape[1]) >= _LEAST_SIGN)
     positive = truth == truth.max(initial=0)
-    if not columns or positive.all() or not positive.any():
-        return Words({}, 0.0)
-    rows, cols, values = [], [], []
-    for row, place in enumerate(places):
-        for sign in table.signs[place]:
-            if (column := columns.get(sign)) is not None:
-                rows.append(row)
-                cols.append(column)
-                values.append(1.0 / math.sqrt(len(table.signs[place])))
-    x = csr_matrix((values, (rows, cols)), shape=(len(places), len(columns)))
+    if not len(columns) or positive.all() or not positive.any():
+        return _Signs(np.zeros(0, np.int64), np.zeros(0), 0.0)
+    x = signs[:, columns]
+    x.data = np.repeat(1.0 / np.sqrt(np.maximum(np.diff(signs.indptr), 1)), np.diff(x.indptr))
     model = LogisticRegression(C=_WORDS_C, max_iter=200).fit(x, positive, sample_weight=weights)
-    found = model.coef_[0]
-    return Words({sign: float(found[column]) for sign, column in columns.items()}, float(model.intercept_[0]))
+    return _Signs(columns, model.coef_[0], float(model.intercept_[0]))
 
 
-def _with_words(table: _Table, places: Ints, words: Words) -> Floats:
-    logits = np.array([words.logit(table.signs[place]) for place in places])
-    return np.column_stack([table.features[places], logits])
+def _weighted(words: _Signs, table: _Table) -> Weighted:
+    weights = zip(words.columns.tolist(), words.weights.tolist(), strict=True)
+    return Weighted.of({table.names[column]: weight for column, weight in weights}, words.intercept)
+
+
+def _with_words(table: _Table, places: Ints, words: _Signs) -> Floats:
+    return np.column_stack([table.features[places], words.logits(table.signs[places])])
 
 
 # -- trees ------------------------------------------------------------------------------------------------------------
 
 
-def _fit(table: _Table, places: Ints, rows: Ints, task: Task) -> tuple[Any, Words]:
+def _fit(table: _Table, places: Ints, rows: Ints, task: Task) -> tuple[Any, _Signs]:
     """Fit words and trees on some pairs; the trees read the words' logits as fits of other pairs give them."""
     lessons = [task.lessons[place] for place in rows[places]]
     truth, weights = task.truth[rows[places]], task.targets.weights[rows[places]]
@@ -195,8 +214,8 @@ def _fit(table: _Table, places: Ints, rows: Ints, task: Task) -> tuple[Any, Word
     for fold in range(_INNER):
         train, test = np.flatnonzero(inner != fold), np.flatnonzero(inner == fold)
         if len(train) and len(test):
-            words = _fit_words(table, places[train], truth[train], weights[train])
-            x[test, -1] = [words.logit(table.signs[place]) for place in places[test]]
+            words = _fit_signs(table.signs[places[train]], truth[train], weights[train])
+            x[test, -1] = words.logits(table.signs[places[test]])
     x[:, np.isnan(x).all(axis=0)] = 0.0  # scikit-learn 1.9 cannot bin a column without values; no tree splits on it
     even = bool((weights == weights[0]).all())
     model = HistGradientBoostingClassifier(
@@ -210,7 +229,7 @@ def _fit(table: _Table, places: Ints, rows: Ints, task: Task) -> tuple[Any, Word
         early_stopping=False,
         random_state=task.seed,
     ).fit(x, truth, sample_weight=None if even else weights)
-    return model, _fit_words(table, places, truth, weights)
+    return model, _fit_signs(table.signs[places], truth, weights)
 
 
 def trees_of(model: Any, labels: int) -> Trees:

@@ -13,6 +13,8 @@ from bessemer.ladder.lessons import Targets
 
 _CORRECTIONS = 6
 """Pairs that L-BFGS remembers: each is as large as the weights."""
+_SIDES = np.array([[-0.5, 0.5]])
+"""Two labels are one column of log-odds, half for one and half against the other: the minimum is the same."""
 Weights = tuple[Floats, Floats]
 """Weights [columns, k] and intercept [k]."""
 LogitLoss = Callable[[Floats], LossAndGradient]
@@ -38,20 +40,25 @@ def fit_softmax(
     n, columns = x.shape
     if labels == 1:
         return np.zeros((columns, 1)), np.zeros(1)
+    two = labels == 2
     begin = np.zeros((columns + 1, labels))
     if start is not None:
         begin[:-1], begin[-1] = start
     else:
         shares = np.bincount(targets.answers, targets.weights * targets.right, labels) + 1.0
         begin[-1] = np.log(shares / shares.sum())
+    if two:
+        begin = begin @ (2 * _SIDES.T)
     rows: Any = x.astype(np.float32)
     turned: Any = rows.T.tocsr() if isinstance(x, csr_matrix) else rows.T
-    scale = 1.0 / (c * n)
+    scale = (0.5 if two else 1.0) / (c * n)
 
     def objective(flat: Floats) -> tuple[float, Floats]:
-        weights = flat.reshape(columns + 1, labels)
+        weights = flat.reshape(begin.shape)
         logits = (rows @ weights[:-1].astype(np.float32)).astype(np.float64) + weights[-1]
-        value, pull = not_this(logits, *targets) if loss is None else loss(logits)
+        shown = logits @ _SIDES if two else logits
+        value, pull = not_this(shown, *targets) if loss is None else loss(shown)
+        pull = pull @ _SIDES.T if two else pull
         gradient = np.empty_like(weights)
         gradient[:-1] = turned @ pull.astype(np.float32)
         gradient[:-1] += scale * weights[:-1]
@@ -60,5 +67,6 @@ def fit_softmax(
 
     options = {"maxiter": iterations, "maxcor": _CORRECTIONS, "gtol": 1e-7, "ftol": tolerance}
     found = minimize(objective, begin.ravel(), jac=True, method="L-BFGS-B", options=options)
-    weights = found.x.reshape(columns + 1, labels)
+    weights = found.x.reshape(begin.shape)
+    weights = weights @ _SIDES if two else weights
     return weights[:-1], weights[-1]

@@ -19,8 +19,14 @@ _LEAST = 20
 """Labels known out of fold below which nothing is calibrated."""
 _PRIOR = 1.0
 """Of the squared changes of log factor and shift."""
+_ENOUGH = 4000
 _MANY = 50_000
-"""Lessons times labels from which on one part of the folds is enough to calibrate on: each costs a whole fit."""
+"""Lessons predicted out of fold from which on they are enough to calibrate on, and lessons times labels from which on
+one part of the folds is: each costs a whole fit."""
+
+
+_HARDLY = 1.1
+"""Lessons, of those that an earlier rung had, up to which its calibration and scope stay: only weights are fitted."""
 
 
 class FittedMember(NamedTuple):
@@ -54,6 +60,14 @@ class Task:
         self.targets: Targets = targets_of(self.lessons, self.labels)
         self.seed, self.start, self.static, self.written = seed, start, static, tuple(written)
         self.members = tuple(members)
+        self.calibrated = None if start is None else self._kept(start)
+
+    def _kept(self, start: Rung) -> "Scaling | None":
+        """Return an earlier rung's scaling where it stays: the same labels, hardly more lessons."""
+        earlier, now = start.manifest.lineage.get("n"), len(self.lessons)
+        if start.labels != self.labels or not isinstance(earlier, int) or not earlier <= now <= _HARDLY * earlier:
+            return None
+        return None if start.calibration is None else Scaling(*start.calibration)
 
     @cached_property
     def folds(self) -> Ints:
@@ -61,11 +75,13 @@ class Task:
         return folds_of(self.lessons, FOLDS, self.seed)
 
     def parts(self) -> Iterator[tuple[Ints, Ints]]:
-        """Yield places to learn from and places to predict, groups never on both sides."""
+        """Yield places to learn from and places to predict, groups never on both sides; none when it is calibrated."""
         many = len(self.lessons) * len(self.labels) >= _MANY
-        for fold in range(1 if many else FOLDS):
+        predicted = 0
+        for fold in range(0 if self.calibrated is not None else 1 if many else FOLDS):
             train, test = np.flatnonzero(self.folds != fold), np.flatnonzero(self.folds == fold)
-            if len(train) and len(test):
+            if len(train) and len(test) and predicted < _ENOUGH:
+                predicted += len(test)
                 yield train, test
 
     @property
@@ -120,6 +136,8 @@ def scaling(probabilities: Floats, task: Task) -> Scaling:
     Two labels: Platt (1999). More: temperature scaling (Guo et al. 2017, arXiv 1706.04599). Both with a prior at no
     change that counts as a few items.
     """
+    if task.calibrated is not None:
+        return task.calibrated
     rows = task.scored(probabilities)
     if len(rows) < _LEAST or probabilities.shape[1] < 2:
         return Scaling()

@@ -11,7 +11,7 @@ from bessemer.engine.rungs.kinds import open_rung
 from bessemer.engine.rungs.ngrams import Block, Vocabulary, grams
 from bessemer.engine.rungs.pairs import Comparer, FieldSpec, FieldType, Weighted, feature_names
 from bessemer.engine.rungs.rung import MajorityParameters, RungItem
-from bessemer.engine.rungs.texts import Texts
+from bessemer.engine.rungs.texts import PackedTexts
 from bessemer.engine.rungs.trees import Trees
 
 WORDS = (
@@ -101,7 +101,7 @@ def vocabularies():
     texts = [" ".join(WORDS[at : at + 6]) for at in range(len(WORDS))]
     found = [sorted({gram for text in texts for gram in grams(text)[block]}) for block in range(3)]
     random_ = np.random.default_rng(0)
-    blocks = [Block(Texts.of(names), random_.uniform(1, 5, len(names)), 5.5) for names in found]
+    blocks = [Block(PackedTexts.of(names), random_.uniform(1, 5, len(names)), 5.5) for names in found]
     weights = random_.normal(size=(sum(map(len, found)), 7)).astype(np.float32)
     return Vocabulary(blocks), without_compiler(lambda: Vocabulary(blocks)), weights
 
@@ -132,13 +132,13 @@ def test_trees_give_the_same_values():
 
 def test_a_text_that_is_there_twice_is_refused():
     with pytest.raises(ValueError, match="twice"):
-        kernel().table(Texts.of(["a", "b", "a"]))
+        kernel().table(PackedTexts.of(["a", "b", "a"]))
     with pytest.raises(ValueError, match="twice"):
         without_compiler(repeated)
 
 
 def repeated():
-    block = Block(Texts.of(["a", "a"]), np.ones(2), 1.0)
+    block = Block(PackedTexts.of(["a", "a"]), np.ones(2), 1.0)
     return Vocabulary([block, block, block])
 
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from bessemer.core.bounds import Label, check_shape
 from bessemer.core.errors import EngineError
 from bessemer.core.types import JSON, Frozen
-from bessemer.engine.rungs.texts import Texts
+from bessemer.engine.rungs.texts import PackedTexts
 
 FORMAT = 1
 MANIFEST, ARRAYS = "rung.json", "arrays.safetensors"
@@ -66,7 +66,7 @@ class RungManifest(Frozen, frozen=True):
     """Added to the labels' log-probabilities before the highest is answered; (): nothing."""
     scope: Scope = Scope()
     lineage: JSON = msgspec.field(default_factory=dict)
-    """What it was fitted from; told, never used."""
+    """What it was fitted from; told, not needed to answer."""
 
 
 class Artefact(NamedTuple):
@@ -250,10 +250,10 @@ class Arrays:
             raise EngineError(f"{ARRAYS}: {name!r} is {array.dtype}{list(array.shape)}.")
         return array
 
-    def texts(self, name: str, count: int | None = None) -> Texts:
-        """Return texts that `Texts.arrays` named. Raises EngineError."""
+    def texts(self, name: str, count: int | None = None) -> PackedTexts:
+        """Return texts that `PackedTexts.arrays` named. Raises EngineError."""
         ends = self.take(name + ".ends", np.int64, count)
-        found = Texts(self.take(name + ".bytes", np.uint8, None), ends)
+        found = PackedTexts(self.take(name + ".bytes", np.uint8, None), ends)
         if not found.valid():
             raise EngineError(f"{ARRAYS}: {name!r} is no UTF-8, or its texts end where none does.")
         return found
@@ -270,4 +270,4 @@ class Arrays:
 
 def pack_strings(name: str, texts: Sequence[str]) -> dict[str, AnyArray]:
     """Return two arrays that hold texts: their bytes in one, and where each ends."""
-    return Texts.of(texts).arrays(name)
+    return PackedTexts.of(texts).arrays(name)

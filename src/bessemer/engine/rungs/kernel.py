@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bessemer.engine.rungs.texts import Texts
+from bessemer.engine.rungs.texts import PackedTexts
 from bessemer_planner.native import compiled
 
 _HERE = Path(__file__).parent
@@ -68,7 +68,7 @@ class ForestJob(ctypes.Structure):
     )
 
 
-class Kernel:
+class RungKernel:
     """The library's functions. Threads may share it; calls run beside other threads."""
 
     def __init__(self, library: Any, classes: npt.NDArray[np.uint16]) -> None:
@@ -92,16 +92,16 @@ class Kernel:
         """Add the trees' values to the outputs."""
         self._library.walk_trees(ctypes.byref(job))
 
-    def table(self, texts: Texts) -> "Table":
+    def table(self, texts: PackedTexts) -> "TextTable":
         """Return where each of different texts stands. Raises ValueError when one is there twice."""
-        table = Table(*texts.code_points(), np.zeros(1 << max(4, (2 * len(texts)).bit_length()), np.uint64))
+        table = TextTable(*texts.code_points(), np.zeros(1 << max(4, (2 * len(texts)).bit_length()), np.uint64))
         job = table.job()
         if self._library.fill_table(ctypes.byref(job)):
             raise ValueError("a text is there twice")
         return table
 
 
-class Table(NamedTuple):
+class TextTable(NamedTuple):
     """Texts, and where each of their hashes stands."""
 
     chars: npt.NDArray[np.uint32]
@@ -126,10 +126,10 @@ def code_points(texts: Sequence[str]) -> tuple[npt.NDArray[np.uint32], Ints]:
 
 
 @cache
-def kernel() -> Kernel | None:
+def kernel() -> RungKernel | None:
     """Return the kernel, compiling it when it is not in the cache folder; None without a C compiler."""
     path = compiled(_HERE / "kernel.c", _OPTIONS, [_HERE / name for name in _INCLUDED])
-    return None if path is None else Kernel(ctypes.CDLL(str(path)), _classes())
+    return None if path is None else RungKernel(ctypes.CDLL(str(path)), _classes())
 
 
 def _classes() -> npt.NDArray[np.uint16]:

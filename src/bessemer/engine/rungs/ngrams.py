@@ -18,7 +18,7 @@ import numpy.typing as npt
 from bessemer.core.errors import EngineError
 from bessemer.engine.rungs.artefact import AnyArray, Arrays
 from bessemer.engine.rungs.kernel import RegressionJob, code_points, kernel, pointer
-from bessemer.engine.rungs.texts import Ints, Texts
+from bessemer.engine.rungs.texts import Ints, PackedTexts
 
 BLOCKS = ("words", "characters", "shapes")
 _WORD = re.compile(r"\w+")
@@ -54,19 +54,22 @@ def shape(token: str) -> str:
     return "".join("d" if c.isdigit() else "c" if c.isalpha() else c for c in token[:_LONGEST_WORD])
 
 
+def shapes(tokens: Sequence[str]) -> list[str]:
+    """Return the shapes of the tokens that have a digit."""
+    return [shape(token) for token in tokens if any(map(str.isdigit, token))]
+
+
 def grams(text: str) -> tuple[list[str], list[str], list[str]]:
     """Return the n-grams of a text by block."""
     plain = normalised(text)
     tokens = plain.split()
-    characters = [gram for token in tokens for gram in character_grams(token)]
-    shapes = [shape(token) for token in tokens if any(map(str.isdigit, token))]
-    return word_grams(plain), characters, shapes
+    return word_grams(plain), [gram for token in tokens for gram in character_grams(token)], shapes(tokens)
 
 
 class Block(NamedTuple):
     """The n-grams of one block that training had, by column, and the idf of each."""
 
-    names: Texts
+    names: PackedTexts
     idf: Floats
     unknown_idf: float
     """Of an n-gram that no training text has."""
@@ -125,8 +128,7 @@ class Vocabulary:
         """Return a text's row."""
         plain = normalised(text)
         tokens = plain.split()
-        shapes = [shape(token) for token in tokens if any(map(str.isdigit, token))]
-        found = [self._found(0, word_grams(plain)), self._characters(tokens), self._found(2, shapes)]
+        found = [self._found(0, word_grams(plain)), self._characters(tokens), self._found(2, shapes(tokens))]
         columns: list[Ints] = []
         values: list[Floats] = []
         known = unknown = 0.0

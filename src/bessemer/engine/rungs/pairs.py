@@ -27,7 +27,7 @@ from bessemer.engine.rungs.comparison import (
 from bessemer.engine.rungs.kernel import ComparisonJob, code_points, kernel, pointer
 from bessemer.engine.rungs.records import MAX_FIELDS, Record, RecordForm, Text, plain, records_of
 from bessemer.engine.rungs.rung import Flags, Floats, Prediction, Rung, RungItem, nothing, parameters_of, softmax
-from bessemer.engine.rungs.texts import Ints, Texts
+from bessemer.engine.rungs.texts import Ints, PackedTexts
 from bessemer.engine.rungs.trees import Trees
 
 KIND = "pairs"
@@ -137,7 +137,7 @@ def _known(words: frozenset[str], idf: Idf) -> float:
 class Weighted(NamedTuple):
     """Texts with a number each, and one number more: for a text that is not among them, or to begin with."""
 
-    texts: Texts
+    texts: PackedTexts
     values: Floats
     """[texts + 1]"""
 
@@ -145,7 +145,7 @@ class Weighted(NamedTuple):
     def of(values: Mapping[str, float], other: float) -> "Weighted":
         """Return a mapping packed, sorted by its texts."""
         names = sorted(values)
-        return Weighted(Texts.of(names), np.array([*(values[name] for name in names), other]))
+        return Weighted(PackedTexts.of(names), np.array([*(values[name] for name in names), other]))
 
     def mapping(self) -> dict[str, float]:
         """Return the texts' numbers."""
@@ -191,7 +191,7 @@ class Comparer:
             self._words = Words(words.mapping(), float(words.values[-1]))
             return
         spelled, kinds, factors = units()
-        tables = [self._kernel.table(texts) for texts in (idf.texts, words.texts, Texts.of(spelled))]
+        tables = [self._kernel.table(texts) for texts in (idf.texts, words.texts, PackedTexts.of(spelled))]
         types = np.array([_COMPILED[field.type] for field in fields], np.int64)
         offsets = np.cumsum([0, *(1 + len(_parts(field.type)) for field in fields)], dtype=np.int64)
         wanted = np.ones(self._width, np.uint8) if read is None else np.isin(range(self._width), read).view(np.uint8)
@@ -242,6 +242,11 @@ class Pairs(Rung):
             self._comparer = Comparer(self.parameters.fields, idf, words, self.trees.read())
         except ValueError as error:
             raise EngineError(f"A pairs rung whose words are none: {error}.") from None
+
+    @property
+    def calibration(self) -> tuple[float, float]:
+        """See `Rung`."""
+        return self.parameters.slope, self.parameters.offset
 
     def features(self, items: Sequence[RungItem]) -> tuple[Floats, Floats, Flags]:
         """Return the features [n, f] (NaN of an item that is no pair), the known shares, and which are pairs."""

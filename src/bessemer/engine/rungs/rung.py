@@ -65,6 +65,11 @@ class Rung(ABC):
     def predict(self, items: Sequence[RungItem]) -> Prediction:
         """Return what it says of the items. Any text is answered, if only with `unread`."""
 
+    @property
+    def calibration(self) -> tuple[float, float] | None:
+        """What its logits were multiplied by, and what was added to the second of two; None: it does not tell."""
+        return None
+
     def predict_all(self, items: Iterable[RungItem], rows: int = 1024) -> Iterator[Prediction]:
         """Yield what it says of any number of items, so many rows at once: memory does not grow with their number."""
         left = iter(items)

@@ -10,18 +10,18 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 
 
-class Texts(NamedTuple):
+class PackedTexts(NamedTuple):
     """UTF-8 of all texts behind each other, and where each ends."""
 
     utf8: npt.NDArray[np.uint8]
     ends: Ints
 
     @staticmethod
-    def of(texts: Sequence[str]) -> "Texts":
+    def of(texts: Sequence[str]) -> "PackedTexts":
         """Return texts packed."""
         encoded = [text.encode() for text in texts]
         ends = np.cumsum([len(part) for part in encoded], dtype=np.int64)
-        return Texts(np.frombuffer(b"".join(encoded), np.uint8), ends)
+        return PackedTexts(np.frombuffer(b"".join(encoded), np.uint8), ends)
 
     def __len__(self) -> int:
         return len(self.ends)
