@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bessemer.core.errors import EngineError, InvalidRequest
-from bessemer.engine.rungs.head import Network
+from bessemer.engine.rungs.head import HeadKind
 from bessemer.engine.rungs.kinds import open_rung
 from bessemer.engine.rungs.rung import RungItem
 from bessemer.ladder.fit import fit, suits
@@ -23,7 +23,7 @@ def vectors(texts):
     return np.array(rows, np.float32)
 
 
-NETWORKS = {kind: VectorSource("toy@1", vectors) for kind in Network}
+NETWORKS = {kind: VectorSource("toy@1", vectors) for kind in HeadKind}
 LESSONS = [
     Lesson(RungItem(f"{more} {word}"), topic)
     for topic, words in TOPICS.items()
@@ -32,7 +32,7 @@ LESSONS = [
 ]
 
 
-@pytest.mark.parametrize("kind", list(Network))
+@pytest.mark.parametrize("kind", list(HeadKind))
 def test_it_knows_words_that_no_lesson_has(kind):
     made = fit(kind, LESSONS, networks=NETWORKS)
     rung = open_rung(made.artefact)

@@ -5,7 +5,7 @@ import pytest
 
 from bessemer.core.errors import InvalidRequest
 from bessemer.engine.rungs.embedding import StaticEmbedding
-from bessemer.engine.rungs.head import Head, Network
+from bessemer.engine.rungs.head import Head, HeadKind
 from bessemer.engine.rungs.kinds import KINDS, open_rung
 from bessemer.engine.rungs.rung import RungItem
 from bessemer.ladder.fit import fit
@@ -15,7 +15,7 @@ from bessemer.ladder.task import VectorSource
 STATIC = StaticEmbedding(["drill", "k", "##x", "##1", "name", "x"], np.eye(6, 3, dtype=np.float16) + 1)
 NETWORKS = {
     kind: VectorSource("toy@1", lambda texts: np.array([[len(t), "x" in t] for t in texts], np.float32).reshape(-1, 2))
-    for kind in Network
+    for kind in HeadKind
 }
 TEXTS = {
     "empty": "",

@@ -16,7 +16,7 @@ from bessemer.core.routes import ConfidenceScore
 from bessemer.core.wire import LadderRequest
 from bessemer.engine.rungs import artefact, committee
 from bessemer.engine.rungs.artefact import Artefact
-from bessemer.engine.rungs.head import Network, Vectors
+from bessemer.engine.rungs.head import HeadKind, Vectors
 from bessemer.engine.rungs.items import item_of
 from bessemer.engine.rungs.kinds import MEMBERS, open_rung
 from bessemer.evals.measures import Metric
@@ -142,7 +142,7 @@ def _networks(services: FlywheelServices, kind: str, left_s: float) -> "dict[str
     """Return what makes the vectors of a head's kind, where it is here; empty for kinds that need none."""
     from bessemer.ladder.task import VectorSource  # as above
 
-    name = services.wait(services.networks.name(Network(kind))) if kind in set(Network) else None
+    name = services.wait(services.networks.name(HeadKind(kind))) if kind in set(HeadKind) else None
     if name is None:
         return {}
     until = time.monotonic() + left_s
@@ -150,7 +150,7 @@ def _networks(services: FlywheelServices, kind: str, left_s: float) -> "dict[str
     def vectors(texts: Sequence[str]) -> Vectors:
         began, parts = time.monotonic(), list[Vectors]()
         for at in range(0, len(texts), _AT_ONCE):
-            parts.append(services.wait(services.networks.vectors(Network(kind), name, texts[at : at + _AT_ONCE])))
+            parts.append(services.wait(services.networks.vectors(HeadKind(kind), name, texts[at : at + _AT_ONCE])))
             seconds = (time.monotonic() - began) / min(at + _AT_ONCE, len(texts)) * len(texts)
             if began + seconds > until:
                 raise InvalidRequest(f"the vectors of {len(texts)} texts take about {seconds:.0f} s; raise `seconds`")

@@ -15,7 +15,7 @@ from bessemer.core.types import JSON
 from bessemer.engine.rungs import committee, embedding, linear, pairs, rules
 from bessemer.engine.rungs.artefact import Artefact, Scope, make
 from bessemer.engine.rungs.embedding import StaticEmbedding
-from bessemer.engine.rungs.head import Network
+from bessemer.engine.rungs.head import HeadKind
 from bessemer.engine.rungs.kinds import MAJORITY, MEMBERS
 from bessemer.engine.rungs.rung import Floats, MajorityParameters, Rung, nothing
 from bessemer.ladder.committee import fit_committee
@@ -57,8 +57,8 @@ _FITS: dict[str, Callable[[Task], Fitted]] = {
     linear.KIND: fit_linear,
     pairs.KIND: fit_pairs,
     embedding.KIND: fit_embedding,
-    Network.ENCODER: fit_encoder,
-    Network.STATES: fit_states,
+    HeadKind.ENCODER: fit_encoder,
+    HeadKind.STATES: fit_states,
     committee.KIND: fit_committee,
 }
 KINDS = tuple(_FITS)
@@ -77,8 +77,8 @@ def suits(
         return suits_pairs([one.item for one in lessons])
     if kind == embedding.KIND and static is None:
         return NO_ENCODER
-    if kind in set(Network) and kind not in (networks or {}):
-        return MISSING[Network(kind)]
+    if kind in set(HeadKind) and kind not in (networks or {}):
+        return MISSING[HeadKind(kind)]
     return None
 
 

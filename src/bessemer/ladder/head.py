@@ -7,7 +7,7 @@ import numpy as np
 from scipy.sparse import csr_matrix, hstack
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.engine.rungs.head import HeadParameters, Network, Vectors, rows_of, texts_of
+from bessemer.engine.rungs.head import HeadKind, HeadParameters, Vectors, rows_of, texts_of
 from bessemer.engine.rungs.rung import Floats, nothing, softmax, text_of
 from bessemer.ladder.forms import learn_form
 from bessemer.ladder.lessons import Ints
@@ -16,8 +16,8 @@ from bessemer.ladder.softmax import Weights, fit_softmax
 from bessemer.ladder.task import Fitted, Task, scaling
 
 MISSING = {
-    Network.ENCODER: "there is no sentence encoder here: it needs [local] and the encoder's files",
-    Network.STATES: "there is no local language model here: it needs [local] and the model's file",
+    HeadKind.ENCODER: "there is no sentence encoder here: it needs [local] and the encoder's files",
+    HeadKind.STATES: "there is no local language model here: it needs [local] and the model's file",
 }
 _C = 20.0
 _SCALE = 2.0
@@ -33,14 +33,14 @@ class _Scaled(NamedTuple):
     factor: Floats
 
 
-def fit_head(network: Network, task: Task) -> Fitted:
+def fit_head(network: HeadKind, task: Task) -> Fitted:
     """Fit the head on all lessons, and out of fold on each part. Raises InvalidRequest without the network."""
     source = task.networks.get(network)
     if source is None:
         raise InvalidRequest(MISSING[network], param="rungs")
     items = [one.item for one in task.lessons]
-    form = learn_form(items) if network is Network.ENCODER else None
-    scaled = _scaled(rows_of(source.vectors(texts_of(items, form)), form), centred=network is Network.STATES)
+    form = learn_form(items) if network is HeadKind.ENCODER else None
+    scaled = _scaled(rows_of(source.vectors(texts_of(items, form)), form), centred=network is HeadKind.STATES)
     found = count([text_of(item) if form is None else "" for item in items])
     n, k = len(items), len(task.labels)
     out_of_fold, known = np.full((n, k), np.nan), nothing(n)
@@ -72,7 +72,7 @@ def fit_head(network: Network, task: Task) -> Fitted:
     )
 
 
-fit_encoder, fit_states = (partial(fit_head, network) for network in (Network.ENCODER, Network.STATES))
+fit_encoder, fit_states = (partial(fit_head, network) for network in (HeadKind.ENCODER, HeadKind.STATES))
 
 
 def _scaled(vectors: Vectors, *, centred: bool) -> _Scaled:

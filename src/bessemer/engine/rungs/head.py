@@ -21,7 +21,7 @@ Vectors = npt.NDArray[np.float32]
 Vectorise = Callable[[Sequence[str]], Vectors]
 
 
-class Network(StrEnum):
+class HeadKind(StrEnum):
     """What makes the vectors; a kind of rung has its name."""
 
     ENCODER = "encoder"
@@ -45,7 +45,7 @@ class Head(Rung):
         """Raises EngineError for arrays of another kind or shape."""
         super().__init__(artefact)
         self.parameters = parameters_of(artefact, HeadParameters)
-        self.kind = Network(artefact.manifest.kind)
+        self.kind = HeadKind(artefact.manifest.kind)
         self.vectorise: Vectorise | None = None
         """What makes the vectors of texts, where it is at hand without waiting."""
         arrays = Arrays(artefact.arrays)

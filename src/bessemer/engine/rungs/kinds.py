@@ -15,8 +15,8 @@ KINDS: dict[str, Callable[[Artefact], Rung]] = {
     linear.KIND: linear.Linear,
     pairs.KIND: pairs.Pairs,
     embedding.KIND: embedding.EmbeddingRung,
-    head.Network.ENCODER: head.Head,
-    head.Network.STATES: head.Head,
+    head.HeadKind.ENCODER: head.Head,
+    head.HeadKind.STATES: head.Head,
     committee.KIND: lambda artefact: committee.Committee(artefact, open_rung),
 }
 

@@ -15,7 +15,7 @@ import numpy as np
 from bessemer.core.errors import EngineError, NotFound
 from bessemer.core.models import Model
 from bessemer.engine.extra import check_installed, installed
-from bessemer.engine.rungs.head import Network, Vectors
+from bessemer.engine.rungs.head import HeadKind, Vectors
 from bessemer.gateway.providers.engines import Engines
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.weights import WeightsSettings
@@ -33,11 +33,11 @@ class Networks:
         self._encoder: asyncio.Task[Embedder] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bessemer-encoder")
 
-    async def name(self, kind: Network) -> str | None:
+    async def name(self, kind: HeadKind) -> str | None:
         """Return what a head fitted now would name; None where there is no such network."""
         if not installed():
             return None
-        if kind is Network.ENCODER:
+        if kind is HeadKind.ENCODER:
             there = self._folder is not None and self._folder.joinpath("model.safetensors").is_file()
             return (await self._opened()).fingerprint if there else None
         for model in self._catalog.models():
@@ -46,11 +46,11 @@ class Networks:
                     return f"{model.name}@{engine.version()}"
         return None
 
-    async def vectors(self, kind: Network, name: str, texts: Sequence[str]) -> Vectors:
+    async def vectors(self, kind: HeadKind, name: str, texts: Sequence[str]) -> Vectors:
         """Return a vector for each text, [n, width]. Raises EngineError when the network of that name is not here."""
         check_installed()
         loop = asyncio.get_running_loop()
-        if kind is Network.ENCODER:
+        if kind is HeadKind.ENCODER:
             encoder = await self._opened()
             _same(name, encoder.fingerprint)
             found = await loop.run_in_executor(self._thread, encoder.embed, list(texts))
