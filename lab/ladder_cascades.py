@@ -1,6 +1,7 @@
 """Joins what `ladder.py` kept of each test item with a large model's recorded answers: the cascades of ladder.json.
 
 python -m lab.ladder_cascades --root ../shared/data [--seeds 0,1,2]
+python -m lab.ladder_spans --root ../shared/data --final --outcomes    before, for the preset of JSON objects
 python -m lab.ladder_cascades --name NAME --train FILE --test FILE --recorded FILE --recorded-price PRICE
 
 The recorded items are split at random, by seed: thresholds are planned on three tenths, certified on four, and the
@@ -19,7 +20,7 @@ import numpy as np
 from bessemer import registry
 from bessemer.core.errors import BessemerError
 from bessemer.evals.guarantee import certify
-from bessemer.evals.metrics import label_terms
+from bessemer.evals.metrics import attribute_counts, label_terms, parse_attributes
 from bessemer.evals.outcomes import NEVER, Outcomes, answered_by, cost_of
 from bessemer.evals.risk import F1Loss, Loss, Rule
 from bessemer.evals.statistics import terms_interval
@@ -60,13 +61,20 @@ def main() -> int:
             failed += 1
             continue
         rows = [row for seed in arguments.seeds for row in cascades(found, seed, arguments.data / "outcomes")]
-        document = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"rows": []}
-        others = [row for row in document.get("cascades", []) if row["data"] != name]
-        document["cascades"] = [*others, *rows]
-        arguments.out.write_text(json.dumps(document, indent=1) + "\n")
-        for row in rows:
-            print({key: row[key] for key in ("data", "seed", "metric", "quality", "usd_per_1k", "incumbent_quality")})
+        _written(arguments.out, name, rows)
+    for name, options in () if arguments.name else _extracting():
+        rows = [row for seed in arguments.seeds for row in extraction(name, options, seed, arguments)]
+        _written(arguments.out, name, rows)
     return 1 if failed else 0
+
+
+def _written(out: Path, name: str, rows: list[dict[str, Any]]) -> None:
+    document = json.loads(out.read_text()) if out.exists() else {"rows": []}
+    others = [row for row in document.get("cascades", []) if row["data"] != name]
+    document["cascades"] = [*others, *rows]
+    out.write_text(json.dumps(document, indent=1) + "\n")
+    for row in rows:
+        print({key: row[key] for key in ("data", "seed", "metric", "quality", "usd_per_1k", "incumbent_quality")})
 
 
 def _arguments() -> argparse.Namespace:
@@ -119,6 +127,66 @@ def cascades(found: LargeModelAnswers, seed: int, outcomes: Path) -> list[dict[s
     cost = [*(one["seconds"] * HOURLY / 3600 for one in kept.values()), found.usd]
     rules: dict[str, Rule] = {"accuracy": Loss(found.alpha, "accuracy"), "F1": F1Loss(found.alpha)}
     return [_cascade(found, seed, list(kept), rule, items, cost) for rule in rules.items()]
+
+
+def _extracting() -> list[tuple[str, dict[str, Any]]]:
+    """Return the presets whose answers are JSON objects and have recorded ones."""
+    sections = tomllib.loads(PRESETS.read_text())
+    return [(name.replace("_", "-"), one) for name, one in sections.items() if "recorded_tokens" in one]
+
+
+def extraction(name: str, options: dict[str, Any], seed: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the cascade of the tagger and the recorded model by micro-F1, and one that is chosen without a promise."""
+    file = arguments.data / "outcomes" / f"{name} spans {seed}.json"
+    if not file.exists():
+        return []
+    task = load(name, *(arguments.root / options[part] for part in ("train", "test", "recorded")))
+    prices = tomllib.loads((Path(registry.__file__).parent / "default.toml").read_text())["prices"]
+    usd = options["recorded_tokens"] * prices[options["recorded_price"]]["input_per_million"] / 1e6
+    kept, answers = json.loads(file.read_text()), {} if task.recorded is None else task.recorded.answers
+    rows = [row for row in task.test if row.item.id in answers and row.item.id in kept["items"]]
+    own = [kept["items"][row.item.id] for row in rows]
+    large = [attribute_counts(parse_attributes(answers[row.item.id]), row.target or {}).terms for row in rows]
+    terms = np.array([[one["terms"], other or (0.0, 0.0)] for one, other in zip(own, large, strict=True)], np.float64)
+    quality = np.divide(terms[..., 0], terms[..., 1], out=np.ones(terms.shape[:2]), where=terms[..., 1] > 0)
+    confidence = np.array([[np.nan if one["confidence"] is None else one["confidence"]] for one in own])
+    items = Outcomes(confidence, quality, terms)
+    found = LargeModelAnswers(name, task, float(options.get("alpha") or ALPHA), usd)
+    cost = [kept["seconds"] * HOURLY / 3600, usd]
+    rule = F1Loss(found.alpha, "micro-F1", largest=float(terms[..., 1].max()))
+    promised = _cascade(found, seed, ["spans"], ("F1", rule), items, cost)
+    return [promised | {"metric": "micro-F1"}, _unpromised(promised, items, cost, seed)]
+
+
+def _unpromised(promised: dict[str, Any], items: Outcomes, cost: list[float], seed: int) -> dict[str, Any]:
+    """Return the cheapest threshold whose micro-F1 is the recorded model's on seven tenths, scored on the rest."""
+    order = np.random.default_rng(seed).permutation(items.n)
+    cut = int(0.7 * items.n)
+    chosen, scored = items.take(order[:cut]), items.take(order[cut:])
+    assert chosen.terms is not None
+
+    def f1(who: Any) -> float:
+        assert chosen.terms is not None
+        total = chosen.terms[np.arange(chosen.n), who].sum(axis=0)
+        return float(total[0] / total[1])
+
+    levels = [NEVER, *sorted(set(chosen.confidence[np.isfinite(chosen.confidence)].tolist()), reverse=True)]
+    alone = f1(np.ones(chosen.n, np.int64))
+    best = [level for level in levels if f1(answered_by(chosen.confidence, [level])) >= alone][-1]
+    who = answered_by(scored.confidence, [best])
+    quality, ci95 = _interval(scored, "F1", who)
+    return promised | {
+        "metric": "micro-F1, chosen without a promise",
+        "thresholds": [None if best == NEVER else best],
+        "quality": quality,
+        "ci95": ci95,
+        "usd_per_1k": round(1000 * float(cost_of(who[:, None], cost)[0]), 6),
+        "share_per_rung": [round(float((who == rung).mean()), 4) for rung in range(2)],
+        "alpha": 0.0,
+        "violated": quality < promised["incumbent_quality"],
+        "n": [cut, 0, scored.n],
+        "reason": "the cheapest threshold that keeps the recorded model's micro-F1 on the items it is chosen on",
+    }
 
 
 def _cascade(

@@ -53,6 +53,11 @@ def main() -> int:
     except BessemerError as error:
         print(error.message, file=sys.stderr)
         return 1
+    if arguments.outcomes:
+        for seed in arguments.seeds:
+            drawn = [rows[place] for place in np.random.default_rng(seed).permutation(len(rows)).tolist()]
+            _keep(arguments, seed, drawn, test)
+        return 0
     document = Document(arguments.out, Seal.FINAL if arguments.final else Seal.DEVELOPMENT)
     for seed in arguments.seeds:
         order = np.random.default_rng(seed).permutation(len(rows)).tolist()
@@ -77,6 +82,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--test", type=Path)
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--final", action="store_true")
+    parser.add_argument("--outcomes", action="store_true", help="keep what is said of each test item, for cascades")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="where outcomes are kept")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     arguments.train = arguments.train or arguments.root / "product_attributes/oa-mine.train.jsonl"
@@ -86,6 +93,24 @@ def _arguments() -> argparse.Namespace:
 
 def _test(arguments: argparse.Namespace) -> list[Labelled]:
     return list(load(arguments.name, arguments.train, open_file(arguments.test, Seal.FINAL)).test)
+
+
+def _keep(arguments: argparse.Namespace, seed: int, taught: Sequence[Labelled], test: Sequence[Labelled]) -> None:
+    """Keep the terms and the confidence of each test item's answer, by its id."""
+    rung = Spans(fit_spans([Lesson(_item(row), row.answer) for row in taught], seed=seed).artefact)
+    began = time.perf_counter()
+    said = rung.answered([_item(row) for row in test])
+    seconds = (time.perf_counter() - began) / max(1, len(test))
+    kept = {
+        row.item.id: {
+            "terms": list(attribute_counts(json.loads(one.text), row.target or {}).terms or (0.0, 0.0)),
+            "confidence": one.confidence,
+        }
+        for row, one in zip(test, said, strict=True)
+    }
+    file = arguments.data / "outcomes" / f"{arguments.name} {OURS} {seed}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"seconds": seconds, "items": kept}))
 
 
 def _measured(

@@ -84,6 +84,38 @@ def test_a_ladder_ends_in_the_rung_that_beats_the_incumbent_and_serves_without_t
     assert json.loads(shown.stdout)["rows"][0]["status"] == "succeeded"
 
 
+def offer(split: str, number: int) -> dict[str, Any]:
+    """A title and its fields; the upstream always says the same."""
+    name, city = PEOPLE[number * 4 + list(ITEMS).index(split)]
+    fields = {"Brand": name, "Place": city, "Size": f"{number} cm"}
+    asked = [{"role": "user", "content": f"{name} chair {number} cm, made in {city}"}]
+    return {"messages": [*asked, {"role": "assistant", "content": json.dumps(fields)}], "split": split}
+
+
+@pytest.mark.long
+def test_a_ladder_for_json_objects_ends_in_spans(server: Server, upstream: Upstream, tmp_path: Path) -> None:
+    upstream.scripts.waiting.clear()
+    upstream.scripts.waiting.extend([Script(pieces=('{"Brand": "Anna", "Place": "Bonn"}',))] * 2000)
+    file = tmp_path / "offers.jsonl"
+    rows = [offer(split, number) for split, count in ITEMS.items() for number in range(count)]
+    file.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    done = bessemer(server, "dataset", "import", str(file), "--name", "offers", "--json")
+    dataset = json.loads(done.stdout)["detail"]["id"]
+    asked = ["ladder", "matching", "--dataset", dataset, "--metric", "attributes", "--alpha", "0.2", "--json"]
+    told = bessemer(server, *asked, "--attributes", "3")
+    assert told.returncode == 0, told.stderr
+    result = json.loads(told.stdout)["rows"][0]["result"]
+    found = {one["kind"]: one for one in result["rungs"]}
+    assert set(found) == {"spans", "incumbent"}
+    assert found["spans"]["quality"]["value"] > 0.9 > 0.5 > found["incumbent"]["quality"]["value"]
+    assert result["best_single"] == found["spans"]["version"]
+    assert result["applied"] and result["shares"][0] > 0.5, result["summary"]
+    answer: Any = server.openai().chat.completions.create(
+        model="matching", messages=[{"role": "user", "content": "Emil chair 7 cm, made in Kiel"}]
+    )
+    assert json.loads(answer.choices[0].message.content) == {"Brand": "Emil", "Place": "Kiel", "Size": "7 cm"}
+
+
 def test_a_ladder_without_an_incumbent_is_refused_by_name(server: Server) -> None:
     done = bessemer(server, "ladder", "nothing", "--dataset", "ds-1")
     assert done.returncode == 2

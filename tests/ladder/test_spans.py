@@ -8,6 +8,7 @@ import pytest
 
 from bessemer.core.errors import EngineError, InvalidRequest
 from bessemer.engine.rungs import artefact
+from bessemer.engine.rungs.kinds import open_rung
 from bessemer.engine.rungs.rung import RungItem
 from bessemer.engine.rungs.spans import Spans, tokens_of, viterbi
 from bessemer.ladder.lessons import Lesson
@@ -128,3 +129,30 @@ def test_tokens_stand_where_they_say():
 def test_another_kind_extracts_nothing(rung):
     with pytest.raises(EngineError, match="extracts nothing"):
         Spans(artefact.changed(artefact.decode(*artefact.encode(fit_spans(lessons_of(40, 5)).artefact)), kind="pairs"))
+
+
+def test_an_answer_is_a_json_object_of_spans_with_a_confidence_of_each_field(rung):
+    """L29"""
+    items = [one.item for one in lessons_of(40, 6)]
+    for item, said, found in zip(items, rung.answered(items), rung.extract(items), strict=True):
+        fields = json.loads(said.text)
+        assert fields == {name: value.text for name, value in found.values.items()} | dict.fromkeys(found.absent, "n/a")
+        assert "".join(part for part, _ in said.parts()) == said.text
+        assert said.confidence == pytest.approx(np.mean([field.confidence for field in said.fields]))
+        only = rung.answered([item], asked=["Brand"])[0]
+        assert set(json.loads(only.text)) <= {"Brand"}
+    strange = rung.answered([RungItem("no title at all")])[0]
+    assert strange.confidence is None and json.loads(strange.text) == {}
+
+
+def test_it_is_opened_like_any_rung_and_says_whether_an_answer_is_right(fitted):
+    opened = open_rung(artefact.decode(*artefact.encode(fitted.artefact)))
+    lessons = lessons_of(80, 8)
+    said = opened.predict([one.item for one in lessons])
+    right = np.array([
+        json.loads(answer.text) == json.loads(one.answer)
+        for answer, one in zip(opened.answered([one.item for one in lessons]), lessons, strict=True)
+    ])  # fmt: skip
+    assert opened.labels == ("right", "wrong") and np.allclose(said.probabilities.sum(axis=1), 1.0)
+    assert right.mean() > 0.9
+    assert not opened.outside(said).any()

@@ -295,9 +295,12 @@ class LadderRequest(StrictWire):
     """Kinds of rungs to fit; none named: all that suit."""
     models: tuple[Name, ...] = ()
     """Versions or models that are rungs already, as a tuned language model is: asked after the fitted ones."""
-    metric: Literal["accuracy", "f1"] = "accuracy"
+    metric: Literal["accuracy", "f1", "attributes"] = "accuracy"
+    """attributes: micro-F1 of answers that are JSON objects of texts; the rung `spans` finds their values."""
+    attributes: int = 20
+    """attributes: how many an answer can have at most; bounds the metric's terms before any is seen."""
     labels: tuple[Label, ...] = ()
-    """The answers that there are; none named: those that the dataset's feedback names."""
+    """The answers that there are; none named: those that the dataset's feedback names. None for `attributes`."""
     positive: Label | None = None
     """f1: the label that counts as positive."""
     quality: float | None = None

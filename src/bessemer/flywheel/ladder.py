@@ -15,7 +15,7 @@ from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.ladders import LadderResult
 from bessemer.core.routes import Route, Step, Target
 from bessemer.core.wire import LadderRequest
-from bessemer.engine.rungs import committee, embedding, linear, pairs, rules
+from bessemer.engine.rungs import committee, embedding, linear, pairs, rules, spans
 from bessemer.engine.rungs.head import HeadKind
 from bessemer.engine.rungs.kinds import KINDS, MAJORITY
 from bessemer.flywheel import rungs, standing
@@ -37,6 +37,13 @@ def _turn(kind: str) -> int:
     return _TURN.index(kind) if kind in _TURN else len(_TURN)
 
 
+def _kinds(request: LadderRequest) -> tuple[str, ...]:
+    """Return the kinds whose answers have the form that the metric reads."""
+    if request.metric == "attributes":
+        return (spans.KIND,)
+    return tuple(sorted(KINDS.keys() - {spans.KIND}, key=_turn))
+
+
 def check(request: LadderRequest, services: FlywheelServices) -> Dataset:
     """Refuse a request that cannot run, naming the field. Returns the dataset."""
     policy = services.catalog.gate_policy
@@ -54,6 +61,8 @@ def check(request: LadderRequest, services: FlywheelServices) -> Dataset:
         raise InvalidRequest("`seconds` must be from 1 to 86400.", param="seconds")
     if unknown := [kind for kind in request.rungs if kind not in KINDS]:
         raise InvalidRequest(f"There is no rung {unknown[0]!r}. Known: {', '.join(KINDS)}.", param="rungs")
+    if not 1 <= request.attributes <= 1000:
+        raise InvalidRequest("`attributes` must be from 1 to 1000.", param="attributes")
     if request.metric == "f1" and request.positive is None:
         raise InvalidRequest("The metric 'f1' needs `positive`, the label that counts as positive.", param="positive")
     for name in (incumbent(request, services), *request.models):
@@ -101,7 +110,7 @@ def plan(services: FlywheelServices, request: LadderRequest) -> LadderPlan:
         request=request,
         dataset=dataset,
         labels=labels,
-        kinds=tuple(request.rungs) or tuple(sorted(KINDS, key=_turn)),
+        kinds=tuple(request.rungs) or _kinds(request),
         train=train,
         optimise=kept[Split.SELECTION],
         calibrate=kept[Split.CALIBRATION],
@@ -126,7 +135,7 @@ def score(
     """Ask a system every item that it has not answered yet."""
     examples = (*plan.optimise, *plan.calibrate)
     known = rungs.recorded(services, system.target, examples) if system.kind == INCUMBENT else {}
-    items = rungs.score_all(services, system.target, examples, plan.metric, folder, count, known)
+    items = rungs.score_all(services, system.target, examples, plan.metric, folder, count, known, plan.confidence)
     return ScoredSystem(system, items[: len(plan.optimise)], items[len(plan.optimise) :])
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bessemer.core.ladders import LadderPoint, LadderResult, RungRow
-from bessemer.core.routes import Calibration, ConfidenceScore, Guarantee, Step, Target
+from bessemer.core.routes import Calibration, Guarantee, Step, Target
 from bessemer.engine.rungs import committee
 from bessemer.engine.rungs.kinds import MAJORITY, MEMBERS
 from bessemer.evals import calibration, guarantee, thresholds
@@ -30,6 +30,7 @@ from bessemer.flywheel.ladder_outcome import (
     ScoredSystem,
 )
 
+_F1_NAMES = {"f1": "F1", "attributes": "micro-F1 of attributes"}
 Array = npt.NDArray[np.float64]
 
 
@@ -136,8 +137,9 @@ def _raw(items: Sequence[ItemScore]) -> Array:
 
 
 def _right(items: Sequence[ItemScore]) -> Array:
-    """Return whether each answer is right [n]: a label's F1 is made of that; NaN where it is not known."""
-    return np.array([_quality(item.terms) for item in items], dtype=np.float64)
+    """Return whether each answer is right in all that it says [n]: F1 is made of that; NaN where it is not known."""
+    found = np.array([_quality(item.terms) for item in items], dtype=np.float64)
+    return np.where(np.isnan(found), np.nan, found >= 1.0)
 
 
 def _quality(score: ItemTerms) -> float:
@@ -153,7 +155,7 @@ def _fit_map(plan: LadderPlan, one: ScoredSystem, version: str) -> Calibration |
     if not seen.any():
         return None
     return fit_confidence(
-        raw[seen], right[seen], version=version, score=ConfidenceScore.CHOICE_MARGIN, dataset_sha256=plan.dataset.sha256
+        raw[seen], right[seen], version=version, score=plan.confidence, dataset_sha256=plan.dataset.sha256
     )
 
 
@@ -167,9 +169,7 @@ def _ece(plan: LadderPlan, one: ScoredSystem) -> float | None:
         fit, use = seen & mine, seen & other
         if not fit.any() or not use.any():
             return None
-        fitted = fit_confidence(
-            raw[fit], right[fit], version="", score=ConfidenceScore.CHOICE_MARGIN, dataset_sha256="", pair=False
-        )
+        fitted = fit_confidence(raw[fit], right[fit], version="", score=plan.confidence, dataset_sha256="", pair=False)
         said.append(calibration.apply(fitted, raw[use]))
         so.append(right[use])
     return calibration.ece(np.concatenate(said), np.concatenate(so))
@@ -210,7 +210,7 @@ def _outcomes(
             counted = best if same else _at(own.score, best=False)
             quality[row, place] = np.nan if counted is None else _quality(counted)
             terms[row, place] = (0.0, 0.0) if counted is None else counted
-    return Outcomes(confidence, quality, terms if plan.request.metric == "f1" else None)
+    return Outcomes(confidence, quality, None if plan.request.metric == "accuracy" else terms)
 
 
 def _confidence(items: Sequence[ItemScore], fitted: Calibration | None) -> Array:
@@ -239,7 +239,10 @@ def _certified(
     if len(scored) < 2:
         return None, "No rung could be fitted that a route could ask first."
     request = plan.request
-    rule: Rule = F1Loss(request.alpha) if request.metric == "f1" else Loss(request.alpha, "accuracy")
+    rule: Rule = Loss(request.alpha, "accuracy")
+    if request.metric != "accuracy":
+        largest = 2.0 * request.attributes if request.metric == "attributes" else 2.0
+        rule = F1Loss(request.alpha, _F1_NAMES[request.metric], largest=largest)
     try:
         optimise = _outcomes(plan, scored, maps, test=False)
         path = thresholds.plan(rule, optimise, _prices([rows[place] for place in order]), len(plan.calibrate))

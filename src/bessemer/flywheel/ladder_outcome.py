@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from bessemer.core.datasets import Dataset, Example
+from bessemer.core.routes import ConfidenceScore
 from bessemer.core.types import Frozen
 from bessemer.core.wire import LadderRequest
 from bessemer.evals.measures import Metric
@@ -46,6 +47,12 @@ class LadderPlan(NamedTuple):
     metric: Metric
     incumbent: str
     left_out: int
+
+    @property
+    def confidence(self) -> ConfidenceScore:
+        """What answers are ordered by: a label's distance to the next one, or the share of fields expected right."""
+        fields = self.request.metric == "attributes"
+        return ConfidenceScore.FIELD_PROBABILITY if fields else ConfidenceScore.CHOICE_MARGIN
 
     def systems(self, fitted: Sequence[FittedRung]) -> list[LadderSystem]:
         """Return what is scored, the incumbent last."""

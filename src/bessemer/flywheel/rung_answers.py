@@ -10,6 +10,7 @@ from bessemer.core.models import ModelVersion
 from bessemer.engine.rungs import artefact
 from bessemer.engine.rungs.items import item_of
 from bessemer.engine.rungs.kinds import open_rung
+from bessemer.engine.rungs.spans import Spans
 from bessemer.evals.runs import SystemAnswer
 from bessemer.flywheel.services import FlywheelServices
 from bessemer.gateway.providers.choices import normalised
@@ -27,8 +28,14 @@ def answers(services: FlywheelServices, version: ModelVersion, examples: Sequenc
     """
     assert version.rung_sha256 is not None
     rung = open_rung(artefact.fetch(services.blobs.read, version.rung_sha256))
-    begun = time.perf_counter()
     items = (item_of(one.input, one.messages) for one in examples)
+    if isinstance(rung, Spans):
+        for item in items:
+            begun = time.perf_counter()
+            found = rung.answered([item])[0]
+            yield _answer(services, version, found.text, found.confidence, time.perf_counter() - begun)
+        return
+    begun = time.perf_counter()
     for said in rung.predict_all(items, _ROWS):
         outside = rung.outside(said).tolist()
         known = [
@@ -37,19 +44,25 @@ def answers(services: FlywheelServices, version: ModelVersion, examples: Sequenc
             for row in said.probabilities.tolist()
         ]  # fmt: skip
         seconds = (time.perf_counter() - begun) / len(known)
-        usd = services.catalog.cost(version.model, 0, 0, seconds)
         for shown, unread in zip(known, outside, strict=True):
             best, *others = sorted(shown.values(), reverse=True)
-            yield SystemAnswer(
-                text=max(shown, key=shown.__getitem__),
-                version=version.id,
-                cost_usd=usd,
-                input_tokens=0,
-                output_tokens=0,
-                latency_s=seconds,
-                provider=RUNGS,
-                score=best - others[0] if others and not unread else None,
-                accepted=True,
-                temperature=0.0,
-            )
+            score = best - others[0] if others and not unread else None
+            yield _answer(services, version, max(shown, key=shown.__getitem__), score, seconds)
         begun = time.perf_counter()
+
+
+def _answer(
+    services: FlywheelServices, version: ModelVersion, text: str, score: float | None, seconds: float
+) -> SystemAnswer:
+    return SystemAnswer(
+        text=text,
+        version=version.id,
+        cost_usd=services.catalog.cost(version.model, 0, 0, seconds),
+        input_tokens=0,
+        output_tokens=0,
+        latency_s=seconds,
+        provider=RUNGS,
+        score=score,
+        accepted=True,
+        temperature=0.0,
+    )

@@ -14,7 +14,7 @@ from bessemer.core.errors import InvalidRequest
 from bessemer.core.models import Lineage, ModelVersion
 from bessemer.core.routes import ConfidenceScore
 from bessemer.core.wire import LadderRequest
-from bessemer.engine.rungs import artefact, committee
+from bessemer.engine.rungs import artefact, committee, spans
 from bessemer.engine.rungs.artefact import Artefact
 from bessemer.engine.rungs.head import HeadKind, Vectors
 from bessemer.engine.rungs.items import item_of
@@ -47,7 +47,7 @@ def labels_of(examples: Sequence[Example], request: LadderRequest) -> tuple[str,
 
     Raises InvalidRequest when they are none, one, or too many to be a choice.
     """
-    if request.labels:
+    if request.labels or request.metric == "attributes":
         return request.labels
     said = Counter(
         right for one in examples if (right := truth(one.answer, one.verdict, one.demonstration)) is not None
@@ -62,7 +62,8 @@ def labels_of(examples: Sequence[Example], request: LadderRequest) -> tuple[str,
     if len(found) > _MOST_LABELS or (len(found) > 50 and len(found) > sum(said.values()) / 2):
         raise InvalidRequest(
             f"The feedback names {len(found):,} different right answers in {sum(said.values()):,} examples: that is "
-            "free text, which no rung of a few labels answers.",
+            "free text, which no rung of a few labels answers; for JSON objects of texts, ask for the metric "
+            "'attributes'.",
             param="dataset",
         )
     return found
@@ -76,7 +77,7 @@ def lessons_of(examples: Sequence[Example], labels: Sequence[str]) -> "list[Less
     for one in examples:
         item = item_of(one.input, one.messages)
         right = truth(one.answer, one.verdict, one.demonstration, labels)
-        wrong = parse_label(one.answer, labels) if right is None and one.verdict is False else None
+        wrong = parse_label(one.answer, labels) if labels and right is None and one.verdict is False else None
         if right is not None:
             lessons.append(Lesson(item, right, 1.0, one.weight))
         elif wrong is not None:
@@ -100,6 +101,11 @@ def fit_one(
     from bessemer.ladder.fit import fit, suits  # as above
 
     request, lessons = plan.request, lessons_of(plan.train, plan.labels)
+    if (kind == spans.KIND) != (request.metric == "attributes"):
+        told = "spans answer with JSON objects, other rungs with labels: the metric is another's"
+        return FittedRung(kind=kind, version=None, seconds=0.0, skipped=told)
+    if kind == spans.KIND:
+        return _fit_spans(services, plan, lessons, job_id)
     networks = _networks(services, kind, left_s)
     refusal = suits(kind, lessons, networks=networks) if left_s > 0 else "no time was left for it; raise `seconds`"
     if refusal is not None:
@@ -120,6 +126,17 @@ def fit_one(
     version = _register(services, plan, made.artefact, job_id)
     _out_of_fold(folder, kind).write_bytes(artefact.encode_arrays({"p": made.out_of_fold}))
     return FittedRung(kind=kind, version=version.id, seconds=made.seconds)
+
+
+def _fit_spans(services: FlywheelServices, plan: LadderPlan, lessons: "Sequence[Lesson]", job_id: str) -> FittedRung:
+    from bessemer.ladder.spans import fit_spans  # as above
+
+    try:
+        made = fit_spans(lessons, seed=plan.request.seed)
+    except InvalidRequest as error:
+        return FittedRung(kind=spans.KIND, version=None, seconds=0.0, skipped=error.message)
+    version = _register(services, plan, made.artefact, job_id)
+    return FittedRung(kind=spans.KIND, version=version.id, seconds=made.seconds)
 
 
 def _out_of_fold(folder: Path, kind: str) -> Path:
@@ -176,7 +193,7 @@ def _register(services: FlywheelServices, plan: LadderPlan, fitted: Artefact, jo
     )
     version = make_version(
         f"{request.route}-{own.kind}",
-        choices=own.labels,
+        choices=() if own.kind == spans.KIND else own.labels,
         choice_bias=own.bias,
         lineage=lineage,
         rung_sha256=services.blobs.put(manifest),
@@ -200,6 +217,7 @@ def score_all(
     folder: Path,
     progress: Callable[[int, int], None],
     known: Mapping[str, SystemAnswer],
+    score: ConfidenceScore,
 ) -> tuple[ItemScore, ...]:
     """Ask a target all examples but the `known` ones; what is in `folder` already is not asked again."""
     path = folder / f"{file_name(target)}.jsonl"
@@ -211,7 +229,7 @@ def score_all(
         if example.id in known:
             return known[example.id]
         inference = await ask(services, target, example, "ladder")
-        raw = raw_score(ConfidenceScore.CHOICE_MARGIN, inference.calls[-1])
+        raw = raw_score(score, inference.calls[-1])
         return msgspec.structs.replace(as_answer(inference), score=raw)
 
     with path.open("ab", buffering=0) as journal:

@@ -2,7 +2,9 @@
 
 import ast
 import hashlib
+import json
 import random
+import tracemalloc
 from pathlib import Path
 
 import msgspec
@@ -16,9 +18,11 @@ from bessemer.engine.rungs.head import Head
 from bessemer.engine.rungs.rung import MajorityParameters, RungItem
 from bessemer.ladder.fit import fit
 from bessemer.ladder.lessons import Lesson
+from bessemer.ladder.spans import fit_spans
 from bessemer.ladder.task import VectorSource
 
 FITTED = ("majority", "rules", "linear", "pairs", "embedding", "committee", "encoder")
+EVERY = (*FITTED, "spans")
 SOURCE = Path(artefact.__file__).parents[3]
 
 
@@ -36,7 +40,7 @@ def fitted():
         lessons.append(Lesson(item, "no" if n % 2 else "yes"))
     static = StaticEmbedding(["drill", "k", "##x", "##1"], np.ones((4, 3), np.float16))
     networks = {"encoder": VectorSource("toy@1", vectors)}
-    return {kind: fit(kind, lessons, static=static, networks=networks).artefact for kind in FITTED}
+    return {kind: fit(kind, lessons, static=static, networks=networks).artefact for kind in FITTED} | {"spans": spans()}
 
 
 def vectors(texts):
@@ -50,6 +54,16 @@ def opened(made):
     return rung
 
 
+def spans():
+    """A tagger, fitted on a few titles."""
+    lessons = []
+    for n in range(60):
+        fields = {"Brand": ("Acme", "Nordwind")[n % 2], "Size": f"{n} cm" if n % 3 else "n/a"}
+        title = f"{fields['Brand']} drill {n}" + (f", {n} cm" if n % 3 else "")
+        lessons.append(Lesson(RungItem(input={"title": title}), json.dumps(fields)))
+    return fit_spans(lessons).artefact
+
+
 ITEM = RungItem(input={"a": {"title": "drill kx3", "price": "1"}, "b": {"title": "kx3", "price": ""}})
 
 
@@ -57,7 +71,7 @@ def test_what_is_written_is_read(tmp_path, fitted):
     for kind, made in fitted.items():
         artefact.write(made, tmp_path / kind)
         rung = opened(artefact.read(tmp_path / kind, sha256=made.sha256))
-        assert rung.labels == ("no", "yes")
+        assert rung.labels == (("right", "wrong") if kind == "spans" else ("no", "yes"))
         assert np.array_equal(rung.predict([ITEM]).probabilities, opened(made).predict([ITEM]).probabilities)
 
 
@@ -128,7 +142,7 @@ def test_a_damaged_artefact_is_refused_or_is_the_same(fitted):
             assert read.sha256 == made.sha256
 
 
-@pytest.mark.parametrize("kind", FITTED)
+@pytest.mark.parametrize("kind", EVERY)
 def test_a_forged_artefact_is_refused_or_answers(fitted, kind):
     """L2: hashes that fit do not help a file of unknown make: it opens and answers, or is refused."""
     answered = forged(fitted[kind], kind, 600)
@@ -136,9 +150,49 @@ def test_a_forged_artefact_is_refused_or_answers(fitted, kind):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", FITTED)
+@pytest.mark.parametrize("kind", EVERY)
 def test_ten_thousand_forged_artefacts(fitted, kind):
     forged(fitted[kind], kind, 10_000)
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_opening_takes_at_most_twice_the_memory_that_is_declared(fitted, kind):
+    """L2: of a true artefact, and of forged ones: what the provider counts is what a rung takes."""
+    bounded(fitted[kind], kind, 60)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", EVERY)
+def test_no_forged_artefact_takes_more_memory_than_is_declared(fitted, kind):
+    bounded(fitted[kind], kind, 3000)
+
+
+FIXED = 1 << 21
+"""Bytes of a manifest and of the interpreter's own that no array declares."""
+
+
+def bounded(made, seed, count):
+    kinds.open_rung(made)  # the kernel is compiled and modules are imported once
+    random_ = random.Random(f"{seed} memory")
+    manifest, arrays = artefact.encode(made)
+    tracemalloc.start()
+    try:
+        for place in range(count):
+            forged_arrays = mutated(arrays, random_) if place else arrays
+            told = msgspec.json.decode(manifest)
+            told["arrays_sha256"] = hashlib.sha256(forged_arrays).hexdigest()
+            declared = len(forged_arrays) + FIXED
+            before = tracemalloc.get_traced_memory()[0]
+            tracemalloc.reset_peak()
+            try:
+                read = artefact.decode(msgspec.json.encode(told), forged_arrays)
+                declared = artefact.memory(read) + FIXED
+                kinds.open_rung(read)
+            except EngineError:
+                pass
+            assert tracemalloc.get_traced_memory()[1] - before <= 2 * declared
+    finally:
+        tracemalloc.stop()
 
 
 def forged(made, seed, count):

@@ -28,6 +28,8 @@ MAX_MANIFEST = 1 << 20
 MAX_ARRAYS = 1 << 29
 """Bytes of the arrays, unless the caller says otherwise."""
 MAX_LABELS = 10_000
+_TABLED, _WIDENED = 200, 8
+"""Bytes of a text's place in a table, and of a byte of texts as code points."""
 _MAX_HEADER = 1 << 20
 _MAX_ARRAY_COUNT, _MAX_DIMENSIONS = 256, 3
 _DTYPES: dict[str, type[np.generic]] = {
@@ -79,6 +81,13 @@ class Artefact(NamedTuple):
     def sha256(self) -> str:
         """Return the hash that names it."""
         return hashlib.sha256(_manifest_bytes(self.manifest)).hexdigest()
+
+
+def memory(artefact: Artefact) -> int:
+    """Return the bytes that an opened rung takes at most: its arrays, half floats widened, and tables of its texts."""
+    held = sum(array.nbytes * (3 if array.dtype == np.float16 else 1) for array in artefact.arrays.values())
+    texts = {name: array for name, array in artefact.arrays.items() if name.endswith((".bytes", ".ends"))}
+    return held + sum(len(one) * (_TABLED if name.endswith(".ends") else _WIDENED) for name, one in texts.items())
 
 
 def make(

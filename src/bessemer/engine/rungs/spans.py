@@ -4,6 +4,8 @@ Every word gets a tag: the beginning of a field's value (`B-Brand`), its inside 
 that training saw with the item's category are answered; a field without a span is absent. No value is made up.
 """
 
+import json
+import math
 import re
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple
@@ -16,7 +18,7 @@ from bessemer.core.errors import EngineError
 from bessemer.core.types import Frozen
 from bessemer.engine.rungs.artefact import Arrays, Artefact
 from bessemer.engine.rungs.records import Text, value_text
-from bessemer.engine.rungs.rung import MAX_TEXT, Floats, RungItem, parameters_of
+from bessemer.engine.rungs.rung import MAX_TEXT, Floats, Prediction, Rung, RungItem, nothing, parameters_of
 
 KIND = "spans"
 NONE_TAG = "O"
@@ -121,14 +123,51 @@ class Extraction(NamedTuple):
     """The item has another form, or asks for fields that are no spans: it must be handed over."""
 
 
-class Spans:
-    """An opened artefact. Threads may share it."""
+class SaidField(NamedTuple):
+    """A field of an answer: its value, or what says that there is none, and P(it is right)."""
+
+    name: str
+    value: str
+    confidence: float
+
+
+class SpansAnswer(NamedTuple):
+    """An answer as a JSON object of texts."""
+
+    fields: tuple[SaidField, ...]
+    unread: bool
+    """It must be handed over, whatever the fields say."""
+
+    @property
+    def text(self) -> str:
+        """The JSON object."""
+        return "".join(part for part, _ in self.parts())
+
+    def parts(self) -> list[tuple[str, float | None]]:
+        """Return the text in parts; those that are a value's have its confidence, the marks between have none."""
+        found: list[tuple[str, float | None]] = [("{", None)]
+        for place, field in enumerate(self.fields):
+            name, value = (json.dumps(text, ensure_ascii=False) for text in (field.name, field.value))
+            found += [((", " if place else "") + name + ': "', None), (value[1:], field.confidence)]
+        return [*found, ("}", None)]
+
+    @property
+    def confidence(self) -> float | None:
+        """Mean confidence of the fields: the share that is expected to be right; None: it must be handed over."""
+        if self.unread or not self.fields:
+            return None
+        return math.fsum(field.confidence for field in self.fields) / len(self.fields)
+
+
+class Spans(Rung):
+    """An opened artefact. Threads may share it. Its labels are whether all fields of an answer are right."""
 
     def __init__(self, artefact: Artefact) -> None:
         """Raises EngineError for arrays of another kind or shape."""
         if artefact.manifest.kind != KIND:
             raise EngineError(f"A rung of kind {artefact.manifest.kind!r} extracts nothing.")
-        self.manifest = artefact.manifest
+        super().__init__(artefact)
+        self.labels, self._bias = ("right", "wrong"), np.zeros(2)
         self.parameters = parameters_of(artefact, SpansParameters)
         self.tags = artefact.manifest.labels
         k = len(self.tags)
@@ -158,6 +197,27 @@ class Spans:
         if not isinstance(found, str):
             return None
         return found, value_text((item.input or {}).get(wanted.category)) if wanted.category is not None else ""
+
+    def predict(self, items: Sequence[RungItem]) -> Prediction:
+        """Return P(all fields are right), as if they did not depend on each other, and P(one is not)."""
+        said = self.answered(items)
+        p = np.array([math.prod(field.confidence for field in one.fields) for one in said])
+        unread = np.array([one.unread for one in said], np.bool_)
+        return Prediction(np.stack([p, 1 - p], axis=1), nothing(len(said)), nothing(len(said)), unread)
+
+    def answered(self, items: Sequence[RungItem], asked: Sequence[str] | None = None) -> list[SpansAnswer]:
+        """Return the answers; `asked`: the fields that they may have, None: those that training saw.
+
+        A field without a value is said to have none as training said it, or left out.
+        """
+        return [self._answer(one, asked) for one in self.extract(items)]
+
+    def _answer(self, found: Extraction, asked: Sequence[str] | None) -> SpansAnswer:
+        said = [SaidField(name, value.text, value.confidence) for name, value in found.values.items()]
+        if self.parameters.absent is not None:
+            said += [SaidField(name, self.parameters.absent, p) for name, p in found.absent.items()]
+        fields = tuple(sorted(field for field in said if asked is None or field.name in asked))
+        return SpansAnswer(fields, found.unread)
 
     def extract(self, items: Sequence[RungItem]) -> list[Extraction]:
         """Return the values of each item's fields."""

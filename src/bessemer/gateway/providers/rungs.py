@@ -10,18 +10,21 @@ import math
 import random
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import ClassVar, Final, NamedTuple
 
-from bessemer.core.conversation import Choices
+from bessemer.core.conversation import Choices, JsonSchema
 from bessemer.core.errors import ConfigError, InvalidRequest, ProviderError
+from bessemer.core.inferences import TokenLogprob
 from bessemer.core.models import Capability, ConfiguredAt, ProviderSettings
-from bessemer.core.reply import ReplyPiece, Usage
+from bessemer.core.reply import ReplyPiece, ScoredToken, Usage
+from bessemer.core.types import JSON
 from bessemer.engine.rungs import artefact
 from bessemer.engine.rungs.head import Head
 from bessemer.engine.rungs.items import item_of
 from bessemer.engine.rungs.kinds import open_rung
 from bessemer.engine.rungs.rung import Rung
+from bessemer.engine.rungs.spans import Spans
 from bessemer.gateway.providers.base import ProviderCall, ProviderKind
 from bessemer.gateway.providers.choices import normalised
 from bessemer.gateway.providers.networks import Networks
@@ -29,7 +32,7 @@ from bessemer.registry.config import RUNGS as NAME
 from bessemer.store.blobs import BlobStore
 
 _MEMORY: Final = 1 << 29
-"""Bytes of arrays that rungs in memory may have."""
+"""Bytes that rungs in memory may take."""
 LEAST_PROBABILITY: Final = 1e-12
 """Probability of a label that a rung holds for impossible: its logarithm has to be a number."""
 
@@ -50,7 +53,7 @@ class RungSettings(ProviderSettings, frozen=True):
 class _Opened(NamedTuple):
     rung: Rung
     size: int
-    """Bytes of its arrays."""
+    """Bytes that it takes at most."""
 
 
 class RungProvider:
@@ -64,6 +67,9 @@ class RungProvider:
     async def complete(self, call: ProviderCall) -> AsyncIterator[ReplyPiece]:
         """Answer with one label. See Provider. Raises InvalidRequest, EngineError for a damaged rung."""
         rung = await self._open(call)
+        if isinstance(rung, Spans):
+            yield _extracted(call, rung)
+            return
         choices = _choices(call, rung)
         begun = time.perf_counter()
         items = [item_of(call.input, [one.plain() for one in call.messages])]
@@ -106,7 +112,7 @@ class RungProvider:
 
     def _read(self, sha256: str) -> "_Opened":
         kept = artefact.fetch(self._blobs.read, sha256)
-        return _Opened(open_rung(kept), sum(array.nbytes for array in kept.arrays.values()))
+        return _Opened(open_rung(kept), artefact.memory(kept))
 
     def _make_room(self) -> None:
         """Forget the rungs that were used longest ago until the rest fits."""
@@ -129,6 +135,48 @@ def _choices(call: ProviderCall, rung: Rung) -> Choices:
             param=call.rules.requested or "response_format",
         )
     return constraint
+
+
+def _extracted(call: ProviderCall, rung: Spans) -> ReplyPiece:
+    """Return an answer whose values are spans; without log-probabilities, one that is to be handed over.
+
+    Raises InvalidRequest for rules that no JSON object of texts follows.
+    """
+    constraint = call.rules.constraint
+    if not (constraint is None or isinstance(constraint, JsonSchema)):
+        raise InvalidRequest(
+            f"{call.version.id!r} answers with a JSON object of texts; ask for that, or ask another model.",
+            param=call.rules.requested or "structured_outputs",
+        )
+    begun = time.perf_counter()
+    schema = {} if constraint is None else constraint.schema
+    properties = schema.get("properties")
+    asked = list(properties) if isinstance(properties, dict) else None
+    answer = rung.answered([item_of(call.input, [one.plain() for one in call.messages])], asked)[0]
+    parts = answer.parts()
+    told = answer.confidence is not None and _allows(schema, [field.name for field in answer.fields])
+    return ReplyPiece(
+        text=answer.text,
+        finish_reason="stop",
+        usage=Usage(input_tokens=0, output_tokens=0, seconds=time.perf_counter() - begun),
+        tokens=tuple(ScoredToken(TokenLogprob(text, _log(p), forced=p is None)) for text, p in parts) if told else (),
+    )
+
+
+def _log(confidence: float | None) -> float:
+    return 0.0 if confidence is None else math.log(max(confidence, LEAST_PROBABILITY))
+
+
+def _allows(schema: JSON, said: Sequence[str]) -> bool:
+    """Whether a JSON object of these texts follows a schema, as far as a look at its properties tells."""
+    properties, required = schema.get("properties", {}), schema.get("required", [])
+    plain = isinstance(properties, dict) and all(
+        isinstance(one, dict) and one.get("type") == "string" and one.keys() <= {"type", "title", "description"}
+        for one in properties.values()
+    )
+    return (
+        plain and isinstance(required, list) and set(required) <= set(said) and schema.get("type", "object") == "object"
+    )
 
 
 def _drawn(scores: Mapping[str, float], call: ProviderCall) -> str:
