@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from bessemer.core.ladders import LadderPoint, LadderResult, RungRow
 from bessemer.core.routes import Calibration, ConfidenceScore, Guarantee, Step, Target
-from bessemer.engine.rungs.kinds import MAJORITY
+from bessemer.engine.rungs import committee
+from bessemer.engine.rungs.kinds import MAJORITY, MEMBERS
 from bessemer.evals import calibration, guarantee, thresholds
 from bessemer.evals.confidence import fit_confidence
 from bessemer.evals.guarantee import Population, ThresholdChoice
@@ -42,7 +43,7 @@ def decide(
 ) -> LadderResult:
     """Return the decision; `versions` of the scored systems by place. The incumbent stands last in both."""
     request = plan.request
-    rows = [_row(plan, one, version) for one, version in zip(scored, versions, strict=True)]
+    rows = _without_idle([_row(plan, one, version) for one, version in zip(scored, versions, strict=True)])
     skipped = [
         RungRow(
             kind=one.kind,
@@ -116,6 +117,20 @@ def _row(plan: LadderPlan, one: ScoredSystem, version: str) -> RungRow:
     )
 
 
+def _without_idle(rows: Sequence[RungRow]) -> list[RungRow]:
+    """Return the rows; a committee that is no better than its best member is skipped: it costs as much as all."""
+    best = max((_value(row) for row in rows if row.kind in MEMBERS), default=-np.inf)
+    idle = f"no better than the best of its members ({best:.3f})"
+    return [
+        msgspec.structs.replace(row, skipped=idle) if row.kind == committee.KIND and _value(row) <= best else row
+        for row in rows
+    ]
+
+
+def _value(row: RungRow) -> float:
+    return -np.inf if row.quality is None else row.quality.value
+
+
 def _raw(items: Sequence[ItemScore]) -> Array:
     return np.array([np.nan if item.answer.score is None else item.answer.score for item in items], dtype=np.float64)
 
@@ -170,7 +185,9 @@ def _cascaded(scored: Sequence[ScoredSystem], rows: Sequence[RungRow]) -> list[i
     own = [
         place
         for place, one in enumerate(scored)
-        if one.system.kind not in (INCUMBENT, MAJORITY) and np.isfinite(_raw(one.optimise)).any()
+        if one.system.kind not in (INCUMBENT, MAJORITY)
+        and rows[place].skipped is None
+        and np.isfinite(_raw(one.optimise)).any()
     ]
     return [*sorted(own, key=price), len(scored) - 1]
 
@@ -282,7 +299,7 @@ def _best_single(plan: LadderPlan, rows: Sequence[RungRow]) -> str | None:
     if not scores:
         return None
     wanted = max(scores) - plan.request.alpha if plan.request.quality is None else plan.request.quality
-    good = [row for row in rows[:-1] if row.quality is not None and row.quality.value >= wanted]
+    good = [row for row in rows[:-1] if row.skipped is None and _value(row) >= wanted]
     cheapest = min(good, key=lambda row: float("inf") if row.usd_per_1k is None else row.usd_per_1k, default=None)
     return None if cheapest is None else cheapest.version
 

@@ -85,7 +85,7 @@ class _LadderRun(JobRun[LadderResult]):
     def _fit(self, kind: str, state: _State) -> FittedRung:
         self._job.heed()
         plan, left = self._planned(), self._job.request.seconds - (time.time() - state.began)
-        made = rungs.fit_one(self._mine, plan, kind, self._job.id, left)
+        made = rungs.fit_one(self._mine, plan, kind, self._job.id, left, self._job.folder, state.fitted)
         total = len(plan.kinds)
         told = f"{kind}: {made.skipped}" if made.skipped else f"{kind}: fitted in {made.seconds:.1f} s, {made.version}"
         at = LadderProgress(doing="fit", done=len(state.fitted) + 1, total=total)
