@@ -220,7 +220,7 @@ def test_a_name_that_is_wrong_inside_a_field_of_ours_is_refused(client: OpenAI) 
             "messages",
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]},
         ),
-        ("messages", {"messages": [{"role": "user", "content": "x", "cache_control": {"type": "ephemeral"}}]}),
+        ("messages", {"messages": [{"role": "user", "content": "x", "audio": {"id": "a"}}]}),
     ],
 )
 def test_a_model_names_what_it_cannot_do(client: OpenAI, field: str, more: Any) -> None:

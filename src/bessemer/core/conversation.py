@@ -25,6 +25,10 @@ MAX_SCHEMA_BYTES = 1 << 20
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _PLAIN_ROLES = frozenset({"system", "developer", "user", "assistant"})
 """Of messages that are a role and a text, and nothing else."""
+HINTS = frozenset({"id", "created", "cache_control"})
+"""Fields of a message that say nothing of what was said: a model may leave them unread."""
+_TEXTS = frozenset({"text", "input_text", "output_text"})
+"""Types of parts that are text, those of OpenAI's responses included."""
 _REASONING = ("reasoning_content", "reasoning")
 
 # -- messages ---------------------------------------------------------------------------------------------------------
@@ -161,9 +165,10 @@ def _content(content: Any, where: str) -> str | tuple[Part, ...]:
 def _part(part: Any, where: str) -> Part:
     if not isinstance(part, dict) or not isinstance(part.get("type"), str):
         raise InvalidRequest(f"{where} must be an object with a `type`.", param=where)
-    if part["type"] != "text":
+    if part["type"] not in _TEXTS:
         return Part(sent=part)
-    return Part(text=_string(part.get("text"), f"{where}.text"), sent=part if len(part) > 2 else None)
+    plainly = part["type"] == "text" and len(part) == 2
+    return Part(text=_string(part.get("text"), f"{where}.text"), sent=None if plainly else part)
 
 
 def _tool_calls(calls: Any, where: str) -> tuple[ToolCall, ...]:

@@ -35,10 +35,13 @@ class StructuredOutputs(StrictWire):
     grammar: str | None = None
 
 
-class StreamOptions(Wire):
-    """Options of a streamed answer; those that are not known here say how it is cut, which is not promised."""
+class StreamOptions(StrictWire):
+    """Options of a streamed answer."""
 
     include_usage: bool = False
+    include_obfuscation: bool | None = None
+    """Of OpenAI, and the next of vLLM: how its own stream is padded and what it counts; ours is as it is."""
+    continuous_usage_stats: bool | None = None
 
 
 class ChatRequest(StrictWire):

@@ -45,6 +45,7 @@ NAME = "openai_chat"
 MAX_N = 16
 _HINTS = frozenset(
     {
+        "cache_prompt",
         "parallel_tool_calls",
         "prediction",
         "prompt_cache_key",
@@ -54,13 +55,14 @@ _HINTS = frozenset(
         "store",
     }
 )
-"""Fields that say how OpenAI serves and bills, not what is answered."""
+"""Fields that say how a server works and bills, not what is answered."""
 _DEFAULTS: Mapping[str, tuple[Any, ...]] = {
     "presence_penalty": (None, 0),
     "frequency_penalty": (None, 0),
     "tool_choice": ("auto", "none"),
     "function_call": ("auto", "none"),
     "functions": ([],),
+    "chat_template_kwargs": ({},),
     "modalities": (["text"],),
     "verbosity": ("medium",),
     "best_of": (1,),
@@ -213,7 +215,7 @@ def _sampling(request: ChatRequest) -> Sampling:
     in_range("max_completion_tokens", request.max_completion_tokens, 1, MAX_LIMIT)
     if request.max_tokens is not None and request.max_completion_tokens is not None:
         raise InvalidRequest("Send max_tokens or max_completion_tokens, not both.", param="max_tokens")
-    stop = (request.stop,) if isinstance(request.stop, str) else request.stop
+    stop = (request.stop,) if isinstance(request.stop, str) and request.stop else request.stop or None
     limit = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
     sampling = Sampling(
         max_tokens=limit,
@@ -224,7 +226,7 @@ def _sampling(request: ChatRequest) -> Sampling:
         stop=None if stop is None else tuple(stop),
         logit_bias=None if request.logit_bias is None else _logit_bias(request.logit_bias),
         logprobs=bool(request.logprobs),
-        top_logprobs=request.top_logprobs,
+        top_logprobs=request.top_logprobs if request.logprobs else request.top_logprobs or None,
     )
     sampling.check()
     return sampling

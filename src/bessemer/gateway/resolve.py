@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from bessemer.core.access import Action, Principal, Resource, ResourceKind
-from bessemer.core.conversation import AnswerRules, Choices, Conversation, Message, Sampling
+from bessemer.core.conversation import HINTS, AnswerRules, Choices, Conversation, Message, Sampling
 from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.models import Capability
 from bessemer.core.routes import Route, Target
@@ -107,7 +107,7 @@ def _check_understood(resolved: Resolved, asked: Conversation, messages: Sequenc
     if any(part.text is None for message in messages for part in message.parts):
         message = f"{model.name!r} reads text alone; send no other parts, or ask another model."
         raise InvalidRequest(message, param="messages", code=NOT_UNDERSTOOD)
-    if unknown := sorted({name for message in messages for name in message.extra}):
+    if unknown := sorted({name for message in messages for name in message.extra} - HINTS):
         message = f"{model.name!r} does not know {', '.join(unknown)} of a message; leave it out, or ask another model."
         raise InvalidRequest(message, param="messages", code=NOT_UNDERSTOOD)
 
