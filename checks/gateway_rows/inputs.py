@@ -238,7 +238,7 @@ def tools(bench: Bench, seen: Seen) -> None:
     offered = [{"type": "function", "function": function}]
     call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
     asked = {"role": "user", "content": "Hi"}
-    nulls = {"refusal": None, "annotations": [], "audio": None, "function_call": None}
+    nulls: dict[str, Any] = {"refusal": None, "annotations": [], "audio": None, "function_call": None}
     histories: dict[str, list[dict[str, Any]]] = {
         "offered": [asked],
         "called": [
