@@ -207,6 +207,9 @@ def test_denials_are_told_and_a_flood_is_counted(server: Server, client: OpenAI)
             weak.files.list()
     told = events(client, action="authorization.denied", actor=made["id"])
     assert {(event["subject"], event["outcome"]) for event in told} == {("GET /v1/files", "denied")}
+    named = [event["detail"] for event in told if "suppressed" not in event["detail"]]
+    assert named
+    assert all((one["permission"], one["rules"]) == ("object.view", []) for one in named), "for want of a permit"
     assert 3 <= len(told) <= 8, "the others are counted when the minute is over"
     with pytest.raises(openai.AuthenticationError):
         server.openai("bsm-wrong-key-of-nobody").models.list()
@@ -214,6 +217,15 @@ def test_denials_are_told_and_a_flood_is_counted(server: Server, client: OpenAI)
     assert failed
     assert failed[0]["actor"] == "address 127.0.0.1"
     assert "bsm-wrong" not in json.dumps(failed)
+
+
+def test_a_denial_names_the_rule_it_stands_on(server: Server, client: OpenAI) -> None:
+    made: Any = client.post("/keys", body={"name": "app", "role": "owner", "models": ["assistant"]}, cast_to=object)
+    narrow = server.openai(made["key"])
+    with pytest.raises(openai.PermissionDeniedError):
+        narrow.post("/keys", body={"name": "wide", "role": "app", "models": ["other"]}, cast_to=object)
+    (told,) = events(client, action="authorization.denied", actor=made["id"])
+    assert (told["detail"]["permission"], told["detail"]["rules"]) == ("key.write", ["guard/key-ceiling"])
 
 
 def test_the_trail_can_be_filtered_and_paged(client: OpenAI) -> None:

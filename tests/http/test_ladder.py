@@ -58,6 +58,7 @@ def test_a_ladder_ends_in_the_rung_that_beats_the_incumbent_and_serves_without_t
     assert found["incumbent"]["quality"]["value"] < 0.5
     assert found["pairs"]["skipped"], "there are no pairs of records"
     assert result["best_single"] == found["linear"]["version"]
+    assert found["committee"]["skipped"].startswith("no better than"), "linear alone makes no mistake"
     assert result["applied"], result["summary"]
     assert result["shares"][0] > 0.9
 
@@ -65,6 +66,8 @@ def test_a_ladder_ends_in_the_rung_that_beats_the_incumbent_and_serves_without_t
     asked = {"model": "matching", "messages": [{"role": "user", "content": "my card is lost since Monday"}]}
     answer: Any = client.chat.completions.create(**asked)
     assert answer.choices[0].message.content == "lost"
+    lines: Any = client.get(f"/versions/{found['rules']['version']}", cast_to=object)
+    assert any(line.startswith("if has ") for line in lines["lineage"]["hyperparameters"]["told"]), lines
     version = result["best_single"]
     gate = {"dataset": dataset, "labels": list(KINDS), "systems": [version, "large"]}
     evaluation = ended(client, "/evaluations", gate | {"candidate": version, "reference": "large"})

@@ -193,3 +193,11 @@ def test_timeouts_are_the_models_then_the_files_then_the_default() -> None:
     assert (large.idle, large.connect, large.total) == (7.0, 3.0, Timeouts().total)
     assert (other.idle, other.connect, other.total) == (5.0, 3.0, Timeouts().total)
     assert config.base_versions["large"].id == parse_config(GOOD, DATA, SETTINGS).base_versions["large"].id
+
+
+def test_rules_of_a_ladder_are_written_and_a_line_that_is_none_is_named() -> None:
+    text = GOOD + '[[ladder.rules.matching]]\nwhen = ["title equal", "price alike 0.9"]\nanswer = "yes"\n'
+    rule = parse_config(text, DATA, SETTINGS).rules["matching"][0]
+    assert (rule.when, rule.answer) == (("title equal", "price alike 0.9"), "yes")
+    with pytest.raises(ConfigError, match=r"\[ladder.rules.matching\]: 'title same' is no condition"):
+        parse_config(text.replace("title equal", "title same"), DATA, SETTINGS)

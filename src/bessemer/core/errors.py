@@ -154,6 +154,9 @@ class Forbidden(BessemerError):
     status = 403
     type = "permission_error"
     code = "insufficient_permissions"
+    action: str | None = None
+    """What was not allowed, and the rules by which (none: for want of a permit): for the audit trail."""
+    rules: tuple[str, ...] = ()
 
 
 class NotFound(BessemerError):

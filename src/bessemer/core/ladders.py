@@ -1,7 +1,41 @@
-"""The nouns of a ladder: its rungs as they were scored, the path that was tested, the route that is proposed."""
+"""The nouns of a ladder: rules that are written for it, its rungs as they were scored, the path that was tested, the
+route that is proposed.
+"""
 
+import re
+from typing import Annotated, Final
+
+import msgspec
+
+from bessemer.core.errors import InvalidRequest
 from bessemer.core.routes import Guarantee, Step
 from bessemer.core.types import Frozen, Interval
+
+RECORD: Final = "record"
+"""Name of all fields together, in conditions on two records."""
+_CONDITION: Final = re.compile(
+    r"has \S.*|(?:both have|one alone has) \S+|.+ is \S.*|.+ (?:equal|differs|missing)|.+ (?:alike|unlike) 0\.[3-9]",
+    re.DOTALL,
+)
+_Line = Annotated[str, msgspec.Meta(max_length=4096)]
+
+
+class WrittenRule(Frozen, frozen=True, forbid_unknown_fields=True):
+    """When all conditions hold, the answer is this one."""
+
+    when: Annotated[tuple[_Line, ...], msgspec.Meta(min_length=1, max_length=8)]
+    answer: _Line
+
+
+def check_condition(condition: str) -> None:
+    """Raise InvalidRequest for a line that is no condition, naming those that there are."""
+    if not _CONDITION.fullmatch(condition):
+        raise InvalidRequest(
+            f"{condition!r} is no condition. Of a text: 'has WORD' or 'has WORD WORD'; of an input: 'FIELD is VALUE'; "
+            "of two records: 'FIELD equal', 'FIELD differs', 'FIELD missing', 'FIELD alike 0.8', 'FIELD unlike 0.5' "
+            f"(tenths from 0.3 to 0.9; {RECORD!r}: all fields), 'both have WORD', 'one alone has WORD'.",
+            param="rules",
+        )
 
 
 class RungRow(Frozen, frozen=True):
@@ -43,7 +77,7 @@ class ModelWorth(Frozen, frozen=True):
     quality: Interval | None
     """Its score on these."""
     usd_per_1k: float | None
-    """Of asking it."""
+    """Of asking it; untuned: at least."""
     saves_usd_per_1k: float | None
     """Of 1,000 requests of the route, by the cheapest thresholds on the selection items; untuned: at most."""
     gain: float | None

@@ -15,7 +15,7 @@ from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.ladders import LadderResult
 from bessemer.core.routes import Route, Step, Target
 from bessemer.core.wire import LadderRequest
-from bessemer.engine.rungs import embedding, linear, pairs
+from bessemer.engine.rungs import committee, embedding, linear, pairs, rules
 from bessemer.engine.rungs.kinds import KINDS, MAJORITY
 from bessemer.flywheel import rungs, standing
 from bessemer.flywheel.evaluation import CONCURRENCY, build_metric, item_hash, split_examples
@@ -26,8 +26,10 @@ from bessemer.store import audit, looks
 from bessemer.store import datasets as dataset_rows
 from bessemer.store.looks import Look, Purpose
 
-_TURN: Final = (MAJORITY, pairs.KIND, linear.KIND, embedding.KIND)
-"""In which kinds are fitted while there is time: what suits fewer tasks, and these best, first."""
+_TURN: Final = (MAJORITY, pairs.KIND, linear.KIND, embedding.KIND, rules.KIND, committee.KIND)
+"""In which kinds are fitted while there is time: what suits fewer tasks, and these best, first; its members before a
+committee.
+"""
 
 
 def _turn(kind: str) -> int:

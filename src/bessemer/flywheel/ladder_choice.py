@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from bessemer.core.ladders import HandedOver, LadderPoint, LadderResult, RungRow
 from bessemer.core.routes import Calibration, ConfidenceScore, Guarantee, Step, Target
-from bessemer.engine.rungs.kinds import MAJORITY
+from bessemer.engine.rungs import committee
+from bessemer.engine.rungs.kinds import MAJORITY, MEMBERS
 from bessemer.evals import calibration, guarantee, thresholds
 from bessemer.evals.confidence import fit_confidence
 from bessemer.evals.guarantee import Population, ThresholdChoice
@@ -49,7 +50,7 @@ def decide(
     """
     request = plan.request
     said = {} if handed_over is None else {one.model: one for one in handed_over.models if one.pays is False}
-    rows = [rung_row(plan, one, version) for one, version in zip(scored, versions, strict=True)]
+    rows = rung_rows(plan, scored, versions)
     rows = [
         msgspec.structs.replace(found, skipped=said[one.system.target].reason) if one.system.target in said else found
         for found, one in zip(rows, scored, strict=True)
@@ -116,7 +117,12 @@ def decide(
     )
 
 
-def rung_row(plan: LadderPlan, one: ScoredSystem, version: str) -> RungRow:
+def rung_rows(plan: LadderPlan, scored: Sequence[ScoredSystem], versions: Sequence[str]) -> list[RungRow]:
+    """Return a line for each system, measured on the selection items; what is idle among them is skipped."""
+    return _without_idle([_row(plan, one, version) for one, version in zip(scored, versions, strict=True)])
+
+
+def _row(plan: LadderPlan, one: ScoredSystem, version: str) -> RungRow:
     """Return a system's line, measured on the selection items."""
     summary = summarise(one.optimise, name=one.system.target, seed=plan.request.seed, resamples=2000)
     usd = None if summary.cost_usd is None or not summary.n else summary.cost_usd / summary.n * 1000
@@ -130,6 +136,20 @@ def rung_row(plan: LadderPlan, one: ScoredSystem, version: str) -> RungRow:
         fit_s=one.system.fit_s,
         ece=_ece(plan, one),
     )
+
+
+def _without_idle(rows: Sequence[RungRow]) -> list[RungRow]:
+    """Return the rows; a committee that is no better than its best member is skipped: it costs as much as all."""
+    best = max((_value(row) for row in rows if row.kind in MEMBERS), default=-np.inf)
+    idle = f"no better than the best of its members ({best:.3f})"
+    return [
+        msgspec.structs.replace(row, skipped=idle) if row.kind == committee.KIND and _value(row) <= best else row
+        for row in rows
+    ]
+
+
+def _value(row: RungRow) -> float:
+    return -np.inf if row.quality is None else row.quality.value
 
 
 def _raw(items: Sequence[ItemScore]) -> Array:
@@ -305,7 +325,7 @@ def _best_single(plan: LadderPlan, rows: Sequence[RungRow]) -> str | None:
     if not scores:
         return None
     wanted = max(scores) - plan.request.alpha if plan.request.quality is None else plan.request.quality
-    good = [row for row in rows[:-1] if row.quality is not None and row.quality.value >= wanted]
+    good = [row for row in rows[:-1] if row.skipped is None and _value(row) >= wanted]
     cheapest = min(good, key=lambda row: float("inf") if row.usd_per_1k is None else row.usd_per_1k, default=None)
     return None if cheapest is None else cheapest.version
 

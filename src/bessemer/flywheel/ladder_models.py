@@ -20,13 +20,15 @@ from bessemer.engine import extra
 from bessemer.evals import thresholds
 from bessemer.evals.outcomes import NEVER, TooManyUnscorable, answered_by
 from bessemer.evals.runs import ItemScore, summarise
-from bessemer.flywheel.ladder_choice import cascaded, fit_map, outcomes, prices, rule_of, rung_row
+from bessemer.flywheel.ladder_choice import cascaded, fit_map, outcomes, prices, rule_of, rung_rows
 from bessemer.flywheel.ladder_outcome import MODEL, LadderPlan, ScoredSystem
 from bessemer.flywheel.services import FlywheelServices
 from bessemer.registry.weights import WeightsSettings
 
 FEW: Final = 32
 """Handed-over items that a model which is not tuned yet is asked: enough to see what it costs."""
+AT_ONCE: Final = 4
+"""Of these, so many at once: the first answers wait until the model is loaded."""
 _LEAST: Final = 0.05
 """Share of the route's cost that a model must save: measured seconds are no better known."""
 Flags = npt.NDArray[np.bool_]
@@ -85,6 +87,12 @@ def few(plan: LadderPlan, scored: Sequence[ScoredSystem], versions: Sequence[str
     return tuple(plan.optimise[place] for place in chosen)
 
 
+def _least_usd_per_1k(items: Sequence[ItemScore]) -> float | None:
+    """Return what the cheapest of some answers would cost 1,000 times: loading and other work only add to seconds."""
+    known = [one.answer.cost_usd for one in items if one.answer.cost_usd is not None]
+    return min(known) * 1000 if known else None
+
+
 def untuned(
     plan: LadderPlan, name: str, asked: Sequence[ItemScore], left: HandedOver, incumbent: float | None
 ) -> ModelWorth:
@@ -93,7 +101,7 @@ def untuned(
     `incumbent`: USD of asking it 1,000 times.
     """
     failed = next((one.answer.error for one in asked if one.answer.error is not None), None)
-    cost = usd_per_1k(asked)
+    cost = _least_usd_per_1k(asked)
     saves = None if cost is None or incumbent is None else left.share * (incumbent - cost)
     pays: bool | None = None
     if not asked:
@@ -174,7 +182,7 @@ def _without_models(plan: LadderPlan, scored: Sequence[ScoredSystem], versions: 
 
 def _cheapest(plan: LadderPlan, scored: Sequence[ScoredSystem], versions: Sequence[str]) -> _Cheapest | None:
     """Return the cheapest thresholds that keep the bound on the selection items, the incumbent alone where none do."""
-    rows = [rung_row(plan, one, version) for one, version in zip(scored, versions, strict=True)]
+    rows = rung_rows(plan, scored, versions)
     order = cascaded(scored, rows)
     systems, cost = [scored[place] for place in order], prices([rows[place] for place in order])
     maps = [fit_map(plan, scored[place], versions[place]) for place in order[:-1]]

@@ -97,7 +97,7 @@ class _LadderRun(JobRun[LadderResult]):
     def _fit(self, kind: str, state: _State) -> FittedRung:
         self._job.heed()
         plan, left = self._planned(), self._job.request.seconds - (time.time() - state.began)
-        made = rungs.fit_one(self._mine, plan, kind, self._job.id, left)
+        made = rungs.fit_one(self._mine, plan, kind, self._job.id, left, self._job.folder, state.fitted)
         total = len(plan.kinds)
         told = f"{kind}: {made.skipped}" if made.skipped else f"{kind}: fitted in {made.seconds:.1f} s, {made.version}"
         at = LadderProgress(doing="fit", done=len(state.fitted) + 1, total=total)
@@ -120,8 +120,9 @@ class _LadderRun(JobRun[LadderResult]):
         for name in ladder_models.tunable(self._mine, plan):
             self._job.heed()
             examples = ladder_models.few(plan, scored, versions)
+            count = self._counter(name, len(examples))
             asked = rungs.score_all(
-                self._mine, name, examples, plan.metric, self._job.folder, self._counter(name, len(examples)), {}
+                self._mine, name, examples, plan.metric, self._job.folder, count, {}, ladder_models.AT_ONCE
             )
             worth = ladder_models.untuned(plan, name, asked, left, incumbent)
             left = msgspec.structs.replace(left, models=(*left.models, worth))

@@ -12,9 +12,10 @@ from bessemer.core.errors import InvalidRequest
 from bessemer.core.models import Lineage, ModelVersion
 from bessemer.core.routes import ConfidenceScore
 from bessemer.core.wire import LadderRequest
-from bessemer.engine.rungs import artefact
+from bessemer.engine.rungs import artefact, committee
 from bessemer.engine.rungs.artefact import Artefact
 from bessemer.engine.rungs.items import item_of
+from bessemer.engine.rungs.kinds import MEMBERS, open_rung
 from bessemer.evals.measures import Metric
 from bessemer.evals.runs import ItemScore, SystemAnswer, collect
 from bessemer.evals.truth import parse_label, truth
@@ -28,6 +29,7 @@ from bessemer.store import files, inferences
 
 if TYPE_CHECKING:
     from bessemer.ladder.lessons import Lesson
+    from bessemer.ladder.task import FittedMember
 
 _MOST_LABELS = 1000
 METHOD = "ladder"
@@ -76,8 +78,19 @@ def lessons_of(examples: Sequence[Example], labels: Sequence[str]) -> "list[Less
     return lessons
 
 
-def fit_one(services: FlywheelServices, plan: LadderPlan, kind: str, job_id: str, left_s: float) -> FittedRung:
-    """Fit one kind and register its version, or say why not."""
+def fit_one(
+    services: FlywheelServices,
+    plan: LadderPlan,
+    kind: str,
+    job_id: str,
+    left_s: float,
+    folder: Path,
+    fitted: Sequence[FittedRung],
+) -> FittedRung:
+    """Fit one kind and register its version, or say why not.
+
+    What it said out of fold is kept in `folder`: a committee is made of the `fitted` ones that it suits.
+    """
     from bessemer.ladder.fit import fit, suits  # as above
 
     request, lessons = plan.request, lessons_of(plan.train, plan.labels)
@@ -85,11 +98,37 @@ def fit_one(services: FlywheelServices, plan: LadderPlan, kind: str, job_id: str
     if refusal is not None:
         return FittedRung(kind=kind, version=None, seconds=0.0, skipped=refusal)
     try:
-        made = fit(kind, lessons, labels=plan.labels, positive=request.positive, seed=request.seed)
+        made = fit(
+            kind,
+            lessons,
+            labels=plan.labels,
+            positive=request.positive,
+            seed=request.seed,
+            written=services.catalog.written_rules(request.route),
+            members=_members(services, folder, fitted) if kind == committee.KIND else (),
+        )
     except InvalidRequest as error:
         return FittedRung(kind=kind, version=None, seconds=0.0, skipped=error.message)
     version = _register(services, plan, made.artefact, job_id)
+    _out_of_fold(folder, kind).write_bytes(artefact.encode_arrays({"p": made.out_of_fold}))
     return FittedRung(kind=kind, version=version.id, seconds=made.seconds)
+
+
+def _out_of_fold(folder: Path, kind: str) -> Path:
+    return folder / f"{kind}.out_of_fold"
+
+
+def _members(services: FlywheelServices, folder: Path, fitted: Sequence[FittedRung]) -> "list[FittedMember]":
+    from bessemer.ladder.task import FittedMember  # as above
+
+    found = []
+    for one in fitted:
+        if one.version is not None and one.kind in MEMBERS:
+            sha256 = services.catalog.version(one.version).rung_sha256
+            assert sha256 is not None
+            kept = artefact.decode_arrays(_out_of_fold(folder, one.kind).read_bytes())
+            found.append(FittedMember(artefact.fetch(services.blobs.read, sha256), kept["p"]))
+    return found
 
 
 def _register(services: FlywheelServices, plan: LadderPlan, fitted: Artefact, job_id: str) -> ModelVersion:
@@ -102,7 +141,7 @@ def _register(services: FlywheelServices, plan: LadderPlan, fitted: Artefact, jo
         base=f"rung:{own.kind}",
         dataset_sha256=None if taught is None else files.get(services.database, taught).sha256,
         method=METHOD,
-        hyperparameters={"kind": own.kind},
+        hyperparameters={"kind": own.kind} | ({"told": told} if (told := open_rung(fitted).told()) else {}),
         seed=request.seed,
         job_id=job_id,
     )

@@ -18,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from bessemer.core.access import Action, Principal, Resource, ResourceKind, project
 from bessemer.core.decoding import decode
-from bessemer.core.errors import InvalidRequest, NotFound, PayloadTooLarge
+from bessemer.core.errors import Forbidden, InvalidRequest, NotFound, PayloadTooLarge
 from bessemer.core.invalid import invalid
 from bessemer.core.openai import StrictWire
 from bessemer.core.pieces import in_pieces
@@ -329,6 +329,13 @@ class Call:
     def may(self, action: Action, resource: Resource) -> bool:
         """Whether the caller may do something."""
         return self.services.policy.decide(self.principal, action, resource).allowed
+
+    def forbidden(self, action: Action, resource: Resource, message: str, *, param: str | None = None) -> Forbidden:
+        """Return what the caller is told who may not do something; the trail keeps by which rules."""
+        error = Forbidden(message, param=param)
+        error.action = action.value
+        error.rules = self.services.policy.decide(self.principal, action, resource).reasons
+        return error
 
     def sees(self, kind: ResourceKind, name: str) -> bool:
         """Whether something of the project is for the caller to see."""

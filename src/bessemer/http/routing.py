@@ -14,7 +14,7 @@ from starlette.routing import Route as PathRoute
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from bessemer.core.access import ORGANIZATION, Action, Principal, Resource, ResourceKind, Role
-from bessemer.core.errors import BessemerError, Forbidden
+from bessemer.core.errors import BessemerError
 from bessemer.core.types import DEFAULT_PROJECT
 from bessemer.http.edge import Call, Limit, NoQuery, read_query, unknown_name
 from bessemer.http.services import ApiServices
@@ -157,9 +157,11 @@ class _Serve:
         whose = resource.project_id or DEFAULT_PROJECT
         where = "" if whose == who.project_id else f" in {whose!r}"
         maker = "" if resource.made_by is None else ", or the key that made it"
-        raise Forbidden(
+        raise call.forbidden(
+            action,
+            resource,
             f"The key {who.name!r} has the role {who.role.value!r}; {line.method} {line.path} needs {needed}{where}"
-            f"{maker}."
+            f"{maker}.",
         )
 
 

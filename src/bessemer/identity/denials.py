@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from bessemer.core.errors import BessemerError, StoreError
+from bessemer.core.errors import BessemerError, Forbidden, StoreError
 from bessemer.core.types import JSON
 from bessemer.store.audit import event
 from bessemer.store.writer import Writer
@@ -66,6 +66,8 @@ class Denials:
                 return
             window = self._windows[who] = _Window()
         detail: JSON = {"status": error.status, "code": error.error_code}
+        if isinstance(error, Forbidden) and error.action is not None:
+            detail |= {"permission": error.action, "rules": error.rules}
         if window.told < _SINGLY and self._may_write() and self._put(who, endpoint, detail):
             window.told += 1
         else:

@@ -3,25 +3,28 @@
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bessemer.core.content import content_hash
 from bessemer.core.errors import InvalidRequest
+from bessemer.core.ladders import WrittenRule
 from bessemer.core.types import JSON
-from bessemer.engine.rungs import embedding, linear, pairs
+from bessemer.engine.rungs import committee, embedding, linear, pairs, rules
 from bessemer.engine.rungs.artefact import Artefact, Scope, make
 from bessemer.engine.rungs.embedding import StaticEmbedding
-from bessemer.engine.rungs.kinds import MAJORITY
+from bessemer.engine.rungs.kinds import MAJORITY, MEMBERS
 from bessemer.engine.rungs.rung import Floats, MajorityParameters, Rung, nothing
+from bessemer.ladder.committee import fit_committee
 from bessemer.ladder.embedding import NO_ENCODER, fit_embedding
 from bessemer.ladder.groups import grouped
 from bessemer.ladder.lessons import Ints, Lesson
 from bessemer.ladder.linear import fit_linear
 from bessemer.ladder.pairs import fit_pairs, suits_pairs
-from bessemer.ladder.task import Fitted, Task
+from bessemer.ladder.rules import fit_rules
+from bessemer.ladder.task import Fitted, FittedMember, Task
 
 _FAMILIAR = 0.005
 """Share of the training inputs that the scope's thresholds would hand over."""
@@ -48,9 +51,11 @@ def _fit_majority(task: Task) -> Fitted:
 
 _FITS: dict[str, Callable[[Task], Fitted]] = {
     MAJORITY: _fit_majority,
+    rules.KIND: fit_rules,
     linear.KIND: fit_linear,
     pairs.KIND: fit_pairs,
     embedding.KIND: fit_embedding,
+    committee.KIND: fit_committee,
 }
 KINDS = tuple(_FITS)
 
@@ -75,20 +80,25 @@ def fit(
     seed: int = 0,
     start: Rung | None = None,
     static: StaticEmbedding | None = None,
+    written: Sequence[WrittenRule] = (),
+    members: Sequence[FittedMember] = (),
     threads: int = 1,
 ) -> RungFit:
     """Fit a kind of rung.
 
     `labels`: the answers to choose among, when the lessons do not show all; `positive`: the label whose F1 is wanted,
     else accuracy; `start`: the rung to go on from, where the kind can; `static`: vectors of words (`distil.kept`), for
-    the kind that reads them. Equal lessons, seed and threads give equal artefacts, in any order of the lessons. Raises
-    InvalidRequest saying why nothing can be learned.
+    the kind that reads them; `written`: rules that stand first in the kind that has rules; `members`: fits of the same
+    lessons that a committee is made of, all that suit when there are none. Equal lessons, seed and threads give equal
+    artefacts, in any order of the lessons. Raises InvalidRequest saying why nothing can be learned.
     """
     began = time.perf_counter()
     if kind not in _FITS:
         raise InvalidRequest(f"Unknown rung {kind!r}; known: {', '.join(KINDS)}.", param="rungs")
     ordered = sorted(grouped(lessons), key=_order)
-    task = Task(ordered, labels, seed, start=start, static=static)
+    if kind == committee.KIND and not members:
+        members = _members(lessons, labels=labels, positive=positive, seed=seed, static=static, written=written)
+    task = Task(ordered, labels, seed, start=start, static=static, written=written, members=members)
     if not task.lessons:
         raise InvalidRequest("No row says what is right or wrong: give feedback first.", param="dataset")
     with threadpool_limits(threads):
@@ -103,6 +113,18 @@ def fit(
         lineage=_lineage(task, fitted),
     )
     return RungFit(artefact, fitted.out_of_fold, task.truth, time.perf_counter() - began)
+
+
+def _members(lessons: Sequence[Lesson], **options: Any) -> list[FittedMember]:
+    found = []
+    for kind in MEMBERS:
+        if suits(kind, lessons, options["static"]) is None:
+            try:
+                made = fit(kind, lessons, **options)
+            except InvalidRequest:  # too few labels for this kind
+                continue
+            found.append(FittedMember(made.artefact, made.out_of_fold))
+    return found
 
 
 def _order(lesson: Lesson) -> tuple[str, str, float, float]:

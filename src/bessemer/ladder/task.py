@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
+from bessemer.core.ladders import WrittenRule
 from bessemer.core.types import Frozen
-from bessemer.engine.rungs.artefact import AnyArray
+from bessemer.engine.rungs.artefact import AnyArray, Artefact
 from bessemer.engine.rungs.embedding import StaticEmbedding
 from bessemer.engine.rungs.rung import Floats, Rung, softmax
 from bessemer.ladder.lessons import Ints, Lesson, Targets, counted, folds_of, labels_of, targets_of
@@ -22,6 +23,14 @@ _MANY = 50_000
 """Lessons times labels from which on one part of the folds is enough to calibrate on: each costs a whole fit."""
 
 
+class FittedMember(NamedTuple):
+    """A rung that was fitted on the same lessons, for a committee."""
+
+    artefact: Artefact
+    out_of_fold: Floats
+    """[n, k], as `fit.RungFit` has it."""
+
+
 class Task:
     """Lessons that count, their labels, and the parts that out-of-fold predictions are made by."""
 
@@ -33,12 +42,18 @@ class Task:
         *,
         start: Rung | None = None,
         static: StaticEmbedding | None = None,
+        written: Sequence[WrittenRule] = (),
+        members: Sequence[FittedMember] = (),
     ) -> None:
-        """`start`: the rung to go on from; `static`: the vectors of words. Raises InvalidRequest for no labels."""
+        """What kinds need beside: see `fit.fit`.
+
+        Raises InvalidRequest for no labels.
+        """
         self.lessons = counted(lessons)
         self.labels = labels_of(self.lessons) if labels is None else tuple(labels)
         self.targets: Targets = targets_of(self.lessons, self.labels)
-        self.seed, self.start, self.static = seed, start, static
+        self.seed, self.start, self.static, self.written = seed, start, static, tuple(written)
+        self.members = tuple(members)
 
     @cached_property
     def folds(self) -> Ints:

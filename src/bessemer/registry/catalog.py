@@ -16,6 +16,7 @@ import msgspec
 from bessemer.core.access import Principal
 from bessemer.core.content import content_hash
 from bessemer.core.errors import ConfigError, Conflict, InvalidRequest, NotFound, StoreError
+from bessemer.core.ladders import WrittenRule
 from bessemer.core.models import Alias, Model, ModelVersion, Price, Prompt
 from bessemer.core.routes import Route, Step, Target
 from bessemer.core.types import DEFAULT_PROJECT, Frozen, as_json
@@ -133,6 +134,10 @@ class Catalog:
     def gate_policy(self) -> GatePolicy:
         """What the file says about who may become champion."""
         return self._config.gate
+
+    def written_rules(self, route: str) -> tuple[WrittenRule, ...]:
+        """Return the rules that the file writes for a route's rung of rules."""
+        return self._config.rules.get(route, ())
 
     def models(self) -> list[Model]:
         """Return the configured models."""

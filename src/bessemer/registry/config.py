@@ -18,6 +18,7 @@ import msgspec
 
 from bessemer.core.content import content_hash
 from bessemer.core.errors import ConfigError, InvalidRequest
+from bessemer.core.ladders import WrittenRule, check_condition
 from bessemer.core.models import ConfiguredAt, Lineage, Model, ModelVersion, Price, Prompt, ProviderSettings
 from bessemer.core.routes import Route, Step, Target
 from bessemer.core.template import check as check_template
@@ -49,6 +50,8 @@ class Config(Frozen, frozen=True):
     gate: GatePolicy
     rungs: Model | None
     """What all rungs of ladders are served as, but for the name; None: nothing here serves any."""
+    rules: dict[str, tuple[WrittenRule, ...]]
+    """By route: what is written for its rung of rules."""
     sha256: str
     """Of the parsed content; comments and order do not count."""
 
@@ -115,6 +118,8 @@ class _RouteSection(_Section, frozen=True):
 class _LadderSection(_Section, frozen=True):
     price: str | None = None
     """Id of the price that the seconds of rungs cost; left out: what they cost is not known."""
+    rules: dict[str, tuple[WrittenRule, ...]] = {}
+    """By route: rules that stand first in its rung of rules."""
 
 
 class _File(_Section, frozen=True):
@@ -190,6 +195,7 @@ def _build(values: dict[str, Any], data: Path, providers: Providers) -> Config:
         base_versions=bases,
         gate=check_policy(file.gate),
         rungs=_rungs(file.ladder, providers),
+        rules=_rules(file.ladder),
         sha256=content_hash({key: value for key, value in values.items() if key != "include_default"}),
     )
     _check_references(config)
@@ -313,6 +319,14 @@ def _rungs(section: _LadderSection, providers: Providers) -> Model | None:
     if RUNGS not in providers:
         return None
     return Model(name=RUNGS, provider=RUNGS, settings=providers[RUNGS](), price=section.price)
+
+
+def _rules(section: _LadderSection) -> dict[str, tuple[WrittenRule, ...]]:
+    for route, rules in section.rules.items():
+        with _place(f"ladder.rules.{route}"):
+            for condition in (condition for rule in rules for condition in rule.when):
+                check_condition(condition)
+    return section.rules
 
 
 def _base_version(name: str, table: _Table, prompts: Mapping[str, Prompt]) -> ModelVersion:

@@ -16,7 +16,7 @@ from bessemer.engine.rungs.rung import MajorityParameters, RungItem
 from bessemer.ladder.fit import fit
 from bessemer.ladder.lessons import Lesson
 
-FITTED = ("majority", "linear", "pairs", "embedding")
+FITTED = ("majority", "rules", "linear", "pairs", "embedding", "committee")
 SOURCE = Path(artefact.__file__).parents[3]
 
 

@@ -12,7 +12,7 @@ from bessemer.client import Client, calls
 from bessemer.client.loop import ApplicationAnswer, Loop, LoopProgress, Question, Tuned
 from bessemer.core.datasets import Dataset
 from bessemer.core.evaluations import Evaluation
-from bessemer.core.ladders import LadderResult
+from bessemer.core.ladders import LadderResult, RungRow
 from bessemer.core.openai import FineTuningEvent
 from bessemer.core.paging import ListQuery
 from bessemer.core.routes import Route
@@ -49,7 +49,7 @@ class Climbed(Frozen, frozen=True):
     """What the incumbent answered, the held-out questions among it."""
     ladder: LadderResult
     gate: Evaluation | None
-    """Of the best single rung against the incumbent; None: there is no such rung."""
+    """Of the best rung against the incumbent; None: there is no rung."""
     served: list[ApplicationAnswer]
     """The held-out questions, by the route that the ladder made."""
     base: list[ApplicationAnswer]
@@ -58,6 +58,12 @@ class Climbed(Frozen, frozen=True):
     """None: tuning could not pay."""
     route: Route
     seconds: dict[str, float]
+
+
+def best_rung(ladder: LadderResult) -> RungRow | None:
+    """Return the rung of the highest score."""
+    fitted = [row for row in ladder.rungs if row.kind not in (MAJORITY, INCUMBENT) and row.quality is not None]
+    return max(fitted, key=lambda row: row.quality.value if row.quality else 0.0, default=None)
 
 
 class Climb:
@@ -76,7 +82,8 @@ class Climb:
         dataset = loop.collect(scenario.PROMPT)
         ladder = self._ladder(dataset, "ladder")
         self._show(ladder)
-        gate = None if ladder.best_single is None else self._gated(dataset, ladder.best_single)
+        best = best_rung(ladder)
+        gate = None if best is None or best.version is None else self._gated(dataset, best.version)
         served = self._ask("the ladder's route", case.held_out, scenario.ROUTE)
         base = self._ask("small model as it is", case.held_out[: case.scale.base], scenario.MODEL)
         worth = next(iter(ladder.handed_over.models if ladder.handed_over else ()), None)
@@ -131,7 +138,7 @@ class Climb:
         )
 
     def _gated(self, dataset: Dataset, version: str) -> Evaluation:
-        """Ask whether the best single rung may serve alone; it becomes challenger, then champion, if it may."""
+        """Ask whether the best rung may serve alone; it becomes challenger, then champion, if it may."""
         scale = self._case.scale
         evaluation = self._loop.evaluate(
             dataset, version, scenario.INCUMBENT, margin=scale.gate_margin, seed=self._case.seed

@@ -8,7 +8,7 @@ import msgspec
 from rich.table import Table
 
 from bessemer.cli.demo import expert, measure, offers, scenario
-from bessemer.cli.demo.climb import INCUMBENT, Climbed, Joined
+from bessemer.cli.demo.climb import INCUMBENT, Climbed, Joined, best_rung
 from bessemer.cli.demo.curves import training_curves
 from bessemer.cli.demo.progress import ProgressLine
 from bessemer.cli.ladders import note_of, share_of
@@ -132,19 +132,17 @@ def _systems(case: scenario.Case, climbed: Climbed) -> tuple[SystemRow, ...]:
 
 
 def _best_rung(climbed: Climbed) -> Iterable[SystemRow]:
-    """Yield the evaluation's row of the best single rung."""
-    version = climbed.ladder.best_single
-    kinds = {row.version: row.kind for row in climbed.ladder.rungs}
+    """Yield the evaluation's row of the best rung."""
+    best = best_rung(climbed.ladder)
     for row in climbed.gate.rows if climbed.gate else ():
-        if row.version == version:
+        if best is not None and row.version == best.version:
             cost = None if row.cost_usd is None or not row.n else row.cost_usd / row.n * 1000
-            name = f"best single rung ({kinds[version]})"
             yield SystemRow(
-                name=name,
+                name=f"best rung alone ({best.kind})",
                 n=row.n,
                 score=row.score,
                 cost_per_1k_usd=cost,
-                version=version,
+                version=best.version,
                 latency_p50_s=row.latency_p50_s,
                 unscorable=row.unscorable,
             )
@@ -220,9 +218,10 @@ def _gate(climbed: Climbed) -> GateResult | None:
 
 
 def _gate_note(climbed: Climbed) -> str:
-    version, gate = climbed.ladder.best_single, _gate(climbed)
+    gate = _gate(climbed)
     if gate is None:
-        return "No single rung is good enough to be asked this."
+        return "There is no rung to ask this of."
+    version = gate.candidate
     if not gate.passed:
         return f"{version} is not promoted: alone it would lose too much, or too little is known. The route hands over."
     return (

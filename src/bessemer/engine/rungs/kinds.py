@@ -4,17 +4,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bessemer.core.errors import EngineError
-from bessemer.engine.rungs import embedding, linear, pairs
+from bessemer.engine.rungs import committee, embedding, linear, pairs, rules
 from bessemer.engine.rungs.artefact import MAX_ARRAYS, Artefact, read
 from bessemer.engine.rungs.rung import Majority, Rung
 
 MAJORITY = "majority"
 KINDS: dict[str, Callable[[Artefact], Rung]] = {
     MAJORITY: Majority,
+    rules.KIND: rules.Rules,
     linear.KIND: linear.Linear,
     pairs.KIND: pairs.Pairs,
     embedding.KIND: embedding.EmbeddingRung,
+    committee.KIND: lambda artefact: committee.Committee(artefact, open_rung),
 }
+
+MEMBERS = (rules.KIND, linear.KIND, pairs.KIND, embedding.KIND)
+"""Kinds that a committee is made of, as far as they suit."""
 
 
 def open_rung(artefact: Artefact) -> Rung:

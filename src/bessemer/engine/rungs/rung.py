@@ -64,6 +64,10 @@ class Rung(ABC):
     def predict(self, items: Sequence[RungItem]) -> Prediction:
         """Return what it says of the items. Any text is answered, if only with `unread`."""
 
+    def told(self) -> list[str]:
+        """Return in lines what a person can read of it; most kinds have nothing."""
+        return []
+
     def answers(self, said: Prediction) -> npt.NDArray[np.int64]:
         """Return the place of each item's answer among the labels: the highest log-probability, bias added."""
         with np.errstate(divide="ignore"):

@@ -7,7 +7,6 @@ from starlette.types import ASGIApp
 
 from bessemer.core.access import ORGANIZATION, Action, Resource, ResourceKind
 from bessemer.core.access import project as whole_project
-from bessemer.core.errors import Forbidden
 from bessemer.core.paging import ListQuery
 from bessemer.core.types import DEFAULT_PROJECT, as_json
 from bessemer.core.wire import KeyBody, KeyInfo, NewKey
@@ -55,10 +54,13 @@ def _create(call: Call, body: KeyBody) -> CreatedKey:
     principal = call.principal
     project = principal.project_id if body.project is None else body.project
     if not call.may(Action.KEY_WRITE, whole_project(project)):
-        raise Forbidden(f"Keys of another project are made by an owner of {DEFAULT_PROJECT!r}.", param="project")
+        message = f"Keys of another project are made by an owner of {DEFAULT_PROJECT!r}."
+        raise call.forbidden(Action.KEY_WRITE, whole_project(project), message, param="project")
     models = principal.models if body.models is None else body.models
-    if not all(call.may(Action.KEY_WRITE, call.resource(ResourceKind.ROUTE, name)) for name in models or ()):
-        raise Forbidden("A key may not be allowed more models than the key that makes it.", param="models")
+    for route in (call.resource(ResourceKind.ROUTE, name) for name in models or ()):
+        if not call.may(Action.KEY_WRITE, route):
+            message = "A key may not be allowed more models than the key that makes it."
+            raise call.forbidden(Action.KEY_WRITE, route, message, param="models")
     with call.database.transaction():
         created = call.services.keys.create(
             body.name, body.role, project_id=project, expires_at=body.expires_at, models=models, trust=body.trust

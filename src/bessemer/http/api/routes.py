@@ -5,7 +5,7 @@ import asyncio
 from starlette.types import ASGIApp
 
 from bessemer.core.access import Action, ResourceKind
-from bessemer.core.errors import Conflict, Forbidden, InvalidRequest
+from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.paging import ListQuery
 from bessemer.core.routes import Route, Step, Target
 from bessemer.core.types import as_json
@@ -59,8 +59,10 @@ def _put(call: Call, route: Route, reason: str, *, force: bool) -> Route:
     catalog = call.catalog
     if force and not reason.strip():
         raise InvalidRequest("`force` needs a `reason`: it is kept in the audit trail.", param="reason")
-    if force and not call.may(Action.GATE_OVERRIDE, call.resource(ResourceKind.ROUTE, route.name)):
-        raise Forbidden("Only an owner may put versions in force that have not passed a gate.")
+    itself = call.resource(ResourceKind.ROUTE, route.name)
+    if force and not call.may(Action.GATE_OVERRIDE, itself):
+        message = "Only an owner may put versions in force that have not passed a gate."
+        raise call.forbidden(Action.GATE_OVERRIDE, itself, message)
     catalog.refresh()  # the worker may have made the version a moment ago
     before = catalog.route(route.name).targets if catalog.has_route(route.name) else []
     known = {target.model for target in before}
