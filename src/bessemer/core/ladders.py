@@ -88,7 +88,10 @@ class ModelWorth(Frozen, frozen=True):
 
 
 class HandedOver(Frozen, frozen=True):
-    """What the cheapest thresholds of the rungs leave to the incumbent, on the selection items."""
+    """What is left to the incumbent, on the selection items: by the proposed route, all where there is none.
+
+    Where a language model joins: by the cheapest thresholds of the rungs that keep the bound on these items.
+    """
 
     n: int
     share: float

@@ -8,17 +8,18 @@ does not pay here does not pay.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from bessemer.core.datasets import Example
-from bessemer.core.ladders import HandedOver, ModelWorth
+from bessemer.core.ladders import HandedOver, ModelWorth, RungRow
+from bessemer.core.routes import Step
 from bessemer.core.types import Interval
 from bessemer.engine import extra
 from bessemer.evals import thresholds
-from bessemer.evals.outcomes import NEVER, TooManyUnscorable, answered_by
+from bessemer.evals.outcomes import NEVER, Outcomes, TooManyUnscorable, answered_by
 from bessemer.evals.runs import ItemScore, summarise
 from bessemer.flywheel.ladder_choice import cascaded, fit_map, outcomes, prices, rule_of, rung_rows
 from bessemer.flywheel.ladder_outcome import MODEL, LadderPlan, ScoredSystem
@@ -34,8 +35,8 @@ _LEAST: Final = 0.05
 Flags = npt.NDArray[np.bool_]
 
 
-class _Cheapest(NamedTuple):
-    """The cheapest thresholds that keep the bound on the selection items."""
+class _Path(NamedTuple):
+    """Selection items by thresholds: who answers, how well, for what."""
 
     handed: Flags
     """[n]: items that the incumbent answers."""
@@ -56,35 +57,43 @@ def tunable(services: FlywheelServices, plan: LadderPlan) -> tuple[str, ...]:
     )
 
 
-def handed_over(plan: LadderPlan, scored: Sequence[ScoredSystem], versions: Sequence[str]) -> HandedOver | None:
+def joined(plan: LadderPlan, scored: Sequence[ScoredSystem], versions: Sequence[str]) -> HandedOver | None:
     """Return what the rungs hand over, and whether each language model among `scored` pays for it.
 
-    The incumbent stands last in both; only the selection items are looked at. None where they tell nothing.
+    Both by the cheapest thresholds that keep the bound on the selection items; nothing else is looked at. The incumbent
+    stands last in `scored` and `versions`. None where no model joins, or the items tell nothing.
     """
-    alone = _without_models(plan, scored, versions)
+    models = [place for place, one in enumerate(scored) if one.system.kind == MODEL]
+    alone = _cheapest(plan, *_without(scored, versions, models)) if models else None
     if alone is None:
         return None
-    part = _part(scored[-1].optimise, alone.handed)
-    models = []
-    for place, one in enumerate(scored):
-        if one.system.kind == MODEL:
-            kept = [at for at, other in enumerate(scored) if other.system.kind != MODEL or at == place]
-            both = _cheapest(plan, [scored[at] for at in kept], [versions[at] for at in kept])
-            models.append(_worth(plan, one, alone, both))
+    said = []
+    for place in models:
+        both = _cheapest(plan, *_without(scored, versions, [other for other in models if other != place]))
+        said.append(_worth(plan, scored[place], alone, both))
+    return _left(plan, scored[-1], alone, said)
+
+
+def by_route(
+    plan: LadderPlan, scored: Sequence[ScoredSystem], versions: Sequence[str], steps: Sequence[Step]
+) -> tuple[HandedOver, tuple[Example, ...]]:
+    """Return what a route of these steps hands over to the incumbent, all where there are none, and some of it."""
+    rungs = _Rungs.of(plan, scored, versions)
+    asked = {step.targets[0].model: step.threshold for step in steps}
+    thresholds = [asked.get(version) for version in rungs.versions[:-1]]
+    found = rungs.path(plan, np.array([NEVER if one is None else one for one in thresholds]))
+    some = tuple(plan.optimise[place] for place in np.flatnonzero(found.handed)[:FEW])
+    return _left(plan, scored[-1], found, ()), some
+
+
+def _left(plan: LadderPlan, incumbent: ScoredSystem, path: _Path, models: Sequence[ModelWorth]) -> HandedOver:
     return HandedOver(
-        n=int(alone.handed.sum()),
-        share=float(alone.handed.mean()),
-        quality=_score(plan, part),
-        usd_per_1k=alone.usd_per_1k,
+        n=int(path.handed.sum()),
+        share=float(path.handed.mean()),
+        quality=_score(plan, _part(incumbent.optimise, path.handed)),
+        usd_per_1k=path.usd_per_1k,
         models=tuple(models),
     )
-
-
-def few(plan: LadderPlan, scored: Sequence[ScoredSystem], versions: Sequence[str]) -> tuple[Example, ...]:
-    """Return some of the selection items that the rungs hand over."""
-    alone = _without_models(plan, scored, versions)
-    chosen = () if alone is None else np.flatnonzero(alone.handed)[:FEW]
-    return tuple(plan.optimise[place] for place in chosen)
 
 
 def _least_usd_per_1k(items: Sequence[ItemScore]) -> float | None:
@@ -130,7 +139,7 @@ def untuned(
     )
 
 
-def _worth(plan: LadderPlan, one: ScoredSystem, alone: _Cheapest, both: _Cheapest | None) -> ModelWorth:
+def _worth(plan: LadderPlan, one: ScoredSystem, alone: _Path, both: _Path | None) -> ModelWorth:
     name = one.system.target
     part = _part(one.optimise, alone.handed)
     answers = both.answered.get(name) if both is not None else None
@@ -163,50 +172,68 @@ def _worth(plan: LadderPlan, one: ScoredSystem, alone: _Cheapest, both: _Cheapes
     )
 
 
-def _compared(alone: _Cheapest, both: _Cheapest | None) -> str:
+def _compared(alone: _Path, both: _Path | None) -> str:
     if both is None or both.usd_per_1k is None or alone.usd_per_1k is None:
         return "at a cost that is not known"
     return f"the route costs ${both.usd_per_1k:.2g} per 1,000 requests with it and ${alone.usd_per_1k:.2g} without"
 
 
-def _said(plan: LadderPlan, part: Sequence[ItemScore], alone: _Cheapest) -> str:
+def _said(plan: LadderPlan, part: Sequence[ItemScore], alone: _Path) -> str:
     score = _score(plan, part)
     worth = "unscorable" if score is None else f"{plan.request.metric} {score.value:.1%}"
     return f"{worth} on the {int(alone.handed.sum())} selection items that the rungs hand over"
 
 
-def _without_models(plan: LadderPlan, scored: Sequence[ScoredSystem], versions: Sequence[str]) -> _Cheapest | None:
-    kept = [place for place, one in enumerate(scored) if one.system.kind != MODEL]
-    return _cheapest(plan, [scored[place] for place in kept], [versions[place] for place in kept])
+def _without(
+    scored: Sequence[ScoredSystem], versions: Sequence[str], dropped: Sequence[int]
+) -> tuple[list[ScoredSystem], list[str]]:
+    kept = [place for place in range(len(scored)) if place not in dropped]
+    return [scored[place] for place in kept], [versions[place] for place in kept]
 
 
-def _cheapest(plan: LadderPlan, scored: Sequence[ScoredSystem], versions: Sequence[str]) -> _Cheapest | None:
+class _Rungs(NamedTuple):
+    """What may stand in a route, cheapest first, the incumbent last, as the selection items tell."""
+
+    systems: list[ScoredSystem]
+    versions: list[str]
+    rows: list[RungRow]
+    items: Outcomes
+
+    @classmethod
+    def of(cls, plan: LadderPlan, scored: Sequence[ScoredSystem], versions: Sequence[str]) -> Self:
+        rows = rung_rows(plan, scored, versions)
+        order = cascaded(scored, rows)
+        systems, named = [scored[place] for place in order], [versions[place] for place in order]
+        maps = [fit_map(plan, one, version) for one, version in zip(systems[:-1], named, strict=False)]
+        return cls(systems, named, [rows[place] for place in order], outcomes(plan, systems, maps, test=False))
+
+    def path(self, plan: LadderPlan, vector: npt.NDArray[np.float64]) -> _Path:
+        """Return what happens at a vector of thresholds [R]."""
+        who, last = answered_by(self.items.confidence, vector), len(self.systems) - 1
+        places = dict(enumerate(self.systems))
+        answered = {one.system.target: who == place for place, one in places.items() if (who == place).any()}
+        said = [places[place].optimise[item] for item, place in enumerate(who.tolist())]
+        asked = [*(bool(t < NEVER) for t in vector), True]
+        usd = [row.usd_per_1k if use else 0.0 for use, row in zip(asked, self.rows, strict=True)]
+        known = [one for one in usd if one is not None]
+        reached = [float((who >= place).mean()) for place in places]
+        total = None if len(known) < len(usd) else float(np.dot(known, reached))
+        return _Path(who == last, answered, _score(plan, said), total)
+
+
+def _cheapest(plan: LadderPlan, scored: Sequence[ScoredSystem], versions: Sequence[str]) -> _Path | None:
     """Return the cheapest thresholds that keep the bound on the selection items, the incumbent alone where none do."""
-    rows = rung_rows(plan, scored, versions)
-    order = cascaded(scored, rows)
-    systems, cost = [scored[place] for place in order], prices([rows[place] for place in order])
-    maps = [fit_map(plan, scored[place], versions[place]) for place in order[:-1]]
-    vector = np.full(len(maps), NEVER)
-    items = outcomes(plan, systems, maps, test=False) if maps else None
-    if items is not None:
+    rungs = _Rungs.of(plan, scored, versions)
+    vector = np.full(rungs.items.rungs, NEVER)
+    if rungs.items.rungs:
         try:
-            path = thresholds.plan(rule_of(plan), items, cost, len(plan.calibrate))
+            path = thresholds.plan(rule_of(plan), rungs.items, prices(rungs.rows), len(plan.calibrate))
         except TooManyUnscorable:
             return None
         kept = np.flatnonzero(path.risk <= plan.request.alpha)
         if len(kept):
             vector = path.thresholds[kept[np.argmin(path.cost[kept])]]
-    n = len(plan.optimise)
-    who = np.zeros(n, dtype=np.intp) if items is None else answered_by(items.confidence, vector)
-    last = len(systems) - 1
-    answered = {one.system.target: who == place for place, one in enumerate(systems) if (who == place).any()}
-    said = [systems[place].optimise[item] for item, place in enumerate(who)]
-    known = [rows[place].usd_per_1k for place in order]
-    asked = [np.isfinite(t) for t in vector] + [True]
-    usd = [0.0 if not use else price for use, price in zip(asked, known, strict=True)]
-    reached = [float((who >= place).mean()) for place in range(len(systems))]
-    total = None if None in usd else sum(price * part for price, part in zip(usd, reached, strict=True) if price)
-    return _Cheapest(who == last, answered, _score(plan, said), total)
+    return rungs.path(plan, vector)
 
 
 def _part(items: Sequence[ItemScore], chosen: Flags) -> list[ItemScore]:

@@ -1,7 +1,7 @@
 """The ladder as a kind of job: a step fits one rung or scores one system, so that a kill costs at most that."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -67,7 +67,8 @@ class _LadderRun(JobRun[LadderResult]):
             self._keep(msgspec.structs.replace(state, scored=(*state.scored, missing[0].target)))
             return False
         if not state.judged:
-            left = self._handed_over(state, plan)
+            left = ladder_models.joined(plan, *self._scored(state, plan, tested=()))
+            self._told(left)
             self._keep(msgspec.structs.replace(state, handed_over=left, judged=True))
             return False
         untested = [system for system in self._tested(state, plan) if system.target not in state.tested]
@@ -75,6 +76,11 @@ class _LadderRun(JobRun[LadderResult]):
             ladder.enter_look(self._mine, self._job.id, plan)  # before the first of them is asked
             self._score(plan, untested[0], test=True)
             self._keep(msgspec.structs.replace(state, tested=(*state.tested, untested[0].target)))
+            return False
+        if state.handed_over is None:
+            left = self._untuned(state, plan)
+            self._told(left)
+            self._keep(msgspec.structs.replace(state, handed_over=left))
             return False
         self._result = self._decided(state, plan)
         return True
@@ -108,30 +114,34 @@ class _LadderRun(JobRun[LadderResult]):
         count = self._counter(system.target, len(plan.optimise) + (len(plan.calibrate) if test else 0))
         ladder.score(self._mine, plan, system, self._job.folder, count, test=test)
 
-    def _handed_over(self, state: _State, plan: LadderPlan) -> HandedOver | None:
-        """Say whether the language models that join pay, or what tuning one may save."""
-        systems = plan.systems(state.fitted)
-        scored = [self._scored(plan, one, test=False) for one in systems]
-        versions = [standing.means(self._mine, one.target) for one in systems]
-        left = ladder_models.handed_over(plan, scored, versions)
-        if left is None:
-            return None
+    def _untuned(self, state: _State, plan: LadderPlan) -> HandedOver:
+        """Say what the route hands over, and what tuning a language model for it may save."""
+        scored, versions = self._scored(state, plan, tested=())
+        left, some = ladder_models.by_route(plan, scored, versions, self._decided(state, plan).steps)
         incumbent = ladder_models.usd_per_1k(scored[-1].optimise)
         for name in ladder_models.tunable(self._mine, plan):
-            self._job.heed()
-            examples = ladder_models.few(plan, scored, versions)
-            count = self._counter(name, len(examples))
+            count = self._counter(name, len(some))
             asked = rungs.score_all(
-                self._mine, name, examples, plan.metric, self._job.folder, count, {}, ladder_models.AT_ONCE
+                self._mine, name, some, plan.metric, self._job.folder, count, {}, ladder_models.AT_ONCE
             )
             worth = ladder_models.untuned(plan, name, asked, left, incumbent)
             left = msgspec.structs.replace(left, models=(*left.models, worth))
-        for one in left.models:
-            self._job.tell(f"worth-{one.model}", f"{one.model} {one.reason}")
         return left
 
-    def _scored(self, plan: LadderPlan, system: LadderSystem, *, test: bool) -> ScoredSystem:
-        return ladder.score(self._mine, plan, system, self._job.folder, lambda *_: None, test=test)
+    def _told(self, left: HandedOver | None) -> None:
+        for one in () if left is None else left.models:
+            self._job.tell(f"worth-{one.model}", f"{one.model} {one.reason}")
+
+    def _scored(
+        self, state: _State, plan: LadderPlan, tested: Sequence[LadderSystem]
+    ) -> tuple[list[ScoredSystem], list[str]]:
+        """Return all systems with their answers, those to the calibration items of the `tested`, and their versions."""
+        systems = plan.systems(state.fitted)
+        known = [
+            ladder.score(self._mine, plan, one, self._job.folder, lambda *_: None, test=one in tested)
+            for one in systems
+        ]
+        return known, [standing.means(self._mine, one.target) for one in systems]
 
     def _tested(self, state: _State, plan: LadderPlan) -> list[LadderSystem]:
         """Return who is asked the calibration items: of language models those that pay; nobody where none does and
@@ -153,13 +163,9 @@ class _LadderRun(JobRun[LadderResult]):
         return count
 
     def _decided(self, state: _State, plan: LadderPlan) -> LadderResult:
-        systems = plan.systems(state.fitted)
         tested = self._tested(state, plan)
-        look = (
-            ladder.enter_look(self._mine, self._job.id, plan) if tested else None
-        )  # the number that it was given before
-        scored = [self._scored(plan, one, test=one in tested) for one in systems]
-        versions = [standing.means(self._mine, one.target) for one in systems]
+        look = ladder.enter_look(self._mine, self._job.id, plan) if tested else None  # the number given before
+        scored, versions = self._scored(state, plan, tested)
         return decide(plan, state.fitted, scored, versions, look, time.time() - state.began, state.handed_over)
 
     def _state(self) -> _State:

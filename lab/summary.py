@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from bessemer.cli.demo.curves import training_curves
-from bessemer.cli.demo.turn import TurnPlan, TurnResult
 from bessemer.core.evaluations import CascadeResult
 from bessemer.core.types import Frozen
 from bessemer.flywheel.report import Report, SystemRow, Tile, percent
 from bessemer_planner.pages import LineChart, Series
+from lab.turn import TurnPlan, TurnResult
 
 
 class SummaryTexts(Frozen, frozen=True):
