@@ -14,7 +14,7 @@ from bessemer.cli.demo.progress import ProgressLine
 from bessemer.cli.ladders import note_of, share_of
 from bessemer.client.loop import ApplicationAnswer
 from bessemer.core.evaluations import GateResult
-from bessemer.core.ladders import LadderResult
+from bessemer.core.ladders import LadderResult, ModelWorth
 from bessemer.core.types import as_json
 from bessemer.flywheel.report import Report, RungLine, SystemRow, Tile, percent, usd
 from bessemer_planner.pages import DASH, LineChart, Series
@@ -197,7 +197,13 @@ def _ladder_chart(ladder: LadderResult) -> LineChart:
 def _verdicts(ladder: LadderResult) -> list[str]:
     """Return what the ladder says of each language model."""
     left = ladder.handed_over
-    return [] if left is None else [f"{one.model} {one.reason}." for one in left.models]
+    return [] if left is None else [f"{one.model} {one.reason}.{_saved(one)}" for one in left.models]
+
+
+def _saved(one: ModelWorth) -> str:
+    if not one.pays or one.saves_usd_per_1k is None:
+        return ""
+    return f" In a million requests that is {usd(one.saves_usd_per_1k * 1000)}."
 
 
 def _tiles(before: SystemRow, after: SystemRow) -> Iterable[Tile]:
