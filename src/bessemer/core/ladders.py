@@ -125,4 +125,9 @@ class LadderResult(Frozen, frozen=True):
     seconds: float
     applied: bool
     handed_over: HandedOver | None = None
-    """None: nothing was handed over that could be told, or a result of an earlier release."""
+    """None in a result of an earlier release."""
+
+    @property
+    def may_pay(self) -> bool:
+        """Whether a language model pays for what the rungs hand over, or may once it is tuned."""
+        return self.handed_over is not None and any(one.pays is not False for one in self.handed_over.models)

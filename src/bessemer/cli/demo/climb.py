@@ -86,9 +86,7 @@ class Climb:
         gate = None if best is None or best.version is None else self._gated(dataset, best.version)
         served = self._ask("the ladder's route", case.held_out, scenario.ROUTE)
         base = self._ask("small model as it is", case.held_out[: case.scale.base], scenario.MODEL)
-        worth = next(iter(ladder.handed_over.models if ladder.handed_over else ()), None)
-        pays = worth is not None and worth.pays is not False
-        joined = self._join(dataset, ladder) if pays or case.scale.always_tune else None
+        joined = self._join(dataset, ladder) if ladder.may_pay or case.scale.always_tune else None
         return Climbed(
             dataset=dataset,
             traffic=traffic,
