@@ -40,10 +40,10 @@ class Scale(Frozen, frozen=True):
     """How much of everything: requests per split and passes over the training rows. Nothing is bounded by the clock."""
 
     train: int = 960
-    selection: int = 200
-    calibration: int = 600
+    selection: int = 180
+    calibration: int = 540
     holdout: int = 600
-    base: int = 60
+    base: int = 40
     """Held-out questions that the small model is asked before it is tuned: enough to see where it stands."""
     passes: int = 1
     gate_margin: float = 0.1
