@@ -75,6 +75,7 @@ def build(case: scenario.Case, climbed: Climbed) -> Report:
     systems = _systems(case, climbed)
     joined = climbed.joined
     last = climbed.ladder if joined is None else joined.ladder
+    in_force = last if joined is not None and joined.served else climbed.ladder
     rows = {row.name: row for row in systems}
     return Report(
         title="From feedback to the cheapest route that is good enough: record matching",
@@ -86,7 +87,7 @@ def build(case: scenario.Case, climbed: Climbed) -> Report:
         tiles=tuple(_tiles(rows[_EXPERT], rows.get(_LAST, rows[_ROUTE]))),
         systems=systems,
         rungs=_rung_lines(climbed.ladder),
-        ladder=_ladder_chart(climbed.ladder),
+        ladder=_ladder_chart(climbed.ladder, rows[_ROUTE]),
         verdicts=tuple(dict.fromkeys([*_verdicts(climbed.ladder), *_verdicts(last)])),
         curves=() if joined is None else tuple(training_curves({"reinforcement": joined.events})),
         quality_curve=None,
@@ -95,7 +96,7 @@ def build(case: scenario.Case, climbed: Climbed) -> Report:
         gate=_gate(climbed),
         gate_note=_gate_note(climbed),
         guarantee=climbed.route.guarantee,
-        guarantee_note=climbed.ladder.summary,
+        guarantee_note=in_force.summary,
         lineage=tuple(_lineage(case, climbed)),
         steps=tuple((name, _outcome_of(name, climbed), seconds) for name, seconds in climbed.seconds.items()),
         notes=_NOTES,
@@ -169,12 +170,12 @@ def _rung_lines(ladder: LadderResult) -> tuple[RungLine, ...]:
     return tuple(lines)
 
 
-def _ladder_chart(ladder: LadderResult) -> LineChart:
-    """Return quality against cost, a mark for each rung."""
+def _ladder_chart(ladder: LadderResult, route: SystemRow) -> LineChart:
+    """Return quality against cost, a mark for each rung and for the route that was made of them."""
     known = [row for row in ladder.rungs if row.quality is not None and row.usd_per_1k]
     series = [
         Series(
-            name=f"{_EXPERT}, simulated" if row.kind == INCUMBENT else row.kind,
+            name=_EXPERT if row.kind == INCUMBENT else row.kind,
             points=((row.usd_per_1k, row.quality.value),),
             low=(row.quality.low,),
             high=(row.quality.high,),
@@ -183,14 +184,17 @@ def _ladder_chart(ladder: LadderResult) -> LineChart:
         for row in known
         if row.quality is not None and row.usd_per_1k is not None
     ]
+    if route.score is not None and route.cost_per_1k_usd is not None:
+        here = ((route.cost_per_1k_usd, route.score.value),)
+        series.append(Series(name="the route, on held-out items", points=here, marks=True))
     return LineChart(
-        title="F1 against the cost of 1,000 requests, selection items",
+        title="F1 against the cost of 1,000 requests",
         x_label="USD per 1,000 requests",
         y_label="F1",
         series=tuple(series),
         x_log=True,
         y_percent=True,
-        note="Intervals stand in the table.",
+        note="Rungs on the selection items; intervals stand in the tables.",
     )
 
 
