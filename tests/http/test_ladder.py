@@ -62,6 +62,16 @@ def test_a_ladder_ends_in_the_rung_that_beats_the_incumbent_and_serves_without_t
     assert result["applied"], result["summary"]
     assert result["shares"][0] > 0.9
 
+    # L1: a line for each kind, with what became of it.
+    table = bessemer(server, "ladders", "show", json.loads(told.stdout)["rows"][0]["id"]).stdout
+    for kind, note in (
+        ("majority", "baseline"),
+        ("linear", "kept"),
+        ("pairs", "skipped"),
+        ("incumbent", "answers the rest"),
+    ):
+        assert any(kind in block and note in block for block in table.split("\n\n")), table
+
     client = server.openai()
     asked = {"model": "matching", "messages": [{"role": "user", "content": "my card is lost since Monday"}]}
     answer: Any = client.chat.completions.create(**asked)
