@@ -20,7 +20,7 @@ _TITLES = {"linear": "n-grams, linear", "pairs": "similarities, trees", "embeddi
 _POINTS = (50, 200, 1000)
 
 
-class Recorded(NamedTuple):
+class RecordedScore(NamedTuple):
     """A large model's recorded answers."""
 
     name: str
@@ -37,7 +37,7 @@ def ladder_rows(path: Path) -> list[Row]:
     return [row for row in clean if row["f1_or_accuracy"] is not None]
 
 
-def headline(rows: Sequence[Row], recorded: Mapping[str, Recorded], tuned: Mapping[str, Sequence[Row]]) -> str:
+def headline(rows: Sequence[Row], recorded: Mapping[str, RecordedScore], tuned: Mapping[str, Sequence[Row]]) -> str:
     """Return a line a data set: what each rung reaches with all labels and costs, the tuned and the large model beside.
 
     `recorded`, `tuned` (rows of the small language model): by the data set's name.
@@ -161,5 +161,5 @@ def _tuned(rows: Sequence[Row]) -> str:
     return f"{_mean(rows, 'f1'):.1f} ({_span(rows)}) · {_mean(rows, 'cost_per_1k_usd'):.2g}"
 
 
-def _large(one: Recorded | None) -> str:
+def _large(one: RecordedScore | None) -> str:
     return "" if one is None else f"{one.name}: {one.f1:.1f} ({one.low:.1f} to {one.high:.1f}) · {one.usd_per_1k:.3g}"

@@ -122,12 +122,12 @@ def _span(values: Sequence[float], scale: float, digits: int = 0) -> str:
 
 def _language_models(
     paths: Sequence[Path],
-) -> tuple[dict[str, ladder_table.Recorded], dict[str, list[_Row]]]:
+) -> tuple[dict[str, ladder_table.RecordedScore], dict[str, list[_Row]]]:
     """Return the recorded large models and the rows of the tuned small one, by the data set's name of the ladder.
 
     Where the recorded one was shown titles alone, it stands beside the rungs that were, too.
     """
-    recorded: dict[str, ladder_table.Recorded] = {}
+    recorded: dict[str, ladder_table.RecordedScore] = {}
     tuned: dict[str, list[_Row]] = {}
     for path in paths:
         rows, data = dict(_by_system(json.loads(path.read_text())["rows"])), _data_set(path).replace(" ", "-")
@@ -141,7 +141,7 @@ def _language_models(
         for shown, own, place in ((", titles" if titles else few, rows["tuned"], data), ("", titles, f"{data} titles")):
             if own is not None:
                 tuned[place] = own
-                recorded[place] = ladder_table.Recorded(f"{name}{shown}", _mean(found, "f1"), low, high, cost)
+                recorded[place] = ladder_table.RecordedScore(f"{name}{shown}", _mean(found, "f1"), low, high, cost)
     return recorded, tuned
 
 
