@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.engine.tiny_encoder import tiny_encoder
 from tests.http.test_imported_dataset import CONFIG, bessemer, ended
 from tests.live import OFFLINE, Server, Upstream, start_server, stop_server
 
@@ -34,7 +35,10 @@ def row(split: str, number: int) -> dict[str, Any]:
 def server(tmp_path: Path, upstream: Upstream) -> Iterator[Server]:
     """A server with its worker; the upstream says `lost` to everything."""
     upstream.scripts.waiting.extend([Script(pieces=("lost",))] * 2000)
-    running = start_server(tmp_path, upstream, env=OFFLINE, toml=CONFIG)
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    encoder = tiny_encoder(folder)
+    running = start_server(tmp_path, upstream, env=OFFLINE | {"BESSEMER_EMBEDDING_MODEL": str(encoder)}, toml=CONFIG)
     yield running
     upstream.scripts.waiting.clear()
     stop_server(running)
@@ -57,6 +61,8 @@ def test_a_ladder_ends_in_the_rung_that_beats_the_incumbent_and_serves_without_t
     assert found["linear"]["quality"]["value"] > 0.95
     assert found["incumbent"]["quality"]["value"] < 0.5
     assert found["pairs"]["skipped"], "there are no pairs of records"
+    assert found["encoder"]["quality"]["value"] > 0.9, "its n-grams alone say so"
+    assert "no local language model" in found["states"]["skipped"]
     assert result["best_single"] == found["linear"]["version"]
     assert found["committee"]["skipped"].startswith("no better than"), "linear alone makes no mistake"
     assert result["applied"], result["summary"]

@@ -16,6 +16,7 @@ from bessemer.core.ladders import LadderResult
 from bessemer.core.routes import Route, Step, Target
 from bessemer.core.wire import LadderRequest
 from bessemer.engine.rungs import committee, embedding, linear, pairs, rules
+from bessemer.engine.rungs.head import HeadKind
 from bessemer.engine.rungs.kinds import KINDS, MAJORITY
 from bessemer.flywheel import rungs, standing
 from bessemer.flywheel.evaluation import CONCURRENCY, build_metric, item_hash, split_examples
@@ -26,9 +27,9 @@ from bessemer.store import audit, looks
 from bessemer.store import datasets as dataset_rows
 from bessemer.store.looks import Look, Purpose
 
-_TURN: Final = (MAJORITY, pairs.KIND, linear.KIND, embedding.KIND, rules.KIND, committee.KIND)
+_TURN: Final = (MAJORITY, pairs.KIND, linear.KIND, embedding.KIND, rules.KIND, committee.KIND, *HeadKind)
 """In which kinds are fitted while there is time: what suits fewer tasks, and these best, first; its members before a
-committee.
+committee, those last that need a network.
 """
 
 
