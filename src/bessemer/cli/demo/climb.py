@@ -18,10 +18,13 @@ from bessemer.core.paging import ListQuery
 from bessemer.core.routes import Route
 from bessemer.core.types import Frozen
 from bessemer.core.wire import ReasonBody
-from bessemer.engine.rungs.kinds import MAJORITY
+from bessemer.engine.rungs.head import HeadKind
+from bessemer.engine.rungs.kinds import KINDS, MAJORITY
 
 INCUMBENT = "incumbent"
 """Kind of a ladder's last row."""
+_QUICK = tuple(kind for kind in KINDS if kind not in set(HeadKind))
+"""Kinds that are fitted here: all but those that read a network, which takes minutes."""
 _NO_CLOCK = 86_400.0
 """Seconds of the ladder's fits at most: what comes out must not depend on how busy the machine is."""
 Show = Callable[[LadderResult], object]
@@ -127,7 +130,7 @@ class Climb:
         return self._loop.ladder(
             dataset,
             models=models,
-            rungs=(MAJORITY,) if models else (),
+            rungs=(MAJORITY,) if models else _QUICK,
             incumbent=scenario.INCUMBENT,
             alpha=scale.alpha,
             seconds=_NO_CLOCK,
