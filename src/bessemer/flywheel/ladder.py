@@ -149,8 +149,8 @@ def score(
     """Ask a system every item that it has not answered yet; `test` False: of the selection split alone."""
     examples = (*plan.optimise, *(plan.calibrate if test else ()))
     known = rungs.recorded(services, system.target, examples) if system.kind == INCUMBENT else {}
-    # A rung answers one request after the other: asked all at once, it would show how long they wait.
-    at_once = 1 if system.kind in KINDS else CONCURRENCY
+    # A rung without a network answers one request after the other: asked all at once, it shows how long they wait.
+    at_once = 1 if system.kind in KINDS and system.kind not in set(HeadKind) else CONCURRENCY
     items = rungs.score_all(services, system.target, examples, plan.metric, folder, count, known, at_once)
     return ScoredSystem(system, items[: len(plan.optimise)], items[len(plan.optimise) :])
 
