@@ -47,6 +47,8 @@ class LadderPlan(NamedTuple):
     metric: Metric
     incumbent: str
     left_out: int
+    joined: tuple[LadderSystem, ...] = ()
+    """The request's `models`: rungs that were fitted before, and language models."""
 
     @property
     def confidence(self) -> ConfidenceScore:
@@ -57,11 +59,7 @@ class LadderPlan(NamedTuple):
     def systems(self, fitted: Sequence[FittedRung]) -> list[LadderSystem]:
         """Return what is scored, the incumbent last."""
         own = [LadderSystem(one.kind, one.version, one.seconds) for one in fitted if one.version is not None]
-        return [
-            *own,
-            *(LadderSystem(MODEL, name) for name in self.request.models),
-            LadderSystem(INCUMBENT, self.incumbent),
-        ]
+        return [*own, *self.joined, LadderSystem(INCUMBENT, self.incumbent)]
 
 
 class ScoredSystem(NamedTuple):
@@ -70,3 +68,4 @@ class ScoredSystem(NamedTuple):
     system: LadderSystem
     optimise: tuple[ItemScore, ...]
     calibrate: tuple[ItemScore, ...]
+    """Empty for a language model that does not pay."""
