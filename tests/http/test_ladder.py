@@ -2,6 +2,7 @@
 
 import json
 import random
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from tests.engine.tiny_encoder import tiny_encoder
 from tests.http.test_imported_dataset import CONFIG, bessemer, ended
 from tests.live import OFFLINE, Server, Upstream, start_server, stop_server
 
+from bessemer.engine.rungs.kinds import load
+from bessemer.engine.rungs.rung import RungItem
 from lab.fake_openai import Script
 
 KINDS = {
@@ -85,6 +88,13 @@ def test_a_ladder_ends_in_the_rung_that_beats_the_incumbent_and_serves_without_t
     lines: Any = client.get(f"/versions/{found['rules']['version']}", cast_to=object)
     assert any(line.startswith("if has ") for line in lines["lineage"]["hyperparameters"]["told"]), lines
     version = result["best_single"]
+    tar = tmp_path / "rung.tar"
+    assert bessemer(server, "versions", "export", version, "--to", str(tar)).returncode == 0
+    with tarfile.open(tar) as files:
+        files.extractall(tmp_path / "rung", filter="data")
+    rung = load(tmp_path / "rung")
+    said = rung.predict([RungItem("my card is lost since Monday")])
+    assert rung.labels[rung.answers(said)[0]] == "lost", "an exported rung answers alike"
     gate = {"dataset": dataset, "labels": list(KINDS), "systems": [version, "large"]}
     evaluation = ended(client, "/evaluations", gate | {"candidate": version, "reference": "large"})
     assert evaluation["result"]["gate"]["passed"], evaluation["result"]["gate"]

@@ -59,7 +59,7 @@ def export_version(
     version: str,
     to: Annotated[Path, typer.Option("--to", help="Tar file to write.")],
 ) -> None:
-    """Write a tuned version's adapter as a tar of a peft folder, which other tools load."""
+    """Write a tuned version's adapter as a tar of a peft folder, which other tools load, or a rung's two files."""
     save(context, calls.version_adapter(version), to)
 
 

@@ -1,6 +1,9 @@
 """Versions and the aliases on them: list, get, promote, roll back."""
 
 import asyncio
+import tarfile
+from io import BytesIO
+from typing import BinaryIO
 
 from starlette.types import ASGIApp
 
@@ -9,6 +12,7 @@ from bessemer.core.errors import NotFound
 from bessemer.core.models import Alias, ModelVersion
 from bessemer.core.paging import ModelQuery
 from bessemer.core.wire import PromoteBody, RollbackBody, RolledBackAlias
+from bessemer.engine.rungs.artefact import ARRAYS, MANIFEST, encode, fetch
 from bessemer.flywheel import promotion
 from bessemer.http.edge import Call, JSONResponse, OpenedResponse
 from bessemer.http.paging import page_of
@@ -27,13 +31,28 @@ async def get(call: Call) -> ASGIApp:
 
 
 async def adapter(call: Call) -> ASGIApp:
-    """GET /v1/versions/{version_id}/adapter: a tar of its peft folder."""
+    """GET /v1/versions/{version_id}/adapter: a tar of its peft folder, or of a rung's two files."""
     version = await asyncio.to_thread(_version, call)
+    if version.rung_sha256 is not None:
+        return OpenedResponse(await asyncio.to_thread(_rung, call, version.rung_sha256), "application/x-tar")
     if version.adapter_sha256 is None:
         raise NotFound(f"{version.id} has no adapter: it is the base model itself.", param="version_id")
     return OpenedResponse(
         await asyncio.to_thread(call.services.blobs.open, version.adapter_sha256), "application/x-tar"
     )
+
+
+def _rung(call: Call, sha256: str) -> BinaryIO:
+    """Return a tar of the files that `engine.rungs.kinds.load` reads."""
+    files = encode(fetch(call.services.blobs.read, sha256))
+    made = BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for name, content in zip((MANIFEST, ARRAYS), files, strict=True):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, BytesIO(content))
+    made.seek(0)
+    return made
 
 
 async def list_aliases(call: Call) -> ASGIApp:
