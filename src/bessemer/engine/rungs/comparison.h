@@ -7,7 +7,7 @@ enum {
     SQUEEZED_WITHIN, LENGTH_LOW, LENGTH_HIGH, TEXT_FEATURES,
     NUMBER_FEATURES = 5, LIST_FEATURES = 5
 };
-enum { AS_TEXT, AS_NUMBER, AS_LIST };
+enum { AS_TEXT, AS_NUMBER, AS_LIST, AS_OTHER }; /* other: the caller fills in all but whether it is missing */
 enum { MOST_TOKENS = 200, MOST_GRAM_LETTERS = 2000, MOST_SOFT = 12, MOST_ITEMS = 32, MOST_DIGITS = 64, MOST_PAIRED = 4 };
 static const double ALIKE = 0.85;
 
@@ -610,6 +610,7 @@ static void compare_pair(Memory *memory, const Comparison *job, const Text *text
         Text a = texts[2 * f], b = texts[2 * f + 1];
         int64_t at = job->offsets[f];
         out[at++] = (double)((a.length == 0) + (b.length == 0));
+        if (job->types[f] == AS_OTHER) continue;
         if (job->types[f] == AS_NUMBER) {
             compare_numbers(memory, a, b, out + at);
             continue;

@@ -1,7 +1,7 @@
 """Do two records mean the same thing? Similarity features of their fields, and boosted trees on top of these."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, NamedTuple
 
@@ -98,8 +98,8 @@ def compare(left: Record, right: Record, fields: Sequence[FieldSpec], idf: Idf) 
         a, b = (written(plain(record.get(field.name, ""))) for record in (left, right))
         texts.append((a, b))
         features.append(float(not a.text) + float(not b.text))
-        if field.type is FieldType.NUMBER:
-            features += compare_numbers(a.text, b.text)
+        if field.type in _ALONE:
+            features += _ALONE[field.type](a.text, b.text)
             continue
         features += compare_texts(a, b, idf)
         if field.type is FieldType.LIST:
@@ -109,6 +109,10 @@ def compare(left: Record, right: Record, fields: Sequence[FieldSpec], idf: Idf) 
         features += compare_texts(whole[0], whole[1], idf)
     words = [side.unique for side in whole]
     return Compared(features, _signs(*words), _known(words[0] | words[1], idf))
+
+
+_ALONE: dict[FieldType, Callable[[str, str], list[float]]] = {FieldType.NUMBER: compare_numbers}
+"""How types are compared that are not compared word by word."""
 
 
 def signs_of(left: Record, right: Record, fields: Sequence[FieldSpec]) -> list[str]:
@@ -192,7 +196,7 @@ class Comparer:
             return
         spelled, kinds, factors = units()
         tables = [self._kernel.table(texts) for texts in (idf.texts, words.texts, PackedTexts.of(spelled))]
-        types = np.array([_COMPILED[field.type] for field in fields], np.int64)
+        types = np.array([_COMPILED.get(field.type, _OTHER) for field in fields], np.int64)
         offsets = np.cumsum([0, *(1 + len(_parts(field.type)) for field in fields)], dtype=np.int64)
         wanted = np.ones(self._width, np.uint8) if read is None else np.isin(range(self._width), read).view(np.uint8)
         values = (idf.values, words.values, np.array(kinds, np.int64), np.array(factors))
@@ -216,11 +220,17 @@ class Comparer:
         job.chars, job.lengths, job.features, job.known = (pointer(one) for one in (chars, lengths, rows, known))
         job.rows, job.fields, job.width = len(pairs), len(names), self._width
         self._kernel.compare(job)
+        for place, field in enumerate(self._fields):
+            if field.type not in _COMPILED:
+                begin, end = self._kept[2][place : place + 2].tolist()
+                sides = (texts[2 * place + side :: 2 * len(names)] for side in (0, 1))
+                rows[:, begin + 1 : end] = [_ALONE[field.type](a, b) for a, b in zip(*sides, strict=True)]
         return rows, known
 
 
 _COMPILED = {FieldType.TEXT: 0, FieldType.CODE: 0, FieldType.NUMBER: 1, FieldType.LIST: 2}
-"""What comparison.h calls the types."""
+_OTHER = 3
+"""What comparison.h calls the types; others are compared here."""
 
 
 class Pairs(Rung):
