@@ -91,7 +91,6 @@ async def test_words_may_be_the_answer(local: Local, choice) -> None:
         ({"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "clock"}}}, "tool_choice"),
         ({"tools": [{"type": "custom", "custom": {"name": "shell"}}]}, "tools[0]"),
         ({"tools": [WEATHER], "tool_choice": "sometimes"}, "tool_choice"),
-        ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [WEATHER], "tool_choice": {"type": "allowed_tools"}}, "tool_choice"),
         ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "oops"}}}]}, "tools"),
     ],

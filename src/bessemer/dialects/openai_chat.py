@@ -204,8 +204,8 @@ def _tool_choice(request: ChatRequest) -> ToolChoice | None:
                 "tool_choice must be 'none', 'auto', 'required' or {'type': 'function', 'function': {'name'}}.",
                 param="tool_choice",
             )
-        if said == "required" and not request.tools:
-            raise InvalidRequest("tool_choice 'required' needs `tools`.", param="tool_choice")
+        if not request.tools:
+            return ToolChoice()  # some clients always send it
         return ToolChoice(mode=cast("Literal['auto', 'none', 'required']", said))
     if said is None:
         return ToolChoice()
