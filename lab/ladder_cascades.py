@@ -147,7 +147,7 @@ def extraction(name: str, options: dict[str, Any], seed: int, arguments: argpars
     rows = [row for row in task.test if row.item.id in answers and row.item.id in kept["items"]]
     own = [kept["items"][row.item.id] for row in rows]
     large = [attribute_counts(parse_attributes(answers[row.item.id]), row.target or {}).terms for row in rows]
-    terms = np.array([[one["terms"], other or (0.0, 0.0)] for one, other in zip(own, large, strict=True)], np.float64)
+    terms = np.array([[one["terms"], other] for one, other in zip(own, large, strict=True)], np.float64)
     quality = np.divide(terms[..., 0], terms[..., 1], out=np.ones(terms.shape[:2]), where=terms[..., 1] > 0)
     confidence = np.array([[np.nan if one["confidence"] is None else one["confidence"]] for one in own])
     items = Outcomes(confidence, quality, terms)

@@ -103,7 +103,7 @@ def _keep(arguments: argparse.Namespace, seed: int, taught: Sequence[Labelled], 
     seconds = (time.perf_counter() - began) / max(1, len(test))
     kept = {
         row.item.id: {
-            "terms": list(attribute_counts(json.loads(one.text), row.target or {}).terms or (0.0, 0.0)),
+            "terms": list(attribute_counts(json.loads(one.text), row.target or {}).terms),
             "confidence": one.confidence,
         }
         for row, one in zip(test, said, strict=True)

@@ -122,7 +122,15 @@ class _LadderRun(JobRun[LadderResult]):
         for name in ladder_models.tunable(self._mine, plan):
             count = self._counter(name, len(some))
             asked = rungs.score_all(
-                self._mine, name, some, plan.metric, self._job.folder, count, {}, ladder_models.AT_ONCE
+                self._mine,
+                name,
+                some,
+                plan.metric,
+                self._job.folder,
+                count,
+                {},
+                plan.confidence,
+                ladder_models.AT_ONCE,
             )
             worth = ladder_models.untuned(plan, name, asked, left, incumbent)
             left = msgspec.structs.replace(left, models=(*left.models, worth))
