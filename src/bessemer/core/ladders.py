@@ -90,7 +90,7 @@ class ModelWorth(Frozen, frozen=True):
 class HandedOver(Frozen, frozen=True):
     """What is left to the incumbent, on the selection items: by the proposed route, all where there is none.
 
-    Where a language model joins: by the cheapest thresholds of the rungs that the test would certify on items like these.
+    Where a language model joins: by the cheapest thresholds of rungs that the test would certify on items like these.
     """
 
     n: int

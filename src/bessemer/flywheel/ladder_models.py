@@ -62,7 +62,7 @@ def joined(plan: LadderPlan, scored: Sequence[ScoredSystem], versions: Sequence[
     """Return what the rungs hand over, and whether each language model among `scored` pays for it.
 
     Both by the cheapest thresholds that the test would certify on items like those of the selection split; nothing else
-    is looked at. The incumbent stands last in `scored` and `versions`. None where no model joins, or these tell nothing.
+    is looked at. The incumbent stands last in `scored` and `versions`. None: no model joins, or these tell nothing.
     """
     models = [place for place, one in enumerate(scored) if one.system.kind == MODEL]
     alone = _certified(plan, *_without(scored, versions, models)) if models else None
