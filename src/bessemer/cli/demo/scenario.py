@@ -61,7 +61,7 @@ class Scale(Frozen, frozen=True):
             return full
         counts = {split.value: count // 10 for split, count in full.counts}
         return cls(
-            **counts, base=20, gate_margin=0.5, alpha=0.5, always_tune=True
+            **counts, base=20, gate_margin=0.5, alpha=0.5, tune=not ladder_only
         )  # a handful of items cannot show more
 
     @property
