@@ -153,15 +153,16 @@ class ChatEvents:
 
     def piece(self, index: int, piece: ReplyPiece) -> bytes:
         """Write the event of a piece, where it holds something to show."""
-        shown = any(not scored.terminator for scored in piece.tokens)
+        shown = piece.tokens and any(not scored.terminator for scored in piece.tokens)
         logprobs = _logprobs(self._conversation, piece.tokens) if shown else None
-        delta = ChatDelta(
-            content=piece.text or None, reasoning_content=piece.reasoning or None, refusal=piece.refusal or None
-        )
-        if delta == ChatDelta():
-            if logprobs is None:
-                return b""
+        if piece.text or piece.reasoning or piece.refusal:
+            delta = ChatDelta(
+                content=piece.text or None, reasoning_content=piece.reasoning or None, refusal=piece.refusal or None
+            )
+        elif logprobs is not None:
             delta = ChatDelta(content="")
+        else:
+            return b""
         return self._chunk(index, delta, None, logprobs=logprobs)
 
     def closing(self, index: int, reply: Reply) -> bytes:

@@ -62,9 +62,12 @@ class _Account:
     def add(self, chunk: ReplyPiece) -> None:
         if chunk.text:
             self.text.append(chunk.text)
-        self.reasoning.append(chunk.reasoning)
-        self.refusal.append(chunk.refusal)
-        self.tokens.extend(chunk.tokens)
+        if chunk.reasoning:
+            self.reasoning.append(chunk.reasoning)
+        if chunk.refusal:
+            self.refusal.append(chunk.refusal)
+        if chunk.tokens:
+            self.tokens.extend(chunk.tokens)
         self.finish_reason = chunk.finish_reason or self.finish_reason
         self.choice_logprobs = chunk.choice_logprobs or self.choice_logprobs
         self.forced = chunk.forced or self.forced
