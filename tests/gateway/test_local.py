@@ -14,7 +14,7 @@ from bessemer.core.openai_chat import ChatRequest, StructuredOutputs
 from bessemer.core.routes import Calibration, Route, Step, Target
 from bessemer.engine.engine import Engine
 from bessemer.gateway import Gateway
-from bessemer.gateway.providers import PROVIDERS, SETTINGS, build_providers
+from bessemer.gateway.providers import PROVIDERS, SETTINGS, build_providers, provider_context
 from bessemer.gateway.stages import with_recorder
 from bessemer.identity.policy import RolePolicy
 from bessemer.registry.catalog import Catalog
@@ -56,7 +56,7 @@ class Local:
         self.blobs = BlobFolder(folder / "blobs")
         self.writer = Writer(database, Spool.open(database, folder / "spool"))
         self.opened: list[Engine] = []
-        self.providers = build_providers(PROVIDERS, self.catalog, self.blobs, folder, {}, self._open)
+        self.providers = build_providers(PROVIDERS, provider_context(self.catalog, self.blobs, folder, {}, self._open))
         self.gateway = ChatGateway(Gateway(self.catalog, self.providers, with_recorder(self.writer), RolePolicy()))
 
     def _open(self, path: Path) -> Engine:
@@ -259,7 +259,7 @@ async def test_tokens_of_recorded_answers_are_counted_by_a_stated_tokenizer(tmp_
     recorded = f'[models.old]\nprovider = "recorded"\npath = "{tmp_path}/rows.jsonl"\nprice = "tokens"\n'
     path.write_text(path.read_text() + recorded + '[models.old.recorded]\ntokenizer = "tiny"\n')
     catalog = Catalog(load_config(path, tmp_path, SETTINGS), sqlite_database)
-    providers = build_providers(PROVIDERS, catalog, made.blobs, tmp_path, {}, open_tiny)
+    providers = build_providers(PROVIDERS, provider_context(catalog, made.blobs, tmp_path, {}, open_tiny))
     gateway = ChatGateway(Gateway(catalog, providers, with_recorder(made.writer), RolePolicy()))
     result = await gateway.chat(ChatRequest(model="old", messages=[{"role": "user", "content": "abc"}]), PRINCIPAL)
     assert (result.inference.input_tokens, result.inference.output_tokens) == (3, 2)

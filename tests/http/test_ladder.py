@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.engine.tiny_encoder import tiny_encoder
 from tests.http.test_imported_dataset import CONFIG, bessemer, ended
 from tests.live import OFFLINE, Server, Upstream, start_server, stop_server
 
@@ -34,7 +35,10 @@ def row(split: str, number: int) -> dict[str, Any]:
 def server(tmp_path: Path, upstream: Upstream) -> Iterator[Server]:
     """A server with its worker; the upstream says `lost` to everything."""
     upstream.scripts.waiting.extend([Script(pieces=("lost",))] * 2000)
-    running = start_server(tmp_path, upstream, env=OFFLINE, toml=CONFIG)
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    encoder = tiny_encoder(folder)
+    running = start_server(tmp_path, upstream, env=OFFLINE | {"BESSEMER_EMBEDDING_MODEL": str(encoder)}, toml=CONFIG)
     yield running
     upstream.scripts.waiting.clear()
     stop_server(running)
@@ -57,10 +61,22 @@ def test_a_ladder_ends_in_the_rung_that_beats_the_incumbent_and_serves_without_t
     assert found["linear"]["quality"]["value"] > 0.95
     assert found["incumbent"]["quality"]["value"] < 0.5
     assert found["pairs"]["skipped"], "there are no pairs of records"
+    assert found["encoder"]["quality"]["value"] > 0.9, "its n-grams alone say so"
+    assert "no local language model" in found["states"]["skipped"]
     assert result["best_single"] == found["linear"]["version"]
     assert found["committee"]["skipped"].startswith("no better than"), "linear alone makes no mistake"
     assert result["applied"], result["summary"]
     assert result["shares"][0] > 0.9
+
+    # L1: a line for each kind, with what became of it.
+    table = bessemer(server, "ladders", "show", json.loads(told.stdout)["rows"][0]["id"]).stdout
+    for kind, note in (
+        ("majority", "baseline"),
+        ("linear", "kept"),
+        ("pairs", "skipped"),
+        ("incumbent", "answers the rest"),
+    ):
+        assert any(kind in block and note in block for block in table.split("\n\n")), table
 
     client = server.openai()
     asked = {"model": "matching", "messages": [{"role": "user", "content": "my card is lost since Monday"}]}
@@ -74,6 +90,25 @@ def test_a_ladder_ends_in_the_rung_that_beats_the_incumbent_and_serves_without_t
     assert evaluation["result"]["gate"]["passed"], evaluation["result"]["gate"]
     promoted: Any = client.post(f"/versions/{version}/promote", body={}, cast_to=object)
     assert promoted["version"] == version
+    assert result["handed_over"] == {"n": 0, "share": 0.0, "quality": None, "models": []} | {
+        "usd_per_1k": result["handed_over"]["usd_per_1k"]
+    }
+
+    # A language model that adds nothing is asked the selection items alone, is no part of the path, costs no look.
+    joins = ("--dataset", dataset, "--alpha", "0.2", "--rung", "majority", "--model", version, "--model", "small")
+    before, asked = client.get("/routes/matching", cast_to=object), len(server.upstream.fake.bodies)
+    told = bessemer(server, "ladder", "matching", "--incumbent", "large", *joins, "--json")
+    assert told.returncode == 0, told.stderr
+    again = json.loads(told.stdout)["rows"][0]["result"]
+    (worth,) = again["handed_over"]["models"]
+    assert (worth["model"], worth["pays"]) == ("small", False)
+    rows = {one["kind"]: one for one in again["rungs"]}
+    assert rows["model"]["skipped"] == worth["reason"]
+    assert rows["linear"]["version"] == version, "a rung of an earlier ladder has the kind that it was fitted as"
+    assert not again["applied"]
+    assert (again["look"], again["delta_spent"], again["steps"]) == (0, 0.0, [])
+    assert client.get("/routes/matching", cast_to=object) == before
+    assert len(server.upstream.fake.bodies) - asked <= 2 * ITEMS["selection"]
     shown = bessemer(server, "ladders", "list", "--json")
     assert json.loads(shown.stdout)["rows"][0]["status"] == "succeeded"
 

@@ -4,7 +4,9 @@ tokens and scaled to length 1, as all-MiniLM-L6-v2 does (Reimers and Gurevych 20
 Float32 on the CPU. Texts are cut at 256 tokens, as that model was trained.
 """
 
+import hashlib
 import json
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,8 @@ from torch import Tensor
 from bessemer.core.errors import EngineError
 
 _MAX_TOKENS = 256
+_BATCH_TOKENS = 1024
+"""Tokens of texts of one length that pass the encoder together."""
 
 
 class Embedder:
@@ -39,11 +43,28 @@ class Embedder:
 
     def embed(self, texts: list[str]) -> list[list[float]]:
         """Return one vector of length 1 for each text."""
+        vectors: list[list[float]] = [[]] * len(texts)
+        by_length: dict[int, list[int]] = {}
+        encoded = [one.ids for one in self._tokenizer.encode_batch(texts)]
+        for place, ids in enumerate(encoded):
+            by_length.setdefault(len(ids), []).append(place)
         with torch.inference_mode():
-            vectors: list[list[float]] = [
-                self._vectors(torch.tensor(self._tokenizer.encode(text).ids)).tolist() for text in texts
-            ]
+            for length, places in by_length.items():
+                step = max(1, _BATCH_TOKENS // length)
+                for at in range(0, len(places), step):
+                    part = places[at : at + step]
+                    found = self._vectors(torch.tensor([encoded[place] for place in part])).tolist()
+                    for place, vector in zip(part, found, strict=True):
+                        vectors[place] = vector
         return vectors
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names the encoder and its weights."""
+        digest = hashlib.sha256()
+        for name, weight in sorted(self._weights.items()):
+            digest.update(name.encode() + weight.contiguous().view(torch.uint8).numpy().tobytes())
+        return f"encoder@{digest.hexdigest()[:12]}"
 
     def token_vectors(self, batch: int = 512) -> tuple[list[str], npt.NDArray[np.float32]]:
         """Return the tokens of the vocabulary, and for each the vector of a text that holds it alone: [tokens, width].

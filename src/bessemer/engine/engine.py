@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from bessemer.core.errors import BessemerError, EngineError, NotFound, RateLimited, told
@@ -27,6 +29,7 @@ from bessemer.engine.request import Constraint, EngineStats, GenerateRequest, Ge
 from bessemer.engine.runner import ModelRunner
 from bessemer.engine.scheduler import Scheduler
 from bessemer.engine.sequence import Deliver, Event, Ticket
+from bessemer.engine.states import states
 from bessemer.engine.tokens import Tokens
 from bessemer.engine.weights import load_weights
 
@@ -249,6 +252,11 @@ class Engine:
             assert outcome is not None
             finished.append(outcome)
         return finished
+
+    def states(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Return the base model's states of texts, between two steps: see `states.states`. Blocks."""
+        with self._turns:
+            return states(self.network, self.tokenizer, texts)
 
     def stats(self) -> EngineStats:
         """Return counters and the present state."""

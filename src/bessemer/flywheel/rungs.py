@@ -1,11 +1,13 @@
 """Rungs of a route: from a dataset's examples to lessons, from these to a version that answers through the gateway."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 
 from bessemer.core.datasets import Example, Split
 from bessemer.core.errors import InvalidRequest
@@ -14,6 +16,7 @@ from bessemer.core.routes import ConfidenceScore
 from bessemer.core.wire import LadderRequest
 from bessemer.engine.rungs import artefact, committee
 from bessemer.engine.rungs.artefact import Artefact
+from bessemer.engine.rungs.head import HeadKind, Vectors
 from bessemer.engine.rungs.items import item_of
 from bessemer.engine.rungs.kinds import MEMBERS, open_rung
 from bessemer.evals.measures import Metric
@@ -29,9 +32,11 @@ from bessemer.store import files, inferences
 
 if TYPE_CHECKING:
     from bessemer.ladder.lessons import Lesson
-    from bessemer.ladder.task import FittedMember
+    from bessemer.ladder.task import FittedMember, VectorSource
 
 _MOST_LABELS = 1000
+_AT_ONCE = 16
+"""Texts whose vectors are made at once."""
 METHOD = "ladder"
 """Of a rung's lineage."""
 
@@ -94,7 +99,8 @@ def fit_one(
     from bessemer.ladder.fit import fit, suits  # as above
 
     request, lessons = plan.request, lessons_of(plan.train, plan.labels)
-    refusal = suits(kind, lessons) if left_s > 0 else "no time was left for it; raise `seconds`"
+    networks = _networks(services, kind, left_s)
+    refusal = suits(kind, lessons, networks=networks) if left_s > 0 else "no time was left for it; raise `seconds`"
     if refusal is not None:
         return FittedRung(kind=kind, version=None, seconds=0.0, skipped=refusal)
     try:
@@ -106,6 +112,7 @@ def fit_one(
             seed=request.seed,
             written=services.catalog.written_rules(request.route),
             members=_members(services, folder, fitted) if kind == committee.KIND else (),
+            networks=networks,
         )
     except InvalidRequest as error:
         return FittedRung(kind=kind, version=None, seconds=0.0, skipped=error.message)
@@ -129,6 +136,27 @@ def _members(services: FlywheelServices, folder: Path, fitted: Sequence[FittedRu
             kept = artefact.decode_arrays(_out_of_fold(folder, one.kind).read_bytes())
             found.append(FittedMember(artefact.fetch(services.blobs.read, sha256), kept["p"]))
     return found
+
+
+def _networks(services: FlywheelServices, kind: str, left_s: float) -> "dict[str, VectorSource]":
+    """Return what makes the vectors of a head's kind, where it is here; empty for kinds that need none."""
+    from bessemer.ladder.task import VectorSource  # as above
+
+    name = services.wait(services.networks.name(HeadKind(kind))) if kind in set(HeadKind) else None
+    if name is None:
+        return {}
+    until = time.monotonic() + left_s
+
+    def vectors(texts: Sequence[str]) -> Vectors:
+        began, parts = time.monotonic(), list[Vectors]()
+        for at in range(0, len(texts), _AT_ONCE):
+            parts.append(services.wait(services.networks.vectors(HeadKind(kind), name, texts[at : at + _AT_ONCE])))
+            seconds = (time.monotonic() - began) / min(at + _AT_ONCE, len(texts)) * len(texts)
+            if began + seconds > until:
+                raise InvalidRequest(f"the vectors of {len(texts)} texts take about {seconds:.0f} s; raise `seconds`")
+        return np.concatenate(parts)
+
+    return {kind: VectorSource(name, vectors)}
 
 
 def _register(services: FlywheelServices, plan: LadderPlan, fitted: Artefact, job_id: str) -> ModelVersion:
@@ -171,6 +199,7 @@ def score_all(
     folder: Path,
     progress: Callable[[int, int], None],
     known: Mapping[str, SystemAnswer],
+    concurrency: int = CONCURRENCY,
 ) -> tuple[ItemScore, ...]:
     """Ask a target all examples but the `known` ones; what is in `folder` already is not asked again."""
     path = folder / f"{file_name(target)}.jsonl"
@@ -189,6 +218,6 @@ def score_all(
             journal.write(msgspec.json.encode(item) + b"\n")
 
         found: tuple[ItemScore, ...] = services.wait(
-            collect(infer, examples, metric, concurrency=CONCURRENCY, done=done, progress=progress, on_item=keep)
+            collect(infer, examples, metric, concurrency=concurrency, done=done, progress=progress, on_item=keep)
         )
     return found

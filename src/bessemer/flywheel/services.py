@@ -8,6 +8,7 @@ from bessemer.core.access import Action, Principal, Resource, ResourceKind
 from bessemer.core.errors import NotFound
 from bessemer.evals.grader import GraderServices
 from bessemer.gateway.pipeline import INTERNAL, Gateway, on_behalf_of
+from bessemer.gateway.providers.networks import Networks
 from bessemer.identity.policy import Policy
 from bessemer.registry.catalog import Catalog
 from bessemer.store.blobs import BlobStore
@@ -29,6 +30,8 @@ class FlywheelServices:
     policy: Policy
     wait: Callable[[Coroutine[Any, Any, Any]], Any]
     """Runs a coroutine on the installation's event loop and waits for its result."""
+    networks: Networks
+    """Whose vectors heads read."""
     principal: Principal = INTERNAL
     """Who asks models."""
 

@@ -1,7 +1,7 @@
 """Fits one kind of rung on lessons: the artefact, and what it says of each lesson as fits without it would have."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -15,16 +15,18 @@ from bessemer.core.types import JSON
 from bessemer.engine.rungs import committee, embedding, linear, pairs, rules
 from bessemer.engine.rungs.artefact import Artefact, Scope, make
 from bessemer.engine.rungs.embedding import StaticEmbedding
+from bessemer.engine.rungs.head import HeadKind
 from bessemer.engine.rungs.kinds import MAJORITY, MEMBERS
 from bessemer.engine.rungs.rung import Floats, MajorityParameters, Rung, nothing
 from bessemer.ladder.committee import fit_committee
 from bessemer.ladder.embedding import NO_ENCODER, fit_embedding
 from bessemer.ladder.groups import grouped
+from bessemer.ladder.head import MISSING, fit_encoder, fit_states
 from bessemer.ladder.lessons import Ints, Lesson
 from bessemer.ladder.linear import fit_linear
 from bessemer.ladder.pairs import fit_pairs, suits_pairs
 from bessemer.ladder.rules import fit_rules
-from bessemer.ladder.task import Fitted, FittedMember, Task
+from bessemer.ladder.task import Fitted, FittedMember, Task, VectorSource
 
 _FAMILIAR = 0.005
 """Share of the training inputs that the scope's thresholds would hand over."""
@@ -55,19 +57,28 @@ _FITS: dict[str, Callable[[Task], Fitted]] = {
     linear.KIND: fit_linear,
     pairs.KIND: fit_pairs,
     embedding.KIND: fit_embedding,
+    HeadKind.ENCODER: fit_encoder,
+    HeadKind.STATES: fit_states,
     committee.KIND: fit_committee,
 }
 KINDS = tuple(_FITS)
 
 
-def suits(kind: str, lessons: Sequence[Lesson], static: StaticEmbedding | None = None) -> str | None:
-    """Return why a kind cannot learn from these lessons; None when it can."""
+def suits(
+    kind: str,
+    lessons: Sequence[Lesson],
+    static: StaticEmbedding | None = None,
+    networks: Mapping[str, VectorSource] | None = None,
+) -> str | None:
+    """Return why a kind cannot learn from these lessons with what there is; None when it can. See `fit`."""
     if not any(one.weight > 0 for one in lessons):
         return "no row says what is right or wrong"
     if kind == pairs.KIND:
         return suits_pairs([one.item for one in lessons])
     if kind == embedding.KIND and static is None:
         return NO_ENCODER
+    if kind in set(HeadKind) and kind not in (networks or {}):
+        return MISSING[HeadKind(kind)]
     return None
 
 
@@ -82,6 +93,7 @@ def fit(
     static: StaticEmbedding | None = None,
     written: Sequence[WrittenRule] = (),
     members: Sequence[FittedMember] = (),
+    networks: Mapping[str, VectorSource] | None = None,
     threads: int = 1,
 ) -> RungFit:
     """Fit a kind of rung.
@@ -89,8 +101,9 @@ def fit(
     `labels`: the answers to choose among, when the lessons do not show all; `positive`: the label whose F1 is wanted,
     else accuracy; `start`: the rung to go on from, where the kind can; `static`: vectors of words (`distil.kept`), for
     the kind that reads them; `written`: rules that stand first in the kind that has rules; `members`: fits of the same
-    lessons that a committee is made of, all that suit when there are none. Equal lessons, seed and threads give equal
-    artefacts, in any order of the lessons. Raises InvalidRequest saying why nothing can be learned.
+    lessons that a committee is made of, all that suit when there are none; `networks`: by kind, what makes the vectors
+    that a head reads. Equal lessons, seed and threads give equal artefacts, in any order of the lessons. Raises
+    InvalidRequest saying why nothing can be learned.
     """
     began = time.perf_counter()
     if kind not in _FITS:
@@ -98,7 +111,7 @@ def fit(
     ordered = sorted(grouped(lessons), key=_order)
     if kind == committee.KIND and not members:
         members = _members(lessons, labels=labels, positive=positive, seed=seed, static=static, written=written)
-    task = Task(ordered, labels, seed, start=start, static=static, written=written, members=members)
+    task = Task(ordered, labels, seed, start=start, static=static, written=written, members=members, networks=networks)
     if not task.lessons:
         raise InvalidRequest("No row says what is right or wrong: give feedback first.", param="dataset")
     with threadpool_limits(threads):

@@ -11,6 +11,7 @@ from bessemer.core.ladders import WrittenRule
 from bessemer.core.types import Frozen
 from bessemer.engine.rungs.artefact import AnyArray, Artefact
 from bessemer.engine.rungs.embedding import StaticEmbedding
+from bessemer.engine.rungs.head import Vectorise
 from bessemer.engine.rungs.rung import Floats, Rung, softmax
 from bessemer.ladder.lessons import Ints, Lesson, Targets, counted, folds_of, labels_of, targets_of
 
@@ -31,6 +32,14 @@ class FittedMember(NamedTuple):
     """[n, k], as `fit.RungFit` has it."""
 
 
+class VectorSource(NamedTuple):
+    """A network that makes vectors of texts."""
+
+    name: str
+    """Of it and its weights: a head holds for no other."""
+    vectors: Vectorise
+
+
 class Task:
     """Lessons that count, their labels, and the parts that out-of-fold predictions are made by."""
 
@@ -44,6 +53,7 @@ class Task:
         static: StaticEmbedding | None = None,
         written: Sequence[WrittenRule] = (),
         members: Sequence[FittedMember] = (),
+        networks: Mapping[str, VectorSource] | None = None,
     ) -> None:
         """What kinds need beside: see `fit.fit`.
 
@@ -54,6 +64,7 @@ class Task:
         self.targets: Targets = targets_of(self.lessons, self.labels)
         self.seed, self.start, self.static, self.written = seed, start, static, tuple(written)
         self.members = tuple(members)
+        self.networks = networks or {}
 
     @cached_property
     def folds(self) -> Ints:

@@ -28,7 +28,7 @@ from bessemer.evals.grader import GraderServices, Judge, JudgeCall, JudgeReply
 from bessemer.evals.sandbox import SandboxError, isolation
 from bessemer.flywheel.services import FlywheelServices
 from bessemer.gateway.pipeline import INTERNAL, Gateway
-from bessemer.gateway.providers import build_providers, settings_of
+from bessemer.gateway.providers import build_providers, provider_context, settings_of
 from bessemer.gateway.stages import with_recorder
 from bessemer.http.grading import Grading
 from bessemer.http.probe import DatabaseProbe
@@ -37,7 +37,7 @@ from bessemer.identity.keys import Keys
 from bessemer.identity.policy import FailClosed, Policy, RolePolicy
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
-from bessemer.runtime.embedding import embed_by
+from bessemer.runtime.embedding import FOLDER, embed_by
 from bessemer.runtime.extensions import load_extensions
 from bessemer.store import feedback, plans, revisions
 from bessemer.store.blob_folder import BlobFolder
@@ -87,16 +87,17 @@ def open_services(
     metrics.watch_writer(writer.stats)
     engines = _Engines(settings)
     metrics.watch_engine(engines.state)
-    providers = build_providers(
-        extensions.providers,
+    context = provider_context(
         catalog,
         blobs,
         settings.data,
         os.environ,
         engines.open,
         engine_memory=settings.engine_memory_bytes,
+        encoder=settings.embedding_model or settings.models_dir / FOLDER,
         engine_idle_s=engine_idle_s,
     )
+    providers = build_providers(extensions.providers, context)
     policy = FailClosed(RolePolicy())
     stages = with_recorder(writer, extensions.stages, metrics=metrics)
     gateway = Gateway(catalog, providers, stages, policy, metrics=metrics)
@@ -138,6 +139,7 @@ def open_services(
             graders=graders,
             policy=policy,
             wait=_waiter(loop),
+            networks=context.networks,
         ),
         started_at=time.time(),
         code_commit=code_commit(),

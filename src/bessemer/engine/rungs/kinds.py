@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bessemer.core.errors import EngineError
-from bessemer.engine.rungs import committee, embedding, linear, pairs, rules
+from bessemer.engine.rungs import committee, embedding, head, linear, pairs, rules
 from bessemer.engine.rungs.artefact import MAX_ARRAYS, Artefact, read
 from bessemer.engine.rungs.rung import Majority, Rung
 
@@ -15,6 +15,8 @@ KINDS: dict[str, Callable[[Artefact], Rung]] = {
     linear.KIND: linear.Linear,
     pairs.KIND: pairs.Pairs,
     embedding.KIND: embedding.EmbeddingRung,
+    head.HeadKind.ENCODER: head.Head,
+    head.HeadKind.STATES: head.Head,
     committee.KIND: lambda artefact: committee.Committee(artefact, open_rung),
 }
 

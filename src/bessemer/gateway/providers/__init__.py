@@ -10,6 +10,7 @@ from bessemer.core.models import ProviderSettings
 from bessemer.gateway.providers.base import Provider, ProviderContext, ProviderKind
 from bessemer.gateway.providers.engines import Engines
 from bessemer.gateway.providers.local import LOCAL
+from bessemer.gateway.providers.networks import Networks
 from bessemer.gateway.providers.openai import OPENAI
 from bessemer.gateway.providers.recorded import RECORDED
 from bessemer.gateway.providers.rungs import RUNGS
@@ -32,21 +33,27 @@ def settings_of(kinds: Sequence[ProviderKind]) -> dict[str, type[ProviderSetting
 SETTINGS: Final = settings_of(PROVIDERS)
 
 
-def build_providers(
-    kinds: Sequence[ProviderKind],
+def build_providers(kinds: Sequence[ProviderKind], context: ProviderContext) -> dict[str, Provider]:
+    """Make one provider of each kind, by its name."""
+    return {kind.name: kind.open(context) for kind in kinds}
+
+
+def provider_context(
     catalog: Catalog,
     blobs: BlobStore,
     data: Path,
     environ: Mapping[str, str],
     open_engine: "Callable[[Path], Engine]",
     *,
+    encoder: Path | None = None,
     engine_memory: int | None = None,
     engine_idle_s: float | None = None,
-) -> dict[str, Provider]:
-    """Make one provider of each kind, by its name. `open_engine` makes an engine for a model path.
+) -> ProviderContext:
+    """Return what providers are made of. `open_engine` makes an engine for a model path.
 
-    `engine_memory`: bytes that engines may keep while nobody uses them, half of the machine's by default;
-    `engine_idle_s`: they go after so long a rest in any case. Adapters are unpacked in the data folder.
+    `encoder`: folder of a sentence encoder. `engine_memory`: bytes that engines may keep while nobody uses them, half
+    of the machine's by default; `engine_idle_s`: they go after so long a rest in any case. Adapters are unpacked in the
+    data folder.
     """
     engines = Engines(
         blobs,
@@ -61,8 +68,7 @@ def build_providers(
         async with engines.use(catalog.model(tokenizer)) as engine:
             return len(await asyncio.to_thread(engine.tokenizer.encode, text))
 
-    context = ProviderContext(environ, engines, blobs, count_tokens)
-    return {kind.name: kind.open(context) for kind in kinds}
+    return ProviderContext(environ, engines, blobs, Networks(catalog, engines, encoder), count_tokens)
 
 
 def _half_of_the_machine() -> int:

@@ -15,6 +15,7 @@ from bessemer.core.models import Model, ModelVersion, ProviderSettings
 from bessemer.core.reply import ReplyPiece
 from bessemer.core.types import JSON, Frozen
 from bessemer.gateway.providers.engines import Engines
+from bessemer.gateway.providers.networks import Networks
 from bessemer.store.blobs import BlobStore
 
 
@@ -64,6 +65,8 @@ class ProviderContext:
     """Those of this process."""
     blobs: BlobStore
     """Where rungs lie."""
+    networks: Networks
+    """Of this process, whose vectors heads read."""
     count_tokens: Callable[[str, str], Awaitable[int]]
     """(name of the local model whose tokenizer counts, text) -> tokens."""
 

@@ -18,11 +18,13 @@ from bessemer.core.errors import ConfigError, InvalidRequest, ProviderError
 from bessemer.core.models import Capability, ConfiguredAt, ProviderSettings
 from bessemer.core.reply import ReplyPiece, Usage
 from bessemer.engine.rungs import artefact
+from bessemer.engine.rungs.head import Head
 from bessemer.engine.rungs.items import item_of
 from bessemer.engine.rungs.kinds import open_rung
 from bessemer.engine.rungs.rung import Rung
 from bessemer.gateway.providers.base import ProviderCall, ProviderKind
 from bessemer.gateway.providers.choices import normalised
+from bessemer.gateway.providers.networks import Networks
 from bessemer.registry.config import RUNGS as NAME
 from bessemer.store.blobs import BlobStore
 
@@ -54,8 +56,8 @@ class _Opened(NamedTuple):
 class RungProvider:
     """Answers with rungs in this process. Used on one event loop."""
 
-    def __init__(self, blobs: BlobStore) -> None:
-        self._blobs = blobs
+    def __init__(self, blobs: BlobStore, networks: Networks) -> None:
+        self._blobs, self._networks = blobs, networks
         self._opened: OrderedDict[str, asyncio.Task[_Opened]] = OrderedDict()
         """By the manifest's hash; the one used last stands last."""
 
@@ -64,7 +66,12 @@ class RungProvider:
         rung = await self._open(call)
         choices = _choices(call, rung)
         begun = time.perf_counter()
-        said = rung.predict([item_of(call.input, [one.plain() for one in call.messages])])
+        items = [item_of(call.input, [one.plain() for one in call.messages])]
+        if isinstance(rung, Head):
+            vectors = await self._networks.vectors(rung.kind, rung.parameters.network, rung.texts(items))
+            said = rung.answered(items, vectors)
+        else:
+            said = rung.predict(items)
         shown = said.probabilities[0].tolist()
         scores = {label: math.log(max(share, _LEAST)) for label, share in zip(choices.labels, shown, strict=False)}
         seconds = time.perf_counter() - begun
@@ -131,4 +138,4 @@ def _drawn(scores: Mapping[str, float], call: ProviderCall) -> str:
     return random.Random(call.sampling.seed).choices(list(scores), weights)[0]  # noqa: S311
 
 
-RUNGS: Final = ProviderKind(NAME, RungSettings, lambda context: RungProvider(context.blobs))
+RUNGS: Final = ProviderKind(NAME, RungSettings, lambda context: RungProvider(context.blobs, context.networks))
