@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-Labelled = TypeVar("Labelled", Counter, Histogram)
+_Series = TypeVar("_Series", Counter, Histogram)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _OVERHEAD_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 
@@ -104,9 +104,9 @@ class Metrics:
         self._children: dict[tuple[str, ...], Any] = {}
         """By the metric's name and the labels' values: the library's own search takes longer than to count."""
 
-    def _child(self, metric: Labelled, *labels: str) -> Labelled:
+    def _child(self, metric: _Series, *labels: str) -> _Series:
         key = (metric._name, *labels)
-        found: Labelled | None = self._children.get(key)
+        found: _Series | None = self._children.get(key)
         if found is None:
             found = self._children[key] = metric.labels(*labels)
         return found
