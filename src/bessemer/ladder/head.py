@@ -20,7 +20,7 @@ MISSING = {
     HeadKind.STATES: "there is no local language model here: it needs [local] and the model's file",
 }
 _C = 20.0
-_SCALE = 2.0
+_SCALE = {HeadKind.ENCODER: 2.0, HeadKind.STATES: 1.0}
 """Length of the vectors beside n-grams, whose blocks have length 1 (docs/decisions/028-rungs.md)."""
 _ITERATIONS = 100
 
@@ -40,7 +40,7 @@ def fit_head(network: HeadKind, task: Task) -> Fitted:
         raise InvalidRequest(MISSING[network], param="rungs")
     items = [one.item for one in task.lessons]
     form = learn_form(items) if network is HeadKind.ENCODER else None
-    scaled = _scaled(rows_of(source.vectors(texts_of(items, form)), form), centred=network is HeadKind.STATES)
+    scaled = _scaled(rows_of(source.vectors(texts_of(items, form)), form), network)
     found = count([text_of(item) if form is None else "" for item in items])
     n, k = len(items), len(task.labels)
     out_of_fold, known = np.full((n, k), np.nan), nothing(n)
@@ -75,14 +75,14 @@ def fit_head(network: HeadKind, task: Task) -> Fitted:
 fit_encoder, fit_states = (partial(fit_head, network) for network in (HeadKind.ENCODER, HeadKind.STATES))
 
 
-def _scaled(vectors: Vectors, *, centred: bool) -> _Scaled:
-    """Return the vectors, of length `_SCALE`, nearly: a few large columns of states would be all that counts."""
+def _scaled(vectors: Vectors, network: HeadKind) -> _Scaled:
+    """Return the vectors at their scale; those of states less their mean and by their spread: a few columns are large."""
     width = vectors.shape[1]
     rows = vectors.astype(np.float64)
-    mean, factor = np.zeros(width), np.full(width, _SCALE)
-    if centred:
+    mean, factor = np.zeros(width), np.full(width, _SCALE[network])
+    if network is HeadKind.STATES:
         mean = rows.mean(axis=0)
-        factor = _SCALE / (np.sqrt(width) * np.maximum(rows.std(axis=0), 1e-6))
+        factor = _SCALE[network] / (np.sqrt(width) * np.maximum(rows.std(axis=0), 1e-6))
     return _Scaled((rows - mean) * factor, mean, factor)
 
 
