@@ -1,4 +1,4 @@
-"""The loop in ten lines: ask, judge, collect, tune, evaluate, promote, cascade. Interrupted, run it again: it goes on.
+"""The loop in ten lines: ask, judge, collect, ladder, tune. Interrupted, run it again: it goes on.
 
 bessemer up --config examples/bessemer.toml
 BESSEMER_URL=http://127.0.0.1:8080 BESSEMER_API_KEY=... python examples/loop.py
@@ -27,15 +27,13 @@ loop = Loop(client, "tickets", Scoring(labels=YES_NO), folder, tell=print)
 answers = loop.ask(Question(ticket, {"ticket": ticket}) for ticket in TICKETS)
 loop.judge(answers, lambda answer: [{"metric": "verdict", "value": answer.text == TICKETS[answer.question]}])
 
-# What is made of it: a small model that learned from the verdicts, held against what serves now on held-out tickets.
+# What is made of it: rungs that are no language models, fitted in seconds and joined with what answers now into the
+# cheapest route that loses at most five points, with a promise. `bessemer routes rollback tickets` undoes it.
 dataset = loop.collect("urgency", splits=SPLITS)
-tuned = loop.tune(dataset, "smollm2-135m", METHOD)
-evaluation = loop.evaluate(dataset, tuned.version.id, "tickets")
+ladder = loop.ladder(dataset, alpha=0.05)
 
-# What passed becomes the champion, and the route asks it first: `bessemer routes rollback tickets` undoes it.
-if evaluation.gate and evaluation.gate.passed:
-    loop.promote(evaluation)
-    cascade = loop.cascade(dataset, tuned.version.id, "large", alpha=0.05)
-    print(f"{cascade.small} answers {cascade.accepted_share or 0:.0%} of the tickets, {cascade.large} the others")
-else:
-    print(f"The route stays as it is: {evaluation.gate and evaluation.gate.rule}")
+# A small language model learns from the verdicts only if it may pay for what the rungs hand over.
+if ladder.may_pay:
+    tuned = loop.tune(dataset, "smollm2-135m", METHOD)
+    ladder = loop.ladder(dataset, models=[tuned.version.id], alpha=0.05, step="ladder with it")
+print(ladder.summary)

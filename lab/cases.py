@@ -6,9 +6,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from bessemer.cli.demo import measure, product_lines
+from bessemer.cli.demo import measure
 from bessemer.cli.demo.config import toml
-from bessemer.cli.demo.turn import CascadePlan, Final, JobPlan, TurnPlan
 from bessemer.client.loop import ApplicationAnswer, Question, Scoring
 from bessemer.core.datasets import Split
 from bessemer.core.routes import ConfidenceScore
@@ -17,7 +16,9 @@ from bessemer.evals import graders
 from bessemer.evals.grader import GraderServices
 from bessemer.evals.metrics import Terms
 from bessemer.evals.truth import parse_label
+from lab import product_lines, small_answers
 from lab.tasks import NO, YES, Kind, Labelled, LabelledTask, grammar, place, split_of
+from lab.turn import CascadePlan, Final, JobPlan, TurnPlan
 
 SMALL, LARGE, ROUTE, PROMPT = "small", "recorded", "task", "task"
 LABELS = (YES, NO)
@@ -93,7 +94,7 @@ class TaskCase(Frozen, frozen=True):
         if self.kind is Kind.MATCHING:
             return measure.label_scorer({key: row.answer for key, row in self.labelled.items()}, LABELS, YES)
         if self.kind is Kind.ATTRIBUTES:
-            return measure.attribute_scorer({key: row.target or {} for key, row in self.labelled.items()})
+            return small_answers.attribute_scorer({key: row.target or {} for key, row in self.labelled.items()})
         return _reward_scorer(answers, self.labelled)
 
 

@@ -8,6 +8,8 @@ quoted; rows of these carry the note `chosen on`.
 
 import argparse
 import json
+import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,7 @@ from typing import Any
 from lab.provenance import commit, processor
 
 HERE = Path(__file__).resolve().parent
+_LADDER = re.compile(r"\[ *([\d.]+) s\] ladder: done")
 RESULTS = HERE / "results" / "demo.json"
 
 
@@ -33,20 +36,41 @@ def main() -> int:
     for seed in arguments.seeds:
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "bessemer", "demo", "--seed", str(seed), "--out", folder]
-            started = time.monotonic()
-            done = subprocess.run([*command, "--data", str(arguments.data)], check=False)
-            wall_s = time.monotonic() - started
-            worst = max(worst, done.returncode)
+            status, taken = watched([*command, "--data", str(arguments.data)])
+            worst = max(worst, status)
             page = Path(folder) / "report.json"
             if page.exists():
-                merge(arguments.results, rows(json.loads(page.read_text()), seed, wall_s, arguments.note))
+                merge(arguments.results, rows(json.loads(page.read_text()), seed, taken, arguments.note))
     return worst
 
 
-def rows(report: dict[str, Any], seed: int, wall_s: float, note: str) -> list[dict[str, Any]]:
+def watched(command: list[str]) -> tuple[int, dict[str, float | None]]:
+    """Run the demo, print what it prints, and return its exit code with the seconds it took.
+
+    `wall_s` whole, `ladder_s` until the ladder's table stood there, `cpu_s` of processors, its server's included.
+    """
+    started, used = time.monotonic(), _cpu_s()
+    ladder_s = None
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+            if found := _LADDER.match(line):
+                ladder_s = float(found[1])
+    taken = {"wall_s": time.monotonic() - started, "cpu_s": _cpu_s() - used}
+    return running.returncode, {name: round(value, 1) for name, value in taken.items()} | {"ladder_s": ladder_s}
+
+
+def _cpu_s() -> float:
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
+
+
+def rows(report: dict[str, Any], seed: int, taken: dict[str, float | None], note: str) -> list[dict[str, Any]]:
     """Return the report's systems as rows of a results file."""
-    common = {"seed": seed, "wall_s": round(wall_s, 1), "machine": processor(), "date": time.strftime("%Y-%m-%d")}
-    common |= {"commit": commit(), "note": note}
+    common = {"seed": seed, **taken, "machine": processor(), "date": time.strftime("%Y-%m-%d")}
+    common |= {"commit": commit(), "note": note, "verdicts": report["verdicts"]}
     return [common | system(row) for row in report["systems"]]
 
 

@@ -23,10 +23,9 @@ from typing import Any
 
 import msgspec
 
-from bessemer.cli.demo import measure, product_lines, summary
+from bessemer.cli.demo import measure
 from bessemer.cli.demo.progress import ProgressLine
 from bessemer.cli.demo.server import Server
-from bessemer.cli.demo.turn import Turn, TurnResult
 from bessemer.client import Client
 from bessemer.client.loop import ApplicationAnswer, failed
 from bessemer.core.errors import BessemerError, InvalidRequest
@@ -36,9 +35,11 @@ from bessemer.gateway.providers import SETTINGS
 from bessemer.registry.config import load_config
 from bessemer.registry.weights import GEMMA3_270M, SMOLLM2, ensure
 from bessemer_planner.pages import Series
+from lab import product_lines, small_answers, summary
 from lab.cases import TaskCase, TaskOptions, build, configuration
 from lab.provenance import commit, processor
 from lab.tasks import Kind, Labelled, LabelledTask, TaskItem, load
+from lab.turn import Turn, TurnResult
 
 HERE = Path(__file__).resolve().parent
 SMALLEST = "smollm2-135m"
@@ -250,14 +251,14 @@ def _today() -> str:
 
 def _turn(
     case: TaskCase, server: Server, folder: Path, progress: ProgressLine
-) -> tuple[TurnResult, dict[str, measure.Small]]:
+) -> tuple[TurnResult, dict[str, small_answers.Small]]:
     client = Client(server.url, server.key)
     outcome = Turn(case.plan, case.feedback, client, folder, progress).run()
-    return outcome, measure.small_answers(client, outcome, case.plan.route, sorted(case.covered))
+    return outcome, small_answers.small_answers(client, outcome, case.plan.route, sorted(case.covered))
 
 
 def final_answers(
-    outcome: TurnResult, small: Mapping[str, measure.Small], covered: Iterable[str]
+    outcome: TurnResult, small: Mapping[str, small_answers.Small], covered: Iterable[str]
 ) -> dict[str, list[ApplicationAnswer]]:
     """Return each system's answers; the tuned model's are completed by its first calls in the cascade.
 
@@ -339,11 +340,11 @@ def _write_page(
 def _curve(
     case: TaskCase,
     finals: Mapping[str, list[ApplicationAnswer]],
-    small: Mapping[str, measure.Small],
+    small: Mapping[str, small_answers.Small],
     score: measure.Scorer,
 ) -> Series | None:
     large = {answer.question: answer.text for answer in finals.get("incumbent", [])}
-    return measure.quality_curve(small, large, score, seed=case.plan.seed)
+    return small_answers.quality_curve(small, large, score, seed=case.plan.seed)
 
 
 def merge_results(

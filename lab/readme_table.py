@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from bessemer_planner.pages import LineChart, Series, image
+from lab import ladder_table
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
 PAGE = HERE.parent / "docs" / "results.md"
 CHART = HERE.parent / "docs" / "cascades.svg"
 _Row = Mapping[str, Any]
+_EXPERT, _BASE, _TUNED = "simulated expert", "small model as it is", "small model, tuned"
+"""Rows of the demo."""
 
 
 def main() -> int:
@@ -26,9 +29,12 @@ def main() -> int:
     turns = sorted(path for path in results.glob("flywheel_*.json") if clean(path))
     details = table(turns) + promise(turns) + speed(results / "engine.json") + planner(results / "planner.json")
     runs = demo_rows(results / "demo.json")
+    ladder = ladder_table.ladder_rows(results / "ladder.json")
+    rungs = ladder_table.headline(ladder, *_language_models(turns))
+    long = f"{ladder_table.curves(ladder)}\n{ladder_table.cascades(results / 'ladder.json')}"
     fresh = {
-        README: between(between(README.read_text(), headline(turns)), demo_line(runs), "demo"),
-        PAGE: between(between(PAGE.read_text(), details), demo_table(runs), "demo"),
+        README: between(between(README.read_text(), rungs), demo_line(runs), "demo"),
+        PAGE: between(between(between(PAGE.read_text(), details), demo_table(runs), "demo"), long, "ladder"),
         CHART: chart(turns),
     }
     if "--check" in sys.argv:
@@ -52,19 +58,29 @@ def demo_rows(path: Path) -> list[_Row]:
 
 
 def demo_line(rows: Sequence[_Row]) -> str:
-    """Return the demo's runs in a sentence."""
+    """Return the demo's runs in sentences."""
     if not rows:
         return ""
     by = {name.split(" (")[0]: found for name, found in _by_system(rows)}
-    expert, small, route = by["simulated expert"], by["tuned small model"], by["new route"]
+    expert, rung, route, tuned = (by[name] for name in (_EXPERT, "best rung alone", "new route", _TUNED))
     share = _mean(route, "cost_per_1k_usd") / _mean(expert, "cost_per_1k_usd") * 100
-    minutes = statistics.fmean(row["wall_s"] for row in rows) / 60
+    table = statistics.fmean(row["ladder_s"] for row in route)
     return (
-        f"In {_counted(len(route), 'run')} of {minutes:.1f} minutes on 2 cores the small model went from F1 "
-        f"{_mean(by['base small model'], 'f1'):.0f} to {_mean(small, 'f1'):.0f}; the new route reached "
+        f"In {_counted(len(route), 'run')} the ladder stood {table:.0f} seconds after the start. Its route reached F1 "
         f"{_mean(route, 'f1'):.0f}, the simulated expert {_mean(expert, 'f1'):.0f}, at {share:.0f} % of its estimated "
-        f"bill ([docs/results.md](docs/results.md#the-demo)).\n"
+        f"bill; the best rung alone {_mean(rung, 'f1'):.0f}; the small language model went from "
+        f"{_mean(by[_BASE], 'f1'):.0f} to {_mean(tuned, 'f1'):.0f}, {_paid(rows)} "
+        f"([docs/results.md](docs/results.md#the-demo)).\n"
     )
+
+
+def _paid(rows: Sequence[_Row]) -> str:
+    """Say in how many runs the tuned model was given a part of the route."""
+    seeds = {row["seed"] for row in rows}
+    joined = {row["seed"] for row in rows if row["name"].startswith("new route with")}
+    if not joined:
+        return "which did not pay beside the rungs, as each run said"
+    return f"which paid beside the rungs in {len(joined)} of {len(seeds)} runs"
 
 
 def demo_table(rows: Sequence[_Row]) -> str:
@@ -73,7 +89,7 @@ def demo_table(rows: Sequence[_Row]) -> str:
         return "No run of the demo is recorded in `lab/results` yet.\n"
     seeds = sorted({row["seed"] for row in rows})
     lines = [
-        "| system | F1, % (lowest to highest run) | USD per 1,000 | answered by the small model |",
+        "| system | F1, % (lowest to highest run) | USD per 1,000 | not handed over |",
         "|---|---|---|---|",
     ]
     order = dict.fromkeys(row["name"] for row in rows)
@@ -86,10 +102,11 @@ def demo_table(rows: Sequence[_Row]) -> str:
         shares = [row["small_share"] for row in found[name] if row["small_share"] is not None]
         share = _span(shares, 100) + " %" if shares else ""
         lines.append(f"| {name} | {span} | {cost} | {share} |")
-    minutes = [row["wall_s"] / 60 for row in rows]
+    minutes, used = ([row[field] / 60 for row in rows] for field in ("wall_s", "cpu_s"))
     where = "; ".join(sorted({f"{row['date']}, {row['machine']}" for row in rows}))
     told = f"{_counted(len(seeds), 'run')} (seed {', '.join(map(str, seeds))}) of {rows[0]['n']} held-out questions"
-    lines += ["", f"{told}, {_span(minutes, 1, 1)} minutes each. Measured {where}.", ""]
+    spent = f"{_span(minutes, 1, 1)} minutes each, of {_span(used, 1, 1)} minutes of processors"
+    lines += ["", f"{told}, {spent}. Measured {where}.", ""]
     return "\n".join(lines)
 
 
@@ -103,33 +120,29 @@ def _span(values: Sequence[float], scale: float, digits: int = 0) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def headline(paths: Sequence[Path]) -> str:
-    """Return one line a data set: the recorded large model, the tuned small one on the same items and fields, its cost.
+def _language_models(
+    paths: Sequence[Path],
+) -> tuple[dict[str, ladder_table.RecordedScore], dict[str, list[_Row]]]:
+    """Return the recorded large models and the rows of the tuned small one, by the data set's name of the ladder.
 
-    The recorded Llama was shown titles alone, so the small one's row is that of titles alone too.
+    Where the recorded one was shown titles alone, it stands beside the rungs that were, too.
     """
-    lines = ["| data set, items | large model | its F1 | base of 135 to 270 M | tuned on feedback | its cost |"]
-    lines.append("|---|---|---|---|---|---|")
+    recorded: dict[str, ladder_table.RecordedScore] = {}
+    tuned: dict[str, list[_Row]] = {}
     for path in paths:
-        rows = dict(_by_system(json.loads(path.read_text())["rows"]))
+        rows, data = dict(_by_system(json.loads(path.read_text())["rows"])), _data_set(path).replace(" ", "-")
         large = next(((name, found) for name, found in rows.items() if name.startswith("recorded ")), None)
         if large is None:
             continue
-        name, recorded = large
-        base, same = (_alike(rows, system) for system in ("base", "tuned"))
-        share = _mean(same, "cost_per_1k_usd") / _mean(recorded, "cost_per_1k_usd") * 100
-        told = f"{_data_set(path)}, {recorded[0]['n']:,} | {name.removeprefix('recorded ')}"
-        lines.append(
-            f"| {told} | {_mean(recorded, 'f1'):.1f} "
-            f"| {_mean(base, 'f1'):.1f} | {_mean(same, 'f1'):.1f} | {share:.2g} % |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def _alike(rows: Mapping[str, list[_Row]], system: str) -> list[_Row]:
-    """Return the rows of a system where it had what the recorded model had: the same fields, the same items."""
-    alike = (f"{system} (titles alone)", f"{system}, recorded part", system)
-    return next(rows[name] for name in alike if name in rows)
+        name, found = large[0].removeprefix("recorded "), large[1]
+        titles = rows.get("tuned (titles alone)")
+        few = f", {found[0]['n']:,} items" if found[0]["n"] < rows["tuned"][0]["n"] else ""
+        (low, high), cost = found[0]["ci95"], _mean(found, "cost_per_1k_usd")
+        for shown, own, place in ((", titles" if titles else few, rows["tuned"], data), ("", titles, f"{data} titles")):
+            if own is not None:
+                tuned[place] = own
+                recorded[place] = ladder_table.RecordedScore(f"{name}{shown}", _mean(found, "f1"), low, high, cost)
+    return recorded, tuned
 
 
 def _data_set(path: Path) -> str:

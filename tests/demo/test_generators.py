@@ -6,8 +6,9 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bessemer.cli.demo import offers, product_lines
+from bessemer.cli.demo import offers
 from bessemer.cli.demo.catalogue import Aspect, make_product, twin
+from lab import product_lines
 
 SPELLINGS = {
     Aspect.MODEL: offers.model_text,

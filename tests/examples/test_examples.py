@@ -69,12 +69,13 @@ def output_of(example: str, server: Server) -> str:
     return done.stdout
 
 
-def test_the_loop_ends_with_the_small_model_in_place_and_is_done_once(running: Server) -> None:
+def test_the_loop_ends_in_the_rung_that_beats_the_large_model_and_is_done_once(running: Server) -> None:
     said = output_of("loop.py", running)
     assert re.search(
-        r"^smollm2-135m-tuned@[0-9a-f]{12} answers \d+% of the tickets, large the others$", said, re.MULTILINE
-    ), said
-    for step in ("traffic", "feedback", "dataset", "tuning", "evaluation", "promotion to champion", "route"):
+        r"^Best single rung: tickets-\w+@[0-9a-f]{12}\. Proposed route 'tickets': tickets-", said, re.MULTILINE
+    )
+    assert "ladder: smollm2-135m cannot pay: the rungs hand nothing over" in said
+    for step in ("traffic", "feedback", "dataset", "ladder"):
         assert re.search(rf"^{step}: done in [\d.]+ s$", said, re.MULTILINE), said
     assert output_of("loop.py", running) == said.splitlines(keepends=True)[-1]
 

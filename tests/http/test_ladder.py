@@ -68,6 +68,16 @@ def test_a_ladder_ends_in_the_rung_that_beats_the_incumbent_and_serves_without_t
     assert result["applied"], result["summary"]
     assert result["shares"][0] > 0.9
 
+    # L1: a line for each kind, with what became of it.
+    table = bessemer(server, "ladders", "show", json.loads(told.stdout)["rows"][0]["id"]).stdout
+    for kind, note in (
+        ("majority", "baseline"),
+        ("linear", "kept"),
+        ("pairs", "skipped"),
+        ("incumbent", "answers the rest"),
+    ):
+        assert any(kind in block and note in block for block in table.split("\n\n")), table
+
     client = server.openai()
     asked = {"model": "matching", "messages": [{"role": "user", "content": "my card is lost since Monday"}]}
     answer: Any = client.chat.completions.create(**asked)
@@ -80,6 +90,25 @@ def test_a_ladder_ends_in_the_rung_that_beats_the_incumbent_and_serves_without_t
     assert evaluation["result"]["gate"]["passed"], evaluation["result"]["gate"]
     promoted: Any = client.post(f"/versions/{version}/promote", body={}, cast_to=object)
     assert promoted["version"] == version
+    assert result["handed_over"] == {"n": 0, "share": 0.0, "quality": None, "models": []} | {
+        "usd_per_1k": result["handed_over"]["usd_per_1k"]
+    }
+
+    # A language model that adds nothing is asked the selection items alone, is no part of the path, costs no look.
+    joins = ("--dataset", dataset, "--alpha", "0.2", "--rung", "majority", "--model", version, "--model", "small")
+    before, asked = client.get("/routes/matching", cast_to=object), len(server.upstream.fake.bodies)
+    told = bessemer(server, "ladder", "matching", "--incumbent", "large", *joins, "--json")
+    assert told.returncode == 0, told.stderr
+    again = json.loads(told.stdout)["rows"][0]["result"]
+    (worth,) = again["handed_over"]["models"]
+    assert (worth["model"], worth["pays"]) == ("small", False)
+    rows = {one["kind"]: one for one in again["rungs"]}
+    assert rows["model"]["skipped"] == worth["reason"]
+    assert rows["linear"]["version"] == version, "a rung of an earlier ladder has the kind that it was fitted as"
+    assert not again["applied"]
+    assert (again["look"], again["delta_spent"], again["steps"]) == (0, 0.0, [])
+    assert client.get("/routes/matching", cast_to=object) == before
+    assert len(server.upstream.fake.bodies) - asked <= 2 * ITEMS["selection"]
     shown = bessemer(server, "ladders", "list", "--json")
     assert json.loads(shown.stdout)["rows"][0]["status"] == "succeeded"
 

@@ -1,17 +1,22 @@
 """The demo's results: a run's rows replace its earlier ones, and only clean runs on fresh seeds are quoted."""
 
+import sys
+
 from lab import demo, readme_table
 
 SYSTEMS = {
     "simulated expert (incumbent)": 90,
-    "base small model": 57,
-    "tuned small model": 88,
-    "new route (cascade)": 92,
+    "best rung alone (pairs)": 91,
+    "new route (rungs, then the expert)": 94,
+    "small model as it is": 57,
+    "small model, tuned": 88,
 }
+TAKEN = {"wall_s": 300.0, "cpu_s": 500.0, "ladder_s": 40.0}
 
 
 def report(shift=0.0):
     return {
+        "verdicts": [],
         "systems": [
             {
                 "name": name,
@@ -22,20 +27,31 @@ def report(shift=0.0):
                 "small_share": 0.8 if name.startswith("new") else None,
             }
             for name, f1 in SYSTEMS.items()
-        ]
+        ],
     }
 
 
 def test_rows_of_a_seed_are_replaced_and_only_clean_fresh_runs_are_quoted(tmp_path):
     path = tmp_path / "demo.json"
     for seed, shift, note in ((0, -9.0, ""), (0, 0.0, ""), (1, 2.0, ""), (10, -20.0, "chosen on")):
-        rows = demo.rows(report(shift), seed, 300.0, note)
+        rows = demo.rows(report(shift), seed, TAKEN, note)
         demo.merge(path, [row | {"commit": "0123456789ab"} for row in rows])
-    demo.merge(path, [row | {"commit": "0123456789ab-dirty"} for row in demo.rows(report(-30.0), 2, 300.0, "")])
+    demo.merge(path, [row | {"commit": "0123456789ab-dirty"} for row in demo.rows(report(-30.0), 2, TAKEN, "")])
     quoted = readme_table.demo_rows(path)
     assert {row["seed"] for row in quoted} == {0, 1}
-    assert "| tuned small model | 89.0 (88.0 to 90.0) | 0.02 |  |" in readme_table.demo_table(quoted)
-    assert "went from F1 58 to 89" in readme_table.demo_line(quoted)
+    assert "| small model, tuned | 89.0 (88.0 to 90.0) | 0.02 |  |" in readme_table.demo_table(quoted)
+    line = readme_table.demo_line(quoted)
+    assert "the ladder stood 40 seconds after the start" in line
+    assert "went from 58 to 89, which did not pay beside the rungs" in line
+
+
+def test_what_a_run_took_is_told_apart_until_its_ladder_stood(capsys):
+    said = "import time; print('[  12.5 s] ladder: done in 9.0 s'); sum(range(3_000_000)); raise SystemExit(3)"
+    status, taken = demo.watched([sys.executable, "-c", said])
+    assert status == 3
+    assert taken["ladder_s"] == 12.5
+    assert taken["cpu_s"] > 0
+    assert "ladder: done" in capsys.readouterr().out
 
 
 def test_without_a_run_nothing_is_quoted(tmp_path):

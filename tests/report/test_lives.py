@@ -31,6 +31,9 @@ LIVES = {
     "an improvement": {
         "record": "bessemer.feedback.record",
         "datasets": "bessemer.feedback.datasets",
+        "rungs": "bessemer.flywheel.rungs",
+        "ladder_models": "bessemer.flywheel.ladder_models",
+        "ladder_choice": "bessemer.flywheel.ladder_choice",
         "preparation": "bessemer.tuning.preparation",
         "Tuner": "bessemer.tuning.tuner:Tuner",
         "TuningRun": "bessemer.tuning.run:TuningRun",

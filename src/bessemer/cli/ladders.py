@@ -15,7 +15,7 @@ from bessemer.client.calls import LADDERS, create_dataset
 from bessemer.core.wire import DatasetRequest
 
 app = typer.Typer(help="Ladders that were climbed.", no_args_is_help=True)
-_COLUMNS = ("rung", "version", "quality", "interval", "usd_per_1k", "ms", "fit_s", "note")
+_COLUMNS = ("rung", "version", "n", "quality", "interval", "usd_per_1k", "ms", "fit_s", "share", "note")
 
 
 def ladder(
@@ -86,21 +86,43 @@ def _show(job: Mapping[str, Any], *, as_json: bool) -> None:
     guarantee = result.get("guarantee")
     if guarantee:
         sys.stdout.write(f"{printable(guarantee['statement'])}\n")
+    for model in (result.get("handed_over") or {"models": ()})["models"]:
+        sys.stdout.write(f"{printable(model['model'])} {printable(model['reason'])}.\n")
 
 
 def _line(row: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    quality = row["quality"]
-    best = "best single rung" if row["version"] and row["version"] == result["best_single"] else None
+    quality, share = row["quality"], share_of(row, result)
     return {
         "rung": row["kind"],
         "version": row["version"],
+        "n": row["n"] or None,
         "quality": f"{quality['value']:.4f}" if quality else None,
         "interval": f"{quality['low']:.4f} to {quality['high']:.4f}" if quality else None,
         "usd_per_1k": row["usd_per_1k"],
         "ms": row["ms"],
         "fit_s": row["fit_s"],
-        "note": row["skipped"] or best,
+        "share": None if share is None else f"{share:.0%}",
+        "note": note_of(row, result),
     }
+
+
+def share_of(row: Mapping[str, Any], result: Mapping[str, Any]) -> float | None:
+    """Return the part of the calibration items that a rung answers in the proposed route; None: it is not asked."""
+    targets = [step["targets"][0]["model"] for step in result["steps"]]
+    known = {row["version"], result["incumbent"] if row["kind"] == "incumbent" else None}
+    return next((part for target, part in zip(targets, result["shares"], strict=True) if target in known), None)
+
+
+def note_of(row: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+    """Say what became of a rung: in the route or not, and why."""
+    best = "; best single rung" if row["version"] and row["version"] == result["best_single"] else ""
+    if row["skipped"]:
+        return f"skipped: {row['skipped']}"
+    if share_of(row, result) is not None:
+        return f"{'answers the rest' if row['kind'] == 'incumbent' else 'kept'}{best}"
+    if row["kind"] == "majority":
+        return f"baseline: one answer to everything{best}"
+    return f"not in the route: it is no cheaper with it{best}" if result["steps"] else best.removeprefix("; ")
 
 
 @app.command("list")

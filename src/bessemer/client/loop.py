@@ -1,4 +1,4 @@
-"""The loop as calls: ask, judge, collect, tune, evaluate, promote, cascade. Each can be used alone.
+"""The loop as calls: ask, judge, collect, ladder, tune, evaluate, promote, cascade. Each can be used alone.
 
 A loop with a folder remembers: answers are kept as they come, a step that is done is not done again, and a job is made
 under an idempotency key. So a program that was interrupted, at any moment, is simply run again: the same calls go on
@@ -22,6 +22,7 @@ from bessemer.core.content import content_hash
 from bessemer.core.datasets import Dataset, Split
 from bessemer.core.errors import BessemerError
 from bessemer.core.evaluations import CascadeResult, Evaluation
+from bessemer.core.ladders import LadderResult
 from bessemer.core.models import Alias, ModelVersion
 from bessemer.core.openai import FineTuningJob, FineTuningJobRequest
 from bessemer.core.openai_chat import ChatRequest, RequestExtension
@@ -34,6 +35,7 @@ from bessemer.core.wire import (
     EvaluationRequest,
     JobEvent,
     JobObject,
+    LadderRequest,
     MetricName,
     PromoteBody,
     RouteBody,
@@ -300,6 +302,47 @@ class Loop:
             seed=seed,
         )
         return self._once(step, body, self._result(step, calls.EVALUATIONS, body, Evaluation), Evaluation)
+
+    def ladder(
+        self,
+        dataset: Dataset,
+        *,
+        models: Sequence[str] = (),
+        rungs: Sequence[str] = (),
+        incumbent: str | None = None,
+        quality: float | None = None,
+        alpha: float = 0.02,
+        delta: float = 0.1,
+        seconds: float = 60.0,
+        seed: int = 0,
+        activate: bool = True,
+        step: str = "ladder",
+    ) -> LadderResult:
+        """Fit rungs on the feedback and make the route the cheapest cascade of them that loses at most `alpha`.
+
+        `models` join: versions of earlier ladders, tuned language models. What cannot be certified stays as it was
+        (`applied`). Raises LoopFailed.
+        """
+        scoring = self.scoring
+        if scoring.metric not in ("accuracy", "f1"):
+            raise LoopFailed(f"Rungs choose among labels: {scoring.metric!r} scores other answers.")
+        body = LadderRequest(
+            route=self.route,
+            dataset=dataset.id,
+            incumbent=incumbent,
+            rungs=tuple(rungs),
+            models=tuple(models),
+            metric=scoring.metric,
+            labels=scoring.labels,
+            positive=scoring.positive,
+            quality=quality,
+            alpha=alpha,
+            delta=delta,
+            seconds=seconds,
+            seed=seed,
+            activate=activate,
+        )
+        return self._once(step, body, self._result(step, calls.LADDERS, body, LadderResult), LadderResult)
 
     # -- what is served then ------------------------------------------------------------------------------------------
 

@@ -65,6 +65,43 @@ class LadderPoint(Frozen, frozen=True):
     p_value: float | None
 
 
+class ModelWorth(Frozen, frozen=True):
+    """Whether a language model pays for what the rungs hand over."""
+
+    model: str
+    """A version that joined, or a configured model that could be tuned."""
+    tuned: bool
+    """False: asked a few of the items to see what it costs; what it would be after tuning is not known."""
+    n: int
+    """Selection items that the rungs hand over, of those it answered."""
+    quality: Interval | None
+    """Its score on these."""
+    usd_per_1k: float | None
+    """Of asking it; untuned: at least."""
+    saves_usd_per_1k: float | None
+    """Of 1,000 requests of the route, by the cheapest thresholds on the selection items; untuned: at most."""
+    gain: float | None
+    """What the route's score rises by with these thresholds; None for an untuned one."""
+    pays: bool | None
+    """None: not known, as of one that is untuned and may pay."""
+    reason: str
+
+
+class HandedOver(Frozen, frozen=True):
+    """What is left to the incumbent, on the selection items: by the proposed route, all where there is none.
+
+    Where a language model joins: by the cheapest thresholds of the rungs that keep the bound on these items.
+    """
+
+    n: int
+    share: float
+    quality: Interval | None
+    """The incumbent's, on these."""
+    usd_per_1k: float | None
+    """Of 1,000 requests of the route, the rungs included."""
+    models: tuple[ModelWorth, ...] = ()
+
+
 class LadderResult(Frozen, frozen=True):
     """What was fitted, measured and decided."""
 
@@ -82,7 +119,15 @@ class LadderResult(Frozen, frozen=True):
     guarantee: Guarantee | None
     curve: tuple[LadderPoint, ...]
     look: int
+    """Which one this was at the calibration items; 0: they were not looked at."""
     delta_spent: float
     summary: str
     seconds: float
     applied: bool
+    handed_over: HandedOver | None = None
+    """None in a result of an earlier release."""
+
+    @property
+    def may_pay(self) -> bool:
+        """Whether a language model pays for what the rungs hand over, or may once it is tuned."""
+        return self.handed_over is not None and any(one.pays is not False for one in self.handed_over.models)

@@ -19,8 +19,8 @@ from bessemer.engine.rungs import committee, embedding, linear, pairs, rules
 from bessemer.engine.rungs.head import HeadKind
 from bessemer.engine.rungs.kinds import KINDS, MAJORITY
 from bessemer.flywheel import rungs, standing
-from bessemer.flywheel.evaluation import build_metric, item_hash, split_examples
-from bessemer.flywheel.ladder_outcome import INCUMBENT, LadderPlan, LadderSystem, ScoredSystem
+from bessemer.flywheel.evaluation import CONCURRENCY, build_metric, item_hash, split_examples
+from bessemer.flywheel.ladder_outcome import INCUMBENT, MODEL, LadderPlan, LadderSystem, ScoredSystem
 from bessemer.flywheel.services import FlywheelServices
 from bessemer.flywheel.unseen import unseen
 from bessemer.store import audit, looks
@@ -108,7 +108,17 @@ def plan(services: FlywheelServices, request: LadderRequest) -> LadderPlan:
         metric=build_metric(request.metric, labels, request.positive, None, services.graders),
         incumbent=last,
         left_out=sum(map(len, asked.values())) - sum(map(len, kept.values())),
+        joined=tuple(LadderSystem(_kind(name, services), name) for name in request.models),
     )
+
+
+def _kind(name: str, services: FlywheelServices) -> str:
+    """Return what a model that joins is: a rung of an earlier ladder has the kind that it was fitted as."""
+    if services.catalog.has_target(name):
+        version = services.catalog.resolve(name).version
+        if version.rung_sha256 is not None and version.lineage is not None:
+            return version.lineage.base.removeprefix("rung:")
+    return MODEL
 
 
 def enter_look(services: FlywheelServices, job_id: str, plan: LadderPlan) -> int:
@@ -120,13 +130,28 @@ def enter_look(services: FlywheelServices, job_id: str, plan: LadderPlan) -> int
     return looks.number(services.database, look, [item_hash(example) for example in plan.calibrate])
 
 
+def promised(services: FlywheelServices, plan: LadderPlan) -> bool:
+    """Return whether the route in force has a promise that was tested on the calibration items of this dataset."""
+    route = plan.request.route
+    promise = services.catalog.route(route).guarantee if services.catalog.has_route(route) else None
+    return promise is not None and promise.dataset_sha256 == plan.dataset.sha256
+
+
 def score(
-    services: FlywheelServices, plan: LadderPlan, system: LadderSystem, folder: Path, count: Callable[[int, int], None]
+    services: FlywheelServices,
+    plan: LadderPlan,
+    system: LadderSystem,
+    folder: Path,
+    count: Callable[[int, int], None],
+    *,
+    test: bool = True,
 ) -> ScoredSystem:
-    """Ask a system every item that it has not answered yet."""
-    examples = (*plan.optimise, *plan.calibrate)
+    """Ask a system every item that it has not answered yet; `test` False: of the selection split alone."""
+    examples = (*plan.optimise, *(plan.calibrate if test else ()))
     known = rungs.recorded(services, system.target, examples) if system.kind == INCUMBENT else {}
-    items = rungs.score_all(services, system.target, examples, plan.metric, folder, count, known)
+    # A rung without a network answers one request after the other: asked all at once, it shows how long they wait.
+    at_once = 1 if system.kind in KINDS and system.kind not in set(HeadKind) else CONCURRENCY
+    items = rungs.score_all(services, system.target, examples, plan.metric, folder, count, known, at_once)
     return ScoredSystem(system, items[: len(plan.optimise)], items[len(plan.optimise) :])
 
 

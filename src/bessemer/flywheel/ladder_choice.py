@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from bessemer.core.ladders import LadderPoint, LadderResult, RungRow
+from bessemer.core.ladders import HandedOver, LadderPoint, LadderResult, RungRow
 from bessemer.core.routes import Calibration, ConfidenceScore, Guarantee, Step, Target
 from bessemer.engine.rungs import committee
 from bessemer.engine.rungs.kinds import MAJORITY, MEMBERS
@@ -31,6 +31,7 @@ from bessemer.flywheel.ladder_outcome import (
 )
 
 Array = npt.NDArray[np.float64]
+_NONE_PAYS = "no language model that joins pays, and what it promises it has promised on these items."
 
 
 def decide(
@@ -38,12 +39,22 @@ def decide(
     fitted: Sequence[FittedRung],
     scored: Sequence[ScoredSystem],
     versions: Sequence[str],
-    look: int,
+    look: int | None,
     seconds: float,
+    handed_over: HandedOver | None = None,
 ) -> LadderResult:
-    """Return the decision; `versions` of the scored systems by place. The incumbent stands last in both."""
+    """Return the decision; `versions` of the scored systems by place. The incumbent stands last in both.
+
+    `look`: which one this is at the calibration items; None: they were not looked at, because no model that joins pays.
+    `handed_over`: what was said of language models; one that does not pay has no place in the route.
+    """
     request = plan.request
-    rows = _without_idle([_row(plan, one, version) for one, version in zip(scored, versions, strict=True)])
+    said = {} if handed_over is None else {one.model: one for one in handed_over.models if one.pays is False}
+    rows = rung_rows(plan, scored, versions)
+    rows = [
+        msgspec.structs.replace(found, skipped=said[one.system.target].reason) if one.system.target in said else found
+        for found, one in zip(rows, scored, strict=True)
+    ]
     skipped = [
         RungRow(
             kind=one.kind,
@@ -59,9 +70,13 @@ def decide(
         for one in fitted
         if one.version is None
     ]
-    order = _cascaded(scored, rows)
-    maps = [_fit_map(plan, scored[place], versions[place]) for place in order[:-1]]
-    choice, reason = _certified(plan, [scored[place] for place in order], maps, rows, order, look)
+    order = cascaded(scored, rows)
+    maps = [fit_map(plan, scored[place], versions[place]) for place in order[:-1]]
+    choice, reason = (
+        (None, _NONE_PAYS)
+        if look is None
+        else _certified(plan, [scored[place] for place in order], maps, rows, order, look)
+    )
     steps: tuple[Step, ...] = ()
     shares: tuple[float, ...] = ()
     promise: Guarantee | None = None
@@ -93,12 +108,18 @@ def decide(
         usd_per_1k=_cost(choice, [rows[place] for place in order]),
         guarantee=promise,
         curve=() if choice is None else tuple(_point(one, [rows[place] for place in order]) for one in choice.curve),
-        look=look,
-        delta_spent=spent(request.delta, look),
+        look=look or 0,
+        delta_spent=0.0 if look is None else spent(request.delta, look),
         summary=_summary(request.route, best, steps, shares, reason),
         seconds=seconds,
         applied=request.activate and bool(steps),
+        handed_over=handed_over,
     )
+
+
+def rung_rows(plan: LadderPlan, scored: Sequence[ScoredSystem], versions: Sequence[str]) -> list[RungRow]:
+    """Return a line for each system, measured on the selection items; what is idle among them is skipped."""
+    return _without_idle([_row(plan, one, version) for one, version in zip(scored, versions, strict=True)])
 
 
 def _row(plan: LadderPlan, one: ScoredSystem, version: str) -> RungRow:
@@ -147,7 +168,7 @@ def _quality(score: ItemTerms) -> float:
     return 1.0 if score.denominator == 0 else score.numerator / score.denominator
 
 
-def _fit_map(plan: LadderPlan, one: ScoredSystem, version: str) -> Calibration | None:
+def fit_map(plan: LadderPlan, one: ScoredSystem, version: str) -> Calibration | None:
     raw, right = _raw(one.optimise), _right(one.optimise)
     seen = np.isfinite(raw) & np.isfinite(right)
     if not seen.any():
@@ -175,7 +196,7 @@ def _ece(plan: LadderPlan, one: ScoredSystem) -> float | None:
     return calibration.ece(np.concatenate(said), np.concatenate(so))
 
 
-def _cascaded(scored: Sequence[ScoredSystem], rows: Sequence[RungRow]) -> list[int]:
+def cascaded(scored: Sequence[ScoredSystem], rows: Sequence[RungRow]) -> list[int]:
     """Return the places of those that may stand in the route, cheapest first, the incumbent last."""
 
     def price(place: int) -> tuple[float, int]:
@@ -192,7 +213,7 @@ def _cascaded(scored: Sequence[ScoredSystem], rows: Sequence[RungRow]) -> list[i
     return [*sorted(own, key=price), len(scored) - 1]
 
 
-def _outcomes(
+def outcomes(
     plan: LadderPlan, scored: Sequence[ScoredSystem], maps: Sequence[Calibration | None], *, test: bool
 ) -> Outcomes:
     """Return the items as the test takes them; `test`: the calibration items, else the selection's."""
@@ -239,13 +260,12 @@ def _certified(
     if len(scored) < 2:
         return None, "No rung could be fitted that a route could ask first."
     request = plan.request
-    rule: Rule = F1Loss(request.alpha) if request.metric == "f1" else Loss(request.alpha, "accuracy")
     try:
-        optimise = _outcomes(plan, scored, maps, test=False)
-        path = thresholds.plan(rule, optimise, _prices([rows[place] for place in order]), len(plan.calibrate))
+        optimise = outcomes(plan, scored, maps, test=False)
+        path = thresholds.plan(rule_of(plan), optimise, prices([rows[place] for place in order]), len(plan.calibrate))
         choice = guarantee.certify(
             path,
-            _outcomes(plan, scored, maps, test=True),
+            outcomes(plan, scored, maps, test=True),
             delta=request.delta,
             look=look,
             names=[one.system.target for one in scored],
@@ -258,7 +278,13 @@ def _certified(
     return choice, choice.reason
 
 
-def _prices(rows: Sequence[RungRow]) -> list[float]:
+def rule_of(plan: LadderPlan) -> Rule:
+    """Return what the route may not lose."""
+    request = plan.request
+    return F1Loss(request.alpha) if request.metric == "f1" else Loss(request.alpha, "accuracy")
+
+
+def prices(rows: Sequence[RungRow]) -> list[float]:
     """Return what asking each costs; where that is not known of all, the incumbent costs one and the others nothing."""
     known = [row.usd_per_1k for row in rows if row.usd_per_1k is not None]
     if len(known) < len(rows) or not known[-1]:

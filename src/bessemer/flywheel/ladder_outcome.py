@@ -46,15 +46,13 @@ class LadderPlan(NamedTuple):
     metric: Metric
     incumbent: str
     left_out: int
+    joined: tuple[LadderSystem, ...] = ()
+    """The request's `models`: rungs that were fitted before, and language models."""
 
     def systems(self, fitted: Sequence[FittedRung]) -> list[LadderSystem]:
         """Return what is scored, the incumbent last."""
         own = [LadderSystem(one.kind, one.version, one.seconds) for one in fitted if one.version is not None]
-        return [
-            *own,
-            *(LadderSystem(MODEL, name) for name in self.request.models),
-            LadderSystem(INCUMBENT, self.incumbent),
-        ]
+        return [*own, *self.joined, LadderSystem(INCUMBENT, self.incumbent)]
 
 
 class ScoredSystem(NamedTuple):
@@ -63,3 +61,4 @@ class ScoredSystem(NamedTuple):
     system: LadderSystem
     optimise: tuple[ItemScore, ...]
     calibrate: tuple[ItemScore, ...]
+    """Empty for a language model that does not pay."""

@@ -38,6 +38,24 @@ class Tile(Frozen, frozen=True):
     text: str
 
 
+class RungLine(Frozen, frozen=True):
+    """One rung of the route's ladder, as measured on the selection items."""
+
+    name: str
+    n: int
+    score: Interval | None
+    cost_per_1k_usd: float | None
+    ms: float | None
+    """Median of an answer, the gateway included."""
+    share: float | None
+    """Part of the calibration items that it answers in the route; None: it is not asked."""
+    note: str
+    """Whether it is in the route, and why."""
+    label: str = ""
+    """`simulated` where that is true."""
+    version: str | None = None
+
+
 class Report(Frozen, frozen=True):
     """Everything on the page."""
 
@@ -58,6 +76,11 @@ class Report(Frozen, frozen=True):
     steps: tuple[tuple[str, str, float], ...]
     """What was done, with what outcome, in how many seconds."""
     notes: tuple[str, ...]
+    rungs: tuple[RungLine, ...] = ()
+    ladder: LineChart | None = None
+    """Quality against cost of the rungs."""
+    verdicts: tuple[str, ...] = ()
+    """Whether a language model pays for what the rungs hand over."""
 
 
 def render(report: Report) -> str:

@@ -207,6 +207,7 @@ def score_all(
     folder: Path,
     progress: Callable[[int, int], None],
     known: Mapping[str, SystemAnswer],
+    concurrency: int = CONCURRENCY,
 ) -> tuple[ItemScore, ...]:
     """Ask a target all examples but the `known` ones; what is in `folder` already is not asked again."""
     path = folder / f"{file_name(target)}.jsonl"
@@ -225,6 +226,6 @@ def score_all(
             journal.write(msgspec.json.encode(item) + b"\n")
 
         found: tuple[ItemScore, ...] = services.wait(
-            collect(infer, examples, metric, concurrency=CONCURRENCY, done=done, progress=progress, on_item=keep)
+            collect(infer, examples, metric, concurrency=concurrency, done=done, progress=progress, on_item=keep)
         )
     return found

@@ -1,1 +1,1 @@
-"""`bessemer demo`: one turn of the flywheel, acted out by an application through public interfaces alone."""
+"""`bessemer demo`: from verdicts to the cheapest route, acted out by an application through public interfaces alone."""

@@ -1,4 +1,4 @@
-"""`bessemer demo`: the main job, end to end, on made-up offers; ends with a table and a report page."""
+"""`bessemer demo`: from verdicts to the cheapest route that is good enough, on made-up offers."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +19,7 @@ def demo(
     ] = 0,
     smoke: Annotated[bool, typer.Option("--smoke", help="A tenth of the requests, to see that it works.")] = False,
 ) -> int:
-    """Run one turn of the flywheel on made-up offers and write a report page.
+    """Climb a ladder of rungs on made-up offers, tune a small model if that may pay, and write a report page.
 
     Starts its own server on a free port. A run that was interrupted continues; after a finished one a new one begins.
     """

@@ -3,10 +3,13 @@
 import sys
 import time
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 _QUIET_S = 10.0
 """Plain lines inside a step come at most this often."""
+
+
+_NO_TERMINAL_WIDTH = 160
 
 
 class ProgressLine:
@@ -59,6 +62,13 @@ class ProgressLine:
             self._console.print(f"[bold]{time.monotonic() - self._started:5.0f} s[/bold]  {text}", highlight=False)
         else:
             self._write(text)
+
+    def show(self, table: Any) -> None:
+        """Print a table that stays (rich's)."""
+        from rich.console import Console
+
+        console = self._console if self._live else Console(file=self._stream, width=_NO_TERMINAL_WIDTH)
+        console.print(table)
 
     def _write(self, text: str) -> None:
         self._stream.write(f"[{time.monotonic() - self._started:6.1f} s] {text}\n")

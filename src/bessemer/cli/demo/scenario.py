@@ -6,7 +6,6 @@ from typing import Self
 
 from bessemer.cli.demo import expert, offers
 from bessemer.cli.demo.config import toml
-from bessemer.cli.demo.turn import CascadePlan, Final, JobPlan, TurnPlan
 from bessemer.client.loop import ApplicationAnswer, Question, Scoring
 from bessemer.core.datasets import Split
 from bessemer.core.models import Prompt
@@ -41,14 +40,18 @@ class Scale(Frozen, frozen=True):
     """How much of everything: requests per split and passes over the training rows. Nothing is bounded by the clock."""
 
     train: int = 960
-    selection: int = 120
-    calibration: int = 600
-    holdout: int = 300
+    selection: int = 180
+    calibration: int = 540
+    holdout: int = 600
+    base: int = 40
+    """Held-out questions that the small model is asked before it is tuned: enough to see where it stands."""
     passes: int = 1
-    gate_margin: float = 0.02
-    """Loss of F1 against the base model that still counts as not worse."""
-    alpha: float = 0.015
-    """Loss of accuracy against the incumbent that the cascade's certificate allows."""
+    gate_margin: float = 0.1
+    """Loss of F1 against the incumbent with which a rung is still let serve alone."""
+    alpha: float = 0.02
+    """Loss of F1 against the incumbent that the route's certificate allows."""
+    always_tune: bool = False
+    """Tune the small model even where that cannot pay: to see that it works."""
 
     @classmethod
     def of(cls, *, smoke: bool) -> Self:
@@ -57,7 +60,9 @@ class Scale(Frozen, frozen=True):
         if not smoke:
             return full
         counts = {split.value: count // 10 for split, count in full.counts}
-        return cls(**counts, gate_margin=0.5, alpha=0.5)  # a handful of items cannot show more
+        return cls(
+            **counts, base=20, gate_margin=0.5, alpha=0.5, always_tune=True
+        )  # a handful of items cannot show more
 
     @property
     def counts(self) -> tuple[tuple[Split, int], ...]:
@@ -71,25 +76,28 @@ class Scale(Frozen, frozen=True):
 
 
 class Case(Frozen, frozen=True):
-    """The plan, the labels that stand in for people, and what the simulated expert says to each of its prompts."""
+    """Traffic, the labels that stand in for people, and what the simulated expert says to each of its prompts."""
 
-    plan: TurnPlan
+    seed: int
+    scale: Scale
+    questions: tuple[Question, ...]
+    """Traffic, each in its split."""
     truth: dict[str, str]
     expert: dict[str, str]
+
+    @property
+    def held_out(self) -> tuple[Question, ...]:
+        """The questions that measure, and neither teach nor choose."""
+        return tuple(question for question in self.questions if question.split == Split.HOLDOUT)
 
     def feedback(self, question: Question, answer: ApplicationAnswer) -> Sequence[JSON]:
         """A person's verdict: right or wrong, and nothing else."""
         right = parse_label(answer.text, LABELS) == self.truth[question.id]
         return [{"metric": "verdict", "value": right, "source": "human", "author": "demo (simulated)"}]
 
-    def rows(self, split: Split) -> tuple[list[JSON], list[bool]]:
-        """Return a split's inputs and whether they match."""
-        asked = [question for question in self.plan.questions if question.split == split]
-        return [question.input for question in asked], [self.truth[question.id] == offers.YES for question in asked]
-
 
 def build(seed: int, scale: Scale) -> Case:
-    """Return the demo's plan for a seed."""
+    """Return the demo's case for a seed."""
     pairs = iter(offers.generate(sum(count for _, count in scale.counts), seed))
     prompt = Prompt(name=INCUMBENT, user=RULES)
     questions: list[Question] = []
@@ -102,46 +110,28 @@ def build(seed: int, scale: Scale) -> Case:
             questions.append(question)
             truth[question.id] = pair.answer
             said[render_messages(prompt, pair.input)[-1]["content"]] = expert.verdict(pair, seed)
-    held_out = tuple(question for question in questions if question.split == Split.HOLDOUT)
-    plan = TurnPlan(
-        name="offers",
-        seed=seed,
-        route=ROUTE,
-        model=MODEL,
-        prompt=PROMPT,
-        questions=tuple(questions),
-        jobs=(_job(scale),),
-        scoring=SCORING,
-        # The gate lets the tuned version be the small model's champion; what the route may hand to it is the cascade's
-        # certificate, against the incumbent.
-        gate_reference=MODEL,
-        gate_margin=scale.gate_margin,
-        cascade=CascadePlan(large=INCUMBENT, rule="loss", alpha=scale.alpha, delta=0.1),
-        finals=(Final(name="new route", target=ROUTE, questions=held_out),),
-        evaluated=(MODEL,),
-    )
-    return Case(plan=plan, truth=truth, expert=said)
+    return Case(seed=seed, scale=scale, questions=tuple(questions), truth=truth, expert=said)
 
 
-def _job(scale: Scale) -> JobPlan:
-    grader = {"type": "feedback", "name": "verdicts", "labels": list(LABELS)}
-    steps = scale.train * scale.passes // BATCH
+def method(scale: Scale) -> JSON:
+    """Return how the small model learns: from the expected reward of both answers, by people's verdicts."""
     hyperparameters: JSON = {
         "n_epochs": scale.passes,
         "batch_size": BATCH,
         "learning_rate_multiplier": RATE,
-        "eval_interval": steps // 2,
+        "eval_interval": scale.train * scale.passes // BATCH,
     }
-    return JobPlan(
-        name="reinforcement",
-        method={"type": "reinforcement", "reinforcement": {"grader": grader, "hyperparameters": hyperparameters}},
-        metadata={
-            "bessemer.rank": str(RANK),
-            "bessemer.prompt": PROMPT,
-            "bessemer.metric": "f1",
-            "bessemer.positive": offers.YES,
-        },
-    )
+    grader = {"type": "feedback", "name": "verdicts", "labels": list(LABELS)}
+    return {"type": "reinforcement", "reinforcement": {"grader": grader, "hyperparameters": hyperparameters}}
+
+
+OPTIONS = {
+    "bessemer.rank": str(RANK),
+    "bessemer.prompt": PROMPT,
+    "bessemer.metric": "f1",
+    "bessemer.positive": offers.YES,
+}
+"""Of the fine-tuning job."""
 
 
 def configuration(weights: Path, expert_url: str, scale: Scale) -> str:
@@ -163,7 +153,7 @@ def configuration(weights: Path, expert_url: str, scale: Scale) -> str:
     ) + "".join(
         (
             "\n[gate]\n",
-            f"max_margin = {max(0.05, scale.gate_margin, scale.alpha)}\n",
+            f"max_margin = {max(scale.gate_margin, scale.alpha)}\n",
             f"min_items = {min(50, scale.holdout)}\n",
         )
     )

@@ -74,7 +74,7 @@ def grader() -> JSON:
 
 def generate(count: int, seed: int, *, easy_share: float = 0.4) -> tuple[Brief, ...]:
     """Return `count` briefs with different inputs, `easy_share` of them easy and demonstrated; seeded."""
-    random_ = random.Random(f"product-lines-{seed}")  # noqa: S311 - reproducible data, not a secret
+    random_ = random.Random(f"product-lines-{seed}")
     briefs: dict[str, Brief] = {}
     while len(briefs) < count:
         brief = _easy(random_) if random_.random() < easy_share else _hard(random_)

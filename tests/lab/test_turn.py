@@ -5,9 +5,9 @@ from tests.gateway.tiny import tiny_model
 
 from bessemer.cli.demo.progress import ProgressLine
 from bessemer.cli.demo.server import Server
-from bessemer.cli.demo.turn import CascadePlan, Final, JobPlan, Turn, TurnPlan
 from bessemer.client import Client, calls
 from bessemer.client.loop import Question, Scoring
+from lab.turn import CascadePlan, Final, JobPlan, Turn, TurnPlan
 
 SHARES = ("train",) * 5 + ("selection",) * 2 + ("calibration",) * 2 + ("holdout",)
 
