@@ -76,7 +76,7 @@ fit_encoder, fit_states = (partial(fit_head, network) for network in (HeadKind.E
 
 
 def _scaled(vectors: Vectors, network: HeadKind) -> _Scaled:
-    """Return the vectors at their scale; those of states less their mean and by their spread: a few columns are large."""
+    """Return the vectors at their scale; states less their mean, by their spread: a few of their columns are large."""
     width = vectors.shape[1]
     rows = vectors.astype(np.float64)
     mean, factor = np.zeros(width), np.full(width, _SCALE[network])
