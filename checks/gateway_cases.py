@@ -22,8 +22,6 @@ from bessemer.registry.weights import SMOLLM2, ensure
 
 MODULES = (answers, grading, hostile, inputs, slow, storage, training)
 OPEN = {
-    18: "null, empty and default values of OpenAI's optional fields (`tools: null` and its kin)",
-    19: "tools, tool calls and results through the gateway",
     28: "CORS for browsers",
     33: "POST /v1/responses",
 }

@@ -29,6 +29,9 @@ _.liveness  # the same
 _.readiness  # the same
 _.describe  # the same
 _.stream_chat  # the same
+_.include_obfuscation  # OpenAI's and vLLM's options of a stream: taken, and ours is as it is
+_.continuous_usage_stats  # the same
+_.completion_tokens_details  # ChatUsage: read by clients
 _.goodput_s  # the simulator as a library: docs/simulator.md
 
 # For tests alone, and not worth a second way in: the product's own functions at another scale.

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from bessemer.core.types import Frozen
+from bessemer.core.types import JSON, Frozen
 
 _encode = msgspec.json.Encoder().encode
 
@@ -24,6 +24,10 @@ class Script(Frozen, frozen=True):
 
     pieces: tuple[str, ...] = ("ok",)
     """The answer, in as many stream events as there are pieces."""
+    says: tuple[JSON, ...] = ()
+    """What the answer says beside its pieces, as the deltas of stream events; joined for a whole answer."""
+    usage_details: JSON = msgspec.field(default_factory=dict)
+    """More fields of the usage."""
     logprobs: tuple[float, ...] = ()
     """Per piece, sent when the request asks for logprobs."""
     finish_reason: str = "stop"
@@ -133,6 +137,9 @@ class FakeOpenAI:
             logprobs = _logprobs(body, script, index, index + 1)
             await response.write(_event(body, [_choice("delta", delta, None, logprobs)]))
             await asyncio.sleep(script.between_s)
+        for delta in script.says:
+            await response.write(_event(body, [_choice("delta", delta, None, None)]))
+            await asyncio.sleep(script.between_s)
         await response.write(_event(body, [_choice("delta", {}, script.finish_reason, None)]))
         if (body.get("stream_options") or {}).get("include_usage"):
             await response.write(_event(body, [], _usage(script)))
@@ -143,7 +150,7 @@ class FakeOpenAI:
 async def _complete(body: dict[str, Any], script: Script) -> web.Response:
     if script.error_after is not None:
         return web.json_response({"error": {"message": "scripted failure"}})
-    message = {"role": "assistant", "content": "".join(script.pieces)}
+    message = {"role": "assistant", "content": "".join(script.pieces) or None, **_joined(script.says)}
     logprobs = _logprobs(body, script, 0, len(script.pieces))
     answer = {
         "id": "chatcmpl-fake",
@@ -156,7 +163,22 @@ async def _complete(body: dict[str, Any], script: Script) -> web.Response:
     return web.Response(body=_encode(answer), content_type="application/json")
 
 
-def _choice(kind: str, message: dict[str, str], finish_reason: str | None, logprobs: Any) -> dict[str, Any]:
+def _joined(deltas: Iterable[JSON]) -> JSON:
+    """Return one message that says what the deltas say: the pieces of each tool call are joined."""
+    message: JSON = {}
+    calls: dict[int, JSON] = {}
+    for delta in deltas:
+        message.update({name: value for name, value in delta.items() if name != "tool_calls"})
+        for piece in delta.get("tool_calls", ()):
+            index = piece.get("index", len(calls))
+            kind = piece.get("type") or calls[index]["type"]
+            call = calls.setdefault(index, {"id": piece.get("id"), "type": kind, kind: {}})
+            for name, text in piece[kind].items():
+                call[kind][name] = call[kind].get(name, "") + text
+    return message | ({"tool_calls": list(calls.values())} if calls else {})
+
+
+def _choice(kind: str, message: JSON, finish_reason: str | None, logprobs: Any) -> dict[str, Any]:
     return {"index": 0, kind: message, "finish_reason": finish_reason, "logprobs": logprobs}
 
 
@@ -179,6 +201,7 @@ def _usage(script: Script) -> dict[str, Any]:
         "completion_tokens": count,
         "total_tokens": script.prompt_tokens + count,
         **details,
+        **script.usage_details,
     }
 
 

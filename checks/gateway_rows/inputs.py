@@ -182,3 +182,78 @@ def logit_bias(bench: Bench, seen: Seen) -> None:
         seen.check(f"value {value!r}", answer.status == 400, answer.text)
     seen.check("a plain one", bench.server.chat(logit_bias={"5": 1}).status == 200)
     seen.check("alive", bench.server.chat().status == 200)
+
+
+NOTHING: dict[str, Any] = {
+    "stop": [None, [], ""],
+    "metadata": [None, {}],
+    "logit_bias": [None, {}],
+    "response_format": [None, {"type": "text"}],
+    "top_logprobs": [None, 0],
+    "tools": [None, []],
+    "tool_choice": [None, "none", "auto"],
+    "functions": [None, []],
+    "function_call": [None, "none"],
+    "parallel_tool_calls": [None, True, False],
+    "store": [None, False],
+    "service_tier": [None, "auto"],
+    "reasoning_effort": [None],
+    "modalities": [None, ["text"]],
+    "prediction": [None],
+    "safety_identifier": [None, "x"],
+    "prompt_cache_key": [None, "x"],
+    "verbosity": [None, "medium"],
+    "presence_penalty": [None, 0],
+    "frequency_penalty": [None, 0.0],
+    "repetition_penalty": [1.0],
+    "min_p": [0],
+    "cache_prompt": [True],
+    "chat_template_kwargs": [{}],
+    "n": [None, 1],
+    "user": [None],
+    "seed": [None],
+    "max_tokens": [None],
+    "stream_options": [None],
+}
+"""Values that applications always send and that ask for nothing."""
+
+
+@row(18, "null, empty and default values of optional fields are absent, for the built-in engine, too")
+def nothing_asked(bench: Bench, seen: Seen) -> None:
+    """Row 18: each field alone."""
+    for model in ("plain", SMALL):
+        for field, values in NOTHING.items():
+            for value in values:
+                answer = bench.server.chat(model, "Hi", **({"max_tokens": 2} | {field: value}))
+                seen.check(f"{model} {field}={value}", answer.status == 200, answer.text)
+        options = {"include_usage": True, "include_obfuscation": False}
+        answer = bench.server.chat(model, "Hi", max_tokens=2, stream=True, stream_options=options)
+        seen.check(f"{model} include_obfuscation", answer.status == 200, answer.text)
+
+
+@row(19, "tools, calls and results reach an upstream as they were written; nulls of an answer go back")
+def tools(bench: Bench, seen: Seen) -> None:
+    """Row 19: what agents send. What comes back is tested with the client itself (tests/http/test_tools.py)."""
+    function = {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
+    offered = [{"type": "function", "function": function}]
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    asked = {"role": "user", "content": "Hi"}
+    nulls: dict[str, Any] = {"refusal": None, "annotations": [], "audio": None, "function_call": None}
+    histories: dict[str, list[dict[str, Any]]] = {
+        "offered": [asked],
+        "called": [
+            asked,
+            {"role": "assistant", "content": None, "tool_calls": [call], **nulls},
+            {"role": "tool", "tool_call_id": "c1", "content": "1"},
+        ],
+        "result in parts": [
+            asked,
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "1"}]},
+        ],
+        "a function's result": [asked, {"role": "function", "name": "weather", "content": "1"}],
+    }
+    for name, messages in histories.items():
+        for stream in (False, True):
+            answer = bench.server.chat("plain", messages=messages, tools=offered, tool_choice="auto", stream=stream)
+            seen.check(f"{name}, stream {stream}", answer.status == 200, answer.text)

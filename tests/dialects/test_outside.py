@@ -118,9 +118,12 @@ def test_what_is_not_interpreted_reaches_the_same_dialect_and_no_other(running: 
     for changes, about in (({}, "mood"), ({"mood": None}, "messages")):
         status, answer = post(running, "/plain", {"of": "upstream", **asked, **changes})
         assert (status, answer["about"]) == (400, about)
-    for model in ("calm", "upstream"):
-        status, answer = post(running, "/plain", {"of": model, "say": ["x"], "tools": ["look"]})
-        assert (status, answer["about"]) == (400, "tools")
+    with_tools = {"say": ["x"], "tools": ["look"]}
+    status, answer = post(running, "/plain", {"of": "calm", **with_tools})
+    assert (status, answer["about"]) == (400, "tools")
+    assert post(running, "/plain", {"of": "upstream", **with_tools})[0] == 200
+    told = json.loads(running.upstream.fake.bodies[-1])["tools"]
+    assert told == [{"type": "function", "function": {"name": "look"}}], "in the words of the upstream's dialect"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ that do have a noun (`Conversation.spelling`). Only upstreams of the same dialec
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -22,7 +22,13 @@ MAX_SOURCE_BYTES = 64_000
 """Of an expression or a grammar in UTF-8, whoever reads it."""
 MAX_SCHEMA_BYTES = 1 << 20
 """Of a schema as JSON, for an upstream; OpenAI's takes 120,000 characters of names and values."""
-ROLES = ("system", "developer", "user", "assistant")
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+_PLAIN_ROLES = frozenset({"system", "developer", "user", "assistant"})
+"""Of messages that are a role and a text, and nothing else."""
+HINTS = frozenset({"id", "created", "cache_control"})
+"""Fields of a message that say nothing of what was said: a model may leave them unread."""
+_TEXTS = frozenset({"text", "input_text", "output_text"})
+"""Types of parts that are text, those of OpenAI's responses included."""
 _REASONING = ("reasoning_content", "reasoning")
 
 # -- messages ---------------------------------------------------------------------------------------------------------
@@ -47,11 +53,13 @@ class ToolCall(Frozen, frozen=True):
     id: str
     name: str
     arguments: str
-    """JSON, as the model wrote it: it need not be valid."""
+    """JSON, as the model wrote it: it need not be valid. Of a custom tool: its input, any text."""
+    type: Literal["function", "custom"] = "function"
 
     def plain(self) -> JSON:
         """Return it as the chat format writes it."""
-        return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
+        key = "arguments" if self.type == "function" else "input"
+        return {"id": self.id, "type": self.type, self.type: {"name": self.name, key: self.arguments}}
 
 
 class Tool(Frozen, frozen=True):
@@ -62,6 +70,16 @@ class Tool(Frozen, frozen=True):
     parameters: JSON | None = None
     """JSON schema of its arguments."""
     strict: bool | None = None
+    sent: JSON | None = None
+    """As the client wrote it, where the fields above do not say everything (a tool that is no function)."""
+
+    def plain(self) -> JSON:
+        """Return it as the chat format writes it."""
+        if self.sent is not None:
+            return self.sent
+        said = {"name": self.name, "description": self.description, "parameters": self.parameters}
+        function = {name: value for name, value in (said | {"strict": self.strict}).items() if value is not None}
+        return {"type": "function", "function": function}
 
 
 class Message(Frozen, frozen=True):
@@ -73,6 +91,8 @@ class Message(Frozen, frozen=True):
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     """Of a tool's result: the call that it answers."""
+    extra: JSON = msgspec.field(default_factory=dict)
+    """What no field above stands for, as the client wrote it."""
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -97,6 +117,7 @@ class Message(Frozen, frozen=True):
             message["tool_calls"] = [call.plain() for call in self.tool_calls]
         if self.tool_call_id is not None:
             message["tool_call_id"] = self.tool_call_id
+        message.update(self.extra)
         return message
 
 
@@ -109,35 +130,73 @@ def message_of(said: JSON, where: str) -> Message:
     """Read a message of the plain form. Raises InvalidRequest that names the field, which stands at `where`.
 
     An answer may come back as it was given: what models do not read again (reasoning) is left out, keys without a value
-    (`"refusal": null`, `"annotations": []`) say nothing, and a refusal is what was said.
+    (`"refusal": null`, `"annotations": []`) say nothing, and a refusal is what was said. What is not known here is kept
+    for upstreams that may know it.
     """
-    if len(said) == 2 and said.get("role") in ROLES and isinstance(text := said.get("content"), str):
+    if len(said) == 2 and said.get("role") in _PLAIN_ROLES and isinstance(text := said.get("content"), str):
         return Message(role=said["role"], content=text)  # almost all of them
     said = {key: value for key, value in said.items() if key == "content" or value not in (None, [])}
-    if said.get("role") == "assistant":
-        said = _answered(said)
-    unknown = set(said) - {"role", "content", "name"}
-    if unknown:
-        raise InvalidRequest(
-            f"{where}: {', '.join(sorted(unknown))} not supported; send role, content and name only.", param=where
-        )
-    if said.get("role") not in ROLES:
+    role = said.pop("role", None)
+    if role not in ROLES:
         raise InvalidRequest(f"{where}.role must be one of {', '.join(ROLES)}.", param=f"{where}.role")
-    return Message(role=said["role"], content=_content(said.get("content"), where), name=said.get("name"))
+    if role == "assistant":
+        said = _answered(said)
+    calls = _tool_calls(said.pop("tool_calls", []), f"{where}.tool_calls")
+    content, name = said.pop("content", None), said.pop("name", None)
+    return Message(
+        role=role,
+        # Who asks for a call, or spoke in sound, need not have said anything beside.
+        content=None if role == "assistant" and content in (None, []) and (calls or said) else _content(content, where),
+        name=None if name is None else _string(name, f"{where}.name"),
+        tool_calls=calls,
+        tool_call_id=_string(said.pop("tool_call_id", None), f"{where}.tool_call_id") if role == "tool" else None,
+        extra=said,
+    )
 
 
 def _content(content: Any, where: str) -> str | tuple[Part, ...]:
     if isinstance(content, str):
         return content
     if not isinstance(content, list) or not content:
-        raise InvalidRequest(f"{where}.content must be text or a list of text parts.", param=f"{where}.content")
-    for part in content:
-        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            raise InvalidRequest(
-                f"{where}.content: only parts of type 'text' are supported; images, audio and files are not.",
-                param=f"{where}.content",
-            )
-    return tuple(Part(text=part["text"], sent=part if len(part) > 2 else None) for part in content)
+        raise InvalidRequest(f"{where}.content must be text or a list of parts.", param=f"{where}.content")
+    return tuple(_part(part, f"{where}.content[{index}]") for index, part in enumerate(content))
+
+
+def _part(part: Any, where: str) -> Part:
+    if not isinstance(part, dict) or not isinstance(part.get("type"), str):
+        raise InvalidRequest(f"{where} must be an object with a `type`.", param=where)
+    if part["type"] not in _TEXTS:
+        return Part(sent=part)
+    plainly = part["type"] == "text" and len(part) == 2
+    return Part(text=_string(part.get("text"), f"{where}.text"), sent=None if plainly else part)
+
+
+def _tool_calls(calls: Any, where: str) -> tuple[ToolCall, ...]:
+    if not isinstance(calls, list):
+        raise InvalidRequest(f"{where} must be a list of calls.", param=where)
+    return tuple(_tool_call(call, f"{where}[{index}]") for index, call in enumerate(calls))
+
+
+def _tool_call(call: Any, where: str) -> ToolCall:
+    kind = call.get("type", "function") if isinstance(call, dict) else None
+    said = call.get(kind) if isinstance(kind, str) else None
+    if kind not in {"function", "custom"} or not isinstance(said, dict):
+        raise InvalidRequest(
+            f"{where} must be {{'id', 'type': 'function', 'function': {{'name', 'arguments'}}}}.", param=where
+        )
+    key = "arguments" if kind == "function" else "input"
+    return ToolCall(
+        id=_string(call.get("id"), f"{where}.id"),
+        type=kind,
+        name=_string(said.get("name"), f"{where}.{kind}.name"),
+        arguments=_string(said.get(key), f"{where}.{kind}.{key}"),
+    )
+
+
+def _string(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{where} must be text.", param=where)
+    return value
 
 
 def _answered(said: JSON) -> JSON:

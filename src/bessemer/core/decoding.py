@@ -10,9 +10,11 @@ from bessemer.core import pieces
 from bessemer.core.bounds import check_shape
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.invalid import invalid
+from bessemer.core.types import JSON
 
 _Body = TypeVar("_Body", bound=msgspec.Struct)
 
+_OBJECT: msgspec.json.Decoder[JSON] = msgspec.json.Decoder(JSON)
 _SEARCHED = 1 << 20
 """Bytes of a wrong body that are searched for the reason: a search holds up every other thread."""
 _LONE_HALF = re.compile(
@@ -28,16 +30,26 @@ def _decoder(kind: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
 
 def decode(kind: type[_Body], body: bytes) -> _Body:
     """Decode a JSON body as its type. Raises InvalidRequest that names the field (`param`) and the problem."""
+    decoded: _Body = _decoded(_decoder(kind), kind, body)
+    return decoded
+
+
+def decode_object(body: bytes) -> JSON:
+    """Decode a JSON body that is an object, whatever its fields. Raises InvalidRequest."""
+    decoded: JSON = _decoded(_OBJECT, JSON, body)
+    return decoded
+
+
+def _decoded(decoder: msgspec.json.Decoder[Any], kind: Any, body: bytes) -> Any:
     if not body:
         raise InvalidRequest("The request has no body; send a JSON object.", code="missing_body")
     try:
         check_shape(body)
-        decoded: _Body = pieces.decode(body, kind, _decoder(kind).decode)
+        return pieces.decode(body, kind, decoder.decode)
     except msgspec.ValidationError as error:
         raise invalid(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"The body is not valid JSON: {why_not_json(body, error)}.", code="invalid_json") from None
-    return decoded
 
 
 def why_not_json(data: bytes, error: Exception) -> str:

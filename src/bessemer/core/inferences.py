@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from bessemer.core.conversation import ToolCall
 from bessemer.core.datasets import Split
 from bessemer.core.types import DEFAULT_PROJECT, JSON, Frozen
 
@@ -57,6 +58,7 @@ class ModelCall(Frozen, frozen=True):
     """What the model thought before it answered, where it was told."""
     refusal: str | None = None
     """What the model said in place of an answer."""
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 class Inference(Frozen, frozen=True):
@@ -102,6 +104,10 @@ class Inference(Frozen, frozen=True):
     """The key for whose job or grade Bessemer itself asked; None when `key_id` is the client's."""
     reasoning: str | None = None
     refusal: str | None = None
+    tools: tuple[JSON, ...] = ()
+    """Those that the client offered, as the chat format writes them."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Those that the answer asks for."""
     policy_sha256: str | None = None
     """Of the policy that allowed it; None in a row of an earlier release."""
 

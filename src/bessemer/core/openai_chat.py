@@ -1,7 +1,8 @@
 """The wire objects of OpenAI's chat completions (OpenAPI 3.1 description of the OpenAI API).
 
-Requests refuse unknown fields by name; the one extension is `bessemer` (structured input, episode, tags) and vLLM's
-`structured_outputs`. Responses carry `bessemer` with the inference id beside OpenAI's own fields.
+Of a request these are the fields that Bessemer reads; what else it has is for upstreams of the same dialect. Extensions
+are `bessemer` (structured input, episode, tags) and vLLM's `structured_outputs`. Responses carry `bessemer` with the
+inference id beside OpenAI's own fields.
 """
 
 from typing import Literal
@@ -38,6 +39,9 @@ class StreamOptions(StrictWire):
     """Options of a streamed answer."""
 
     include_usage: bool = False
+    include_obfuscation: bool | None = None
+    """Of OpenAI, and the next of vLLM: how its own stream is padded and what it counts; ours is as it is."""
+    continuous_usage_stats: bool | None = None
 
 
 class ChatRequest(StrictWire):
@@ -59,6 +63,7 @@ class ChatRequest(StrictWire):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     top_logprobs: int | None = None
+    tools: list[JSON] | None = None
     response_format: JSON | None = None
     structured_outputs: StructuredOutputs | None = None
     logit_bias: dict[str, float] | None = None
@@ -74,6 +79,7 @@ class ChatUsage(Wire):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: JSON | None = None
+    completion_tokens_details: JSON | None = None
 
 
 class ChatMessage(Wire, omit_defaults=False):
@@ -84,6 +90,7 @@ class ChatMessage(Wire, omit_defaults=False):
     refusal: str | None = None
     reasoning_content: str | msgspec.UnsetType = msgspec.UNSET
     """What the model thought before it answered; only where the upstream tells it."""
+    tool_calls: list[JSON] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Choice(Wire, omit_defaults=False):
@@ -128,6 +135,7 @@ class ChatDelta(Wire):
     content: str | None = None
     reasoning_content: str | None = None
     refusal: str | None = None
+    tool_calls: list[JSON] | None = None
 
 
 class ChunkChoice(Wire, omit_defaults=False):

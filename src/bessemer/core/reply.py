@@ -1,7 +1,13 @@
 """What is answered, whatever wire format it goes out in: pieces as they come, and the whole at the end."""
 
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from bessemer.core.conversation import ToolCall
 from bessemer.core.inferences import TokenLogprob
-from bessemer.core.types import Frozen
+from bessemer.core.types import JSON, Frozen
 
 
 class ScoredToken(Frozen, frozen=True):
@@ -20,8 +26,21 @@ class Usage(Frozen, frozen=True):
     output_tokens: int | None = None
     cached_tokens: int | None = None
     """Of the input's."""
+    details: JSON = msgspec.field(default_factory=dict)
+    """Of the upstream's own account (reasoning, audio, predicted tokens), as it wrote them."""
     seconds: float | None = None
     """Upper bound of the seconds this call occupied the model, where the provider knows it."""
+
+
+class ToolCallPiece(Frozen, frozen=True):
+    """What a piece of the answer adds to one of its tool calls; id and name come whole, with the call's first piece."""
+
+    index: int
+    """Of the call among the answer's calls, from 0."""
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+    type: Literal["function", "custom"] = "function"
 
 
 class ReplyPiece(Frozen, frozen=True):
@@ -32,6 +51,9 @@ class ReplyPiece(Frozen, frozen=True):
     """What a model thinks before it answers."""
     refusal: str = ""
     """What a model says in place of an answer."""
+    tool_calls: tuple[ToolCallPiece, ...] = ()
+    extra: JSON = msgspec.field(default_factory=dict)
+    """What the upstream's dialect says beside and no field stands for: for clients of the same dialect."""
     tokens: tuple[ScoredToken, ...] = ()
     finish_reason: str | None = None
     usage: Usage | None = None
@@ -58,6 +80,8 @@ class Reply(ReplyHead, frozen=True):
     finish_reason: str
     reasoning: str = ""
     refusal: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    extra: JSON = msgspec.field(default_factory=dict)
     tokens: tuple[ScoredToken, ...] = ()
     usage: Usage | None = None
     """Of the call that was returned; None: nobody answered."""
@@ -68,3 +92,19 @@ class Reply(ReplyHead, frozen=True):
     """Of all calls."""
     escalated: bool = False
     """A step after the first gave it."""
+
+
+def calls_of(pieces: Sequence[ToolCallPiece]) -> tuple[ToolCall, ...]:
+    """Return the tool calls that the pieces of an answer add up to, in the order of their indices."""
+    by_index: dict[int, list[ToolCallPiece]] = {}
+    for piece in pieces:
+        by_index.setdefault(piece.index, []).append(piece)
+    return tuple(
+        ToolCall(
+            id="".join(one.id for one in parts),
+            name="".join(one.name for one in parts),
+            arguments="".join(one.arguments for one in parts),
+            type=parts[0].type,
+        )
+        for _, parts in sorted(by_index.items())
+    )

@@ -1,12 +1,13 @@
-"""OpenAI's chat completions: what is not supported is refused by name, never ignored.
+"""OpenAI's chat completions. What Bessemer does not read travels on to upstreams that speak the same dialect, which
+know it or refuse it; any other model refuses it by name, unless it is a default or says nothing of the answer.
 
 Several answers to one request (`n`) are several conversations, told as n choices; a seed rises by one for each.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -23,12 +24,15 @@ from bessemer.core.conversation import (
     Lark,
     Regex,
     Sampling,
+    Tool,
     in_range,
     message_of,
 )
-from bessemer.core.decoding import decode
+from bessemer.core.decoding import decode, decode_object
 from bessemer.core.errors import BessemerError, InvalidRequest
 from bessemer.core.ids import EPISODE_ID
+from bessemer.core.invalid import invalid
+from bessemer.core.openai import Wire
 from bessemer.core.openai_chat import ChatCompletion, ChatRequest, RequestExtension, StructuredOutputs
 from bessemer.core.pieces import is_large
 from bessemer.core.reply import Reply
@@ -39,6 +43,33 @@ from bessemer.engine.request import MAX_BIASED_TOKENS
 
 NAME = "openai_chat"
 MAX_N = 16
+_HINTS = frozenset(
+    {
+        "cache_prompt",
+        "parallel_tool_calls",
+        "prediction",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "service_tier",
+        "store",
+    }
+)
+"""Fields that say how a server works and bills, not what is answered."""
+_DEFAULTS: Mapping[str, tuple[Any, ...]] = {
+    "presence_penalty": (None, 0),
+    "frequency_penalty": (None, 0),
+    "tool_choice": ("auto", "none"),
+    "function_call": ("auto", "none"),
+    "functions": ([],),
+    "chat_template_kwargs": ({},),
+    "modalities": (["text"],),
+    "verbosity": ("medium",),
+    "best_of": (1,),
+    "min_p": (0,),
+    "repetition_penalty": (1,),
+}
+"""Values that ask for nothing which is not so without them."""
 _TOKEN_ID = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
@@ -53,7 +84,22 @@ class OpenAIChat:
 
     def parse(self, body: bytes) -> "ChatAsked":
         """Read a request. See Dialect."""
-        return asked(decode(ChatRequest, body))
+        try:
+            return asked(decode(ChatRequest, body))
+        except InvalidRequest as error:
+            if error.error_code != "unknown_parameter":
+                raise
+            unknown = error
+        # Read once more, for those alone who send what is not known here.
+        fields = decode_object(body)
+        known = {name: fields.pop(name) for name in ChatRequest.__struct_fields__ if name in fields}
+        if not fields:
+            raise unknown  # it stands within one that is known
+        try:
+            request = msgspec.convert(known, ChatRequest)
+        except msgspec.ValidationError as error:
+            raise invalid(error) from None
+        return asked(request, {name: value for name, value in fields.items() if value is not None})
 
     def error(self, error: BessemerError) -> JSON:
         """Return OpenAI's error body."""
@@ -77,12 +123,12 @@ class ChatAsked:
         return ChatEvents(self.conversations[0], len(self.conversations), include_usage=self.include_usage)
 
 
-def asked(request: ChatRequest) -> ChatAsked:
-    """Check a request. Raises InvalidRequest that names the field and the remedy."""
+def asked(request: ChatRequest, more: JSON | None = None) -> ChatAsked:
+    """Check a request, with the fields that no noun stands for. Raises InvalidRequest that names field and remedy."""
     count = 1 if request.n is None else request.n
     if not 1 <= count <= MAX_N:
         raise InvalidRequest(f"'n' must be 1 to {MAX_N}; got {count}.", param="n")
-    first = _conversation(request)
+    first = _conversation(request, more or {})
     return ChatAsked(
         conversations=(first, *(_later(first, index) for index in range(1, count))),
         stream=bool(request.stream),
@@ -97,7 +143,7 @@ def _later(first: Conversation, index: int) -> Conversation:
     return msgspec.structs.replace(first, sampling=msgspec.structs.replace(first.sampling, seed=seed + index))
 
 
-def _conversation(request: ChatRequest) -> Conversation:
+def _conversation(request: ChatRequest, more: JSON) -> Conversation:
     extension = request.bessemer or RequestExtension()
     messages = tuple(message_of(message, f"messages[{index}]") for index, message in enumerate(request.messages))
     if not messages and extension.input is None:
@@ -106,9 +152,11 @@ def _conversation(request: ChatRequest) -> Conversation:
         raise InvalidRequest("stream_options is only for `stream: true`.", param="stream_options")
     if extension.episode_id is not None and not EPISODE_ID.fullmatch(extension.episode_id):
         raise InvalidRequest("bessemer.episode_id must be 1 to 128 characters without spaces.", param="episode_id")
+    spelling, extra = _forwarded(request, more)
     return Conversation(
         model=request.model,
         messages=messages,
+        tools=tuple(_tool(tool, f"tools[{index}]") for index, tool in enumerate(request.tools or ())),
         input=extension.input,
         sampling=_sampling(request),
         rules=_rules(request),
@@ -117,28 +165,57 @@ def _conversation(request: ChatRequest) -> Conversation:
         user=request.user,
         split=extension.split,
         dialect=NAME,
-        spelling=_spelling(request),
+        spelling=spelling,
+        extra=extra,
     )
 
 
-def _spelling(request: ChatRequest) -> JSON:
-    """Return the fields that an upstream of this dialect gets as they were written."""
-    spelled: dict[str, Any] = {
+def _tool(tool: JSON, where: str) -> Tool:
+    kind = tool.get("type")
+    said = tool.get(kind) if isinstance(kind, str) else None
+    if not isinstance(kind, str):
+        raise InvalidRequest(f"{where}.type must be text, such as 'function'.", param=f"{where}.type")
+    if kind != "function":
+        name = said.get("name") if isinstance(said, dict) else None
+        return Tool(name=name if isinstance(name, str) else kind, sent=tool)
+    try:
+        function = msgspec.convert(said, _Function)
+    except msgspec.ValidationError as error:
+        raise invalid(error, f"{where}.function") from None
+    return Tool(
+        name=function.name,
+        description=function.description,
+        parameters=function.parameters,
+        strict=function.strict,
+        sent=tool if len(tool) > 2 or not set(said or ()) <= set(_Function.__struct_fields__) else None,
+    )
+
+
+def _forwarded(request: ChatRequest, more: JSON) -> tuple[JSON, JSON]:
+    """Return what an upstream of this dialect gets as it was written: what others need not know, and what they must."""
+    spelled: JSON = {
         "max_completion_tokens": request.max_completion_tokens,
         "response_format": request.response_format,
         "structured_outputs": request.structured_outputs and msgspec.to_builtins(request.structured_outputs),
+        "tools": request.tools or None,
+        "user": request.user,
+        "metadata": request.metadata,
     }
-    return {name: value for name, value in spelled.items() if value is not None}
+    extra: JSON = {}
+    penalties = {name: getattr(request, name) for name in ("presence_penalty", "frequency_penalty")}
+    for name, value in (penalties | more).items():
+        needless = name in _HINTS or value in _DEFAULTS.get(name, ())
+        (spelled if needless else extra)[name] = value
+    return ({name: value for name, value in spelled.items() if value is not None}, extra)
 
 
 def _sampling(request: ChatRequest) -> Sampling:
     for name in ("presence_penalty", "frequency_penalty"):
-        if getattr(request, name):
-            raise InvalidRequest(f"{name} is not supported; leave it out or send 0.", param=name)
+        in_range(name, getattr(request, name), -2, 2)
     in_range("max_completion_tokens", request.max_completion_tokens, 1, MAX_LIMIT)
     if request.max_tokens is not None and request.max_completion_tokens is not None:
         raise InvalidRequest("Send max_tokens or max_completion_tokens, not both.", param="max_tokens")
-    stop = (request.stop,) if isinstance(request.stop, str) else request.stop
+    stop = (request.stop,) if isinstance(request.stop, str) and request.stop else request.stop or None
     limit = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
     sampling = Sampling(
         max_tokens=limit,
@@ -149,7 +226,7 @@ def _sampling(request: ChatRequest) -> Sampling:
         stop=None if stop is None else tuple(stop),
         logit_bias=None if request.logit_bias is None else _logit_bias(request.logit_bias),
         logprobs=bool(request.logprobs),
-        top_logprobs=request.top_logprobs,
+        top_logprobs=request.top_logprobs if request.logprobs else request.top_logprobs or None,
     )
     sampling.check()
     return sampling
@@ -191,6 +268,13 @@ def _rules(request: ChatRequest) -> AnswerRules:
     else:
         constraint = Lark(grammar=outputs.grammar or "")
     return AnswerRules(constraint=constraint, requested="structured_outputs")
+
+
+class _Function(Wire):
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    description: str | None = None
+    parameters: JSON | None = None
+    strict: bool | None = None
 
 
 class _JsonSchemaFormat(msgspec.Struct, forbid_unknown_fields=True):

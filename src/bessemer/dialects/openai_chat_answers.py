@@ -1,7 +1,7 @@
 """Answers of OpenAI's chat completions: a chat.completion, or the server-sent events of a streamed one."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -18,10 +18,11 @@ from bessemer.core.openai_chat import (
     ChunkChoice,
     ResponseExtension,
 )
-from bessemer.core.reply import Reply, ReplyHead, ReplyPiece, ScoredToken, Usage
+from bessemer.core.reply import Reply, ReplyHead, ReplyPiece, ScoredToken, ToolCallPiece, Usage
 from bessemer.core.totals import total
-from bessemer.core.types import JSON
+from bessemer.core.types import JSON, as_json
 
+Said = TypeVar("Said", ChatMessage, ChatDelta)
 _encode = msgspec.json.Encoder().encode
 _DONE = b"data: [DONE]\n\n"
 
@@ -58,11 +59,37 @@ def completion_of(conversation: Conversation, replies: Sequence[Reply]) -> ChatC
 
 
 def _message(reply: Reply) -> ChatMessage:
-    return ChatMessage(
-        content=None if reply.refusal and not reply.text else reply.text,
+    elsewhere = reply.refusal or reply.tool_calls
+    message = ChatMessage(
+        content=None if elsewhere and not reply.text else reply.text,
         refusal=reply.refusal or None,
         reasoning_content=reply.reasoning or msgspec.UNSET,
+        tool_calls=[call.plain() for call in reply.tool_calls] or msgspec.UNSET,
     )
+    return _with(message, reply.extra)
+
+
+def _delta(piece: ReplyPiece) -> ChatDelta:
+    delta = ChatDelta(
+        content=piece.text or None,
+        reasoning_content=piece.reasoning or None,
+        refusal=piece.refusal or None,
+        tool_calls=[_call_delta(call) for call in piece.tool_calls] or None,
+    )
+    return _with(delta, piece.extra)
+
+
+def _with(said: Said, extra: JSON) -> Said:
+    """Return what is said with the fields that no field stands for: an object all the same, once it is encoded."""
+    return cast("Said", as_json(said) | extra) if extra else said
+
+
+def _call_delta(call: ToolCallPiece) -> JSON:
+    key = "arguments" if call.type == "function" else "input"
+    if not call.id:
+        return {"index": call.index, call.type: {key: call.arguments}}
+    said = {"name": call.name, key: call.arguments}
+    return {"index": call.index, "id": call.id, "type": call.type, call.type: said}
 
 
 def _usage(replies: Sequence[Reply]) -> ChatUsage | None:
@@ -76,11 +103,13 @@ def _usage(replies: Sequence[Reply]) -> ChatUsage | None:
 def _usage_of(usage: Usage | None) -> ChatUsage | None:
     if usage is None or usage.input_tokens is None or usage.output_tokens is None:
         return None
+    cached = None if usage.cached_tokens is None else {"cached_tokens": usage.cached_tokens}
     return ChatUsage(
         prompt_tokens=usage.input_tokens,
         completion_tokens=usage.output_tokens,
         total_tokens=usage.input_tokens + usage.output_tokens,
-        prompt_tokens_details=None if usage.cached_tokens is None else {"cached_tokens": usage.cached_tokens},
+        prompt_tokens_details=usage.details.get("prompt_tokens_details") or cached,
+        completion_tokens_details=usage.details.get("completion_tokens_details"),
     )
 
 
@@ -155,9 +184,7 @@ class ChatEvents:
         """Write the event of a piece, where it holds something to show."""
         shown = any(not scored.terminator for scored in piece.tokens)
         logprobs = _logprobs(self._conversation, piece.tokens) if shown else None
-        delta = ChatDelta(
-            content=piece.text or None, reasoning_content=piece.reasoning or None, refusal=piece.refusal or None
-        )
+        delta = _delta(piece)
         if delta == ChatDelta():
             if logprobs is None:
                 return b""

@@ -167,7 +167,9 @@ def _select(database: Database, request: DatasetRequest) -> _Selected:
     excluded: Counter[str] = Counter()
     rows: list[Inference] = []
     for row in found:
-        if row.error is not None or row.output is None:
+        if row.error is None and not _is_text(row):
+            excluded["not_text"] += 1
+        elif row.error is not None or row.output is None:
             excluded["failed"] += 1
         elif row.made_by_bessemer and not request.include_evaluations:
             excluded["made_by_bessemer"] += 1
@@ -176,6 +178,15 @@ def _select(database: Database, request: DatasetRequest) -> _Selected:
         else:
             rows.append(row)
     return _Selected(sorted(rows, key=lambda row: row.id), excluded, {})
+
+
+def _is_text(row: Inference) -> bool:
+    """Whether text was asked and answered, no tool called and no picture shown: nothing else is learned yet."""
+    said = row.messages
+    if row.tool_calls or any("tool_calls" in message or "tool_call_id" in message for message in said):
+        return False
+    parts = (part for message in said if isinstance(message.get("content"), list) for part in message["content"])
+    return all(part.get("type") == "text" for part in parts)
 
 
 def _feedback(database: Database, policy: Policy, rows: Sequence[Inference]) -> dict[str, list[Feedback]]:

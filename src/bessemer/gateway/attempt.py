@@ -12,7 +12,7 @@ import msgspec
 from bessemer.core.errors import BessemerError, ConfigError, ProviderError, told
 from bessemer.core.ids import new_id
 from bessemer.core.inferences import ModelCall, TokenLogprob
-from bessemer.core.reply import ReplyPiece, ScoredToken, Usage
+from bessemer.core.reply import ReplyPiece, ScoredToken, ToolCallPiece, Usage, calls_of
 from bessemer.gateway.exchange import Exchange
 from bessemer.gateway.providers.base import Provider, ProviderCall
 from bessemer.gateway.shares import TimeShares
@@ -51,6 +51,7 @@ class _Account:
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
     refusal: list[str] = field(default_factory=list)
+    tool_calls: list[ToolCallPiece] = field(default_factory=list)
     tokens: list[ScoredToken] = field(default_factory=list)
     finish_reason: str | None = None
     usage: Usage = field(default_factory=Usage)
@@ -64,6 +65,7 @@ class _Account:
             self.text.append(chunk.text)
         self.reasoning.append(chunk.reasoning)
         self.refusal.append(chunk.refusal)
+        self.tool_calls.extend(chunk.tool_calls)
         self.tokens.extend(chunk.tokens)
         self.finish_reason = chunk.finish_reason or self.finish_reason
         self.choice_logprobs = chunk.choice_logprobs or self.choice_logprobs
@@ -81,6 +83,12 @@ class _Account:
         return tuple(msgspec.structs.replace(token, forced=forced) for token, forced in pairs)
 
 
+def _tells(chunk: ReplyPiece) -> bool:
+    """Whether there is something in it for the client."""
+    said = chunk.text or chunk.reasoning or chunk.refusal or chunk.tokens or chunk.tool_calls
+    return bool(said or chunk.finish_reason or chunk.extra)
+
+
 def _merged(old: Usage, new: Usage) -> Usage:
     def later(before: float | None, after: float | None) -> float | None:
         return before if after is None else after
@@ -89,6 +97,7 @@ def _merged(old: Usage, new: Usage) -> Usage:
         input_tokens=cast("int | None", later(old.input_tokens, new.input_tokens)),
         output_tokens=cast("int | None", later(old.output_tokens, new.output_tokens)),
         cached_tokens=cast("int | None", later(old.cached_tokens, new.cached_tokens)),
+        details=new.details or old.details,
         seconds=later(old.seconds, new.seconds),
     )
 
@@ -117,7 +126,7 @@ class Attempts:
             async with aclosing(self._open(leg)) as chunks:
                 while (chunk := await self._pull(chunks, account)) is not None:
                     account.add(chunk)
-                    if chunk.text or chunk.reasoning or chunk.refusal or chunk.tokens or chunk.finish_reason:
+                    if _tells(chunk):
                         account.first = account.first or self._timer()
                         yield chunk
             if account.finish_reason is None:
@@ -161,7 +170,8 @@ class Attempts:
             output_tokens = len(account.tokens)
         charged = seconds if usage.seconds is None else min(seconds, usage.seconds)
         refusal = "".join(account.refusal) or None
-        answered = bool(account.text) or (account.finish_reason is not None and refusal is None)
+        asked = calls_of(account.tool_calls)
+        answered = bool(account.text) or (account.finish_reason is not None and refusal is None and not asked)
         return ModelCall(
             id=new_id("call"),
             inference_id=exchange.inference_id,
@@ -189,4 +199,5 @@ class Attempts:
             error_detail=error.detail if isinstance(error, BessemerError) else None,
             reasoning="".join(account.reasoning) or None,
             refusal=refusal,
+            tool_calls=asked,
         )

@@ -7,7 +7,7 @@ from typing import TypeAlias
 from bessemer.core.access import Principal
 from bessemer.core.conversation import Conversation
 from bessemer.core.inferences import Inference, ModelCall
-from bessemer.core.reply import ReplyPiece, ScoredToken
+from bessemer.core.reply import ReplyPiece, ScoredToken, ToolCallPiece
 from bessemer.core.routes import Route
 from bessemer.core.types import JSON
 from bessemer.registry.catalog import Catalog
@@ -41,6 +41,10 @@ class Exchange:
     output: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
     refusal: list[str] = field(default_factory=list)
+    tool_calls: list[ToolCallPiece] = field(default_factory=list)
+    extra: JSON = field(default_factory=dict)
+    """See ReplyPiece; of a whole answer."""
+    usage_details: JSON = field(default_factory=dict)
     tokens: list[ScoredToken] = field(default_factory=list)
     finish_reason: str | None = None
     first_token: float | None = None

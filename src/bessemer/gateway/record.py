@@ -8,7 +8,7 @@ from typing import cast
 from bessemer.core.content import HASH_VERSION
 from bessemer.core.errors import StoreError
 from bessemer.core.inferences import Inference
-from bessemer.core.reply import Reply, ReplyPiece, Usage
+from bessemer.core.reply import Reply, ReplyPiece, Usage, calls_of
 from bessemer.core.totals import count, total
 from bessemer.gateway.attempt import account_error
 from bessemer.gateway.exchange import AsyncChunks, Exchange, Next
@@ -39,6 +39,12 @@ class Recorder:
                     exchange.reasoning.append(chunk.reasoning)
                     exchange.refusal.append(chunk.refusal)
                     exchange.tokens.extend(chunk.tokens)
+                    if chunk.tool_calls:
+                        exchange.tool_calls.extend(chunk.tool_calls)
+                    if chunk.extra:
+                        exchange.extra.update(chunk.extra)
+                    if chunk.usage is not None and chunk.usage.details:
+                        exchange.usage_details = chunk.usage.details
                     exchange.finish_reason = chunk.finish_reason or exchange.finish_reason
                     yield chunk
         except BaseException as error:
@@ -83,7 +89,7 @@ def inference_of(exchange: Exchange) -> Inference:
         messages=exchange.messages,
         input=exchange.asked.input,
         input_sha256=exchange.input_sha256,
-        output=None if not exchange.output or (refusal and not text) else text,
+        output=None if not exchange.output or ((refusal or exchange.tool_calls) and not text) else text,
         finish_reason=exchange.finish_reason,
         version=answer.version if answer is not None else None,
         input_tokens=count([call.input_tokens for call in calls]),
@@ -106,6 +112,8 @@ def inference_of(exchange: Exchange) -> Inference:
         on_behalf_of=exchange.principal.on_behalf_of,
         reasoning="".join(exchange.reasoning) or None,
         refusal=refusal,
+        tools=tuple(tool.plain() for tool in exchange.asked.tools),
+        tool_calls=calls_of(exchange.tool_calls),
     )
 
 
@@ -120,11 +128,18 @@ def reply_of(exchange: Exchange) -> Reply:
         text="".join(exchange.output),
         reasoning=inference.reasoning or "",
         refusal=inference.refusal or "",
+        tool_calls=inference.tool_calls,
+        extra=exchange.extra,
         tokens=tuple(exchange.tokens),
         finish_reason=exchange.finish_reason or "stop",
         usage=None
         if call is None
-        else Usage(input_tokens=call.input_tokens, output_tokens=call.output_tokens, cached_tokens=call.cached_tokens),
+        else Usage(
+            input_tokens=call.input_tokens,
+            output_tokens=call.output_tokens,
+            cached_tokens=call.cached_tokens,
+            details=exchange.usage_details,
+        ),
         version=inference.version,
         provider=None if call is None else call.provider,
         cost_usd=inference.cost_usd,

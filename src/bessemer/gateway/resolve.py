@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from bessemer.core.access import Action, Principal, Resource, ResourceKind
-from bessemer.core.conversation import AnswerRules, Choices, Conversation, Message, Sampling
+from bessemer.core.conversation import HINTS, AnswerRules, Choices, Conversation, Message, Sampling
 from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.models import Capability
 from bessemer.core.routes import Route, Target
@@ -20,6 +20,8 @@ from bessemer.identity.policy import Policy
 from bessemer.registry.catalog import Catalog, Resolved
 
 T = TypeVar("T")
+NOT_UNDERSTOOD = "unsupported_by_model"
+"""Code of what one model cannot do and another may."""
 
 
 async def resolve(catalog: Catalog, policy: Policy, name: str, principal: Principal) -> Route:
@@ -85,20 +87,29 @@ async def provider_call(
 
 
 def _check_understood(resolved: Resolved, asked: Conversation, messages: Sequence[Message]) -> None:
-    """Refuse by name what the provider cannot do or does not know: nothing that was asked for is left out silently."""
+    """Refuse by name what the provider cannot do or does not know: nothing that was asked for is left out silently.
+
+    Another target of the route may know it: the code says so.
+    """
     model = resolved.model
     if not model.can(Capability.COMPLETE):
         raise InvalidRequest(f"{model.name!r} does not answer conversations; ask another model.", param="model")
-    calls = any(message.tool_calls or message.tool_call_id for message in messages)
+    calls = any(message.tool_calls or message.role in {"tool", "function"} for message in messages)
     if (asked.tools or calls) and not model.can(Capability.TOOLS):
-        raise InvalidRequest(f"{model.name!r} knows no tools; leave them out, or ask another model.", param="tools")
+        message = f"{model.name!r} knows no tools; leave them out, or ask another model."
+        raise InvalidRequest(message, param="tools", code=NOT_UNDERSTOOD)
     if model.settings.dialect == asked.dialect:
         return
     if asked.extra:
         names = ", ".join(sorted(asked.extra))
-        raise InvalidRequest(f"{model.name!r} does not know {names}; leave it out.", param=next(iter(asked.extra)))
+        message = f"{model.name!r} does not know {names}; leave it out, or ask another model."
+        raise InvalidRequest(message, param=next(iter(asked.extra)), code=NOT_UNDERSTOOD)
     if any(part.text is None for message in messages for part in message.parts):
-        raise InvalidRequest(f"{model.name!r} reads text alone; send no other parts.", param="messages")
+        message = f"{model.name!r} reads text alone; send no other parts, or ask another model."
+        raise InvalidRequest(message, param="messages", code=NOT_UNDERSTOOD)
+    if unknown := sorted({name for message in messages for name in message.extra} - HINTS):
+        message = f"{model.name!r} does not know {', '.join(unknown)} of a message; leave it out, or ask another model."
+        raise InvalidRequest(message, param="messages", code=NOT_UNDERSTOOD)
 
 
 def _decoding(sampling: Sampling, resolved: Resolved, rules: AnswerRules) -> Sampling:

@@ -17,7 +17,7 @@ from bessemer.core.routes import Step, Target
 from bessemer.gateway.attempt import Leg
 from bessemer.gateway.cascade import accepts, calibrated, draw, raw_score
 from bessemer.gateway.exchange import AsyncChunks, Exchange
-from bessemer.gateway.resolve import provider_call
+from bessemer.gateway.resolve import NOT_UNDERSTOOD, provider_call
 from bessemer.telemetry.logs import get_logger
 
 _log = get_logger("bessemer.gateway")
@@ -26,11 +26,13 @@ _log = get_logger("bessemer.gateway")
 def may_fall_back(error: BessemerError) -> bool:
     """Say whether another target may do better.
 
-    So it is for a retryable provider failure, a full queue, a broken engine, and a prompt too long for this model.
+    So it is for a retryable provider failure, a full queue, a broken engine, a prompt too long for this model, and what
+    this model does not know.
     """
     if isinstance(error, ProviderError):
         return error.retryable
-    return isinstance(error, RateLimited | EngineError) or error.error_code == "context_length_exceeded"
+    others_may = error.error_code in {"context_length_exceeded", NOT_UNDERSTOOD}
+    return isinstance(error, RateLimited | EngineError) or others_may
 
 
 class Strategy:
@@ -72,9 +74,10 @@ class Strategy:
         if sent or not may_fall_back(error):
             raise error
         route = exchange.route.name
-        _log.warning(
-            "target_failed", inference_id=exchange.inference_id, route=route, error=error.error_code or error.type
-        )
+        if error.error_code != NOT_UNDERSTOOD:  # that is how a route is meant to work
+            _log.warning(
+                "target_failed", inference_id=exchange.inference_id, route=route, error=error.error_code or error.type
+            )
         return error
 
     async def _leg(self, exchange: Exchange, index: int, target: Target, propensity: float, step: Step | None) -> Leg:

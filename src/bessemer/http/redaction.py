@@ -13,8 +13,8 @@ from bessemer.core.inferences import Inference
 from bessemer.core.types import JSON, as_json
 from bessemer.http.edge import Call
 
-_INFERENCE = ("messages", "input", "input_sha256", "output", "reasoning", "refusal")
-_CALL = ("output", "token_logprobs", "choice_logprobs", "reasoning", "refusal")
+_INFERENCE = ("messages", "input", "input_sha256", "output", "reasoning", "refusal", "tools", "tool_calls")
+_CALL = ("output", "token_logprobs", "choice_logprobs", "reasoning", "refusal", "tool_calls")
 
 
 def shown_inference(call: Call, row: Inference) -> Inference | JSON:

@@ -33,8 +33,9 @@ def storable(row: Inference) -> Inference:
 
 def is_long(noun: Inference | ModelCall) -> bool:
     """Return whether its texts take long to write, see `bessemer.core.pieces`."""
-    asked = (noun.messages, noun.input) if isinstance(noun, Inference) else ()
-    return is_large(*asked, noun.output, noun.reasoning, noun.refusal)
+    asked = (noun.messages, noun.input, noun.tools) if isinstance(noun, Inference) else ()
+    called = [call.arguments for call in noun.tool_calls]
+    return is_large(*asked, noun.output, noun.reasoning, noun.refusal, called)
 
 
 def insert_rows(connection: Connection, rows: Sequence[Inference]) -> None:

@@ -7,8 +7,9 @@ log-probabilities without a number. What has no answer in it is a retryable Prov
 import json
 import math
 import re
+import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -16,13 +17,17 @@ from bessemer.core.errors import ProviderError
 from bessemer.core.events import EventParser
 from bessemer.core.inferences import TokenLogprob
 from bessemer.core.models import Model
-from bessemer.core.reply import ReplyPiece, ScoredToken, Usage
+from bessemer.core.reply import ReplyPiece, ScoredToken, ToolCallPiece, Usage
 from bessemer.gateway.providers.refusals import failure_inside
 
 DONE = b"[DONE]"
 BOM = b"\xef\xbb\xbf"
 _REASONING = ("reasoning_content", "reasoning", "thinking")
+_READ = frozenset({"role", "content", "refusal", "tool_calls", *_REASONING})
+"""Fields of a message that are read here; others are passed on to clients of the same dialect."""
 _MAX_COUNT = 10**12
+_DETAILS = ("prompt_tokens_details", "completion_tokens_details")
+_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 _WORD = re.compile(r"[A-Za-z_-]{1,32}")
 
@@ -32,6 +37,8 @@ class AnswerReader:
 
     def __init__(self, model: Model) -> None:
         self._model = model
+        self._called: list[str] = []
+        """Ids of the tool calls so far, in order; one that its upstream did not name has a name of ours."""
         self._halves: dict[str, str] = {}
         """By field: the first half of a character that an upstream has cut in two."""
 
@@ -85,10 +92,42 @@ class AnswerReader:
             text=self._together("text", text, ends=ends),
             reasoning=self._together("reasoning", reasoning or thought, ends=ends),
             refusal=self._together("refusal", _plain(message.get("refusal")), ends=ends),
+            tool_calls=self._calls(message.get("tool_calls")),
+            extra=_unread(message),
             tokens=_tokens(choice.get("logprobs")),
             finish_reason=finished,
             usage=_usage(answer.get("usage")),
         )
+
+    def _calls(self, calls: Any) -> tuple[ToolCallPiece, ...]:
+        """Read tool calls, whole or what is added to them: some servers give no index, or no id, and arguments as JSON.
+
+        A piece belongs to the call of its index; without one to that of its id, else to the last, or begins one.
+        """
+        found: list[ToolCallPiece] = []
+        for call in calls if isinstance(calls, list) else ():
+            if not isinstance(call, dict):
+                continue
+            kind: Literal["function", "custom"] = "custom" if isinstance(call.get("custom"), dict) else "function"
+            said = _object(call.get(kind)) or {}
+            arguments = said.get("arguments" if kind == "function" else "input")
+            text = arguments if isinstance(arguments, str) else "" if arguments is None else _encode(arguments).decode()
+            name, id = _plain(said.get("name")), _plain(call.get("id"))
+            index = self._place(call.get("index"), id, begins=bool(name))
+            if index < len(self._called):  # id and name are told once; some servers repeat them
+                found.append(ToolCallPiece(index=index, arguments=text, type=kind))
+                continue
+            self._called.append(id or f"call_{uuid.uuid4().hex[:24]}")
+            found.append(ToolCallPiece(index=index, id=self._called[-1], name=name, arguments=text, type=kind))
+        return tuple(found)
+
+    def _place(self, index: Any, id: str, *, begins: bool) -> int:
+        known = len(self._called)
+        if isinstance(index, int) and not isinstance(index, bool) and 0 <= index <= known:
+            return index
+        if id and id in self._called:
+            return self._called.index(id)
+        return known if id or begins or not known else known - 1
 
     def _content(self, content: Any) -> tuple[str, str]:
         """Return a content's text and the reasoning in it: text, or a list of parts of both."""
@@ -129,6 +168,12 @@ class AnswerReader:
         )
 
 
+def _unread(message: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that say something and are read by nobody here."""
+    names = message.keys() - _READ
+    return {name: message[name] for name in names if message[name] not in (None, [], "")} if names else {}
+
+
 def looks_like_json(body: bytes | bytearray) -> bool:
     """Say whether a body is JSON and not events, whatever its media type says: no event begins with a brace."""
     return body.removeprefix(BOM).lstrip().startswith((b"{", b"["))
@@ -140,6 +185,8 @@ def _joined(chunks: Sequence[ReplyPiece]) -> ReplyPiece:
         text="".join(chunk.text for chunk in chunks),
         reasoning="".join(chunk.reasoning for chunk in chunks),
         refusal="".join(chunk.refusal for chunk in chunks),
+        tool_calls=tuple(call for chunk in chunks for call in chunk.tool_calls),
+        extra={name: value for chunk in chunks for name, value in chunk.extra.items()},
         tokens=tuple(token for chunk in chunks for token in chunk.tokens),
         finish_reason=next((chunk.finish_reason for chunk in reversed(chunks) if chunk.finish_reason), None),
         usage=next((chunk.usage for chunk in reversed(chunks) if chunk.usage), None),
@@ -215,6 +262,7 @@ def _usage(usage: Any) -> Usage | None:
         input_tokens=_count(counts.get("prompt_tokens")),
         output_tokens=_count(counts.get("completion_tokens")),
         cached_tokens=_count(details.get("cached_tokens")),
+        details={name: counts[name] for name in _DETAILS if _object(counts.get(name))},
     )
 
 

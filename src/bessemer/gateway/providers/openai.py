@@ -35,6 +35,8 @@ _IN_ONE_PIECE = 64 * 1024
 """A longer request is written piece by piece, between which others have their turn."""
 _MAX_ERROR_BYTES = 64 * 1024
 _MAX_DETAIL = 2000
+_INTERPRETED = frozenset({"max_completion_tokens", "response_format", "structured_outputs"})
+"""Fields in the client's spelling that stand in a body only where nothing overrules them."""
 _encode = msgspec.json.Encoder().encode
 _log = get_logger("bessemer.gateway")
 
@@ -42,7 +44,9 @@ _log = get_logger("bessemer.gateway")
 class OpenAISettings(UpstreamSettings, frozen=True):
     """What a model of an OpenAI-compatible server says."""
 
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.COMPLETE, Capability.LOGPROBS})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {Capability.COMPLETE, Capability.LOGPROBS, Capability.TOOLS}
+    )
     dialect: ClassVar[str | None] = openai_chat.NAME
 
 
@@ -291,6 +295,9 @@ def upstream_body(call: ProviderCall) -> JSON:
         body["max_tokens"] = rules.max_tokens
     if same:
         body.update(call.extra)
+        body.update({name: value for name, value in spelling.items() if name not in body and name not in _INTERPRETED})
+    elif call.tools:
+        body["tools"] = [tool.plain() for tool in call.tools]
     if call.stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
