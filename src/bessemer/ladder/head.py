@@ -11,7 +11,7 @@ from bessemer.engine.rungs.head import HeadKind, HeadParameters, Vectors, rows_o
 from bessemer.engine.rungs.rung import Floats, nothing, softmax, text_of
 from bessemer.ladder.forms import learn_form
 from bessemer.ladder.lessons import Ints
-from bessemer.ladder.linear import Counted, Kept, count, keep, known_shares, vocabulary, weighed
+from bessemer.ladder.linear import Counted, Kept, count, keep, known_shares, strangeness, vocabulary, weighed
 from bessemer.ladder.softmax import Weights, fit_softmax
 from bessemer.ladder.task import Fitted, Task, scaling
 
@@ -43,13 +43,13 @@ def fit_head(network: HeadKind, task: Task) -> Fitted:
     scaled = _scaled(rows_of(source.vectors(texts_of(items, form)), form), network)
     found = count([text_of(item) if form is None else "" for item in items])
     n, k = len(items), len(task.labels)
-    out_of_fold, known = np.full((n, k), np.nan), nothing(n)
+    out_of_fold, known, distance = np.full((n, k), np.nan), nothing(n), nothing(n)
     for train, test in task.parts():
         kept = keep(found, train)
         weights, intercept = _fit(found, kept, scaled.rows, train, task)
         out_of_fold[test] = softmax(_columns(found, kept, scaled.rows, test) @ weights + intercept)
         if form is None:
-            known[test] = known_shares(found, kept, test)
+            known[test], distance[test] = known_shares(found, kept, test), strangeness(found, kept, test)
     kept = keep(found, np.arange(n))
     weights, intercept = _fit(found, kept, scaled.rows, np.arange(n), task)
     scale = scaling(out_of_fold, task)
@@ -67,7 +67,7 @@ def fit_head(network: HeadKind, task: Task) -> Fitted:
         },
         out_of_fold=scale.probabilities(out_of_fold),
         known_share=known,
-        distance=nothing(n),
+        distance=distance,
         told={"network": source.name},
     )
 
