@@ -191,7 +191,7 @@ NOTHING: dict[str, Any] = {
     "response_format": [None, {"type": "text"}],
     "top_logprobs": [None, 0],
     "tools": [None, []],
-    "tool_choice": [None, "none", "auto"],
+    "tool_choice": [None, "none", "auto", "required"],
     "functions": [None, []],
     "function_call": [None, "none"],
     "parallel_tool_calls": [None, True, False],

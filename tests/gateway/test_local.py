@@ -30,7 +30,7 @@ provider = "local"
 path = {path}
 price = "hours"
 max_tokens = 12
-context_tokens = 256
+context_tokens = {context}
 [prompts.match]
 user = "{{{{input.x}}}}?"
 choices = ["Yes", "No", "Maybe"]
@@ -50,8 +50,8 @@ def tiny_path(tmp_path_factory) -> Path:
 class Local:
     """A gateway whose models are all the tiny one; counts the engines that were opened."""
 
-    def __init__(self, folder: Path, database, model: Path) -> None:
-        (folder / "c.toml").write_text(PRICES + MODELS.format(path=json.dumps(str(model))))
+    def __init__(self, folder: Path, database, model: Path, context: int = 256) -> None:
+        (folder / "c.toml").write_text(PRICES + MODELS.format(path=json.dumps(str(model)), context=context))
         self.catalog = Catalog(load_config(folder / "c.toml", folder, SETTINGS), database)
         self.blobs = BlobFolder(folder / "blobs")
         self.writer = Writer(database, Spool.open(database, folder / "spool"))

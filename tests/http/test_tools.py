@@ -213,7 +213,6 @@ def test_a_name_that_is_wrong_inside_a_field_of_ours_is_refused(client: OpenAI) 
 @pytest.mark.parametrize(
     ("field", "more"),
     [
-        ("tools", {"tools": [WEATHER]}),
         ("reasoning_effort", {"reasoning_effort": "high"}),
         ("presence_penalty", {"presence_penalty": 1}),
         (

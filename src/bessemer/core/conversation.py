@@ -82,6 +82,14 @@ class Tool(Frozen, frozen=True):
         return {"type": "function", "function": function}
 
 
+class ToolChoice(Frozen, frozen=True):
+    """Whether tools are to be called."""
+
+    mode: Literal["auto", "none", "required"] = "auto"
+    name: str | None = None
+    """Of the one function that is to be called; the mode is `required` then."""
+
+
 class Message(Frozen, frozen=True):
     """One turn of a conversation."""
 
@@ -309,6 +317,7 @@ class Conversation(Frozen, frozen=True):
     """Route, model, alias or version as the client wrote it."""
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
     input: JSON | None = None
     """Structured input, which each target renders through its own prompt."""
     sampling: Sampling = Sampling()

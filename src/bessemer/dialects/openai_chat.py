@@ -7,7 +7,7 @@ Several answers to one request (`n`) are several conversations, told as n choice
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 
@@ -25,6 +25,7 @@ from bessemer.core.conversation import (
     Regex,
     Sampling,
     Tool,
+    ToolChoice,
     in_range,
     message_of,
 )
@@ -59,7 +60,6 @@ _HINTS = frozenset(
 _DEFAULTS: Mapping[str, tuple[Any, ...]] = {
     "presence_penalty": (None, 0),
     "frequency_penalty": (None, 0),
-    "tool_choice": ("auto", "none"),
     "function_call": ("auto", "none"),
     "functions": ([],),
     "chat_template_kwargs": ({},),
@@ -153,9 +153,13 @@ def _conversation(request: ChatRequest, more: JSON) -> Conversation:
     if extension.episode_id is not None and not EPISODE_ID.fullmatch(extension.episode_id):
         raise InvalidRequest("bessemer.episode_id must be 1 to 128 characters without spaces.", param="episode_id")
     spelling, extra = _forwarded(request, more)
+    choice = _tool_choice(request)
+    if request.tool_choice is not None:
+        (extra if choice is None else spelling)["tool_choice"] = request.tool_choice
     return Conversation(
         model=request.model,
         messages=messages,
+        tool_choice=choice or ToolChoice(),
         tools=tuple(_tool(tool, f"tools[{index}]") for index, tool in enumerate(request.tools or ())),
         input=extension.input,
         sampling=_sampling(request),
@@ -189,6 +193,27 @@ def _tool(tool: JSON, where: str) -> Tool:
         strict=function.strict,
         sent=tool if len(tool) > 2 or not set(said or ()) <= set(_Function.__struct_fields__) else None,
     )
+
+
+def _tool_choice(request: ChatRequest) -> ToolChoice | None:
+    """Return how tools are to be called; None for a way that no noun stands for. Raises InvalidRequest."""
+    said = request.tool_choice
+    if isinstance(said, str):
+        if said not in {"auto", "none", "required"}:
+            raise InvalidRequest(
+                "tool_choice must be 'none', 'auto', 'required' or {'type': 'function', 'function': {'name'}}.",
+                param="tool_choice",
+            )
+        if not request.tools:
+            return ToolChoice()  # some clients always send it
+        return ToolChoice(mode=cast("Literal['auto', 'none', 'required']", said))
+    if said is None:
+        return ToolChoice()
+    function = said.get("function")
+    name = function.get("name") if isinstance(function, dict) else None
+    if said.get("type") != "function" or not isinstance(name, str):
+        return None
+    return ToolChoice(mode="required", name=name)
 
 
 def _forwarded(request: ChatRequest, more: JSON) -> tuple[JSON, JSON]:

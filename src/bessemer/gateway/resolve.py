@@ -73,6 +73,7 @@ async def provider_call(
         version=resolved.version,
         messages=messages,
         tools=asked.tools,
+        tool_choice=asked.tool_choice,
         sampling=_decoding(asked.sampling, resolved, rules),
         rules=rules,
         input=asked.input,

@@ -121,6 +121,8 @@ class Strategy:
         # A threshold means something only for the version whose confidence was calibrated, with its own prompt.
         if step.calibration is None or step.threshold is None:
             return True
+        if exchange.asked.tools and exchange.asked.tool_choice.mode != "none":
+            return False  # it was calibrated on answers in words
         own_prompt = leg.prompt in {None, leg.call.version.prompt}
         if own_prompt and step.calibration.version == leg.call.version.id:
             return True

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from bessemer.core.conversation import AnswerRules, Message, Sampling, Tool
+from bessemer.core.conversation import AnswerRules, Message, Sampling, Tool, ToolChoice
 from bessemer.core.models import Model, ModelVersion, ProviderSettings
 from bessemer.core.reply import ReplyPiece
 from bessemer.core.types import JSON, Frozen
@@ -26,6 +26,7 @@ class ProviderCall(Frozen, frozen=True):
     version: ModelVersion
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
     sampling: Sampling = Sampling()
     rules: AnswerRules = AnswerRules()
     input: JSON | None = None

@@ -19,6 +19,7 @@ from bessemer.gateway.fields import confident
 from bessemer.gateway.providers.base import ProviderCall, ProviderKind
 from bessemer.gateway.providers.choices import normalised
 from bessemer.gateway.providers.engines import Engines
+from bessemer.gateway.providers.spoken_tools import bound, called, offered, told
 from bessemer.registry.weights import WeightsSettings
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class LocalSettings(WeightsSettings, frozen=True):
     """What a model of the built-in engine says."""
 
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
-        {Capability.COMPLETE, Capability.ADAPTERS, Capability.LOGPROBS}
+        {Capability.COMPLETE, Capability.ADAPTERS, Capability.LOGPROBS, Capability.TOOLS}
     )
     shares_machine: ClassVar[bool] = True
     # An enumerable answer is a decision: the best one. Free text: OpenAI's default.
@@ -56,6 +57,7 @@ class LocalProvider:
 
     async def complete(self, call: ProviderCall) -> AsyncIterator[ReplyPiece]:
         """Generate, or score the choices in one pass. See Provider."""
+        call = _spoken(call)
         async with self._engines.use(call.model, call.version.adapter_sha256) as engine:
             prompt = await self._encoded(engine, call)
             with _named(call):
@@ -73,9 +75,11 @@ class LocalProvider:
             yield _whole(await engine.generate(request), request.constraint, engine.tokenizer)
             return
         yield ReplyPiece(usage=Usage(input_tokens=len(request.prompt)))
-        if threshold or not call.stream:  # a value is dropped or kept when the whole of it is known
+        # A value is dropped or kept, and an answer is a call or words, when the whole of it is known.
+        if threshold or not call.stream or call.tools:
             chunk = _whole(await engine.generate(request), None, engine.tokenizer)
-            yield _confident(chunk, threshold) if threshold else chunk
+            chunk = _confident(chunk, threshold) if threshold else chunk
+            yield _calling(chunk) if call.tools else chunk
             return
         async with aclosing(cast("AsyncGenerator[TokenEvent, None]", engine.stream(request))) as events:
             async for event in events:
@@ -102,6 +106,19 @@ class LocalProvider:
         if len(prompt) >= call.model.context_tokens:
             raise _too_long(call, f"{len(prompt)} tokens")
         return prompt
+
+
+def _spoken(call: ProviderCall) -> ProviderCall:
+    """Return the call with its tools in words and a grammar."""
+    if not call.tools and not any(said.tool_calls or said.role in {"tool", "function"} for said in call.messages):
+        return call
+    tools = offered(call.tools, call.tool_choice)
+    constraint = bound(tools, call.tool_choice, call.rules.constraint)
+    rules = call.rules
+    if constraint != rules.constraint:
+        rules = msgspec.structs.replace(rules, constraint=constraint, requested="tools")
+    messages = told(call.messages, tools, call.tool_choice)
+    return msgspec.structs.replace(call, messages=messages, rules=rules, tools=tools)
 
 
 def _too_long(call: ProviderCall, size: str) -> InvalidRequest:
@@ -170,6 +187,15 @@ def _whole(generation: Generation, choices: Choices | None, tokenizer: "Tokens")
 def _confident(chunk: ReplyPiece, threshold: float) -> ReplyPiece:
     text = confident(chunk.text, [scored.token for scored in chunk.tokens], threshold)
     return msgspec.structs.replace(chunk, text=text)
+
+
+def _calling(chunk: ReplyPiece) -> ReplyPiece:
+    """Return an answer that is a call as one; log-probabilities of tokens are of words, and a call has none."""
+    call = called(chunk.text)
+    if call is None:
+        return chunk
+    ends = "tool_calls" if chunk.finish_reason == "stop" else chunk.finish_reason
+    return msgspec.structs.replace(chunk, text="", tokens=(), tool_calls=(call,), finish_reason=ends)
 
 
 def _piece(event: TokenEvent, tokenizer: "Tokens") -> ReplyPiece:

@@ -14,7 +14,7 @@ from typing import ClassVar, cast
 import aiohttp
 import msgspec
 
-from bessemer.core.conversation import Choices, Constraint, JsonSchema, Regex
+from bessemer.core.conversation import Choices, Constraint, JsonSchema, Regex, ToolChoice
 from bessemer.core.errors import BessemerError, ProviderError
 from bessemer.core.events import server_sent_data
 from bessemer.core.models import Capability, Model
@@ -298,10 +298,16 @@ def upstream_body(call: ProviderCall) -> JSON:
         body.update({name: value for name, value in spelling.items() if name not in body and name not in _INTERPRETED})
     elif call.tools:
         body["tools"] = [tool.plain() for tool in call.tools]
+        if call.tool_choice != ToolChoice():
+            body["tool_choice"] = _choice_of(call.tool_choice)
     if call.stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
     return body
+
+
+def _choice_of(choice: ToolChoice) -> str | JSON:
+    return choice.mode if choice.name is None else {"type": "function", "function": {"name": choice.name}}
 
 
 def _constraint_fields(constraint: Constraint) -> JSON:
