@@ -24,10 +24,11 @@ WRITTEN = st.one_of(
     st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join),
     st.text(max_size=60),
     st.text("abc ", min_size=1, max_size=150),
-    st.sampled_from(["", "a", "a b", "b, a and c", "12.50", "$1,299.00"]),
+    st.sampled_from(["", "a", "a b", "b, a and c", "12.50", "$1,299.00", "2 Dec 2024", "2024-12-02", "12/2024"]),
 )
 FIELDS = (
     FieldSpec(name="code", type=FieldType.CODE),
+    FieldSpec(name="day", type=FieldType.DATE),
     FieldSpec(name="list", type=FieldType.LIST),
     FieldSpec(name="number", type=FieldType.NUMBER),
     FieldSpec(name="title", type=FieldType.TEXT),
@@ -53,7 +54,7 @@ def compiler():
 
 
 def comparers():
-    for fields in (FIELDS, FIELDS[3:], FIELDS[1:2]):
+    for fields in (FIELDS, FIELDS[4:], FIELDS[2:3]):
         yield Comparer(fields, IDF, SIGNS), without_compiler(lambda fields=fields: Comparer(fields, IDF, SIGNS)), fields
 
 
@@ -61,10 +62,10 @@ COMPARERS = list(comparers())
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.lists(WRITTEN, min_size=8, max_size=8))
+@given(st.lists(WRITTEN, min_size=10, max_size=10))
 def test_records_compare_alike(values):
     names = [field.name for field in FIELDS]
-    pair = dict(zip(names, values[:4], strict=True)), dict(zip(names, values[4:], strict=True))
+    pair = dict(zip(names, values[:5], strict=True)), dict(zip(names, values[5:], strict=True))
     for compiled, plain, fields in COMPARERS:
         (mine, known), (expected, expected_known) = compiled.rows([pair]), plain.rows([pair])
         wrong = [name for name, a, b in zip(feature_names(fields), mine[0], expected[0], strict=True)
@@ -93,8 +94,8 @@ def test_many_records_are_compared_as_one_by_one():
 @given(st.lists(WRITTEN, min_size=1, max_size=4))
 def test_texts_weigh_alike(texts):
     compiled, plain, weights = VOCABULARIES
-    (mine, known), (expected, expected_known) = compiled.logits(texts, weights), plain.logits(texts, weights)
-    assert np.allclose(mine, expected, atol=1e-5) and np.allclose(known, expected_known, atol=1e-12)
+    mine, expected = compiled.logits(texts, weights), plain.logits(texts, weights)
+    assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(mine, expected, strict=True))
 
 
 def vocabularies():

@@ -32,7 +32,7 @@ KIND = "embedding"
 Vectors = npt.NDArray[np.float32]
 _MOST_TOKENS = 512
 NEAREST = 10
-"""Neighbours that vote, and the one whose distance is the scope's signal."""
+"""Neighbours that vote; the last one's distance is the scope's signal where no words are."""
 _SHARPNESS = 20.0
 """Of the vote: a neighbour weighs exp(20 x cosine)."""
 
@@ -130,12 +130,12 @@ class EmbeddingRung(Rung):
         """See `Rung`."""
         rows, unread = self._embedding.vectors(items)
         logits = (rows @ self._weights).astype(np.float64) + self._intercept
+        votes, distance = vote(rows, self._known, self._answers, len(self.labels))
         known = nothing(len(items))
         if self._grams.size:
-            of_grams, known = self._grams.logits([text_of(item) for item in items], self._gram_weights)
+            of_grams, known, distance = self._grams.logits([text_of(item) for item in items], self._gram_weights)
             logits += of_grams
         head = softmax(logits)
-        votes, distance = vote(rows, self._known, self._answers, len(self.labels))
         scaled = np.log(np.maximum(mix(head, votes, self._parameters.vote), 1e-12)) * self._parameters.factor
         if len(self.labels) == 2:
             scaled[:, 1] += self._parameters.shift

@@ -53,7 +53,7 @@ class RegressionJob(ctypes.Structure):
         *((name, _POINTER) for name in ("chars", "lengths")),
         ("blocks", _Table * 3),
         ("idf", _POINTER * 3),
-        *((name, _POINTER) for name in ("unknown", "weights", "logits", "known")),
+        *((name, _POINTER) for name in ("unknown", "weights", "logits", "known", "strange")),
         *((name, _INT) for name in ("rows", "labels")),
     )
 

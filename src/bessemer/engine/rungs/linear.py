@@ -9,7 +9,7 @@ import numpy as np
 from bessemer.core.types import Frozen
 from bessemer.engine.rungs.artefact import Arrays, Artefact
 from bessemer.engine.rungs.ngrams import Vocabulary
-from bessemer.engine.rungs.rung import Prediction, Rung, RungItem, nothing, parameters_of, softmax, text_of
+from bessemer.engine.rungs.rung import Prediction, Rung, RungItem, parameters_of, softmax, text_of
 
 KIND = "linear"
 
@@ -42,5 +42,5 @@ class Linear(Rung):
     def predict(self, items: Sequence[RungItem]) -> Prediction:
         """See `Rung`."""
         n = len(items)
-        logits, known = self.vocabulary.logits([text_of(item) for item in items], self.weights)
-        return Prediction(softmax(logits + self.intercept), known, nothing(n), np.zeros(n, np.bool_))
+        logits, known, strange = self.vocabulary.logits([text_of(item) for item in items], self.weights)
+        return Prediction(softmax(logits + self.intercept), known, strange, np.zeros(n, np.bool_))

@@ -10,7 +10,7 @@ typedef struct {
     const double *unknown;     /* [BLOCKS] */
     const float *weights;      /* [columns][labels] */
     float *logits;             /* [rows][labels], 0 */
-    double *known;             /* [rows] */
+    double *known, *strange;   /* [rows] */
     int64_t rows, labels;
 } Regression;
 
@@ -55,7 +55,9 @@ static void find(Memory *memory, const Table *block, Found *found, Text gram) {
     found->columns[found->n++] = (uint64_t)place;
 }
 
-static void find_word_grams(Memory *memory, const Table *block, Text text, Found *found) {
+/* Returns how many words are not known, over the root of their number. */
+static double find_word_grams(Memory *memory, const Table *block, Text text, Found *found) {
+    int64_t words = 0, unknown = 0;
     Char *pair = take(memory, (size_t)(text.length + 2) * sizeof(Char));
     Text before = {NULL, 0};
     for (int64_t i = 0; i < text.length;) {
@@ -66,7 +68,10 @@ static void find_word_grams(Memory *memory, const Table *block, Text text, Found
             continue;
         }
         Text word = {text.at + i, end - i};
+        unknown -= found->missing;
         find(memory, block, found, word);
+        unknown += found->missing;
+        words++;
         if (before.at != NULL) {
             memcpy(pair, before.at, (size_t)before.length * sizeof(Char));
             pair[before.length] = ' ';
@@ -76,6 +81,7 @@ static void find_word_grams(Memory *memory, const Table *block, Text text, Found
         before = word;
         i = end;
     }
+    return words ? (double)unknown / sqrt((double)words) : 0.0;
 }
 
 static void find_character_grams(Memory *memory, const Table *block, Text word, Found *found) {
@@ -122,11 +128,11 @@ static double weigh(const Regression *job, int block, int64_t offset, Found *fou
     return known;
 }
 
-static void regress(Memory *memory, const Regression *job, Text text, float *logits, double *share_known) {
+static void regress(Memory *memory, const Regression *job, Text text, float *logits, double *share_known, double *strange) {
     Found found[BLOCKS] = {{0}};
     Text *words;
     int64_t n = split(memory, text, text.length + 1, &words), offset = 0;
-    find_word_grams(memory, &job->blocks[0], text, &found[0]);
+    *strange = find_word_grams(memory, &job->blocks[0], text, &found[0]);
     for (int64_t i = 0; i < n; i++) {
         find_character_grams(memory, &job->blocks[1], words[i], &found[1]);
         find_shape(memory, &job->blocks[2], words[i], &found[2]);
@@ -150,7 +156,7 @@ int64_t regress_texts(const Regression *job) {
     const Char *at = job->chars;
     for (int64_t row = 0; row < job->rows; row++) {
         release(&memory, 0);
-        regress(&memory, job, (Text){at, job->lengths[row]}, job->logits + row * job->labels, job->known + row);
+        regress(&memory, job, (Text){at, job->lengths[row]}, job->logits + row * job->labels, job->known + row, job->strange + row);
         at += job->lengths[row];
     }
     release(&memory, 1);

@@ -5,6 +5,7 @@ tokens with a digit (`7.2mp` is `d.dcc`). Texts are normalised (NFKC) and in low
 times idf, scaled to length 1.
 """
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -103,16 +104,16 @@ class Vocabulary:
     def _columns(self) -> tuple[dict[str, int], ...]:
         return tuple({name: place for place, name in enumerate(block.names.strings())} for block in self._blocks)
 
-    def logits(self, texts: Sequence[str], weights: npt.NDArray[np.float32]) -> tuple[Floats, Floats]:
-        """Return the texts' rows times weights [columns, k]: [n, k], and the known share of each: [n]."""
-        known = np.zeros(len(texts))
+    def logits(self, texts: Sequence[str], weights: npt.NDArray[np.float32]) -> tuple[Floats, Floats, Floats]:
+        """Return the texts' rows times weights [columns, k]: [n, k]; the known share and `strangeness` of each: [n]."""
+        known, strange = np.zeros(len(texts)), np.zeros(len(texts))
         logits = np.zeros((len(texts), weights.shape[1]), np.float32)
         if self._kernel is None:
             for row, text in enumerate(texts):
                 vector = self.vector(text)
                 logits[row] = vector.values.astype(np.float32) @ weights[vector.columns]
-                known[row] = vector.known_share
-            return logits.astype(np.float64), known
+                known[row], strange[row] = vector.known_share, self.strangeness(text)
+            return logits.astype(np.float64), known, strange
         chars, lengths = code_points([" ".join(normalised(text).split()) for text in texts])
         weights = np.ascontiguousarray(weights)
         job = RegressionJob(rows=len(texts), labels=weights.shape[1])
@@ -120,9 +121,9 @@ class Vocabulary:
             job.blocks[place], job.idf[place] = table.job(), pointer(block.idf)
         read = (chars, lengths, self._unknown, weights)
         job.chars, job.lengths, job.unknown, job.weights = (pointer(array) for array in read)
-        job.logits, job.known = pointer(logits), pointer(known)
+        job.logits, job.known, job.strange = (pointer(array) for array in (logits, known, strange))
         self._kernel.regress(job)
-        return logits.astype(np.float64), known
+        return logits.astype(np.float64), known, strange
 
     def vector(self, text: str) -> Vector:
         """Return a text's row."""
@@ -146,6 +147,12 @@ class Vocabulary:
         if not columns:
             return Vector(np.zeros(0, np.int64), np.zeros(0), share)
         return Vector(np.concatenate(columns), np.concatenate(values), share)
+
+    def strangeness(self, text: str) -> float:
+        """Return how many words of a text no training text has, over the root of its words: few of many are chance."""
+        words = _WORD.findall(normalised(text))
+        known = self._columns[0]
+        return sum(word not in known for word in words) / math.sqrt(len(words)) if words else 0.0
 
     def _found(self, place: int, wanted: Iterable[str]) -> tuple[list[int], int]:
         known = self._columns[place]

@@ -24,6 +24,7 @@ from bessemer.engine.rungs.comparison import (
     units,
     written,
 )
+from bessemer.engine.rungs.dates import DATE_FEATURES, compare_dates
 from bessemer.engine.rungs.kernel import ComparisonJob, code_points, kernel, pointer
 from bessemer.engine.rungs.records import MAX_FIELDS, Record, RecordForm, Text, plain, records_of
 from bessemer.engine.rungs.rung import Flags, Floats, Prediction, Rung, RungItem, nothing, parameters_of, softmax
@@ -44,6 +45,7 @@ class FieldType(StrEnum):
     CODE = "code"
     NUMBER = "number"
     LIST = "list"
+    DATE = "date"
 
 
 class FieldSpec(Frozen, frozen=True):
@@ -76,6 +78,8 @@ def feature_names(fields: Sequence[FieldSpec]) -> list[str]:
 def _parts(type_: FieldType) -> tuple[str, ...]:
     if type_ is FieldType.NUMBER:
         return NUMBER_FEATURES
+    if type_ is FieldType.DATE:
+        return DATE_FEATURES
     return TEXT_FEATURES + (LIST_FEATURES if type_ is FieldType.LIST else ())
 
 
@@ -111,7 +115,10 @@ def compare(left: Record, right: Record, fields: Sequence[FieldSpec], idf: Idf) 
     return Compared(features, _signs(*words), _known(words[0] | words[1], idf))
 
 
-_ALONE: dict[FieldType, Callable[[str, str], list[float]]] = {FieldType.NUMBER: compare_numbers}
+_ALONE: dict[FieldType, Callable[[str, str], list[float]]] = {
+    FieldType.NUMBER: compare_numbers,
+    FieldType.DATE: compare_dates,
+}
 """How types are compared that are not compared word by word."""
 
 
