@@ -69,6 +69,8 @@ def main() -> int:
 
 
 def _written(out: Path, name: str, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return  # there are no outcomes here: what is in the file stays
     document = json.loads(out.read_text()) if out.exists() else {"rows": []}
     others = [row for row in document.get("cascades", []) if row["data"] != name]
     document["cascades"] = [*others, *rows]
