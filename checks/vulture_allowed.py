@@ -41,7 +41,6 @@ _.schema_version  # store.schema: a table that migrations alone write
 _.score_interval  # evals.paired: shows the test's statistic against published intervals
 
 # The ladder in the making: its job and the lab's final scoring call them.
-_.leaks  # ladder.groups: told before a fit
 _.worse_than_plain  # lab.ladder: what the final scoring says of each set
 _.ips  # off_policy: the estimates of a rung's worth from verdicts, and what decides whether they say anything
 _.snips  # the same
