@@ -1,4 +1,4 @@
-"""Every kind that can be opened answers any text, and learns from any set or refuses it by name (L8)."""
+"""Every kind that is fitted answers any text, and learns from any set or refuses it by name (L8)."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,9 @@ import pytest
 from bessemer.core.errors import InvalidRequest
 from bessemer.engine.rungs.embedding import StaticEmbedding
 from bessemer.engine.rungs.head import Head, HeadKind
-from bessemer.engine.rungs.kinds import KINDS, open_rung
+from bessemer.engine.rungs.kinds import open_rung
 from bessemer.engine.rungs.rung import RungItem
-from bessemer.ladder.fit import fit
+from bessemer.ladder.fit import KINDS, fit
 from bessemer.ladder.lessons import Lesson
 from bessemer.ladder.task import VectorSource
 
