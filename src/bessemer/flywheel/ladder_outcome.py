@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from bessemer.core.datasets import Dataset, Example
+from bessemer.core.routes import MonitorPolicy
 from bessemer.core.types import Frozen
 from bessemer.core.wire import LadderRequest
 from bessemer.evals.measures import Metric
@@ -43,8 +44,14 @@ class LadderPlan(NamedTuple):
     """Selection items: they calibrate, choose the best single rung and lay the path."""
     calibrate: tuple[Example, ...]
     """Calibration items: they test the path."""
+    weights: tuple[float, ...] | None
+    """How much of the traffic each of these stands for; None: all alike."""
+    filter: str
+    """What they had to fulfil."""
     metric: Metric
     incumbent: str
+    monitor: MonitorPolicy
+    """How the route is to be watched."""
     left_out: int
     joined: tuple[LadderSystem, ...] = ()
     """The request's `models`: rungs that were fitted before, and language models."""

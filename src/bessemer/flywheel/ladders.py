@@ -98,6 +98,8 @@ class _LadderRun(JobRun[LadderResult]):
             if self._plan.left_out:
                 told = f"{self._plan.left_out} examples are left out: a system was trained on their inputs."
                 self._job.tell("seen", told, level="warn")
+            for place, leak in enumerate(rungs.leaks_of(self._plan)):
+                self._job.tell(f"leak-{place}", leak, level="warn")
         return self._plan
 
     def _fit(self, kind: str, state: _State) -> FittedRung:
