@@ -1,6 +1,6 @@
 """Runs the demo once per seed and writes what its reports say to `lab/results/demo.json`.
 
-python -m lab.demo --seeds 0 1 2 3 4 [--data data] [--note chosen-on]
+python -m lab.demo --seeds 0 1 2 3 4 [--data data] [--note chosen-on] [--ladder-only]
 
 Rows of a seed that was run before are replaced. Settings of the demo were chosen on other seeds than those that are
 quoted; rows of these carry the note `chosen on`.
@@ -30,13 +30,16 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--note", default="")
+    parser.add_argument("--ladder-only", action="store_true", help="stop before the small language model")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     worst = 0
     for seed in arguments.seeds:
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "bessemer", "demo", "--seed", str(seed), "--out", folder]
-            status, taken = watched([*command, "--data", str(arguments.data)])
+            more = ["--ladder-only"] if arguments.ladder_only else []
+            status, taken = watched([*command, "--data", str(arguments.data), *more])
+            taken["ladder_only"] = arguments.ladder_only
             worst = max(worst, status)
             page = Path(folder) / "report.json"
             if page.exists():

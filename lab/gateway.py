@@ -3,8 +3,9 @@
     python -m lab.gateway                          # this checkout
     python -m lab.gateway --beside ../older        # and another one, in turns, in one run: the ratio is the result
 
-The upstream is a fake one on loopback that answers at once, so what is measured is Bessemer itself. All processes share
-this machine's cores. The median of the rounds goes to `lab/results/gateway.json`.
+The upstream is a fake one on loopback that answers at once, so what is measured is Bessemer itself; the way `rung` asks
+no upstream but the linear rung of a ladder in the server's own process. All processes share this machine's cores. The
+median of the rounds goes to `lab/results/gateway.json`.
 """
 
 import argparse
@@ -26,6 +27,20 @@ from typing import Any
 
 import aiohttp
 
+from bessemer.core.models import Lineage
+from bessemer.core.routes import Route, Step, Target
+from bessemer.core.settings import Settings
+from bessemer.engine.rungs import artefact
+from bessemer.engine.rungs.rung import RungItem
+from bessemer.gateway.providers import settings_of
+from bessemer.ladder.fit import fit
+from bessemer.ladder.lessons import Lesson
+from bessemer.registry.catalog import Catalog
+from bessemer.registry.config import load_config
+from bessemer.registry.versions import make_version
+from bessemer.runtime.extensions import load_extensions
+from bessemer.store.blob_folder import BlobFolder
+from bessemer.store.database import Database
 from lab.fake_openai import FakeOpenAI, Script
 from lab.provenance import commit, processor
 
@@ -44,7 +59,10 @@ output_per_million = 2.0
 targets = ["upstream"]
 """
 TEXT = "Acme Turbo 300 " * 16
-WAYS = {"whole": {}, "streamed": {"stream": True}}
+WAYS: dict[str, dict[str, Any]] = {"whole": {}, "streamed": {"stream": True}}
+RUNG: dict[str, dict[str, Any]] = {"rung": {"model": "rung"}}
+"""Of this checkout alone: an older one may have no rungs."""
+ARTICLES = {"phone": "Acme Turbo", "printer": "Beta Jet", "screen": "Gamma View"}
 PIECES = ("Yes", ".", " They", " are", " one", " article", ".", "")
 
 
@@ -75,6 +93,8 @@ def main() -> int:
         document["beside"] = _commit_of(arguments.beside)
         document["ratio"] = {way: round(_rate(rows, "this", way) / _rate(rows, "other", way), 3) for way in WAYS}
         print(f"this / other: {document['ratio']}")
+    document["rung_to_whole"] = round(_rate(rows, "this", "rung") / _rate(rows, "this", "whole"), 3)
+    print(f"a rung / an upstream: {document['rung_to_whole']}")
     (HERE / "results" / "gateway.json").write_text(json.dumps(document, indent=1) + "\n")
     return 0
 
@@ -93,10 +113,15 @@ async def measure(checkouts: dict[str, Path], arguments: argparse.Namespace) -> 
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     async with FakeOpenAI(Script(pieces=PIECES) for _ in itertools.count()) as fake:
         with contextlib.ExitStack() as servers:
-            running = {name: servers.enter_context(serve(folder, fake.base_url)) for name, folder in checkouts.items()}
+            running = {
+                name: servers.enter_context(serve(folder, fake.base_url, rung=name == "this"))
+                for name, folder in checkouts.items()
+            }
             for turn in range(arguments.rounds + 1):
-                for way, extra in WAYS.items():
+                for way, extra in (WAYS | RUNG).items():
                     for name, (url, key) in running.items():
+                        if way in RUNG and name != "this":
+                            continue
                         outcome = await ask(url, key, extra, arguments.seconds, arguments.connections)
                         fake.bodies.clear()
                         fake.headers.clear()
@@ -115,11 +140,13 @@ async def measure(checkouts: dict[str, Path], arguments: argparse.Namespace) -> 
 
 
 @contextlib.contextmanager
-def serve(checkout: Path, base_url: str) -> Iterator[tuple[str, str]]:
-    """Run a checkout's server on a folder of its own; give its URL and key."""
+def serve(checkout: Path, base_url: str, *, rung: bool) -> Iterator[tuple[str, str]]:
+    """Run a checkout's server on a folder of its own, with the route `rung` if wanted; give its URL and key."""
     with tempfile.TemporaryDirectory() as folder:
         data, config = Path(folder) / "data", Path(folder) / "bessemer.toml"
         config.write_text(CONFIG.format(base_url=base_url))
+        if rung:
+            add_rung(Settings(data=data, config=config))
         command = [sys.executable, "-m", "bessemer", "up", "--data", str(data), "--config", str(config), "--port", "0"]
         with (Path(folder) / "log").open("w") as log:
             process = subprocess.Popen(
@@ -137,6 +164,33 @@ def serve(checkout: Path, base_url: str) -> Iterator[tuple[str, str]]:
         finally:
             process.terminate()
             process.wait(30)
+
+
+def add_rung(settings: Settings) -> None:
+    """Put a route with the linear rung of three articles into force."""
+    lessons = [
+        Lesson(RungItem(f"Is {name} {number} one article? {TEXT}"), answer)
+        for answer, name in ARTICLES.items()
+        for number in range(40)
+    ]
+    database = Database.open(settings)
+    try:
+        config = load_config(settings.config_path, settings.data, settings_of(load_extensions().providers))
+        catalog, blobs = Catalog(config, database), BlobFolder(settings.data / "blobs")
+        fitted = fit("linear", lessons).artefact
+        manifest, arrays = artefact.encode(fitted)
+        blobs.put(arrays)
+        version = make_version(
+            "rung-linear",
+            choices=fitted.manifest.labels,
+            choice_bias=fitted.manifest.bias,
+            lineage=Lineage(base="rung:linear", method="ladder"),
+            rung_sha256=blobs.put(manifest),
+        )
+        catalog.register(version)
+        catalog.put_route(Route(name="rung", steps=(Step(targets=(Target(model=version.id),)),)))
+    finally:
+        database.close()
 
 
 async def ask(url: str, key: str, extra: dict[str, Any], seconds: float, connections: int) -> tuple[float, float]:

@@ -6,7 +6,8 @@ python -m lab.ladder --name NAME --train FILE --test FILE [--fields titles] --fi
 
 In development a quarter of the training groups stands in for the test, and nothing sealed is read (`sealed.py`). Rows
 that are in the results already are not measured again, so a run may be stopped and started. `--encoder FOLDER` names
-the sentence encoder that the rung `embedding` is distilled from; without it that rung is left out.
+the sentence encoder that the rung `embedding` is distilled from and that `encoder` reads, `--model FILE` the language
+model whose states `states` reads; without them these rungs are left out.
 """
 
 import argparse
@@ -21,18 +22,21 @@ import numpy as np
 
 from bessemer.core.errors import BessemerError, InvalidRequest
 from bessemer.core.routes import ConfidenceScore
+from bessemer.engine.rungs import committee
 from bessemer.engine.rungs.artefact import encode
 from bessemer.engine.rungs.embedding import StaticEmbedding
-from bessemer.engine.rungs.kinds import open_rung
+from bessemer.engine.rungs.head import Head, HeadKind, Vectorise, Vectors
+from bessemer.engine.rungs.kinds import MEMBERS, open_rung
 from bessemer.engine.rungs.rung import Flags, Floats, RungItem
 from bessemer.evals import calibration
 from bessemer.evals.confidence import fit_confidence
 from bessemer.evals.metrics import Terms, label_terms
 from bessemer.evals.statistics import terms_interval
 from bessemer.ladder.distil import kept
-from bessemer.ladder.fit import KINDS, fit, suits
+from bessemer.ladder.fit import KINDS, RungFit, fit, suits
 from bessemer.ladder.groups import grouped
 from bessemer.ladder.lessons import Lesson, folds_of, labels_of
+from bessemer.ladder.task import FittedMember, VectorSource
 from lab.ladder_baselines import BASELINES, COUNTERPART
 from lab.ladder_sets import LadderSet, calls, offers, read
 from lab.provenance import commit, processor
@@ -44,6 +48,8 @@ HOURLY = 0.10264
 """USD, of AWS c7a.large, Linux, us-east-1, on demand (2025-01): two cores, of which a rung uses one."""
 _TIMED = 200
 """Requests that are timed one by one."""
+_ALONE = 2
+"""Texts of one request: a pair of records has two."""
 _LOGGER = 0.55
 """How often the simulated incumbent, whose answers get verdicts, is right when there are more than two labels."""
 
@@ -90,17 +96,60 @@ def main() -> int:
     if unknown:
         print(f"--sets: unknown {unknown[0]!r}; known: {', '.join(sets)}", file=sys.stderr)
         return 2
-    static = kept(arguments.encoder, arguments.data / "static.safetensors") if arguments.encoder else None
+    tools = _tools(arguments)
     document = Document(arguments.out, seal)
     failed = 0
     for seed in arguments.seeds:
         for name in arguments.sets or sets:
             try:
-                MeasuredSet(_developed(sets[name](seed), seed, seal), document, seed, static, arguments).run()
+                MeasuredSet(_developed(sets[name](seed), seed, seal), document, seed, tools, arguments).run()
             except BessemerError as error:
                 print(f"{name}: {error.message}", file=sys.stderr)
                 failed += 1
     return 1 if failed else 0
+
+
+class FittingTools(NamedTuple):
+    """What some kinds need to be fitted."""
+
+    static: StaticEmbedding | None
+    networks: dict[str, VectorSource]
+
+
+def _tools(arguments: argparse.Namespace) -> FittingTools:
+    networks: dict[str, VectorSource] = {}
+    static = None
+    if arguments.encoder:
+        from bessemer.engine.embedder import Embedder
+
+        static, encoder = kept(arguments.encoder, arguments.data / "static.safetensors"), Embedder(arguments.encoder)
+        embed = lambda texts: np.array(encoder.embed(list(texts)), np.float32)  # noqa: E731 - one line, used once
+        networks[HeadKind.ENCODER] = VectorSource(encoder.fingerprint, _Remembered(embed).vectors)
+    if arguments.model:
+        from bessemer.engine.engine import load_model
+        from bessemer.engine.states import states
+
+        network, tokens = load_model(arguments.model)
+        made = _Remembered(lambda texts: states(network, tokens, texts))
+        networks[HeadKind.STATES] = VectorSource(arguments.model.name, made.vectors)
+    return FittingTools(static, networks)
+
+
+class _Remembered:
+    """Vectors of texts, made once: one request alone is computed anew, because it is timed."""
+
+    def __init__(self, vectorise: Vectorise) -> None:
+        self._vectorise = vectorise
+        self._known: dict[str, Vectors] = {}
+
+    def vectors(self, texts: Sequence[str]) -> Vectors:
+        """Return [n, width]."""
+        if len(texts) <= _ALONE:
+            return self._vectorise(texts)
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            self._known |= dict(zip(new, self._vectorise(new), strict=True))
+        return np.stack([self._known[text] for text in texts])
 
 
 def _arguments() -> argparse.Namespace:
@@ -117,6 +166,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="1,000 labels at most, 500 test items")
     parser.add_argument("--final", action="store_true", help="score on the sealed test")
     parser.add_argument("--encoder", type=Path, help="folder of a sentence encoder")
+    parser.add_argument("--model", type=Path, help="file of a language model of the built-in engine")
     parser.add_argument("--data", type=Path, default=Path("data"), help="where what is distilled is kept")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
@@ -176,10 +226,12 @@ class MeasuredSet:
         found: LadderSet,
         document: Document,
         seed: int,
-        static: StaticEmbedding | None,
+        tools: FittingTools,
         arguments: argparse.Namespace,
     ) -> None:
-        self._set, self._document, self._seed, self._static = found, document, seed, static
+        self._set, self._document, self._seed, self._tools = found, document, seed, tools
+        self._members: dict[str, RungFit] = {}
+        """Of the present lessons, by kind: a committee of them need not fit them again."""
         self._arguments = arguments
         self._test = found.test[:500] if arguments.quick and not found.choices else found.test
 
@@ -191,10 +243,13 @@ class MeasuredSet:
             sizes.append("all")
         for size in sizes:
             lessons = self._drawn(size)
-            for rung in wanted:
-                self._one(rung, lessons, size, "labels")
-                if rung in KINDS and rung != "majority" and self._judges(size):
-                    self._one(rung, self._judged(lessons), size, "right_wrong")
+            for feedback in ("labels", "right_wrong") if self._judges(size) else ("labels",):
+                self._members.clear()
+                for rung in wanted:
+                    if feedback == "labels":
+                        self._one(rung, lessons, size, feedback)
+                    elif rung in KINDS and rung != "majority":
+                        self._one(rung, self._judged(lessons), size, feedback)
 
     def _judges(self, size: int | str) -> bool:
         """Whether verdicts are learned from, too: between two labels they say what labels say, so once is enough."""
@@ -241,7 +296,7 @@ class MeasuredSet:
         except (InvalidRequest, ValueError) as reason:
             self._document.add(row | {"f1_or_accuracy": None, "ci95": None, "skipped": str(reason)[:200]})
             return
-        row["fit_s"] = round(time.perf_counter() - began, 2)
+        row["fit_s"] = round(made.told.pop("fit_s", time.perf_counter() - began), 2)
         scored = made.score(self._set, self._test)
         interval = terms_interval(_terms(self._set, self._test, scored), resamples=2000)
         error = None if self._set.choices else calibration.ece(made.calibrated(scored.confidence), scored.right)
@@ -272,24 +327,39 @@ class MeasuredSet:
         file.write_text(json.dumps(outcomes))
 
     def _fitted(self, rung: str, lessons: Sequence[Lesson]) -> "ScoredModel":
-        reason = suits(rung, lessons, self._static)
+        static, networks = self._tools
+        reason = suits(rung, lessons, static, networks)
         if reason is not None:
             raise InvalidRequest(reason, param="rungs")
         labels = None if self._set.positive else labels_of(self._set.train)
+        suited = [kind for kind in MEMBERS if suits(kind, lessons, static) is None]
+        members = self._members if rung == committee.KIND and len(self._members) == len(suited) else {}
         made = fit(
-            rung, lessons, labels=labels, positive=self._set.positive, seed=self._seed, static=self._static, threads=1
+            rung,
+            lessons,
+            labels=labels,
+            positive=self._set.positive,
+            seed=self._seed,
+            static=static,
+            networks=networks,
+            members=[FittedMember(one.artefact, one.out_of_fold) for one in members.values()],
         )
+        if rung in MEMBERS:
+            self._members[rung] = made
         opened = open_rung(made.artefact)
-        top = made.out_of_fold.max(axis=1)
-        rows = np.flatnonzero(np.isfinite(top) & (made.truth >= 0))
-        right = made.out_of_fold.argmax(axis=1) == made.truth
+        if isinstance(opened, Head):
+            opened.vectorise = networks[opened.kind].vectors
+        rows = np.flatnonzero(np.isfinite(made.out_of_fold).all(axis=1) & (made.truth >= 0))
+        places = _biased(made.out_of_fold[rows], made.artefact.manifest.bias)
+        top = made.out_of_fold[rows, places]
+        right = places == made.truth[rows]
 
         def calibrated(confidence: Floats) -> Floats:
             if len(rows) < 10:
                 return confidence
             found = fit_confidence(
-                top[rows],
-                right[rows],
+                top,
+                right,
                 version="",
                 score=ConfidenceScore.TOP_PROBABILITY,
                 dataset_sha256="",
@@ -301,7 +371,11 @@ class MeasuredSet:
             said = opened.predict(items)
             return said.probabilities, opened.outside(said)
 
-        told = {"artefact_bytes": sum(map(len, encode(made.artefact))), "sha256": made.artefact.sha256[:16]}
+        told: dict[str, Any] = {
+            "artefact_bytes": sum(map(len, encode(made.artefact))),
+            "sha256": made.artefact.sha256[:16],
+            "fit_s": made.seconds + sum(one.seconds for one in members.values()),
+        }
         return ScoredModel(
             list(opened.labels), predict, lambda p: _biased(p, made.artefact.manifest.bias), calibrated, told
         )
@@ -323,7 +397,8 @@ class ScoredModel(NamedTuple):
         items = [one.item for one in test]
         parts = [self.predict(items[begin : begin + 256]) for begin in range(0, len(items), 256)]
         p, outside = (np.concatenate([part[at] for part in parts]) for at in (0, 1))
-        answers = [self.labels[place] for place in self.decide(p)]
+        places = self.decide(p)
+        answers = [self.labels[place] for place in places]
         times = []
         for item in items[:_TIMED]:
             began = time.perf_counter()
@@ -334,7 +409,7 @@ class ScoredModel(NamedTuple):
         if found.choices:
             answers = _chosen(test, p[:, self.labels.index("Yes")] if "Yes" in self.labels else p[:, 0])
         right = np.array([a == one.answer for a, one in zip(answers, test, strict=True)], dtype=np.float64)
-        return RungScores(answers, p.max(axis=1), right, float(np.mean(times)))
+        return RungScores(answers, p[np.arange(len(p)), places], right, float(np.mean(times)))
 
 
 def _baseline(rung: str, lessons: Sequence[Lesson], found: LadderSet, seed: int) -> ScoredModel:

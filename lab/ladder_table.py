@@ -12,6 +12,8 @@ _KINDS = {
     "linear": "n-grams",
     "pairs": "pairs of records",
     "embedding": "static embedding",
+    "encoder": "sentence encoder",
+    "states": "language model's states",
     "committee": "committee",
     "spans": "spans",
 }

@@ -62,25 +62,28 @@ def demo_line(rows: Sequence[_Row]) -> str:
     if not rows:
         return ""
     by = {name.split(" (")[0]: found for name, found in _by_system(rows)}
-    expert, rung, route, tuned = (by[name] for name in (_EXPERT, "best rung alone", "new route", _TUNED))
+    expert, rung, route = (by[name] for name in (_EXPERT, "best rung alone", "new route"))
     share = _mean(route, "cost_per_1k_usd") / _mean(expert, "cost_per_1k_usd") * 100
     table = statistics.fmean(row["ladder_s"] for row in route)
     return (
-        f"In {_counted(len(route), 'run')} the ladder stood {table:.0f} seconds after the start. Its route reached F1 "
-        f"{_mean(route, 'f1'):.0f}, the simulated expert {_mean(expert, 'f1'):.0f}, at {share:.0f} % of its estimated "
-        f"bill; the best rung alone {_mean(rung, 'f1'):.0f}; the small language model went from "
-        f"{_mean(by[_BASE], 'f1'):.0f} to {_mean(tuned, 'f1'):.0f}, {_paid(rows)} "
-        f"([docs/results.md](docs/results.md#the-demo)).\n"
+        f"In {_counted(len(route), 'run')} the ladder stood {table:.0f} seconds after the start, on a machine that was "
+        f"busy with other work. Its route reached F1 {_mean(route, 'f1'):.0f}, the simulated expert "
+        f"{_mean(expert, 'f1'):.0f}, at {share:.0f} % of its estimated bill, the best rung alone "
+        f"{_mean(rung, 'f1'):.0f}{_paid(by)} ([docs/results.md](docs/results.md#the-demo)).\n"
     )
 
 
-def _paid(rows: Sequence[_Row]) -> str:
-    """Say in how many runs the tuned model was given a part of the route."""
-    seeds = {row["seed"] for row in rows}
-    joined = {row["seed"] for row in rows if row["name"].startswith("new route with")}
-    if not joined:
-        return "which did not pay beside the rungs, as each run said"
-    return f"which paid beside the rungs in {len(joined)} of {len(seeds)} runs"
+def _paid(by: Mapping[str, Sequence[_Row]]) -> str:
+    """Say how far tuning brought the small model, and in how many runs it was given a part of the route."""
+    tuned = by.get(_TUNED, ())
+    if not tuned:
+        return ""
+    joined = {row["seed"] for name, rows in by.items() if name.startswith("new route with") for row in rows}
+    paid = f"paid beside the rungs in {len(joined)} of {_counted(len(tuned), 'run')}"
+    return (
+        f"; the small language model went from {_mean(by[_BASE], 'f1'):.0f} to {_mean(tuned, 'f1'):.0f} and "
+        f"{paid if joined else 'did not pay beside the rungs, as the run said'}"
+    )
 
 
 def demo_table(rows: Sequence[_Row]) -> str:
@@ -89,8 +92,8 @@ def demo_table(rows: Sequence[_Row]) -> str:
         return "No run of the demo is recorded in `lab/results` yet.\n"
     seeds = sorted({row["seed"] for row in rows})
     lines = [
-        "| system | F1, % (lowest to highest run) | USD per 1,000 | not handed over |",
-        "|---|---|---|---|",
+        "| system | F1, % (lowest to highest run) | USD per 1,000 | not handed over | runs |",
+        "|---|---|---|---|---|",
     ]
     order = dict.fromkeys(row["name"] for row in rows)
     found = dict(_by_system(rows))
@@ -101,13 +104,23 @@ def demo_table(rows: Sequence[_Row]) -> str:
         cost = f"{_mean(found[name], 'cost_per_1k_usd'):.2g}" if known else ""
         shares = [row["small_share"] for row in found[name] if row["small_share"] is not None]
         share = _span(shares, 100) + " %" if shares else ""
-        lines.append(f"| {name} | {span} | {cost} | {share} |")
-    minutes, used = ([row[field] / 60 for row in rows] for field in ("wall_s", "cpu_s"))
+        lines.append(f"| {name} | {span} | {cost} | {share} | {len(scores)} |")
+    whole = [row for row in rows if not row["ladder_only"]]
+    spent = "" if not whole else f"; seed {_seeds(whole)} with the small model: {_took(whole)}"
     where = "; ".join(sorted({f"{row['date']}, {row['machine']}" for row in rows}))
-    told = f"{_counted(len(seeds), 'run')} (seed {', '.join(map(str, seeds))}) of {rows[0]['n']} held-out questions"
-    spent = f"{_span(minutes, 1, 1)} minutes each, of {_span(used, 1, 1)} minutes of processors"
-    lines += ["", f"{told}, {spent}. Measured {where}.", ""]
+    told = f"{_counted(len(seeds), 'run')} (seed {_seeds(rows)}) of {rows[0]['n']} held-out questions"
+    ladder = _span([row["ladder_s"] for row in rows], 1)
+    lines += ["", f"{told}; the ladder stood {ladder} s after the start{spent}. Measured {where}, busy.", ""]
     return "\n".join(lines)
+
+
+def _seeds(rows: Sequence[_Row]) -> str:
+    return ", ".join(map(str, sorted({row["seed"] for row in rows})))
+
+
+def _took(rows: Sequence[_Row]) -> str:
+    minutes, used = ([row[field] / 60 for row in rows] for field in ("wall_s", "cpu_s"))
+    return f"{_span(minutes, 1, 1)} minutes beside other work, of {_span(used, 1, 1)} minutes of processors"
 
 
 def _counted(count: int, noun: str) -> str:

@@ -1,6 +1,8 @@
 """Ids grow in the order of their making, whatever the clock does."""
 
 import logging
+import subprocess
+import sys
 import threading
 import time
 
@@ -50,3 +52,26 @@ def test_ids_come_after_those_of_a_process_whose_clock_was_ahead() -> None:
     assert new_id("fb") > ahead
     follow_id("fb-none")
     follow_id("")
+
+
+FORKED = """
+import os, time
+from bessemer.core.ids import uuid7_hex
+uuid7_hex()
+child = os.fork()
+made = []
+for _ in range(20):
+    time.sleep(0.002)
+    made.append(uuid7_hex()[13:])
+os.write(1, " ".join(made).encode() + b"\\n")
+if child:
+    os.waitpid(child, 0)
+"""
+"""Ids of a millisecond each: what follows time and version is as it was drawn."""
+
+
+def test_a_copy_of_a_process_makes_ids_of_its_own() -> None:
+    command = [sys.executable, "-c", FORKED]
+    lines = subprocess.run(command, capture_output=True, check=True).stdout.splitlines()
+    parent, child = (set(line.split()) for line in lines)
+    assert len(parent | child) == 40

@@ -117,6 +117,8 @@ def test_a_finished_run_is_followed_by_a_new_one_an_unfinished_one_is_continued(
 
 def test_the_scale_of_a_smoke_run_states_its_own_bounds():
     full, smoke = (scenario.Scale.of(smoke=smoke) for smoke in (False, True))
+    assert (full.tune, smoke.tune) == (None, True), "a smoke run takes every step"
+    assert [scenario.Scale.of(smoke=smoke, ladder_only=True).tune for smoke in (False, True)] == [False, False]
     assert full.gate_margin < smoke.gate_margin
     assert full.alpha < smoke.alpha
     assert full.passes == smoke.passes

@@ -36,6 +36,32 @@ def test_parse_label(text: str | None, label: str | None) -> None:
     assert parse_label(text, LABELS) == label
 
 
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("Vitamin C", None),
+        ("It is vitamin C.", None),
+        ("Hepatitis B", None),
+        ("Plan B", None),
+        ("Vitamin C is meant, so the answer is B", "B"),
+        ("I choose C", "C"),
+        ("I would go with B.", "B"),
+        ("The answer is **C**", "C"),
+        ("Die Antwort ist C", "C"),
+        ("La réponse est C", "C"),
+        ("La respuesta es C", "C"),
+        ("La risposta è C", "C"),
+    ],
+)
+def test_a_character_that_is_a_part_of_a_name_is_no_label(text: str, label: str | None) -> None:
+    assert parse_label(text, ("A", "B", "C")) == label
+
+
+@pytest.mark.parametrize("text", ["Yeah, no.", "Yeah no", "Yes, no.", "No, yeah."])
+def test_a_no_behind_a_word_of_agreement_is_never_a_yes(text: str) -> None:
+    assert parse_label(text, LABELS) != "Yes"
+
+
 def test_a_label_that_begins_another_is_not_taken_for_it() -> None:
     assert parse_label("card lost abroad", ("card", "card lost abroad")) == "card lost abroad"
 

@@ -155,3 +155,16 @@ def test_where_nothing_is_handed_over_no_model_can_pay() -> None:
     left, worth = untuned(always, model(coin))
     assert left.n == 0
     assert worth.pays is False
+
+
+def test_what_barely_keeps_the_bound_is_not_taken_for_what_would_be_certified() -> None:
+    """A rung loses nearly two points where it is unsure: the route will hand these over, so a model may pay there."""
+    unsure, wrong = set(IDS[::8]), set(IDS[: len(FLAWED) * 8 + 56 : 8])
+    rung = system("pairs", "rung@1", lambda one: one not in wrong, lambda one: 0.2 if one in unsure else 5.0, 0.01)
+    assert (len(wrong) - len(FLAWED)) / N < 0.02
+    left = ladder_models.joined(
+        plan(), [rung, model(lambda one: one not in FLAWED), LARGE], ["rung@1", "small@1", "large"]
+    )
+    assert left is not None
+    assert left.share == pytest.approx(len(unsure) / N)
+    assert left.models[0].pays

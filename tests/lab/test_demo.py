@@ -11,7 +11,7 @@ SYSTEMS = {
     "small model as it is": 57,
     "small model, tuned": 88,
 }
-TAKEN = {"wall_s": 300.0, "cpu_s": 500.0, "ladder_s": 40.0}
+TAKEN = {"wall_s": 300.0, "cpu_s": 500.0, "ladder_s": 40.0, "ladder_only": False}
 
 
 def report(shift=0.0):
@@ -39,10 +39,10 @@ def test_rows_of_a_seed_are_replaced_and_only_clean_fresh_runs_are_quoted(tmp_pa
     demo.merge(path, [row | {"commit": "0123456789ab-dirty"} for row in demo.rows(report(-30.0), 2, TAKEN, "")])
     quoted = readme_table.demo_rows(path)
     assert {row["seed"] for row in quoted} == {0, 1}
-    assert "| small model, tuned | 89.0 (88.0 to 90.0) | 0.02 |  |" in readme_table.demo_table(quoted)
+    assert "| small model, tuned | 89.0 (88.0 to 90.0) | 0.02 |  | 2 |" in readme_table.demo_table(quoted)
     line = readme_table.demo_line(quoted)
     assert "the ladder stood 40 seconds after the start" in line
-    assert "went from 58 to 89, which did not pay beside the rungs" in line
+    assert "went from 58 to 89 and did not pay beside the rungs" in line
 
 
 def test_what_a_run_took_is_told_apart_until_its_ladder_stood(capsys):

@@ -99,6 +99,17 @@ def test_many_labels_of_one_example_one_label_and_equal_texts():
     assert same.predict([RungItem("x")]).probabilities[0] == pytest.approx([0.5, 0.5], abs=0.02)
 
 
+def test_long_texts_of_another_task_are_handed_over_though_their_letters_are_known():
+    """L26: half of the requests from another task, written in words of which this one has half."""
+    random_ = np.random.default_rng(0)
+    words = ["".join(random_.choice(list("abcdeilmnorst"), 5)) for _ in range(600)]
+    own = [" ".join(random_.choice(words[:300], random_.integers(4, 14))) for _ in range(900)]
+    rung = open_rung(fit("linear", [Lesson(RungItem(text), text[0]) for text in own[:600]]).artefact)
+    other = [RungItem(" ".join(random_.choice(words[150:450], 40))) for _ in range(300)]
+    assert rung.outside(rung.predict(other)).mean() >= 0.95
+    assert rung.outside(rung.predict([RungItem(text) for text in own[600:]])).mean() <= 0.1
+
+
 def test_another_task_s_requests_are_handed_over():
     """L26, in the small: texts of other words are outside."""
     rung = open_rung(fit("linear", LESSONS).artefact)

@@ -1,7 +1,5 @@
 """Server-sent events, as model servers send them: the data of each event (WHATWG HTML, section 9.2.6)."""
 
-from collections.abc import AsyncIterator
-
 from bessemer.core.errors import ProviderError
 
 _MAX_EVENT_BYTES = 16 * 1024 * 1024
@@ -9,7 +7,10 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class EventParser:
-    """Takes bytes cut anywhere and gives the data of whole events; lines end in LF, CR or CRLF, a BOM is skipped."""
+    """Takes bytes cut anywhere and gives the data of whole events; lines end in LF, CR or CRLF, a BOM is skipped.
+
+    Comments and other fields are skipped, and an event that the end of the stream cuts off, as the standard says.
+    """
 
     def __init__(self) -> None:
         self._pending = b""
@@ -32,7 +33,9 @@ class EventParser:
         held = b""
         if text.endswith(b"\r") and not last:  # the LF of a CRLF may still come
             text, held = text[:-1], b"\r"
-        *lines, rest = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        if b"\r" in text:
+            text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        *lines, rest = text.split(b"\n")
         self._pending = rest + held
         self._size += len(piece)
         if self._size > _MAX_EVENT_BYTES:
@@ -57,18 +60,3 @@ class EventParser:
         elif not line:
             self._size = 0
         return None
-
-
-async def server_sent_data(pieces: AsyncIterator[bytes], begun: bytes = b"") -> AsyncIterator[bytes]:
-    """Yield the data of each event from byte pieces cut anywhere; comments and other fields are skipped.
-
-    `begun`: what was read before the pieces.
-
-    An event that the end of the stream cuts off is dropped, as the standard says. Raises ProviderError above 16 MiB.
-    """
-    parser = EventParser()
-    for data in parser.feed(begun):
-        yield data
-    async for piece in pieces:
-        for data in parser.feed(piece):
-            yield data

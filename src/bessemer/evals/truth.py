@@ -6,8 +6,9 @@ An answer is a label, or says one in prose, or is unclear (None): it never count
    quotes, brackets, emphasis, `\\boxed{}`, tags (`<answer>`) and end marks around.
 2. Prose is cut into clauses at marks and line ends, and before words of contrast and reason (but, because).
 3. A clause says the labels that it names in whole words, the longest first ("not spam" is no "spam"), at its beginning
-   or end; one character alone counts at the end only, or set off by a mark ("A) because"). A word is whole when no
-   letter, digit or hyphen joins it ("non-toxic", "spam-free"); scripts without spaces have no such borders.
+   or end; one character alone counts set off by a mark ("A) because"), or at the end behind a word that announces it
+   ("option C", "the answer is C", not "vitamin C"). A word is whole when no letter, digit or hyphen joins it
+   ("non-toxic", "spam-free"); scripts without spaces have no such borders.
 4. A clause with a word of denial, doubt or condition (not, n't, no, never, without, impossible, wrong, if, ...) says
    nothing, nor does what follows a condition or "not ..., that", nor a question. A denied label does not make another
    one right, and one that the next clause takes back ("spam: false") leaves the answer unclear.
@@ -56,6 +57,19 @@ _DENIAL = re.compile(
     r"|alles andere als|tout sauf|todo menos|tutt'altro che|не|нет|ни|никогда|без|вряд ли|невозможно|неверно|ложь)\b"
     r"|n['’]t\b|\bn['’](?=\w)|不|没|沒|非|无|無|未|否|別|别|错|錯|假的|如果|是否|而不是|难说|难以|ない|ません|なく|ではあり|違|[❌✖✗✘❎🚫]"
 )
+_ANNOUNCES = re.compile(
+    r"(?:^|[^\w\s]|_|\b(?:is|be|are|was|it's|that's|think|say|says|said|so|thus|hence|therefore|and|with|for|as|to|go"
+    r"|i'd|pick|picks"
+    r"|picked|choose|chose|select|selected|take|prefer|answer|answers|option|choice|letter|label|class|category|number"
+    r"|case|item|response|verdict|grade|only|just|definitely|clearly|probably|likely|correct|right|best|mean|means"
+    r"|ist|lautet|wäre|also|daher|mit|für|auf|wähle|nehme|antwort|möglichkeit|variante|buchstabe|lösung|klasse|stufe"
+    r"|est|c'est|sera|donc|avec|pour|choisis|prends|réponse|lettre|choix|solution|classe"
+    r"|es|sería|sea|entonces|con|por|elijo|escojo|respuesta|opción|letra|alternativa|clase"
+    r"|è|sarebbe|quindi|scelgo|risposta|opzione|lettera|scelta"
+    r"|é|seria|portanto|com|escolho|resposta|opção|is|kies|antwoord|optie|met|dus"
+    r"|это|ответ|вариант|буква|выбираю|значит))\s*$"
+)
+"""What stands before one character alone where that is the answer and not a part of a name."""
 _CONDITION = re.compile(r"\s*(?:(?:if|wenn|falls|si|se|als)\b|如果|假如)")
 _SUBORDINATE = re.compile(r"\s*(?:that|dass|daß|que|che|dat|что)\b")
 _TAG = re.compile(r"</?[a-z_][\w-]{0,31}>")
@@ -188,7 +202,9 @@ def _says(clause: str, words: re.Pattern[str], *, asked: bool) -> list[str]:
         return sorted(said)
     first, last = mentions[0], mentions[-1]
     alone = len(first.group()) == 1 and not _CJK.match(first.group())
-    return [first.group()] if (first.start() == 0 and not alone) or last.end() == len(clause) else []
+    if last.end() == len(clause) and not (alone and not _ANNOUNCES.search(clause[: last.start()])):
+        return [last.group()]
+    return [first.group()] if first.start() == 0 and not alone else []
 
 
 def truth(

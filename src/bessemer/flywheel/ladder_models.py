@@ -1,6 +1,6 @@
 """Whether a language model pays for what the rungs hand over, by the selection items alone.
 
-A model that joins is compared by the cheapest thresholds that keep the bound on these items, with it and without it.
+A model that joins is compared by the cheapest thresholds that the test would certify on such items, with and without.
 One that could be tuned is asked a few of the items that are handed over: what it costs bounds what tuning may save.
 Checkpoint and bias of a tuned model were chosen on the selection items, so that its score there flatters it: one that
 does not pay here does not pay.
@@ -19,6 +19,7 @@ from bessemer.core.routes import Step
 from bessemer.core.types import Interval
 from bessemer.engine import extra
 from bessemer.evals import thresholds
+from bessemer.evals.guarantee import certify
 from bessemer.evals.outcomes import NEVER, Outcomes, TooManyUnscorable, answered_by
 from bessemer.evals.runs import ItemScore, summarise
 from bessemer.flywheel.ladder_choice import cascaded, fit_map, outcomes, prices, rule_of, rung_rows
@@ -60,16 +61,16 @@ def tunable(services: FlywheelServices, plan: LadderPlan) -> tuple[str, ...]:
 def joined(plan: LadderPlan, scored: Sequence[ScoredSystem], versions: Sequence[str]) -> HandedOver | None:
     """Return what the rungs hand over, and whether each language model among `scored` pays for it.
 
-    Both by the cheapest thresholds that keep the bound on the selection items; nothing else is looked at. The incumbent
-    stands last in `scored` and `versions`. None where no model joins, or the items tell nothing.
+    Both by the cheapest thresholds that the test would certify on items like those of the selection split; nothing else
+    is looked at. The incumbent stands last in `scored` and `versions`. None: no model joins, or these tell nothing.
     """
     models = [place for place, one in enumerate(scored) if one.system.kind == MODEL]
-    alone = _cheapest(plan, *_without(scored, versions, models)) if models else None
+    alone = _certified(plan, *_without(scored, versions, models)) if models else None
     if alone is None:
         return None
     said = []
     for place in models:
-        both = _cheapest(plan, *_without(scored, versions, [other for other in models if other != place]))
+        both = _certified(plan, *_without(scored, versions, [other for other in models if other != place]))
         said.append(_worth(plan, scored[place], alone, both))
     return _left(plan, scored[-1], alone, said)
 
@@ -155,6 +156,8 @@ def _worth(plan: LadderPlan, one: ScoredSystem, alone: _Path, both: _Path | None
     costs = _compared(alone, both)
     if pays:
         reason = f"pays: it answers {share:.0%} of the selection items, {costs}"
+    elif not part:
+        reason = "does not pay: the rungs hand nothing over"
     elif answers is None:
         reason = f"does not pay: the cheapest thresholds do without it ({_said(plan, part, alone)})"
     else:
@@ -221,18 +224,23 @@ class _Rungs(NamedTuple):
         return _Path(who == last, answered, _score(plan, said), total)
 
 
-def _cheapest(plan: LadderPlan, scored: Sequence[ScoredSystem], versions: Sequence[str]) -> _Path | None:
-    """Return the cheapest thresholds that keep the bound on the selection items, the incumbent alone where none do."""
+def _certified(plan: LadderPlan, scored: Sequence[ScoredSystem], versions: Sequence[str]) -> _Path | None:
+    """Return the cheapest thresholds that the test would certify if its items were like the selection items.
+
+    These are repeated until they are as many: what merely keeps the bound on them would seldom pass. The incumbent
+    alone where nothing would; None where too many could not be scored.
+    """
     rungs = _Rungs.of(plan, scored, versions)
     vector = np.full(rungs.items.rungs, NEVER)
     if rungs.items.rungs:
+        alike = rungs.items.take(np.resize(np.arange(rungs.items.n), len(plan.calibrate)))
         try:
             path = thresholds.plan(rule_of(plan), rungs.items, prices(rungs.rows), len(plan.calibrate))
+            chosen = certify(path, alike, delta=plan.request.delta, seed=plan.request.seed).chosen
         except TooManyUnscorable:
             return None
-        kept = np.flatnonzero(path.risk <= plan.request.alpha)
-        if len(kept):
-            vector = path.thresholds[kept[np.argmin(path.cost[kept])]]
+        if chosen is not None:
+            vector = np.array([NEVER if one is None else one for one in chosen.thresholds])
     return rungs.path(plan, vector)
 
 

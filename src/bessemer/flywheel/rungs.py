@@ -89,11 +89,11 @@ def lessons_of(examples: Sequence[Example], labels: Sequence[str]) -> "list[Less
 
 
 def leaks_of(plan: LadderPlan) -> list[str]:
-    """Name what would make scores look better than they are, a sentence each."""
+    """Name what would make the rungs' scores look better than they are; see `bessemer.ladder.groups.leaks`."""
     from bessemer.ladder.groups import leaks  # as above
 
-    measured = (*plan.optimise, *plan.calibrate)
-    return leaks(lessons_of(plan.train, plan.labels), [item_of(one.input, one.messages) for one in measured])
+    held_out = [item_of(one.input, one.messages) for one in (*plan.optimise, *plan.calibrate)]
+    return leaks(lessons_of(plan.train, plan.labels), held_out)
 
 
 def fit_one(

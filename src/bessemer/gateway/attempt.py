@@ -63,10 +63,14 @@ class _Account:
     def add(self, chunk: ReplyPiece) -> None:
         if chunk.text:
             self.text.append(chunk.text)
-        self.reasoning.append(chunk.reasoning)
-        self.refusal.append(chunk.refusal)
-        self.tool_calls.extend(chunk.tool_calls)
-        self.tokens.extend(chunk.tokens)
+        if chunk.reasoning:
+            self.reasoning.append(chunk.reasoning)
+        if chunk.refusal:
+            self.refusal.append(chunk.refusal)
+        if chunk.tokens:
+            self.tokens.extend(chunk.tokens)
+        if chunk.tool_calls:
+            self.tool_calls.extend(chunk.tool_calls)
         self.finish_reason = chunk.finish_reason or self.finish_reason
         self.choice_logprobs = chunk.choice_logprobs or self.choice_logprobs
         self.forced = chunk.forced or self.forced

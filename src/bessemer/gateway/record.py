@@ -39,9 +39,12 @@ class Recorder:
                     if exchange.first_token is None:
                         exchange.first_token = self._timer()
                     exchange.output.append(chunk.text)
-                    exchange.reasoning.append(chunk.reasoning)
-                    exchange.refusal.append(chunk.refusal)
-                    exchange.tokens.extend(chunk.tokens)
+                    if chunk.reasoning:
+                        exchange.reasoning.append(chunk.reasoning)
+                    if chunk.refusal:
+                        exchange.refusal.append(chunk.refusal)
+                    if chunk.tokens:
+                        exchange.tokens.extend(chunk.tokens)
                     if chunk.tool_calls:
                         exchange.tool_calls.extend(chunk.tool_calls)
                     if chunk.extra:

@@ -39,6 +39,7 @@ _SMALL: Final = 64 * 1024
 """Bodies above this many bytes are decoded off the event loop."""
 _PIECE: Final = 256 * 1024
 """Bytes of a file that are in memory while it is sent."""
+_WATCHED_AFTER_S: Final = 0.05
 _JSON_TYPE: Final = (b"content-type", b"application/json")
 _PAGE_HEADERS: Final = (
     (
@@ -169,11 +170,13 @@ async def written(make: Callable[[], Any]) -> JSONResponse:
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
     """Run `work`, but cancel it when the client disconnects. The request body must have been read already.
 
+    Nobody looks for the client before `_WATCHED_AFTER_S`: to begin looking takes longer than much of a quick answer.
     Raises ClientGone when the client left first.
     """
-    task = asyncio.current_task()
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None, "whatever awaits has a task"
     gone = False
+    watcher: asyncio.Task[None] | None = None
 
     async def watch() -> None:
         nonlocal gone
@@ -182,7 +185,11 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
         gone = True
         task.cancel()
 
-    watcher = asyncio.ensure_future(watch())
+    def begin() -> None:
+        nonlocal watcher
+        watcher = loop.create_task(watch())
+
+    timer = loop.call_later(_WATCHED_AFTER_S, begin)
     try:
         return await work
     except asyncio.CancelledError:
@@ -190,7 +197,9 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
             raise
         raise ClientGone from None
     finally:
-        watcher.cancel()
+        timer.cancel()
+        if watcher is not None:
+            watcher.cancel()
 
 
 class Limit(NamedTuple):

@@ -16,7 +16,7 @@ from bessemer.engine.rungs.embedding import (
 from bessemer.engine.rungs.rung import Floats, nothing, softmax, text_of
 from bessemer.ladder.forms import learn_form
 from bessemer.ladder.lessons import Ints
-from bessemer.ladder.linear import Counted, Kept, count, keep, known_shares, vocabulary, weighed
+from bessemer.ladder.linear import Counted, Kept, count, keep, known_shares, strangeness, vocabulary, weighed
 from bessemer.ladder.softmax import Weights, fit_softmax
 from bessemer.ladder.task import Fitted, Task, scaling
 
@@ -57,7 +57,7 @@ def fit_embedding(task: Task) -> Fitted:
         inside = np.intersect1d(train, right)[:_MOST_KNOWN]
         votes[test], distance[test] = vote(rows[test], rows[inside], task.truth[inside], k)
         if form is None:
-            known_share[test] = known_shares(found, part, test)
+            known_share[test], distance[test] = known_shares(found, part, test), strangeness(found, part, test)
     share = _share(heads, votes, task)
     mixed = mix(heads, votes, share)
     scale = scaling(mixed, task)

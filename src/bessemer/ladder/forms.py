@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from bessemer.engine.rungs.comparison import number, written
+from bessemer.engine.rungs.dates import date_of
 from bessemer.engine.rungs.pairs import FieldSpec, FieldType
 from bessemer.engine.rungs.records import (
     MAX_FIELDS,
@@ -203,6 +204,9 @@ def _type(values: Sequence[str]) -> FieldType:
     if len(given) < _LEAST_VALUES:
         return FieldType.TEXT
     share = 1.0 / len(given)
+    dates = [found for value in given if (found := date_of(value)) is not None]
+    if len(dates) * share >= 0.9 and sum(found.month is not None for found in dates) * share >= 0.5:
+        return FieldType.DATE  # years alone are numbers
     if sum(_is_number(value) for value in given) * share >= 0.9:
         return FieldType.NUMBER
     if sum(len(re.findall(r"[,;|]", value)) >= 1 for value in given) * share >= 0.6 and _repeats(given):

@@ -11,7 +11,7 @@ from bessemer.engine.rungs.head import HeadKind, HeadParameters, Vectors, rows_o
 from bessemer.engine.rungs.rung import Floats, nothing, softmax, text_of
 from bessemer.ladder.forms import learn_form
 from bessemer.ladder.lessons import Ints
-from bessemer.ladder.linear import Counted, Kept, count, keep, known_shares, vocabulary, weighed
+from bessemer.ladder.linear import Counted, Kept, count, keep, known_shares, strangeness, vocabulary, weighed
 from bessemer.ladder.softmax import Weights, fit_softmax
 from bessemer.ladder.task import Fitted, Task, scaling
 
@@ -20,7 +20,7 @@ MISSING = {
     HeadKind.STATES: "there is no local language model here: it needs [local] and the model's file",
 }
 _C = 20.0
-_SCALE = 2.0
+_SCALE = {HeadKind.ENCODER: 2.0, HeadKind.STATES: 1.0}
 """Length of the vectors beside n-grams, whose blocks have length 1 (docs/decisions/028-rungs.md)."""
 _ITERATIONS = 100
 
@@ -40,16 +40,16 @@ def fit_head(network: HeadKind, task: Task) -> Fitted:
         raise InvalidRequest(MISSING[network], param="rungs")
     items = [one.item for one in task.lessons]
     form = learn_form(items) if network is HeadKind.ENCODER else None
-    scaled = _scaled(rows_of(source.vectors(texts_of(items, form)), form), centred=network is HeadKind.STATES)
+    scaled = _scaled(rows_of(source.vectors(texts_of(items, form)), form), network)
     found = count([text_of(item) if form is None else "" for item in items])
     n, k = len(items), len(task.labels)
-    out_of_fold, known = np.full((n, k), np.nan), nothing(n)
+    out_of_fold, known, distance = np.full((n, k), np.nan), nothing(n), nothing(n)
     for train, test in task.parts():
         kept = keep(found, train)
         weights, intercept = _fit(found, kept, scaled.rows, train, task)
         out_of_fold[test] = softmax(_columns(found, kept, scaled.rows, test) @ weights + intercept)
         if form is None:
-            known[test] = known_shares(found, kept, test)
+            known[test], distance[test] = known_shares(found, kept, test), strangeness(found, kept, test)
     kept = keep(found, np.arange(n))
     weights, intercept = _fit(found, kept, scaled.rows, np.arange(n), task)
     scale = scaling(out_of_fold, task)
@@ -67,7 +67,7 @@ def fit_head(network: HeadKind, task: Task) -> Fitted:
         },
         out_of_fold=scale.probabilities(out_of_fold),
         known_share=known,
-        distance=nothing(n),
+        distance=distance,
         told={"network": source.name},
     )
 
@@ -75,14 +75,14 @@ def fit_head(network: HeadKind, task: Task) -> Fitted:
 fit_encoder, fit_states = (partial(fit_head, network) for network in (HeadKind.ENCODER, HeadKind.STATES))
 
 
-def _scaled(vectors: Vectors, *, centred: bool) -> _Scaled:
-    """Return the vectors, of length `_SCALE`, nearly: a few large columns of states would be all that counts."""
+def _scaled(vectors: Vectors, network: HeadKind) -> _Scaled:
+    """Return the vectors at their scale; states less their mean, by their spread: a few of their columns are large."""
     width = vectors.shape[1]
     rows = vectors.astype(np.float64)
-    mean, factor = np.zeros(width), np.full(width, _SCALE)
-    if centred:
+    mean, factor = np.zeros(width), np.full(width, _SCALE[network])
+    if network is HeadKind.STATES:
         mean = rows.mean(axis=0)
-        factor = _SCALE / (np.sqrt(width) * np.maximum(rows.std(axis=0), 1e-6))
+        factor = _SCALE[network] / (np.sqrt(width) * np.maximum(rows.std(axis=0), 1e-6))
     return _Scaled((rows - mean) * factor, mean, factor)
 
 

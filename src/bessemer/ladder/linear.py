@@ -97,6 +97,16 @@ def known_shares(counted: Counted, kept: Kept, rows: Ints) -> Floats:
     return np.divide(known, total, out=np.zeros_like(known), where=total > 0)
 
 
+def strangeness(counted: Counted, kept: Kept, rows: Ints) -> Floats:
+    """Return what `Vocabulary.strangeness` returns of the texts of `rows`."""
+    words = np.array([" " not in name for name in counted.names[0]], np.bool_)
+    block = counted.counts[0][rows]
+    total = np.asarray(block[:, np.flatnonzero(words)].sum(axis=1)).ravel()
+    known = np.asarray(block[:, kept.columns[0][words[kept.columns[0]]]].sum(axis=1)).ravel()
+    found: Floats = np.divide(total - known, np.sqrt(total), out=np.zeros(len(rows)), where=total > 0)
+    return found
+
+
 def vocabulary(counted: Counted, kept: Kept) -> Vocabulary:
     """Return what serves the same rows."""
     blocks = []
@@ -110,12 +120,12 @@ def fit_linear(task: Task) -> Fitted:
     found = count([text_of(one.item) for one in task.lessons])
     every = np.arange(len(task.lessons))
     out_of_fold = np.full((len(every), len(task.labels)), np.nan)
-    known = np.full(len(every), np.nan)
+    known, distance = nothing(len(every)), nothing(len(every))
     for train, test in task.parts():
         part = keep(found, train)
         weights, intercept = _fit(found, part, train, task)
         out_of_fold[test] = softmax(weighed(found, part, test) @ weights + intercept)
-        known[test] = known_shares(found, part, test)
+        known[test], distance[test] = known_shares(found, part, test), strangeness(found, part, test)
     kept = keep(found, every)
     begin = _carried(task.start, found, kept, task) if isinstance(task.start, Linear) else None
     weights, intercept = _fit(found, kept, every, task, begin)
@@ -131,7 +141,7 @@ def fit_linear(task: Task) -> Fitted:
         arrays=arrays,
         out_of_fold=scale.probabilities(out_of_fold),
         known_share=known,
-        distance=nothing(len(every)),
+        distance=distance,
         told={"columns": len(weights)},
     )
 

@@ -252,7 +252,8 @@ class Catalog:
 
     def route(self, name: str) -> Route:
         """Return the route in force. Raises NotFound that names the known ones."""
-        return self._look_up({**self._config.routes, **self._mine.routes}, name, "route")
+        found = self._mine.routes.get(name) or self._config.routes.get(name)
+        return found or self._look_up({**self._config.routes, **self._mine.routes}, name, "route")
 
     def routes_changed_at(self) -> dict[str, float]:
         """Return when each route that was put at run time was changed last. Reads the database."""

@@ -42,7 +42,7 @@ class Segment:
     def __init__(self, path: Path, descriptor: int, key: bytes) -> None:
         self.path = path
         self._descriptor = descriptor
-        self._key = key
+        self._signing = _signing(key, path.name)
         self.size = os.fstat(descriptor).st_size
 
     @staticmethod
@@ -76,7 +76,7 @@ class Segment:
 
     def sign(self, content: bytes) -> "Signed":
         """Return a line as it is written to this segment; any thread."""
-        return Signed(content, self, b"%b %b\n" % (_hash(self._key, self.path.name, content), content))
+        return Signed(content, self, b"%b %b\n" % (_hash(self._signing, content), content))
 
     def append(self, line: "bytes | Signed") -> None:
         """Write one line, whole or not at all; one signed for another segment is signed again. Raises OSError."""
@@ -93,7 +93,7 @@ class Segment:
         """Yield the lines in order. A last line without its end was never acknowledged and is left out."""
         for line in _whole_lines(self.path):
             signature, content = line[:_HASH_DIGITS], line[_HASH_DIGITS + 1 :]
-            genuine = hmac.compare_digest(signature, _hash(self._key, self.path.name, content))
+            genuine = hmac.compare_digest(signature, _hash(self._signing, content))
             yield Line(content, genuine=True) if genuine else Line(line, genuine=False)
 
     def has_room(self) -> bool:
@@ -176,7 +176,7 @@ def _sign(path: Path, key: bytes) -> None:
         return
     lines = list(segment.lines())
     if unsigned := sum(not line.genuine for line in lines):
-        signed = [b"%b %b\n" % (_hash(key, path.name, line.content), line.content) for line in lines]
+        signed = [segment.sign(line.content).data for line in lines]
         new = path.with_suffix(".new")
         _write(new, b"".join(signed))
         new.replace(path)
@@ -199,7 +199,12 @@ def _whole_lines(path: Path) -> Iterator[bytes]:
                 yield line[:-1]
 
 
-def _hash(key: bytes, name: str, content: bytes) -> bytes:
-    signing = hmac.new(key, name.encode() + b"\0", "sha256")
+def _signing(key: bytes, name: str) -> hmac.HMAC:
+    """Return what signs the lines of one segment: each with a copy, because to begin takes longer than to go on."""
+    return hmac.new(key, name.encode() + b"\0", "sha256")
+
+
+def _hash(signing: hmac.HMAC, content: bytes) -> bytes:
+    signing = signing.copy()
     signing.update(content)  # other threads run meanwhile, unlike with `hmac.digest`
     return signing.hexdigest().encode()

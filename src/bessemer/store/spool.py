@@ -87,8 +87,11 @@ class Spool:
 
     def append(self, line: PreparedLine) -> int:
         """See `Journal`."""
-        with self._lock, self._boundary("written"):
-            self._open_part().append(line.made if isinstance(line.made, Signed) else line.content)
+        with self._lock:
+            try:
+                self._open_part().append(line.made if isinstance(line.made, Signed) else line.content)
+            except OSError as error:
+                raise self._cannot("written", error) from error
             self._last += 1
             return self._last
 
@@ -200,4 +203,7 @@ class Spool:
         try:
             yield
         except OSError as error:
-            raise StoreError(f"The journal in {self.place!r} cannot be {done}: {error}.") from error
+            raise self._cannot(done, error) from error
+
+    def _cannot(self, be: str, error: OSError) -> StoreError:
+        return StoreError(f"The journal in {self.place!r} cannot be {be}: {error}.")

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from enum import StrEnum
 from typing import NamedTuple
@@ -41,7 +41,7 @@ _COMMIT_TIMEOUT_S = 2.0
 """How long a commit waits for a slow database before the synced journal answers for it."""
 _UNJOURNALED = "The database is unavailable and the journal cannot be written: free disk space."
 _KINDS: dict[str, type[Record]] = {"inference": Inference, "feedback": Feedback, "audit": AuditEvent}
-_NAMES = {kind: name for name, kind in _KINDS.items()}
+_NAMES = {kind: name.encode() for name, kind in _KINDS.items()}
 
 
 class Durability(StrEnum):
@@ -128,7 +128,7 @@ class Writer:
         Raises StoreError when the row is in memory alone or nowhere, or the writer is closed. Without `required`,
         a row in memory alone is accepted.
         """
-        pending, _ = self._accept(row, None)
+        pending, _ = self._accept(row, None, _in_pieces)
         if pending.done is not None:
             raise StoreError(_UNJOURNALED)
 
@@ -164,8 +164,8 @@ class Writer:
 
     async def _accepted(self, row: Record, done: "Future[Durability] | None" = None) -> tuple[_Pending, bool]:
         if not _is_long(row):
-            return self._accept(row, done)
-        return await asyncio.get_running_loop().run_in_executor(self._large, self._accept, row, done)
+            return self._accept(row, done, msgspec.json.encode)
+        return await asyncio.get_running_loop().run_in_executor(self._large, self._accept, row, done, _in_pieces)
 
     def check(self) -> None:
         """Raise StoreError when neither the journal nor the database would take a row: before work is spent on it."""
@@ -233,9 +233,12 @@ class Writer:
         self._syncer.shutdown()
         self._large.shutdown(wait=False)
 
-    def _accept(self, row: Record, done: "Future[Durability] | None") -> tuple[_Pending, bool]:
+    def _accept(
+        self, row: Record, done: "Future[Durability] | None", encode: Callable[[Record], bytes]
+    ) -> tuple[_Pending, bool]:
         """Journal and queue a row; the second value says that the database is known to keep it waiting."""
-        content = _line(row := inferences.storable(row) if isinstance(row, Inference) else row)
+        row = inferences.storable(row) if isinstance(row, Inference) else row
+        content = b'{"kind":"%b","row":%b}' % (_NAMES[type(row)], encode(row))  # an _Entry
         # While others may still take the lock.
         line = self._journal.prepare(content) if len(content) > PIECE else PreparedLine(content)
         with self._change:
@@ -467,9 +470,8 @@ def _is_long(row: Record) -> bool:
     return isinstance(row, Feedback) and is_large(row.value)
 
 
-def _line(row: Record) -> bytes:
-    content = msgspec.json.encode(in_pieces(row) if _is_long(row) else row)
-    return msgspec.json.encode(_Entry(_NAMES[type(row)], msgspec.Raw(content)))
+def _in_pieces(row: Record) -> bytes:
+    return msgspec.json.encode(in_pieces(row))
 
 
 def _look_at(done: "asyncio.Future[Durability]") -> None:

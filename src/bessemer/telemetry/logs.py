@@ -111,7 +111,7 @@ class _Lines:
     def info(self, line: str) -> None:
         with self._handler.lock or nullcontext(), suppress(OSError, ValueError):
             self._handler.stream.write(scrub(line) + self._handler.terminator)
-            self._handler.flush()
+            self._handler.stream.flush()
 
     debug = warning = error = critical = exception = info
 

@@ -4,13 +4,14 @@
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+_Series = TypeVar("_Series", Counter, Histogram)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _OVERHEAD_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 
@@ -111,25 +112,35 @@ class Metrics:
             registry=self._registry,
         )
 
+        self._children: dict[tuple[str, ...], Any] = {}
+        """By the metric's name and the labels' values: the library's own search takes longer than to count."""
+
+    def _child(self, metric: _Series, *labels: str) -> _Series:
+        key = (metric._name, *labels)
+        found: _Series | None = self._children.get(key)
+        if found is None:
+            found = self._children[key] = metric.labels(*labels)
+        return found
+
     def request(self, route: str, status: int | str, seconds: float) -> None:
         """Count one finished request. `route` must be a known name: free text would grow without bound."""
-        self._duration.labels(route, str(status)).observe(seconds)
+        self._child(self._duration, route, str(status)).observe(seconds)
 
     def http(self, path_template: str, status: int, seconds: float) -> None:
         """Count one HTTP request. `path_template` must be one of the server's: raw paths would grow without bound."""
-        self._http.labels(path_template, str(status)).observe(seconds)
+        self._child(self._http, path_template, str(status)).observe(seconds)
 
     def tokens(self, route: str, model: str, input_tokens: int, output_tokens: int) -> None:
         """Count the tokens of one call."""
-        self._tokens.labels(route, model, "input").inc(input_tokens)
-        self._tokens.labels(route, model, "output").inc(output_tokens)
+        self._child(self._tokens, route, model, "input").inc(input_tokens)
+        self._child(self._tokens, route, model, "output").inc(output_tokens)
 
     def cost(self, route: str, model: str, usd: float | None) -> None:
         """Count the cost of one call; None is counted as unpriced, never as nothing."""
         if usd is None:
-            self._unpriced.labels(route, model).inc()
+            self._child(self._unpriced, route, model).inc()
         else:
-            self._cost.labels(route, model).inc(usd)
+            self._child(self._cost, route, model).inc(usd)
 
     def overhead(self, seconds: float) -> None:
         """Count what the gateway added to one request."""
@@ -137,7 +148,7 @@ class Metrics:
 
     def error(self, route: str, error_type: str) -> None:
         """Count one failed request."""
-        self._errors.labels(route, error_type).inc()
+        self._child(self._errors, route, error_type).inc()
 
     def watch_engine(self, state: Callable[[], EngineState]) -> None:
         """Ask the engine for its state whenever the metrics are read."""

@@ -58,7 +58,7 @@ class Climbed(Frozen, frozen=True):
     base: list[ApplicationAnswer]
     """Some held-out questions, by the small model before it is tuned."""
     joined: Joined | None
-    """None: tuning could not pay."""
+    """None: it was not tuned."""
     route: Route
     seconds: dict[str, float]
 
@@ -89,7 +89,8 @@ class Climb:
         gate = None if best is None or best.version is None else self._gated(dataset, best.version)
         served = self._ask("the ladder's route", case.held_out, scenario.ROUTE)
         base = self._ask("small model as it is", case.held_out[: case.scale.base], scenario.MODEL)
-        joined = self._join(dataset, ladder) if ladder.may_pay or case.scale.always_tune else None
+        tune = ladder.may_pay if case.scale.tune is None else case.scale.tune
+        joined = self._join(dataset, ladder) if tune else None
         return Climbed(
             dataset=dataset,
             traffic=traffic,

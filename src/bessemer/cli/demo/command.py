@@ -18,6 +18,9 @@ def demo(
         int, typer.Option("--seed", min=0, help="Seed of the offers, the expert's errors and the training.")
     ] = 0,
     smoke: Annotated[bool, typer.Option("--smoke", help="A tenth of the requests, to see that it works.")] = False,
+    ladder_only: Annotated[
+        bool, typer.Option("--ladder-only", help="Stop before the small language model: the first minute alone.")
+    ] = False,
 ) -> int:
     """Climb a ladder of rungs on made-up offers, tune a small model if that may pay, and write a report page.
 
@@ -30,4 +33,4 @@ def demo(
     session = context.find_object(Session)
     if data is None and session is not None:
         data = session.data
-    return run(data or Settings().data, out, seed, Scale.of(smoke=smoke))
+    return run(data or Settings().data, out, seed, Scale.of(smoke=smoke, ladder_only=ladder_only))

@@ -50,18 +50,18 @@ class Scale(Frozen, frozen=True):
     """Loss of F1 against the incumbent with which a rung is still let serve alone."""
     alpha: float = 0.02
     """Loss of F1 against the incumbent that the route's certificate allows."""
-    always_tune: bool = False
-    """Tune the small model even where that cannot pay: to see that it works."""
+    tune: bool | None = None
+    """Tune the small model; None: where the ladder says that it may pay."""
 
     @classmethod
-    def of(cls, *, smoke: bool) -> Self:
-        """Return the full scale, or a tenth of its requests."""
-        full = cls()
+    def of(cls, *, smoke: bool, ladder_only: bool = False) -> Self:
+        """Return the full scale, or a tenth of its requests; every step is taken then, to see that it works."""
+        full = cls(tune=False if ladder_only else None)
         if not smoke:
             return full
         counts = {split.value: count // 10 for split, count in full.counts}
         return cls(
-            **counts, base=20, gate_margin=0.5, alpha=0.5, always_tune=True
+            **counts, base=20, gate_margin=0.5, alpha=0.5, tune=not ladder_only
         )  # a handful of items cannot show more
 
     @property

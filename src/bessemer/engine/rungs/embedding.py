@@ -32,7 +32,7 @@ KIND = "embedding"
 Vectors = npt.NDArray[np.float32]
 _MOST_TOKENS = 512
 NEAREST = 10
-"""Neighbours that vote, and the one whose distance is the scope's signal."""
+"""Neighbours that vote; the last one's distance is the scope's signal where no words are."""
 _SHARPNESS = 20.0
 """Of the vote: a neighbour weighs exp(20 x cosine)."""
 
@@ -130,13 +130,14 @@ class EmbeddingRung(Rung):
         """See `Rung`."""
         rows, unread = self._embedding.vectors(items)
         logits = (rows @ self._weights).astype(np.float64) + self._intercept
+        votes, distance = vote(rows, self._known, self._answers, len(self.labels))
         known = nothing(len(items))
         for row, item in enumerate(items if self._grams.size else ()):
-            vector = self._grams.vector(text_of(item))
+            text = text_of(item)
+            vector = self._grams.vector(text)
             logits[row] += vector.values.astype(np.float32) @ self._gram_weights[vector.columns]
-            known[row] = vector.known_share
+            known[row], distance[row] = vector.known_share, self._grams.strangeness(text)
         head = softmax(logits)
-        votes, distance = vote(rows, self._known, self._answers, len(self.labels))
         scaled = np.log(np.maximum(mix(head, votes, self._parameters.vote), 1e-12)) * self._parameters.factor
         if len(self.labels) == 2:
             scaled[:, 1] += self._parameters.shift

@@ -72,14 +72,15 @@ class Head(Rung):
         if rows.shape != (len(items), len(self._weights)):
             raise EngineError(f"A head on {self.kind.value} was given vectors {rows.shape} of another network.")
         logits = (rows @ self._weights).astype(np.float64) + self._intercept
-        known, unread = nothing(len(items)), np.zeros(len(items), np.bool_)
+        known, distance, unread = nothing(len(items)), nothing(len(items)), np.zeros(len(items), np.bool_)
         for row, item in enumerate(items):
             unread[row] = self.parameters.form is not None and records_of(item, self.parameters.form) is None
             if self._grams.size:
-                vector = self._grams.vector(text_of(item))
+                text = text_of(item)
+                vector = self._grams.vector(text)
                 logits[row] += vector.values.astype(np.float32) @ self._gram_weights[vector.columns]
-                known[row] = vector.known_share
-        return Prediction(softmax(logits), known, nothing(len(items)), unread)
+                known[row], distance[row] = vector.known_share, self._grams.strangeness(text)
+        return Prediction(softmax(logits), known, distance, unread)
 
 
 def texts_of(items: Sequence[RungItem], form: RecordForm | None) -> list[str]:

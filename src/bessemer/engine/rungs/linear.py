@@ -7,7 +7,7 @@ import numpy as np
 from bessemer.core.types import Frozen
 from bessemer.engine.rungs.artefact import Arrays, Artefact
 from bessemer.engine.rungs.ngrams import Vocabulary
-from bessemer.engine.rungs.rung import Prediction, Rung, RungItem, nothing, parameters_of, softmax, text_of
+from bessemer.engine.rungs.rung import Prediction, Rung, RungItem, parameters_of, softmax, text_of
 
 KIND = "linear"
 
@@ -33,9 +33,10 @@ class Linear(Rung):
         """See `Rung`."""
         n = len(items)
         logits = np.empty((n, len(self.labels)))
-        known = np.empty(n)
+        known, distance = np.empty(n), np.empty(n)
         for row, item in enumerate(items):
-            vector = self.vocabulary.vector(text_of(item))
+            text = text_of(item)
+            vector = self.vocabulary.vector(text)
             logits[row] = vector.values.astype(np.float32) @ self.weights[vector.columns] + self.intercept
-            known[row] = vector.known_share
-        return Prediction(softmax(logits), known, nothing(n), np.zeros(n, np.bool_))
+            known[row], distance[row] = vector.known_share, self.vocabulary.strangeness(text)
+        return Prediction(softmax(logits), known, distance, np.zeros(n, np.bool_))

@@ -5,6 +5,7 @@ tokens with a digit (`7.2mp` is `d.dcc`). Texts are normalised (NFKC) and in low
 times idf, scaled to length 1.
 """
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -111,6 +112,12 @@ class Vocabulary:
         if not columns:
             return Vector(np.zeros(0, np.int64), np.zeros(0), share)
         return Vector(np.concatenate(columns), np.concatenate(values), share)
+
+    def strangeness(self, text: str) -> float:
+        """Return how many words of a text no training text has, over the root of its words: few of many are chance."""
+        words = _WORD.findall(normalised(text))
+        known = self._blocks[0].columns
+        return sum(word not in known for word in words) / math.sqrt(len(words)) if words else 0.0
 
     def _found(self, place: int, wanted: Iterable[str]) -> tuple[list[int], int]:
         known = self._blocks[place].columns

@@ -22,6 +22,7 @@ from bessemer.engine.rungs.comparison import (
     compare_texts,
     written,
 )
+from bessemer.engine.rungs.dates import DATE_FEATURES, compare_dates
 from bessemer.engine.rungs.records import MAX_FIELDS, Record, RecordForm, Text, plain, records_of
 from bessemer.engine.rungs.rung import Floats, Prediction, Rung, RungItem, nothing, parameters_of, softmax
 from bessemer.engine.rungs.trees import Trees
@@ -40,6 +41,7 @@ class FieldType(StrEnum):
     CODE = "code"
     NUMBER = "number"
     LIST = "list"
+    DATE = "date"
 
 
 class FieldSpec(Frozen, frozen=True):
@@ -72,6 +74,8 @@ def feature_names(fields: Sequence[FieldSpec]) -> list[str]:
 def _parts(type_: FieldType) -> tuple[str, ...]:
     if type_ is FieldType.NUMBER:
         return NUMBER_FEATURES
+    if type_ is FieldType.DATE:
+        return DATE_FEATURES
     return TEXT_FEATURES + (LIST_FEATURES if type_ is FieldType.LIST else ())
 
 
@@ -96,6 +100,9 @@ def compare(left: Record, right: Record, fields: Sequence[FieldSpec], idf: Idf) 
         features.append(float(not a.text) + float(not b.text))
         if field.type is FieldType.NUMBER:
             features += compare_numbers(a.text, b.text)
+            continue
+        if field.type is FieldType.DATE:
+            features += compare_dates(a.text, b.text)
             continue
         features += compare_texts(a, b, idf)
         if field.type is FieldType.LIST:

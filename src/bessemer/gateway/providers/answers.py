@@ -85,7 +85,10 @@ class AnswerReader:
                 raise self._unreadable("it has no message")
             message = {}
         text, thought = self._content(message.get("content"))
-        reasoning = next((given for name in _REASONING if name in message and (given := _plain(message[name]))), "")
+        reasoning = ""
+        for name in _REASONING:
+            if name in message and (reasoning := _plain(message[name])):
+                break
         finished = _finish_reason(choice.get("finish_reason")) or ("stop" if kind == "message" else None)
         ends = finished is not None
         return ReplyPiece(
@@ -148,7 +151,7 @@ class AnswerReader:
 
     def _together(self, field: str, text: str, *, ends: bool) -> str:
         """Join halves of characters that were cut between chunks; a half that stays alone becomes U+FFFD."""
-        if text.isascii() and not self._halves:
+        if not self._halves and text.isascii():
             return text
         text = self._halves.pop(field, "") + text
         try:
@@ -201,7 +204,7 @@ def _first_choice(choices: Any) -> dict[str, Any]:
     """Return the choice of index 0, an empty one where there is none; more than one was not asked for."""
     if isinstance(choices, list):
         for choice in choices:
-            if isinstance(choice, dict) and str(choice.get("index") or 0) == "0":
+            if isinstance(choice, dict) and (not (index := choice.get("index")) or str(index) == "0"):
                 return choice
     return {}
 

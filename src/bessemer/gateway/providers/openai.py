@@ -9,14 +9,15 @@ import contextlib
 import io
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
-from typing import ClassVar, cast
+from functools import cache
+from typing import ClassVar
 
 import aiohttp
 import msgspec
 
 from bessemer.core.conversation import Choices, Constraint, JsonSchema, Regex, ToolChoice
 from bessemer.core.errors import BessemerError, ProviderError
-from bessemer.core.events import server_sent_data
+from bessemer.core.events import EventParser
 from bessemer.core.models import Capability, Model
 from bessemer.core.pieces import in_pieces, is_large
 from bessemer.core.reply import ReplyPiece
@@ -104,7 +105,7 @@ class OpenAIProvider:
             data=body if len(body) <= _IN_ONE_PIECE else io.BytesIO(body),
             headers=headers,
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.timeouts.connect),
+            timeout=_connecting_within(settings.timeouts.connect),
         )
 
     async def close(self) -> None:
@@ -114,13 +115,19 @@ class OpenAIProvider:
             self._session = None
 
 
+@cache
+def _connecting_within(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, sock_connect=seconds)
+
+
 async def _encoded(body: JSON) -> bytes:
     """Return JSON; a long one is written where it holds up nobody."""
     return await asyncio.to_thread(lambda: _encode(in_pieces(body))) if is_large(body) else _encode(body)
 
 
 class _Patience:
-    """How long one call may still take: in all, and until the next byte of a stream. Close it at the call's end."""
+    """How long one call may still take: in all, and until the next byte of a stream; and how much. Close it at the
+    call's end."""
 
     def __init__(self, call: ProviderCall) -> None:
         limits = call.model.settings_as(OpenAISettings).timeouts
@@ -130,14 +137,16 @@ class _Patience:
         self._next = min(self._ends, self._loop.time() + limits.first_byte) if call.stream else self._ends
         self._awaited: aiohttp.StreamReader | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._size = 0
 
     def until_answer(self) -> asyncio.Timeout:
         """Return the limit of waiting for the first byte of a stream, or for a whole answer."""
         return asyncio.timeout_at(self._next)
 
     async def piece(self, content: aiohttp.StreamReader) -> bytes:
-        """Return the next bytes of a stream, a sign of life; none at its end. Raises TimeoutError.
+        """Return the next bytes of a stream, a sign of life; none at its end.
 
+        Raises TimeoutError, and ProviderError above 64 MiB in all.
         All pieces share one timer: to make one for each takes longer than to read it.
         """
         self._awaited = content
@@ -145,10 +154,14 @@ class _Patience:
             self.close()
             self._timer = self._loop.call_at(self._next, self._look)
         try:
-            return await content.readany()
+            piece = await content.readany()
         finally:
             self._awaited = None
             self._next = min(self._ends, self._loop.time() + self._idle)
+        self._size += len(piece)
+        if self._size > _MAX_ANSWER_BYTES:
+            raise _too_large()
+        return piece
 
     def _look(self) -> None:
         self._timer = None
@@ -215,50 +228,40 @@ async def _streamed(
 
     Raises ProviderError when it ends before the answer does.
     """
-    async with aclosing(_pieces(content, patience)) as pieces:
-        begun = bytearray()
-        while not begun.removeprefix(BOM).strip() and (piece := await anext(pieces, None)) is not None:
-            begun += piece
-        if looks_like_json(begun):
-            async for piece in pieces:
-                begun += piece
-            yield reader.whole(bytes(begun))
-            return
-        finished = False
-        events = cast("AsyncGenerator[bytes, None]", server_sent_data(pieces, bytes(begun)))
-        async with aclosing(events):
-            async for data in events:
-                if data.strip() == DONE:
-                    if not finished:  # some servers give no reason, but this is the end that they meant
-                        yield ReplyPiece(finish_reason="stop")
-                    await _drain(events)
-                    return
-                chunk = reader.chunk(data)
-                finished = finished or chunk.finish_reason is not None
-                yield chunk
+    piece = await patience.piece(content)
+    while not piece.removeprefix(BOM).strip() and (more := await patience.piece(content)):
+        piece += more
+    if looks_like_json(piece):
+        whole = bytearray(piece)
+        while more := await patience.piece(content):
+            whole += more
+        yield reader.whole(bytes(whole))
+        return
+    events, finished = EventParser(), False
+    while piece:
+        for data in events.feed(piece):
+            if data.strip() == DONE:
+                if not finished:  # some servers give no reason, but this is the end that they meant
+                    yield ReplyPiece(finish_reason="stop")
+                await _drain(content, patience)
+                return
+            chunk = reader.chunk(data)
+            finished = finished or chunk.finish_reason is not None
+            yield chunk
+        piece = await patience.piece(content)
     if not finished:
         raise ProviderError("The upstream's stream ended before its answer did.", code="stream_ended")
-
-
-async def _pieces(content: aiohttp.StreamReader, patience: _Patience) -> AsyncGenerator[bytes, None]:
-    """Yield the bytes of the body as they come; each is a sign of life. Raises ProviderError above 64 MiB."""
-    size = 0
-    while piece := await patience.piece(content):
-        size += len(piece)
-        if size > _MAX_ANSWER_BYTES:
-            raise _too_large()
-        yield piece
 
 
 def _too_large() -> ProviderError:
     return ProviderError("The upstream's answer is above 64 MiB.", code="upstream_unreadable")
 
 
-async def _drain(events: AsyncGenerator[bytes, None]) -> None:
+async def _drain(content: aiohttp.StreamReader, patience: _Patience) -> None:
     """Read to the end that follows [DONE] at once, so that the connection can be used again."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_S):
-            while await anext(events, None) is not None:
+            while await patience.piece(content):
                 pass
 
 
