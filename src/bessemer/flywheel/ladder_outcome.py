@@ -44,17 +44,17 @@ class LadderPlan(NamedTuple):
     """Selection items: they calibrate, choose the best single rung and lay the path."""
     calibrate: tuple[Example, ...]
     """Calibration items: they test the path."""
-    weights: tuple[float, ...] | None
-    """How much of the traffic each of these stands for; None: all alike."""
-    filter: str
-    """What they had to fulfil."""
     metric: Metric
     incumbent: str
-    monitor: MonitorPolicy
-    """How the route is to be watched."""
     left_out: int
     joined: tuple[LadderSystem, ...] = ()
     """The request's `models`: rungs that were fitted before, and language models."""
+    weights: tuple[float, ...] | None = None
+    """How much of the traffic each calibration item stands for; None: all alike."""
+    filter: str = "with feedback"
+    """What these had to fulfil."""
+    monitor: MonitorPolicy = MonitorPolicy()
+    """How the route is to be watched."""
 
     def systems(self, fitted: Sequence[FittedRung]) -> list[LadderSystem]:
         """Return what is scored, the incumbent last."""
