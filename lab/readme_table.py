@@ -61,7 +61,9 @@ def demo_line(rows: Sequence[_Row]) -> str:
     """Return the demo's runs in sentences."""
     if not rows:
         return ""
-    by = {name.split(" (")[0]: found for name, found in _by_system(rows)}
+    by: dict[str, list[_Row]] = {}
+    for row in rows:
+        by.setdefault(row["name"].split(" (")[0], []).append(row)
     expert, rung, route = (by[name] for name in (_EXPERT, "best rung alone", "new route"))
     share = _mean(route, "cost_per_1k_usd") / _mean(expert, "cost_per_1k_usd") * 100
     table = statistics.fmean(row["ladder_s"] for row in route)
@@ -79,10 +81,12 @@ def _paid(by: Mapping[str, Sequence[_Row]]) -> str:
     if not tuned:
         return ""
     joined = {row["seed"] for name, rows in by.items() if name.startswith("new route with") for row in rows}
-    paid = f"paid beside the rungs in {len(joined)} of {_counted(len(tuned), 'run')}"
+    part = "no part of the route, as it made it no cheaper"
+    if joined:
+        part = f"a part of the route in {len(joined)}"
     return (
-        f"; the small language model went from {_mean(by[_BASE], 'f1'):.0f} to {_mean(tuned, 'f1'):.0f} and "
-        f"{paid if joined else 'did not pay beside the rungs, as the run said'}"
+        f"; the small language model went from {_mean(by[_BASE], 'f1'):.0f} to {_mean(tuned, 'f1'):.0f} in "
+        f"{_counted(len(tuned), 'run')} and got {part}"
     )
 
 

@@ -42,7 +42,7 @@ def test_rows_of_a_seed_are_replaced_and_only_clean_fresh_runs_are_quoted(tmp_pa
     assert "| small model, tuned | 89.0 (88.0 to 90.0) | 0.02 |  | 2 |" in readme_table.demo_table(quoted)
     line = readme_table.demo_line(quoted)
     assert "the ladder stood 40 seconds after the start" in line
-    assert "went from 58 to 89 and did not pay beside the rungs" in line
+    assert "went from 58 to 89 in 2 runs and got no part of the route" in line
 
 
 def test_what_a_run_took_is_told_apart_until_its_ladder_stood(capsys):

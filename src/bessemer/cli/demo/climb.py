@@ -79,7 +79,8 @@ class Climb:
     def run(self) -> Climbed:
         """Take every step that is not done yet. Raises LoopFailed when one does not work."""
         loop, case = self._loop, self._case
-        traffic = self._ask("traffic", case.questions, scenario.ROUTE)
+        # One after the other: rows keep the order of arrival, and what is learned from them depends on it.
+        traffic = self._ask("traffic", case.questions, scenario.ROUTE, concurrency=1)
         asked = {question.id: question for question in case.questions}
         loop.judge(traffic, lambda answer: case.feedback(asked[answer.question], answer))
         dataset = loop.collect(scenario.PROMPT)
@@ -156,8 +157,10 @@ class Climb:
             self._client.send(calls.rollback_route(scenario.ROUTE, ReasonBody(reason="it is no cheaper")))
             self._progress.say("route: rolled back, as the one with the small model is no cheaper")
 
-    def _ask(self, step: str, questions: Sequence[Question], model: str) -> list[ApplicationAnswer]:
-        return self._loop.ask(questions, model, step=step, temperature=0.0, concurrency=64)
+    def _ask(
+        self, step: str, questions: Sequence[Question], model: str, concurrency: int = 64
+    ) -> list[ApplicationAnswer]:
+        return self._loop.ask(questions, model, step=step, temperature=0.0, concurrency=concurrency)
 
     def _told(self, told: LoopProgress) -> None:
         if told.seconds is not None:
