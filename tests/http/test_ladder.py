@@ -87,6 +87,11 @@ def test_a_ladder_ends_in_the_rung_that_beats_the_incumbent_and_serves_without_t
     assert answer.choices[0].message.content == "lost"
     lines: Any = client.get(f"/versions/{found['rules']['version']}", cast_to=object)
     assert any(line.startswith("if has ") for line in lines["lineage"]["hyperparameters"]["told"]), lines
+    assert answer.model_extra["bessemer"]["guarantee"] == "holds"
+    shown: Any = client.get("/routes/matching/monitor", cast_to=object)
+    assert [one["action"] for one in shown["rungs"]] == ["none"] * (len(result["steps"]) - 1)
+    assert 0 < shown["monitor"]["alpha"] < 1
+    assert shown["guarantee_void"] is None
     version = result["best_single"]
     tar = tmp_path / "rung.tar"
     assert bessemer(server, "versions", "export", version, "--to", str(tar)).returncode == 0
