@@ -100,13 +100,13 @@ def test_a_ladder_ends_in_the_rung_that_beats_the_incumbent_and_serves_without_t
     }
 
     # A language model that adds nothing is asked the selection items alone, is no part of the path, costs no look.
-    joins = ("--dataset", dataset, "--alpha", "0.2", "--rung", "majority", "--model", version, "--model", "small")
+    joins = ("--dataset", dataset, "--alpha", "0.2", "--rung", "majority", "--model", version, "--model", "mini")
     before, asked = client.get("/routes/matching", cast_to=object), len(server.upstream.fake.bodies)
     told = bessemer(server, "ladder", "matching", "--incumbent", "large", *joins, "--json")
     assert told.returncode == 0, told.stderr
     again = json.loads(told.stdout)["rows"][0]["result"]
     (worth,) = again["handed_over"]["models"]
-    assert (worth["model"], worth["pays"]) == ("small", False)
+    assert (worth["model"], worth["pays"]) == ("mini", False)
     rows = {one["kind"]: one for one in again["rungs"]}
     assert rows["model"]["skipped"] == worth["reason"]
     assert rows["linear"]["version"] == version, "a rung of an earlier ladder has the kind that it was fitted as"
