@@ -42,13 +42,6 @@ _.score_interval  # evals.paired: shows the test's statistic against published i
 
 # The ladder in the making: its job and the lab's final scoring call them.
 _.worse_than_plain  # lab.ladder: what the final scoring says of each set
-_.ips  # off_policy: the estimates of a rung's worth from verdicts, and what decides whether they say anything
-_.snips  # the same
-_.dm  # the same
-_.dr  # the same
-_.conclusive  # the same
-_.off_policy_value  # the same
-_.feedback_weights  # off_policy: weights of feedback that was asked for at random
 _.doubly_robust  # verdict_losses: compared with `not_this` in the lab's tables
 _.expected_reward  # the same
 _.right_only  # the same
@@ -58,29 +51,15 @@ _.DEVELOPMENT  # lab.sealed
 _.open_file  # lab.sealed
 _.split_rows  # lab.sealed
 _.worse_than_plain  # lab.ladder
-_.off_policy_value  # evals.off_policy: what logged traffic says of another cascade
-_.feedback_weights  # evals.off_policy
-_.ips  # OffPolicyValue: encoded
-_.snips  # OffPolicyValue
-_.dm  # OffPolicyValue
-_.dr  # OffPolicyValue
-_.conclusive  # OffPolicyValue
 _.doubly_robust  # evals.verdict_losses: what rungs are fitted on
 _.expected_reward  # evals.verdict_losses
 _.right_only  # evals.verdict_losses
-_.overlaps  # evals.annotators
-_.authors  # evals.annotators
-_.trusted  # evals.annotators
-_.QUERY  # evals.asking
-_.audited  # evals.asking
-_.query_score  # evals.asking
-_.disagreement  # evals.asking
-_.brier  # evals.calibration
-_.calibration_error  # evals.calibration
-_.OutcomeMonitor  # evals.drift
-_.SILENT  # evals.fallback
-_.is_silent  # evals.fallback
 _.fit_spans  # ladder.spans
+
+_.ips  # OffPolicyValue: what `dr`, which is shown, is compared with in its golden vectors
+_.snips  # the same
+_.dm  # the same
+_.brier  # CalibrationError: beside the error that is shown
 
 # Values that come from data: files, rows and requests name them.
 _.MEASURED  # Basis of a prediction
@@ -119,6 +98,9 @@ _.pool_of_replica  # SimulationResult: the same
 _.first_id  # Page: OpenAI's field
 _.owned_by  # ModelObject: OpenAI's
 _.deleted  # FileDeleted: OpenAI's
+_.alarm_at  # RungReport
+_.last_feedback_at  # MonitorReport
+_.guarantee_void  # MonitorReport
 _.reasoning_content  # ChatMessage, ChatDelta: what servers of open models say
 _.system_fingerprint  # ChatCompletion: OpenAI's
 _.organization_id  # FineTuningJob: OpenAI's

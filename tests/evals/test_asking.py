@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bessemer.evals.asking import Asked, Stream, audited, disagreement, queries, query_score, uses
+from bessemer.core.feedback import Asked, Stream
+from bessemer.evals.asking import disagreement, queries, query_score, uses
+from bessemer.gateway.cascade import audited
 
 
 def test_the_audit_draws_its_share_the_same_again_and_says_with_what_chance() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bessemer.evals.off_policy import feedback_weights, off_policy_value
+from bessemer.evals.off_policy import off_policy_value
 
 R, LOGGED, POLICY = [1, 0, 1, 0], [0.5, 0.25, 0.8, 0.1], [0.9, 0.5, 0.2, 0.4]
 Q, Q_POLICY = [0.8, 0.3, 0.6, 0.2], [0.75, 0.4, 0.5, 0.3]
@@ -44,10 +44,6 @@ def test_a_policy_that_the_log_says_little_of_is_not_concluded_about() -> None:
     never = off_policy_value(np.ones(n), chances, np.zeros(n), np.ones(n), np.ones(n))
     assert np.isnan(never.snips.value)
     assert not never.conclusive
-
-
-def test_feedback_weights_are_clipped() -> None:
-    assert feedback_weights([1.0, 0.5, 0.01, 0.0]).tolist() == [1.0, 2.0, 10.0, 10.0]
 
 
 def test_bad_columns_are_refused() -> None:

@@ -152,6 +152,7 @@ def steps(client: OpenAI) -> list[tuple[str, str, Step]]:
             "version.rolled_back",
             lambda _: post("/models/upstream/rollback", {"alias": "challenger"}),
         ),
+        ("POST /v1/feedback/wanted", "feedback.wanted", lambda _: post("/feedback/wanted", {"route": "assistant"})),
         ("DELETE /v1/feedback/{feedback_id}", "subject.erased", forgotten),
         ("DELETE /v1/inferences/{inference_id}", "subject.erased", erased_one),
         ("POST /v1/erasures", "subject.erased", erased),

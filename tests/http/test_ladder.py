@@ -84,6 +84,11 @@ def test_a_ladder_ends_in_the_rung_that_beats_the_incumbent_and_serves_without_t
     assert answer.choices[0].message.content == "lost"
     lines: Any = client.get(f"/versions/{found['rules']['version']}", cast_to=object)
     assert any(line.startswith("if has ") for line in lines["lineage"]["hyperparameters"]["told"]), lines
+    assert answer.model_extra["bessemer"]["guarantee"] == "holds"
+    shown: Any = client.get("/routes/matching/monitor", cast_to=object)
+    assert [one["action"] for one in shown["rungs"]] == ["none"] * (len(result["steps"]) - 1)
+    assert 0 < shown["monitor"]["alpha"] < 1
+    assert shown["guarantee_void"] is None
     version = result["best_single"]
     gate = {"dataset": dataset, "labels": list(KINDS), "systems": [version, "large"]}
     evaluation = ended(client, "/evaluations", gate | {"candidate": version, "reference": "large"})
@@ -95,13 +100,13 @@ def test_a_ladder_ends_in_the_rung_that_beats_the_incumbent_and_serves_without_t
     }
 
     # A language model that adds nothing is asked the selection items alone, is no part of the path, costs no look.
-    joins = ("--dataset", dataset, "--alpha", "0.2", "--rung", "majority", "--model", version, "--model", "small")
+    joins = ("--dataset", dataset, "--alpha", "0.2", "--rung", "majority", "--model", version, "--model", "mini")
     before, asked = client.get("/routes/matching", cast_to=object), len(server.upstream.fake.bodies)
     told = bessemer(server, "ladder", "matching", "--incumbent", "large", *joins, "--json")
     assert told.returncode == 0, told.stderr
     again = json.loads(told.stdout)["rows"][0]["result"]
     (worth,) = again["handed_over"]["models"]
-    assert (worth["model"], worth["pays"]) == ("small", False)
+    assert (worth["model"], worth["pays"]) == ("mini", False)
     rows = {one["kind"]: one for one in again["rungs"]}
     assert rows["model"]["skipped"] == worth["reason"]
     assert rows["linear"]["version"] == version, "a rung of an earlier ladder has the kind that it was fitted as"
@@ -117,3 +122,20 @@ def test_a_ladder_without_an_incumbent_is_refused_by_name(server: Server) -> Non
     done = bessemer(server, "ladder", "nothing", "--dataset", "ds-1")
     assert done.returncode == 2
     assert "incumbent" in done.stderr
+
+
+@pytest.mark.long
+def test_l24_without_evidence_the_route_stays_and_the_command_says_why(server: Server, tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    counts = ITEMS | {"calibration": 3}
+    rows = [row(split, number) for split, count in counts.items() for number in range(count)]
+    file.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    done = bessemer(server, "dataset", "import", str(file), "--name", "rows", "--json")
+    dataset = json.loads(done.stdout)["detail"]["id"]
+    client = server.openai()
+    before: Any = client.get("/routes/matching", cast_to=object)
+    told = bessemer(server, "ladder", "matching", "--dataset", dataset, "--rung", "linear", "--incumbent", "matching")
+    assert told.returncode == 0, told.stderr
+    assert "stays as it is" in told.stdout
+    assert "nothing is certified" in told.stdout
+    assert client.get("/routes/matching", cast_to=object) == before

@@ -47,6 +47,13 @@ def _parse(text: str) -> bool | float | str:
         return text
 
 
+@app.command("wanted")
+def wanted(context: typer.Context, route: str, limit: LimitOption = 20, as_json: AsJson = False) -> None:
+    """List the requests that are worth a verdict most; what is learned of them teaches, and gates nothing."""
+    columns = ("inference_id", "output", "confidence", "alike", "score")
+    list_rows(context, calls.wanted_feedback({"route": route, "limit": limit}), columns, as_json=as_json)
+
+
 @app.command("list")
 def list_feedback(
     context: typer.Context,

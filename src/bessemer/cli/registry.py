@@ -85,6 +85,12 @@ def show_route(context: typer.Context, name: str, as_json: AsJson = False) -> No
     show_one(context, calls.get_route(name), as_json=as_json)
 
 
+@routes.command("monitor")
+def monitor_route(context: typer.Context, name: str, as_json: AsJson = False) -> None:
+    """Show what audited requests say of a route's rungs, and how far alarms made it step back."""
+    show_one(context, calls.route_monitor(name), as_json=as_json)
+
+
 @routes.command("put")
 def put_route(
     context: typer.Context,

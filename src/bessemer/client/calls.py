@@ -38,7 +38,7 @@ from bessemer.core.paging import (
     Page,
     UsageQuery,
 )
-from bessemer.core.routes import Route
+from bessemer.core.routes import MonitorReport, Route
 from bessemer.core.types import JSON
 from bessemer.core.wire import (
     AuditEvent,
@@ -67,6 +67,8 @@ from bessemer.core.wire import (
     ShownFeedback,
     ShownInference,
     UsageRow,
+    WantedBody,
+    WantedFeedback,
 )
 
 _CHAT: Final = "/v1/chat/completions"
@@ -189,6 +191,11 @@ def get_model(model: str) -> Operation[ModelObject]:
 def give_feedback(body: FeedbackRequest | JSON) -> Operation[Feedback]:
     """Record what was learned about an inference or an episode."""
     return Operation("POST", "/v1/feedback", Feedback, body)
+
+
+def wanted_feedback(body: WantedBody | JSON) -> Operation[Page[WantedFeedback]]:
+    """Ask which requests of a route to judge next, and note that they were asked about."""
+    return Operation("POST", "/v1/feedback/wanted", Page[WantedFeedback], body)
 
 
 def list_feedback(query: FeedbackQuery | JSON | None = None) -> Operation[Page[ShownFeedback]]:
@@ -319,6 +326,11 @@ def get_route(name: str) -> Operation[Route]:
 def put_route(name: str, body: RouteBody | JSON) -> Operation[Route]:
     """Write a route; it wins over the configuration file's until it is rolled back."""
     return Operation("PUT", f"/v1/routes/{segment(name)}", Route, body)
+
+
+def route_monitor(name: str) -> Operation[MonitorReport]:
+    """Return what is known of a route's rungs by audited requests."""
+    return Operation("GET", f"/v1/routes/{segment(name)}/monitor", MonitorReport)
 
 
 def rollback_route(name: str, body: ReasonBody | JSON | None = None) -> Operation[RolledBackRoute]:

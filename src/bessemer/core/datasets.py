@@ -4,6 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
+from bessemer.core.feedback import Asked
 from bessemer.core.types import JSON, Frozen
 
 
@@ -35,6 +36,8 @@ class Example(Frozen, frozen=True):
     """The version that gave `answer`."""
     propensity: float | None = None
     """Chance with which the route drew that version; None: not recorded, or several inferences stand in this row."""
+    asked: Asked | None = None
+    """Why feedback on this input was asked for; the audit's draw before a query; None: nobody asked."""
     item: JSON = msgspec.field(default_factory=dict)
     """The other fields of an imported row, for graders."""
 

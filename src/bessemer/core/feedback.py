@@ -1,4 +1,4 @@
-"""What was said of an inference or an episode, by whom."""
+"""What was said of an inference or an episode, by whom, and why it was asked for."""
 
 from enum import StrEnum
 
@@ -26,6 +26,21 @@ class FeedbackSource(StrEnum):
     LLM_JUDGE = "llm_judge"
     CODE = "code"
     OUTCOME = "outcome"
+
+
+class Stream(StrEnum):
+    """Why feedback was asked for."""
+
+    AUDIT = "audit"
+    QUERY = "query"
+
+
+class Asked(Frozen, frozen=True):
+    """That feedback was asked for, and with what probability it would have been."""
+
+    stream: Stream
+    chance: float
+    """P(asked) of the audit's draw; 1 of a query, which is picked for what it is."""
 
 
 class Feedback(Frozen, frozen=True):

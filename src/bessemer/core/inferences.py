@@ -6,6 +6,7 @@ import msgspec
 
 from bessemer.core.conversation import ToolCall
 from bessemer.core.datasets import Split
+from bessemer.core.feedback import Asked
 from bessemer.core.types import DEFAULT_PROJECT, JSON, Frozen
 
 INTERNAL_KEY = "internal"
@@ -110,6 +111,8 @@ class Inference(Frozen, frozen=True):
     """Those that the answer asks for."""
     policy_sha256: str | None = None
     """Of the policy that allowed it; None in a row of an earlier release."""
+    asked: Asked | None = None
+    """That the audit of its route drew it: feedback on it is wanted."""
 
     @property
     def made_by_bessemer(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import msgspec
 
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.routes import Guarantee, Step
+from bessemer.core.routes import Guarantee, Monitor, Step
 from bessemer.core.types import Frozen, Interval
 
 RECORD: Final = "record"
@@ -51,8 +51,12 @@ class RungRow(Frozen, frozen=True):
     """Median of its answers' milliseconds, the gateway included; None where they were recorded earlier."""
     fit_s: float | None
     ece: float | None
-    """Expected calibration error of its confidence."""
+    """Expected calibration error of its confidence, without what chance alone makes of it."""
     skipped: str | None = None
+    estimate: Interval | None = None
+    """Share of right answers by the verdicts on what traffic was shown, where a route drew that at random: doubly
+    robust; None where it says nothing.
+    """
 
 
 class LadderPoint(Frozen, frozen=True):
@@ -124,6 +128,8 @@ class LadderResult(Frozen, frozen=True):
     summary: str
     seconds: float
     applied: bool
+    monitor: Monitor | None = None
+    """How the proposed route is watched; None: it has no rung before the last, or an earlier release proposed it."""
     handed_over: HandedOver | None = None
     """None in a result of an earlier release."""
 

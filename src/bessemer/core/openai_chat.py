@@ -114,6 +114,9 @@ class ResponseExtension(Wire):
     provider: str | None = None
     """`recorded` when a recorded answer was served."""
     escalated: bool | None = None
+    feedback_wanted: bool | None = None
+    """The audit drew this answer: a verdict on it counts for what the route promises."""
+    guarantee: Literal["holds", "void"] | None = None
 
 
 class ChatCompletion(Wire, omit_defaults=False):

@@ -92,6 +92,10 @@ class Reply(ReplyHead, frozen=True):
     """Of all calls."""
     escalated: bool = False
     """A step after the first gave it."""
+    feedback_wanted: bool = False
+    """The audit drew it."""
+    guarantee: Literal["holds", "void"] | None = None
+    """Whether what the route promises of its answers holds; None: it promises nothing."""
 
 
 def calls_of(pieces: Sequence[ToolCallPiece]) -> tuple[ToolCall, ...]:

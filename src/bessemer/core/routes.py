@@ -1,8 +1,12 @@
-"""How requests are answered: targets, steps of a cascade with their calibrated confidence, what is promised of it."""
+"""How requests are answered: targets, steps of a cascade with their calibrated confidence, what is promised of it, and
+how that is watched.
+"""
 
 from bisect import bisect_left, bisect_right
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
 
 from bessemer.core.bounds import Name
 from bessemer.core.types import Frozen
@@ -107,6 +111,81 @@ class Step(Frozen, frozen=True):
     calibration: Calibration | None = None
 
 
+class OutcomeBound(Frozen, frozen=True):
+    """A business outcome that is held against the confidence with which a rung answered."""
+
+    metric: Name
+    """Of the feedback that tells it: a boolean, or a number in [0, 1], of which more is better."""
+    tolerance: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.1
+    """How far below the confidence it may be on average."""
+
+
+class MonitorPolicy(Frozen, frozen=True):
+    """How the rungs of routes are watched: a part of their answers, drawn at random, is audited by later feedback."""
+
+    delta: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.01
+    """Chance of ever raising a false alarm between two changes of the route."""
+    audit_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.02
+    """Of the requests, the part whose feedback is asked for, whichever step answers."""
+    metric: Name = "verdict"
+    """Of the feedback: a boolean, or a number in [0, 1], of which more is better."""
+    silent_days: Annotated[float, msgspec.Meta(gt=0)] = 7.0
+    """Days that audited requests may be without any feedback."""
+    outcome: OutcomeBound | None = None
+
+
+class Monitor(MonitorPolicy, frozen=True, kw_only=True):
+    """How the rungs of one route are watched."""
+
+    alpha: Annotated[float, msgspec.Meta(gt=0, lt=1)]
+    """Mean loss of a rung's audited answers that is still as promised: of verdicts the share of wrong ones."""
+
+
+class RungState(Frozen, frozen=True):
+    """One rung of a route: thresholds that it may have, from the certified one to stricter ones."""
+
+    grid: tuple[float, ...]
+    step: int = 0
+    """Place in the grid; len(grid): the rung is off."""
+
+    @property
+    def threshold(self) -> float | None:
+        """Confidence at which it answers now; None: it is not asked."""
+        return self.grid[self.step] if self.step < len(self.grid) else None
+
+
+class FallbackAction(StrEnum):
+    """How far a route has stepped back."""
+
+    NONE = "none"
+    RAISED = "raised"
+    OFF = "off"
+    INCUMBENT = "incumbent"
+
+
+class FallbackState(Frozen, frozen=True):
+    """A route's rungs by version id, in order, and whether the incumbent answers alone."""
+
+    rungs: dict[str, RungState]
+    incumbent_only: bool = False
+
+    def action(self, rung: str) -> FallbackAction:
+        """Say how far a rung has stepped back."""
+        if self.incumbent_only:
+            return FallbackAction.INCUMBENT
+        at = self.rungs[rung]
+        if at.step == 0:
+            return FallbackAction.NONE
+        return FallbackAction.RAISED if at.threshold is not None else FallbackAction.OFF
+
+
+class ServedStep(NamedTuple):
+    """A step that is asked now, with its place among all."""
+
+    place: int
+    step: Step
+
+
 class Route(Frozen, frozen=True):
     """What a client writes in `model`: steps in order (a cascade has more than one), then fallbacks for failures."""
 
@@ -114,8 +193,68 @@ class Route(Frozen, frozen=True):
     steps: tuple[Step, ...]
     fallbacks: tuple[Target, ...] = ()
     guarantee: Guarantee | None = None
+    monitor: Monitor | None = None
+    fallback: FallbackState | None = None
+    """How far alarms have made it step back; None: it is as it was put."""
+
+    @property
+    def rungs(self) -> dict[str, float]:
+        """The threshold of each step that has one, by the version that it is calibrated for."""
+        return {
+            step.calibration.version: step.threshold
+            for step in self.steps
+            if step.threshold is not None and step.calibration is not None
+        }
+
+    def served(self) -> tuple[ServedStep, ...]:
+        """Return the steps that are asked now, in order: of a rung that has stepped back more is wanted, or nothing."""
+        state = self.fallback
+        every = tuple(ServedStep(place, step) for place, step in enumerate(self.steps))
+        if state is None:
+            return every
+        if state.incumbent_only:
+            return every[-1:]
+        found = []
+        for place, step in every:
+            rung = None if step.calibration is None else state.rungs.get(step.calibration.version)
+            if rung is None or step.threshold is None:
+                found.append(ServedStep(place, step))
+            elif (threshold := rung.threshold) is not None:
+                found.append(ServedStep(place, msgspec.structs.replace(step, threshold=threshold)))
+        return tuple(found)
 
     @property
     def targets(self) -> list[Target]:
         """All that it may ask, those of its fallbacks included."""
         return [*(target for step in self.steps for target in step.targets), *self.fallbacks]
+
+
+class RungReport(Frozen, frozen=True):
+    """What the monitor knows of one rung since the route changed last."""
+
+    rung: str
+    action: FallbackAction
+    threshold: float | None
+    """Confidence at which it answers now; None: it is not asked."""
+    audited: int
+    """Audited answers with feedback that counts."""
+    loss: float | None
+    """Their mean; None: there are none."""
+    wealth: float
+    """Evidence that the loss is above `alpha`: 1 at first, an alarm at `alarm_at`."""
+    alarm_at: float
+
+
+class MonitorReport(Frozen, frozen=True):
+    """What the monitor of a route knows."""
+
+    route: str
+    since: float
+    """When the route changed last: what was answered before does not count."""
+    monitor: Monitor | None
+    """None: nothing watches this route."""
+    rungs: tuple[RungReport, ...]
+    last_feedback_at: float | None
+    """On an audited answer."""
+    guarantee_void: str | None
+    """Why the route's guarantee does not hold now; None: it does, or there is none."""

@@ -3,7 +3,7 @@
 Bodies refuse unknown fields by name. What is a noun on the wire as well is in the module of the noun.
 """
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -14,7 +14,7 @@ from bessemer.core.feedback import Feedback, FeedbackSource
 from bessemer.core.inferences import Inference, ModelCall, TokenLogprob
 from bessemer.core.models import Alias
 from bessemer.core.openai import StrictWire, Wire
-from bessemer.core.routes import ConfidenceScore, Guarantee, Route, Step, Target
+from bessemer.core.routes import ConfidenceScore, Guarantee, Monitor, Route, Step, Target
 from bessemer.core.types import DEFAULT_PROJECT, JSON, Frozen
 
 # -- what was asked, answered and said ---------------------------------------------------------------------------------
@@ -313,6 +313,26 @@ class LadderRequest(StrictWire):
     """False: report, but leave the route as it is."""
 
 
+class WantedBody(StrictWire):
+    """Body of POST /v1/feedback/wanted: which requests to judge next, so that a route's rungs learn most of it."""
+
+    route: Name
+    limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = 20
+
+
+class WantedFeedback(Wire, omit_defaults=False):
+    """One request that is worth a label, the best first."""
+
+    inference_id: str
+    output: str | None
+    score: float
+    """P(it would be handed over) x USD that are saved then, or 1 where no cost is known, x share of traffic alike."""
+    confidence: float | None
+    """With which a rung answered it; None: no rung was asked."""
+    alike: int
+    """Requests without feedback that this one stands for, itself included."""
+
+
 class GraderBody(StrictWire):
     """Body of POST /v1/fine_tuning/alpha/graders/validate."""
 
@@ -340,6 +360,8 @@ class RouteBody(StrictWire):
     fallbacks: list[Name | Target] = msgspec.field(default_factory=list)
     guarantee: Guarantee | None = None
     """Refused: a cascade job alone writes one."""
+    monitor: Monitor | None = None
+    """How the rungs among the steps are watched."""
     force: bool = False
     """Ask versions that have not passed a gate: an owner may, with a `reason`."""
     reason: Note = ""

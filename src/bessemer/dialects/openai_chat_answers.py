@@ -131,6 +131,8 @@ def _extension(reply: Reply) -> ResponseExtension:
         cost_usd=reply.cost_usd,
         provider=reply.provider,
         escalated=reply.escalated,
+        feedback_wanted=reply.feedback_wanted or None,
+        guarantee=reply.guarantee,
     )
 
 

@@ -4,32 +4,15 @@ The audit draws accepted requests at random with a stored P(asked): the only sou
 The query picks for learning alone, and would bias whatever is measured on it. A request that both drew is the audit's.
 """
 
-import hashlib
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from bessemer.core.types import Frozen
+from bessemer.core.feedback import Asked, Stream
 
 Array = npt.NDArray[np.float64]
-
-
-class Stream(StrEnum):
-    """Why feedback was asked for."""
-
-    AUDIT = "audit"
-    QUERY = "query"
-
-
-class Asked(Frozen, frozen=True):
-    """That feedback was asked for, and with what probability it would have been."""
-
-    stream: Stream
-    chance: float
-    """P(asked) of the audit's draw; 1 of a query, which is picked for what it is."""
 
 
 class RowUses(NamedTuple):
@@ -40,17 +23,6 @@ class RowUses(NamedTuple):
     """Calibration, thresholds, monitors and gates."""
     weights: Array
     """[measuring] of how much of the traffic each stands for: the smallest P(asked) over its own, at most 1."""
-
-
-def audited(inference_id: str, share: float, salt: str = "audit") -> Asked | None:
-    """Draw a request for the audit with P = share, the same again for the same id; None: not drawn.
-
-    Raises ValueError for a share outside (0, 1].
-    """
-    if not 0 < share <= 1:
-        raise ValueError(f"the audited share is a probability above 0, not {share:g}")
-    digest = hashlib.sha256(f"{salt}:{inference_id}".encode()).digest()
-    return Asked(Stream.AUDIT, share) if int.from_bytes(digest[:7], "big") / 2**56 < share else None
 
 
 def query_score(handed_over: npt.ArrayLike, cost_saved: npt.ArrayLike, density: npt.ArrayLike) -> Array:

@@ -98,6 +98,11 @@ class LossMonitor:
         """Audited requests that count."""
         return len(self._gains)
 
+    @property
+    def loss(self) -> float | None:
+        """Mean loss of those that count, each as often as it stands for others; None: there are none."""
+        return self.alpha + sum(self._gains.values()) / len(self._gains) if self._gains else None
+
     def add(self, event: AuditedLoss) -> None:
         """Count what arrived. Raises ValueError for a loss or chance out of range."""
         self._events += 1

@@ -6,24 +6,16 @@ that fell silent is an alarm too: what nobody looks at is not known to be well. 
 record out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
 
+from bessemer.core.routes import FallbackAction, FallbackState, RungState
 from bessemer.core.types import Frozen
 
 SILENT_AFTER = 7 * 86_400.0
 """Seconds without a verdict on audited requests."""
-
-
-class FallbackAction(StrEnum):
-    """How far a route has stepped back."""
-
-    NONE = "none"
-    RAISED = "raised"
-    OFF = "off"
-    INCUMBENT = "incumbent"
 
 
 class DriftEvent(StrEnum):
@@ -33,35 +25,6 @@ class DriftEvent(StrEnum):
     SILENT = "silent"
     RECOVERED = "recovered"
     RECALIBRATED = "recalibrated"
-
-
-class RungState(Frozen, frozen=True):
-    """One rung of a route: thresholds that it may have, from the certified one to stricter ones."""
-
-    grid: tuple[float, ...]
-    step: int = 0
-    """Place in the grid; len(grid): the rung is off."""
-
-    @property
-    def threshold(self) -> float | None:
-        """Confidence at which it answers now; None: it is not asked, but for the audit's shadow."""
-        return self.grid[self.step] if self.step < len(self.grid) else None
-
-
-class FallbackState(Frozen, frozen=True):
-    """A route's rungs by version id, in order, and whether the incumbent answers alone."""
-
-    rungs: dict[str, RungState]
-    incumbent_only: bool = False
-
-    def action(self, rung: str) -> FallbackAction:
-        """Say how far a rung has stepped back."""
-        if self.incumbent_only:
-            return FallbackAction.INCUMBENT
-        at = self.rungs[rung]
-        if at.step == 0:
-            return FallbackAction.NONE
-        return FallbackAction.RAISED if at.threshold is not None else FallbackAction.OFF
 
 
 class ActionRecord(Frozen, frozen=True):
@@ -118,6 +81,14 @@ def _with(state: FallbackState, rung: str, at: int, *, incumbent_only: bool) -> 
     return FallbackState({**state.rungs, rung: moved}, incumbent_only)
 
 
-def is_silent(last_verdict_at: float | None, since: float, now: float) -> bool:
-    """Say whether audited requests have had no verdict for a week; `since`: when the route went into force."""
-    return now - max(since, last_verdict_at or since) > SILENT_AFTER
+def is_silent(last_verdict_at: float | None, since: float, now: float, after: float = SILENT_AFTER) -> bool:
+    """Say whether audited requests have had no verdict for so long; `since`: when the first of them was answered."""
+    return now - max(since, last_verdict_at or since) > after
+
+
+def undisturbed(rungs: Mapping[str, float]) -> FallbackState:
+    """Return the state of a route that no alarm has touched; `rungs`: their certified thresholds.
+
+    The one stricter threshold accepts half the doubt: of 0.9 it is 0.95.
+    """
+    return FallbackState({name: RungState((at, 1.0 - (1.0 - at) / 2)) for name, at in rungs.items()})

@@ -89,12 +89,3 @@ def _mean(values: Array, method: str) -> Interval:
     error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.inf
     half = float(ndtri(0.975)) * error
     return Interval(value=value, low=value - half, high=value + half, level=0.95, method=method)
-
-
-def feedback_weights(chances: npt.ArrayLike, largest: float = 10.0) -> Array:
-    """Return 1/P(feedback) of rows that were judged, clipped at `largest`.
-
-    P(feedback) is a model's guess except in an audit stream: show what halving and doubling it changes.
-    """
-    p = np.clip(np.asarray(chances, dtype=np.float64), 1e-12, 1.0)
-    return np.minimum(1.0 / p, largest)

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -12,13 +12,14 @@ from bessemer import __version__
 from bessemer.core.content import HASH_VERSION, canonical_json, canonical_messages, input_hash, sha256_hex
 from bessemer.core.datasets import Dataset, Example, Split
 from bessemer.core.errors import InvalidRequest
-from bessemer.core.feedback import Feedback
+from bessemer.core.feedback import Asked, Feedback, Stream
 from bessemer.core.ids import new_id
 from bessemer.core.inferences import Inference
 from bessemer.core.models import Prompt
 from bessemer.core.template import render_messages
 from bessemer.core.types import JSON, as_json
 from bessemer.core.wire import DatasetRequest
+from bessemer.feedback.annotators import Author, authors, judgements, weighed
 from bessemer.feedback.join import JoinedFeedback, learn
 from bessemer.feedback.rights import admissible
 from bessemer.feedback.rows import DEMONSTRATION, QUESTION, check_row
@@ -28,9 +29,16 @@ from bessemer.store.blobs import BlobStore
 from bessemer.store.database import Database
 from bessemer.store.files import FileRow
 
+WANTED = "feedback.wanted"
+"""The audit action that names the inferences of a list that was asked for."""
 SHOWN = 100
 """Quarantined rows that a dataset lists with their reasons."""
 _STRICTEST_FIRST = (Split.HOLDOUT, Split.CALIBRATION, Split.SELECTION, Split.TRAIN)
+
+
+def _shown(known: Mapping[str | None, Author]) -> JSON:
+    """Return the trust of those keys that often judged what others judged, too."""
+    return {name or "unknown": {"trust": one.trust, "overlaps": one.overlaps} for name, one in known.items()}
 
 
 class _Selected(NamedTuple):
@@ -86,8 +94,11 @@ def build(
     if request.limit is not None and request.limit < 1:
         raise InvalidRequest(f"`limit` must be at least 1, not {request.limit}; leave it out for all.", param="limit")
     selected = _select(database, request)
-    about = _feedback(database, policy, selected.rows)
-    examples = _usable(selected, _examples(selected, about, request), request, prompt)
+    said = _feedback(database, policy, selected.rows)
+    known = authors(judgements(selected.rows, said, request.metric))
+    about = {name: weighed(rows, known) for name, rows in said.items()}
+    queried = wanted(database)
+    examples = _usable(selected, _examples(selected, about, request, queried), request, prompt)
     if not examples and selected.quarantine:
         raise InvalidRequest(
             f"No inference can be a row of the dataset {request.name!r}: {next(iter(selected.quarantine.values()))}",
@@ -99,7 +110,10 @@ def build(
             "feedback, or widen route, since, until and tags.",
             param="route",
         )
-    provenance = _provenance(request, selected, about, examples, code_commit) | {"built_by": key_id}
+    provenance = _provenance(request, selected, about, examples, code_commit) | {
+        "built_by": key_id,
+        "authors": _shown(known),
+    }
     content = _content(request, examples, prompt)
     return freeze(
         database, blobs, request.name, examples, content, provenance, now=now, key_id=key_id, approved=approved
@@ -197,7 +211,24 @@ def _feedback(database: Database, policy: Policy, rows: Sequence[Inference]) -> 
     return admissible(database, policy, rows, said)
 
 
-def _examples(selected: _Selected, about: Mapping[str, Sequence[Feedback]], request: DatasetRequest) -> list[Example]:
+def wanted(database: Database) -> frozenset[str]:
+    """Return the inferences that somebody was given a list of, to judge them because that teaches much."""
+    events = audit.find(database, action=WANTED, limit=None)
+    return frozenset(name for one in events for name in one.detail.get("inferences", ()))
+
+
+def _asked(group: Sequence[Inference], queried: Container[str]) -> Asked | None:
+    """Return why feedback on an input was asked for: what was learned of one of its inferences counts for all."""
+    drawn = next((one.asked for one in group if one.asked is not None), None)
+    return drawn or (Asked(Stream.QUERY, 1.0) if any(one.id in queried for one in group) else None)
+
+
+def _examples(
+    selected: _Selected,
+    about: Mapping[str, Sequence[Feedback]],
+    request: DatasetRequest,
+    queried: Container[str],
+) -> list[Example]:
     groups: dict[str, list[Inference]] = {}
     for row in selected.rows:
         # Rows of an older version are hashed anew: one input in two spellings is one input.
@@ -213,7 +244,8 @@ def _examples(selected: _Selected, about: Mapping[str, Sequence[Feedback]], requ
             if learned.empty and request.require_feedback:
                 selected.excluded["no_feedback"] += 1
             else:
-                examples.append(_example(learned, split, alone=len(group) == 1))
+                example = _example(learned, split, alone=len(group) == 1)
+                examples.append(msgspec.structs.replace(example, asked=_asked(group, queried)))
     return sorted(examples, key=lambda example: example.id)
 
 

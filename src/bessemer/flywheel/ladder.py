@@ -21,6 +21,7 @@ from bessemer.engine.rungs.kinds import KINDS, MAJORITY
 from bessemer.flywheel import rungs, standing
 from bessemer.flywheel.evaluation import CONCURRENCY, build_metric, item_hash, split_examples
 from bessemer.flywheel.ladder_outcome import INCUMBENT, MODEL, LadderPlan, LadderSystem, ScoredSystem
+from bessemer.flywheel.measuring import fitted_on, is_audited, measured_on
 from bessemer.flywheel.services import FlywheelServices
 from bessemer.flywheel.unseen import unseen
 from bessemer.store import audit, looks
@@ -70,7 +71,7 @@ def incumbent(request: LadderRequest, services: FlywheelServices) -> str:
     Raises InvalidRequest where there is neither.
     """
     if request.incumbent is not None:
-        return request.incumbent
+        return _only_target(request.incumbent, services)
     if not services.catalog.has_route(request.route):
         raise InvalidRequest(f"There is no route {request.route!r} yet: name the `incumbent`.", param="incumbent")
     last = services.catalog.route(request.route).steps[-1].targets
@@ -80,6 +81,19 @@ def incumbent(request: LadderRequest, services: FlywheelServices) -> str:
             param="incumbent",
         )
     return last[0].model
+
+
+def _only_target(name: str, services: FlywheelServices) -> str:
+    """Return what a route asks that was named as the incumbent: a step of the new route asks models, not routes."""
+    if not services.catalog.has_route(name):
+        return name
+    steps = services.catalog.route(name).steps
+    if len(steps) > 1 or len(steps[0].targets) > 1:
+        raise InvalidRequest(
+            f"The route {name!r} asks several models: name the model or version that is to answer last.",
+            param="incumbent",
+        )
+    return steps[0].targets[0].model
 
 
 def _check_gated(request: LadderRequest, services: FlywheelServices) -> None:
@@ -92,10 +106,12 @@ def plan(services: FlywheelServices, request: LadderRequest) -> LadderPlan:
     """Load what a ladder works on. Raises InvalidRequest when the dataset cannot carry one."""
     dataset = check(request, services)
     last = incumbent(request, services)
-    train = split_examples(services, dataset, Split.TRAIN)
+    taught = split_examples(services, dataset, Split.TRAIN)
+    train, audited = fitted_on(taught), [example for example in taught if is_audited(example)]
     others = (last, *request.models)
     asked = {split: split_examples(services, dataset, split) for split in (Split.SELECTION, Split.CALIBRATION)}
     kept = {split: unseen(services, others, examples, split) for split, examples in asked.items()}
+    measured = measured_on((*kept[Split.CALIBRATION], *unseen(services, others, audited, Split.TRAIN)))
     labels = rungs.labels_of(train, request)
     return LadderPlan(
         request=request,
@@ -103,10 +119,13 @@ def plan(services: FlywheelServices, request: LadderRequest) -> LadderPlan:
         labels=labels,
         kinds=tuple(request.rungs) or tuple(sorted(KINDS, key=_turn)),
         train=train,
-        optimise=kept[Split.SELECTION],
-        calibrate=kept[Split.CALIBRATION],
+        optimise=measured_on(kept[Split.SELECTION]).examples,
+        calibrate=measured.examples,
+        weights=measured.weights,
+        filter=measured.filter,
         metric=build_metric(request.metric, labels, request.positive, None, services.graders),
         incumbent=last,
+        monitor=services.catalog.monitor_policy,
         left_out=sum(map(len, asked.values())) - sum(map(len, kept.values())),
         joined=tuple(LadderSystem(_kind(name, services), name) for name in request.models),
     )
@@ -155,12 +174,16 @@ def score(
     return ScoredSystem(system, items[: len(plan.optimise)], items[len(plan.optimise) :])
 
 
+def _route(request: LadderRequest, result: LadderResult) -> Route:
+    return Route(name=request.route, steps=result.steps, guarantee=result.guarantee, monitor=result.monitor)
+
+
 def apply(services: FlywheelServices, request: LadderRequest, result: LadderResult, job_id: str) -> None:
     """Put the proposed route into force if it is to be; a second time changes nothing."""
     if not result.applied:
         return
     _check_gated(request, services)  # an alias may have moved while the items were asked
-    catalog, route = services.catalog, Route(name=request.route, steps=result.steps, guarantee=result.guarantee)
+    catalog, route = services.catalog, _route(request, result)
     if not catalog.has_route(route.name) or catalog.route(route.name) != route:
         with services.database.transaction():
             catalog.put_route(route, reason=f"ladder of {len(route.steps)} steps")

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bessemer.core.ladders import HandedOver, LadderPoint, LadderResult, RungRow
-from bessemer.core.routes import Calibration, ConfidenceScore, Guarantee, Step, Target
+from bessemer.core.routes import Calibration, ConfidenceScore, Guarantee, Monitor, Step, Target
+from bessemer.core.types import Interval
 from bessemer.engine.rungs import committee
 from bessemer.engine.rungs.kinds import MAJORITY, MEMBERS
 from bessemer.evals import calibration, guarantee, thresholds
@@ -23,6 +24,8 @@ from bessemer.evals.outcomes import Outcomes, TooManyUnscorable
 from bessemer.evals.paired import spent
 from bessemer.evals.risk import F1Loss, Loss, Rule
 from bessemer.evals.runs import ItemScore, summarise
+from bessemer.flywheel.ladder_estimate import estimated
+from bessemer.flywheel.ladder_monitor import monitor_of
 from bessemer.flywheel.ladder_outcome import (
     INCUMBENT,
     FittedRung,
@@ -80,6 +83,7 @@ def decide(
     steps: tuple[Step, ...] = ()
     shares: tuple[float, ...] = ()
     promise: Guarantee | None = None
+    monitor: Monitor | None = None
     if choice is not None and choice.chosen is not None:
         names = [scored[place].system.target for place in order]
         kept = [place for place, t in enumerate(choice.chosen.thresholds) if t is not None]
@@ -97,6 +101,7 @@ def decide(
         shares = tuple(choice.chosen.shares[place] for place in (*kept, len(names) - 1))
         asked = tuple(versions[order[place]] for place in (*kept, len(names) - 1))
         promise = choice.guarantee and msgspec.structs.replace(choice.guarantee, versions=asked)
+        monitor = monitor_of(plan, outcomes(plan, [scored[place] for place in order], maps, test=True), choice.chosen)
     best = _best_single(plan, rows)
     return LadderResult(
         route=request.route,
@@ -113,6 +118,7 @@ def decide(
         summary=_summary(request.route, best, steps, shares, reason),
         seconds=seconds,
         applied=request.activate and bool(steps),
+        monitor=monitor,
         handed_over=handed_over,
     )
 
@@ -135,7 +141,19 @@ def _row(plan: LadderPlan, one: ScoredSystem, version: str) -> RungRow:
         ms=None if summary.latency_p50_s is None else summary.latency_p50_s * 1000,
         fit_s=one.system.fit_s,
         ece=_ece(plan, one),
+        estimate=_estimate(plan, one, version),
     )
+
+
+def _estimate(plan: LadderPlan, one: ScoredSystem, version: str) -> Interval | None:
+    """Return what verdicts on drawn answers say of a system, where what is right is open for some of them."""
+    if one.system.kind == INCUMBENT or all(isinstance(item.terms, Terms) for item in one.optimise):
+        return None
+    fitted = fit_map(plan, one, version)
+    if fitted is None:
+        return None
+    sure = [None if np.isnan(p) else float(p) for p in _confidence(one.optimise, fitted)]
+    return estimated(plan.optimise, one.optimise, sure, len(plan.labels), seed=plan.request.seed)
 
 
 def _without_idle(rows: Sequence[RungRow]) -> list[RungRow]:
@@ -193,7 +211,7 @@ def _ece(plan: LadderPlan, one: ScoredSystem) -> float | None:
         )
         said.append(calibration.apply(fitted, raw[use]))
         so.append(right[use])
-    return calibration.ece(np.concatenate(said), np.concatenate(so))
+    return calibration.calibration_error(np.concatenate(said), np.concatenate(so), seed=plan.request.seed).debiased
 
 
 def cascaded(scored: Sequence[ScoredSystem], rows: Sequence[RungRow]) -> list[int]:
@@ -231,7 +249,8 @@ def outcomes(
             counted = best if same else _at(own.score, best=False)
             quality[row, place] = np.nan if counted is None else _quality(counted)
             terms[row, place] = (0.0, 0.0) if counted is None else counted
-    return Outcomes(confidence, quality, terms if plan.request.metric == "f1" else None)
+    weights = np.array(plan.weights) if test and plan.weights is not None else None
+    return Outcomes(confidence, quality, terms if plan.request.metric == "f1" else None, weights)
 
 
 def _confidence(items: Sequence[ItemScore], fitted: Calibration | None) -> Array:
@@ -300,7 +319,7 @@ def _population(plan: LadderPlan, scored: Sequence[ScoredSystem]) -> Population:
     answered = {one.system.target: {item.answer.temperature for item in one.calibrate} for one in scored}
     return Population(
         unit="distinct inputs" if asked.get("deduplicate", True) else "requests",
-        filter="with feedback" if asked.get("require_feedback", True) else "all",
+        filter=plan.filter if asked.get("require_feedback", True) else "all",
         source=f"the calibration split of {plan.dataset.id}",
         period=(first, last),
         temperatures={name: _only(values) for name, values in answered.items()},

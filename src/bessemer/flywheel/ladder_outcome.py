@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from bessemer.core.datasets import Dataset, Example
+from bessemer.core.routes import MonitorPolicy
 from bessemer.core.types import Frozen
 from bessemer.core.wire import LadderRequest
 from bessemer.evals.measures import Metric
@@ -48,6 +49,12 @@ class LadderPlan(NamedTuple):
     left_out: int
     joined: tuple[LadderSystem, ...] = ()
     """The request's `models`: rungs that were fitted before, and language models."""
+    weights: tuple[float, ...] | None = None
+    """How much of the traffic each calibration item stands for; None: all alike."""
+    filter: str = "with feedback"
+    """What these had to fulfil."""
+    monitor: MonitorPolicy = MonitorPolicy()
+    """How the route is to be watched."""
 
     def systems(self, fitted: Sequence[FittedRung]) -> list[LadderSystem]:
         """Return what is scored, the incumbent last."""

@@ -14,7 +14,7 @@ from bessemer.core.errors import InvalidRequest
 from bessemer.core.models import Lineage, ModelVersion
 from bessemer.core.routes import ConfidenceScore
 from bessemer.core.wire import LadderRequest
-from bessemer.engine.rungs import artefact, committee
+from bessemer.engine.rungs import artefact, committee, embedding
 from bessemer.engine.rungs.artefact import Artefact
 from bessemer.engine.rungs.head import HeadKind, Vectors
 from bessemer.engine.rungs.items import item_of
@@ -31,10 +31,15 @@ from bessemer.registry.versions import make_version
 from bessemer.store import files, inferences
 
 if TYPE_CHECKING:
+    from bessemer.engine.rungs.embedding import StaticEmbedding
     from bessemer.ladder.lessons import Lesson
     from bessemer.ladder.task import FittedMember, VectorSource
 
 _MOST_LABELS = 1000
+_FEW = 20
+"""Examples of each label below which vectors of words tell what n-grams do not."""
+_DISTILLING_S = 90.0
+"""Every token passes the encoder once: 75 s on one core."""
 _AT_ONCE = 16
 """Texts whose vectors are made at once."""
 METHOD = "ladder"
@@ -107,8 +112,13 @@ def fit_one(
     from bessemer.ladder.fit import fit, suits  # as above
 
     request, lessons = plan.request, lessons_of(plan.train, plan.labels)
-    networks = _networks(services, kind, left_s)
-    refusal = suits(kind, lessons, networks=networks) if left_s > 0 else "no time was left for it; raise `seconds`"
+    networks, static = _networks(services, kind, left_s), None
+    try:
+        if kind == embedding.KIND:
+            static = _static(services, lessons, left_s, asked_for=kind in request.rungs)
+        refusal = suits(kind, lessons, static, networks) if left_s > 0 else "no time was left for it; raise `seconds`"
+    except InvalidRequest as error:
+        refusal = error.message
     if refusal is not None:
         return FittedRung(kind=kind, version=None, seconds=0.0, skipped=refusal)
     try:
@@ -121,12 +131,39 @@ def fit_one(
             written=services.catalog.written_rules(request.route),
             members=_members(services, folder, fitted) if kind == committee.KIND else (),
             networks=networks,
+            static=static,
         )
     except InvalidRequest as error:
         return FittedRung(kind=kind, version=None, seconds=0.0, skipped=error.message)
     version = _register(services, plan, made.artefact, job_id)
     _out_of_fold(folder, kind).write_bytes(artefact.encode_arrays({"p": made.out_of_fold}))
     return FittedRung(kind=kind, version=version.id, seconds=made.seconds)
+
+
+def _static(
+    services: FlywheelServices, lessons: "Sequence[Lesson]", left_s: float, *, asked_for: bool
+) -> "StaticEmbedding | None":
+    """Return the vectors of words, made once for the data folder where there is time for it; None without an encoder.
+
+    Raises InvalidRequest where they are not worth their time.
+    """
+    from bessemer.ladder.distil import kept  # as above
+
+    folder = services.networks.encoder
+    labels = Counter(one.answer for one in lessons if one.right > 0.5)
+    if folder is not None and not asked_for and labels and min(labels.values()) >= _FEW:
+        raise InvalidRequest(
+            f"every label has {_FEW} examples or more, from which on n-grams do as well; name it by `rungs` to have it"
+        )
+    name = None if folder is None else services.wait(services.networks.name(HeadKind.ENCODER))
+    if folder is None or name is None:
+        return None
+    file = services.networks.static_file(name)
+    if not file.exists() and left_s < _DISTILLING_S:
+        raise InvalidRequest(
+            f"its vectors of words take about {_DISTILLING_S:.0f} s to make, once for this data folder; raise `seconds`"
+        )
+    return kept(folder, file)
 
 
 def _out_of_fold(folder: Path, kind: str) -> Path:

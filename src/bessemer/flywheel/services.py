@@ -51,6 +51,10 @@ class FlywheelServices:
         if not self.policy.decide(self.principal, Action.ROUTE_INVOKE, route).allowed:
             raise NotFound(f"There is no model {name!r} that this key may ask for.", param="model")
 
+    def of_project(self, project: str) -> "FlywheelServices":
+        """Return the parts as a project sees them, for what nobody asked for."""
+        return self.asked_by(on_behalf_of(None, project, None))
+
     def of_job(self, row: JobRow) -> "FlywheelServices":
         """Return the parts as a job sees them: those of its project, on behalf of the key that made it."""
         return self.asked_by(on_behalf_of(row.key_id, row.project_id, row.models))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from bessemer.core.errors import InvalidRequest
+from bessemer.core.feedback import Asked, Stream
 from bessemer.core.inferences import ModelCall
 from bessemer.core.routes import Calibration, ConfidenceScore, Target
 from bessemer.gateway.fields import mean_probability
@@ -37,6 +38,17 @@ def draw(targets: Sequence[Target], inference_id: str, step: int) -> Draw:
             return Draw(target, target.weight / total)
     last = next(target for target in reversed(targets) if target.weight > 0)
     return Draw(last, last.weight / total)
+
+
+def audited(inference_id: str, share: float, salt: str = "audit") -> Asked | None:
+    """Draw a request for the audit with P = share, the same again for the same id; None: not drawn.
+
+    Raises ValueError for a share outside (0, 1].
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"the audited share is a probability above 0, not {share:g}")
+    digest = hashlib.sha256(f"{salt}:{inference_id}".encode()).digest()
+    return Asked(Stream.AUDIT, share) if int.from_bytes(digest[:7], "big") / 2**56 < share else None
 
 
 def _choice_margin(call: ModelCall) -> float | None:

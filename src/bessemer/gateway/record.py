@@ -3,15 +3,18 @@
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
-from typing import cast
+from typing import Literal, cast
 
 from bessemer.core.content import HASH_VERSION
 from bessemer.core.errors import StoreError
+from bessemer.core.feedback import Asked
 from bessemer.core.inferences import Inference
 from bessemer.core.reply import Reply, ReplyPiece, Usage, calls_of
 from bessemer.core.totals import count, total
 from bessemer.gateway.attempt import account_error
+from bessemer.gateway.cascade import audited
 from bessemer.gateway.exchange import AsyncChunks, Exchange, Next
+from bessemer.registry.routes import void
 from bessemer.store.writer import Writer
 from bessemer.telemetry.metrics import Metrics
 
@@ -115,9 +118,24 @@ def inference_of(exchange: Exchange) -> Inference:
         on_behalf_of=exchange.principal.on_behalf_of,
         reasoning="".join(exchange.reasoning) or None,
         refusal=refusal,
+        asked=_asked(exchange),
         tools=tuple(tool.plain() for tool in exchange.asked.tools),
         tool_calls=calls_of(exchange.tool_calls),
     )
+
+
+def _asked(exchange: Exchange) -> Asked | None:
+    """Draw the audit of what clients ask of a route, whichever step answers: it stands for all of them."""
+    monitor = exchange.route.monitor
+    if monitor is None or exchange.origin is not None or exchange.error is not None:
+        return None
+    return audited(exchange.inference_id, monitor.audit_share)
+
+
+def _promise(exchange: Exchange) -> Literal["holds", "void"] | None:
+    if exchange.route.guarantee is None:
+        return None
+    return "holds" if void(exchange.route, exchange.catalog.resolve) is None else "void"
 
 
 def reply_of(exchange: Exchange) -> Reply:
@@ -147,4 +165,6 @@ def reply_of(exchange: Exchange) -> Reply:
         provider=None if call is None else call.provider,
         cost_usd=inference.cost_usd,
         escalated=call is not None and call.step > 0,
+        feedback_wanted=inference.asked is not None,
+        guarantee=_promise(exchange),
     )

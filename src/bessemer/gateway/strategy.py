@@ -44,7 +44,7 @@ class Strategy:
     async def answer(self, exchange: Exchange) -> AsyncIterator[ReplyPiece]:
         """Yield the chunks of the answer that the route returns. Raises the error of the last target that was tried."""
         failure: BessemerError | None = None
-        for index, step in enumerate(exchange.route.steps):
+        for index, step in exchange.route.served():
             sent = False
             try:
                 async with aclosing(self._step(exchange, index, step)) as chunks:

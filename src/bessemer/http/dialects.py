@@ -41,6 +41,7 @@ def answering(dialect: Dialect) -> Callable[[Call], Awaitable[ASGIApp]]:
         overhead = max(one.overhead_s for one in answered) * 1000
         names = _named(one.inference.id for one in answered)
         body = request.whole([one.reply for one in answered])
+        names += _promised([one.reply for one in answered])
         return JSONResponse(body, headers=[*names, (b"x-bessemer-overhead-ms", f"{overhead:.3f}".encode())])
 
     return answer
@@ -48,6 +49,12 @@ def answering(dialect: Dialect) -> Callable[[Call], Awaitable[ASGIApp]]:
 
 def _named(inference_ids: Iterable[str]) -> list[tuple[bytes, bytes]]:
     return [(b"x-bessemer-inference-id", ",".join(inference_ids).encode())]
+
+
+def _promised(replies: Sequence[Reply]) -> list[tuple[bytes, bytes]]:
+    """Return whether what the route promises holds, where it promises anything."""
+    promises = [reply.guarantee for reply in replies if reply.guarantee is not None]
+    return [(b"x-bessemer-guarantee", b"void" if "void" in promises else b"holds")] if promises else []
 
 
 async def _started(call: Call, asked: Sequence[Conversation]) -> list[ReplyStream]:

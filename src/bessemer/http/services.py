@@ -6,6 +6,7 @@ from bessemer.core.settings import Settings
 from bessemer.core.types import JSON
 from bessemer.evals.grader import GraderServices
 from bessemer.flywheel.services import FlywheelServices
+from bessemer.flywheel.watch import RouteWatch
 from bessemer.gateway.pipeline import Gateway
 from bessemer.http.grading import Grading
 from bessemer.http.probe import DatabaseProbe
@@ -41,5 +42,7 @@ class ApiServices:
     graders_fence: JSON
     """What keeps the code of graders in on this machine, and whether it runs."""
     flywheel: FlywheelServices
+    watch: RouteWatch
+    """The monitors of routes."""
     started_at: float
     code_commit: str | None

@@ -25,7 +25,7 @@ from bessemer.core.paging import (
     Page,
     UsageQuery,
 )
-from bessemer.core.routes import Route
+from bessemer.core.routes import MonitorReport, Route
 from bessemer.core.types import JSON
 from bessemer.core.wire import (
     AuditEvent,
@@ -50,6 +50,8 @@ from bessemer.core.wire import (
     ShownInference,
     UploadForm,
     UsageRow,
+    WantedBody,
+    WantedFeedback,
 )
 from bessemer.dialects import DIALECTS
 from bessemer.dialects.base import Dialect
@@ -103,6 +105,15 @@ _ENDPOINTS: Final = (
     Endpoint("POST", "/v1/feedback", feedback.create, Action.FEEDBACK_WRITE, Feedback, body=FeedbackRequest),
     Endpoint(
         "GET", "/v1/feedback", feedback.list_feedback, Action.OBJECT_VIEW, Page[ShownFeedback], query=FeedbackQuery
+    ),
+    Endpoint(
+        "POST",
+        "/v1/feedback/wanted",
+        feedback.list_wanted,
+        Action.FEEDBACK_REVIEW,
+        Page[WantedFeedback],
+        body=WantedBody,
+        events=("feedback.wanted",),
     ),
     Endpoint(
         "DELETE",
@@ -236,6 +247,7 @@ _ENDPOINTS: Final = (
             "route.updated",
         ),
     ),
+    Endpoint("GET", "/v1/routes/{name}/monitor", routes.monitor, Action.OBJECT_VIEW, MonitorReport, _ROUTE),
     Endpoint("GET", "/v1/routes/{name}", routes.get, Action.OBJECT_VIEW, Route, _ROUTE),
     Endpoint(
         "PUT",

@@ -20,7 +20,10 @@ from bessemer.ladder.linear import Counted, Kept, count, keep, known_shares, str
 from bessemer.ladder.softmax import Weights, fit_softmax
 from bessemer.ladder.task import Fitted, Task, scaling
 
-NO_ENCODER = "There is no sentence encoder to distil: say where one is."
+NO_ENCODER = (
+    "there is no sentence encoder to make vectors of words from: name a folder by the setting embedding_model, or have "
+    "all-MiniLM-L6-v2 brought by a grader that compares by `cosine`"
+)
 _C = 20.0
 _SCALE = 2.0
 """What vectors of length 1 are multiplied by beside n-grams, whose blocks have length 1, too."""

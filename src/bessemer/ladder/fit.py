@@ -159,9 +159,20 @@ def _scope(fitted: Fitted) -> Scope:
     """Return the thresholds that nearly all training inputs pass, out of fold."""
     known, distance = (signal[np.isfinite(signal)] for signal in (fitted.known_share, fitted.distance))
     return Scope(
-        known_share=float(np.clip(np.quantile(known, _FAMILIAR), 0.0, 1.0)) if len(known) else None,
-        distance=float(np.quantile(distance, 1 - _FAMILIAR)) if len(distance) else None,
+        known_share=float(np.clip(_least(known), 0.0, 1.0)) if len(known) else None,
+        distance=-_least(-distance) if len(distance) else None,
     )
+
+
+def _least(values: Floats) -> float:
+    """Return what all but a small share of new values of the same kind are above.
+
+    Of n values, one new one in n + 1 is below the smallest: where that is more than the share, the bound is as far
+    below the smallest as this is below the median.
+    """
+    if len(values) * _FAMILIAR >= 1:
+        return float(np.quantile(values, _FAMILIAR))
+    return float(2 * values.min() - np.median(values))
 
 
 def _bias(out_of_fold: Floats, task: Task, positive: str | None) -> tuple[float, ...]:

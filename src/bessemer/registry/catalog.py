@@ -18,7 +18,7 @@ from bessemer.core.content import content_hash
 from bessemer.core.errors import ConfigError, Conflict, InvalidRequest, NotFound, StoreError
 from bessemer.core.ladders import WrittenRule
 from bessemer.core.models import Alias, Model, ModelVersion, Price, Prompt
-from bessemer.core.routes import Route, Step, Target
+from bessemer.core.routes import MonitorPolicy, Route, Step, Target
 from bessemer.core.types import DEFAULT_PROJECT, Frozen, as_json
 from bessemer.registry.config import Config
 from bessemer.registry.policy import GatePolicy
@@ -139,6 +139,11 @@ class Catalog:
         """Return the rules that the file writes for a route's rung of rules."""
         return self._config.rules.get(route, ())
 
+    @property
+    def monitor_policy(self) -> MonitorPolicy:
+        """How the file has routes with rungs watched."""
+        return self._config.monitor
+
     def models(self) -> list[Model]:
         """Return the configured models."""
         return list(self._config.models.values())
@@ -235,6 +240,11 @@ class Catalog:
         """Return the routes in force, by name."""
         merged = {**self._config.routes, **self._mine.routes}
         return [merged[name] for name in sorted(merged)]
+
+    def put_routes(self) -> list[tuple[str, Route]]:
+        """Return the routes that were put at run time, of all projects: each with its project."""
+        view = self._seen.view
+        return [(project, route) for project, owned in view.projects.items() for route in owned.routes.values()]
 
     def has_route(self, name: str) -> bool:
         """Return whether there is a route of that name."""

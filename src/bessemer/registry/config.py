@@ -20,7 +20,7 @@ from bessemer.core.content import content_hash
 from bessemer.core.errors import ConfigError, InvalidRequest
 from bessemer.core.ladders import WrittenRule, check_condition
 from bessemer.core.models import ConfiguredAt, Lineage, Model, ModelVersion, Price, Prompt, ProviderSettings
-from bessemer.core.routes import Route, Step, Target
+from bessemer.core.routes import MonitorPolicy, Route, Step, Target
 from bessemer.core.template import check as check_template
 from bessemer.core.types import JSON, Frozen
 from bessemer.registry.policy import GatePolicy, check_policy
@@ -52,6 +52,8 @@ class Config(Frozen, frozen=True):
     """What all rungs of ladders are served as, but for the name; None: nothing here serves any."""
     rules: dict[str, tuple[WrittenRule, ...]]
     """By route: what is written for its rung of rules."""
+    monitor: MonitorPolicy
+    """Of the routes that ladders write."""
     sha256: str
     """Of the parsed content; comments and order do not count."""
 
@@ -120,6 +122,8 @@ class _LadderSection(_Section, frozen=True):
     """Id of the price that the seconds of rungs cost; left out: what they cost is not known."""
     rules: dict[str, tuple[WrittenRule, ...]] = {}
     """By route: rules that stand first in its rung of rules."""
+    monitor: MonitorPolicy = MonitorPolicy()
+    """How the rungs of the routes that ladders write are watched."""
 
 
 class _File(_Section, frozen=True):
@@ -196,6 +200,7 @@ def _build(values: dict[str, Any], data: Path, providers: Providers) -> Config:
         gate=check_policy(file.gate),
         rungs=_rungs(file.ladder, providers),
         rules=_rules(file.ladder),
+        monitor=file.ladder.monitor,
         sha256=content_hash({key: value for key, value in values.items() if key != "include_default"}),
     )
     _check_references(config)

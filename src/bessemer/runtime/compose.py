@@ -27,6 +27,7 @@ from bessemer.engine.extra import check_installed
 from bessemer.evals.grader import GraderServices, Judge, JudgeCall, JudgeReply
 from bessemer.evals.sandbox import SandboxError, isolation
 from bessemer.flywheel.services import FlywheelServices
+from bessemer.flywheel.watch import RouteWatch, levels
 from bessemer.gateway.pipeline import INTERNAL, Gateway
 from bessemer.gateway.providers import build_providers, provider_context, settings_of
 from bessemer.gateway.stages import with_recorder
@@ -98,6 +99,7 @@ def open_services(
         engine_idle_s=engine_idle_s,
     )
     providers = build_providers(extensions.providers, context)
+    metrics.watch_rungs(lambda: levels(catalog))
     policy = FailClosed(RolePolicy())
     stages = with_recorder(writer, extensions.stages, metrics=metrics)
     gateway = Gateway(catalog, providers, stages, policy, metrics=metrics)
@@ -141,6 +143,7 @@ def open_services(
             wait=_waiter(loop),
             networks=context.networks,
         ),
+        watch=RouteWatch(),
         started_at=time.time(),
         code_commit=code_commit(),
     )

@@ -20,6 +20,8 @@ _ENGINE_IDLE_S = 60.0
 """The worker's engines serve evaluations and judges: a minute after the last answer their memory is the next job's."""
 _SWEEP_S = 10.0
 """How often what ended jobs have left on disk is removed."""
+_WATCH_S = 30.0
+"""How often the monitors of routes read feedback that came by another way than a request, and find that none came."""
 _FLUSH_S = 10.0
 """What the database has not taken by then waits in the journal for the next start."""
 log = structlog.get_logger("bessemer.worker")
@@ -47,13 +49,16 @@ async def _work(settings: Settings) -> None:
     workflows = settings.database_url or f"sqlite:///{settings.data.resolve() / 'workflows.db'}"
     await asyncio.to_thread(runner.launch, workflows)
     log.info("worker.ready")
-    next_sweep = 0.0
+    next_sweep = next_watch = 0.0
     try:
         while not stop.is_set():
             await asyncio.to_thread(runner.fill)
             if loop.time() >= next_sweep:
                 await asyncio.to_thread(runner.sweep)
                 next_sweep = loop.time() + _SWEEP_S
+            if loop.time() >= next_watch:
+                await asyncio.to_thread(services.watch.sweep, services.flywheel)
+                next_watch = loop.time() + _WATCH_S
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), POLL_S)
     finally:

@@ -2,15 +2,17 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Connection, func, select
+from sqlalchemy import Column, ColumnElement, Connection, and_, func, select
 
 from bessemer.core.errors import NotFound
 from bessemer.core.feedback import Feedback
+from bessemer.core.inferences import Inference
 from bessemer.store import paging
 from bessemer.store.database import Database, insert_new
-from bessemer.store.schema import feedback
+from bessemer.store.inferences import AUDITED
+from bessemer.store.schema import feedback, inferences
 
 _IDS_PER_QUERY = 500
 
@@ -81,6 +83,47 @@ def find(
     within = paging.mine(database, feedback)
     rows = database.read(lambda c: paging.page(c, feedback, statement, within=within, after=after, limit=limit))
     return [paging.decode(Feedback, row.body) for row in rows]
+
+
+class AuditedFeedback(NamedTuple):
+    """Feedback on a request that the audit of its route drew, and that request without its calls."""
+
+    said: Feedback
+    asked: Inference
+
+
+def on_audited(
+    database: Database, route: str, since: float, metrics: Sequence[str], *, after: str = ""
+) -> list[AuditedFeedback]:
+    """Return the feedback on what a route's audit drew of the requests since a moment, in order of arrival, after an id
+    of feedback.
+    """
+    columns = (feedback.c.body.label("said"), inferences.c.body.label("asked"))
+    statement = select(*columns).join(inferences, _SAME).where(*_audited(database, route, since, metrics))
+    ordered = statement.where(feedback.c.id > after).order_by(feedback.c.id)
+    rows = database.read(lambda connection: connection.execute(ordered).all())
+    found = (AuditedFeedback(paging.decode(Feedback, row.said), paging.decode(Inference, row.asked)) for row in rows)
+    return [one for one in found if one.asked.asked is not None]
+
+
+def ids_on_audited(database: Database, route: str, since: float, metrics: Sequence[str], *, until: str) -> list[str]:
+    """Return the ids of that feedback up to one, which counts."""
+    statement = select(feedback.c.id).join(inferences, _SAME).where(*_audited(database, route, since, metrics))
+    within = statement.where(feedback.c.id <= until).order_by(feedback.c.id)
+    return database.read(lambda connection: list(connection.execute(within).scalars()))
+
+
+_SAME = and_(inferences.c.id == feedback.c.inference_id, inferences.c.project_id == feedback.c.project_id)
+
+
+def _audited(database: Database, route: str, since: float, metrics: Sequence[str]) -> list[ColumnElement[bool]]:
+    return [
+        paging.mine(database, feedback),
+        inferences.c.route == route,
+        inferences.c.created_at >= since,
+        inferences.c.body.contains(AUDITED, autoescape=True),
+        feedback.c.metric.in_(metrics),
+    ]
 
 
 def _grouped(database: Database, column: Column[Any], ids: Sequence[str]) -> dict[str, list[Feedback]]:

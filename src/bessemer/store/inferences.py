@@ -20,6 +20,8 @@ _IDS_PER_QUERY = 500
 """Well below the bound-parameter limits of both databases."""
 
 
+AUDITED = '"asked":{"stream":"audit"'
+"""In the body of what an audit drew; rarely in another."""
 _LEAST_LOGPROB = -9999.0
 """Stands for a log-probability of minus infinity, which JSON cannot write; OpenAI's API uses the same number."""
 
@@ -112,6 +114,20 @@ def get_many(database: Database, ids: Sequence[str]) -> dict[str, Inference]:
         return found
 
     return database.read(work)
+
+
+def first_audited(database: Database, route: str, version: str, since: float) -> float | None:
+    """Return when the first request after a moment was asked that a version answered and the audit drew."""
+    c = inferences.c
+    statement = select(func.min(c.created_at)).where(
+        paging.mine(database, inferences),
+        c.route == route,
+        c.version == version,
+        c.created_at > since,
+        c.body.contains(AUDITED, autoescape=True),
+    )
+    first: float | None = database.read(lambda connection: connection.execute(statement).scalar_one())
+    return first
 
 
 def find(

@@ -3,8 +3,8 @@
 `gen_ai.client.token.usage` becomes `gen_ai_client_token_usage_total` and so on; the rest begins with `bessemer_`.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -54,6 +54,17 @@ class WriterState(Protocol):
     @property
     def spooling(self) -> bool:
         """Whether rows wait on disk now."""
+
+
+class RungLevel(NamedTuple):
+    """How far a rung of a route has stepped back: 0 not at all, 1 its threshold is raised, 2 it is off, 3 the incumbent
+    answers alone.
+    """
+
+    project: str
+    route: str
+    rung: str
+    level: int
 
 
 class Metrics:
@@ -147,6 +158,10 @@ class Metrics:
         """Ask the writer for its counters whenever the metrics are read."""
         self._registry.register(_WriterCollector(state))
 
+    def watch_rungs(self, state: Callable[[], Iterable[RungLevel]]) -> None:
+        """Ask how far rungs have stepped back whenever the metrics are read."""
+        self._registry.register(_RungCollector(state))
+
     def expose(self) -> bytes:
         """Return everything in Prometheus' text format."""
         return generate_latest(self._registry)
@@ -160,6 +175,18 @@ class _EngineCollector(Collector):
         state = self._state()
         yield GaugeMetricFamily("bessemer_engine_running", "Sequences being generated.", value=state.running)
         yield GaugeMetricFamily("bessemer_engine_waiting", "Requests in the engine's queue.", value=state.waiting)
+
+
+class _RungCollector(Collector):
+    def __init__(self, state: Callable[[], Iterable[RungLevel]]) -> None:
+        self._state = state
+
+    def collect(self) -> Iterator[Metric]:
+        text = "How far a rung has stepped back: 0 not at all, 1 raised, 2 off, 3 the incumbent answers alone."
+        levels = GaugeMetricFamily("bessemer_rung_fallback", text, labels=["project", "route", "rung"])
+        for one in self._state():
+            levels.add_metric([one.project, one.route, one.rung], one.level)
+        yield levels
 
 
 class _WriterCollector(Collector):

@@ -68,7 +68,9 @@ def provider_context(
         async with engines.use(catalog.model(tokenizer)) as engine:
             return len(await asyncio.to_thread(engine.tokenizer.encode, text))
 
-    return ProviderContext(environ, engines, blobs, Networks(catalog, engines, encoder), count_tokens)
+    return ProviderContext(
+        environ, engines, blobs, Networks(catalog, engines, encoder, data / "embeddings"), count_tokens
+    )
 
 
 def _half_of_the_machine() -> int:

@@ -27,19 +27,30 @@ if TYPE_CHECKING:
 class Networks:
     """Makes vectors of texts. Used on one event loop."""
 
-    def __init__(self, catalog: Catalog, engines: Engines, encoder: Path | None) -> None:
-        """`encoder`: folder of the sentence encoder; None, or a folder without one: there is none."""
-        self._catalog, self._engines, self._folder = catalog, engines, encoder
+    def __init__(self, catalog: Catalog, engines: Engines, encoder: Path | None, made: Path) -> None:
+        """`encoder`: folder of the sentence encoder; None, or a folder without one: there is none; `made`: folder of
+        what is made of it.
+        """
+        self._catalog, self._engines, self._folder, self._made = catalog, engines, encoder, made
         self._encoder: asyncio.Task[Embedder] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bessemer-encoder")
+
+    @property
+    def encoder(self) -> Path | None:
+        """Folder of the sentence encoder; None where there is none."""
+        there = self._folder is not None and self._folder.joinpath("model.safetensors").is_file()
+        return self._folder if there else None
+
+    def static_file(self, name: str) -> Path:
+        """Return where the static embedding of the encoder of that name is kept, whether or not it is made."""
+        return self._made / f"static-{name.rpartition('@')[2]}.safetensors"
 
     async def name(self, kind: HeadKind) -> str | None:
         """Return what a head fitted now would name; None where there is no such network."""
         if not installed():
             return None
         if kind is HeadKind.ENCODER:
-            there = self._folder is not None and self._folder.joinpath("model.safetensors").is_file()
-            return (await self._opened()).fingerprint if there else None
+            return (await self._opened()).fingerprint if self.encoder is not None else None
         for model in self._catalog.models():
             if _on_disk(model):
                 async with self._engines.use(model) as engine:

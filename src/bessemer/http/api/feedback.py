@@ -9,14 +9,17 @@ from starlette.types import ASGIApp
 
 from bessemer.core.access import Action, Resource, ResourceKind
 from bessemer.core.paging import FeedbackQuery
-from bessemer.core.wire import FeedbackRequest
+from bessemer.core.wire import FeedbackRequest, WantedBody, WantedFeedback
+from bessemer.feedback.datasets import WANTED
 from bessemer.feedback.record import parse
 from bessemer.feedback.rights import check_asked, check_stored
+from bessemer.flywheel.wanted import wanted_of
 from bessemer.http.edge import Call, JSONResponse, written
-from bessemer.http.paging import page, page_limit
+from bessemer.http.paging import envelope, page, page_limit
 from bessemer.http.redaction import shown_feedback
 from bessemer.http.routing import Found, Item
 from bessemer.store import feedback
+from bessemer.store.writer import Durability
 
 _PROBE_S = 0.5
 _PATIENCE_S = 3.0
@@ -30,7 +33,10 @@ async def create(call: Call) -> ASGIApp:
     row = parse(request, call.principal, time.time(), reviewer=reviewer)
     if row.inference_id is not None:
         await _check(call, row.inference_id)
-    await call.services.writer.commit(row)
+    durability = await call.services.writer.commit(row)
+    watched = call.services.watch.concerned(call.flywheel, row)
+    if watched and durability is Durability.COMMITTED:  # an alarm is acted upon before this is acknowledged
+        await asyncio.to_thread(call.services.watch.heed_all, call.flywheel, watched)
     return JSONResponse(row)
 
 
@@ -55,6 +61,22 @@ async def _check(call: Call, inference_id: str) -> None:
             services = call.services
             work = partial(check_stored, call.database, services.writer, services.policy, inference_id, call.principal)
             await asyncio.wait_for(asyncio.to_thread(work), _PATIENCE_S)
+
+
+async def list_wanted(call: Call) -> ASGIApp:
+    """POST /v1/feedback/wanted: the requests to judge next. What is learned of them teaches, and measures nothing."""
+    body = await call.body(WantedBody)
+    call.check_named(Action.OBJECT_VIEW, body.route)
+    found = await asyncio.to_thread(_wanted, call, body)
+    return JSONResponse(envelope(found, ids=[one.inference_id for one in found]))
+
+
+def _wanted(call: Call, body: WantedBody) -> list[WantedFeedback]:
+    call.services.writer.flush(_FLUSH_S)
+    found = wanted_of(call.flywheel, body.route, body.limit)
+    if found:
+        call.audit(WANTED, body.route, {"inferences": [one.inference_id for one in found]})
+    return found
 
 
 async def list_feedback(call: Call) -> ASGIApp:

@@ -28,6 +28,12 @@ async def get(call: Call) -> ASGIApp:
     return JSONResponse(call.catalog.route(call.path("name")))
 
 
+async def monitor(call: Call) -> ASGIApp:
+    """GET /v1/routes/{name}/monitor: what is known of its rungs since it changed last."""
+    name = call.path("name")
+    return JSONResponse(await asyncio.to_thread(call.services.watch.report, call.flywheel, name))
+
+
 async def create(call: Call) -> ASGIApp:
     """POST /v1/routes."""
     body = await call.body(RouteBody)
@@ -50,7 +56,7 @@ async def _write(call: Call, name: str, body: RouteBody) -> ASGIApp:
         raise InvalidRequest(
             "A guarantee is what a cascade job measured: leave it out, or run POST /v1/cascades.", param="guarantee"
         )
-    route = Route(name=name, steps=_steps(body), fallbacks=_targets(body.fallbacks))
+    route = Route(name=name, steps=_steps(body), fallbacks=_targets(body.fallbacks), monitor=body.monitor)
     check_steps(route)
     return JSONResponse(await asyncio.to_thread(_put, call, route, body.reason, force=body.force))
 

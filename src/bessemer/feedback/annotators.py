@@ -9,8 +9,12 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
+
+from bessemer.core.feedback import Feedback, FeedbackKind
+from bessemer.core.inferences import Inference
 
 Array = npt.NDArray[np.float64]
 ENOUGH = 20
@@ -95,6 +99,29 @@ def _rate(author: npt.NDArray[np.intp], weight: Array, agreed: Array, people: in
     hits = np.bincount(author, weights=weight * agreed, minlength=people) + _RIGHT - 1
     total = np.bincount(author, weights=weight, minlength=people) + _RIGHT + _WRONG - 2
     return np.asarray(hits / total)
+
+
+def judgements(asked: Sequence[Inference], feedback: Mapping[str, Sequence[Feedback]], metric: str) -> list[Judgement]:
+    """Return what each key said of each answer, last; a reviewer's correction settles whether the answer was right."""
+    found: dict[tuple[str, str | None], Judgement] = {}
+    for one in asked:
+        for row in sorted(feedback.get(one.id, ()), key=lambda row: row.id):
+            if row.kind is FeedbackKind.BOOLEAN and row.metric == metric:
+                found[one.id, row.key_id] = Judgement(one.id, row.key_id, bool(row.value))
+            elif row.kind is FeedbackKind.DEMONSTRATION and row.reviewer:
+                right = str(row.value).strip() == (one.output or "").strip()
+                found[one.id, SETTLED] = Judgement(one.id, SETTLED, right)
+    return list(found.values())
+
+
+def weighed(rows: Sequence[Feedback], known: Mapping[str | None, Author]) -> list[Feedback]:
+    """Return feedback with the trust that its authors have shown to deserve, at most what is stored of them."""
+    return [
+        msgspec.structs.replace(row, trust=min(row.trust, trusted(row.key_id, known, row.trust)))
+        if row.key_id in known
+        else row
+        for row in rows
+    ]
 
 
 def trusted(name: str | None, known: Mapping[str | None, Author], stored: float) -> float:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bessemer.evals.annotators import SETTLED, Judgement, authors, trusted
+from bessemer.feedback.annotators import SETTLED, Judgement, authors, trusted
 
 Rates = dict[str | None, tuple[float, float]]
 
