@@ -164,3 +164,20 @@ def test_a_ladder_without_an_incumbent_is_refused_by_name(server: Server) -> Non
     done = bessemer(server, "ladder", "nothing", "--dataset", "ds-1")
     assert done.returncode == 2
     assert "incumbent" in done.stderr
+
+
+@pytest.mark.long
+def test_l24_without_evidence_the_route_stays_and_the_command_says_why(server: Server, tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    counts = ITEMS | {"calibration": 3}
+    rows = [row(split, number) for split, count in counts.items() for number in range(count)]
+    file.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    done = bessemer(server, "dataset", "import", str(file), "--name", "rows", "--json")
+    dataset = json.loads(done.stdout)["detail"]["id"]
+    client = server.openai()
+    before: Any = client.get("/routes/matching", cast_to=object)
+    told = bessemer(server, "ladder", "matching", "--dataset", dataset, "--rung", "linear", "--incumbent", "matching")
+    assert told.returncode == 0, told.stderr
+    assert "stays as it is" in told.stdout
+    assert "nothing is certified" in told.stdout
+    assert client.get("/routes/matching", cast_to=object) == before

@@ -13,6 +13,12 @@ import pytest
 from tests.asking import ask, chat, key_of, upload
 from tests.live import Server, Upstream, start_server, stop_server
 
+from bessemer.core.settings import Settings
+from bessemer.core.types import JobStatus
+from bessemer.store import job_rows
+from bessemer.store.database import Database
+from bessemer.store.job_rows import JobRow
+
 MIB = 1 << 20
 TEXTS = ["\n" * (6 * MIB), "word " * MIB, "🙂" * MIB, '"' * (5 * MIB), "small"]
 PATIENCE_S = 2.0
@@ -84,3 +90,29 @@ def test_a_file_is_read_while_it_is_sent(server: Server) -> None:
     assert answers[0].read() == (line * 4_000)[1:]
     for connection in connections:
         connection.close()
+
+
+def test_jobs_of_some_metadata_are_listed_a_few_at_a_time(server: Server) -> None:
+    database = Database.open(Settings(data=server.data))
+    ids = [f"ftjob-{number:02d}" for number in range(40)]
+    for number, name in enumerate(ids):
+        large = number < 6  # the oldest: pages of others come before them
+        row = JobRow(
+            id=name,
+            kind="fine_tuning",
+            request={"model": "m", "training_file": "f", "seed": 1, "method": {"type": "supervised"}},
+            status=JobStatus.FAILED,
+            created_at=float(number),
+            error={"code": "x", "message": "m" * (5 * MIB if large else 10), "param": None},
+            metadata={"large": "yes"} if large else {},
+        )
+        job_rows.insert(database, row)
+    database.close()
+    pages, after = list[dict[str, Any]](), ""
+    while not pages or pages[-1]["has_more"]:
+        status, page, _ = ask(server, "GET", f"/v1/fine_tuning/jobs?limit=5&metadata[large]=yes{after}", server.key)
+        assert status == 200
+        pages.append(page)
+        after = f"&after={page['data'][-1]['id']}"
+    assert [len(page["data"]) for page in pages] == [3, 3], "an answer holds 16 MiB"
+    assert [row["id"] for page in pages for row in page["data"]] == ids[5::-1]

@@ -250,11 +250,11 @@ def test_a_page_ends_where_its_bodies_are_too_long_for_one_answer(
     database.write(lambda connection: inferences.insert_rows(connection, longs))
     assert inferences.fitting(database, limit=3) == 3
     assert inferences.fitting(database, limit=9) == 9
-    monkeypatch.setattr("bessemer.store.paging._ANSWER_CHARACTERS", 12_000)
+    monkeypatch.setattr("bessemer.store.paging.ANSWER_CHARACTERS", 12_000)
     assert inferences.fitting(database, limit=9) == 2
     assert inferences.fitting(database, limit=1) == 1
     assert inferences.fitting(database, limit=9, after="inf-4") == 9
-    monkeypatch.setattr("bessemer.store.paging._ANSWER_CHARACTERS", 10)
+    monkeypatch.setattr("bessemer.store.paging.ANSWER_CHARACTERS", 10)
     assert inferences.fitting(database, limit=9) == 1
     copy = msgspec.structs.replace(an_inference("inf-copy"), key_id=INTERNAL_KEY)
     other = msgspec.structs.replace(an_inference("inf-other"), key_id=INTERNAL_KEY, input_sha256="f" * 64)

@@ -11,7 +11,7 @@ from bessemer.core.errors import InvalidRequest
 from bessemer.store.database import Database, take_time
 
 N = TypeVar("N", bound=msgspec.Struct)
-_ANSWER_CHARACTERS = 16 * 1024 * 1024
+ANSWER_CHARACTERS = 16 * 1024 * 1024
 """Of the bodies of one page: a client that sent large requests could otherwise have all of them answered at once."""
 _LARGEST_PAGE = 10_001
 """What a list endpoint reads at most; whoever asks for more reads a table."""
@@ -87,7 +87,7 @@ def fitting(
     always does. Raises as `page`."""
     lengths = statement.with_only_columns(func.length(table.c.body))
     rows = page(connection, table, lengths, within=within, after=after, limit=limit)
-    fit = sum(total <= _ANSWER_CHARACTERS for total in accumulate(row[0] for row in rows))
+    fit = sum(total <= ANSWER_CHARACTERS for total in accumulate(row[0] for row in rows))
     return limit if fit == len(rows) else max(1, fit)
 
 

@@ -23,7 +23,7 @@ from bessemer.http.services import ApiServices
 from bessemer.jobs import lifecycle
 from bessemer.jobs.kinds import Job, JobKind
 from bessemer.jobs.objects import Shown
-from bessemer.store import job_rows
+from bessemer.store import job_rows, paging
 from bessemer.store.job_rows import Control, JobRow
 
 _Kind = JobKind[ApiServices, Any, Any]
@@ -82,11 +82,7 @@ class _Endpoints:
     async def list_jobs(self, call: Call) -> ASGIApp:
         """Jobs, newest first."""
         query = call.query(JobsQuery)
-        limit = page_limit(query.limit)
-        limit = await asyncio.to_thread(
-            job_rows.fitting, call.database, kind=self._kind.name, limit=limit, after=query.after
-        )
-        found = await asyncio.to_thread(self._find, call, query, limit)
+        found, limit = await asyncio.to_thread(self._find, call, query, page_limit(query.limit))
         render = partial(self._kind.render, call.services)
         return await written(lambda: page(found, limit, render, lambda one: one.row.id))
 
@@ -114,17 +110,27 @@ class _Endpoints:
     def _answer(self, call: Call, shown: Shown) -> ASGIApp:
         return JSONResponse(self._kind.render(call.services, shown))
 
-    def _find(self, call: Call, query: JobsQuery, limit: int) -> list[Shown]:
-        """Return up to `limit` + 1 jobs; metadata is compared here, so pages are read until there are enough."""
+    def _find(self, call: Call, query: JobsQuery, limit: int) -> tuple[list[Shown], int]:
+        """Return the jobs of a page and, where there are more, the next one; and how many the page has.
+
+        Metadata is compared here, so batches are read until there are enough jobs, or more than one answer holds.
+        """
+        database, kind = call.database, self._kind.name
         found: list[JobRow] = []
-        after = query.after
+        size, after = 0, query.after
         while len(found) <= limit:
-            batch = job_rows.find(call.database, kind=self._kind.name, limit=limit + 1, after=after)
-            found += [row for row in batch if query.metadata.items() <= row.metadata.items()]
-            if len(batch) <= limit:
+            fit = job_rows.fitting(database, kind=kind, limit=limit + 1, after=after)
+            batch = job_rows.find(database, kind=kind, limit=fit, after=after)
+            for row in batch:
+                if query.metadata.items() <= row.metadata.items():
+                    size += len(paging.encode(row))
+                    if found and size > paging.ANSWER_CHARACTERS:
+                        return self._shown(call, [*found, row]), len(found)
+                    found.append(row)
+            if len(batch) < fit:
                 break
             after = batch[-1].id
-        return self._shown(call, found)
+        return self._shown(call, found), limit
 
     def _get(self, call: Call) -> Shown:
         row = call.found(JobRow)
