@@ -181,6 +181,18 @@ def test_what_an_upstream_said_of_its_failure_is_for_owners_alone(server: Server
         assert "the upstream answered 500" in str(seen)
 
 
+def settled(client: OpenAI, inference: str) -> Any:
+    """Return a record that is written when its client is seen to have gone."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return client.get(f"/inferences/{inference}", cast_to=object)
+        except openai.NotFoundError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
 def test_a_client_that_leaves_stops_the_upstream(server: Server, client: OpenAI) -> None:
     server.upstream.scripts.waiting.append(Script(pieces=("a",) * 200, between_s=0.05))
     stream = client.chat.completions.create(
@@ -189,7 +201,7 @@ def test_a_client_that_leaves_stops_the_upstream(server: Server, client: OpenAI)
     inference = next(iter(stream)).model_extra["bessemer"]["inference_id"]
     stream.close()
     assert server.upstream.disconnected(5.0)
-    kept = client.get(f"/inferences/{inference}", cast_to=object)
+    kept = settled(client, inference)
     assert kept["error"]
     assert kept["finish_reason"] != "stop"
 

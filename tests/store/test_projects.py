@@ -20,6 +20,7 @@ from tests.store.test_repositories import a_job, gated
 from bessemer.core.access import Role
 from bessemer.core.datasets import Dataset
 from bessemer.core.errors import Conflict, InvalidRequest, NotFound
+from bessemer.core.feedback import Asked
 from bessemer.core.inferences import INTERNAL_KEY
 from bessemer.core.models import ModelVersion
 from bessemer.core.routes import Route, Step, Target
@@ -76,7 +77,7 @@ INDEXES_OF_THE_INSTALLATION = {
     "job_events_id": "keeps ids apart; a job's events are found by the job",
     "model_calls_inference": "keeps a deleted inference without calls",
 }
-INFERENCE = an_inference("inf-1", episode_id="ep-1")
+INFERENCE = msgspec.structs.replace(an_inference("inf-1", episode_id="ep-1"), asked=Asked(stream="audit", chance=0.5))
 ROUTE = Route(name="cv", steps=(Step(targets=(Target(model="small"),)),))
 VERSION = ModelVersion(id="small@1", model="small", created_at=1.0)
 
@@ -157,6 +158,8 @@ CASES = {
     "feedback.for_inferences": Case(lambda d: feedback.for_inferences(d, ["inf-1"])),
     "feedback.for_episodes": Case(lambda d: feedback.for_episodes(d, ["ep-1"])),
     "feedback.find": Case(lambda d: feedback.find(d, inference_id="inf-1")),
+    "feedback.on_audited": Case(lambda d: feedback.on_audited(d, "matching", 0.0, ["verdict"])),
+    "feedback.ids_on_audited": Case(lambda d: feedback.ids_on_audited(d, "matching", 0.0, ["verdict"], until="fb-9")),
     "files.insert": Case(lambda d: files.insert(d, a_file(new(d, "file"))), changes=True),
     "files.get": Case(lambda d: files.get(d, "file-1")),
     "files.find": Case(files.find),
@@ -165,6 +168,7 @@ CASES = {
     "inferences.key_of": Case(lambda d: inferences.key_of(d, "inf-1")),
     "inferences.get_many": Case(lambda d: inferences.get_many(d, ["inf-1"])),
     "inferences.find": Case(lambda d: inferences.find(d, episode_id="ep-1")),
+    "inferences.first_audited": Case(lambda d: inferences.first_audited(d, "matching", "small@0123456789ab", 0.0)),
     "inferences.fitting": Case(lambda d: inferences.fitting(d, limit=5), foreign=5),
     "inferences.usage": Case(inferences.usage),
     "job_rows.insert": Case(lambda d: job_rows.insert(d, own(d, a_job(new(d, "job")))), changes=True, foreign=True),

@@ -64,7 +64,7 @@ class ChatRequest(StrictWire):
     frequency_penalty: float | None = None
     top_logprobs: int | None = None
     tools: list[JSON] | None = None
-    tool_choice: str | JSON | None = None
+    tool_choice: Name | JSON | None = None
     response_format: JSON | None = None
     structured_outputs: StructuredOutputs | None = None
     logit_bias: dict[str, float] | None = None

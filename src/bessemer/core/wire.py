@@ -9,6 +9,7 @@ import msgspec
 
 from bessemer.core.access import Role
 from bessemer.core.bounds import Label, Name, Note, Tags, UnixTime
+from bessemer.core.conversation import ToolCall
 from bessemer.core.datasets import Split
 from bessemer.core.feedback import Feedback, FeedbackSource
 from bessemer.core.inferences import Inference, ModelCall, TokenLogprob
@@ -49,12 +50,15 @@ class ShownCall(ModelCall, frozen=True):
     """A ModelCall as a key sees it: null where content is withheld from it."""
 
     token_logprobs: tuple[TokenLogprob, ...] | None = ()  # type: ignore[assignment]
+    tool_calls: tuple[ToolCall, ...] | None = ()  # type: ignore[assignment]
 
 
 class ShownInference(Inference, frozen=True):
     """An Inference as a key sees it: null where content is withheld from it."""
 
     messages: tuple[JSON, ...] | None  # type: ignore[assignment]
+    tools: tuple[JSON, ...] | None = ()  # type: ignore[assignment]
+    tool_calls: tuple[ToolCall, ...] | None = ()  # type: ignore[assignment]
     input_sha256: str | None  # type: ignore[assignment]
     calls: tuple[ShownCall, ...]
     content: Literal["withheld"] | msgspec.UnsetType = msgspec.UNSET
