@@ -46,7 +46,7 @@ def test_rows_of_a_seed_are_replaced_and_only_clean_fresh_runs_are_quoted(tmp_pa
 
 
 def test_what_a_run_took_is_told_apart_until_its_ladder_stood(capsys):
-    said = "import time; print('[  12.5 s] ladder: done in 9.0 s'); sum(range(3_000_000)); raise SystemExit(3)"
+    said = "import time; print('[  12.5 s] ladder: done in 9.0 s'); sum(range(20_000_000)); raise SystemExit(3)"
     status, taken = demo.watched([sys.executable, "-c", said])
     assert status == 3
     assert taken["ladder_s"] == 12.5
