@@ -40,9 +40,9 @@ _.open_url  # store: a database without its data folder
 _.schema_version  # store.schema: a table that migrations alone write
 _.score_interval  # evals.paired: shows the test's statistic against published intervals
 
-# The ladder in the making: its job and the lab's final scoring call them.
+# Of the ladder.
 _.worse_than_plain  # lab.ladder: what the final scoring says of each set
-_.doubly_robust  # verdict_losses: compared with `not_this` in the lab's tables
+_.doubly_robust  # evals.verdict_losses: compared with `not_this`, by which rungs are fitted
 _.expected_reward  # the same
 _.right_only  # the same
 _.best_single  # LadderResult: read by clients and the command line's table
@@ -50,12 +50,6 @@ _.doing  # LadderProgress: read by clients
 _.DEVELOPMENT  # lab.sealed
 _.open_file  # lab.sealed
 _.split_rows  # lab.sealed
-_.worse_than_plain  # lab.ladder
-_.doubly_robust  # evals.verdict_losses: what rungs are fitted on
-_.expected_reward  # evals.verdict_losses
-_.right_only  # evals.verdict_losses
-_.fit_spans  # ladder.spans
-
 _.ips  # OffPolicyValue: what `dr`, which is shown, is compared with in its golden vectors
 _.snips  # the same
 _.dm  # the same

@@ -1,7 +1,8 @@
 """What is answered, whatever wire format it goes out in: pieces as they come, and the whole at the end."""
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Final, Literal
 
 import msgspec
 
@@ -30,6 +31,19 @@ class Usage(Frozen, frozen=True):
     """Of the upstream's own account (reasoning, audio, predicted tokens), as it wrote them."""
     seconds: float | None = None
     """Upper bound of the seconds this call occupied the model, where the provider knows it."""
+
+    def merged(self, later: "Usage") -> "Usage":
+        """Return what is known after another account of the same call: the later one, where it says something."""
+        return Usage(
+            input_tokens=self.input_tokens if later.input_tokens is None else later.input_tokens,
+            output_tokens=self.output_tokens if later.output_tokens is None else later.output_tokens,
+            cached_tokens=self.cached_tokens if later.cached_tokens is None else later.cached_tokens,
+            details=later.details or self.details,
+            seconds=self.seconds if later.seconds is None else later.seconds,
+        )
+
+
+NO_USAGE: Final = Usage()
 
 
 class ToolCallPiece(Frozen, frozen=True):
@@ -61,6 +75,38 @@ class ReplyPiece(Frozen, frozen=True):
     """Normalised (and biased) log-probability per choice."""
     forced: tuple[bool, ...] = ()
     """On the last piece of a constrained stream: per token of the whole answer, whether a grammar forced it."""
+
+
+@dataclass(slots=True)
+class GatheredReply:
+    """What the pieces of an answer have said so far."""
+
+    text: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    refusal: list[str] = field(default_factory=list)
+    tool_calls: list[ToolCallPiece] = field(default_factory=list)
+    extra: JSON = field(default_factory=dict)
+    tokens: list[ScoredToken] = field(default_factory=list)
+    finish_reason: str | None = None
+    usage: Usage = NO_USAGE
+
+    def add(self, piece: ReplyPiece) -> None:
+        """Add the next piece. Most have a text and nothing else."""
+        if piece.text:
+            self.text.append(piece.text)
+        if piece.reasoning:
+            self.reasoning.append(piece.reasoning)
+        if piece.refusal:
+            self.refusal.append(piece.refusal)
+        if piece.tool_calls:
+            self.tool_calls.extend(piece.tool_calls)
+        if piece.extra:
+            self.extra.update(piece.extra)
+        if piece.tokens:
+            self.tokens.extend(piece.tokens)
+        if piece.usage is not None:
+            self.usage = self.usage.merged(piece.usage)
+        self.finish_reason = piece.finish_reason or self.finish_reason
 
 
 class ReplyHead(Frozen, frozen=True):

@@ -241,7 +241,7 @@ def _silent(services: FlywheelServices, found: _Log) -> list[_Alarm]:
 
 def _step_back(services: FlywheelServices, found: _Log, alarms: Sequence[_Alarm]) -> list[ActionRecord]:
     """Put the route with its next state into force, unless another process has changed it meanwhile."""
-    catalog, name, done = services.catalog, found.route.name, list[ActionRecord]()
+    catalog, name, done = services.catalog, found.route.name, list[tuple[ActionRecord, str]]()
     with services.database.transaction() as connection:
         lock(connection, "registry")
         if routes.current(services.database).get(services.database.owner, {}).get(name) != found.route:
@@ -251,13 +251,13 @@ def _step_back(services: FlywheelServices, found: _Log, alarms: Sequence[_Alarm]
         for one in alarms:
             state, record = step(state, one.event, one.rung, time.time(), earlier)
             if record is not None:
-                done.append(record)
+                done.append((record, one.why))
                 audit.append(services.database, audit.SYSTEM, FELL_BACK, name, as_json(record) | {"why": one.why})
         why = "; ".join(f"{one.rung}: {one.why}" for one in alarms)
         catalog.put_route(msgspec.structs.replace(found.route, fallback=state), reason=f"stepped back: {why}")
-    for record, one in zip(done, alarms, strict=False):
-        log.warning(FELL_BACK, route=name, rung=record.rung, before=record.before, after=record.after, why=one.why)
-    return done
+    for record, why in done:
+        log.warning(FELL_BACK, route=name, rung=record.rung, before=record.before, after=record.after, why=why)
+    return [record for record, _ in done]
 
 
 def _history(services: FlywheelServices, name: str) -> list[ActionRecord]:

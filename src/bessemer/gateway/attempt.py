@@ -12,7 +12,7 @@ import msgspec
 from bessemer.core.errors import BessemerError, ConfigError, ProviderError, told
 from bessemer.core.ids import new_id
 from bessemer.core.inferences import ModelCall, TokenLogprob
-from bessemer.core.reply import ReplyPiece, ScoredToken, ToolCallPiece, Usage, calls_of
+from bessemer.core.reply import GatheredReply, ReplyPiece, calls_of
 from bessemer.gateway.exchange import Exchange
 from bessemer.gateway.providers.base import Provider, ProviderCall
 from bessemer.gateway.shares import TimeShares
@@ -48,37 +48,19 @@ def account_error(error: BaseException) -> str:
 class _Account:
     created_at: float
     begun: float
-    text: list[str] = field(default_factory=list)
-    reasoning: list[str] = field(default_factory=list)
-    refusal: list[str] = field(default_factory=list)
-    tool_calls: list[ToolCallPiece] = field(default_factory=list)
-    tokens: list[ScoredToken] = field(default_factory=list)
-    finish_reason: str | None = None
-    usage: Usage = field(default_factory=Usage)
+    said: GatheredReply = field(default_factory=GatheredReply)
     choice_logprobs: dict[str, float] | None = None
     waited: float = 0.0
     first: float | None = None
     forced: tuple[bool, ...] = ()
 
     def add(self, chunk: ReplyPiece) -> None:
-        if chunk.text:
-            self.text.append(chunk.text)
-        if chunk.reasoning:
-            self.reasoning.append(chunk.reasoning)
-        if chunk.refusal:
-            self.refusal.append(chunk.refusal)
-        if chunk.tokens:
-            self.tokens.extend(chunk.tokens)
-        if chunk.tool_calls:
-            self.tool_calls.extend(chunk.tool_calls)
-        self.finish_reason = chunk.finish_reason or self.finish_reason
+        self.said.add(chunk)
         self.choice_logprobs = chunk.choice_logprobs or self.choice_logprobs
         self.forced = chunk.forced or self.forced
-        if chunk.usage is not None:
-            self.usage = _merged(self.usage, chunk.usage)
 
     def token_logprobs(self) -> tuple[TokenLogprob, ...]:
-        tokens = [scored.token for scored in self.tokens]
+        tokens = [scored.token for scored in self.said.tokens]
         if any(math.isnan(token.logprob) for token in tokens):
             return ()  # some are unknown, so that nothing can be made of the others
         if len(self.forced) != len(tokens):
@@ -91,19 +73,6 @@ def _tells(chunk: ReplyPiece) -> bool:
     """Whether there is something in it for the client."""
     said = chunk.text or chunk.reasoning or chunk.refusal or chunk.tokens or chunk.tool_calls
     return bool(said or chunk.finish_reason or chunk.extra)
-
-
-def _merged(old: Usage, new: Usage) -> Usage:
-    def later(before: float | None, after: float | None) -> float | None:
-        return before if after is None else after
-
-    return Usage(
-        input_tokens=cast("int | None", later(old.input_tokens, new.input_tokens)),
-        output_tokens=cast("int | None", later(old.output_tokens, new.output_tokens)),
-        cached_tokens=cast("int | None", later(old.cached_tokens, new.cached_tokens)),
-        details=new.details or old.details,
-        seconds=later(old.seconds, new.seconds),
-    )
 
 
 class Attempts:
@@ -133,7 +102,7 @@ class Attempts:
                     if _tells(chunk):
                         account.first = account.first or self._timer()
                         yield chunk
-            if account.finish_reason is None:
+            if account.said.finish_reason is None:
                 raise ProviderError(f"{leg.call.version.id!r}: the answer ended without a finish reason.")
         except BaseException as failure:
             error = failure
@@ -168,22 +137,22 @@ class Attempts:
     def _call(
         self, exchange: Exchange, leg: Leg, account: _Account, seconds: float, error: BaseException | None
     ) -> ModelCall:
-        usage = account.usage
+        said, usage = account.said, account.said.usage
         output_tokens = usage.output_tokens
-        if output_tokens is None and account.tokens:
-            output_tokens = len(account.tokens)
+        if output_tokens is None and said.tokens:
+            output_tokens = len(said.tokens)
         charged = seconds if usage.seconds is None else min(seconds, usage.seconds)
-        refusal = "".join(account.refusal) or None
-        asked = calls_of(account.tool_calls)
-        answered = bool(account.text) or (account.finish_reason is not None and refusal is None and not asked)
+        refusal = "".join(said.refusal) or None
+        asked = calls_of(said.tool_calls)
+        answered = bool(said.text) or (said.finish_reason is not None and refusal is None and not asked)
         return ModelCall(
             id=new_id("call"),
             inference_id=exchange.inference_id,
             step=leg.step,
             version=leg.call.version.id,
             provider=leg.call.model.provider,
-            output="".join(account.text) if answered else None,
-            finish_reason=account.finish_reason if error is None else None,
+            output="".join(said.text) if answered else None,
+            finish_reason=said.finish_reason if error is None else None,
             input_tokens=usage.input_tokens,
             output_tokens=output_tokens,
             cost_usd=exchange.catalog.cost(
@@ -201,7 +170,7 @@ class Attempts:
             temperature=leg.call.sampling.temperature,
             error=None if error is None else account_error(error),
             error_detail=error.detail if isinstance(error, BessemerError) else None,
-            reasoning="".join(account.reasoning) or None,
+            reasoning="".join(said.reasoning) or None,
             refusal=refusal,
             tool_calls=asked,
         )

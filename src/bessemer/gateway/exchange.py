@@ -7,7 +7,7 @@ from typing import TypeAlias
 from bessemer.core.access import Principal
 from bessemer.core.conversation import Conversation
 from bessemer.core.inferences import Inference, ModelCall
-from bessemer.core.reply import ReplyPiece, ScoredToken, ToolCallPiece
+from bessemer.core.reply import GatheredReply, ReplyPiece
 from bessemer.core.routes import Route
 from bessemer.core.types import JSON
 from bessemer.registry.catalog import Catalog
@@ -38,15 +38,8 @@ class Exchange:
     calls: list[ModelCall] = field(default_factory=list)
     answer: ModelCall | None = None
     """The call whose answer was returned."""
-    output: list[str] = field(default_factory=list)
-    reasoning: list[str] = field(default_factory=list)
-    refusal: list[str] = field(default_factory=list)
-    tool_calls: list[ToolCallPiece] = field(default_factory=list)
-    extra: JSON = field(default_factory=dict)
-    """See ReplyPiece; of a whole answer."""
-    usage_details: JSON = field(default_factory=dict)
-    tokens: list[ScoredToken] = field(default_factory=list)
-    finish_reason: str | None = None
+    said: GatheredReply = field(default_factory=GatheredReply)
+    """What has left the route."""
     first_token: float | None = None
     """On the timer's clock, when the first piece of the answer left the route."""
     upstream_s: float = 0.0

@@ -38,24 +38,11 @@ class Recorder:
                 async for chunk in chunks:
                     if exchange.first_token is None:
                         exchange.first_token = self._timer()
-                    exchange.output.append(chunk.text)
-                    if chunk.reasoning:
-                        exchange.reasoning.append(chunk.reasoning)
-                    if chunk.refusal:
-                        exchange.refusal.append(chunk.refusal)
-                    if chunk.tokens:
-                        exchange.tokens.extend(chunk.tokens)
-                    if chunk.tool_calls:
-                        exchange.tool_calls.extend(chunk.tool_calls)
-                    if chunk.extra:
-                        exchange.extra.update(chunk.extra)
-                    if chunk.usage is not None and chunk.usage.details:
-                        exchange.usage_details = chunk.usage.details
-                    exchange.finish_reason = chunk.finish_reason or exchange.finish_reason
+                    exchange.said.add(chunk)
                     yield chunk
         except BaseException as error:
             exchange.error = account_error(error)
-            exchange.finish_reason = None
+            exchange.said.finish_reason = None
             with suppress(StoreError):  # the client gets the error that came first
                 await self._writer.keep(self._finish(exchange))
             raise
@@ -84,8 +71,9 @@ def _observe(metrics: Metrics, exchange: Exchange, inference: Inference) -> None
 def inference_of(exchange: Exchange) -> Inference:
     """Make the record. Tokens and cost are sums over all calls, None when those of any call are unknown."""
     calls = exchange.calls
-    answer = exchange.answer or (calls[-1] if calls and exchange.output else None)
-    text, refusal = "".join(exchange.output), "".join(exchange.refusal) or None
+    answer = exchange.answer or (calls[-1] if calls and exchange.first_token is not None else None)
+    said = exchange.said
+    text, refusal = "".join(said.text), "".join(said.refusal) or None
     finished = exchange.finished if exchange.finished is not None else exchange.started
     return Inference(
         id=exchange.inference_id,
@@ -95,8 +83,8 @@ def inference_of(exchange: Exchange) -> Inference:
         messages=exchange.messages,
         input=exchange.asked.input,
         input_sha256=exchange.input_sha256,
-        output=None if not exchange.output or ((refusal or exchange.tool_calls) and not text) else text,
-        finish_reason=exchange.finish_reason,
+        output=None if exchange.first_token is None or ((refusal or said.tool_calls) and not text) else text,
+        finish_reason=exchange.said.finish_reason,
         version=answer.version if answer is not None else None,
         input_tokens=count([call.input_tokens for call in calls]),
         output_tokens=count([call.output_tokens for call in calls]),
@@ -116,11 +104,11 @@ def inference_of(exchange: Exchange) -> Inference:
         error=exchange.error,
         project_id=exchange.principal.project_id,
         on_behalf_of=exchange.principal.on_behalf_of,
-        reasoning="".join(exchange.reasoning) or None,
+        reasoning="".join(exchange.said.reasoning) or None,
         refusal=refusal,
         asked=_asked(exchange),
         tools=tuple(tool.plain() for tool in exchange.asked.tools),
-        tool_calls=calls_of(exchange.tool_calls),
+        tool_calls=calls_of(exchange.said.tool_calls),
     )
 
 
@@ -146,20 +134,20 @@ def reply_of(exchange: Exchange) -> Reply:
         inference_id=inference.id,
         created_at=exchange.created_at,
         model=exchange.asked.model,
-        text="".join(exchange.output),
+        text="".join(exchange.said.text),
         reasoning=inference.reasoning or "",
         refusal=inference.refusal or "",
         tool_calls=inference.tool_calls,
-        extra=exchange.extra,
-        tokens=tuple(exchange.tokens),
-        finish_reason=exchange.finish_reason or "stop",
+        extra=exchange.said.extra,
+        tokens=tuple(exchange.said.tokens),
+        finish_reason=exchange.said.finish_reason or "stop",
         usage=None
         if call is None
         else Usage(
             input_tokens=call.input_tokens,
             output_tokens=call.output_tokens,
             cached_tokens=call.cached_tokens,
-            details=exchange.usage_details,
+            details=exchange.said.usage.details,
         ),
         version=inference.version,
         provider=None if call is None else call.provider,

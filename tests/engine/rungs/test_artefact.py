@@ -152,7 +152,7 @@ def test_a_forged_artefact_is_refused_or_answers(fitted, kind):
 @pytest.mark.long
 @pytest.mark.parametrize("kind", EVERY)
 def test_ten_thousand_forged_artefacts(fitted, kind):
-    forged(fitted[kind], kind, 10_000)
+    assert forged(fitted[kind], kind, 10_000) < 10_000
 
 
 @pytest.mark.parametrize("kind", EVERY)
