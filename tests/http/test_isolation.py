@@ -20,8 +20,8 @@ def member(server: Server) -> OpenAI:
     return server.openai(made["key"])
 
 
-def steal(client: OpenAI, server: Server) -> Any:
-    body = {"grader": CODE, "model_sample": "", "item": {"path": str(server.data / "admin.key")}}
+def steal(client: OpenAI, path: Path) -> Any:
+    body = {"grader": CODE, "model_sample": "", "item": {"path": str(path)}}
     return client.post("/fine_tuning/alpha/graders/run", body=body, cast_to=object)
 
 
@@ -35,7 +35,7 @@ def test_without_a_fence_a_member_cannot_name_code(tmp_path: Path, upstream: Ups
     client = member(server)
     refusals = []
     for ask in (
-        lambda: steal(client, server),
+        lambda: steal(client, server.data / "admin.key"),
         lambda: client.post("/fine_tuning/alpha/graders/validate", body={"grader": CODE}, cast_to=object),
         lambda: client.fine_tuning.jobs.create(
             model="small",
@@ -58,8 +58,10 @@ def test_without_a_fence_a_member_cannot_name_code(tmp_path: Path, upstream: Ups
 def test_without_a_fence_a_setting_allows_code(tmp_path: Path, upstream: Upstream) -> None:
     allowed = {**OFFLINE, "BESSEMER_UNFENCED_GRADERS": "true"}
     server = start_server(tmp_path, upstream, "--no-worker", under=UNFENCED, env=allowed)
-    assert steal(member(server), server)["reward"] > 0
+    # Another account of the machine, where the service may give one, reads what everyone may.
+    seen = steal(member(server), Path("/etc/passwd"))
     stop_server(server)
+    assert seen["reward"] > 0, seen
     assert [(line["level"], line["code_graders"]) for line in told(server)] == [("warning", "run")]
 
 

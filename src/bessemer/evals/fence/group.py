@@ -54,15 +54,17 @@ class Group:
         return found
 
     def processes(self) -> list[Process]:
-        """Return the group, those that ended and were not reaped too."""
+        """Return the group, those that ended too, reaped or not."""
         found, left = [], [self.server]
         while left:
             pid = left.pop()
             fields = self._read(f"{pid}/stat").rpartition(b") ")[2].split()
-            if fields:
-                alive = fields[0] not in (b"Z", b"X")
-                found.append(Process(pid, alive, sum(map(int, fields[11:15])) / HERTZ, int(fields[21]) * PAGE))
-                left += self._children(pid)
+            if not fields:
+                found.append(Process(pid, alive=False, seconds=0.0, memory=0))
+                continue
+            alive = fields[0] not in (b"Z", b"X")
+            found.append(Process(pid, alive, sum(map(int, fields[11:15])) / HERTZ, int(fields[21]) * PAGE))
+            left += self._children(pid)
         return found
 
     def memory(self, processes: Sequence[Process]) -> int:
@@ -79,15 +81,27 @@ class Group:
             os.kill(self.server, number)
 
     def sweep(self) -> None:
-        """Kill everything but the server; if that outruns this for two seconds, the server with it."""
+        """Kill everything but the server; if that outruns this for two seconds, the server with it.
+
+        A child whose parent ends during a walk is found by the next one, below the server: done is when two walks in a
+        row name the same processes and none of them lives.
+        """
         deadline = time.monotonic() + SWEEP_S
-        while others := [one.pid for one in self.processes() if one.alive and one.pid != self.server]:
+        before: set[int] | None = None
+        while True:
+            processes = self.processes()
+            others = [one.pid for one in processes if one.alive and one.pid != self.server]
+            named = {one.pid for one in processes}
+            if not others and named == before:
+                return
+            before = named
             for pid in others:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             if time.monotonic() > deadline:
                 self.signal(signal.SIGKILL)
-            time.sleep(0.0005)
+            if others:
+                time.sleep(0.0005)
 
 
 class Scratch:
