@@ -215,3 +215,24 @@ def test_a_row_of_a_file_is_bounded(server: Server) -> None:
     status, answer, _ = ask(server, "POST", "/v1/files", server.key, form, "multipart/form-data; boundary=x")
     assert (status, answer["error"]["param"]) == (400, "file")
     assert "row 1: it has more than" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "param"),
+    [
+        ("GET", "/v1/inferences?route=a%00b", 400, "route"),
+        ("GET", "/v1/audit?action=a%00b", 400, "action"),
+        ("GET", "/v1/files/a%00b", 404, None),
+        ("DELETE", "/v1/datasets/a%00b", 404, None),
+    ],
+)
+def test_a_nul_is_refused_by_name_whichever_database_there_is(
+    server: Server, method: str, path: str, status: int, param: str | None
+) -> None:
+    found, answer, _ = ask(server, method, path, server.key)
+    assert (found, answer["error"]["param"]) == (status, param)
+
+
+def test_a_name_holds_no_nul(server: Server) -> None:
+    status, answer = post(server, "/v1/datasets", {"name": "a\0b"})
+    assert (status, answer["error"]["param"]) == (400, "name")

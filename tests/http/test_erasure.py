@@ -16,10 +16,11 @@ from tests.live import Server, Upstream, start_server, stop_server
 
 from bessemer.cli.main import run
 from bessemer.core.ids import new_id
-from bessemer.core.inferences import INTERNAL_KEY, Inference
+from bessemer.core.inferences import INTERNAL_KEY, JUDGED, Inference
 from bessemer.core.settings import Settings
 from bessemer.store import inferences
 from bessemer.store.database import Database
+from lab.fake_openai import Script
 
 PERSON = "PERSON-TO-ERASE-77"
 
@@ -108,6 +109,27 @@ def test_nothing_is_left_once_what_was_derived_is_deleted(server: Server, client
     for path in (f"/datasets/{dataset['id']}", f"/files/{dataset['files']['train']}", f"/inferences/{row.id}"):
         with pytest.raises(openai.NotFoundError):
             client.get(path, cast_to=object)
+
+
+def test_what_a_judge_was_shown_is_not_written_down(server: Server, client: OpenAI) -> None:
+    person = "QUAGGA 4712"
+    judge = {
+        "type": "score_model",
+        "name": "j",
+        "model": "upstream",
+        "input": [{"role": "user", "content": "Of {{item.who}}: {{sample.output_text}}"}],
+        "range": [0, 1],
+    }
+    for said in (f"nothing that is a number of {person}", "0.5"):
+        server.upstream.scripts.waiting.append(Script(pieces=(said,)))
+        body = {"grader": judge, "model_sample": f"of {person}", "item": {"who": person}}
+        result = post(client, "/fine_tuning/alpha/graders/run", body)
+    assert result["reward"] == 0.5
+    client.get("/inferences?limit=1", cast_to=object)  # waits for the database
+    with closing(Database.open(Settings(data=server.data))) as database:
+        rows = [row for row in inferences.find(database, limit=100) if row.origin == JUDGED]
+    assert [(row.messages, row.output, row.input_tokens is None) for row in rows] == [((), None, False)] * 2
+    assert holds(server.data, person) == []
 
 
 def copied(client: OpenAI, inference: str) -> dict[str, Any]:

@@ -364,6 +364,23 @@ def test_a_revoked_key_is_refused_at_once(server: Server, client: OpenAI) -> Non
         guest.models.list()
 
 
+def test_what_a_key_began_ends_though_it_is_revoked(server: Server, client: OpenAI) -> None:
+    made: Any = client.post("/keys", body={"name": "leaving", "role": "app"}, cast_to=object)
+    server.upstream.scripts.waiting.append(Script(pieces=("on ", "and ", "on"), between_s=0.2))
+    other = server.openai(made["key"])
+    said = []
+    with other.chat.completions.create(
+        model="assistant", messages=[{"role": "user", "content": "Go"}], stream=True
+    ) as stream:
+        for chunk in stream:
+            if not said:
+                client.delete(f"/keys/{made['id']}", cast_to=object)
+            said.append(chunk.choices[0].delta.content or "")
+    assert "".join(said) == "on and on"
+    with pytest.raises(openai.AuthenticationError):
+        other.models.list()
+
+
 def test_a_stranger_is_refused(server: Server) -> None:
     with pytest.raises(openai.AuthenticationError) as caught:
         server.openai("bsm-wrong").models.list()

@@ -11,6 +11,8 @@ from bessemer.core.types import DEFAULT_PROJECT, JSON, Frozen
 
 INTERNAL_KEY = "internal"
 """Key id of what Bessemer asks itself."""
+JUDGED = "judge"
+"""Origin of a grader's question to a model."""
 
 
 class TokenLogprob(Frozen, frozen=True):

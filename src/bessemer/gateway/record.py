@@ -3,12 +3,14 @@
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
-from typing import Literal, cast
+from typing import Any, Literal, cast
+
+import msgspec
 
 from bessemer.core.content import HASH_VERSION
 from bessemer.core.errors import StoreError
 from bessemer.core.feedback import Asked
-from bessemer.core.inferences import Inference
+from bessemer.core.inferences import JUDGED, Inference
 from bessemer.core.reply import Reply, ReplyPiece, Usage, calls_of
 from bessemer.core.totals import count, total
 from bessemer.gateway.attempt import account_error
@@ -44,9 +46,9 @@ class Recorder:
             exchange.error = account_error(error)
             exchange.said.finish_reason = None
             with suppress(StoreError):  # the client gets the error that came first
-                await self._writer.keep(self._finish(exchange))
+                await self._writer.keep(kept(self._finish(exchange)))
             raise
-        await self._writer.record(self._finish(exchange))
+        await self._writer.record(kept(self._finish(exchange)))
 
     def _finish(self, exchange: Exchange) -> Inference:
         exchange.finished = self._timer()
@@ -110,6 +112,21 @@ def inference_of(exchange: Exchange) -> Inference:
         tools=tuple(tool.plain() for tool in exchange.asked.tools),
         tool_calls=calls_of(exchange.said.tool_calls),
     )
+
+
+def kept(inference: Inference) -> Inference:
+    """Return what is written down: of a judge's question only that it was asked, of whom and at what cost.
+
+    What it says of somebody is a copy that no erasure would find; the original is on record where it was answered.
+    """
+    if inference.origin != JUDGED:
+        return inference
+    silent: dict[str, Any] = {"output": None, "reasoning": None, "refusal": None, "tool_calls": ()}
+    calls = (
+        msgspec.structs.replace(call, **silent, error_detail=None, token_logprobs=(), choice_logprobs=None)
+        for call in inference.calls
+    )
+    return msgspec.structs.replace(inference, messages=(), input=None, tools=(), calls=tuple(calls), **silent)
 
 
 def _asked(exchange: Exchange) -> Asked | None:

@@ -269,6 +269,8 @@ def read_query(kind: type[Query], parameters: Sequence[tuple[str, str]]) -> Quer
         target, key = (values.setdefault(field, {}), rest[:-1]) if keyed else (values, field)
         if key in target:
             raise InvalidRequest(f"{name!r} is given twice; give it once.", param=name)
+        if "\0" in value:  # PostgreSQL's texts hold none, so that nothing can be found by it
+            raise InvalidRequest(f"{name!r} holds a NUL character; leave it out.", param=name)
         target[key] = value
     try:
         return msgspec.convert(values, kind, strict=False)

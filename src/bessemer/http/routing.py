@@ -169,8 +169,9 @@ class _Paths(Router):
     """A router whose 405 names the methods of every route that a path matches, not those of the first alone."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].endswith("/"):
-            raise HTTPException(404)  # a name may hold a slash; that it were empty is no answer to a slash too many
+        if scope["type"] == "http" and (scope["path"].endswith("/") or "\0" in scope["path"]):
+            # A name may hold a slash; that it were empty is no answer to a slash too many. None holds a NUL.
+            raise HTTPException(404)
         try:
             await super().__call__(scope, receive, send)
         except HTTPException as error:

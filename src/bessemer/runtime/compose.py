@@ -20,6 +20,7 @@ from bessemer.core.access import Action, Principal, Resource, ResourceKind
 from bessemer.core.conversation import AnswerRules, Conversation, JsonSchema, Sampling, message_of
 from bessemer.core.errors import NotFound
 from bessemer.core.ids import follow_id
+from bessemer.core.inferences import JUDGED
 from bessemer.core.scrub import hide
 from bessemer.core.settings import Settings
 from bessemer.core.types import JSON
@@ -244,7 +245,7 @@ def _judge(gateway: Gateway, loop: asyncio.AbstractEventLoop) -> Judge:
             rules=AnswerRules(constraint=JsonSchema(schema=call.response_schema), requested="response_format"),
         )
         conversation.sampling.check()
-        answered = await gateway.answer(conversation, call.principal or INTERNAL, origin="judge")
+        answered = await gateway.answer(conversation, call.principal or INTERNAL, origin=JUDGED)
         usage, total = answered.reply.usage, None
         if usage is not None and usage.input_tokens is not None and usage.output_tokens is not None:
             total = usage.input_tokens + usage.output_tokens
