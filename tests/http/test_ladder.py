@@ -23,7 +23,7 @@ KINDS = {
 }
 NAMES = ("Anna", "Bert", "Carl", "Dora", "Emil", "Fritz", "Gerda", "Hans", "Ida", "Jan", "Karl", "Lena", "Mona", "Nils")
 CITIES = ("Aachen", "Bonn", "Celle", "Dresden", "Essen", "Fulda", "Gera", "Hamm", "Jena", "Kiel", "Lindau", "Mainz")
-PEOPLE = random.Random(7).sample([(name, city) for name in NAMES for city in CITIES], 160)
+PEOPLE = random.Random(7).sample([(name, city) for name in NAMES for city in CITIES], 168)
 ITEMS = {"train": 40, "selection": 40, "calibration": 40, "holdout": 40}
 
 
@@ -108,6 +108,21 @@ def test_a_ladder_ends_in_the_rung_that_beats_the_incumbent_and_serves_without_t
     assert result["handed_over"] == {"n": 0, "share": 0.0, "quality": None, "models": []} | {
         "usd_per_1k": result["handed_over"]["usd_per_1k"]
     }
+
+    # Two examples more: the rung goes on from where it is, a version of its own with the earlier one as base.
+    more = [row("train", number) for number in range(ITEMS["train"], ITEMS["train"] + 2)]
+    file.write_text("".join(json.dumps(one) + "\n" for one in [*rows, *more]))
+    done = bessemer(server, "dataset", "import", str(file), "--name", "more", "--json")
+    grown = json.loads(done.stdout)["detail"]["id"]
+    asks = ("--dataset", grown, "--incumbent", "large", "--alpha", "0.2", "--rung", "linear", "--no-activate")
+    for flags, base in ((("--refit",), version), ((), "rung:linear")):
+        told = bessemer(server, "ladder", "matching", *asks, *flags, "--json")
+        assert told.returncode == 0, told.stderr
+        made = {one["kind"]: one for one in json.loads(told.stdout)["rows"][0]["result"]["rungs"]}["linear"]
+        assert made["version"] != version
+        assert made["quality"]["value"] > 0.95
+        lineage: Any = client.get(f"/versions/{made['version']}", cast_to=object)
+        assert lineage["lineage"]["base"] == base
 
     # A language model that adds nothing is asked the selection items alone, is no part of the path, costs no look.
     joins = ("--dataset", dataset, "--alpha", "0.2", "--rung", "majority", "--model", version, "--model", "mini")

@@ -33,6 +33,7 @@ def ladder(
     alpha: Annotated[float, typer.Option("--alpha", min=0, help="Most that may be lost against the incumbent.")] = 0.02,
     delta: Annotated[float, typer.Option("--delta", help="The guarantee holds with probability 1 - delta.")] = 0.1,
     seconds: Annotated[float, typer.Option("--seconds", min=1, help="No rung is fitted after this time.")] = 60.0,
+    refit: Annotated[bool, typer.Option("--refit", help="Go on from the rungs that the route asks now.")] = False,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     activate: Annotated[bool, typer.Option("--activate/--no-activate", help="Put the route into force.")] = True,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Print events until it has finished.")] = True,
@@ -54,6 +55,7 @@ def ladder(
         "alpha": alpha,
         "delta": delta,
         "seconds": seconds,
+        "refit": refit,
         "seed": seed,
         "activate": activate,
     }

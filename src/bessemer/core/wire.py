@@ -315,6 +315,8 @@ class LadderRequest(StrictWire):
     """The bound holds with probability at least 1 - delta."""
     seconds: float = 60.0
     """No further rung is fitted after this time."""
+    refit: bool = False
+    """Rungs that the route asks now go on from where they are, with the feedback that came since."""
     seed: int = 0
     activate: bool = True
     """False: report, but leave the route as it is."""

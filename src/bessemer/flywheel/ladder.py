@@ -143,9 +143,7 @@ def plan(services: FlywheelServices, request: LadderRequest) -> LadderPlan:
 def _kind(name: str, services: FlywheelServices) -> str:
     """Return what a model that joins is: a rung of an earlier ladder has the kind that it was fitted as."""
     if services.catalog.has_target(name):
-        version = services.catalog.resolve(name).version
-        if version.rung_sha256 is not None and version.lineage is not None:
-            return version.lineage.base.removeprefix("rung:")
+        return rungs.kind_of(services.catalog.resolve(name).version) or MODEL
     return MODEL
 
 

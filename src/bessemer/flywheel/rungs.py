@@ -19,6 +19,7 @@ from bessemer.engine.rungs.artefact import Artefact
 from bessemer.engine.rungs.head import HeadKind, Vectors
 from bessemer.engine.rungs.items import item_of
 from bessemer.engine.rungs.kinds import MEMBERS, open_rung
+from bessemer.engine.rungs.rung import Rung
 from bessemer.evals.measures import Metric
 from bessemer.evals.runs import ItemScore, SystemAnswer, collect
 from bessemer.evals.truth import parse_label, truth
@@ -27,6 +28,7 @@ from bessemer.flywheel.evaluation import CONCURRENCY, as_answer, ask, file_name,
 from bessemer.flywheel.ladder_outcome import FittedRung, LadderPlan
 from bessemer.flywheel.rung_answers import answers
 from bessemer.flywheel.services import FlywheelServices
+from bessemer.flywheel.unseen import unseen
 from bessemer.gateway.cascade import raw_score
 from bessemer.registry.versions import make_version
 from bessemer.store import files, inferences
@@ -120,6 +122,7 @@ def fit_one(
     if kind == spans.KIND:
         return _fit_spans(services, plan, lessons, job_id)
     networks, static = _networks(services, kind, left_s), None
+    start = _start(services, plan, kind) if request.refit else None
     try:
         if kind == embedding.KIND:
             static = _static(services, lessons, left_s, asked_for=kind in request.rungs)
@@ -135,6 +138,7 @@ def fit_one(
             labels=plan.labels,
             positive=request.positive,
             seed=request.seed,
+            start=None if start is None else rung_of(services, start),
             written=services.catalog.written_rules(request.route),
             members=_members(services, folder, fitted) if kind == committee.KIND else (),
             networks=networks,
@@ -142,9 +146,38 @@ def fit_one(
         )
     except InvalidRequest as error:
         return FittedRung(kind=kind, version=None, seconds=0.0, skipped=error.message)
-    version = _register(services, plan, made.artefact, job_id)
+    version = _register(services, plan, made.artefact, job_id, start)
     _out_of_fold(folder, kind).write_bytes(artefact.encode_arrays({"p": made.out_of_fold}))
     return FittedRung(kind=kind, version=version.id, seconds=made.seconds)
+
+
+def kind_of(version: ModelVersion) -> str | None:
+    """Return which kind of rung a version is; None for one that is none."""
+    if version.rung_sha256 is None or version.lineage is None:
+        return None
+    said = (version.lineage.hyperparameters or {}).get("kind")
+    return said if isinstance(said, str) else version.lineage.base.removeprefix("rung:")
+
+
+def rung_of(services: FlywheelServices, version: ModelVersion) -> Rung:
+    """Open the rung of a version that is one."""
+    assert version.rung_sha256 is not None
+    return open_rung(artefact.fetch(services.blobs.read, version.rung_sha256))
+
+
+def _start(services: FlywheelServices, plan: LadderPlan, kind: str) -> ModelVersion | None:
+    """Return the rung of a kind that the route asks now; None where there is none, or one that has seen in training
+    what this ladder measures on."""
+    name = plan.request.route
+    if not services.catalog.has_route(name):
+        return None
+    asked = [target.model for step in services.catalog.route(name).steps for target in step.targets]
+    for version in (services.catalog.resolve(one).version for one in asked):
+        if kind_of(version) == kind:
+            measured = (*plan.optimise, *plan.calibrate)
+            clean = len(unseen(services, (version.id,), measured, Split.CALIBRATION)) == len(measured)
+            return version if clean else None
+    return None
 
 
 def _fit_spans(services: FlywheelServices, plan: LadderPlan, lessons: "Sequence[Lesson]", job_id: str) -> FittedRung:
@@ -222,14 +255,16 @@ def _networks(services: FlywheelServices, kind: str, left_s: float) -> "dict[str
     return {kind: VectorSource(name, vectors)}
 
 
-def _register(services: FlywheelServices, plan: LadderPlan, fitted: Artefact, job_id: str) -> ModelVersion:
+def _register(
+    services: FlywheelServices, plan: LadderPlan, fitted: Artefact, job_id: str, start: ModelVersion | None = None
+) -> ModelVersion:
     """Keep an artefact's blobs and its version; the same content gives the same version."""
     manifest, arrays = artefact.encode(fitted)
     services.blobs.put(arrays)
     request, own = plan.request, fitted.manifest
     taught = plan.dataset.files.get(Split.TRAIN)
     lineage = Lineage(
-        base=f"rung:{own.kind}",
+        base=f"rung:{own.kind}" if start is None else start.id,
         dataset_sha256=None if taught is None else files.get(services.database, taught).sha256,
         method=METHOD,
         hyperparameters={"kind": own.kind} | ({"told": told} if (told := open_rung(fitted).told()) else {}),
