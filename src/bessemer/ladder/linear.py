@@ -24,8 +24,10 @@ from bessemer.ladder.task import Fitted, Task, scaling
 
 _C = 20.0
 """Inverse strength of the weights' penalty: n-grams are many, and each says little."""
-_ITERATIONS, _ITERATIONS_OF_MANY, _FEW_LABELS = 200, 40, 10
-"""Of L-BFGS. With two labels 40 are too few (a point and a half of F1 on 8,000 pairs); with 77, 15 are enough."""
+_ITERATIONS, _ITERATIONS_OF_MANY, _ITERATIONS_MORE, _FEW_LABELS = 200, 40, 12, 10
+"""Of L-BFGS. With two labels 40 are too few (a point and a half of F1 on 8,000 pairs); with 77, 15 are enough. A fit
+that goes on from another with a hundred rows more answers as one from the start does after 12 (banking77: 99.4 % of
+answers alike after 12 and after 40; dblp-scholar 99.8 %)."""
 _MOST_COLUMNS = 1 << 18
 _FEW = 2000
 """Texts from which on an n-gram must be in two of them."""
@@ -171,8 +173,14 @@ def _fit(found: Counted, kept: Kept, rows: Ints, task: Task, start: Weights | No
         len(task.labels),
         c=_C,
         start=start,
-        iterations=_ITERATIONS if len(task.labels) <= _FEW_LABELS else _ITERATIONS_OF_MANY,
+        iterations=_iterations(len(task.labels), goes_on=start is not None and task.calibrated is not None),
     )
+
+
+def _iterations(labels: int, *, goes_on: bool) -> int:
+    """Return how many steps a fit takes at most; one of hardly more lessons begins beside its end."""
+    most = _ITERATIONS if labels <= _FEW_LABELS else _ITERATIONS_OF_MANY
+    return min(most, _ITERATIONS_MORE) if goes_on else most
 
 
 def _carried(earlier: Linear, found: Counted, kept: Kept, task: Task) -> Weights:
