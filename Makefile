@@ -19,8 +19,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 demo: $(VENV)/.installed
 	$(BIN)/bessemer demo
 
+# Two processes, each with the files it takes whole: fixtures of a module are made once.
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 # What takes more than 5 s each: kill loops, simulations of stated promises, long runs.
 test-long: check
