@@ -7,6 +7,9 @@ answer is an error that names the reason, and the reason is kept in `refused`.
 """
 
 import asyncio
+import base64
+import hashlib
+import struct
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
@@ -87,7 +90,7 @@ class FakeOpenAI:
             await self._runner.cleanup()
 
     def _checked(self, request: web.Request, raw: bytes) -> dict[str, Any]:
-        if request.method != "POST" or request.path != "/v1/chat/completions":
+        if request.method != "POST" or request.path not in {"/v1/chat/completions", "/v1/embeddings"}:
             raise _Unexpected(f"unexpected {request.method} {request.path}")
         if self._api_key is not None and request.headers.get("Authorization") != f"Bearer {self._api_key}":
             raise _Unexpected("wrong or missing API key")
@@ -95,7 +98,10 @@ class FakeOpenAI:
             body = msgspec.json.decode(raw, type=dict[str, Any])
         except msgspec.DecodeError as error:
             raise _Unexpected(f"the body is not JSON: {error}") from error
-        if not isinstance(body.get("messages"), list) or not body["messages"]:
+        if request.path == "/v1/embeddings":
+            if not body.get("input"):
+                raise _Unexpected("the body has no input")
+        elif not isinstance(body.get("messages"), list) or not body["messages"]:
             raise _Unexpected("the body has no messages")
         return body
 
@@ -117,6 +123,8 @@ class FakeOpenAI:
         await asyncio.sleep(script.first_token_s)
         if script.status != 200:
             return _error(script.status, "scripted failure", script.code)
+        if request.path == "/v1/embeddings":
+            return _embedded(body, script)
         try:
             return await (self._stream(request, body, script) if body.get("stream") else _complete(body, script))
         except (asyncio.CancelledError, ConnectionResetError):
@@ -160,6 +168,24 @@ async def _complete(body: dict[str, Any], script: Script) -> web.Response:
         "choices": [_choice("message", message, script.finish_reason, logprobs)],
         "usage": _usage(script),
     }
+    return web.Response(body=_encode(answer), content_type="application/json")
+
+
+def vector_of(text: Any) -> list[float]:
+    """Return the vector that the server says a text, or its tokens, has."""
+    digest = hashlib.sha256(_encode(text)).digest()
+    return [byte / 256 for byte in digest[:8]]
+
+
+def _embedded(body: dict[str, Any], script: Script) -> web.Response:
+    given = body["input"]
+    inputs = given if isinstance(given, list) and not isinstance(given[0], int) else [given]
+    vectors: list[Any] = [vector_of(text) for text in inputs]
+    if body.get("encoding_format") == "base64":
+        vectors = [base64.b64encode(struct.pack(f"<{len(one)}f", *one)).decode() for one in vectors]
+    data = [{"object": "embedding", "index": index, "embedding": one} for index, one in enumerate(vectors)]
+    usage = {"prompt_tokens": script.prompt_tokens, "total_tokens": script.prompt_tokens}
+    answer = {"object": "list", "data": data[::-1], "model": body.get("model"), "usage": usage}
     return web.Response(body=_encode(answer), content_type="application/json")
 
 

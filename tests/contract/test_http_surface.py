@@ -136,7 +136,7 @@ def test_health_needs_no_key_and_metrics_one_even_from_here(server: Server) -> N
 
 
 def test_an_unknown_path_hints_at_the_base_url(server: Server) -> None:
-    for path in ("/chat/completions", "/v1/v1/chat/completions", "/v1//chat/completions", "/"):
+    for path in ("/v2/chat/completions", "/v1/v1/chat/completions", "/v1//chat/completions", "/"):
         assert "http://HOST:PORT/v1" in ask(server, "POST", path, server.key)[1]["error"]["message"]
     assert "HOST" not in ask(server, "POST", "/v1/nothing", server.key)[1]["error"]["message"]
 
@@ -253,6 +253,7 @@ def test_roles_are_what_they_are_called() -> None:
 WHO_MAY = {
     "app member owner": """
         POST /v1/chat/completions
+        POST /v1/embeddings
         POST /v1/feedback
     """,
     "viewer member operator approver auditor owner": """

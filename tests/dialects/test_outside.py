@@ -163,7 +163,7 @@ def test_a_stage_of_each_place_does_its_work(running: Server) -> None:
         ('provider = "echo"\n', r"\[models\.m\].*'echo' needs greeting"),
         ('provider = "echo"\ngreeting = "x"\nvolume = 3\n', r"\[models\.m\].*volume.*Known keys: provider.*shout"),
         ('provider = "echo"\ngreeting = 3\n', r"\[models\.m\].*\$\.greeting"),
-        ('provider = "ohce"\n', r"\[models\.m\].*'ohce'.*echo, local, openai, recorded"),
+        ('provider = "ohce"\n', r"\[models\.m\].*'ohce'.*echo, encoder, local, openai, recorded"),
     ],
 )
 def test_a_providers_own_settings_are_checked_by_name(table: str, says: str, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ MIB = 1 << 20
 ASKED = {"model": "assistant", "messages": [{"role": "user", "content": "hi"}]}
 LONG = "n" * 257
 CONTENT = {
+    ("EmbeddingRequest", "input"),
     ("ChatRequest", "stop"),
     ("ChatRequest", "logit_bias"),
     ("StructuredOutputs", "choice"),

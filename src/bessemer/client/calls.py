@@ -25,6 +25,7 @@ from bessemer.core.openai import (
     ModelObject,
 )
 from bessemer.core.openai_chat import ChatCompletion, ChatCompletionChunk, ChatRequest
+from bessemer.core.openai_embeddings import EmbeddingList, EmbeddingRequest
 from bessemer.core.paging import (
     AuditQuery,
     CheckpointsQuery,
@@ -176,6 +177,11 @@ def stream_chat(body: ChatRequest | JSON) -> Streamed[ChatCompletionChunk]:
     """Ask as `chat` does, and get the answer as it comes, in events."""
     fields: JSON = dict(body) if isinstance(body, dict) else msgspec.to_builtins(body)
     return Streamed(Operation("POST", _CHAT, ChatCompletionChunk, fields | {"stream": True}))
+
+
+def embed(body: EmbeddingRequest | JSON) -> Operation[EmbeddingList]:
+    """Ask a route, model or alias for the vectors of texts."""
+    return Operation("POST", "/v1/embeddings", EmbeddingList, body)
 
 
 def list_models() -> Operation[Page[ModelObject]]:

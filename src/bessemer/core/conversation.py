@@ -318,6 +318,8 @@ class Conversation(Frozen, frozen=True):
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice()
+    embed: bool = False
+    """A vector of each message is wanted, not an answer."""
     input: JSON | None = None
     """Structured input, which each target renders through its own prompt."""
     sampling: Sampling = Sampling()

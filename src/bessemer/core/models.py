@@ -44,8 +44,8 @@ class ProviderSettings(Frozen, frozen=True):
     """
 
     capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.COMPLETE})
-    dialect: ClassVar[str | None] = None
-    """The wire format that it speaks upstream: clients of the same are forwarded what no noun stands for."""
+    dialects: ClassVar[frozenset[str]] = frozenset()
+    """The wire formats that it speaks upstream: clients of the same are forwarded what no noun stands for."""
     shares_machine: ClassVar[bool] = False
     """All its models compute on this machine and share its seconds; others are a machine each."""
     temperature: ClassVar[float | None] = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -57,6 +57,10 @@ class ToolCallPiece(Frozen, frozen=True):
     type: Literal["function", "custom"] = "function"
 
 
+Vector: TypeAlias = Sequence[float] | str
+"""Of a text: numbers, or float32 in little-endian order as base64, which is how most clients of OpenAI ask for it."""
+
+
 class ReplyPiece(Frozen, frozen=True):
     """A piece of the answer; the last one carries finish_reason and, where known, usage and choices."""
 
@@ -66,6 +70,8 @@ class ReplyPiece(Frozen, frozen=True):
     refusal: str = ""
     """What a model says in place of an answer."""
     tool_calls: tuple[ToolCallPiece, ...] = ()
+    vectors: tuple[Vector, ...] = ()
+    """Of texts, where these were asked for."""
     extra: JSON = msgspec.field(default_factory=dict)
     """What the upstream's dialect says beside and no field stands for: for clients of the same dialect."""
     tokens: tuple[ScoredToken, ...] = ()
@@ -85,6 +91,7 @@ class GatheredReply:
     reasoning: list[str] = field(default_factory=list)
     refusal: list[str] = field(default_factory=list)
     tool_calls: list[ToolCallPiece] = field(default_factory=list)
+    vectors: tuple[Vector, ...] = ()
     extra: JSON = field(default_factory=dict)
     tokens: list[ScoredToken] = field(default_factory=list)
     finish_reason: str | None = None
@@ -100,6 +107,8 @@ class GatheredReply:
             self.refusal.append(piece.refusal)
         if piece.tool_calls:
             self.tool_calls.extend(piece.tool_calls)
+        if piece.vectors:
+            self.vectors = piece.vectors
         if piece.extra:
             self.extra.update(piece.extra)
         if piece.tokens:
@@ -127,6 +136,7 @@ class Reply(ReplyHead, frozen=True):
     reasoning: str = ""
     refusal: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
+    vectors: tuple[Vector, ...] = ()
     extra: JSON = msgspec.field(default_factory=dict)
     tokens: tuple[ScoredToken, ...] = ()
     usage: Usage | None = None

@@ -45,6 +45,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A proxy in front is one address."""
     max_concurrent_requests: Count = 2048
     """Requests under way before new ones get 503."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins (https://app.example.org) whose web pages may call the API from a browser; `*`: all. A list in the file,
+    separated by commas in the environment."""
     invalid_keys_per_minute: Count = 200
     """Keys that are not valid, from one address, before others of that kind get 429; valid keys are never held up."""
     tls_cert: Path | None = None
@@ -84,6 +87,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return self.config or self.data / "bessemer.toml"
 
 
+_LISTS = frozenset({"cors_origins"})
+
+
 def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None, **flags: Any) -> Settings:
     """Build Settings from a TOML file, then environment variables, then flags that are not None.
 
@@ -100,7 +106,7 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
         if name.startswith("BESSEMER_"):
             key = name.removeprefix("BESSEMER_").lower()
             if key in fields:
-                values[key] = text
+                values[key] = [part for part in text.split(",") if part] if key in _LISTS else text
     values.update({key: value for key, value in flags.items() if value is not None})
     try:
         return msgspec.convert(values, Settings, strict=False, dec_hook=_decode)

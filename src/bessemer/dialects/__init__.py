@@ -7,5 +7,6 @@ from typing import Final
 
 from bessemer.dialects.base import Dialect
 from bessemer.dialects.openai_chat import OpenAIChat
+from bessemer.dialects.openai_embeddings import OpenAIEmbeddings
 
-DIALECTS: Final[tuple[Dialect, ...]] = (OpenAIChat(),)
+DIALECTS: Final[tuple[Dialect, ...]] = (OpenAIChat(), OpenAIEmbeddings())

@@ -60,7 +60,7 @@ class Dialect(Protocol):
 
     @property
     def name(self) -> str:
-        """Marks what was sent in it; a provider whose upstream speaks it says so (`ProviderSettings.dialect`)."""
+        """Marks what was sent in it; a provider whose upstream speaks it says so (`ProviderSettings.dialects`)."""
 
     @property
     def path(self) -> str:
@@ -69,6 +69,10 @@ class Dialect(Protocol):
     @property
     def key_header(self) -> str:
         """The header in which its clients send their key, in lower case, where it is not `authorization`'s bearer."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether its answers can be wanted as they come."""
 
     @property
     def takes(self) -> type[msgspec.Struct]:

@@ -79,6 +79,7 @@ class OpenAIChat:
     name = NAME
     path = "/v1/chat/completions"
     key_header = "authorization"
+    streams = True
     takes = ChatRequest
     gives = ChatCompletion
 

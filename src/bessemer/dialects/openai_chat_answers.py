@@ -34,7 +34,7 @@ def completion_of(conversation: Conversation, replies: Sequence[Reply]) -> ChatC
     The prompt is counted once, as OpenAI does; the cost is that of all.
     """
     first = replies[0]
-    extension = _extension(first)
+    extension = extension_of(first)
     if len(replies) > 1:
         extension = msgspec.structs.replace(
             extension,
@@ -124,7 +124,8 @@ def _summed(usages: Sequence[ChatUsage], details: JSON | None) -> ChatUsage:
     )
 
 
-def _extension(reply: Reply) -> ResponseExtension:
+def extension_of(reply: Reply) -> ResponseExtension:
+    """Return what Bessemer says of an answer beside OpenAI's own fields."""
     return ResponseExtension(
         inference_id=reply.inference_id,
         version=reply.version,
@@ -198,7 +199,7 @@ class ChatEvents:
         """Write the event with the finish reason."""
         if (usage := _usage_of(reply.usage)) is not None:
             self._last.append((reply, usage))
-        return self._chunk(index, ChatDelta(), _extension(reply), finish_reason=reply.finish_reason)
+        return self._chunk(index, ChatDelta(), extension_of(reply), finish_reason=reply.finish_reason)
 
     def end(self) -> bytes:
         """Write the usage, if it was asked for and is known, and the end."""

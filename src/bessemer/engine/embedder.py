@@ -6,6 +6,7 @@ Float32 on the CPU. Texts are cut at 256 tokens, as that model was trained.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -37,9 +38,18 @@ class Embedder:
             self._tokenizer: Tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # tokenizers and safetensors raise Exception itself
             raise EngineError(f"The embedding model in {str(folder)!r} cannot be read: {error}") from error
-        self._tokenizer.enable_truncation(min(_MAX_TOKENS, positions))
+        self.max_tokens = min(_MAX_TOKENS, positions)
+        """Of a text: what follows is cut."""
+        self._whole: Tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
+        self._whole.no_truncation()
+        self._whole.no_padding()
+        self._tokenizer.enable_truncation(self.max_tokens)
         self._tokenizer.no_padding()
         self._layers = sum(name.endswith("attention.self.query.weight") for name in self._weights)
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens each text has, also beyond `max_tokens`."""
+        return [len(one.ids) for one in self._whole.encode_batch(list(texts))]
 
     def embed(self, texts: list[str]) -> list[list[float]]:
         """Return one vector of length 1 for each text."""

@@ -71,7 +71,7 @@ class _Account:
 
 def _tells(chunk: ReplyPiece) -> bool:
     """Whether there is something in it for the client."""
-    said = chunk.text or chunk.reasoning or chunk.refusal or chunk.tokens or chunk.tool_calls
+    said = chunk.text or chunk.reasoning or chunk.refusal or chunk.tokens or chunk.tool_calls or chunk.vectors
     return bool(said or chunk.finish_reason or chunk.extra)
 
 
@@ -144,7 +144,7 @@ class Attempts:
         charged = seconds if usage.seconds is None else min(seconds, usage.seconds)
         refusal = "".join(said.refusal) or None
         asked = calls_of(said.tool_calls)
-        answered = bool(said.text) or (said.finish_reason is not None and refusal is None and not asked)
+        answered = bool(said.text) or (said.finish_reason is not None and not (refusal or asked or said.vectors))
         return ModelCall(
             id=new_id("call"),
             inference_id=exchange.inference_id,

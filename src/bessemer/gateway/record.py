@@ -85,7 +85,9 @@ def inference_of(exchange: Exchange) -> Inference:
         messages=exchange.messages,
         input=exchange.asked.input,
         input_sha256=exchange.input_sha256,
-        output=None if exchange.first_token is None or ((refusal or said.tool_calls) and not text) else text,
+        output=None
+        if exchange.first_token is None or ((refusal or said.tool_calls or said.vectors) and not text)
+        else text,
         finish_reason=exchange.said.finish_reason,
         version=answer.version if answer is not None else None,
         input_tokens=count([call.input_tokens for call in calls]),
@@ -155,6 +157,7 @@ def reply_of(exchange: Exchange) -> Reply:
         reasoning=inference.reasoning or "",
         refusal=inference.refusal or "",
         tool_calls=inference.tool_calls,
+        vectors=exchange.said.vectors,
         extra=exchange.said.extra,
         tokens=tuple(exchange.said.tokens),
         finish_reason=exchange.said.finish_reason or "stop",

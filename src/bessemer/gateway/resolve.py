@@ -76,6 +76,7 @@ async def provider_call(
         tool_choice=asked.tool_choice,
         sampling=_decoding(asked.sampling, resolved, rules),
         rules=rules,
+        embed=asked.embed,
         input=asked.input,
         tags=asked.tags,
         dialect=asked.dialect,
@@ -93,13 +94,14 @@ def _check_understood(resolved: Resolved, asked: Conversation, messages: Sequenc
     Another target of the route may know it: the code says so.
     """
     model = resolved.model
-    if not model.can(Capability.COMPLETE):
-        raise InvalidRequest(f"{model.name!r} does not answer conversations; ask another model.", param="model")
+    if not model.can(Capability.EMBED if asked.embed else Capability.COMPLETE):
+        does = "makes no vectors of texts" if asked.embed else "does not answer conversations"
+        raise InvalidRequest(f"{model.name!r} {does}; ask another model.", param="model", code=NOT_UNDERSTOOD)
     calls = any(message.tool_calls or message.role in {"tool", "function"} for message in messages)
     if (asked.tools or calls) and not model.can(Capability.TOOLS):
         message = f"{model.name!r} knows no tools; leave them out, or ask another model."
         raise InvalidRequest(message, param="tools", code=NOT_UNDERSTOOD)
-    if model.settings.dialect == asked.dialect:
+    if asked.dialect in model.settings.dialects:
         return
     if asked.extra:
         names = ", ".join(sorted(asked.extra))

@@ -5,17 +5,21 @@ One request may want several answers, each an inference with its own record and 
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 from starlette.types import ASGIApp
 
 from bessemer.core.conversation import Conversation
-from bessemer.core.errors import BessemerError
+from bessemer.core.decoding import decode_object
+from bessemer.core.errors import BessemerError, InvalidRequest
 from bessemer.core.reply import Reply, ReplyPiece
-from bessemer.dialects.base import Dialect, EventWriter
+from bessemer.dialects.base import Dialect, EventWriter, WireRequest
 from bessemer.gateway.attempt import SIBLING_FAILED
 from bessemer.gateway.pipeline import ReplyStream
 from bessemer.http.edge import Call, EventStream, JSONResponse, while_connected
+from bessemer.http.paths import DEPLOYMENT
 
 T = TypeVar("T")
 _WAITING_PIECES = 64
@@ -28,11 +32,11 @@ def answering(dialect: Dialect) -> Callable[[Call], Awaitable[ASGIApp]]:
         """Answer a request, streamed or whole."""
         gateway, receive = call.services.gateway, call.request.receive
         try:
-            request = await call.parsed(dialect.parse)
+            request = await call.parsed(partial(_read, dialect, call.request.scope.get(DEPLOYMENT)))
         except BessemerError as error:
             call.services.metrics.error("unresolved", error.error_code or error.type)
             raise
-        asked = request.conversations
+        asked = _of_deployment(request.conversations, call.request.scope.get(DEPLOYMENT))
         if request.stream:
             streams = await while_connected(receive, _started(call, asked))
             names = _named(stream.head.inference_id for stream in streams)
@@ -45,6 +49,20 @@ def answering(dialect: Dialect) -> Callable[[Call], Awaitable[ASGIApp]]:
         return JSONResponse(body, headers=[*names, (b"x-bessemer-overhead-ms", f"{overhead:.3f}".encode())])
 
     return answer
+
+
+def _read(dialect: Dialect, deployment: str | None, body: bytes) -> WireRequest:
+    """Read a body; one without a model is of the deployment that its path names."""
+    try:
+        return dialect.parse(body)
+    except InvalidRequest as error:
+        if deployment is None or error.error_code != "missing_required_parameter" or error.param != "model":
+            raise
+    return dialect.parse(msgspec.json.encode({"model": deployment} | decode_object(body)))
+
+
+def _of_deployment(asked: Sequence[Conversation], deployment: str | None) -> Sequence[Conversation]:
+    return asked if deployment is None else [msgspec.structs.replace(one, model=deployment) for one in asked]
 
 
 def _named(inference_ids: Iterable[str]) -> list[tuple[bytes, bytes]]:

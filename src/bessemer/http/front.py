@@ -27,6 +27,7 @@ from bessemer.core.ids import new_id
 from bessemer.core.types import DEFAULT_PROJECT, JSON
 from bessemer.dialects.base import Dialect
 from bessemer.http.edge import ClientGone, JSONResponse, Limit
+from bessemer.http.paths import Spellings
 from bessemer.identity.authentication import network
 
 Authenticate = Callable[[str | None, str], Awaitable[Principal]]
@@ -42,6 +43,9 @@ _UNMATCHED: Final = "unmatched"
 _CLIENT_GONE: Final = 499
 """Logged status of a request whose client left first (nginx's convention); nobody receives it."""
 _DENIED: Final = (401, 403)
+_KEY_HEADERS: Final = (b"authorization", b"api-key", b"x-api-key")
+"""Where a key may stand: a bearer's as OpenAI says, or as Azure's clients and Anthropic's send it."""
+_AS_WRITTEN: Final = Spellings(())
 log = structlog.get_logger("bessemer.http")
 
 
@@ -60,6 +64,7 @@ class Front:
         max_concurrent: int,
         public: frozenset[str],
         dialects: Mapping[str, Dialect],
+        spellings: Spellings = _AS_WRITTEN,
     ) -> None:
         self._router = router
         self._authenticate = authenticate
@@ -71,6 +76,9 @@ class Front:
         self._running = 0
         self._public = public
         self._dialects = dialects
+        own = (dialect.key_header.encode() for dialect in dialects.values())
+        self._key_headers = tuple(dict.fromkeys((*_KEY_HEADERS, *own)))
+        self._spellings = spellings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection scope; web sockets are closed."""
@@ -83,7 +91,7 @@ class Front:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        headers = dict(scope["headers"])
+        scope, headers = self._spellings.respelled(scope), dict(scope["headers"])
         self._running += 1
         dialect = self._dialects.get(scope["path"])
         exchange = _Exchange(
@@ -95,7 +103,7 @@ class Front:
                 if self._running > self._max_concurrent and scope["path"] not in self._public:
                     raise Overloaded("The server answers as many requests as it can; try again.", retry_after=1)
                 limit = self._limit(scope, headers)
-                await self._admit(scope, headers, "authorization" if dialect is None else dialect.key_header)
+                await self._admit(scope, headers)
                 await self._router(scope, limit.on(receive), exchange.send)
             except (ClientGone, ClientDisconnect):
                 exchange.status = _CLIENT_GONE
@@ -139,18 +147,18 @@ class Front:
         limit.check(headers.get(b"content-length", b"0"))
         return limit
 
-    async def _admit(self, scope: Scope, headers: dict[bytes, bytes], key_header: str) -> None:
+    async def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         if scope["path"] in self._public:
             return
-        names = (b"authorization", key_header.encode())
-        if sum(name in names for name, _ in scope["headers"]) > 1:
+        if sum(name in self._key_headers for name, _ in scope["headers"]) > 1:
             # A proxy in front may have checked another one than the one that would be used here.
-            raise InvalidRequest(f"Send one {key_header.title()} header.", param=key_header.title())
-        given = headers.get(b"authorization") or b""
-        if not given and (key := headers.get(names[1])):
-            given = b"Bearer " + key
-        said = given.decode("latin-1") or None
-        scope["bessemer.principal"] = await self._authenticate(said, _address(scope))
+            sent = ", ".join(name.decode().title() for name in self._key_headers if name in headers)
+            raise InvalidRequest(f"Send the key in one header, once; got {sent}.", param=sent.split(", ")[0])
+        said = headers.get(b"authorization") or b""
+        for name in self._key_headers[1:]:
+            if not said and (key := headers.get(name)):
+                said = b"Bearer " + key
+        scope["bessemer.principal"] = await self._authenticate(said.decode("latin-1") or None, _address(scope))
 
 
 class _Exchange:

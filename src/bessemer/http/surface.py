@@ -309,7 +309,14 @@ def table(dialects: Sequence[Dialect], kinds: Kinds, more: Sequence[Endpoint] = 
     """
     spoken = (
         Endpoint(
-            "POST", one.path, answering(one), Action.ROUTE_INVOKE, one.gives, body=one.takes, streams=True, largest=None
+            "POST",
+            one.path,
+            answering(one),
+            Action.ROUTE_INVOKE,
+            one.gives,
+            body=one.takes,
+            streams=one.streams,
+            largest=None,
         )
         for one in dialects
     )

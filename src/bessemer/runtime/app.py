@@ -7,6 +7,8 @@ from starlette.routing import Router
 from starlette.types import ASGIApp
 
 from bessemer.http.front import Front
+from bessemer.http.origins import for_browsers
+from bessemer.http.paths import Spellings
 from bessemer.http.routing import build_router
 from bessemer.http.services import ApiServices
 from bessemer.http.surface import PUBLIC, table
@@ -27,14 +29,17 @@ def build(services: ApiServices) -> ASGIApp:
         denials.tell_rest()
         await close_services(services)
 
-    return Front(
-        build_router(table(extensions.dialects, extensions.kinds, extensions.endpoints), services, lifespan),
-        Authenticator(services.keys, services.counters, services.settings.invalid_keys_per_minute),
+    endpoints, settings = table(extensions.dialects, extensions.kinds, extensions.endpoints), services.settings
+    front = Front(
+        build_router(endpoints, services, lifespan),
+        Authenticator(services.keys, services.counters, settings.invalid_keys_per_minute),
         services.metrics.http,
         denials.denied,
-        max_body_bytes=services.settings.max_body_bytes,
-        max_file_bytes=services.settings.max_file_bytes,
-        max_concurrent=services.settings.max_concurrent_requests,
+        max_body_bytes=settings.max_body_bytes,
+        max_file_bytes=settings.max_file_bytes,
+        max_concurrent=settings.max_concurrent_requests,
         public=PUBLIC,
         dialects={dialect.path: dialect for dialect in extensions.dialects},
+        spellings=Spellings(line.path for line in endpoints),
     )
+    return front if not settings.cors_origins else for_browsers(front, settings.cors_origins)

@@ -39,7 +39,7 @@ from bessemer.identity.keys import Keys
 from bessemer.identity.policy import FailClosed, Policy, RolePolicy
 from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
-from bessemer.runtime.embedding import FOLDER, embed_by
+from bessemer.runtime.embedding import FOLDER, brought, embed_by
 from bessemer.runtime.extensions import load_extensions
 from bessemer.store import feedback, plans, revisions
 from bessemer.store.blob_folder import BlobFolder
@@ -97,6 +97,7 @@ def open_services(
         engines.open,
         engine_memory=settings.engine_memory_bytes,
         encoder=settings.embedding_model or settings.models_dir / FOLDER,
+        bring_encoder=None if settings.embedding_model is not None else lambda: brought(settings),
         engine_idle_s=engine_idle_s,
     )
     providers = build_providers(extensions.providers, context)

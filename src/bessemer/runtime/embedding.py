@@ -41,7 +41,7 @@ def embed_by(settings: Settings) -> Embed:
         check_installed()
         from bessemer.engine.embedder import Embedder
 
-        return Embedder(named or _brought(settings))
+        return Embedder(named or brought(settings))
 
     async def embed(texts: list[str]) -> list[list[float]]:
         return await asyncio.get_running_loop().run_in_executor(thread, lambda: embedder().embed(texts))
@@ -49,7 +49,8 @@ def embed_by(settings: Settings) -> Embed:
     return embed
 
 
-def _brought(settings: Settings) -> Path:
+def brought(settings: Settings) -> Path:
+    """Return the folder of all-MiniLM-L6-v2, which is brought there where it is not. Raises StoreError."""
     folder = settings.models_dir / FOLDER
     missing = not all(folder.joinpath(one.filename).is_file() for one in weights.MINILM)
     try:
@@ -58,6 +59,6 @@ def _brought(settings: Settings) -> Path:
         return weights.ensure_all(weights.MINILM, folder, lambda text: log.info("weights", progress=text))
     except StoreError as error:
         raise StoreError(
-            f"`cosine` compares by the embedding model {FOLDER}, which cannot be had: {error.message} With the setting "
+            f"The embedding model {FOLDER} is needed, which cannot be had: {error.message} With the setting "
             "embedding_model a folder that holds one (config.json, model.safetensors, tokenizer.json) is taken instead."
         ) from error

@@ -13,7 +13,7 @@ class EchoSettings(ProviderSettings, frozen=True):
     """What a model of the provider says in the configuration file."""
 
     capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.COMPLETE})
-    dialect: ClassVar[str | None] = "plain"
+    dialects: ClassVar[frozenset[str]] = frozenset({"plain"})
     greeting: str
     shout: bool = False
 

@@ -67,6 +67,7 @@ class Plain:
     name = "plain"
     path = "/plain"
     key_header = "x-plain-key"
+    streams = True
     takes = PlainAsk
     gives = PlainAnswer
 

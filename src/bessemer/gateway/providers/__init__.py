@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from bessemer.core.models import ProviderSettings
 from bessemer.gateway.providers.base import Provider, ProviderContext, ProviderKind
+from bessemer.gateway.providers.encoder import ENCODER
 from bessemer.gateway.providers.engines import Engines
 from bessemer.gateway.providers.local import LOCAL
 from bessemer.gateway.providers.networks import Networks
@@ -20,7 +21,7 @@ from bessemer.store.blobs import BlobStore
 if TYPE_CHECKING:
     from bessemer.engine.engine import Engine
 
-PROVIDERS: Final[tuple[ProviderKind, ...]] = (LOCAL, OPENAI, RECORDED, RUNGS)
+PROVIDERS: Final[tuple[ProviderKind, ...]] = (LOCAL, OPENAI, ENCODER, RECORDED, RUNGS)
 _ADAPTER_MEMORY = 1 << 30
 """Bytes of adapters in each engine; one of rank 32 for a model of 135M parameters takes 39 MB."""
 
@@ -46,14 +47,15 @@ def provider_context(
     open_engine: "Callable[[Path], Engine]",
     *,
     encoder: Path | None = None,
+    bring_encoder: Callable[[], Path] | None = None,
     engine_memory: int | None = None,
     engine_idle_s: float | None = None,
 ) -> ProviderContext:
     """Return what providers are made of. `open_engine` makes an engine for a model path.
 
-    `encoder`: folder of a sentence encoder. `engine_memory`: bytes that engines may keep while nobody uses them, half
-    of the machine's by default; `engine_idle_s`: they go after so long a rest in any case. Adapters are unpacked in the
-    data folder.
+    `encoder`: folder of a sentence encoder; `bring_encoder`: brings it when vectors are first asked for.
+    `engine_memory`: bytes that engines may keep while nobody uses them, half of the machine's by default;
+    `engine_idle_s`: they go after so long a rest in any case. Adapters are unpacked in the data folder.
     """
     engines = Engines(
         blobs,
@@ -69,7 +71,7 @@ def provider_context(
             return len(await asyncio.to_thread(engine.tokenizer.encode, text))
 
     return ProviderContext(
-        environ, engines, blobs, Networks(catalog, engines, encoder, data / "embeddings"), count_tokens
+        environ, engines, blobs, Networks(catalog, engines, encoder, data / "embeddings", bring_encoder), count_tokens
     )
 
 

@@ -4,6 +4,8 @@ Upstreams differ in the fields that matter least, so what is odd there is unknow
 log-probabilities without a number. What has no answer in it is a retryable ProviderError with its reason.
 """
 
+import base64
+import contextlib
 import json
 import math
 import re
@@ -17,7 +19,7 @@ from bessemer.core.errors import ProviderError
 from bessemer.core.events import EventParser
 from bessemer.core.inferences import TokenLogprob
 from bessemer.core.models import Model
-from bessemer.core.reply import ReplyPiece, ScoredToken, ToolCallPiece, Usage
+from bessemer.core.reply import ReplyPiece, ScoredToken, ToolCallPiece, Usage, Vector
 from bessemer.gateway.providers.refusals import failure_inside
 
 DONE = b"[DONE]"
@@ -101,6 +103,21 @@ class AnswerReader:
             finish_reason=finished,
             usage=_usage(answer.get("usage")),
         )
+
+    def vectors(self, body: bytes, count: int) -> ReplyPiece:
+        """Read a list of embeddings, one for each of `count` texts. Raises ProviderError."""
+        answer = self._decode(body)
+        if answer.get("error") or answer.get("object") == "error":
+            raise failure_inside(self._model, answer)
+        data = answer.get("data")
+        rows = [row for row in data if isinstance(row, dict)] if isinstance(data, list) else []
+        by_place = {index if type(index := row.get("index")) is int else place: row for place, row in enumerate(rows)}
+        found = [_vector(by_place[place].get("embedding")) for place in range(count) if place in by_place]
+        vectors = tuple(vector for vector in found if vector is not None)
+        if len(vectors) != count:
+            raise self._unreadable(f"it has {len(vectors)} of {count} vectors")
+        usage = _usage(answer.get("usage")) or Usage()
+        return ReplyPiece(vectors=vectors, finish_reason="stop", usage=msgspec.structs.replace(usage, output_tokens=0))
 
     def _calls(self, calls: Any) -> tuple[ToolCallPiece, ...]:
         """Read tool calls, whole or what is added to them: some servers give no index, or no id, and arguments as JSON.
@@ -194,6 +211,16 @@ def _joined(chunks: Sequence[ReplyPiece]) -> ReplyPiece:
         finish_reason=next((chunk.finish_reason for chunk in reversed(chunks) if chunk.finish_reason), None),
         usage=next((chunk.usage for chunk in reversed(chunks) if chunk.usage), None),
     )
+
+
+def _vector(value: Any) -> Vector | None:
+    """Return numbers or base64 of float32 as it came; None for what is neither."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return value if value and len(base64.b64decode(value, validate=True)) % 4 == 0 else None
+        return None
+    numbers = isinstance(value, list) and value and all(isinstance(x, int | float) for x in value)
+    return value if numbers else None
 
 
 def _object(value: Any) -> dict[str, Any] | None:

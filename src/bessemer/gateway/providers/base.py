@@ -29,6 +29,8 @@ class ProviderCall(Frozen, frozen=True):
     tool_choice: ToolChoice = ToolChoice()
     sampling: Sampling = Sampling()
     rules: AnswerRules = AnswerRules()
+    embed: bool = False
+    """A vector of each message is wanted, not an answer."""
     input: JSON | None = None
     tags: dict[str, str] = msgspec.field(default_factory=dict)
     dialect: str | None = None

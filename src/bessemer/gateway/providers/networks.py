@@ -5,14 +5,14 @@ and wrong, so another name is refused.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bessemer.core.errors import EngineError, NotFound
+from bessemer.core.errors import EngineError, InvalidRequest, NotFound
 from bessemer.core.models import Model
 from bessemer.engine.extra import check_installed, installed
 from bessemer.engine.rungs.head import HeadKind, Vectors
@@ -27,11 +27,19 @@ if TYPE_CHECKING:
 class Networks:
     """Makes vectors of texts. Used on one event loop."""
 
-    def __init__(self, catalog: Catalog, engines: Engines, encoder: Path | None, made: Path) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        engines: Engines,
+        encoder: Path | None,
+        made: Path,
+        bring: Callable[[], Path] | None = None,
+    ) -> None:
         """`encoder`: folder of the sentence encoder; None, or a folder without one: there is none; `made`: folder of
-        what is made of it.
+        what is made of it; `bring`: brings the encoder when a client first asks for vectors.
         """
         self._catalog, self._engines, self._folder, self._made = catalog, engines, encoder, made
+        self._bring = bring
         self._encoder: asyncio.Task[Embedder] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bessemer-encoder")
 
@@ -74,6 +82,17 @@ class Networks:
             _same(name, f"{model.name}@{engine.version()}")
             return await asyncio.to_thread(engine.states, texts)
 
+    async def embedded(self, texts: Sequence[str]) -> tuple[Vectors, list[int]]:
+        """Return the encoder's vector of each text, [n, width], and how many tokens each has.
+
+        Raises InvalidRequest for a text that is longer than the encoder reads, StoreError where there is none.
+        """
+        check_installed()
+        if self.encoder is None and self._bring is not None:
+            self._folder = await asyncio.to_thread(self._bring)
+        encoder, loop = await self._opened(), asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, _embedded, encoder, list(texts))
+
     async def _opened(self) -> "Embedder":
         if self._encoder is None or (self._encoder.done() and self._encoder.exception() is not None):
             self._encoder = asyncio.create_task(asyncio.to_thread(self._read))
@@ -85,6 +104,18 @@ class Networks:
         if self._folder is None:
             raise EngineError("There is no sentence encoder here: name one by the setting embedding_model.")
         return Embedder(self._folder)
+
+
+def _embedded(encoder: "Embedder", texts: list[str]) -> tuple[Vectors, list[int]]:
+    counts = encoder.count(texts)
+    for place, tokens in enumerate(counts):
+        if tokens > encoder.max_tokens:
+            raise InvalidRequest(
+                f"input[{place}] has {tokens} tokens; this encoder reads {encoder.max_tokens}: split the text.",
+                param="input",
+                code="context_length_exceeded",
+            )
+    return np.array(encoder.embed(texts), np.float32).reshape(len(texts), -1), counts
 
 
 def _on_disk(model: Model) -> bool:

@@ -23,7 +23,7 @@ from bessemer.core.pieces import in_pieces, is_large
 from bessemer.core.reply import ReplyPiece
 from bessemer.core.scrub import scrub
 from bessemer.core.types import JSON
-from bessemer.dialects import openai_chat
+from bessemer.dialects import openai_chat, openai_embeddings
 from bessemer.gateway.providers.answers import BOM, DONE, AnswerReader, looks_like_json
 from bessemer.gateway.providers.base import ProviderCall, ProviderKind
 from bessemer.gateway.providers.refusals import status_error
@@ -46,9 +46,9 @@ class OpenAISettings(UpstreamSettings, frozen=True):
     """What a model of an OpenAI-compatible server says."""
 
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
-        {Capability.COMPLETE, Capability.LOGPROBS, Capability.TOOLS}
+        {Capability.COMPLETE, Capability.EMBED, Capability.LOGPROBS, Capability.TOOLS}
     )
-    dialect: ClassVar[str | None] = openai_chat.NAME
+    dialects: ClassVar[frozenset[str]] = frozenset({openai_chat.NAME, openai_embeddings.NAME})
 
 
 class OpenAIProvider:
@@ -83,7 +83,7 @@ class OpenAIProvider:
                         raise status_error(call.model, response.status, response.headers, await _start_of(response))
                     body = b"" if call.stream else await _body(response.content)
                 if not call.stream:
-                    yield reader.whole(body)
+                    yield reader.vectors(body, len(call.messages)) if call.embed else reader.whole(body)
                     return
                 async with aclosing(_streamed(reader, response.content, patience)) as chunks:
                     async for chunk in chunks:
@@ -99,9 +99,9 @@ class OpenAIProvider:
         headers = {"Content-Type": "application/json"}
         if (key := settings.api_key(f"models.{call.model.name}", self._environ)) is not None:
             headers["Authorization"] = f"Bearer {key}"
-        body = await _encoded(upstream_body(call))
+        body = await _encoded(_embedded_body(call) if call.embed else upstream_body(call))
         return await self._client().post(
-            settings.base_url.rstrip("/") + "/chat/completions",
+            settings.base_url.rstrip("/") + ("/embeddings" if call.embed else "/chat/completions"),
             data=body if len(body) <= _IN_ONE_PIECE else io.BytesIO(body),
             headers=headers,
             allow_redirects=False,
@@ -307,6 +307,14 @@ def upstream_body(call: ProviderCall) -> JSON:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
     return body
+
+
+def _embedded_body(call: ProviderCall) -> JSON:
+    """Return the request body of embeddings: the upstream's model name, and nothing that the client did not send."""
+    model = call.model.settings_as(OpenAISettings).upstream_model or call.model.name
+    if call.dialect == openai_embeddings.NAME:
+        return {"model": model, **call.spelling, **call.extra}
+    return {"model": model, "input": [message.text for message in call.messages]}
 
 
 def _choice_of(choice: ToolChoice) -> str | JSON:
