@@ -155,3 +155,13 @@ _.throughput_rank_correlation_best  # PredictionErrors
 _.all_rows  # PredictionErrors
 _.unseen_groups  # PredictionErrors
 _.by_group  # PredictionErrors
+_.respond  # the client: every endpoint has a call
+_.stream_response  # the same
+_.store  # fields of wire objects that are written, or looked at by name
+_.background  # the same
+_.previous_response_id  # the same
+_.max_tool_calls  # the same
+_.input_tokens_details  # the same
+_.output_tokens_details  # the same
+_.completed_at  # the same
+_.incomplete_details  # the same

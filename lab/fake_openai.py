@@ -194,7 +194,9 @@ def _joined(deltas: Iterable[JSON]) -> JSON:
     message: JSON = {}
     calls: dict[int, JSON] = {}
     for delta in deltas:
-        message.update({name: value for name, value in delta.items() if name != "tool_calls"})
+        for name, value in delta.items():
+            if name != "tool_calls":
+                message[name] = message[name] + value if isinstance(message.get(name), str) else value
         for piece in delta.get("tool_calls", ()):
             index = piece.get("index", len(calls))
             kind = piece.get("type") or calls[index]["type"]

@@ -254,6 +254,7 @@ WHO_MAY = {
     "app member owner": """
         POST /v1/chat/completions
         POST /v1/embeddings
+        POST /v1/responses
         POST /v1/feedback
     """,
     "viewer member operator approver auditor owner": """

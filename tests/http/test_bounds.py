@@ -21,6 +21,8 @@ ASKED = {"model": "assistant", "messages": [{"role": "user", "content": "hi"}]}
 LONG = "n" * 257
 CONTENT = {
     ("EmbeddingRequest", "input"),
+    ("ResponseRequest", "input"),
+    ("ResponseRequest", "instructions"),
     ("ChatRequest", "stop"),
     ("ChatRequest", "logit_bias"),
     ("StructuredOutputs", "choice"),

@@ -74,6 +74,10 @@ def _known(value: Any, kind: inspect.Type) -> Any:
     return value
 
 
+_WHOLE = (b'{"type":"response.completed"', b'{"type":"response.incomplete"')
+"""How the last event of a response begins; other streams end with [DONE]."""
+
+
 class EventDecoder(Generic[T]):
     """Turns the bytes of a streamed answer, cut anywhere, into its events."""
 
@@ -90,6 +94,7 @@ class EventDecoder(Generic[T]):
             elif (error := _told(data)) is not None:
                 raise error
             else:
+                self._whole = self._whole or data.startswith(_WHOLE)
                 yield decode(self._operation, data, self._url)
 
     def end(self) -> None:

@@ -26,6 +26,7 @@ from bessemer.core.openai import (
 )
 from bessemer.core.openai_chat import ChatCompletion, ChatCompletionChunk, ChatRequest
 from bessemer.core.openai_embeddings import EmbeddingList, EmbeddingRequest
+from bessemer.core.openai_responses import ResponseObject, ResponseRequest
 from bessemer.core.paging import (
     AuditQuery,
     CheckpointsQuery,
@@ -73,6 +74,7 @@ from bessemer.core.wire import (
 )
 
 _CHAT: Final = "/v1/chat/completions"
+_RESPONSES: Final = "/v1/responses"
 
 
 class AnyJob(Protocol):
@@ -177,6 +179,21 @@ def stream_chat(body: ChatRequest | JSON) -> Streamed[ChatCompletionChunk]:
     """Ask as `chat` does, and get the answer as it comes, in events."""
     fields: JSON = dict(body) if isinstance(body, dict) else msgspec.to_builtins(body)
     return Streamed(Operation("POST", _CHAT, ChatCompletionChunk, fields | {"stream": True}))
+
+
+def respond(body: ResponseRequest | JSON) -> Operation[ResponseObject]:
+    """Ask as OpenAI's Responses do, and get the response whole; `stream_response` gives its events."""
+    if (body.get("stream") if isinstance(body, dict) else body.stream) is True:
+        raise InvalidRequest(
+            "Responses come whole here: leave 'stream' out, or make the call with 'stream_response'.", param="stream"
+        )
+    return Operation("POST", _RESPONSES, ResponseObject, body)
+
+
+def stream_response(body: ResponseRequest | JSON) -> Streamed[JSON]:
+    """Ask as `respond` does, and get the events of the response; the last one holds all of it."""
+    fields: JSON = dict(body) if isinstance(body, dict) else msgspec.to_builtins(body)
+    return Streamed(Operation("POST", _RESPONSES, JSON, fields | {"stream": True}))
 
 
 def embed(body: EmbeddingRequest | JSON) -> Operation[EmbeddingList]:

@@ -13,8 +13,10 @@ MAX_DEPTH: Final = 128
 """Levels of lists and objects within each other."""
 MAX_VALUES: Final = 100_000
 """Lists, objects and commas; decoding this many takes some 10 ms."""
-Name = Annotated[str, msgspec.Meta(max_length=256, pattern=r"^[^\x00]*$")]
-"""An id or a name of anything: without NUL, which PostgreSQL's texts cannot hold."""
+Name = Annotated[str, msgspec.Meta(max_length=256)]
+"""An id or a name of anything."""
+NewName = Annotated[str, msgspec.Meta(max_length=256, pattern=r"^[^\x00]*$")]
+"""A name that is given here: without NUL, which PostgreSQL's texts cannot hold."""
 Note = Annotated[str, msgspec.Meta(max_length=4096)]
 """What a person writes beside a thing: a reason, a description."""
 Label = Annotated[str, msgspec.Meta(max_length=2000)]

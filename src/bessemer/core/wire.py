@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from bessemer.core.access import Role
-from bessemer.core.bounds import Label, Name, Note, Tags, UnixTime
+from bessemer.core.bounds import Label, Name, NewName, Note, Tags, UnixTime
 from bessemer.core.conversation import ToolCall
 from bessemer.core.datasets import Split
 from bessemer.core.feedback import Feedback, FeedbackSource
@@ -156,7 +156,7 @@ _SPLITS = {Split.TRAIN: 0.7, Split.SELECTION: 0.1, Split.CALIBRATION: 0.1, Split
 class DatasetRequest(StrictWire):
     """Body of POST /v1/datasets: which inferences, and how they are split."""
 
-    name: Name
+    name: NewName
     file_id: Name | None = None
     """An uploaded file whose rows are the examples, in place of inferences; of the other fields then `splits`, `salt`,
     `reference` and `split_tag` (the rows' field that names a split; default `split`)."""

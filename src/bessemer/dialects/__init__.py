@@ -8,5 +8,6 @@ from typing import Final
 from bessemer.dialects.base import Dialect
 from bessemer.dialects.openai_chat import OpenAIChat
 from bessemer.dialects.openai_embeddings import OpenAIEmbeddings
+from bessemer.dialects.openai_responses import OpenAIResponses
 
-DIALECTS: Final[tuple[Dialect, ...]] = (OpenAIChat(), OpenAIEmbeddings())
+DIALECTS: Final[tuple[Dialect, ...]] = (OpenAIChat(), OpenAIEmbeddings(), OpenAIResponses())

@@ -144,13 +144,16 @@ def _completion_id(head: ReplyHead) -> str:
 def _logprobs(conversation: Conversation, tokens: Sequence[ScoredToken]) -> JSON | None:
     if not conversation.sampling.logprobs:
         return None
-    wanted = conversation.sampling.top_logprobs or 0
-    content = [
+    return {"content": scored_entries(tokens, conversation.sampling.top_logprobs or 0), "refusal": None}
+
+
+def scored_entries(tokens: Sequence[ScoredToken], wanted: int) -> list[JSON]:
+    """Return tokens with their log-probabilities as OpenAI writes them, `wanted` alternatives beside each."""
+    return [
         {**_entry(scored.token), "top_logprobs": [_entry(other) for other in scored.alternatives[:wanted]]}
         for scored in tokens
         if not scored.terminator
     ]
-    return {"content": content, "refusal": None}
 
 
 def _entry(token: TokenLogprob) -> dict[str, Any]:
