@@ -57,7 +57,6 @@ _.brier  # CalibrationError: beside the error that is shown
 
 # Values that come from data: files, rows and requests name them.
 _.MEASURED  # Basis of a prediction
-_.EMBED  # Capability of a provider
 _.LLM_JUDGE  # FeedbackSource of a row
 _.CODE  # FeedbackSource
 _.OUTCOME  # FeedbackSource
@@ -165,3 +164,11 @@ _.input_tokens_details  # the same
 _.output_tokens_details  # the same
 _.completed_at  # the same
 _.incomplete_details  # the same
+_.stream_message  # the client: every endpoint has a call
+_.message  # the same
+_.thinking  # MessageRequest: taken, and changes nothing
+_.cache_control  # the same
+_.stop_sequence  # MessageObject: read by clients
+_.cache_read_input_tokens  # MessageUsage: the same
+_.cache_creation_input_tokens  # the same
+_.stop_reason  # the same

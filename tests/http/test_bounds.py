@@ -21,6 +21,8 @@ ASKED = {"model": "assistant", "messages": [{"role": "user", "content": "hi"}]}
 LONG = "n" * 257
 CONTENT = {
     ("EmbeddingRequest", "input"),
+    ("MessageRequest", "stop_sequences"),
+    ("MessageRequest", "system"),
     ("ResponseRequest", "input"),
     ("ResponseRequest", "instructions"),
     ("ChatRequest", "stop"),

@@ -74,8 +74,8 @@ def _known(value: Any, kind: inspect.Type) -> Any:
     return value
 
 
-_WHOLE = (b'{"type":"response.completed"', b'{"type":"response.incomplete"')
-"""How the last event of a response begins; other streams end with [DONE]."""
+_WHOLE = (b'{"type":"response.completed"', b'{"type":"response.incomplete"', b'{"type":"message_stop"')
+"""How the last event of a response or message begins; other streams end with [DONE]."""
 
 
 class EventDecoder(Generic[T]):

@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 import msgspec
 
 from bessemer.client.operation import Operation, Streamed, Upload, segment
+from bessemer.core.anthropic_messages import MessageObject, MessageRequest
 from bessemer.core.datasets import Dataset
 from bessemer.core.errors import InvalidRequest
 from bessemer.core.feedback import Feedback
@@ -75,6 +76,7 @@ from bessemer.core.wire import (
 
 _CHAT: Final = "/v1/chat/completions"
 _RESPONSES: Final = "/v1/responses"
+_MESSAGES: Final = "/v1/messages"
 
 
 class AnyJob(Protocol):
@@ -194,6 +196,21 @@ def stream_response(body: ResponseRequest | JSON) -> Streamed[JSON]:
     """Ask as `respond` does, and get the events of the response; the last one holds all of it."""
     fields: JSON = dict(body) if isinstance(body, dict) else msgspec.to_builtins(body)
     return Streamed(Operation("POST", _RESPONSES, JSON, fields | {"stream": True}))
+
+
+def message(body: MessageRequest | JSON) -> Operation[MessageObject]:
+    """Ask as Anthropic's Messages do, and get the message whole; `stream_message` gives its events."""
+    if (body.get("stream") if isinstance(body, dict) else body.stream) is True:
+        raise InvalidRequest(
+            "Messages come whole here: leave 'stream' out, or make the call with 'stream_message'.", param="stream"
+        )
+    return Operation("POST", _MESSAGES, MessageObject, body)
+
+
+def stream_message(body: MessageRequest | JSON) -> Streamed[JSON]:
+    """Ask as `message` does, and get the events of the message."""
+    fields: JSON = dict(body) if isinstance(body, dict) else msgspec.to_builtins(body)
+    return Streamed(Operation("POST", _MESSAGES, JSON, fields | {"stream": True}))
 
 
 def embed(body: EmbeddingRequest | JSON) -> Operation[EmbeddingList]:
