@@ -13,6 +13,7 @@ from bessemer.core.errors import BessemerError, ConfigError, ProviderError, told
 from bessemer.core.ids import new_id
 from bessemer.core.inferences import ModelCall, TokenLogprob
 from bessemer.core.reply import GatheredReply, ReplyPiece, calls_of
+from bessemer.gateway.breakers import Breakers
 from bessemer.gateway.exchange import Exchange
 from bessemer.gateway.providers.base import Provider, ProviderCall
 from bessemer.gateway.shares import TimeShares
@@ -81,10 +82,12 @@ class Attempts:
     def __init__(
         self,
         providers: Mapping[str, Provider],
+        breakers: Breakers,
         clock: Callable[[], float],
         timer: Callable[[], float],
     ) -> None:
         self._providers = providers
+        self._breakers = breakers
         self._clock = clock
         self._timer = timer
         self._shares: dict[str, TimeShares] = {}
@@ -94,6 +97,7 @@ class Attempts:
         account = _Account(created_at=self._clock(), begun=self._timer())
         shares = self._machine(leg)
         mark = shares.start()
+        self._breakers.begin(leg.call.model.name)
         error: BaseException | None = None
         try:
             async with aclosing(self._open(leg)) as chunks:
@@ -108,6 +112,7 @@ class Attempts:
             error = failure
             raise
         finally:
+            self._breakers.end(leg.call.model.name, error)
             exchange.upstream_s += account.waited
             seconds = shares.stop(mark)
             exchange.calls.append(self._call(exchange, leg, account, seconds, error))

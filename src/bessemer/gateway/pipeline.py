@@ -22,6 +22,7 @@ from bessemer.core.pieces import is_large
 from bessemer.core.reply import Reply, ReplyHead, ReplyPiece
 from bessemer.core.types import JSON
 from bessemer.gateway.attempt import Attempts
+from bessemer.gateway.breakers import Breakers
 from bessemer.gateway.exchange import AsyncChunks, Exchange
 from bessemer.gateway.providers.base import Provider
 from bessemer.gateway.record import reply_of
@@ -101,8 +102,9 @@ class Gateway:
         self._askers: OrderedDict[str, Principal] = OrderedDict()
         """Who asked what, by inference: the latest `_REMEMBERED`."""
         self._before_route = stages.before_route
-        attempt = chained_attempts(stages.around_attempt, Attempts(self._providers, clock, timer).run)
-        self._run = chained(stages.around_answer, Strategy(attempt).answer)
+        breakers = Breakers(timer)
+        attempt = chained_attempts(stages.around_attempt, Attempts(self._providers, breakers, clock, timer).run)
+        self._run = chained(stages.around_answer, Strategy(attempt, breakers).answer)
 
     async def answer(self, conversation: Conversation, principal: Principal, *, origin: str | None = None) -> Answered:
         """Answer in one piece. Raises the BessemerError that is the client's answer.

@@ -1,10 +1,11 @@
 """How a route makes an answer: steps in order, each drawn, asked and accepted or not; then fallbacks for failures.
 
 A step with a threshold is buffered until it is accepted, because what a client has read cannot be taken back. A
-retryable failure goes on to the next step or fallback as long as nothing was sent; after that the client sees it.
+retryable failure goes on to another target of the step, the next step or a fallback as long as nothing was sent; after
+that the client sees it. Models that fail now are asked last (`breakers`).
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import cast
 
@@ -13,9 +14,10 @@ import msgspec
 from bessemer.core.errors import BessemerError, EngineError, ProviderError, RateLimited
 from bessemer.core.inferences import ModelCall
 from bessemer.core.reply import ReplyPiece
-from bessemer.core.routes import Step, Target
+from bessemer.core.routes import ServedStep, Step, Target
 from bessemer.gateway.attempt import Leg
-from bessemer.gateway.cascade import accepts, calibrated, draw, raw_score
+from bessemer.gateway.breakers import Breakers
+from bessemer.gateway.cascade import Draw, accepts, calibrated, draw, raw_score
 from bessemer.gateway.exchange import AsyncChunks, Exchange
 from bessemer.gateway.resolve import NOT_UNDERSTOOD, provider_call
 from bessemer.telemetry.logs import get_logger
@@ -38,29 +40,39 @@ def may_fall_back(error: BessemerError) -> bool:
 class Strategy:
     """Runs the steps and fallbacks of a route for one exchange."""
 
-    def __init__(self, attempt: Callable[[Exchange, Leg], AsyncIterator[ReplyPiece]]) -> None:
+    def __init__(self, attempt: Callable[[Exchange, Leg], AsyncIterator[ReplyPiece]], breakers: Breakers) -> None:
         self._attempt = attempt
+        self._breakers = breakers
 
     async def answer(self, exchange: Exchange) -> AsyncIterator[ReplyPiece]:
         """Yield the chunks of the answer that the route returns. Raises the error of the last target that was tried."""
         failure: BessemerError | None = None
-        for index, step in exchange.route.served():
-            sent = False
-            try:
-                async with aclosing(self._step(exchange, index, step)) as chunks:
-                    async for chunk in chunks:
-                        sent = True
-                        yield chunk
-            except BessemerError as error:
-                failure = self._survived(exchange, error, sent=sent)
+        served = exchange.route.served()
+        for place, (index, step) in enumerate(served):
+            if self._passed_over(exchange, step, served[place + 1 :]):
                 continue
+            left = step.targets
+            while left:
+                drawn = draw(self._ready(exchange, left), exchange.inference_id, index)
+                sent = False
+                try:
+                    async with aclosing(self._step(exchange, index, step, drawn)) as chunks:
+                        async for chunk in chunks:
+                            sent = True
+                            yield chunk
+                except BessemerError as error:
+                    failure = self._survived(exchange, error, sent=sent)
+                    # Another target of the step first: it does the same work.
+                    left = tuple(one for one in left if one is not drawn.target and one.weight > 0)
+                    continue
+                break
             if exchange.answer is not None:
                 return
         first = len(exchange.route.steps)
-        for index, target in enumerate(exchange.route.fallbacks, start=first):
+        for index, target in self._in_turn(exchange):
             sent = False
             try:
-                async with aclosing(self._fallback(exchange, index, target)) as chunks:
+                async with aclosing(self._fallback(exchange, first + index, target)) as chunks:
                     async for chunk in chunks:
                         sent = True
                         yield chunk
@@ -69,6 +81,32 @@ class Strategy:
                 failure = self._survived(exchange, error, sent=sent)
         assert failure is not None, "the last step accepts every answer, so only a failure gets here"
         raise failure
+
+    def _is_ready(self, exchange: Exchange, target: Target) -> bool:
+        catalog = exchange.catalog
+        known = catalog.has_target(target.model)
+        return self._breakers.ready(catalog.resolve(target.model).model.name if known else target.model)
+
+    def _passed_over(self, exchange: Exchange, step: Step, later: Sequence[ServedStep]) -> bool:
+        """Say whether all targets of a step fail now and another that may answer does not."""
+        if self._breakers.quiet or any(self._is_ready(exchange, target) for target in step.targets):
+            return False
+        others = [*(target for one in later for target in one.step.targets), *exchange.route.fallbacks]
+        return any(self._is_ready(exchange, target) for target in others)
+
+    def _ready(self, exchange: Exchange, targets: Sequence[Target]) -> Sequence[Target]:
+        """Return the targets of a step that do not fail now; all of them where none is left."""
+        if len(targets) == 1 or self._breakers.quiet:
+            return targets
+        ready = [target for target in targets if target.weight > 0 and self._is_ready(exchange, target)]
+        return ready or targets
+
+    def _in_turn(self, exchange: Exchange) -> Sequence[tuple[int, Target]]:
+        """Return the fallbacks with their places; those that fail now last."""
+        every = list(enumerate(exchange.route.fallbacks))
+        if len(every) < 2 or self._breakers.quiet:
+            return every
+        return sorted(every, key=lambda one: not self._is_ready(exchange, one[1]))
 
     def _survived(self, exchange: Exchange, error: BessemerError, *, sent: bool) -> BessemerError:
         if sent or not may_fall_back(error):
@@ -98,8 +136,7 @@ class Strategy:
                 yield chunk
         exchange.answer = exchange.calls[-1]
 
-    async def _step(self, exchange: Exchange, index: int, step: Step) -> AsyncGenerator[ReplyPiece, None]:
-        drawn = draw(step.targets, exchange.inference_id, index)
+    async def _step(self, exchange: Exchange, index: int, step: Step, drawn: Draw) -> AsyncGenerator[ReplyPiece, None]:
         leg = await self._leg(exchange, index, drawn.target, drawn.propensity, step)
         if not self._trusted(exchange, step, leg):
             return

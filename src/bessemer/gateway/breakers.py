@@ -1,0 +1,90 @@
+"""Which models fail now: a circuit breaker for each, so that others are asked in their place as long as there are any.
+
+A breaker refuses nothing. It opens after a few failures in a row, or for as long as an upstream says with Retry-After;
+then targets of the same step, and fallbacks, whose breaker is closed are asked instead. After a while one request may
+try again: it closes the breaker, or opens it for twice as long.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from bessemer.core.errors import BessemerError, EngineError, ProviderError, RateLimited
+from bessemer.telemetry.logs import get_logger
+
+FAILURES: Final = 5
+"""In a row, after which a breaker opens."""
+OPEN_S: Final = 5.0
+"""Seconds until the first trial; each trial that fails doubles them."""
+LONGEST_S: Final = 60.0
+_TRIAL_S: Final = 60.0
+"""A trial that has not ended by then is no longer waited for."""
+_log = get_logger("bessemer.gateway")
+
+
+@dataclass(slots=True)
+class _Breaker:
+    failures: int = 0
+    """In a row."""
+    until: float = 0.0
+    """On the timer's clock; open where it lies ahead."""
+    trial: float | None = None
+    """When the one request began that tries again."""
+    told: bool = False
+
+
+class Breakers:
+    """The breakers of all models of one process, closed until something fails. Used on one event loop."""
+
+    def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
+        self._timer = timer
+        self._unwell: dict[str, _Breaker] = {}
+        """Those with a failure that no success has followed."""
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing has failed: then everything is ready."""
+        return not self._unwell
+
+    def ready(self, model: str) -> bool:
+        """Say whether a model may be asked in preference to others."""
+        breaker = self._unwell.get(model)
+        if breaker is None:
+            return True
+        now = self._timer()
+        tried = breaker.trial is not None and now - breaker.trial < _TRIAL_S
+        return now >= breaker.until and (breaker.failures < FAILURES or not tried)
+
+    def begin(self, model: str) -> None:
+        """Note that a model is asked."""
+        if self._unwell and (breaker := self._unwell.get(model)) is not None:
+            breaker.trial = self._timer()
+
+    def end(self, model: str, error: BaseException | None) -> None:
+        """Note how that ended; what the request or its client is to blame for says nothing of the model."""
+        if error is None or (isinstance(error, BessemerError) and not _tells_of_model(error)):
+            if self._unwell and (breaker := self._unwell.pop(model, None)) is not None and breaker.told:
+                _log.info("model_answers_again", model=model)
+            return
+        if isinstance(error, asyncio.CancelledError | GeneratorExit):
+            if (known := self._unwell.get(model)) is not None:
+                known.trial = None
+            return
+        self._failed(self._unwell.setdefault(model, _Breaker()), model, error)
+
+    def _failed(self, breaker: _Breaker, model: str, error: BaseException) -> None:
+        breaker.failures, breaker.trial = breaker.failures + 1, None
+        wait = error.retry_after if isinstance(error, RateLimited | ProviderError) else None
+        seconds = 0.0 if wait is None else min(float(wait), LONGEST_S)
+        if breaker.failures >= FAILURES:
+            seconds = max(seconds, min(LONGEST_S, OPEN_S * 2.0 ** min(breaker.failures - FAILURES, 10)))
+        breaker.until = max(breaker.until, self._timer() + seconds)
+        if seconds and not breaker.told:
+            breaker.told = True
+            _log.warning("model_avoided", model=model, failures=breaker.failures, seconds=seconds)
+
+
+def _tells_of_model(error: BessemerError) -> bool:
+    return isinstance(error, RateLimited | EngineError) or (isinstance(error, ProviderError) and error.retryable)
