@@ -32,6 +32,9 @@ PAGE = "https://app.example.org"
         ("/v1/v1/models", MeantPath("/v1/v1/models")),
         ("/nothing", MeantPath("/nothing")),
         ("/", MeantPath("/")),
+        ("*", MeantPath("*")),
+        ("", MeantPath("")),
+        ("models", MeantPath("models")),
     ],
 )
 def test_a_path_means_an_endpoint_however_it_is_spelled(path: str, meant: MeantPath) -> None:

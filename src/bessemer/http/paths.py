@@ -31,12 +31,12 @@ class Spellings:
 
         Azure: https://learn.microsoft.com/azure/ai-foundry/openai/reference (read 2026-12).
         """
-        if path.startswith("/v1/"):
+        if path.startswith("/v1/") or not path.startswith("/"):
             return MeantPath(path)
         if (azure := _AZURE.fullmatch(path)) is not None:
             name = azure["deployment"]
             return MeantPath(f"/v1{azure['rest']}", None if name is None else unquote(name))
-        return MeantPath(f"/v1{path}" if path.split("/")[1] in self._first else path)
+        return MeantPath(f"/v1{path}" if path.removeprefix("/").partition("/")[0] in self._first else path)
 
     def respelled(self, scope: Scope) -> Scope:
         """Return the scope of an HTTP request with the path that it means; Azure's `api-version` says nothing here."""
