@@ -14,11 +14,12 @@ from tests.http.test_openai_client import GRADER, ROW, upload
 from tests.http.test_plans import WORKLOAD
 from tests.live import Server, Upstream, start_server, stop_server
 
+from bessemer.dialects import DIALECTS
 from bessemer.http.surface import TABLE
 
 Step = Callable[[dict[str, str]], Any]
 FACTS = {
-    "POST /v1/chat/completions",
+    *(f"POST {dialect.path}" for dialect in DIALECTS),
     "POST /v1/feedback",
     "POST /v1/fine_tuning/alpha/graders/validate",
     "POST /v1/fine_tuning/alpha/graders/run",
