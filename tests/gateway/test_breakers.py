@@ -30,38 +30,39 @@ def breakers(clock: Clock) -> Breakers:
     return Breakers(clock)
 
 
-def asked(breakers: Breakers, error: BaseException | None, times: int = 1) -> None:
+def asked(breakers: Breakers, clock: Clock, error: BaseException | None, times: int = 1) -> None:
     for _ in range(times):
+        clock.now += 0.001
         breakers.begin("m")
-        breakers.end("m", error)
+        breakers.end("m", error, clock.now)
 
 
-def test_a_breaker_opens_after_failures_in_a_row_alone(breakers: Breakers) -> None:
-    asked(breakers, ProviderError("down"), FAILURES - 1)
-    asked(breakers, None)
-    asked(breakers, ProviderError("down"), FAILURES - 1)
+def test_a_breaker_opens_after_failures_in_a_row_alone(breakers: Breakers, clock: Clock) -> None:
+    asked(breakers, clock, ProviderError("down"), FAILURES - 1)
+    asked(breakers, clock, None)
+    asked(breakers, clock, ProviderError("down"), FAILURES - 1)
     assert breakers.ready("m")
-    asked(breakers, EngineError("down"))
+    asked(breakers, clock, EngineError("down"))
     assert not breakers.ready("m")
     assert breakers.ready("another")
 
 
 def test_one_request_tries_again_and_closes_it(breakers: Breakers, clock: Clock) -> None:
-    asked(breakers, ProviderError("down"), FAILURES)
+    asked(breakers, clock, ProviderError("down"), FAILURES)
     clock.now += OPEN_S
     assert breakers.ready("m")
     breakers.begin("m")
     assert not breakers.ready("m"), "one trial at a time"
-    breakers.end("m", None)
+    breakers.end("m", None, clock.now)
     assert breakers.ready("m")
     assert breakers.quiet
 
 
 def test_a_trial_that_fails_doubles_the_wait(breakers: Breakers, clock: Clock) -> None:
-    asked(breakers, ProviderError("down"), FAILURES)
+    asked(breakers, clock, ProviderError("down"), FAILURES)
     for wait in (2 * OPEN_S, 4 * OPEN_S, 8 * OPEN_S, LONGEST_S, LONGEST_S):
         clock.now += LONGEST_S
-        asked(breakers, ProviderError("down"))
+        asked(breakers, clock, ProviderError("down"))
         clock.now += min(wait, LONGEST_S) - 0.1
         assert not breakers.ready("m")
         clock.now += 0.1
@@ -69,9 +70,9 @@ def test_a_trial_that_fails_doubles_the_wait(breakers: Breakers, clock: Clock) -
 
 
 def test_a_trial_whose_client_leaves_is_tried_again(breakers: Breakers, clock: Clock) -> None:
-    asked(breakers, ProviderError("down"), FAILURES)
+    asked(breakers, clock, ProviderError("down"), FAILURES)
     clock.now += OPEN_S
-    asked(breakers, asyncio.CancelledError())
+    asked(breakers, clock, asyncio.CancelledError())
     assert breakers.ready("m")
     breakers.begin("m")
     clock.now += 1000
@@ -79,19 +80,19 @@ def test_a_trial_whose_client_leaves_is_tried_again(breakers: Breakers, clock: C
 
 
 def test_an_upstream_is_left_alone_for_as_long_as_it_says(breakers: Breakers, clock: Clock) -> None:
-    asked(breakers, RateLimited("slow down", retry_after=7))
+    asked(breakers, clock, RateLimited("slow down", retry_after=7))
     clock.now += 6.9
     assert not breakers.ready("m")
     clock.now += 0.1
     assert breakers.ready("m")
-    asked(breakers, RateLimited("slow down", retry_after=86_400))
+    asked(breakers, clock, RateLimited("slow down", retry_after=86_400))
     clock.now += LONGEST_S
     assert breakers.ready("m"), "a day is asked of people, not of a process"
 
 
 @pytest.mark.parametrize("error", [InvalidRequest("wrong"), ProviderError("no", retryable=False)])
-def test_what_the_request_is_to_blame_for_is_no_failure(breakers: Breakers, error: Exception) -> None:
-    asked(breakers, error, 100)
+def test_what_the_request_is_to_blame_for_is_no_failure(breakers: Breakers, clock: Clock, error: Exception) -> None:
+    asked(breakers, clock, error, 100)
     assert breakers.quiet
 
 
@@ -101,7 +102,27 @@ def test_a_model_is_never_avoided_for_longer_than_the_bound(events: list[tuple[b
     breakers = Breakers(clock)
     for fails, later in events:
         clock.now += later
-        asked(breakers, ProviderError("down") if fails else None)
+        asked(breakers, clock, ProviderError("down") if fails else None)
         assert fails or breakers.quiet
     clock.now += LONGEST_S
     assert breakers.ready("m")
+
+
+def test_a_burst_that_fails_together_opens_it_once(breakers: Breakers, clock: Clock) -> None:
+    began = clock.now
+    for _ in range(50):
+        breakers.begin("m")
+    clock.now += 0.01
+    for _ in range(49):
+        breakers.end("m", ProviderError("down"), began)
+    breakers.end("m", None, began)
+    assert not breakers.ready("m"), "what began before says nothing new"
+    clock.now += OPEN_S
+    assert breakers.ready("m")
+
+
+def test_a_refusal_of_our_own_does_not_close_it(breakers: Breakers, clock: Clock) -> None:
+    asked(breakers, clock, ProviderError("down"), FAILURES)
+    asked(breakers, clock, ProviderError("not sent", retryable=False))
+    asked(breakers, clock, InvalidRequest("wrong"))
+    assert not breakers.ready("m")

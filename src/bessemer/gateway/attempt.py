@@ -112,7 +112,7 @@ class Attempts:
             error = failure
             raise
         finally:
-            self._breakers.end(leg.call.model.name, error)
+            self._breakers.end(leg.call.model.name, error, account.begun)
             exchange.upstream_s += account.waited
             seconds = shares.stop(mark)
             exchange.calls.append(self._call(exchange, leg, account, seconds, error))

@@ -5,13 +5,13 @@ then targets of the same step, and fallbacks, whose breaker is closed are asked 
 try again: it closes the breaker, or opens it for twice as long.
 """
 
-import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from bessemer.core.errors import BessemerError, EngineError, ProviderError, RateLimited
+from bessemer.core.errors import EngineError, ProviderError, RateLimited
 from bessemer.telemetry.logs import get_logger
 
 FAILURES: Final = 5
@@ -30,6 +30,8 @@ class _Breaker:
     """In a row."""
     until: float = 0.0
     """On the timer's clock; open where it lies ahead."""
+    opened: float = -math.inf
+    """When it opened last, on the same clock."""
     trial: float | None = None
     """When the one request began that tries again."""
     told: bool = False
@@ -62,15 +64,24 @@ class Breakers:
         if self._unwell and (breaker := self._unwell.get(model)) is not None:
             breaker.trial = self._timer()
 
-    def end(self, model: str, error: BaseException | None) -> None:
-        """Note how that ended; what the request or its client is to blame for says nothing of the model."""
-        if error is None or (isinstance(error, BessemerError) and not _tells_of_model(error)):
-            if self._unwell and (breaker := self._unwell.pop(model, None)) is not None and breaker.told:
-                _log.info("model_answers_again", model=model)
+    def end(self, model: str, error: BaseException | None, began: float) -> None:
+        """Note how that ended, and when it began on the timer's clock.
+
+        What the request or its client is to blame for says nothing of the model, and what began before a breaker opened
+        says nothing new of it.
+        """
+        breaker = self._unwell.get(model) if self._unwell else None
+        if breaker is not None and began < breaker.opened:
             return
-        if isinstance(error, asyncio.CancelledError | GeneratorExit):
-            if (known := self._unwell.get(model)) is not None:
-                known.trial = None
+        if error is None:
+            if breaker is not None:
+                del self._unwell[model]
+                if breaker.told:
+                    _log.info("model_answers_again", model=model)
+            return
+        if not _tells_of_model(error):
+            if breaker is not None:
+                breaker.trial = None
             return
         self._failed(self._unwell.setdefault(model, _Breaker()), model, error)
 
@@ -80,11 +91,14 @@ class Breakers:
         seconds = 0.0 if wait is None else min(float(wait), LONGEST_S)
         if breaker.failures >= FAILURES:
             seconds = max(seconds, min(LONGEST_S, OPEN_S * 2.0 ** min(breaker.failures - FAILURES, 10)))
-        breaker.until = max(breaker.until, self._timer() + seconds)
+        now = self._timer()
+        breaker.until = max(breaker.until, now + seconds)
+        if seconds:
+            breaker.opened = now
         if seconds and not breaker.told:
             breaker.told = True
             _log.warning("model_avoided", model=model, failures=breaker.failures, seconds=seconds)
 
 
-def _tells_of_model(error: BessemerError) -> bool:
+def _tells_of_model(error: BaseException) -> bool:
     return isinstance(error, RateLimited | EngineError) or (isinstance(error, ProviderError) and error.retryable)
