@@ -2,7 +2,7 @@
 
 import json
 import random
-import tarfile
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,8 +95,7 @@ def test_a_ladder_ends_in_the_rung_that_beats_the_incumbent_and_serves_without_t
     version = result["best_single"]
     tar = tmp_path / "rung.tar"
     assert bessemer(server, "versions", "export", version, "--to", str(tar)).returncode == 0
-    with tarfile.open(tar) as files:
-        files.extractall(tmp_path / "rung", filter="data")
+    shutil.unpack_archive(tar, tmp_path / "rung")
     rung = load(tmp_path / "rung")
     said = rung.predict([RungItem("my card is lost since Monday")])
     assert rung.labels[rung.answers(said)[0]] == "lost", "an exported rung answers alike"

@@ -97,7 +97,14 @@ for name, group in (
 def main() -> None:
     """Run the command line; the exit code is 0, or 2 with one line on standard error."""
     sys.excepthook = _uncaught
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    try:
+        sys.stderr.flush()
+    except OSError:
+        # The disk of the log is full: what it did not take must not turn the exit code into Python's own 120, which
+        # would say that rows are lost.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    sys.exit(code)
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
