@@ -55,7 +55,11 @@ def given(hint: Any, jobs: calls.Jobs[Any, Any, Any] | None) -> tuple[Any, ...]:
     return tuple(of_kind.get(one, one) for one in kinds)
 
 
-FUNCTIONS = [one for _, one in inspect.getmembers(calls, inspect.isfunction) if one.__module__ == calls.__name__]
+FUNCTIONS = [
+    one
+    for name, one in inspect.getmembers(calls, inspect.isfunction)
+    if one.__module__ == calls.__name__ and not name.startswith("_")
+]
 STREAMED = [one for one in FUNCTIONS if get_origin(get_type_hints(one)["return"]) is Streamed]
 
 

@@ -92,7 +92,7 @@ async def test_the_engine_used_longest_ago_goes_when_memory_is_short(tmp_path: P
     await ended(opened, [True, False, True])
     async with held.use(model(folders[0])), held.use(model(folders[1])), held.use(model(folders[2])) as engine:
         # The third was released for the second, and opened again; what is in use stays, however much it is.
-        assert opened.alive() == [True, False, False, True, True]
+        await ended(opened, [True, False, False, True, True])
         await engine.generate(REQUEST)
     del engine
     await held.close()

@@ -103,6 +103,7 @@ class AnyEvent(Protocol):
         """One sentence."""
 
 
+T = TypeVar("T")
 B = TypeVar("B", bound=msgspec.Struct)
 J = TypeVar("J", bound=AnyJob)
 E = TypeVar("E", bound=AnyEvent)
@@ -168,49 +169,49 @@ KINDS: tuple[Jobs[Any, Any, Any], ...] = (FINE_TUNING, EVALUATIONS, CASCADES, LA
 # -- asking, and what is said of answers ------------------------------------------------------------------------------
 
 
-def chat(body: ChatRequest | JSON) -> Operation[ChatCompletion]:
-    """Ask a route, model, alias or version, and get the answer whole; `stream_chat` gives it as it comes."""
+def _check_whole(body: ChatRequest | ResponseRequest | MessageRequest | JSON, streamed: str) -> None:
     if (body.get("stream") if isinstance(body, dict) else body.stream) is True:
         raise InvalidRequest(
-            "Answers come whole here: leave 'stream' out, or make the call with 'stream_chat'.", param="stream"
+            f"Answers come whole here: leave 'stream' out, or make the call with {streamed!r}.", param="stream"
         )
+
+
+def _streamed(path: str, event: type[T], body: msgspec.Struct | JSON) -> Streamed[T]:
+    fields: JSON = dict(body) if isinstance(body, dict) else msgspec.to_builtins(body)
+    return Streamed(Operation("POST", path, event, fields | {"stream": True}))
+
+
+def chat(body: ChatRequest | JSON) -> Operation[ChatCompletion]:
+    """Ask a route, model, alias or version, and get the answer whole; `stream_chat` gives it as it comes."""
+    _check_whole(body, "stream_chat")
     return Operation("POST", _CHAT, ChatCompletion, body)
 
 
 def stream_chat(body: ChatRequest | JSON) -> Streamed[ChatCompletionChunk]:
     """Ask as `chat` does, and get the answer as it comes, in events."""
-    fields: JSON = dict(body) if isinstance(body, dict) else msgspec.to_builtins(body)
-    return Streamed(Operation("POST", _CHAT, ChatCompletionChunk, fields | {"stream": True}))
+    return _streamed(_CHAT, ChatCompletionChunk, body)
 
 
 def respond(body: ResponseRequest | JSON) -> Operation[ResponseObject]:
     """Ask as OpenAI's Responses do, and get the response whole; `stream_response` gives its events."""
-    if (body.get("stream") if isinstance(body, dict) else body.stream) is True:
-        raise InvalidRequest(
-            "Responses come whole here: leave 'stream' out, or make the call with 'stream_response'.", param="stream"
-        )
+    _check_whole(body, "stream_response")
     return Operation("POST", _RESPONSES, ResponseObject, body)
 
 
 def stream_response(body: ResponseRequest | JSON) -> Streamed[JSON]:
     """Ask as `respond` does, and get the events of the response; the last one holds all of it."""
-    fields: JSON = dict(body) if isinstance(body, dict) else msgspec.to_builtins(body)
-    return Streamed(Operation("POST", _RESPONSES, JSON, fields | {"stream": True}))
+    return _streamed(_RESPONSES, JSON, body)
 
 
 def message(body: MessageRequest | JSON) -> Operation[MessageObject]:
     """Ask as Anthropic's Messages do, and get the message whole; `stream_message` gives its events."""
-    if (body.get("stream") if isinstance(body, dict) else body.stream) is True:
-        raise InvalidRequest(
-            "Messages come whole here: leave 'stream' out, or make the call with 'stream_message'.", param="stream"
-        )
+    _check_whole(body, "stream_message")
     return Operation("POST", _MESSAGES, MessageObject, body)
 
 
 def stream_message(body: MessageRequest | JSON) -> Streamed[JSON]:
     """Ask as `message` does, and get the events of the message."""
-    fields: JSON = dict(body) if isinstance(body, dict) else msgspec.to_builtins(body)
-    return Streamed(Operation("POST", _MESSAGES, JSON, fields | {"stream": True}))
+    return _streamed(_MESSAGES, JSON, body)
 
 
 def embed(body: EmbeddingRequest | JSON) -> Operation[EmbeddingList]:

@@ -40,6 +40,29 @@ def decode_object(body: bytes) -> JSON:
     return decoded
 
 
+def decode_with_others(kind: type[_Body], body: bytes) -> tuple[_Body, JSON]:
+    """Decode a JSON body as its type, and the fields that the type does not have and that say something beside it.
+
+    Raises InvalidRequest, also for an unknown field within one that is known.
+    """
+    try:
+        return decode(kind, body), {}
+    except InvalidRequest as error:
+        if error.error_code != "unknown_parameter":
+            raise
+        unknown = error
+    # Read once more, for those alone who send what is not known here.
+    fields = decode_object(body)
+    known = {name: fields.pop(name) for name in kind.__struct_fields__ if name in fields}
+    if not fields:
+        raise unknown  # it stands within one that is known
+    try:
+        request = msgspec.convert(known, kind)
+    except msgspec.ValidationError as error:
+        raise invalid(error) from None
+    return request, {name: value for name, value in fields.items() if value is not None}
+
+
 def _decoded(decoder: msgspec.json.Decoder[Any], kind: Any, body: bytes) -> Any:
     if not body:
         raise InvalidRequest("The request has no body; send a JSON object.", code="missing_body")

@@ -13,7 +13,7 @@ import msgspec
 
 from bessemer.core.anthropic_messages import MessageObject, MessageRequest
 from bessemer.core.conversation import Conversation
-from bessemer.core.decoding import decode, decode_object
+from bessemer.core.decoding import decode_with_others
 from bessemer.core.errors import BessemerError, InvalidRequest
 from bessemer.core.invalid import invalid
 from bessemer.core.openai_chat import ChatRequest
@@ -47,21 +47,8 @@ class AnthropicMessages:
 
     def parse(self, body: bytes) -> "MessageAsked":
         """Read a request. See Dialect."""
-        try:
-            return _asked(decode(MessageRequest, body), {})
-        except InvalidRequest as error:
-            if error.error_code != "unknown_parameter":
-                raise
-            unknown = error
-        fields = decode_object(body)
-        known = {name: fields.pop(name) for name in MessageRequest.__struct_fields__ if name in fields}
-        if not fields:
-            raise unknown  # it stands within one that is known
-        try:
-            request = msgspec.convert(known, MessageRequest)
-        except msgspec.ValidationError as error:
-            raise invalid(error) from None
-        return _asked(request, {name: value for name, value in fields.items() if value not in (None, [], {})})
+        request, more = decode_with_others(MessageRequest, body)
+        return _asked(request, {name: value for name, value in more.items() if value not in ([], {})})
 
     def error(self, error: BessemerError) -> JSON:
         """Return Anthropic's error body."""
@@ -80,9 +67,9 @@ class MessageAsked:
         (reply,) = replies
         return message_of(reply)
 
-    def events(self) -> MessageEvents:
+    def events(self) -> MessageEvents | None:
         """Return what writes the message's events."""
-        return MessageEvents()
+        return MessageEvents() if self.stream else None
 
 
 def _asked(request: MessageRequest, more: JSON) -> MessageAsked:

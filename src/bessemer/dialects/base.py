@@ -44,15 +44,11 @@ class WireRequest(Protocol):
     def conversations(self) -> Sequence[Conversation]:
         """What is asked: one for each answer that is wanted."""
 
-    @property
-    def stream(self) -> bool:
-        """Whether the answers are wanted as they come."""
-
     def whole(self, replies: Sequence[Reply]) -> Any:
         """Return the body of the answer, as what `msgspec.json` encodes; a reply for each conversation."""
 
-    def events(self) -> EventWriter:
-        """Return what writes the answer as events."""
+    def events(self) -> EventWriter | None:
+        """Return what writes the answers as events, where they are wanted as they come; None: they are wanted whole."""
 
 
 class Dialect(Protocol):

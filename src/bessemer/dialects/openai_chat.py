@@ -29,7 +29,7 @@ from bessemer.core.conversation import (
     in_range,
     message_of,
 )
-from bessemer.core.decoding import decode, decode_object
+from bessemer.core.decoding import decode_with_others
 from bessemer.core.errors import BessemerError, InvalidRequest
 from bessemer.core.ids import EPISODE_ID
 from bessemer.core.invalid import invalid
@@ -85,22 +85,7 @@ class OpenAIChat:
 
     def parse(self, body: bytes) -> "ChatAsked":
         """Read a request. See Dialect."""
-        try:
-            return asked(decode(ChatRequest, body))
-        except InvalidRequest as error:
-            if error.error_code != "unknown_parameter":
-                raise
-            unknown = error
-        # Read once more, for those alone who send what is not known here.
-        fields = decode_object(body)
-        known = {name: fields.pop(name) for name in ChatRequest.__struct_fields__ if name in fields}
-        if not fields:
-            raise unknown  # it stands within one that is known
-        try:
-            request = msgspec.convert(known, ChatRequest)
-        except msgspec.ValidationError as error:
-            raise invalid(error) from None
-        return asked(request, {name: value for name, value in fields.items() if value is not None})
+        return asked(*decode_with_others(ChatRequest, body))
 
     def error(self, error: BessemerError) -> JSON:
         """Return OpenAI's error body."""
@@ -119,8 +104,10 @@ class ChatAsked:
         """Return the `chat.completion`."""
         return completion_of(self.conversations[0], replies)
 
-    def events(self) -> ChatEvents:
+    def events(self) -> ChatEvents | None:
         """Return what writes `chat.completion.chunk`s."""
+        if not self.stream:
+            return None
         return ChatEvents(self.conversations[0], len(self.conversations), include_usage=self.include_usage)
 
 

@@ -10,13 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import msgspec
-
 from bessemer.core.conversation import Conversation, Message, Part
-from bessemer.core.decoding import decode, decode_object
+from bessemer.core.decoding import decode_with_others
 from bessemer.core.errors import BessemerError, InvalidRequest
 from bessemer.core.ids import EPISODE_ID
-from bessemer.core.invalid import invalid
 from bessemer.core.openai_embeddings import (
     EmbeddingExtension,
     EmbeddingList,
@@ -26,7 +23,6 @@ from bessemer.core.openai_embeddings import (
 )
 from bessemer.core.reply import Reply, Usage, Vector
 from bessemer.core.types import JSON
-from bessemer.dialects.base import EventWriter
 from bessemer.dialects.openai_chat_answers import extension_of
 
 NAME = "openai_embeddings"
@@ -46,21 +42,7 @@ class OpenAIEmbeddings:
 
     def parse(self, body: bytes) -> "EmbeddingsAsked":
         """Read a request. See Dialect."""
-        try:
-            return _asked(decode(EmbeddingRequest, body), {})
-        except InvalidRequest as error:
-            if error.error_code != "unknown_parameter":
-                raise
-            unknown = error
-        fields = decode_object(body)
-        known = {name: fields.pop(name) for name in EmbeddingRequest.__struct_fields__ if name in fields}
-        if not fields:
-            raise unknown  # it stands within one that is known
-        try:
-            request = msgspec.convert(known, EmbeddingRequest)
-        except msgspec.ValidationError as error:
-            raise invalid(error) from None
-        return _asked(request, {name: value for name, value in fields.items() if value is not None})
+        return _asked(*decode_with_others(EmbeddingRequest, body))
 
     def error(self, error: BessemerError) -> JSON:
         """Return OpenAI's error body."""
@@ -73,7 +55,6 @@ class EmbeddingsAsked:
 
     conversations: tuple[Conversation, ...]
     form: Literal["float", "base64"]
-    stream: bool = False
 
     def whole(self, replies: Sequence[Reply]) -> EmbeddingList:
         """Return the list of embeddings."""
@@ -88,9 +69,9 @@ class EmbeddingsAsked:
             bessemer=extension_of(reply),
         )
 
-    def events(self) -> EventWriter:
-        """Raise: vectors are not streamed, so that nobody asks."""
-        raise NotImplementedError
+    def events(self) -> None:
+        """Return nothing: vectors come whole."""
+        return
 
 
 def _asked(request: EmbeddingRequest, more: JSON) -> EmbeddingsAsked:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from bessemer.core.conversation import Conversation
-from bessemer.core.decoding import decode, decode_object
+from bessemer.core.decoding import decode_with_others
 from bessemer.core.errors import BessemerError, InvalidRequest
 from bessemer.core.invalid import invalid
 from bessemer.core.openai_chat import ChatRequest
@@ -45,21 +45,7 @@ class OpenAIResponses:
 
     def parse(self, body: bytes) -> "ResponseAsked":
         """Read a request. See Dialect."""
-        try:
-            return _asked(decode(ResponseRequest, body), {})
-        except InvalidRequest as error:
-            if error.error_code != "unknown_parameter":
-                raise
-            unknown = error
-        fields = decode_object(body)
-        known = {name: fields.pop(name) for name in ResponseRequest.__struct_fields__ if name in fields}
-        if not fields:
-            raise unknown  # it stands within one that is known
-        try:
-            request = msgspec.convert(known, ResponseRequest)
-        except msgspec.ValidationError as error:
-            raise invalid(error) from None
-        return _asked(request, {name: value for name, value in fields.items() if value is not None})
+        return _asked(*decode_with_others(ResponseRequest, body))
 
     def error(self, error: BessemerError) -> JSON:
         """Return OpenAI's error body."""
@@ -73,19 +59,14 @@ class ResponseAsked:
     conversations: tuple[Conversation, ...]
     request: ResponseRequest
 
-    @property
-    def stream(self) -> bool:
-        """Whether the answer is wanted as it comes."""
-        return bool(self.request.stream)
-
     def whole(self, replies: Sequence[Reply]) -> ResponseObject:
         """Return the response."""
         (reply,) = replies
         return response_of(self.request, reply)
 
-    def events(self) -> ResponseEvents:
+    def events(self) -> ResponseEvents | None:
         """Return what writes the response's events."""
-        return ResponseEvents(self.request)
+        return ResponseEvents(self.request) if self.request.stream else None
 
 
 def _asked(request: ResponseRequest, more: JSON) -> ResponseAsked:

@@ -37,10 +37,10 @@ def answering(dialect: Dialect) -> Callable[[Call], Awaitable[ASGIApp]]:
             call.services.metrics.error("unresolved", error.error_code or error.type)
             raise
         asked = _of_deployment(request.conversations, call.request.scope.get(DEPLOYMENT))
-        if request.stream:
+        if (writer := request.events()) is not None:
             streams = await while_connected(receive, _started(call, asked))
             names = _named(stream.head.inference_id for stream in streams)
-            return EventStream(ReplyEvents(streams, request.events()), names)
+            return EventStream(ReplyEvents(streams, writer), names)
         answered = await while_connected(receive, _together([gateway.answer(one, call.principal) for one in asked]))
         overhead = max(one.overhead_s for one in answered) * 1000
         names = _named(one.inference.id for one in answered)

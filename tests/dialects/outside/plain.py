@@ -42,8 +42,8 @@ class PlainRequest:
         [reply] = replies
         return PlainAnswer(reply.text, reply.version, None if reply.usage is None else reply.usage.output_tokens)
 
-    def events(self) -> "PlainRequest":
-        return self
+    def events(self) -> "PlainRequest | None":
+        return self if self.stream else None
 
     def opening(self, _index: int, head: ReplyHead) -> bytes:
         return b"event: begin\ndata: %s\n\n" % head.model.encode()
