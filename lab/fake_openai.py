@@ -41,6 +41,8 @@ class Script(Frozen, frozen=True):
     """Another status answers with an error body."""
     code: str = "scripted"
     """Of the error body."""
+    retry_after: str | None = None
+    """The header, of an error."""
     first_token_s: float = 0.0
     between_s: float = 0.0
     break_after: int | None = None
@@ -122,7 +124,10 @@ class FakeOpenAI:
             return _error(400, f"fake: {error}")
         await asyncio.sleep(script.first_token_s)
         if script.status != 200:
-            return _error(script.status, "scripted failure", script.code)
+            failure = _error(script.status, "scripted failure", script.code)
+            if script.retry_after is not None:
+                failure.headers["Retry-After"] = script.retry_after
+            return failure
         if request.path == "/v1/embeddings":
             return _embedded(body, script)
         try:

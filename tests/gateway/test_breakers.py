@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bessemer.core.errors import EngineError, InvalidRequest, ProviderError, RateLimited
-from bessemer.gateway.breakers import FAILURES, LONGEST_S, OPEN_S, Breakers
+from bessemer.gateway.breakers import FAILURES, LEAST, LONGEST_S, OPEN_S, WINDOW_S, Breakers
 
 
 class Clock:
@@ -103,7 +103,7 @@ def test_a_model_is_never_avoided_for_longer_than_the_bound(events: list[tuple[b
     for fails, later in events:
         clock.now += later
         asked(breakers, clock, ProviderError("down") if fails else None)
-        assert fails or breakers.quiet
+        assert fails or breakers.ready("m")
     clock.now += LONGEST_S
     assert breakers.ready("m")
 
@@ -126,3 +126,38 @@ def test_a_refusal_of_our_own_does_not_close_it(breakers: Breakers, clock: Clock
     asked(breakers, clock, ProviderError("not sent", retryable=False))
     asked(breakers, clock, InvalidRequest("wrong"))
     assert not breakers.ready("m")
+
+
+def test_it_opens_when_half_of_the_requests_fail(breakers: Breakers, clock: Clock) -> None:
+    for _ in range(LEAST // 2 - 1):
+        asked(breakers, clock, ProviderError("down"))
+        asked(breakers, clock, None)
+        assert breakers.ready("m")
+    asked(breakers, clock, ProviderError("down"), 2)
+    assert not breakers.ready("m")
+    clock.now += OPEN_S
+    assert breakers.ready("m")
+    breakers.begin("m")
+    assert not breakers.ready("m"), "one trial at a time"
+    breakers.end("m", None, clock.now)
+    assert breakers.quiet
+
+
+def test_failures_of_long_ago_are_forgotten(breakers: Breakers, clock: Clock) -> None:
+    for _ in range(LEAST):
+        asked(breakers, clock, ProviderError("down"))
+        asked(breakers, clock, None)
+        clock.now += WINDOW_S / 4
+        assert breakers.ready("m")
+    clock.now += WINDOW_S
+    asked(breakers, clock, None)
+    assert breakers.quiet
+
+
+def test_it_tells_when_it_opens_and_closes(clock: Clock) -> None:
+    told: list[tuple[str, int]] = []
+    breakers = Breakers(clock, lambda name, level: told.append((name, level)))
+    asked(breakers, clock, ProviderError("down"), 2 * FAILURES)
+    clock.now += LONGEST_S
+    asked(breakers, clock, None)
+    assert told == [("m", 1), ("m", 0)]

@@ -243,11 +243,21 @@ async def test_the_ledger_is_the_upstreams_invoice_cached_tokens_included(make_w
     assert row.cost_usd == pytest.approx(400 * 1e-6 + 600 * 0.1e-6 + 2 * 2e-6)
 
 
-async def test_what_a_broken_stream_took_is_unknown_not_nothing(make_world):
-    world = await make_world({"small": [Script(pieces=("he", "llo"), break_after=1)]})
-    await read(await world.gateway.stream(ask("small", stream=True), PRINCIPAL))
-    [row] = world.recorded()
-    assert (row.output, row.input_tokens, row.output_tokens, row.cost_usd) == ("he", None, None, None)
+async def test_what_a_broken_stream_delivered_is_counted_and_marked(make_world):
+    pieces = tuple(f"word{number} " for number in range(30))
+    whole, broken = Script(pieces=pieces, prompt_tokens=40), Script(pieces=pieces, break_after=20)
+    world = await make_world({"small": [whole, broken, Script(pieces=pieces, break_after=0)]})
+    for _ in range(2):
+        await read(await world.gateway.stream(ask("small", text="tell me " * 20, stream=True), PRINCIPAL))
+    with pytest.raises(ProviderError):
+        await world.gateway.stream(ask("small", stream=True), PRINCIPAL)
+    told, left, never = world.recorded()
+    assert (told.input_tokens, told.output_tokens, told.calls[0].estimated) == (40, 30, False)
+    assert left.calls[0].estimated
+    assert left.input_tokens == 40, "as one character of this model's input is so many tokens"
+    assert left.output_tokens == pytest.approx(20, abs=1)
+    assert left.cost_usd == pytest.approx(told.cost_usd * (40 + 2 * left.output_tokens) / (40 + 2 * 30), rel=0.5)
+    assert (never.input_tokens, never.output_tokens, never.cost_usd) == (None, None, None), "nothing is known of it"
 
 
 async def test_a_cascade_streams_only_what_it_accepted(make_world):

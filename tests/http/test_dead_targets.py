@@ -25,6 +25,7 @@ def server(tmp_path: Path, upstream: Upstream) -> Iterator[Server]:
             for name, url in models.items()
         )
         toml += '[routes.any]\ntargets = ["one", "two", "dead"]\n'
+        toml += '[routes.pair]\ntargets = ["one"]\nfallbacks = ["two"]\n'
         toml += '[routes.chain]\ntargets = ["dead"]\nfallbacks = ["dead", "one"]\n'
         running = start_server(tmp_path, upstream, "--no-worker", toml=toml)
         yield running
@@ -66,3 +67,33 @@ def test_where_nothing_else_is_left_the_dead_are_asked_too(server: Server, upstr
     upstream.scripts.waiting.append(Script(status=503))
     assert chat(server, "chain")[0] == 502
     assert len(rows(server, "chain")[0]["calls"]) == 2
+
+
+OTHERS_MAY = [401, 402, 403, 404, 405, 408, 409, 425, 429, 451, 500, 501, 502, 503, 504, 529]
+AT_FAULT = [400, 413, 422]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_matrix_of_what_falls_back(server: Server, upstream: Upstream, *, streamed: bool) -> None:
+    ways: dict[str, Any] = {
+        "/v1/chat/completions": {"messages": [{"role": "user", "content": "hi"}]},
+        "/v1/responses": {"input": "hi", "store": False},
+        "/v1/messages": {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 9},
+    }
+    if not streamed:
+        ways["/v1/embeddings"] = {"input": "hi"}
+    for path, body in ways.items():
+        sent = json.dumps({"model": "pair"} | body | ({"stream": True} if streamed else {})).encode()
+        failures = [Script(status=status) for status in OTHERS_MAY]
+        if path != "/v1/embeddings":
+            failures += [Script(break_after=0)] if streamed else []
+        for failure in failures:
+            upstream.scripts.waiting.extend([failure, Script(pieces=("saved",))])
+            status, answer, _ = ask(server, "POST", path, server.key, sent)
+            assert (status, len(upstream.scripts.waiting)) == (200, 0), (path, failure, answer)
+            for _ in range(2):  # so that its breaker stays closed
+                assert chat(server, "one")[0] == 200
+        for wrong in AT_FAULT:
+            upstream.scripts.waiting.append(Script(status=wrong))
+            status, answer, _ = ask(server, "POST", path, server.key, sent)
+            assert status == 400, (path, wrong, answer)

@@ -41,6 +41,8 @@ class BessemerError(Exception):
     code: ClassVar[str | None] = None
     detail: str | None = None
     """What somebody else said, masked: for the owner's eyes, never part of an answer."""
+    upstream_status: int | None = None
+    """HTTP status of the upstream whose answer this is."""
 
     def __init__(
         self, message: str, *, param: str | None = None, code: str | None = None, retry_after: int | None = None

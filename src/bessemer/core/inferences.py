@@ -62,6 +62,10 @@ class ModelCall(Frozen, frozen=True):
     refusal: str | None = None
     """What the model said in place of an answer."""
     tool_calls: tuple[ToolCall, ...] = ()
+    endpoint: str | None = None
+    """Which of the model's servers was asked, as `model/endpoint`; None: it has one."""
+    estimated: bool = False
+    """Tokens and cost are estimated: it broke off, was left, or came without a usage."""
 
 
 class Inference(Frozen, frozen=True):
@@ -82,7 +86,8 @@ class Inference(Frozen, frozen=True):
     version: str | None
     """The version whose answer was returned."""
     input_tokens: int | None
-    """Of all calls; None when those of any are unknown, and so on for the output and the cost."""
+    """Of all calls; of one that failed what is known of it. None when those of a call that answered are unknown, or of
+    none anything is known. So it is with the output and the cost."""
     output_tokens: int | None
     cost_usd: float | None
     latency_s: float

@@ -3,12 +3,22 @@
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Self, TypeVar
+from typing import ClassVar, Literal, NamedTuple, Self, TypeVar
 
 from bessemer.core.errors import ConfigError
 from bessemer.core.types import JSON, Frozen, as_json
 
 S = TypeVar("S", bound="ProviderSettings")
+
+
+class Place(NamedTuple):
+    """One of the servers that answer for a model."""
+
+    name: str | None
+    """Among the model's; None: it is the only one."""
+    settings: "ProviderSettings"
+    """The model's, with this server's address and key alone."""
+    weight: float = 1.0
 
 
 class Capability(StrEnum):
@@ -48,10 +58,31 @@ class ProviderSettings(Frozen, frozen=True):
     """The wire formats that it speaks upstream: clients of the same are forwarded what no noun stands for."""
     shares_machine: ClassVar[bool] = False
     """All its models compute on this machine and share its seconds; others are a machine each."""
+    estimates_tokens: ClassVar[bool] = False
+    """Of an answer whose tokens it does not tell, they are estimated: somebody is paid for them."""
     temperature: ClassVar[float | None] = None
     """How free text is generated where neither client nor version says; None: it has a default of its own."""
     choice_temperature: ClassVar[float | None] = None
     """The same, of an answer that is one of a few."""
+
+    @property
+    def retries(self) -> int:
+        """How often a failed try is repeated, by another server where there is one."""
+        return 0
+
+    @property
+    def hedge_after(self) -> float | None:
+        """Seconds without a first piece after which a second server is asked as well; None: never."""
+        return None
+
+    @property
+    def affinity(self) -> Literal["none", "prefix", "user", "episode"]:
+        """What requests have in common that should meet the same server."""
+        return "none"
+
+    def places(self) -> "tuple[Place, ...]":
+        """Return the servers that answer for the model, at least one."""
+        return (Place(None, self),)
 
     def completed(self, at: ConfiguredAt) -> Self:  # noqa: ARG002 - for those that override it
         """Return the settings with their paths filled in. Raises ConfigError for what cannot be."""

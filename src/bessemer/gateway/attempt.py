@@ -5,7 +5,7 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import NamedTuple, cast
+from typing import Final, NamedTuple, cast
 
 import msgspec
 
@@ -13,15 +13,19 @@ from bessemer.core.errors import BessemerError, ConfigError, ProviderError, told
 from bessemer.core.ids import new_id
 from bessemer.core.inferences import ModelCall, TokenLogprob
 from bessemer.core.reply import GatheredReply, ReplyPiece, calls_of
-from bessemer.gateway.breakers import Breakers
+from bessemer.gateway.endpoints import Endpoints, LiveEndpoint
 from bessemer.gateway.exchange import Exchange
 from bessemer.gateway.providers.base import Provider, ProviderCall
 from bessemer.gateway.shares import TimeShares
+from bessemer.gateway.token_estimates import TokenEstimates, characters_of
 
+_LEARNED_EACH: Final = 16
+"""Of so many answers one teaches how long a model's tokens are."""
 DISCONNECTED = "client_disconnected: the client closed the connection before the answer was complete"
 
 
 SERVER_STOPPED = "server_stopped: the server was stopped before the answer was complete"
+HEDGED = "hedged: another try of the same call answered first"
 SIBLING_FAILED = "sibling_failed: another answer to the same request failed, which ended this one"
 
 
@@ -32,6 +36,8 @@ class Leg(NamedTuple):
     step: int
     propensity: float
     prompt: str | None
+    endpoint: LiveEndpoint | None = None
+    """Of the model's servers the one that is asked; None: it has one."""
 
 
 def account_error(error: BaseException) -> str:
@@ -41,7 +47,7 @@ def account_error(error: BaseException) -> str:
     if isinstance(error, Exception):
         return f"internal_error: {told(error)}"
     if isinstance(error, asyncio.CancelledError) and error.args:  # with a message cancel siblings, and the HTTP server
-        return SIBLING_FAILED if SIBLING_FAILED in error.args else SERVER_STOPPED
+        return next((said for said in (SIBLING_FAILED, HEDGED) if said in error.args), SERVER_STOPPED)
     return DISCONNECTED
 
 
@@ -70,6 +76,12 @@ class _Account:
         return tuple(msgspec.structs.replace(token, forced=forced) for token, forced in pairs)
 
 
+def _characters(said: GatheredReply) -> int:
+    """Return the characters that were generated."""
+    texts = sum(len(text) for texts in (said.text, said.reasoning, said.refusal) for text in texts)
+    return texts + sum(len(call.name) + len(call.arguments) for call in said.tool_calls)
+
+
 def _tells(chunk: ReplyPiece) -> bool:
     """Whether there is something in it for the client."""
     said = chunk.text or chunk.reasoning or chunk.refusal or chunk.tokens or chunk.tool_calls or chunk.vectors
@@ -82,12 +94,14 @@ class Attempts:
     def __init__(
         self,
         providers: Mapping[str, Provider],
-        breakers: Breakers,
+        endpoints: Endpoints,
         clock: Callable[[], float],
         timer: Callable[[], float],
     ) -> None:
         self._providers = providers
-        self._breakers = breakers
+        self._endpoints = endpoints
+        self._estimates = TokenEstimates()
+        self._finished = 0
         self._clock = clock
         self._timer = timer
         self._shares: dict[str, TimeShares] = {}
@@ -97,7 +111,8 @@ class Attempts:
         account = _Account(created_at=self._clock(), begun=self._timer())
         shares = self._machine(leg)
         mark = shares.start()
-        self._breakers.begin(leg.call.model.name)
+        endpoint = leg.endpoint or self._endpoints.of(leg.call.model)[0]
+        self._endpoints.begin(endpoint)
         error: BaseException | None = None
         try:
             async with aclosing(self._open(leg)) as chunks:
@@ -112,7 +127,7 @@ class Attempts:
             error = failure
             raise
         finally:
-            self._breakers.end(leg.call.model.name, error, account.begun)
+            self._endpoints.end(endpoint, error, account.begun, account.first)
             exchange.upstream_s += account.waited
             seconds = shares.stop(mark)
             exchange.calls.append(self._call(exchange, leg, account, seconds, error))
@@ -143,9 +158,7 @@ class Attempts:
         self, exchange: Exchange, leg: Leg, account: _Account, seconds: float, error: BaseException | None
     ) -> ModelCall:
         said, usage = account.said, account.said.usage
-        output_tokens = usage.output_tokens
-        if output_tokens is None and said.tokens:
-            output_tokens = len(said.tokens)
+        input_tokens, output_tokens, estimated = self._tokens(leg.call, account, error)
         charged = seconds if usage.seconds is None else min(seconds, usage.seconds)
         refusal = "".join(said.refusal) or None
         asked = calls_of(said.tool_calls)
@@ -158,10 +171,10 @@ class Attempts:
             provider=leg.call.model.provider,
             output="".join(said.text) if answered else None,
             finish_reason=said.finish_reason if error is None else None,
-            input_tokens=usage.input_tokens,
+            input_tokens=input_tokens,
             output_tokens=output_tokens,
             cost_usd=exchange.catalog.cost(
-                leg.call.model.name, usage.input_tokens, output_tokens, charged, usage.cached_tokens
+                leg.call.model.name, input_tokens, output_tokens, charged, usage.cached_tokens
             ),
             latency_s=self._timer() - account.begun,
             created_at=account.created_at,
@@ -178,4 +191,31 @@ class Attempts:
             reasoning="".join(said.reasoning) or None,
             refusal=refusal,
             tool_calls=asked,
+            endpoint=None if leg.endpoint is None else leg.endpoint.name,
+            estimated=estimated,
         )
+
+    def _tokens(
+        self, call: ProviderCall, account: _Account, error: BaseException | None
+    ) -> tuple[int | None, int | None, bool]:
+        """Return the tokens of input and output, and whether any was estimated: of an answer that began, where the
+        upstream does not say. Of one that never began nothing is known.
+        """
+        said, usage, model = account.said, account.said.usage, call.model.name
+        asked, answered = usage.input_tokens, usage.output_tokens
+        if answered is None and said.tokens:
+            answered = len(said.tokens)
+        if asked is not None and answered is not None:
+            self._finished += 1
+            if error is None and (not self._finished % _LEARNED_EACH or not self._estimates.knows(model)):
+                self._estimates.learn_input(model, characters_of(call.messages, call.tools), asked)
+                self._estimates.learn_output(model, _characters(said), answered)
+            return asked, answered, False
+        if account.first is None or said.vectors or not call.model.settings.estimates_tokens:
+            return asked, answered, False
+        if asked is None:
+            asked = self._estimates.input_tokens(model, characters_of(call.messages, call.tools))
+        if answered is None:
+            pieces = len(said.text) + len(said.reasoning) + len(said.refusal) + len(said.tool_calls)
+            answered = self._estimates.output_tokens(model, _characters(said), pieces)
+        return asked, answered, True

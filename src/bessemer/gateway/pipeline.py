@@ -22,11 +22,12 @@ from bessemer.core.pieces import is_large
 from bessemer.core.reply import Reply, ReplyHead, ReplyPiece
 from bessemer.core.types import JSON
 from bessemer.gateway.attempt import Attempts
-from bessemer.gateway.breakers import Breakers
+from bessemer.gateway.endpoints import Endpoints
 from bessemer.gateway.exchange import AsyncChunks, Exchange
 from bessemer.gateway.providers.base import Provider
 from bessemer.gateway.record import reply_of
 from bessemer.gateway.resolve import resolve
+from bessemer.gateway.retries import Retries
 from bessemer.gateway.stages import Stages, chained, chained_attempts
 from bessemer.gateway.strategy import Strategy
 from bessemer.identity.policy import Policy
@@ -102,9 +103,10 @@ class Gateway:
         self._askers: OrderedDict[str, Principal] = OrderedDict()
         """Who asked what, by inference: the latest `_REMEMBERED`."""
         self._before_route = stages.before_route
-        breakers = Breakers(timer)
-        attempt = chained_attempts(stages.around_attempt, Attempts(self._providers, breakers, clock, timer).run)
-        self._run = chained(stages.around_answer, Strategy(attempt, breakers).answer)
+        endpoints = Endpoints(timer, observe=None if metrics is None else metrics.avoided)
+        tries = Retries(Attempts(self._providers, endpoints, clock, timer), endpoints)
+        attempt = chained_attempts(stages.around_attempt, tries.run)
+        self._run = chained(stages.around_answer, Strategy(attempt, endpoints).answer)
 
     async def answer(self, conversation: Conversation, principal: Principal, *, origin: str | None = None) -> Answered:
         """Answer in one piece. Raises the BessemerError that is the client's answer.

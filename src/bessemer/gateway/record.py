@@ -1,16 +1,16 @@
 """The record of an exchange: one Inference with its calls, journaled before the client sees the end of the answer."""
 
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
 from bessemer.core.content import HASH_VERSION
 from bessemer.core.errors import StoreError
 from bessemer.core.feedback import Asked
-from bessemer.core.inferences import JUDGED, Inference
+from bessemer.core.inferences import JUDGED, Inference, ModelCall
 from bessemer.core.reply import Reply, ReplyPiece, Usage, calls_of
 from bessemer.core.totals import count, total
 from bessemer.gateway.attempt import account_error
@@ -19,6 +19,8 @@ from bessemer.gateway.exchange import AsyncChunks, Exchange, Next
 from bessemer.registry.routes import void
 from bessemer.store.writer import Writer
 from bessemer.telemetry.metrics import Metrics
+
+T = TypeVar("T")
 
 
 class Recorder:
@@ -71,7 +73,7 @@ def _observe(metrics: Metrics, exchange: Exchange, inference: Inference) -> None
 
 
 def inference_of(exchange: Exchange) -> Inference:
-    """Make the record. Tokens and cost are sums over all calls, None when those of any call are unknown."""
+    """Make the record. Tokens and cost are sums over all calls, of one that failed what is known of it."""
     calls = exchange.calls
     answer = exchange.answer or (calls[-1] if calls and exchange.first_token is not None else None)
     said = exchange.said
@@ -90,9 +92,9 @@ def inference_of(exchange: Exchange) -> Inference:
         else text,
         finish_reason=exchange.said.finish_reason,
         version=answer.version if answer is not None else None,
-        input_tokens=count([call.input_tokens for call in calls]),
-        output_tokens=count([call.output_tokens for call in calls]),
-        cost_usd=total([call.cost_usd for call in calls]),
+        input_tokens=count(_of_each(calls, [call.input_tokens for call in calls])),
+        output_tokens=count(_of_each(calls, [call.output_tokens for call in calls])),
+        cost_usd=total(_of_each(calls, [call.cost_usd for call in calls])),
         latency_s=finished - exchange.started,
         propensity=math.prod(call.propensity for call in calls),
         config_sha256=exchange.config_sha256,
@@ -114,6 +116,12 @@ def inference_of(exchange: Exchange) -> Inference:
         tools=tuple(tool.plain() for tool in exchange.asked.tools),
         tool_calls=calls_of(exchange.said.tool_calls),
     )
+
+
+def _of_each(calls: Sequence[ModelCall], figures: Sequence[T | None]) -> Sequence[T | None]:
+    """Leave out what is not known of a call that failed, as long as something is known of any."""
+    known = [figure for call, figure in zip(calls, figures, strict=True) if call.error is None or figure is not None]
+    return known or [None]
 
 
 def kept(inference: Inference) -> Inference:
@@ -145,6 +153,21 @@ def _promise(exchange: Exchange) -> Literal["holds", "void"] | None:
     return "holds" if void(exchange.route, exchange.catalog.resolve) is None else "void"
 
 
+def _usage(exchange: Exchange) -> Usage | None:
+    """Return the tokens that the client is told: those of the answer, as far as its model tells them."""
+    call, said = exchange.answer, exchange.said.usage
+    if call is None:
+        return None
+    if call.estimated:
+        return said
+    return Usage(
+        input_tokens=call.input_tokens,
+        output_tokens=call.output_tokens,
+        cached_tokens=call.cached_tokens,
+        details=said.details,
+    )
+
+
 def reply_of(exchange: Exchange) -> Reply:
     """Return the finished answer, with what gave it and what it cost."""
     inference, call = exchange.inference, exchange.answer
@@ -161,14 +184,7 @@ def reply_of(exchange: Exchange) -> Reply:
         extra=exchange.said.extra,
         tokens=tuple(exchange.said.tokens),
         finish_reason=exchange.said.finish_reason or "stop",
-        usage=None
-        if call is None
-        else Usage(
-            input_tokens=call.input_tokens,
-            output_tokens=call.output_tokens,
-            cached_tokens=call.cached_tokens,
-            details=exchange.said.usage.details,
-        ),
+        usage=_usage(exchange),
         version=inference.version,
         provider=None if call is None else call.provider,
         cost_usd=inference.cost_usd,

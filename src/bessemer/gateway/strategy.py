@@ -16,8 +16,8 @@ from bessemer.core.inferences import ModelCall
 from bessemer.core.reply import ReplyPiece
 from bessemer.core.routes import ServedStep, Step, Target
 from bessemer.gateway.attempt import Leg
-from bessemer.gateway.breakers import Breakers
 from bessemer.gateway.cascade import Draw, accepts, calibrated, draw, raw_score
+from bessemer.gateway.endpoints import Endpoints
 from bessemer.gateway.exchange import AsyncChunks, Exchange
 from bessemer.gateway.resolve import NOT_UNDERSTOOD, provider_call
 from bessemer.telemetry.logs import get_logger
@@ -40,9 +40,9 @@ def may_fall_back(error: BessemerError) -> bool:
 class Strategy:
     """Runs the steps and fallbacks of a route for one exchange."""
 
-    def __init__(self, attempt: Callable[[Exchange, Leg], AsyncIterator[ReplyPiece]], breakers: Breakers) -> None:
+    def __init__(self, attempt: Callable[[Exchange, Leg], AsyncIterator[ReplyPiece]], endpoints: Endpoints) -> None:
         self._attempt = attempt
-        self._breakers = breakers
+        self._endpoints = endpoints
 
     async def answer(self, exchange: Exchange) -> AsyncIterator[ReplyPiece]:
         """Yield the chunks of the answer that the route returns. Raises the error of the last target that was tried."""
@@ -84,19 +84,18 @@ class Strategy:
 
     def _is_ready(self, exchange: Exchange, target: Target) -> bool:
         catalog = exchange.catalog
-        known = catalog.has_target(target.model)
-        return self._breakers.ready(catalog.resolve(target.model).model.name if known else target.model)
+        return not catalog.has_target(target.model) or self._endpoints.ready(catalog.resolve(target.model).model)
 
     def _passed_over(self, exchange: Exchange, step: Step, later: Sequence[ServedStep]) -> bool:
         """Say whether all targets of a step fail now and another that may answer does not."""
-        if self._breakers.quiet or any(self._is_ready(exchange, target) for target in step.targets):
+        if self._endpoints.quiet or any(self._is_ready(exchange, target) for target in step.targets):
             return False
         others = [*(target for one in later for target in one.step.targets), *exchange.route.fallbacks]
         return any(self._is_ready(exchange, target) for target in others)
 
     def _ready(self, exchange: Exchange, targets: Sequence[Target]) -> Sequence[Target]:
         """Return the targets of a step that do not fail now; all of them where none is left."""
-        if len(targets) == 1 or self._breakers.quiet:
+        if len(targets) == 1 or self._endpoints.quiet:
             return targets
         ready = [target for target in targets if target.weight > 0 and self._is_ready(exchange, target)]
         return ready or targets
@@ -104,7 +103,7 @@ class Strategy:
     def _in_turn(self, exchange: Exchange) -> Sequence[tuple[int, Target]]:
         """Return the fallbacks with their places; those that fail now last."""
         every = list(enumerate(exchange.route.fallbacks))
-        if len(every) < 2 or self._breakers.quiet:
+        if len(every) < 2 or self._endpoints.quiet:
             return every
         return sorted(every, key=lambda one: not self._is_ready(exchange, one[1]))
 
@@ -114,7 +113,13 @@ class Strategy:
         route = exchange.route.name
         if error.error_code != NOT_UNDERSTOOD:  # that is how a route is meant to work
             _log.warning(
-                "target_failed", inference_id=exchange.inference_id, route=route, error=error.error_code or error.type
+                "target_failed",
+                inference_id=exchange.inference_id,
+                route=route,
+                version=exchange.calls[-1].version if exchange.calls else None,
+                endpoint=exchange.calls[-1].endpoint if exchange.calls else None,
+                error=error.error_code or error.type,
+                upstream_status=error.upstream_status,
             )
         return error
 

@@ -6,7 +6,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
@@ -14,6 +14,8 @@ from prometheus_client.registry import Collector
 _Series = TypeVar("_Series", Counter, Histogram)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _OVERHEAD_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
+
+_MAX_ERROR_TYPES = 64
 
 
 class EngineState(Protocol):
@@ -105,6 +107,13 @@ class Metrics:
         self._errors = Counter(
             "bessemer_request_errors", "Requests that failed.", ["route", "error_type"], registry=self._registry
         )
+        self._avoided = Gauge(
+            "bessemer_endpoint_avoided",
+            "1 while a model's endpoint fails and others are asked in its place.",
+            ["endpoint"],
+            registry=self._registry,
+        )
+        self._error_types: set[str] = set()
         self._overhead = Histogram(
             "bessemer_gateway_overhead_seconds",
             "Time of a request that was not spent waiting for a provider.",
@@ -147,8 +156,16 @@ class Metrics:
         self._overhead.observe(max(seconds, 0.0))
 
     def error(self, route: str, error_type: str) -> None:
-        """Count one failed request."""
+        """Count one failed request. Types beyond the first `_MAX_ERROR_TYPES` are counted as `other`."""
+        if error_type not in self._error_types:
+            if len(self._error_types) >= _MAX_ERROR_TYPES:
+                error_type = "other"
+            self._error_types.add(error_type)
         self._child(self._errors, route, error_type).inc()
+
+    def avoided(self, endpoint: str, level: int) -> None:
+        """Tell that an endpoint is avoided from now on (1), or no more (0)."""
+        self._avoided.labels(endpoint).set(level)
 
     def watch_engine(self, state: Callable[[], EngineState]) -> None:
         """Ask the engine for its state whenever the metrics are read."""

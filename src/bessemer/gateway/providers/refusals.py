@@ -86,6 +86,7 @@ def status_error(model: Model, status: int, headers: Mapping[str, str], body: by
         error = InvalidRequest(text, param=field, code=code)
     else:
         error = ProviderError(text, code=code, retry_after=wait)
+    error.upstream_status = status
     return _with_detail(error, body)
 
 
