@@ -41,7 +41,7 @@ def main() -> None:
     arguments = parser.parse_args()
     parts: dict[str, Callable[[], _Section]] = {
         "prediction": lambda: prediction.measure(arguments.data / "planner"),
-        "replay": lambda: {"rtxpro6000": replay.measure(arguments.data / "planner" / "rtxpro6000")},
+        "replay": lambda: replays(arguments.data / "planner" / "rtxpro6000"),
         "simulator": lambda: simulator.measure() | beside_vidur.measure(arguments.vidur, arguments.vidur_python),
         "plan": plan_seconds,
     }
@@ -59,6 +59,11 @@ def main() -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(document, indent=1) + "\n")
     print(json.dumps(document, indent=1))
+
+
+def replays(record: Path) -> _Section:
+    """The record of one card, and the means of two."""
+    return {"rtxpro6000": replay.measure(record), "rtxpro6000_two_cards": replay.two_cards(record)}
 
 
 def plan_seconds() -> _Section:

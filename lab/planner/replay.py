@@ -18,6 +18,12 @@ from bessemer_planner.simulator import Cluster, Pool, PrefixBlocks, Requests, si
 from bessemer_planner.types import Deployment, Precision, Replica, ServingEngine
 
 MODEL = "meta-llama/Llama-3.1-8B"
+SEVERAL = {  # model: parallelism, measured mean TPOT and TTFT in seconds (measured_throughput.csv, llmservingsim_bench)
+    "Qwen/Qwen3-32B": ((2, 1, 1), 0.0803, 36.9052),
+    "Qwen/Qwen3-30B-A3B": ((1, 2, 2), 0.0473, 1.086),
+}
+"""Runs of the same bench on two cards without NVLink, of which the means are known: tensor parallel, and data parallel
+with the experts split. Their prompts and answers are reckoned as long as those of the record."""
 ACCELERATOR = "rtx_pro_6000_server"
 BLOCK = 16
 
@@ -57,13 +63,41 @@ def measure(folder: Path) -> dict[str, Any] | None:
     }
 
 
-def predicted(engine: dict[str, Any], columns: dict[str, np.ndarray]) -> tuple[Replica, str]:
-    """Return the replica with the record's engine settings, and what the prediction stands for."""
+def two_cards(folder: Path) -> dict[str, Any] | None:
+    """Return the errors of the means on two cards, in percent of what was measured; None without the record."""
+    if not folder.exists():
+        return None
+    engine = json.loads((folder / "Llama-3.1-8B.meta.json").read_text())["engine_kwargs"]
+    record = [json.loads(line) for line in (folder / "Llama-3.1-8B.requests.jsonl").read_text().splitlines()]
+    columns = {name: np.array([row[name] for row in record]) for name in ("arrival_time", "input_toks", "output_toks")}
+    arrival = columns["arrival_time"] - columns["arrival_time"][0]
+    requests = Requests(arrival, columns["input_toks"].astype(np.int64), columns["output_toks"].astype(np.int64))
+    found = {}
+    for model, (sizes, tpot, ttft) in SEVERAL.items():
+        result = simulate(requests, Cluster((Pool(predicted(engine, columns, model, sizes)[0], 1),)))
+        found[model] = {
+            "tpot_mean_error": error(result.tpot_s.mean(), tpot),
+            "ttft_mean_error": error(result.ttft_s.mean(), ttft),
+        }
+    return found
+
+
+def predicted(
+    engine: dict[str, Any],
+    columns: dict[str, np.ndarray],
+    model: str = MODEL,
+    sizes: tuple[int, int, int] = (1, 1, 1),
+) -> tuple[Replica, str]:
+    """Return the replica with the record's engine settings, and what the prediction stands for.
+
+    `sizes`: tensor, data and expert parallel; the settings are those of one data-parallel rank.
+    """
+    tp, dp, ep = sizes
     prediction = Performance.load().replica(
-        Deployment(MODEL, ACCELERATOR, ServingEngine.VLLM, "0.19.0", Precision.BF16),
-        model_shape(MODEL),
+        Deployment(model, ACCELERATOR, ServingEngine.VLLM, "0.19.0", Precision.BF16, tp=tp, dp=dp, ep=ep),
+        model_shape(model),
         load_catalog().accelerator(ACCELERATOR),
-        max_batch=engine["max_num_seqs"],
+        max_batch=engine["max_num_seqs"] * dp,
         chunk_tokens=engine["max_num_batched_tokens"],
         isl=float(columns["input_toks"].mean()),
         osl=float(columns["output_toks"].mean()),

@@ -17,6 +17,13 @@ def test_the_record_is_replayed_within_its_limits() -> None:
     assert abs(errors["ttft_p90_error"]) <= 20
 
 
+@pytest.mark.skipif(not RECORD.exists(), reason="the record is not in ../shared/data")
+def test_two_cards_without_nvlink_are_as_slow_as_their_links() -> None:
+    errors = replay.two_cards(RECORD)
+    assert errors is not None
+    assert {name: abs(one["tpot_mean_error"]) <= 12 for name, one in errors.items()} == dict.fromkeys(errors, True)
+
+
 def test_equal_beginnings_share_their_blocks_and_later_ones_do_not() -> None:
     first, second = list(range(40)), [*range(16), 99, *range(17, 40)]
     found = replay.blocks([first, second, first])

@@ -39,6 +39,28 @@ def test_eight_bits_and_more_accelerators_are_faster() -> None:
     assert wide.decode_s[1] > 1.5 * plain.decode_s[1]
 
 
+def test_all_reduces_cross_pcie_where_there_is_no_link() -> None:
+    """64 reduces a step of 4,096 values of 16 bits for each sequence, at 15.2 GB/s: what 127 more sequences add."""
+    one, two = step("rtx_pro_6000_server"), step("rtx_pro_6000_server", tp=2)
+    assert one is not None
+    assert two is not None
+    wire = 127 * 64 * 2 * 4096 / 15.2e9
+    grown = [float(found.decode_s[128] - found.decode_s[1]) for found in (one, two)]
+    assert grown[1] - grown[0] == pytest.approx(wire, rel=0.35)  # products are halved, host work is not
+
+
+def test_an_l40s_under_load_is_slower_than_its_operators() -> None:
+    """Llama-3.1-8B in FP8, MLPerf Inference v5.1 Offline: 12.83 requests a second of 778 and 129 tokens."""
+    deployment, card = (
+        Deployment(MODEL, "l40s", ServingEngine.VLLM, None, Precision.FP8),
+        load_catalog().accelerator("l40s"),
+    )
+    found = operator_step(deployment, model_shape(MODEL), card, 256)
+    assert found is not None
+    _, each = step_steady(found, 778, 129, 256, 0)
+    assert 256 / (129 * each) == pytest.approx(12.83, rel=0.2)
+
+
 def test_without_tables_there_is_no_step() -> None:
     assert step("trainium2") is None
 

@@ -38,6 +38,17 @@ PROMPT_TOKEN_S = 46e-6
 _WIRE_SHARE = 0.6
 _REDUCE_S = 20e-6
 """A collective over the links alone, where the table's kernel (made for small messages) takes longer."""
+_PCIE_GBS = 15.2
+"""Rate of an all-reduce's wire bytes between accelerators without a link of their own. Tables of aiconfigurator-core
+0.12.0 hold two machines with RTX PRO 6000: vLLM 0.19.0, 20 us and 15.2 GB/s, and vLLM 0.24.0, 5 us and 36 GB/s (L40S:
+20 GB/s under NCCL 2.27.3). The only engine measured end to end, Qwen3-32B in 16 bits on two of them (casys-kaist/
+LLMServingSim, vLLM 0.19.0), took 80 ms a token: 76 are predicted by the first, 62 by the second. How a machine's
+PCIe is wired is not in its price list, so the slower one is planned with."""
+_LOADED = {"l40s": 1.7}
+"""How much longer than its operators' sum an accelerator takes for all that grows with the load (sequences, context,
+prompts) under a sustained one. L40S: MLPerf Inference v5.1 5.1-0082, Llama-3.1-8B FP8 on one under vLLM 0.10.0, Offline
+12.8 requests a second (12.6 so), Server at 9.36 a second 124 ms to the first token (124) and 48 ms a token (40). Its
+tables were taken in bursts, which do not reach its 350 W."""
 _HOME = "rtx_pro_6000_server"
 """The accelerator on which the shares and kernel times above were measured."""
 _BUSY = 64.0
@@ -66,13 +77,15 @@ def operator_step(
     per_token = (twice - once) / _FAR
     kept = max(0.0, once - per_token * _FAR)  # full windows and linear states, whatever the context
     attention = pair_flops(deployment, shape, absorbed=False) / deployment.dp
+    decode = np.maximum.accumulate(
+        np.maximum(products, floor) + kernels + kept / read * local + _HOST_SEQUENCE_S * batch
+    )
+    loaded = _LOADED.get(accelerator.name, 1.0)
     return StepTime(
-        decode_s=np.maximum.accumulate(
-            np.maximum(products, floor) + kernels + kept / read * local + _HOST_SEQUENCE_S * batch
-        ),
-        kv_token_s=per_token / deployment.dp / read,
-        prefill_token_s=(chunk - busy) / _CHUNK + _ELEMENTWISE_S * shape.layers / deployment.dp,
-        pair_s=attention / (_PAIR_SHARE * accelerator.bf16_tflops * 1e12),
+        decode_s=decode + (loaded - 1.0) * np.maximum(0.0, decode - decode[1]),
+        kv_token_s=loaded * per_token / deployment.dp / read,
+        prefill_token_s=loaded * ((chunk - busy) / _CHUNK + _ELEMENTWISE_S * shape.layers / deployment.dp),
+        pair_s=loaded * attention / (_PAIR_SHARE * accelerator.bf16_tflops * 1e12),
     )
 
 
@@ -109,11 +122,14 @@ def _pass_s(deployment: Deployment, shape: ModelShape, accelerator: Accelerator,
     if world == 1:
         return dense + routed
     values = tokens / deployment.dp * shape.hidden
+    wire = 2.0 * (world - 1) / world * 2.0 * values
+    if accelerator.link_gbs is None:
+        return dense + routed + 2.0 * shape.layers * (_REDUCE_S + wire / (_PCIE_GBS * 1e9))
     once = reduce_s(accelerator.name, deployment.engine, world, values)
     if once is None:
         return None
-    wire = 2.0 * (world - 1) / world * 2.0 * values / machine(accelerator, deployment.precision, world).link
-    return dense + routed + 2.0 * shape.layers * min(once, _REDUCE_S + wire / _WIRE_SHARE)
+    linked = _REDUCE_S + wire / machine(accelerator, deployment.precision, world).link / _WIRE_SHARE
+    return dense + routed + 2.0 * shape.layers * min(once, linked)
 
 
 def _prompt_s(deployment: Deployment, shape: ModelShape, accelerator: Accelerator, tokens: float) -> float | None:
