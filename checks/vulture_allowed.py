@@ -172,3 +172,8 @@ _.stop_sequence  # MessageObject: read by clients
 _.cache_read_input_tokens  # MessageUsage: the same
 _.cache_creation_input_tokens  # the same
 _.stop_reason  # the same
+_.pause_writing  # _Connection: asyncio calls it
+_.eof_received  # the same
+_.on_header  # _Connection: httptools calls it
+_.on_body  # the same
+ClientResponse  # client/concurrent.py: in an annotation that is text, so that aiohttp is loaded late

@@ -29,6 +29,7 @@ from bessemer.dialects.base import Dialect
 from bessemer.http.edge import ClientGone, JSONResponse, Limit
 from bessemer.http.paths import Spellings
 from bessemer.identity.authentication import network
+from bessemer.telemetry.logs import AccessLog
 
 Authenticate = Callable[[str | None, str], Awaitable[Principal]]
 """From the Authorization header and the address it comes from to who asks."""
@@ -47,6 +48,7 @@ _KEY_HEADERS: Final = (b"authorization", b"api-key", b"x-api-key")
 """Where a key may stand: a bearer's as OpenAI says, or as Azure's clients and Anthropic's send it."""
 _AS_WRITTEN: Final = Spellings(())
 log = structlog.get_logger("bessemer.http")
+access = AccessLog("bessemer.http")
 
 
 class Front:
@@ -124,8 +126,8 @@ class Front:
                 seconds = time.perf_counter() - started
                 endpoint = _endpoint(scope)
                 self._observe(endpoint, exchange.status, seconds)
-                log.info(
-                    "request",
+                access.request(
+                    request_id=exchange.request_id,
                     method=scope["method"],
                     endpoint=endpoint,
                     status=exchange.status,

@@ -4,6 +4,8 @@ A log never holds a secret, a prompt or an answer. Errors are told by type and p
 variables may be anything that was being worked on. What is written passes a scrubber of key-shaped text last.
 """
 
+import asyncio
+import datetime
 import json
 import logging
 import sys
@@ -13,8 +15,9 @@ import warnings
 from contextlib import nullcontext, suppress
 from functools import partial
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
+import msgspec
 import structlog
 
 from bessemer.core.errors import ConfigError
@@ -22,7 +25,7 @@ from bessemer.core.scrub import scrub
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _MAX_FRAMES = 50
-_encode = json.JSONEncoder(default=repr).encode
+_encode = json.JSONEncoder(default=repr, separators=(",", ":")).encode
 _OWN_HANDLERS = ("dbos",)
 """Libraries that write to standard error themselves as long as their logger has no handler."""
 
@@ -60,6 +63,8 @@ def configure(level: str = "info", stream: TextIO | None = None) -> None:
         library = logging.getLogger(name)
         library.handlers[:] = [logging.NullHandler()]
         library.propagate = True
+    global _json_to  # noqa: PLW0603 - one process has one log
+    _json_to = None if target.isatty() else _JSONStream(handler, _LEVELS[level])
     # Our own events take the short way to the stream: a record of the standard library would be a tenth of a request.
     structlog.configure(
         processors=[*shared, *final],
@@ -114,6 +119,53 @@ class _Lines:
             self._handler.stream.flush()
 
     debug = warning = error = critical = exception = info
+
+
+class AccessLog:
+    """Writes a line for each request, all of one turn of the event loop together.
+
+    The fields are the caller's own, never a client's text: they pass no scrubber. On a terminal, and below the level
+    `info`, it is a logger like any other.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._log = get_logger(name)
+        self._name = name
+        self._lines: list[bytes] = []
+
+    def request(self, **fields: Any) -> None:
+        """Write the event `request`. On a running event loop alone."""
+        if _json_to is None or _json_to.level > logging.INFO:
+            self._log.info("request", **fields)
+            return
+        now = datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z")
+        told = {"event": "request", "level": "info", "logger": self._name, "timestamp": now, **fields}
+        self._lines.append(_encode_line(told))
+        if len(self._lines) == 1:
+            asyncio.get_running_loop().call_soon(self._write)
+
+    def _write(self) -> None:
+        lines, self._lines = self._lines, []
+        if _json_to is not None:
+            _json_to.write(b"\n".join(lines).decode() + "\n")
+
+
+class _JSONStream(NamedTuple):
+    """Where lines of JSON go."""
+
+    handler: "logging.StreamHandler[TextIO]"
+    level: int
+
+    def write(self, text: str) -> None:
+        """Write finished lines. What cannot be written stops nobody."""
+        with self.handler.lock or nullcontext(), suppress(OSError, ValueError):
+            self.handler.stream.write(text)
+            self.handler.stream.flush()
+
+
+_json_to: _JSONStream | None = None
+"""None: lines are for people, or nothing was configured."""
+_encode_line = msgspec.json.Encoder().encode
 
 
 def _as_json(_logger: Any, _method: str, event: structlog.typing.EventDict) -> str:

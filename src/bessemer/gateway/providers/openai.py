@@ -6,13 +6,10 @@ request that it refuses as such (400, 413, 422) is the caller's own fault.
 
 import asyncio
 import contextlib
-import io
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
-from functools import cache
 from typing import ClassVar
 
-import aiohttp
 import msgspec
 
 from bessemer.core.conversation import Choices, Constraint, JsonSchema, Regex, ToolChoice
@@ -27,13 +24,12 @@ from bessemer.dialects import openai_chat, openai_embeddings
 from bessemer.gateway.providers.answers import BOM, DONE, AnswerReader, looks_like_json
 from bessemer.gateway.providers.base import ProviderCall, ProviderKind
 from bessemer.gateway.providers.refusals import status_error
+from bessemer.gateway.providers.upstream_http import UpstreamBroke, UpstreamClient, UpstreamResponse
 from bessemer.registry.upstreams import UpstreamSettings
 from bessemer.telemetry.logs import get_logger
 
 _DRAIN_S = 0.05
 _MAX_ANSWER_BYTES = 64 * 1024 * 1024
-_IN_ONE_PIECE = 64 * 1024
-"""A longer request is written piece by piece, between which others have their turn."""
 _MAX_ERROR_BYTES = 64 * 1024
 _MAX_DETAIL = 2000
 _INTERPRETED = frozenset({"max_completion_tokens", "response_format", "structured_outputs"})
@@ -57,23 +53,17 @@ class OpenAIProvider:
     def __init__(self, environ: Mapping[str, str], *, connections: int = 1000) -> None:
         self._environ = environ
         self._connections = connections
-        self._session: aiohttp.ClientSession | None = None
+        self._upstreams: UpstreamClient | None = None
 
-    def _client(self) -> aiohttp.ClientSession:
-        # Made on first use, because a session belongs to the running event loop. aiohttp sets TCP_NODELAY itself.
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=60),
-                timeout=aiohttp.ClientTimeout(total=None),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                skip_auto_headers=("User-Agent",),
-                trust_env=False,
-            )
-        return self._session
+    def _client(self) -> UpstreamClient:
+        # Made on first use: a client belongs to the running event loop.
+        if self._upstreams is None:
+            self._upstreams = UpstreamClient(self._connections)
+        return self._upstreams
 
     async def complete(self, call: ProviderCall) -> AsyncIterator[ReplyPiece]:
         """Ask the upstream. See Provider; closing the iterator closes the connection."""
-        response: aiohttp.ClientResponse | None = None
+        response: UpstreamResponse | None = None
         reader, patience = AnswerReader(call.model), _Patience(call)
         try:
             with _crossing(call.model):
@@ -81,11 +71,11 @@ class OpenAIProvider:
                     response = await self._post(call)
                     if response.status != 200:
                         raise status_error(call.model, response.status, response.headers, await _start_of(response))
-                    body = b"" if call.stream else await _body(response.content)
+                    body = b"" if call.stream else await _body(response)
                 if not call.stream:
                     yield reader.vectors(body, len(call.messages)) if call.embed else reader.whole(body)
                     return
-                async with aclosing(_streamed(reader, response.content, patience)) as chunks:
+                async with aclosing(_streamed(reader, response, patience)) as chunks:
                     async for chunk in chunks:
                         yield chunk
         finally:
@@ -94,7 +84,7 @@ class OpenAIProvider:
                 # An answer that was not read to its end must stop at the upstream; at its end this does nothing.
                 response.close()
 
-    async def _post(self, call: ProviderCall) -> aiohttp.ClientResponse:
+    async def _post(self, call: ProviderCall) -> UpstreamResponse:
         settings = call.model.settings_as(OpenAISettings)
         headers = {"Content-Type": "application/json"}
         if (key := settings.api_key(f"models.{call.model.name}", self._environ)) is not None:
@@ -102,22 +92,16 @@ class OpenAIProvider:
         body = await _encoded(_embedded_body(call) if call.embed else upstream_body(call))
         return await self._client().post(
             settings.base_url.rstrip("/") + ("/embeddings" if call.embed else "/chat/completions"),
-            data=body if len(body) <= _IN_ONE_PIECE else io.BytesIO(body),
-            headers=headers,
-            allow_redirects=False,
-            timeout=_connecting_within(settings.timeouts.connect),
+            body,
+            headers,
+            settings.timeouts.connect,
         )
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
-
-
-@cache
-def _connecting_within(seconds: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=None, sock_connect=seconds)
+        if self._upstreams is not None:
+            self._upstreams.close()
+            self._upstreams = None
 
 
 async def _encoded(body: JSON) -> bytes:
@@ -135,7 +119,7 @@ class _Patience:
         self._ends = self._loop.time() + limits.total
         self._idle = limits.idle
         self._next = min(self._ends, self._loop.time() + limits.first_byte) if call.stream else self._ends
-        self._awaited: aiohttp.StreamReader | None = None
+        self._awaited: UpstreamResponse | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._size = 0
 
@@ -143,7 +127,7 @@ class _Patience:
         """Return the limit of waiting for the first byte of a stream, or for a whole answer."""
         return asyncio.timeout_at(self._next)
 
-    async def piece(self, content: aiohttp.StreamReader) -> bytes:
+    async def piece(self, content: UpstreamResponse) -> bytes:
         """Return the next bytes of a stream, a sign of life; none at its end.
 
         Raises TimeoutError, and ProviderError above 64 MiB in all.
@@ -168,7 +152,7 @@ class _Patience:
         if self._awaited is None:
             return  # nobody waits: the answer is read as slowly as its reader likes
         if self._loop.time() >= self._next:
-            self._awaited.set_exception(TimeoutError())
+            self._awaited.fail(TimeoutError())
         else:
             self._timer = self._loop.call_at(self._next, self._look)
 
@@ -187,10 +171,10 @@ def _crossing(model: Model) -> Iterator[None]:
         raise
     except TimeoutError as error:
         raise ProviderError(f"{model.name!r}: the upstream did not answer in time.", code="timeout") from error
-    except (aiohttp.ClientConnectorError, aiohttp.ServerDisconnectedError, ConnectionError) as error:
-        raise _named(model, error, "no connection to the upstream, or it was lost", "connection_error") from error
-    except aiohttp.ClientError as error:
+    except UpstreamBroke as error:
         raise _named(model, error, "the upstream's answer broke off or is not HTTP", "connection_error") from error
+    except OSError as error:
+        raise _named(model, error, "no connection to the upstream, or it was lost", "connection_error") from error
     except Exception as error:
         _log.exception("upstream_unreadable", model=model.name)
         raise _named(model, error, "the upstream's answer cannot be read", "upstream_unreadable") from error
@@ -202,16 +186,16 @@ def _named(model: Model, error: Exception, reason: str, code: str) -> ProviderEr
     return named
 
 
-async def _start_of(response: aiohttp.ClientResponse) -> bytes:
+async def _start_of(response: UpstreamResponse) -> bytes:
     """Read as much of an error's body as is worth telling; an endless one is cut."""
     body = b""
-    with contextlib.suppress(aiohttp.ClientError):
-        while len(body) < _MAX_ERROR_BYTES and (piece := await response.content.readany()):
+    with contextlib.suppress(UpstreamBroke):
+        while len(body) < _MAX_ERROR_BYTES and (piece := await response.readany()):
             body += piece
     return body
 
 
-async def _body(content: aiohttp.StreamReader) -> bytes:
+async def _body(content: UpstreamResponse) -> bytes:
     """Read an answer in one piece. Raises ProviderError above 64 MiB."""
     body = bytearray()
     while piece := await content.readany():
@@ -222,7 +206,7 @@ async def _body(content: aiohttp.StreamReader) -> bytes:
 
 
 async def _streamed(
-    reader: AnswerReader, content: aiohttp.StreamReader, patience: _Patience
+    reader: AnswerReader, content: UpstreamResponse, patience: _Patience
 ) -> AsyncGenerator[ReplyPiece, None]:
     """Yield the chunks of a streamed answer, also where JSON came in its place.
 
@@ -257,7 +241,7 @@ def _too_large() -> ProviderError:
     return ProviderError("The upstream's answer is above 64 MiB.", code="upstream_unreadable")
 
 
-async def _drain(content: aiohttp.StreamReader, patience: _Patience) -> None:
+async def _drain(content: UpstreamResponse, patience: _Patience) -> None:
     """Read to the end that follows [DONE] at once, so that the connection can be used again."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_S):

@@ -100,8 +100,8 @@ def failure_inside(model: Model, answer: dict[str, Any]) -> ProviderError:
 
 
 def retry_after(headers: Mapping[str, str]) -> int | None:
-    """Return the seconds of a `Retry-After` header, in either of its forms (RFC 9110, section 10.2.3); None without."""
-    text = headers.get("Retry-After", "").strip()
+    """Return the seconds of a `retry-after` header, in either of its forms (RFC 9110, section 10.2.3); None without."""
+    text = headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(text):
         return min(math.ceil(float(text)), _MAX_WAIT_S)
     with contextlib.suppress(TypeError, ValueError, OverflowError):
