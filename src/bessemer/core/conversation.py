@@ -337,3 +337,7 @@ class Conversation(Frozen, frozen=True):
     """Fields of the request that no noun stands for, as they were sent."""
     spelling: JSON = msgspec.field(default_factory=dict)
     """Fields that nouns above stand for and that the dialect can write otherwise, as they were sent."""
+    place: int = 0
+    """Among the answers that one request wants."""
+    cache: Literal["on", "refresh", "off"] = "on"
+    """Of a route that keeps answers: take a kept one, ask anew and keep that, or do neither."""

@@ -120,6 +120,8 @@ class Inference(Frozen, frozen=True):
     """Of the policy that allowed it; None in a row of an earlier release."""
     asked: Asked | None = None
     """That the audit of its route drew it: feedback on it is wanted."""
+    saved_usd: float | None = None
+    """What an answer from the cache would have cost anew; None: it came from a model, or that is not known."""
 
     @property
     def made_by_bessemer(self) -> bool:

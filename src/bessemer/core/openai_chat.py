@@ -24,6 +24,8 @@ class RequestExtension(StrictWire):
     tags: Tags = msgspec.field(default_factory=dict)
     split: Split | None = None
     """The split of data sets that this input belongs to, whatever its hash; for keys that may contribute."""
+    cache: Literal["on", "refresh", "off"] = "on"
+    """Of a route that keeps answers: take a kept one, ask anew and keep that, or do neither."""
 
 
 class StructuredOutputs(StrictWire):

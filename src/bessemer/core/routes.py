@@ -141,6 +141,15 @@ class Monitor(MonitorPolicy, frozen=True, kw_only=True):
     """Mean loss of a rung's audited answers that is still as promised: of verdicts the share of wrong ones."""
 
 
+class CachePolicy(Frozen, frozen=True):
+    """Which answers of a route are kept, and for whom."""
+
+    ttl_s: Annotated[float, msgspec.Meta(gt=0, le=30 * 24 * 3600)] = 3600.0
+    """Seconds for which an answer is given again."""
+    per: Literal["project", "key", "user"] = "project"
+    """Who shares an answer: everybody of a project, or a key's or an end user's own requests alone."""
+
+
 class RungState(Frozen, frozen=True):
     """One rung of a route: thresholds that it may have, from the certified one to stricter ones."""
 
@@ -196,6 +205,8 @@ class Route(Frozen, frozen=True):
     monitor: Monitor | None = None
     fallback: FallbackState | None = None
     """How far alarms have made it step back; None: it is as it was put."""
+    cache: CachePolicy | None = None
+    """None: every request is asked."""
 
     @property
     def rungs(self) -> dict[str, float]:

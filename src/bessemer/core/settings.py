@@ -45,6 +45,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A proxy in front is one address."""
     max_concurrent_requests: Count = 2048
     """Requests under way before new ones get 503."""
+    cache_bytes: Count = 64 * 1024 * 1024
+    """Memory of the answers that routes with a `cache` keep; the oldest go first."""
     cors_origins: tuple[str, ...] = ()
     """Origins (https://app.example.org) whose web pages may call the API from a browser; `*`: all. A list in the file,
     separated by commas in the environment."""

@@ -15,7 +15,7 @@ from bessemer.core.feedback import Feedback, FeedbackSource
 from bessemer.core.inferences import Inference, ModelCall, TokenLogprob
 from bessemer.core.models import Alias
 from bessemer.core.openai import StrictWire, Wire
-from bessemer.core.routes import ConfidenceScore, Guarantee, Monitor, Route, Step, Target
+from bessemer.core.routes import CachePolicy, ConfidenceScore, Guarantee, Monitor, Route, Step, Target
 from bessemer.core.types import DEFAULT_PROJECT, JSON, Frozen
 
 # -- what was asked, answered and said ---------------------------------------------------------------------------------
@@ -371,6 +371,8 @@ class RouteBody(StrictWire):
     """Refused: a cascade job alone writes one."""
     monitor: Monitor | None = None
     """How the rungs among the steps are watched."""
+    cache: CachePolicy | None = None
+    """Which answers are given again to those who ask the same."""
     force: bool = False
     """Ask versions that have not passed a gate: an owner may, with a `reason`."""
     reason: Note = ""

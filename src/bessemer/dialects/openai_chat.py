@@ -126,9 +126,8 @@ def asked(request: ChatRequest, more: JSON | None = None) -> ChatAsked:
 
 def _later(first: Conversation, index: int) -> Conversation:
     seed = first.sampling.seed
-    if seed is None:
-        return first
-    return msgspec.structs.replace(first, sampling=msgspec.structs.replace(first.sampling, seed=seed + index))
+    sampling = first.sampling if seed is None else msgspec.structs.replace(first.sampling, seed=seed + index)
+    return msgspec.structs.replace(first, sampling=sampling, place=index)
 
 
 def _conversation(request: ChatRequest, more: JSON) -> Conversation:
@@ -156,6 +155,7 @@ def _conversation(request: ChatRequest, more: JSON) -> Conversation:
         tags={**(request.metadata or {}), **extension.tags},
         user=request.user,
         split=extension.split,
+        cache=extension.cache,
         dialect=NAME,
         spelling=spelling,
         extra=extra,

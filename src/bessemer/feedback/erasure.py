@@ -15,7 +15,7 @@ from bessemer.core.errors import InvalidRequest, StoreError
 from bessemer.core.inferences import Inference
 from bessemer.core.wire import Derived, Erasure, ErasureRequest
 from bessemer.feedback import datasets as built
-from bessemer.store import audit, datasets, erasure, job_rows, versions
+from bessemer.store import audit, datasets, erasure, job_rows, revisions, versions
 from bessemer.store.blobs import BlobStore
 from bessemer.store.database import Database
 from bessemer.store.writer import Writer
@@ -63,6 +63,7 @@ def erase(database: Database, blobs: BlobStore, writer: Writer, request: Erasure
             if any(counts):
                 detail = {**counts._asdict(), "derived": msgspec.to_builtins(derived)}
                 audit.append(database, actor, "subject.erased", "records", detail)
+                database.write(lambda connection: revisions.bump(connection, revisions.ERASED))
         writer.forget([*(row.id for row in found), *said])
         database.forget()
     return Erasure(**counts._asdict(), more=more, derived=derived, dry_run=request.dry_run)

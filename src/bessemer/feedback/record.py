@@ -17,6 +17,13 @@ _TARGETS = {"inference_id": re.compile(r"inf-[0-9a-f]{32}"), "episode_id": EPISO
 _TEXTS = {"comment": FeedbackKind.COMMENT, "demonstration": FeedbackKind.DEMONSTRATION}
 
 
+def found_wrong(row: Feedback) -> bool:
+    """Say whether feedback finds an answer wrong: no, less than half, or what it should have been."""
+    if isinstance(row.value, str):
+        return row.kind is FeedbackKind.DEMONSTRATION
+    return row.value < 0.5
+
+
 def parse(request: FeedbackRequest, principal: Principal, now: float, *, reviewer: bool) -> Feedback:
     """Make the record of a request. `reviewer`: whether the principal may judge what others asked.
 

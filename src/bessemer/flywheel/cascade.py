@@ -18,7 +18,7 @@ import numpy.typing as npt
 from bessemer.core.datasets import Dataset, Example, Split
 from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.evaluations import CascadePoint, CascadeResult
-from bessemer.core.routes import ConfidenceScore, Guarantee, Route, Step, Target
+from bessemer.core.routes import CachePolicy, ConfidenceScore, Guarantee, Route, Step, Target
 from bessemer.core.wire import CascadeRequest, MetricName
 from bessemer.evals import calibration, metrics
 from bessemer.evals.confidence import fit_confidence
@@ -172,7 +172,7 @@ def apply(services: FlywheelServices, request: CascadeRequest, result: CascadeRe
     """Put the cascade into force if a threshold is certified and `activate` is set; a second time changes nothing."""
     if not result.applied:
         return
-    catalog, route = services.catalog, _route(request, result)
+    catalog, route = services.catalog, _route(request, result, services.catalog.kept_answers(request.route))
     _check_gated(request, services)  # an alias may have moved while the items were asked
     # A killed job comes here again; a route that is put twice is not rolled back in one step.
     if not catalog.has_route(route.name) or catalog.route(route.name) != route:
@@ -196,10 +196,10 @@ def _parts(services: FlywheelServices, request: CascadeRequest, dataset: Dataset
     return Parts(tuple(e for e, fits in marked if fits), tuple(e for e, fits in marked if not fits)), left_out
 
 
-def _route(request: CascadeRequest, result: CascadeResult) -> Route:
+def _route(request: CascadeRequest, result: CascadeResult, cache: CachePolicy | None) -> Route:
     first = Step(targets=(Target(model=result.small),), threshold=result.threshold, calibration=result.calibration)
     last = Step(targets=(Target(model=request.large),))
-    return Route(name=request.route, steps=(first, last), guarantee=result.guarantee)
+    return Route(name=request.route, steps=(first, last), guarantee=result.guarantee, cache=cache)
 
 
 def _metric(request: CascadeRequest, services: FlywheelServices) -> Metric:

@@ -13,7 +13,7 @@ from typing import Final
 from bessemer.core.datasets import Dataset, Split
 from bessemer.core.errors import Conflict, InvalidRequest
 from bessemer.core.ladders import LadderResult
-from bessemer.core.routes import Route, Step, Target
+from bessemer.core.routes import CachePolicy, Route, Step, Target
 from bessemer.core.wire import LadderRequest
 from bessemer.engine.rungs import committee, embedding, linear, pairs, rules, spans
 from bessemer.engine.rungs.head import HeadKind
@@ -179,8 +179,10 @@ def score(
     return ScoredSystem(system, items[: len(plan.optimise)], items[len(plan.optimise) :])
 
 
-def _route(request: LadderRequest, result: LadderResult) -> Route:
-    return Route(name=request.route, steps=result.steps, guarantee=result.guarantee, monitor=result.monitor)
+def _route(request: LadderRequest, result: LadderResult, cache: CachePolicy | None) -> Route:
+    return Route(
+        name=request.route, steps=result.steps, guarantee=result.guarantee, monitor=result.monitor, cache=cache
+    )
 
 
 def apply(services: FlywheelServices, request: LadderRequest, result: LadderResult, job_id: str) -> None:
@@ -188,7 +190,7 @@ def apply(services: FlywheelServices, request: LadderRequest, result: LadderResu
     if not result.applied:
         return
     _check_gated(request, services)  # an alias may have moved while the items were asked
-    catalog, route = services.catalog, _route(request, result)
+    catalog, route = services.catalog, _route(request, result, services.catalog.kept_answers(request.route))
     if not catalog.has_route(route.name) or catalog.route(route.name) != route:
         with services.database.transaction():
             catalog.put_route(route, reason=f"ladder of {len(route.steps)} steps")

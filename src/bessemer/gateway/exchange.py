@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from bessemer.core.access import Principal
 from bessemer.core.conversation import Conversation
@@ -40,6 +40,10 @@ class Exchange:
     """The call whose answer was returned."""
     said: GatheredReply = field(default_factory=GatheredReply)
     """What has left the route."""
+    cache: Literal["hit", "miss"] | None = None
+    """Whether the answer was kept; None: the route keeps none, or this one was not to be."""
+    saved_usd: float | None = None
+    """What a hit would have cost, as far as it is known."""
     first_token: float | None = None
     """On the timer's clock, when the first piece of the answer left the route."""
     upstream_s: float = 0.0

@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import msgspec
 
@@ -53,6 +53,8 @@ class Answered(NamedTuple):
     reply: Reply
     inference: Inference
     overhead_s: float
+    cache: Literal["hit", "miss"] | None = None
+    """Whether it was a kept one; None: its route keeps none."""
 
 
 class ReplyStream:
@@ -69,6 +71,11 @@ class ReplyStream:
         )
         self.first = first
         self.rest = rest
+
+    @property
+    def cache(self) -> Literal["hit", "miss"] | None:
+        """Whether it is a kept answer; None: its route keeps none."""
+        return self._exchange.cache
 
     @property
     def reply(self) -> Reply:
@@ -117,7 +124,7 @@ class Gateway:
         async for _ in self._run(exchange):
             pass
         assert exchange.inference is not None, "the recorder has run: the pieces are exhausted"
-        return Answered(reply_of(exchange), exchange.inference, exchange.overhead_s)
+        return Answered(reply_of(exchange), exchange.inference, exchange.overhead_s, exchange.cache)
 
     async def stream(self, conversation: Conversation, principal: Principal) -> ReplyStream:
         """Start an answer and wait for its first piece, so that an error before it has its real status."""

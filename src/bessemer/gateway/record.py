@@ -113,6 +113,7 @@ def inference_of(exchange: Exchange) -> Inference:
         reasoning="".join(exchange.said.reasoning) or None,
         refusal=refusal,
         asked=_asked(exchange),
+        saved_usd=exchange.saved_usd,
         tools=tuple(tool.plain() for tool in exchange.asked.tools),
         tool_calls=calls_of(exchange.said.tool_calls),
     )
@@ -153,12 +154,12 @@ def _promise(exchange: Exchange) -> Literal["holds", "void"] | None:
     return "holds" if void(exchange.route, exchange.catalog.resolve) is None else "void"
 
 
-def _usage(exchange: Exchange) -> Usage | None:
+def usage_of(exchange: Exchange) -> Usage | None:
     """Return the tokens that the client is told: those of the answer, as far as its model tells them."""
     call, said = exchange.answer, exchange.said.usage
     if call is None:
         return None
-    if call.estimated:
+    if call.estimated or exchange.cache == "hit":
         return said
     return Usage(
         input_tokens=call.input_tokens,
@@ -184,7 +185,7 @@ def reply_of(exchange: Exchange) -> Reply:
         extra=exchange.said.extra,
         tokens=tuple(exchange.said.tokens),
         finish_reason=exchange.said.finish_reason or "stop",
-        usage=_usage(exchange),
+        usage=usage_of(exchange),
         version=inference.version,
         provider=None if call is None else call.provider,
         cost_usd=inference.cost_usd,

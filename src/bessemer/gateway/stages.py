@@ -34,6 +34,10 @@ class Stages:
     around_attempt: tuple[AttemptStage, ...] = ()
     """Around each attempt at one target: sees the model and version, may answer in its place or try again."""
 
+    def around(self, stage: Stage) -> "Stages":
+        """Return them with one more stage, within those that are there, around the answer."""
+        return Stages(self.before_route, (*self.around_answer, stage), self.around_attempt)
+
 
 def with_recorder(
     writer: Writer,

@@ -40,10 +40,11 @@ def answering(dialect: Dialect) -> Callable[[Call], Awaitable[ASGIApp]]:
         if (writer := request.events()) is not None:
             streams = await while_connected(receive, _started(call, asked))
             names = _named(stream.head.inference_id for stream in streams)
+            names += _cached(stream.cache for stream in streams)
             return EventStream(ReplyEvents(streams, writer), names)
         answered = await while_connected(receive, _together([gateway.answer(one, call.principal) for one in asked]))
         overhead = max(one.overhead_s for one in answered) * 1000
-        names = _named(one.inference.id for one in answered)
+        names = _named(one.inference.id for one in answered) + _cached(one.cache for one in answered)
         body = request.whole([one.reply for one in answered])
         names += _promised([one.reply for one in answered])
         return JSONResponse(body, headers=[*names, (b"x-bessemer-overhead-ms", f"{overhead:.3f}".encode())])
@@ -67,6 +68,12 @@ def _of_deployment(asked: Sequence[Conversation], deployment: str | None) -> Seq
 
 def _named(inference_ids: Iterable[str]) -> list[tuple[bytes, bytes]]:
     return [(b"x-bessemer-inference-id", ",".join(inference_ids).encode())]
+
+
+def _cached(outcomes: Iterable[str | None]) -> list[tuple[bytes, bytes]]:
+    """Return whether the answers were kept ones: a `hit` where all of them were; nothing where the route keeps none."""
+    told = set(outcomes) - {None}
+    return [(b"x-bessemer-cache", b"hit" if told == {"hit"} else b"miss")] if told else []
 
 
 def _promised(replies: Sequence[Reply]) -> list[tuple[bytes, bytes]]:

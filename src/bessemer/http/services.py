@@ -7,6 +7,7 @@ from bessemer.core.types import JSON
 from bessemer.evals.grader import GraderServices
 from bessemer.flywheel.services import FlywheelServices
 from bessemer.flywheel.watch import RouteWatch
+from bessemer.gateway.answer_cache import AnswerCache
 from bessemer.gateway.pipeline import Gateway
 from bessemer.http.grading import Grading
 from bessemer.http.probe import DatabaseProbe
@@ -31,6 +32,7 @@ class ApiServices:
     blobs: BlobStore
     catalog: Catalog
     gateway: Gateway
+    answers: AnswerCache
     keys: Keys
     policy: Policy
     notices: ChangeNotices

@@ -18,7 +18,7 @@ from bessemer.core.content import content_hash
 from bessemer.core.errors import ConfigError, Conflict, InvalidRequest, NotFound, StoreError
 from bessemer.core.ladders import WrittenRule
 from bessemer.core.models import Alias, Model, ModelVersion, Price, Prompt
-from bessemer.core.routes import MonitorPolicy, Route, Step, Target
+from bessemer.core.routes import CachePolicy, MonitorPolicy, Route, Step, Target
 from bessemer.core.types import DEFAULT_PROJECT, Frozen, as_json
 from bessemer.registry.config import Config
 from bessemer.registry.policy import GatePolicy
@@ -254,6 +254,10 @@ class Catalog:
         """Return the route in force. Raises NotFound that names the known ones."""
         found = self._mine.routes.get(name) or self._config.routes.get(name)
         return found or self._look_up({**self._config.routes, **self._mine.routes}, name, "route")
+
+    def kept_answers(self, name: str) -> CachePolicy | None:
+        """Return which answers of a route are kept, for whatever is put in its place; None: none, or no such route."""
+        return self.route(name).cache if self.has_route(name) else None
 
     def routes_changed_at(self) -> dict[str, float]:
         """Return when each route that was put at run time was changed last. Reads the database."""

@@ -20,7 +20,7 @@ from bessemer.core.content import content_hash
 from bessemer.core.errors import ConfigError, InvalidRequest
 from bessemer.core.ladders import WrittenRule, check_condition
 from bessemer.core.models import ConfiguredAt, Lineage, Model, ModelVersion, Price, Prompt, ProviderSettings
-from bessemer.core.routes import MonitorPolicy, Route, Step, Target
+from bessemer.core.routes import CachePolicy, MonitorPolicy, Route, Step, Target
 from bessemer.core.template import check as check_template
 from bessemer.core.types import JSON, Frozen
 from bessemer.registry.policy import GatePolicy, check_policy
@@ -115,6 +115,7 @@ class _RouteSection(_Section, frozen=True):
     targets: tuple[str | _TargetSection, ...] = ()
     steps: tuple[_StepSection, ...] = ()
     fallbacks: tuple[str | _TargetSection, ...] = ()
+    cache: CachePolicy | None = None
 
 
 class _LadderSection(_Section, frozen=True):
@@ -373,6 +374,7 @@ def _route(name: str, section: _RouteSection) -> Route:
         name=name,
         steps=tuple(Step(targets=tuple(_target(t, place) for t in step.targets)) for step in steps),
         fallbacks=tuple(_target(t, place) for t in section.fallbacks),
+        cache=section.cache,
     )
     with _place(place):
         check_steps(route)

@@ -29,6 +29,7 @@ from bessemer.evals.grader import GraderServices, Judge, JudgeCall, JudgeReply
 from bessemer.evals.sandbox import SandboxError, isolation
 from bessemer.flywheel.services import FlywheelServices
 from bessemer.flywheel.watch import RouteWatch, levels
+from bessemer.gateway.answer_cache import AnswerCache
 from bessemer.gateway.pipeline import INTERNAL, Gateway
 from bessemer.gateway.providers import build_providers, provider_context, settings_of
 from bessemer.gateway.stages import with_recorder
@@ -103,7 +104,8 @@ def open_services(
     providers = build_providers(extensions.providers, context)
     metrics.watch_rungs(lambda: levels(catalog))
     policy = FailClosed(RolePolicy())
-    stages = with_recorder(writer, extensions.stages, metrics=metrics)
+    answers = AnswerCache(settings.cache_bytes, metrics=metrics)
+    stages = with_recorder(writer, extensions.stages.around(answers), metrics=metrics)
     gateway = Gateway(catalog, providers, stages, policy, metrics=metrics)
     graders = GraderServices(
         judge=_judge(gateway, loop),
@@ -117,6 +119,7 @@ def open_services(
     notices = PolledNotices(database)
     notices.subscribe(revisions.KEYS, keys.refresh)
     notices.subscribe(revisions.REGISTRY, catalog.refresh)
+    notices.subscribe(revisions.ERASED, answers.clear)
     notices.start()
     return ApiServices(
         settings=settings,
@@ -125,6 +128,7 @@ def open_services(
         blobs=blobs,
         catalog=catalog,
         gateway=gateway,
+        answers=answers,
         keys=keys,
         policy=policy,
         notices=notices,

@@ -7,6 +7,7 @@ from bessemer.store.schema import revisions
 
 REGISTRY = "registry"
 KEYS = "keys"
+ERASED = "erased"
 
 
 def bump(connection: Connection, name: str) -> None:

@@ -113,6 +113,15 @@ class Metrics:
             ["endpoint"],
             registry=self._registry,
         )
+        self._cache = Counter(
+            "bessemer_cache_requests",
+            "Requests of routes that keep answers.",
+            ["route", "outcome"],
+            registry=self._registry,
+        )
+        self._saved = Counter(
+            "bessemer_cache_saved_usd", "What kept answers would have cost anew.", ["route"], registry=self._registry
+        )
         self._error_types: set[str] = set()
         self._overhead = Histogram(
             "bessemer_gateway_overhead_seconds",
@@ -162,6 +171,12 @@ class Metrics:
                 error_type = "other"
             self._error_types.add(error_type)
         self._child(self._errors, route, error_type).inc()
+
+    def cache(self, route: str, outcome: str, saved_usd: float | None) -> None:
+        """Count a request of a route that keeps answers: a `hit` with what it saved, or a `miss`."""
+        self._child(self._cache, route, outcome).inc()
+        if saved_usd:
+            self._child(self._saved, route).inc(saved_usd)
 
     def avoided(self, endpoint: str, level: int) -> None:
         """Tell that an endpoint is avoided from now on (1), or no more (0)."""

@@ -30,4 +30,7 @@ async def delete_feedback(call: Call) -> ASGIApp:
 
 def _erase(call: Call, request: ErasureRequest) -> Erasure:
     services = call.services
-    return erase(call.database, services.blobs, services.writer, request, call.principal.key_id)
+    erased = erase(call.database, services.blobs, services.writer, request, call.principal.key_id)
+    if not request.dry_run:
+        services.answers.clear()  # the other processes hear of it a moment later
+    return erased

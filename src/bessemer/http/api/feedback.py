@@ -11,7 +11,7 @@ from bessemer.core.access import Action, Resource, ResourceKind
 from bessemer.core.paging import FeedbackQuery
 from bessemer.core.wire import FeedbackRequest, WantedBody, WantedFeedback
 from bessemer.feedback.datasets import WANTED
-from bessemer.feedback.record import parse
+from bessemer.feedback.record import found_wrong, parse
 from bessemer.feedback.rights import check_asked, check_stored
 from bessemer.flywheel.wanted import wanted_of
 from bessemer.http.edge import Call, JSONResponse, written
@@ -34,6 +34,8 @@ async def create(call: Call) -> ASGIApp:
     if row.inference_id is not None:
         await _check(call, row.inference_id)
     durability = await call.services.writer.commit(row)
+    if row.inference_id is not None and found_wrong(row):
+        call.services.answers.evict(row.inference_id)
     watched = call.services.watch.concerned(call.flywheel, row)
     if watched and durability is Durability.COMMITTED:  # an alarm is acted upon before this is acknowledged
         await asyncio.to_thread(call.services.watch.heed_all, call.flywheel, watched)

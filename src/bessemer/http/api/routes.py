@@ -56,7 +56,9 @@ async def _write(call: Call, name: str, body: RouteBody) -> ASGIApp:
         raise InvalidRequest(
             "A guarantee is what a cascade job measured: leave it out, or run POST /v1/cascades.", param="guarantee"
         )
-    route = Route(name=name, steps=_steps(body), fallbacks=_targets(body.fallbacks), monitor=body.monitor)
+    route = Route(
+        name=name, steps=_steps(body), fallbacks=_targets(body.fallbacks), monitor=body.monitor, cache=body.cache
+    )
     check_steps(route)
     return JSONResponse(await asyncio.to_thread(_put, call, route, body.reason, force=body.force))
 
