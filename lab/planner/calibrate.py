@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from bessemer_planner.catalog import load_catalog
 from bessemer_planner.performance import calibration as shipped
-from bessemer_planner.performance.calibrate import FitProblem, fit, held_out, problems, row_run
+from bessemer_planner.performance.calibrate import fit, group_quantile, held_out, problems, row_run
 from bessemer_planner.performance.calibration import Notes, SpeedCalibration
 from bessemer_planner.performance.measured import MeasuredRow, read_measured
 from bessemer_planner.performance.nearest import Points
 from bessemer_planner.performance.recipes import TPOT, TTFT
 from bessemer_planner.performance.screen import screen
-from bessemer_planner.performance.structure import Recipe
+from bessemer_planner.types import Accelerator
 
 SOURCE = "ai-dynamo/aiconfigurator, aic-core systems/silicon_sample.csv (Apache-2.0)"
 
@@ -50,13 +50,28 @@ def points(rows: list[MeasuredRow]) -> Points:
     )
 
 
-def quantile(recipe: Recipe, problem: FitProblem, rows: list[MeasuredRow]) -> float:
-    """Return how many standard deviations held 80 % of the rows that a fit never saw."""
-    seconds, spread = held_out(recipe, problem, [row.group for row in rows])
-    ratio = np.abs(np.log(seconds / problem.seconds)) / spread
-    error = np.abs(seconds / problem.seconds - 1.0)
-    print(f"held out: mean error {100 * error.mean():.1f} %, median {100 * np.median(error):.1f} %")
-    return round(float(np.quantile(ratio, 0.8)), 4)
+def calibrated(rows: list[MeasuredRow], accelerators: dict[str, Accelerator]) -> SpeedCalibration:
+    """Fit both recipes; the intervals are those that held 80 % of groups which a fit never saw."""
+    token, prompts = problems(rows, accelerators)
+    tpot = fit(TPOT, token)
+    ttft = fit(TTFT, prompts.problem(token, tpot))
+    groups = [row.group for row in rows]
+    held = held_out(token, prompts, groups)
+    tpot_ratio = np.abs(np.log(held.tpot_s / token.seconds)) / held.tpot_spread
+    ttft_ratio = np.abs(np.log(held.ttft_s / prompts.seconds)) / held.ttft_spread
+    notes = Notes(
+        fitted=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        source=SOURCE,
+        rows=len(rows),
+        tpot_quantile=round(group_quantile(tpot_ratio, groups), 4),
+        ttft_quantile=round(group_quantile(ttft_ratio, groups), 4),
+        tpot_recipe=TPOT,
+        ttft_recipe=TTFT,
+        tpot_keys=tpot.keys,
+        ttft_keys=ttft.keys,
+        points=points(rows),
+    )
+    return SpeedCalibration(notes, tpot, ttft)
 
 
 def dump_calibration(calibration: SpeedCalibration) -> tuple[bytes, bytes]:
@@ -78,22 +93,8 @@ def main() -> None:
     """Fit, measure the intervals, write."""
     accelerators = dict(load_catalog().accelerators)
     rows = [row for row in screen(read_measured(Path(sys.argv[1]))[0], accelerators)[0] if row.mode == "agg"]
-    token, first = problems(rows, accelerators)
-    tpot, ttft = fit(TPOT, token), fit(TTFT, first)
-    notes = Notes(
-        fitted=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        source=SOURCE,
-        rows=len(rows),
-        tpot_quantile=quantile(TPOT, token, rows),
-        ttft_quantile=quantile(TTFT, first, rows),
-        tpot_recipe=TPOT,
-        ttft_recipe=TTFT,
-        tpot_keys=tpot.keys,
-        ttft_keys=ttft.keys,
-        points=points(rows),
-    )
     folder = Path(shipped.__file__).parent
-    as_json, arrays = dump_calibration(SpeedCalibration(notes, tpot, ttft))
+    as_json, arrays = dump_calibration(calibrated(rows, accelerators))
     folder.joinpath("calibration.json").write_bytes(as_json)
     folder.joinpath("calibration.npz").write_bytes(arrays)
 

@@ -1,13 +1,26 @@
 """How well predictions hold on the measured rows: held-out configurations, whole GPUs left out, training scaling."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from bessemer_planner.catalog import load_catalog
-from bessemer_planner.performance.evaluate import PredictionErrors, evaluate, evaluate_held_out
+from bessemer_planner.performance.evaluate import (
+    PredictionErrors,
+    evaluate,
+    evaluate_held_out,
+    guess,
+    rank,
+    score,
+)
+from bessemer_planner.performance.measured import read_measured
+from bessemer_planner.performance.screen import screen
+from bessemer_planner.types import Accelerator
+from lab.planner.calibrate import calibrated
 from lab.planner.mlperf import ServerCheck, check_server_rows
+from lab.planner.outer_split import outer_split, split
 from lab.planner.scaling import scaling_errors
 
 
@@ -30,6 +43,7 @@ def measure(folder: Path) -> dict[str, Any]:
         "interval_coverage_80": configuration.interval_coverage_80,
         "throughput_rank_correlation": gpu.throughput_rank_correlation,
         "training_scaling_error_points": round(max(abs(row.error_points) for row in training), 1),
+        "sealed": sealed(rows, accelerators),
         "held_out": summary(configuration),
         "gpu_left_out": summary(gpu),
         "shipped_calibration": summary(shipped),
@@ -37,6 +51,26 @@ def measure(folder: Path) -> dict[str, Any]:
         "mlperf_server": server(
             check_server_rows(folder / "measured_throughput.csv", accelerators, catalog.aliases),
         ),
+    }
+
+
+def sealed(path: Path, accelerators: dict[str, Accelerator]) -> dict[str, Any]:
+    """Score the groups of the outer split by a calibration of the other rows alone: what an unseen group may expect."""
+    with path.open(newline="") as stream:
+        kept = {row["id"] for row in split(list(csv.DictReader(stream)))[0]}
+    rows = [row for row in screen(read_measured(path)[0], accelerators)[0] if row.mode == "agg"]
+    apart = [row for row in rows if row.id not in kept]
+    found = guess(apart, accelerators, calibrated([row for row in rows if row.id in kept], accelerators))
+    total, known = score(apart, found), outer_split()
+    return {
+        "tpot_mape": total.tpot_mape,
+        "ttft_median_error": total.ttft_median,
+        "tpot_coverage_80": total.coverage_80_tpot,
+        "ttft_coverage_80": total.coverage_80_ttft,
+        "rank": rank(apart, found),
+        "rows": total.rows,
+        "groups": list(known.groups),
+        "sha256": known.sha256,
     }
 
 

@@ -92,8 +92,10 @@ def test_a_workload_that_rules_out_many_configurations_is_still_planned(catalog:
 
 
 def test_what_the_simulator_rules_out_is_said_with_the_nearest(catalog: HardwareCatalog) -> None:
-    asked = parse_workload(LONG.replace("[fleet]", '[limits]\nttft_s = 1.5\n[fleet]\naccelerators = ["l40s", "a100"]'))
-    with pytest.raises(Unsatisfiable, match=r"configurations were simulated.*Nearest: llama-3.1-8b on \w+ TP4.*1\.5"):
+    asked = parse_workload(LONG.replace("[fleet]", '[limits]\nttft_s = 0.5\n[fleet]\naccelerators = ["h100_sxm"]'))
+    with pytest.raises(
+        Unsatisfiable, match=r"configurations were simulated.*Nearest: llama-3.1-8b on \w+ TP4.*limits are 0\.5"
+    ):
         make_plan(asked, catalog)
 
 

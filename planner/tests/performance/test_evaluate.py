@@ -9,9 +9,11 @@ from planner.tests.performance.test_measured import HEADER
 
 from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.errors import InputError
-from bessemer_planner.performance import evaluate, evaluate_held_out
-from bessemer_planner.performance.calibrate import FitProblem
+from bessemer_planner.models import model_shape
+from bessemer_planner.performance import Performance, evaluate, evaluate_held_out
+from bessemer_planner.performance.calibrate import group_quantile
 from bessemer_planner.performance.evaluate import jackknife_quantile
+from bessemer_planner.types import Deployment, Precision, ServingEngine
 
 MODEL = "meta-llama/Llama-3.1-8B"
 
@@ -96,10 +98,51 @@ def test_one_group_cannot_be_left_out(catalog: HardwareCatalog, tmp_path: Path) 
         evaluate_held_out(single, catalog.accelerators)
 
 
-def test_the_jackknife_never_looks_at_its_own_group() -> None:
-    seconds = np.ones(200)
-    problem = FitProblem(np.ones((200, 1)), [{}] * 200, [{}] * 200, seconds, seconds)
-    predicted = np.exp(np.concatenate([np.linspace(0, 1, 100), np.linspace(0, 5, 100)]))
-    quantiles = jackknife_quantile(predicted, problem, np.ones(200), ["a"] * 100 + ["b"] * 100)
-    assert quantiles[0] == pytest.approx(4.0, abs=0.05)
-    assert quantiles[-1] == pytest.approx(0.8, abs=0.01)
+def test_the_jackknife_never_looks_at_what_is_left_out() -> None:
+    ratio = np.concatenate([np.linspace(0, 1, 100), np.linspace(0, 5, 100), np.linspace(0, 9, 100)])
+    groups = ["a"] * 100 + ["b"] * 100 + ["c"] * 100
+    quantiles = jackknife_quantile(ratio, groups, groups)
+    for start, others in ((0, [1, 2]), (100, [0, 2]), (200, [0, 1])):
+        assert quantiles[start] == max(ratio[100 * other : 100 * other + 100].max() for other in others)
+    pooled = jackknife_quantile(ratio, ["x"] * 300, groups)
+    assert set(pooled) == {group_quantile(ratio, groups)}
+
+
+def test_every_group_counts_alike_and_one_more_is_to_be_expected() -> None:
+    """Nine groups of one row each and one of ninety: eight of eleven parts lie at or below 7, nine at or below 8."""
+    ratio = np.array([*range(9), *[100.0] * 90], dtype=np.float64)
+    groups = [*range(9), *["large"] * 90]
+    assert group_quantile(ratio, groups, 8 / 11) == 7
+    assert group_quantile(ratio, groups, 0.8) == 8
+    assert group_quantile(ratio[:2], [0, 1], 0.8) == 1, "too few groups: the largest"
+
+
+def test_plans_and_evaluations_predict_alike(catalog: HardwareCatalog, tmp_path: Path) -> None:
+    """On accelerators with engines measured (H100) and with operators alone (RTX PRO 6000, L40S, A100)."""
+    names = ("h100_sxm", "rtx_pro_6000_server", "l40s", "a100")
+    one = tmp_path / "one.csv"
+    one.write_text(
+        HEADER
+        + "".join(
+            f"{n},{n},vllm,,{MODEL},{n},bf16,agg,1024,128,8,1,1,1,1,,,,,,{100 + i},{10 + i}\n"
+            for i, n in enumerate(names)
+        )
+    )
+    found = {row.id: row for row in evaluate(one, catalog.accelerators).results}
+    performance, shape = Performance.load(), model_shape(MODEL)
+    for name in names[1:]:
+        deployment = Deployment(MODEL, name, ServingEngine.VLLM, None, Precision.BF16)
+        prediction = performance.replica(deployment, shape, catalog.accelerator(name), max_batch=8)
+        steady = performance.steady(prediction, 1024, 128, 8)
+        assert found[name].predicted_tpot_ms[0] == pytest.approx(1e3 * steady.tpot_s.value, rel=0.01)
+        assert found[name].predicted_ttft_ms[0] == pytest.approx(1e3 * steady.ttft_s.value, rel=0.01)
+
+
+def test_a_front_end_does_not_know_the_format_of_the_weights(catalog: HardwareCatalog) -> None:
+    performance, shape, card = Performance.load(), model_shape(MODEL), catalog.accelerator("h100_sxm")
+    seconds = {}
+    for precision in (Precision.BF16, Precision.FP8):
+        deployment = Deployment(MODEL, card.name, ServingEngine.VLLM, None, precision)
+        seconds[precision] = performance.replica(deployment, shape, card, isl=512).replica.request_s
+    assert seconds[Precision.BF16] == pytest.approx(seconds[Precision.FP8], abs=0.01)
+    assert max(seconds.values()) < 0.06

@@ -39,6 +39,15 @@ class Capacity(msgspec.Struct, frozen=True):
     """Fixed state per sequence: sliding windows and linear-attention states."""
 
 
+def held_tokens(engine: ServingEngine, isl: float, osl: float) -> float:
+    """Return the KV tokens that one sequence keeps others from, on average over its life.
+
+    TensorRT-LLM reserves the whole answer before it starts (`GUARANTEED_NO_EVICT`, its default capacity policy);
+    vLLM and SGLang grow into the memory and stop a sequence where none is left.
+    """
+    return isl + osl if engine is ServingEngine.TRTLLM else isl + osl / 2.0
+
+
 def routed_parameters(shape: ModelShape) -> float:
     """Weights of all routed experts."""
     if shape.moe is None:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from bessemer_planner.errors import InputError
-from bessemer_planner.performance.calibrate import FitProblem, held_out, predict, problems
+from bessemer_planner.performance.calibrate import group_quantile, held_out, predict, problems
 from bessemer_planner.performance.calibration import SpeedCalibration, load_calibration
 from bessemer_planner.performance.measured import BadRow, MeasuredRow, read_measured
-from bessemer_planner.performance.recipes import TPOT, TTFT
+from bessemer_planner.performance.predict import operator_steady
 from bessemer_planner.performance.screen import RULES, impossible, screen
 from bessemer_planner.types import Accelerator
 
@@ -110,7 +110,7 @@ def evaluate(
     screened = [
         row for row in rows if row.id in refused and row.mode == "agg" and row.deployment.accelerator in accelerators
     ]
-    guess = _guess(together, accelerators, calibration) if together else Guess(*(np.zeros(0),) * 4)
+    found = guess(together, accelerators, calibration) if together else Guess(*(np.zeros(0),) * 4)
     back = [
         row
         for row in screened
@@ -119,9 +119,9 @@ def evaluate(
         and not impossible(row, accelerators[row.deployment.accelerator])
     ]
     everything = together + back
-    whole = _score(everything, _guess(everything, accelerators, calibration)) if screened and everything else None
-    beside = _score(apart, _guess(apart, accelerators, calibration)) if apart else None
-    return _evaluation(path, "shipped calibration", calibration, together, guess, bad, whole, beside)
+    whole = score(everything, guess(everything, accelerators, calibration)) if screened and everything else None
+    beside = score(apart, guess(apart, accelerators, calibration)) if apart else None
+    return _evaluation(path, "shipped calibration", calibration, together, found, bad, whole, beside)
 
 
 def evaluate_held_out(
@@ -148,26 +148,27 @@ def evaluate_held_out(
             "file with more, or leave out --leave-out.",
             param="leave-out",
         )
-    tpot, tpot_spread = held_out(TPOT, token, groups, progress)
-    ttft, ttft_spread = held_out(TTFT, first, groups, progress)
-    guess = Guess(
-        tpot_s=tpot,
-        tpot_factor=np.exp(tpot_spread * jackknife_quantile(tpot, token, tpot_spread, groups)),
-        ttft_s=ttft,
-        ttft_factor=np.exp(ttft_spread * jackknife_quantile(ttft, first, ttft_spread, groups)),
+    held = held_out(token, first, groups, progress)
+    pairs = [row.group for row in rows]
+    tpot_ratio = np.abs(np.log(held.tpot_s / token.seconds)) / held.tpot_spread
+    ttft_ratio = np.abs(np.log(held.ttft_s / first.seconds)) / held.ttft_spread
+    found = Guess(
+        tpot_s=held.tpot_s,
+        tpot_factor=np.exp(held.tpot_spread * jackknife_quantile(tpot_ratio, groups, pairs)),
+        ttft_s=held.ttft_s,
+        ttft_factor=np.exp(held.ttft_spread * jackknife_quantile(ttft_ratio, groups, pairs)),
     )
     how = f"refitted without each {'(model, GPU)' if leave_out == 'group' else 'GPU'}"
-    return _evaluation(path, how, calibration, rows, guess, bad, None, None)
+    return _evaluation(path, how, calibration, rows, found, bad, None, None)
 
 
-def jackknife_quantile(predicted: Array, problem: FitProblem, spread: Array, groups: Sequence[Hashable]) -> Array:
-    """Return for each row the 80 % quantile of |log error| / spread over the rows of all other groups."""
-    ratio = np.abs(np.log(predicted / problem.seconds)) / spread
-    quantiles = np.zeros(len(groups))
-    for group in set(groups):
-        inside = np.array([g == group for g in groups])
-        others = ratio[~inside] if not inside.all() else ratio
-        quantiles[inside] = np.quantile(others, 0.8)
+def jackknife_quantile(ratio: Array, left_out: Sequence[Hashable], groups: Sequence[Hashable]) -> Array:
+    """Return for each row the 80 % quantile of |log error| / spread over the groups of rows not left out with it."""
+    quantiles = np.zeros(len(ratio))
+    for name in set(left_out):
+        inside = np.array([one == name for one in left_out])
+        others = np.flatnonzero(~inside if not inside.all() else inside).tolist()
+        quantiles[inside] = group_quantile(ratio[others], [groups[i] for i in others])
     return quantiles
 
 
@@ -200,10 +201,17 @@ def _aggregated(path: Path, good: Sequence[MeasuredRow], bad: Sequence[BadRow]) 
     return rows
 
 
-def _guess(rows: Sequence[MeasuredRow], accelerators: dict[str, Accelerator], calibration: SpeedCalibration) -> Guess:
-    token, first = problems(rows, accelerators)
+def guess(rows: Sequence[MeasuredRow], accelerators: dict[str, Accelerator], calibration: SpeedCalibration) -> Guess:
+    """Predict rows by the model that a plan uses."""
+    token, prompts = problems(rows, accelerators)
     tpot, tpot_spread = predict(calibration.tpot, token)
-    ttft, ttft_spread = predict(calibration.ttft, first)
+    ttft, ttft_spread = predict(calibration.ttft, prompts.problem(token, calibration.tpot))
+    for i, row in enumerate(rows):
+        accelerator = accelerators[row.deployment.accelerator]
+        batch, waiting = float(prompts.batch[i]), float(prompts.asked[i] - prompts.batch[i])
+        found = operator_steady(calibration, row.deployment, accelerator, row.isl, row.osl, batch, waiting)
+        if found is not None:
+            ttft[i], tpot[i] = found
     return Guess(
         tpot_s=tpot,
         tpot_factor=np.exp(calibration.notes.tpot_quantile * tpot_spread),
@@ -212,7 +220,8 @@ def _guess(rows: Sequence[MeasuredRow], accelerators: dict[str, Accelerator], ca
     )
 
 
-def _score(rows: Sequence[MeasuredRow], guess: Guess, only: NDArray[np.bool_] | None = None) -> Score:
+def score(rows: Sequence[MeasuredRow], guess: Guess, only: NDArray[np.bool_] | None = None) -> Score:
+    """Return the errors and the coverage of predictions, of all rows or of some."""
     chosen = np.ones(len(rows), dtype=bool) if only is None else only
     tpot = np.array([row.tpot_s for row in rows])[chosen]
     ttft = np.array([row.ttft_s for row in rows])[chosen]
@@ -246,7 +255,7 @@ def _evaluation(
     whole: Score | None,
     beside: Score | None,
 ) -> PredictionErrors:
-    total = _score(rows, guess) if rows else None
+    total = score(rows, guess) if rows else None
     notes = calibration.notes
     known = set(zip(notes.points.ttft_ms, notes.points.tpot_ms, strict=True))
     groups = set(zip(notes.points.model, notes.points.accelerator, strict=True))
@@ -263,10 +272,10 @@ def _evaluation(
         ttft_median_error=None if total is None else total.ttft_median,
         interval_coverage_80=None if total is None else total.coverage_80_tpot,
         interval_coverage_80_ttft=None if total is None else total.coverage_80_ttft,
-        throughput_rank_correlation=_rank(rows, guess),
+        throughput_rank_correlation=rank(rows, guess),
         throughput_rank_correlation_best=_rank_best(rows, guess),
         all_rows=whole,
-        unseen_groups=_score(rows, guess, new) if new.any() and not held else None,
+        unseen_groups=score(rows, guess, new) if new.any() and not held else None,
         by_gpu=_split(rows, guess, lambda row: row.deployment.accelerator),
         by_model=_split(rows, guess, lambda row: row.model),
         by_framework=_split(rows, guess, lambda row: row.deployment.engine.value),
@@ -298,7 +307,7 @@ def _result(row: MeasuredRow, guess: Guess, i: int, *, seen: bool) -> RowResult:
 
 def _split(rows: Sequence[MeasuredRow], guess: Guess, name: Callable[[MeasuredRow], str]) -> dict[str, Score]:
     names = np.array([name(row) for row in rows])
-    return {value: _score(rows, guess, names == value) for value in sorted(set(names.tolist()))}
+    return {value: score(rows, guess, names == value) for value in sorted(set(names.tolist()))}
 
 
 def _throughput(row: MeasuredRow, ttft_s: float, tpot_s: float) -> float:
@@ -306,7 +315,8 @@ def _throughput(row: MeasuredRow, ttft_s: float, tpot_s: float) -> float:
     return row.concurrency * row.osl / (ttft_s + tpot_s * (row.osl - 1)) / row.deployment.accelerators
 
 
-def _rank(rows: Sequence[MeasuredRow], guess: Guess) -> float | None:
+def rank(rows: Sequence[MeasuredRow], guess: Guess) -> float | None:
+    """Return Spearman's rank correlation of output tokens/s per accelerator; None when all are alike."""
     measured = [_throughput(row, row.ttft_s, row.tpot_s) for row in rows]
     predicted = [_throughput(row, guess.ttft_s[i], guess.tpot_s[i]) for i, row in enumerate(rows)]
     if len(rows) == 1:

@@ -4,8 +4,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from bessemer_planner.models import model_shape
 from bessemer_planner.performance.calibration import SpeedCalibration, load_calibration
-from bessemer_planner.performance.capacity import Capacity, capacity, kv_value_bytes
+from bessemer_planner.performance.capacity import Capacity, capacity, held_tokens, kv_value_bytes
 from bessemer_planner.performance.from_operators import (
     PROMPT_TOKEN_S,
     REQUEST_S,
@@ -17,7 +18,7 @@ from bessemer_planner.performance.levels import level_values
 from bessemer_planner.performance.nearest import NearestPoint, missing, nearest_points, newest_run
 from bessemer_planner.performance.operators import missing_operators, operator_tilts
 from bessemer_planner.performance.products import added_s, beyond_fit
-from bessemer_planner.performance.recipes import FIRST_TERMS, first_terms, token_terms
+from bessemer_planner.performance.recipes import first_terms, own_prompt, token_terms
 from bessemer_planner.performance.step import DECODE_TERMS, TERMS, decode_terms
 from bessemer_planner.performance.work import handed_over_s, prefill_terms
 from bessemer_planner.simulator import BF16_KV, FP8_KV, with_variant
@@ -34,9 +35,9 @@ _ARCHITECTURES = {
     "gb300": "blackwell",
 }
 """Architectures of the accelerators that have measured points."""
-_COMPUTED = ("prefill", "prefill_reduce", "own", "own_reduce", "burst")
+_COMPUTED = ("prefill", "prefill_reduce")
 """Terms that grow with the prompt tokens that are computed."""
-_ATTENDED = ("prefill_attention", "own_attention")
+_ATTENDED = ("prefill_attention",)
 """Terms that grow with the pairs of a computed token and one that it attends to."""
 _CACHES = {KvPrecision.FP8: FP8_KV, KvPrecision.BF16: BF16_KV}
 _COMPUTE, _PREFILL = TERMS.index("compute"), TERMS.index("prefill")
@@ -51,6 +52,8 @@ class ReplicaPrediction(msgspec.Struct, frozen=True):
     replica: Replica
     spread: IntervalEstimate
     """Factor on the step time: value 1 and the bounds that should hold 80 % of measurements."""
+    ttft_spread: IntervalEstimate
+    """The same of the time to the first token."""
     nearest: tuple[NearestPoint, ...]
     extrapolated: str | None
     """What was never measured (GPU, model, engine, range); None inside the measured range."""
@@ -141,6 +144,7 @@ class Performance:
         terms = token_terms(lane, shape, accelerator, isl, osl, np.array([min(_TYPICAL_BATCH, float(lane_batch))]))
         _, doubt = self.calibration.tpot.seconds(levels, terms)
         factor = float(np.exp(self.calibration.notes.tpot_quantile * doubt[0]))
+        late = self._first_spread(lane, shape, accelerator, levels, isl, osl, terms)
         replica = Replica(
             step=step,
             max_batch=max_batch,
@@ -158,6 +162,7 @@ class Performance:
         return ReplicaPrediction(
             replica=reusing(replica, prefix_share),
             spread=IntervalEstimate(1.0, 1.0 / factor, factor),
+            ttft_spread=IntervalEstimate(1.0, 1.0 / late, late),
             nearest=nearest_points(points, deployment, shape, isl, osl, _TYPICAL_BATCH),
             extrapolated=extrapolated,
             engine_version=" ".join(filter(None, (deployment.engine.value, version, run.date if run else ""))),
@@ -175,13 +180,15 @@ class Performance:
         """Mean-field steady state: `concurrency` clients in a closed loop, each `isl` tokens in and `osl` out."""
         stages = prediction.deployment.pp
         at = (msgspec.structs.replace(prediction.deployment, pp=1), prediction.shape, prediction.accelerator)
-        fits = max(1.0, prediction.replica.kv_tokens / (isl + osl / 2.0))
+        fits = max(1.0, prediction.replica.kv_tokens / held_tokens(prediction.deployment.engine, isl, osl))
         batch = np.array([min(float(concurrency), float(prediction.replica.max_batch), fits)])
         lane, asked = np.maximum(1.0, batch / stages), np.array([float(concurrency)]) / stages
         tilts = operator_tilts(*at, float(lane[0]))
         kept = _kept(TERMS, prediction)
         each = token_terms(*at, isl, osl, lane) * kept
-        first = first_terms(*at, isl, osl, lane, asked) * _kept(FIRST_TERMS, prediction)
+        scale = self.calibration.tpot.coefficients(prediction.levels, tilts)
+        own = (own_prompt(*at, isl) * kept[len(DECODE_TERMS) :] * scale[len(DECODE_TERMS) :])[None, :]
+        first = first_terms(own, each * scale, np.array([isl]), np.array([osl]), lane, asked)
         tpot, tpot_doubt = self.calibration.tpot.seconds(prediction.levels, each, tilts)
         ttft, ttft_doubt = self.calibration.ttft.seconds(prediction.levels, first, tilts)
         if self._from_operators(*at, 1) is not None:
@@ -189,7 +196,6 @@ class Performance:
             first_s, each_s = step_steady(prediction.replica.step, isl, osl, float(batch[0]), waiting)
             ttft, tpot = np.array([first_s]), np.array([each_s])
         else:
-            scale = self.calibration.tpot.coefficients(prediction.levels, tilts)
             tokens = lane * (1.0 + isl * kept[TERMS.index("prefill")] / osl)
             tpot = tpot + beyond_fit(each * scale, added_s(*at, tokens))
         notes = self.calibration.notes
@@ -208,9 +214,27 @@ class Performance:
 
         An accelerator of a fitted architecture (GB300 beside B200, GB200 and B300) is nearer to its siblings.
         """
-        if accelerator.architecture in {_ARCHITECTURES.get(name) for name in self.calibration.notes.points.accelerator}:
-            return None
-        return operator_step(deployment, shape, accelerator, max_batch)
+        return (
+            None if fitted(self.calibration, accelerator) else operator_step(deployment, shape, accelerator, max_batch)
+        )
+
+    def _first_spread(
+        self,
+        deployment: Deployment,
+        shape: ModelShape,
+        accelerator: Accelerator,
+        levels: dict[str, str],
+        isl: float,
+        osl: float,
+        terms: Array,
+    ) -> float:
+        """Return the factor that should hold 80 % of times to the first token, at a typical batch."""
+        batch = np.array([_TYPICAL_BATCH])
+        scale = self.calibration.tpot.coefficients(levels)
+        own = (own_prompt(deployment, shape, accelerator, isl) * scale[len(DECODE_TERMS) :])[None, :]
+        first = first_terms(own, terms * scale, np.array([isl]), np.array([osl]), batch, batch)
+        _, doubt = self.calibration.ttft.seconds(levels, first)
+        return float(np.exp(self.calibration.notes.ttft_quantile * doubt[0]))
 
     def _step(
         self,
@@ -270,11 +294,36 @@ class Performance:
         lone, lengths = np.ones(1), np.array([isl / 4.0, isl])
         rest = []
         for length in lengths:
-            ttft, _ = self.calibration.ttft.seconds(levels, first_terms(*at, length, 1024.0, lone, lone))
+            scale = self.calibration.tpot.coefficients(levels, operator_tilts(*at, 1.0))
+            prompt = (own_prompt(*at, float(length)) * scale[len(DECODE_TERMS) :])[None, :]
+            token = token_terms(*at, float(length), 1024.0, lone) * scale
+            first = first_terms(prompt, token, np.array([length]), np.array([1024.0]), lone, lone)
+            ttft, _ = self.calibration.ttft.seconds(levels, first)
             own = step.prefill_token_s * length + step.pair_s * length**2 / 2.0 + step.decode_s[0]
             rest.append(max(_LEAST_REQUEST_S, float(ttft[0]) - own))
         per_token = max(0.0, (rest[1] - rest[0]) / float(lengths[1] - lengths[0]))
         return max(_LEAST_REQUEST_S, rest[1] - per_token * isl), per_token
+
+
+def fitted(calibration: SpeedCalibration, accelerator: Accelerator) -> bool:
+    """Whether an engine was measured on the accelerator's architecture."""
+    return accelerator.architecture in {_ARCHITECTURES.get(name) for name in calibration.notes.points.accelerator}
+
+
+def operator_steady(
+    calibration: SpeedCalibration,
+    deployment: Deployment,
+    accelerator: Accelerator,
+    isl: float,
+    osl: float,
+    batch: float,
+    waiting: float,
+) -> tuple[float, float] | None:
+    """Return seconds to the first token and per token of a closed loop, where plans go by measured operators."""
+    if fitted(calibration, accelerator):
+        return None
+    step = operator_step(deployment, model_shape(deployment.model), accelerator, max(1, round(batch)))
+    return None if step is None else step_steady(step, isl, osl, batch, waiting)
 
 
 def reusing(replica: Replica, share: float) -> Replica:

@@ -5,6 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from bessemer_planner.errors import Unsatisfiable
 from bessemer_planner.models import model_shape
@@ -63,6 +65,24 @@ def screen(
             faults.setdefault(sweep[0].id, "its configuration is inconsistent on another day of the same source file")
     good = tuple(row for row in rows if row.id not in faults)
     return good, tuple(BadRow(row.id, faults[row.id]) for row in rows if row.id in faults)
+
+
+def started_together(rows: Sequence[MeasuredRow]) -> NDArray[np.bool_]:
+    """Return which rows' first tokens came later than with more clients in the same sweep: their runs were too short to
+    forget the start. No time to first token is learned from them; they are scored like all others."""
+    sweeps: dict[tuple[object, ...], list[MeasuredRow]] = defaultdict(list)
+    for row in rows:
+        sweeps[row.sweep].append(row)
+    return np.array(
+        [
+            any(
+                o.concurrency > row.concurrency and row.ttft_s > SLOWER_THAN_LARGER * o.ttft_s
+                for o in sweeps[row.sweep]
+            )
+            for row in rows
+        ],
+        dtype=bool,
+    )
 
 
 def implied_mfu(row: MeasuredRow, shape: ModelShape, accelerator: Accelerator) -> float:

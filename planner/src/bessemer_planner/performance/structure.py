@@ -20,6 +20,8 @@ class Level(msgspec.Struct, frozen=True):
     kind: str
     width: float
     whole: bool = False
+    only: tuple[str, ...] = ()
+    """Groups or terms that may deviate, each on its own; empty: all groups."""
 
 
 class Tilt(msgspec.Struct, frozen=True):
@@ -166,7 +168,7 @@ def _cells(recipe: Recipe, values: Values) -> list[tuple[str, str, str, float]]:
     cells: list[tuple[str, str, str, float]] = []
     for level in recipe.levels:
         value = values.get(level.kind, "?")
-        of_level = ("all",) if level.whole else groups
+        of_level = level.only or (("all",) if level.whole else groups)
         cells.extend((level.kind, value, group, level.width) for group in of_level)
     return cells
 

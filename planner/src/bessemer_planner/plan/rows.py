@@ -90,7 +90,7 @@ def _performance(
         "basis_note": prediction.extrapolated or "",
         "requests_s": one.rate,
         "concurrency": one.load * one.decode_replicas,
-        "ttft_s": _scaled(one.ttft_s, spread),
+        "ttft_s": _scaled(one.ttft_s, prediction.ttft_spread),
         "tpot_s": _scaled(one.tpot_s, spread),
         "output_tokens_s": IntervalEstimate(tokens_s, tokens_s / spread.high, tokens_s / spread.low),
         "joules_per_output_token": None if kilowatts is None else kilowatts * 1e3 * one.accelerators / tokens_s,
