@@ -233,7 +233,6 @@ def test_a_statement_ends_in_time(postgres_url: str, monkeypatch: pytest.MonkeyP
     [
         lambda database: inferences.find(database, limit=None),
         lambda database: feedback.find(database, limit=20_000),
-        inferences.usage,
     ],
 )
 def test_whole_tables_are_read_to_their_end(

@@ -39,6 +39,8 @@ from bessemer.store import (
     plans,
     revisions,
     routes,
+    usage,
+    usage_backlog,
     versions,
 )
 from bessemer.store.database import Database
@@ -51,12 +53,13 @@ from bessemer.store.schema import metadata
 
 MODULES = (
     audit, datasets, erasure, evaluations, feedback, files, inferences, job_rows, keys, looks, plans, revisions, routes,
-    versions,
+    usage, usage_backlog, versions,
 )  # fmt: skip
 TABLES_OF_THE_INSTALLATION = {
     "schema_version": "which schema the database has",
     "installation": "which database it is",
     "revisions": "counts that tell processes of a change, not of whose",
+    "usage_uncounted": "ids alone, of requests from before there were totals; empty as soon as a server has started",
 }
 FUNCTIONS_OF_THE_INSTALLATION = {
     "audit.insert_rows": "the writer's: it brings rows of all projects, each with its own",
@@ -69,6 +72,9 @@ FUNCTIONS_OF_THE_INSTALLATION = {
     "revisions.bump": "see the table",
     "revisions.current": "see the table",
     "revisions.counts": "see the table",
+    "usage.add": "the writer's",
+    "usage.forget_tags": "erasure's, which has found the rows of a project",
+    "usage_backlog.count_backlog": "once for all projects",
 }
 """`keys.revoke` also counts the owners of all projects, to keep the last one."""
 INDEXES_OF_THE_INSTALLATION = {
@@ -170,7 +176,7 @@ CASES = {
     "inferences.find": Case(lambda d: inferences.find(d, episode_id="ep-1")),
     "inferences.first_audited": Case(lambda d: inferences.first_audited(d, "matching", "small@0123456789ab", 0.0)),
     "inferences.fitting": Case(lambda d: inferences.fitting(d, limit=5), foreign=5),
-    "inferences.usage": Case(inferences.usage),
+    "usage.find": Case(usage.find),
     "job_rows.insert": Case(lambda d: job_rows.insert(d, own(d, a_job(new(d, "job")))), changes=True, foreign=True),
     "job_rows.get": Case(lambda d: job_rows.get(d, "job-1")),
     "job_rows.find": Case(job_rows.find),

@@ -15,7 +15,7 @@ from bessemer.core.errors import InvalidRequest, NotFound
 from bessemer.core.evaluations import Evaluation, GateResult
 from bessemer.core.inferences import INTERNAL_KEY, TokenLogprob
 from bessemer.core.types import Interval, JobStatus
-from bessemer.store import datasets, erasure, evaluations, feedback, files, inferences, job_rows, plans
+from bessemer.store import datasets, erasure, evaluations, feedback, files, inferences, job_rows, plans, usage
 from bessemer.store.database import Database
 from bessemer.store.files import FileRow
 from bessemer.store.job_rows import Control, JobCheckpoint, JobRow
@@ -107,14 +107,14 @@ def test_an_unknown_mark_is_refused(database: Database) -> None:
 def test_usage_adds_up_and_keeps_unknown_costs_apart(database: Database) -> None:
     calls = (a_call("call-1", "inf-1"), a_call("call-2", "inf-1", cost=None, step=1))
     keep(database, an_inference("inf-1", calls=calls), an_inference("inf-2"), an_inference("inf-3", route="other"))
-    matching, other = inferences.usage(database)
+    matching, other = usage.find(database)
     assert (matching.route, matching.calls, matching.unpriced_calls) == ("matching", 3, 1)
     assert (matching.input_tokens, matching.output_tokens) == (30, 6)
     assert matching.cost_usd == pytest.approx(0.002)
     assert matching.seconds == pytest.approx(0.75)
     assert other.calls == 1
     keep(database, an_inference("inf-4", route="free", calls=(a_call("call-4", "inf-4", cost=None),)))
-    assert inferences.usage(database, route="free")[0].cost_usd is None
+    assert usage.find(database, route="free")[0].cost_usd is None
 
 
 # -- feedback ---------------------------------------------------------------------------------------------------------

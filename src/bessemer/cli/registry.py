@@ -169,9 +169,15 @@ def rollback(
 
 def usage(
     context: typer.Context,
+    by: Annotated[str, typer.Option("--by", help="Of route, version, model, provider, key, project.")] = (
+        "route,version,provider"
+    ),
     route: Annotated[str | None, typer.Option("--route")] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="Name of a tag: a row for each value.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show calls, tokens, cost and seconds per route and version."""
-    columns = ("route", "version", "provider", "calls", "input_tokens", "output_tokens", "cost_usd", "unpriced_calls")
-    list_rows(context, calls.usage({"route": route}), columns, as_json=as_json)
+    """Show requests, calls, tokens, cost and seconds by route, model, key or tag."""
+    told = {"key": "key_id", "project": "project_id"}
+    parts = tuple(told.get(name.strip(), name.strip()) for name in by.split(",")) + (("tag",) if tag else ())
+    columns = (*parts, "requests", "calls", "input_tokens", "output_tokens", "cost_usd", "unpriced_calls", "saved_usd")
+    list_rows(context, calls.usage({"by": by, "route": route, "tag": tag}), columns, as_json=as_json)

@@ -270,7 +270,7 @@ def erase(body: ErasureRequest | JSON) -> Operation[Erasure]:
 
 
 def usage(query: UsageQuery | JSON | None = None) -> Operation[Page[UsageRow]]:
-    """Show calls, tokens, cost and seconds per route and version."""
+    """Show requests, calls, tokens, cost and seconds by route, model, key or tag."""
     return Operation("GET", "/v1/usage", Page[UsageRow], query=query)
 
 

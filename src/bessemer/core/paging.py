@@ -63,9 +63,17 @@ class InferencesQuery(ListQuery):
 
 
 class UsageQuery(StrictWire):
-    """Query of GET /v1/usage. Times are Unix seconds."""
+    """Query of GET /v1/usage. Times are Unix seconds; a minute that is begun counts whole."""
 
+    by: Name | None = None
+    """Names, with commas between them, of what rows are told apart by: route, version, model, provider, key, project.
+    Unset: route, version, provider."""
     route: Name | None = None
+    model: Name | None = None
+    key: Name | None = None
+    """Id of a key."""
+    tag: Name | None = None
+    """Name of a tag: a row for each of its values."""
     since: UnixTime | None = None
     until: UnixTime | None = None
 

@@ -109,18 +109,30 @@ class Erasure(Frozen, frozen=True):
 
 
 class UsageRow(Frozen, frozen=True):
-    """What one version used for one route."""
+    """What was used by all requests that agree in what the row names; null is what they are not told apart by."""
 
-    route: str
-    version: str
-    provider: str
+    requests: int
+    """Each counts once, with the call that answered it."""
     calls: int
     input_tokens: int
     output_tokens: int
+    cached_tokens: int
+    """Of the input's."""
     cost_usd: float | None
     """Sum over priced calls; None when no call has a price."""
     unpriced_calls: int
     seconds: float
+    saved_usd: float
+    """What answers from the cache would have cost anew."""
+    route: str | None = None
+    version: str | None = None
+    """None also: no model was asked."""
+    model: str | None = None
+    provider: str | None = None
+    key_id: str | None = None
+    project_id: str | None = None
+    tag: str | None = None
+    """The value of the tag that was asked about."""
 
 
 # -- files and datasets ------------------------------------------------------------------------------------------------

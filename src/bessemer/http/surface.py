@@ -233,7 +233,7 @@ _ENDPOINTS: Final = (
         body=ErasureRequest,
         events=("subject.erased",),
     ),
-    Endpoint("GET", "/v1/usage", inferences.usage, Action.OBJECT_VIEW, Page[UsageRow], query=UsageQuery),
+    Endpoint("GET", "/v1/usage", inferences.usage_totals, Action.OBJECT_VIEW, Page[UsageRow], query=UsageQuery),
     Endpoint("GET", "/v1/routes", routes.list_routes, Action.OBJECT_VIEW, Page[Route], query=ListQuery),
     Endpoint(
         "POST",

@@ -42,7 +42,7 @@ from bessemer.registry.catalog import Catalog
 from bessemer.registry.config import load_config
 from bessemer.runtime.embedding import FOLDER, brought, embed_by
 from bessemer.runtime.extensions import load_extensions
-from bessemer.store import feedback, plans, revisions
+from bessemer.store import feedback, plans, revisions, usage_backlog
 from bessemer.store.blob_folder import BlobFolder
 from bessemer.store.database import Database
 from bessemer.store.local_counters import LocalCounters
@@ -82,6 +82,7 @@ def open_services(
     database.watch()
     follow_id(feedback.newest_id(database) or "")  # the clock may have been set back since
     plans.take_in(database, settings.data / "plans")
+    usage_backlog.count_backlog(database)
     blobs = BlobFolder(settings.data / "blobs")
     catalog = Catalog(config, database)
     journal = Spool.open(database, settings.data / "spool")

@@ -294,10 +294,20 @@ def lock(connection: Connection, name: str) -> None:
 
 def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows, leaving alone those whose primary key is there already."""
+    if rows:
+        connection.execute(_insert_of_new(connection, table), rows)
+
+
+def insert_telling(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Insert rows as `insert_new` does; return the keys of those that were not there."""
     if not rows:
-        return
+        return set()
+    key = table.primary_key.columns[0]
+    return set(connection.execute(_insert_of_new(connection, table).returning(key), rows).scalars())
+
+
+def _insert_of_new(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
     keys = [column.name for column in table.primary_key.columns]
     if connection.dialect.name == "postgresql":
-        connection.execute(postgresql.insert(table).on_conflict_do_nothing(index_elements=keys), rows)
-    else:
-        connection.execute(sqlite.insert(table).on_conflict_do_nothing(index_elements=keys), rows)
+        return postgresql.insert(table).on_conflict_do_nothing(index_elements=keys)
+    return sqlite.insert(table).on_conflict_do_nothing(index_elements=keys)

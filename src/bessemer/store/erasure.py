@@ -13,8 +13,9 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, select, tuple_
 
 from bessemer.core.inferences import INTERNAL_KEY, Inference
-from bessemer.store import paging
+from bessemer.store import paging, usage
 from bessemer.store.database import Database, insert_new
+from bessemer.store.inferences import get_many
 from bessemer.store.schema import erased_records, feedback, inferences, model_calls
 
 _IDS_PER_QUERY = 500
@@ -102,6 +103,7 @@ def erase(database: Database, found: Sequence[Inference], feedback_ids: Sequence
             *_ids(connection, feedback, "inference_id", own, of_feedback),
             *_ids(connection, feedback, "id", feedback_ids, of_feedback),
         ]
+        usage.forget_tags(connection, list(get_many(database, own).values()))
         calls = _delete(connection, model_calls, "inference_id", own)
         rows = _delete(connection, inferences, "id", own)
         left = set(_values(connection, inferences, "episode_id", episodes, paging.mine(database, inferences)))

@@ -1,19 +1,17 @@
-"""Inferences with their model calls, and what they add up to."""
+"""Inferences with their model calls."""
 
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, case, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from bessemer.core.errors import NotFound
 from bessemer.core.inferences import Inference, ModelCall
 from bessemer.core.pieces import in_pieces, is_large, text_of
-from bessemer.core.wire import UsageRow
-from bessemer.store import paging
-from bessemer.store.database import Database, insert_new, take_time
+from bessemer.store import paging, usage
+from bessemer.store.database import Database, insert_new, insert_telling
 from bessemer.store.schema import inferences, model_calls
 
 _IDS_PER_QUERY = 500
@@ -41,9 +39,9 @@ def is_long(noun: Inference | ModelCall) -> bool:
 
 
 def insert_rows(connection: Connection, rows: Sequence[Inference]) -> None:
-    """Append inferences and their calls within a transaction; known ids are left alone."""
+    """Append inferences and their calls within a transaction, and count them; known ids are left alone."""
     rows = [storable(row) for row in rows]
-    insert_new(
+    new = insert_telling(
         connection,
         inferences,
         [
@@ -84,6 +82,7 @@ def insert_rows(connection: Connection, rows: Sequence[Inference]) -> None:
             for position, call in enumerate(row.calls)
         ],
     )
+    usage.add(connection, [row for row in {row.id: row for row in reversed(rows)}.values() if row.id in new])
 
 
 def get(database: Database, inference_id: str) -> Inference:
@@ -184,54 +183,6 @@ def _selected(
     if until is not None:
         statement = statement.where(inferences.c.created_at < until)
     return statement
-
-
-def usage(
-    database: Database, *, since: float | None = None, until: float | None = None, route: str | None = None
-) -> list[UsageRow]:
-    """Return calls, tokens, cost and seconds per route, version and provider."""
-    c = model_calls.c
-    statement = (
-        select(
-            c.route,
-            c.version,
-            c.provider,
-            func.count().label("calls"),
-            func.coalesce(func.sum(c.input_tokens), 0).label("input_tokens"),
-            func.coalesce(func.sum(c.output_tokens), 0).label("output_tokens"),
-            func.sum(c.cost_usd).label("cost_usd"),
-            func.sum(case((c.cost_usd.is_(None), 1), else_=0)).label("unpriced_calls"),
-            func.sum(c.latency_s).label("seconds"),
-        )
-        .where(paging.mine(database, model_calls))
-        .group_by(c.route, c.version, c.provider)
-        .order_by(c.route, c.version, c.provider)
-    )
-    if route is not None:
-        statement = statement.where(c.route == route)
-    if since is not None:
-        statement = statement.where(c.created_at >= since)
-    if until is not None:
-        statement = statement.where(c.created_at < until)
-
-    def work(connection: Connection) -> Sequence[Row[Any]]:
-        take_time(connection)
-        return connection.execute(statement).all()
-
-    return [
-        UsageRow(
-            route=row.route,
-            version=row.version,
-            provider=row.provider,
-            calls=row.calls,
-            input_tokens=int(row.input_tokens),
-            output_tokens=int(row.output_tokens),
-            cost_usd=row.cost_usd,
-            unpriced_calls=int(row.unpriced_calls),
-            seconds=row.seconds,
-        )
-        for row in database.read(work)
-    ]
 
 
 def _encode(noun: Inference | ModelCall) -> str:

@@ -205,7 +205,25 @@ _PARTS = Migration(
     ),
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_RECORDS, _FLYWHEEL, _ERASED, _PROJECTS, _INSTALLATION, _LOOKS, _PARTS)
+_USAGE = Migration(
+    8,
+    "what was used, added up; requests from before, which `usage_backlog` counts",
+    (
+        """CREATE TABLE usage_totals (
+            id TEXT NOT NULL PRIMARY KEY, span_s BIGINT NOT NULL, start BIGINT NOT NULL, tag TEXT NOT NULL,
+            tag_value TEXT NOT NULL, route TEXT NOT NULL, version TEXT NOT NULL, model TEXT NOT NULL,
+            provider TEXT NOT NULL, key_id TEXT NOT NULL, project_id TEXT NOT NULL DEFAULT 'proj_default',
+            requests BIGINT NOT NULL, calls BIGINT NOT NULL, unpriced_calls BIGINT NOT NULL,
+            input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL, cached_tokens BIGINT NOT NULL,
+            cost_usd DOUBLE PRECISION NOT NULL, saved_usd DOUBLE PRECISION NOT NULL,
+            seconds DOUBLE PRECISION NOT NULL)""",
+        "CREATE INDEX usage_totals_start ON usage_totals (project_id, tag, span_s, start)",
+        "CREATE TABLE usage_uncounted (id TEXT NOT NULL PRIMARY KEY)",
+        "INSERT INTO usage_uncounted (id) SELECT id FROM inferences",
+    ),
+)
+
+MIGRATIONS: tuple[Migration, ...] = (_RECORDS, _FLYWHEEL, _ERASED, _PROJECTS, _INSTALLATION, _LOOKS, _PARTS, _USAGE)
 
 
 def migrate(connection: Connection, *, target: int | None = None) -> int:

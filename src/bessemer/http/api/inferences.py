@@ -12,7 +12,7 @@ from bessemer.http.edge import Call, JSONResponse, written
 from bessemer.http.paging import envelope, page, page_limit
 from bessemer.http.redaction import shown_inference
 from bessemer.http.routing import Found, Item
-from bessemer.store import inferences
+from bessemer.store import inferences, usage
 
 _FLUSH_S = 5.0
 
@@ -33,14 +33,13 @@ async def get(call: Call) -> ASGIApp:
     return await written(lambda: shown_inference(call, call.found(Inference)))
 
 
-async def usage(call: Call) -> ASGIApp:
-    """GET /v1/usage: calls, tokens, cost and seconds per route and version. Cost is null where a price is unknown."""
+async def usage_totals(call: Call) -> ASGIApp:
+    """GET /v1/usage: requests, calls, tokens, cost and seconds. Cost is null where a price is unknown."""
     query = call.query(UsageQuery)
+    by = usage.parts(query.by)
     await _written(call)
-    rows = await asyncio.to_thread(
-        inferences.usage, call.database, since=query.since, until=query.until, route=query.route
-    )
-    return JSONResponse(envelope(rows))
+    asked = {name: getattr(query, name) for name in ("since", "until", "route", "model", "key", "tag")}
+    return JSONResponse(envelope(await asyncio.to_thread(usage.find, call.database, by=by, **asked)))
 
 
 def _find(call: Call, inference_id: str) -> Found:
