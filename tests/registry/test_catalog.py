@@ -15,6 +15,7 @@ from tests.store.forwarder import Forwarder
 from bessemer.core.content import content_hash
 from bessemer.core.errors import ConfigError, Conflict, InvalidRequest, NotFound
 from bessemer.core.models import Lineage, ModelVersion
+from bessemer.core.reply import Usage
 from bessemer.core.routes import Calibration, ConfidenceScore, Route, Step, Target
 from bessemer.gateway.providers import SETTINGS
 from bessemer.registry.catalog import Catalog
@@ -263,29 +264,35 @@ def test_a_name_may_be_a_route_or_a_target(catalog: Catalog) -> None:
 
 
 def test_cost_is_known_or_none(catalog: Catalog) -> None:
-    assert catalog.cost("small", None, None, 10.0) == pytest.approx(0.001)
-    assert catalog.cost("small", 10, 10, None) is None
-    assert catalog.cost("large", 1_000_000, 500_000, None) == pytest.approx(2.0)
-    assert catalog.cost("large", None, 5, 1.0) is None
+    assert catalog.cost("small", Usage(input_tokens=None, output_tokens=None), 10.0) == pytest.approx(0.001)
+    assert catalog.cost("small", Usage(input_tokens=10, output_tokens=10), None) is None
+    assert catalog.cost("large", Usage(input_tokens=1_000_000, output_tokens=500_000), None) == pytest.approx(2.0)
+    assert catalog.cost("large", Usage(input_tokens=None, output_tokens=5), 1.0) is None
     catalog.register(tuned("matcher"))
-    assert catalog.cost("matcher", None, None, 10.0) == pytest.approx(0.001)
+    assert catalog.cost("matcher", Usage(input_tokens=None, output_tokens=None), 10.0) == pytest.approx(0.001)
 
 
 def test_a_model_without_a_price_costs_what_nobody_knows(tmp_path: Path, database: Database) -> None:
     free = Catalog(parse_config(GOOD.replace('price = "tokens"\n', ""), tmp_path, SETTINGS), database)
     assert free.resolve("large").model.price is None
-    assert free.cost("large", 1_000_000, 500_000, 10.0) is None
-    assert free.cost("small", None, None, 10.0) == pytest.approx(0.001)
+    assert free.cost("large", Usage(input_tokens=1_000_000, output_tokens=500_000), 10.0) is None
+    assert free.cost("small", Usage(input_tokens=None, output_tokens=None), 10.0) == pytest.approx(0.001)
 
 
 def test_cached_input_has_a_price_of_its_own_where_there_is_one(tmp_path: Path, database: Database) -> None:
     toml = GOOD.replace("output_per_million = 2.0", "output_per_million = 2.0\ncached_input_per_million = 0.25")
     catalog = Catalog(parse_config(toml, tmp_path, SETTINGS), database)
-    assert catalog.cost("large", 1_000_000, 0, None, 400_000) == pytest.approx(0.7)
-    assert catalog.cost("large", 1_000_000, 0, None, 2_000_000) == pytest.approx(0.25), "no more than there are"
-    assert catalog.cost("large", 1_000_000, 0, None) == pytest.approx(1.0)
+    assert catalog.cost(
+        "large", Usage(input_tokens=1_000_000, output_tokens=0, cached_tokens=400_000), None
+    ) == pytest.approx(0.7)
+    assert catalog.cost(
+        "large", Usage(input_tokens=1_000_000, output_tokens=0, cached_tokens=2_000_000), None
+    ) == pytest.approx(0.25), "no more than there are"
+    assert catalog.cost("large", Usage(input_tokens=1_000_000, output_tokens=0), None) == pytest.approx(1.0)
     plain = Catalog(parse_config(GOOD, tmp_path, SETTINGS), database)
-    assert plain.cost("large", 1_000_000, 0, None, 400_000) == pytest.approx(1.0)
+    assert plain.cost(
+        "large", Usage(input_tokens=1_000_000, output_tokens=0, cached_tokens=400_000), None
+    ) == pytest.approx(1.0)
 
 
 def test_another_process_is_seen(catalog: Catalog, database: Database) -> None:

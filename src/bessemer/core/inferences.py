@@ -66,6 +66,8 @@ class ModelCall(Frozen, frozen=True):
     """Which of the model's servers was asked, as `model/endpoint`; None: it has one."""
     estimated: bool = False
     """Tokens and cost are estimated: it broke off, was left, or came without a usage."""
+    stated_usd: float | None = None
+    """What the upstream itself says it costs; `cost_usd` is by our prices."""
 
 
 class Inference(Frozen, frozen=True):

@@ -97,19 +97,6 @@ class ProviderSettings(Frozen, frozen=True):
         return ()
 
 
-class Price(Frozen, frozen=True):
-    """A dated list price. Token prices in USD per million tokens; an hourly price charges measured seconds instead."""
-
-    id: str
-    source: str
-    date: str
-    input_per_million: float | None = None
-    output_per_million: float | None = None
-    cached_input_per_million: float | None = None
-    """Of the input tokens that the provider found in its cache; None: they cost what the others do."""
-    per_hour: float | None = None
-
-
 class Prompt(Frozen, frozen=True):
     """How structured input becomes chat messages: `{{input.x}}` templates."""
 

@@ -1,6 +1,6 @@
 """What is answered, whatever wire format it goes out in: pieces as they come, and the whole at the end."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
@@ -9,6 +9,8 @@ import msgspec
 from bessemer.core.conversation import ToolCall
 from bessemer.core.inferences import TokenLogprob
 from bessemer.core.types import JSON, Frozen
+
+_MOST_TOKENS: Final = 2**53
 
 
 class ScoredToken(Frozen, frozen=True):
@@ -31,6 +33,22 @@ class Usage(Frozen, frozen=True):
     """Of the upstream's own account (reasoning, audio, predicted tokens), as it wrote them."""
     seconds: float | None = None
     """Upper bound of the seconds this call occupied the model, where the provider knows it."""
+    service_tier: str | None = None
+    """In which the upstream says it answered: `batch` and `flex` cost less."""
+    stated_usd: float | None = None
+    """What the upstream says it costs: kept, never charged."""
+
+    def part(self, name: str) -> Callable[[str], int]:
+        """Return how to look up a number of tokens in a part of `details`; 0 where it says none."""
+        of = self.details.get(name)
+
+        def look(kind: str) -> int:
+            number = of.get(kind) if isinstance(of, dict) else None
+            if not isinstance(number, int | float) or isinstance(number, bool):
+                return 0
+            return int(number) if 0 <= number <= _MOST_TOKENS else 0
+
+        return look
 
     def merged(self, later: "Usage") -> "Usage":
         """Return what is known after another account of the same call: the later one, where it says something."""
@@ -40,6 +58,8 @@ class Usage(Frozen, frozen=True):
             cached_tokens=self.cached_tokens if later.cached_tokens is None else later.cached_tokens,
             details=later.details or self.details,
             seconds=self.seconds if later.seconds is None else later.seconds,
+            service_tier=later.service_tier or self.service_tier,
+            stated_usd=self.stated_usd if later.stated_usd is None else later.stated_usd,
         )
 
 

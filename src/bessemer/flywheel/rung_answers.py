@@ -7,6 +7,7 @@ from typing import Final
 
 from bessemer.core.datasets import Example
 from bessemer.core.models import ModelVersion
+from bessemer.core.reply import Usage
 from bessemer.engine.rungs import artefact
 from bessemer.engine.rungs.head import Head
 from bessemer.engine.rungs.items import item_of
@@ -62,7 +63,7 @@ def _answer(
     return SystemAnswer(
         text=text,
         version=version.id,
-        cost_usd=services.catalog.cost(version.model, 0, 0, seconds),
+        cost_usd=services.catalog.cost(version.model, Usage(input_tokens=0, output_tokens=0), seconds),
         input_tokens=0,
         output_tokens=0,
         latency_s=seconds,

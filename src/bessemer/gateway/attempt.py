@@ -159,6 +159,7 @@ class Attempts:
     ) -> ModelCall:
         said, usage = account.said, account.said.usage
         input_tokens, output_tokens, estimated = self._tokens(leg.call, account, error)
+        counted = msgspec.structs.replace(usage, input_tokens=input_tokens, output_tokens=output_tokens)
         charged = seconds if usage.seconds is None else min(seconds, usage.seconds)
         refusal = "".join(said.refusal) or None
         asked = calls_of(said.tool_calls)
@@ -173,9 +174,7 @@ class Attempts:
             finish_reason=said.finish_reason if error is None else None,
             input_tokens=input_tokens,
             output_tokens=output_tokens,
-            cost_usd=exchange.catalog.cost(
-                leg.call.model.name, input_tokens, output_tokens, charged, usage.cached_tokens
-            ),
+            cost_usd=exchange.catalog.cost(leg.call.model.name, counted, charged),
             latency_s=self._timer() - account.begun,
             created_at=account.created_at,
             ttft_s=None if account.first is None else account.first - account.begun,
@@ -193,6 +192,7 @@ class Attempts:
             tool_calls=asked,
             endpoint=None if leg.endpoint is None else leg.endpoint.name,
             estimated=estimated,
+            stated_usd=usage.stated_usd,
         )
 
     def _tokens(

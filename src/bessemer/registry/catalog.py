@@ -17,7 +17,9 @@ from bessemer.core.access import Principal
 from bessemer.core.content import content_hash
 from bessemer.core.errors import ConfigError, Conflict, InvalidRequest, NotFound, StoreError
 from bessemer.core.ladders import WrittenRule
-from bessemer.core.models import Alias, Model, ModelVersion, Price, Prompt
+from bessemer.core.models import Alias, Model, ModelVersion, Prompt
+from bessemer.core.prices import Price, cost_of
+from bessemer.core.reply import Usage
 from bessemer.core.routes import CachePolicy, MonitorPolicy, Route, Step, Target
 from bessemer.core.types import DEFAULT_PROJECT, Frozen, as_json
 from bessemer.registry.config import Config
@@ -279,33 +281,12 @@ class Catalog:
         own = version.id if name.startswith("ft:") else name
         return Route(name=own, steps=(Step(targets=(Target(model=own),)),))
 
-    def cost(
-        self,
-        model: str,
-        input_tokens: int | None,
-        output_tokens: int | None,
-        seconds: float | None,
-        cached_tokens: int | None = None,
-    ) -> float | None:
-        """Return the cost in USD of a call to a configured or tuned model; None when what it is charged by is unknown.
-
-        Token prices charge tokens, those of the input that were cached (`cached_tokens`, part of it) at their own price
-        where there is one; an hourly price charges the measured seconds; without a price, nothing is known.
+    def cost(self, model: str, usage: Usage, seconds: float | None) -> float | None:
+        """Return the cost in USD of a call to a configured or tuned model; None when it has no price, or as `cost_of`
+        says.
         """
         configured = self._config.models.get(model) or self.resolve(model).model
-        if configured.price is None:
-            return None
-        price = self.price(configured.price)
-        if price.per_hour is not None:
-            return None if seconds is None else seconds * price.per_hour / 3600
-        if input_tokens is None or output_tokens is None:
-            return None
-        assert price.input_per_million is not None
-        assert price.output_per_million is not None
-        cached_price = price.cached_input_per_million
-        cached = 0 if cached_tokens is None or cached_price is None else min(cached_tokens, input_tokens)
-        paid = (input_tokens - cached) * price.input_per_million + output_tokens * price.output_per_million
-        return (paid + cached * (cached_price or 0.0)) / 1_000_000
+        return None if configured.price is None else cost_of(self.price(configured.price), usage, seconds)
 
     # -- changing -----------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,8 @@ import msgspec
 from bessemer.core.content import content_hash
 from bessemer.core.errors import ConfigError, InvalidRequest
 from bessemer.core.ladders import WrittenRule, check_condition
-from bessemer.core.models import ConfiguredAt, Lineage, Model, ModelVersion, Price, Prompt, ProviderSettings
+from bessemer.core.models import ConfiguredAt, Lineage, Model, ModelVersion, Prompt, ProviderSettings
+from bessemer.core.prices import Price, PriceTier, TokenRates, fault
 from bessemer.core.routes import CachePolicy, MonitorPolicy, Route, Step, Target
 from bessemer.core.template import check as check_template
 from bessemer.core.types import JSON, Frozen
@@ -98,7 +99,15 @@ class _PriceSection(_Section, frozen=True):
     input_per_million: float | None = None
     output_per_million: float | None = None
     cached_input_per_million: float | None = None
+    cache_write_per_million: float | None = None
+    image_input_per_million: float | None = None
+    audio_input_per_million: float | None = None
+    reasoning_per_million: float | None = None
+    audio_output_per_million: float | None = None
+    image_output_per_million: float | None = None
     per_hour: float | None = None
+    tiers: tuple[PriceTier, ...] = ()
+    service_tiers: dict[str, float] = {}
 
 
 class _TargetSection(_Section, frozen=True):
@@ -248,14 +257,20 @@ def _price(name: str, section: _PriceSection) -> Price:
             f"[prices.{name}]: give either input_per_million and output_per_million, or per_hour.",
             param="per_hour",
         )
-    if by_hour and section.cached_input_per_million is not None:
-        raise ConfigError(
-            f"[prices.{name}]: cached_input_per_million goes with input_per_million; remove it.",
-            param="cached_input_per_million",
-        )
-    if any(value is not None and value < 0 for value in (*tokens, section.cached_input_per_million, section.per_hour)):
+    price = Price(id=name, **msgspec.structs.asdict(section))
+    others = [field for field in TokenRates.__struct_fields__ if getattr(price, field) is not None]
+    others += [field for field in ("tiers", "service_tiers") if getattr(price, field)]
+    if by_hour and others:
+        raise ConfigError(f"[prices.{name}]: {others[0]} goes with input_per_million; remove it.", param=others[0])
+    for tier in price.tiers:
+        if tier.input_per_million is None or tier.output_per_million is None or tier.above_input_tokens < 1:
+            raise ConfigError(
+                f"[prices.{name}]: a tier needs above_input_tokens (1 or more), input_per_million, output_per_million.",
+                param="tiers",
+            )
+    if any(map(fault, (price, *price.tiers))) or min((section.per_hour or 0, *price.service_tiers.values())) < 0:
         raise ConfigError(f"[prices.{name}]: a price is below 0.", param="price")
-    return Price(id=name, **msgspec.structs.asdict(section))
+    return price
 
 
 def _prompt(name: str, section: _PromptSection) -> Prompt:

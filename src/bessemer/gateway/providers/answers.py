@@ -28,6 +28,8 @@ _REASONING = ("reasoning_content", "reasoning", "thinking")
 _READ = frozenset({"role", "content", "refusal", "tool_calls", *_REASONING})
 """Fields of a message that are read here; others are passed on to clients of the same dialect."""
 _MAX_COUNT = 10**12
+_MOST_USD = 1e9
+_MOST_TIER = 64
 _DETAILS = ("prompt_tokens_details", "completion_tokens_details")
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -101,7 +103,7 @@ class AnswerReader:
             extra=_unread(message),
             tokens=_tokens(choice.get("logprobs")),
             finish_reason=finished,
-            usage=_usage(answer.get("usage")),
+            usage=_usage(answer.get("usage"), answer.get("service_tier")),
         )
 
     def vectors(self, body: bytes, count: int) -> ReplyPiece:
@@ -116,7 +118,7 @@ class AnswerReader:
         vectors = tuple(vector for vector in found if vector is not None)
         if len(vectors) != count:
             raise self._unreadable(f"it has {len(vectors)} of {count} vectors")
-        usage = _usage(answer.get("usage")) or Usage()
+        usage = _usage(answer.get("usage"), answer.get("service_tier")) or Usage()
         return ReplyPiece(vectors=vectors, finish_reason="stop", usage=msgspec.structs.replace(usage, output_tokens=0))
 
     def _calls(self, calls: Any) -> tuple[ToolCallPiece, ...]:
@@ -283,7 +285,7 @@ def _token(entry: dict[str, Any]) -> TokenLogprob:
     return TokenLogprob(token=text.encode(errors="replace").decode(), logprob=number)
 
 
-def _usage(usage: Any) -> Usage | None:
+def _usage(usage: Any, service_tier: Any) -> Usage | None:
     counts = _object(usage)
     if counts is None:
         return None
@@ -293,7 +295,14 @@ def _usage(usage: Any) -> Usage | None:
         output_tokens=_count(counts.get("completion_tokens")),
         cached_tokens=_count(details.get("cached_tokens")),
         details={name: counts[name] for name in _DETAILS if _object(counts.get(name))},
+        service_tier=service_tier if isinstance(service_tier, str) and len(service_tier) <= _MOST_TIER else None,
+        stated_usd=_dollars(counts.get("cost")),
     )
+
+
+def _dollars(value: Any) -> float | None:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MOST_USD
+    return float(value) if number else None
 
 
 def _count(value: Any) -> int | None:
