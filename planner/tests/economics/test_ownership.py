@@ -23,6 +23,7 @@ from bessemer_planner.economics import (
 from bessemer_planner.economics import costs as cost_functions
 from bessemer_planner.economics.costs import timeline
 from bessemer_planner.economics.rates import quotes
+from bessemer_planner.economics.types import HOURS_PER_MONTH
 from bessemer_planner.economics.ways import own_way
 from bessemer_planner.errors import PlannerError, UnknownName, Unsatisfiable
 from bessemer_planner.types import IntervalEstimate, Owner
@@ -438,3 +439,17 @@ def test_a_commitment_still_has_a_price_by_the_hour_beside_it(catalog: HardwareC
     cloud = next(curve for curve in hour_curves(need, catalog, years=(3,)) if curve.owner is Owner.CLOUD)
     assert cloud.break_even_utilisation[0] is not None
     assert cloud.break_even_utilisation[0] < 1
+
+
+def test_power_costs_what_it_costs_here_in_rented_space_too() -> None:
+    """What is drawn on average at the meter, times the hours of a month, times 0.58 USD."""
+    need = Need(lots=(Lot("b200_sxm", 6.0),), horizon_months=36, owners=(Owner.OWN,))
+    spent = {}
+    for price in (0.02, 0.60):
+        pinned = default_assumptions(CATALOG).pinned({"power.usd_per_kwh": price})
+        own = next(way for way in ownership(need, CATALOG, pinned, draws=50) if way.owner is Owner.OWN)
+        assert own.money is not None
+        assert own.money.power is not None
+        spent[price] = (-own.money.cash.by_cause["space and power"][-1], own.money.power.average_facility_kw)
+    apart, average = spent[0.60][0] - spent[0.02][0], spent[0.02][1]
+    assert apart == pytest.approx(average * HOURS_PER_MONTH * 0.58, rel=1e-6)

@@ -117,3 +117,11 @@ def test_the_context_is_that_of_the_checkpoint_named() -> None:
     assert shape_from_config(config).context_tokens == 32_768
     config |= {"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32_768}}
     assert shape_from_config(config).context_tokens == 131_072
+
+
+def test_no_accelerator_vanishes_without_a_word(catalog: HardwareCatalog) -> None:
+    named = workload(("[fleet]", '[fleet]\naccelerators = ["h100_sxm", "trainium3"]'))
+    said = {one.accelerator: one.reason for one in make_plan(named, catalog).refused}
+    assert "no price of it is known" in said["trainium3"]
+    unnamed = {one.accelerator: one.reason for one in make_plan(workload(), catalog).refused}
+    assert {"trainium2", "tpu_v6e", "mi300x"} <= {name for name, why in unnamed.items() if "fleet.accelerators" in why}

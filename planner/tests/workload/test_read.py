@@ -62,6 +62,14 @@ def test_a_cascade_gives_the_small_model_everything() -> None:
         (BASE + "[time]\nlead_time_months = inf\n", "time.lead_time_months", "<= "),
         (BASE + '[[tuning]]\nname = "q"\naccelerator_hours = 1e15\n', "tuning.0.accelerator_hours", "<= "),
         ("name = [", "file", "not valid TOML"),
+        (BASE + "[limits]\nttft_s = 2000\n", "limits.ttft_s", "looks like milliseconds; write 2, or"),
+        (BASE + "[limits]\ntpot_s = 50\n", "limits.tpot_s", "looks like milliseconds; write 0.05, or"),
+        (BASE + "[money]\nelectricity_per_kwh = 25\n", "money.electricity_per_kwh", "0.25 if it is cents"),
+        (
+            BASE + '[sovereignty]\nownership = ["own"]\n[fleet]\ninstances = ["p5.48xlarge"]\n',
+            "fleet.instances",
+            'add "cloud" there',
+        ),
     ],
 )
 def test_a_wrong_field_is_named_with_the_remedy(text: str, field: str, remedy: str) -> None:

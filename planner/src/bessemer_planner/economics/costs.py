@@ -166,18 +166,25 @@ def _repayments(borrowed: np.ndarray, rate: np.ndarray, life: np.ndarray) -> np.
     return np.asarray(payments)
 
 
+_IN_COLOCATION_USD_PER_KWH = 0.093
+"""Power in the colocation prices: they are of US markets, where industry pays this (EIA, January 2026)."""
+
+
 def site(held: Sequence[Owned], space: Space, inputs: Inputs, time: Timeline) -> Costs:
     """Return space and power for machines at one site.
 
-    Colocation is billed on provisioned kW with the power in it. A building is paid while it is built, keeps the rest
-    of its life at the horizon, and its electricity is average load x PUE.
+    Colocation is billed on provisioned kW with the power in it, at the price of power where the quotes are from: what
+    is drawn on average is paid by as much more or less as power costs here. A building is paid while it is built, keeps
+    the rest of its life at the horizon, and its electricity is average load x PUE.
     """
     kw = np.asarray(sum(one.kw for one in held))
     last_kw = np.asarray(sum(one.last_kw for one in held))
     liquid = any(one.system.liquid for one in held)
     months = kw.shape[1]
     if space is Space.COLOCATION:
-        return {"space and power": kw * inputs.column(colocation(float(last_kw.max()), liquid=liquid))}
+        dearer = inputs.column("power.usd_per_kwh") - _IN_COLOCATION_USD_PER_KWH
+        power = facility_factor(inputs, liquid=liquid) * HOURS_PER_MONTH * dearer
+        return {"space and power": kw * (inputs.column(colocation(float(last_kw.max()), liquid=liquid)) + power)}
     per_kw = (
         inputs.column("capex.build_usd_per_watt") * 1000.0 * (1.0 + inputs.column("capex.build_ai_premium") * liquid)
     )

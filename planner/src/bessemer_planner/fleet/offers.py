@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.catalog.tables import PRICE_COLUMNS
-from bessemer_planner.economics import Lot, Need, ownership
+from bessemer_planner.economics import Assumptions, Lot, Need, default_assumptions, ownership
 from bessemer_planner.economics.rates import BY_THE_HOUR, TERM_MONTHS
 from bessemer_planner.errors import Unsatisfiable
 from bessemer_planner.fleet.configurations import Configuration
@@ -98,7 +98,8 @@ def owned_offers(workload: Workload, catalog: HardwareCatalog) -> tuple[Offer, .
             horizon_months=workload.time.horizon_months,
             owners=(Owner.OWN,),
         )
-        own = next(way for way in ownership(need, catalog, draws=_OWN_DRAWS) if way.owner is Owner.OWN)
+        ways = ownership(need, catalog, economics_of(workload, catalog), draws=_OWN_DRAWS)
+        own = next(way for way in ways if way.owner is Owner.OWN)
         if own.money is not None:
             hourly = own.money.usd_per_accelerator_hour.value * system.count
             found.append(Offer(system.name, accelerator, system.count, OWN_TERM, hourly, committed=True))
@@ -110,6 +111,14 @@ def owned_offers(workload: Workload, catalog: HardwareCatalog) -> tuple[Offer, .
             param="fleet",
         )
     return tuple(found)
+
+
+def economics_of(workload: Workload, catalog: HardwareCatalog) -> Assumptions:
+    """Return the inputs of the economics, with those that the workload states."""
+    money = workload.money
+    stated = {"power.usd_per_kwh": money.electricity_per_kwh, "finance.discount_rate": money.discount_rate}
+    known = {name: value for name, value in stated.items() if value is not None}
+    return default_assumptions(catalog).pinned(known)
 
 
 def _either(names: Sequence[str]) -> str:

@@ -62,7 +62,7 @@ def make_plan(
     accelerators = tuple(dict.fromkeys(offer.accelerator for offer in offers))
     predicted, refused = predictions(workload, catalog, performance, accelerators, progress)
     found, limited = configurations(workload, predicted)
-    refused += limited
+    refused = [*unoffered(workload, catalog, offers), *refused, *limited]
     _check_served(workload, predicted, found, refused)
     demand = demand_of(workload)
     chosen = choose(workload, catalog, demand, found, offers, progress=progress)
@@ -123,6 +123,24 @@ def offers_of(workload: Workload, catalog: HardwareCatalog) -> tuple[Offer, ...]
             param="fleet.accelerators",
         )
     return measured
+
+
+def unoffered(workload: Workload, catalog: HardwareCatalog, offers: Sequence[Offer]) -> list[Refusal]:
+    """Say why accelerators are not considered that the workload names, or that nobody has measured."""
+    held = {offer.accelerator for offer in offers}
+    named = [catalog.accelerator(name).name for name in workload.fleet.accelerators]
+    found = [
+        (name, "no price of it is known for the owners, regions, operators and terms that are allowed")
+        for name in dict.fromkeys(named)
+        if name not in held
+    ]
+    if not named:
+        found += [
+            (name, "nobody has measured it; name it in fleet.accelerators to consider it")
+            for name in catalog.accelerators
+            if name.startswith(_UNMEASURED)
+        ]
+    return [Refusal(workload.models[0].name, name, "any", reason) for name, reason in found]
 
 
 def _check_names(workload: Workload, catalog: HardwareCatalog) -> None:

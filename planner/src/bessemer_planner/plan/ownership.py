@@ -5,12 +5,10 @@ import numpy as np
 
 from bessemer_planner.catalog import HardwareCatalog
 from bessemer_planner.economics import (
-    Assumptions,
     HourCurve,
     Lot,
     Need,
     Ownership,
-    default_assumptions,
     hour_curves,
     ownership,
 )
@@ -19,7 +17,7 @@ from bessemer_planner.economics.types import HOURS_PER_MONTH
 from bessemer_planner.errors import PlannerError, Unsatisfiable
 from bessemer_planner.fleet.choose import ConfirmedFleet
 from bessemer_planner.fleet.demand import Demand
-from bessemer_planner.fleet.offers import owned_offers
+from bessemer_planner.fleet.offers import economics_of, owned_offers
 from bessemer_planner.plan.fleet import running_accelerators, tokens_per_month
 from bessemer_planner.plan.types import Fleet
 from bessemer_planner.plan.what_if import WhatIf
@@ -114,14 +112,6 @@ def hours_of(workload: Workload, catalog: HardwareCatalog, owners: Owners) -> tu
         found = hour_curves(owners.needs[way.owner], catalog, assumptions)
         curves += [curve for curve in found if curve.owner is way.owner]
     return tuple(curves)
-
-
-def economics_of(workload: Workload, catalog: HardwareCatalog) -> Assumptions:
-    """Return the inputs of the economics, with those that the workload states."""
-    money = workload.money
-    stated = {"power.usd_per_kwh": money.electricity_per_kwh, "finance.discount_rate": money.discount_rate}
-    known = {name: value for name, value in stated.items() if value is not None}
-    return default_assumptions(catalog).pinned(known)
 
 
 def need_of(workload: Workload, catalog: HardwareCatalog, demand: Demand, chosen: ConfirmedFleet, fleet: Fleet) -> Need:

@@ -14,11 +14,17 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import msgspec
 
 from bessemer_planner.errors import InputError
+from bessemer_planner.types import Owner
 from bessemer_planner.workload.types import Lengths, Workload
 
 _AT = re.compile(r" - at `(?:key in )?\$(?P<path>[^`]*)`$")
 _QUOTED = re.compile(r"field `(?P<field>[^`]*)`")
 _ROUNDING = 1e-6
+_LONGEST_TTFT_S = 120.0
+_LONGEST_TPOT_S = 5.0
+"""Nobody reads an answer that slow; 200 ms and 20 ms, written as numbers of milliseconds, are above them."""
+_DEAREST_KWH = 2.0
+"""USD: four times what the dearest industrial grid asks."""
 _WIDEST_P95 = 3.86
 """exp(1.645^2 / 2): no log-normal distribution has a 95th percentile further above its mean."""
 
@@ -70,8 +76,36 @@ def check_workload(workload: Workload) -> None:
     _check_models(workload)
     if not workload.sovereignty.ownership:
         raise _wrong("sovereignty.ownership", "allows nothing", "name cloud, ai_factory or own, or leave it out")
+    _check_units(workload)
+    if workload.fleet.instances and Owner.CLOUD not in workload.sovereignty.ownership:
+        raise _wrong(
+            "fleet.instances",
+            "names machines to rent, which sovereignty.ownership does not allow",
+            'add "cloud" there, or leave it out and name fleet.accelerators',
+        )
     if not workload.fleet.engines:
         raise _wrong("fleet.engines", "allows nothing", "name vllm, sglang or trtllm, or leave it out")
+
+
+def _check_units(workload: Workload) -> None:
+    """Refuse values that were most likely written in another unit."""
+    limits, price = workload.limits, workload.money.electricity_per_kwh
+    for field, value, most in (
+        ("limits.ttft_s", limits.ttft_s, _LONGEST_TTFT_S),
+        ("limits.tpot_s", limits.tpot_s, _LONGEST_TPOT_S),
+    ):
+        if value >= most:
+            raise _wrong(
+                field,
+                f"is {value:g} seconds, which looks like milliseconds",
+                f"write {value / 1e3:g}, or less than {most:g}",
+            )
+    if price is not None and price >= _DEAREST_KWH:
+        raise _wrong(
+            "money.electricity_per_kwh",
+            f"is {price:g} USD per kWh, dearer than anywhere",
+            f"write USD, {price / 100:g} if it is cents, {price / 1000:g} if it is per MWh",
+        )
 
 
 def _check_lengths(field: str, lengths: Lengths) -> None:
