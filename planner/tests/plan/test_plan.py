@@ -19,7 +19,7 @@ from bessemer_planner.fleet.configurations import configurations, demanded, pred
 from bessemer_planner.fleet.demand import demand_of
 from bessemer_planner.fleet.verify import verify
 from bessemer_planner.performance import Performance
-from bessemer_planner.plan import Basis, Plan, make_plan, plan_json
+from bessemer_planner.plan import Basis, Plan, make_plan, plan_json, recommended
 from bessemer_planner.plan.assumed import stale, warnings_of
 from bessemer_planner.plan.fleet import fleet_of
 from bessemer_planner.plan.make import offers_of
@@ -428,3 +428,23 @@ terms = ["spot"]
     hourly = make_plan(parse_workload(spot.replace('"spot"]', '"on_demand"]')), catalog)
     assert not [text for text in hourly.warnings if "bought whole" in text]
     assert hourly.fleet.usd_per_month < whole.fleet.usd_per_month
+
+
+def test_no_way_is_taken_because_it_serves_later(plan: Plan) -> None:
+    """The same three ways, with the share of draws in which the own site is cheaper set by hand."""
+    cloud, _, own = plan.ownership
+    assert cloud.feasible
+    assert own.money is not None
+    assert own.money.break_even is not None
+    for share, owner in ((0.29, Owner.CLOUD), (0.88, Owner.OWN)):
+        even = msgspec.structs.replace(own.money.break_even, cheaper_probability=share)
+        money = msgspec.structs.replace(own.money, break_even=even)
+        ways = (cloud, msgspec.structs.replace(own, money=money, feasible=True))
+        best = recommended(plan.workload, ways)
+        assert best is not None
+        assert best.owner is owner
+        said = recommendation(plan.workload, plan.configurations, plan.fleet, ways)
+        assert f"in {share:.0%} of the draws" in said
+    alone = recommended(plan.workload, (msgspec.structs.replace(own, feasible=True),))
+    assert alone is not None
+    assert alone.owner is Owner.OWN

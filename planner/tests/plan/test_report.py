@@ -9,11 +9,11 @@ import pytest
 from planner.tests.browser import in_browser, needs_chromium
 from planner.tests.markup import PAYLOADS, Elements, poisoned
 
+from bessemer_planner.economics import BreakEven
 from bessemer_planner.errors import InputError
 from bessemer_planner.plan import Plan, plan_json, read_plan
 from bessemer_planner.report import render
 from bessemer_planner.report.views import ownership_tornado
-from bessemer_planner.types import IntervalEstimate
 
 VOID = {"meta", "line", "circle", "rect", "path", "br"}
 
@@ -89,12 +89,12 @@ def test_costs_say_what_is_in_them(page: str) -> None:
 
 
 def test_the_present_cost_of_the_recommended_way_is_drawn(plan: Plan) -> None:
-    dear, cheap = IntervalEstimate(9.0, 9.0, 9.0), IntervalEstimate(1.0, 1.0, 1.0)
     ways = []
-    for owner, cost in zip(plan.ownership, (dear, dear, cheap), strict=True):
+    for owner, share in zip(plan.ownership, (None, 0.2, 0.9), strict=True):
         money = owner.money or plan.ownership[0].money
         assert money is not None
-        money = msgspec.structs.replace(money, usd_per_million_tokens=cost)
+        even = None if share is None else BreakEven(month=12.0, utilisation=0.5, cheaper_probability=share)
+        money = msgspec.structs.replace(money, break_even=even)
         ways.append(msgspec.structs.replace(owner, feasible=True, money=money))
     told = msgspec.structs.replace(plan, ownership=tuple(ways))
     drawn = ownership_tornado(told)

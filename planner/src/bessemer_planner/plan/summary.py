@@ -4,7 +4,11 @@ from collections.abc import Sequence
 
 from bessemer_planner.economics import Ownership
 from bessemer_planner.plan.types import ConfigurationRow, Fleet
+from bessemer_planner.types import Owner
 from bessemer_planner.workload import Workload
+
+_MOST_DRAWS = 0.5
+"""Share of draws above which a way is taken to be cheaper than the public cloud."""
 
 
 def recommendation(
@@ -42,16 +46,32 @@ def _deployed(row: ConfigurationRow, fleet: Fleet) -> str:
 
 
 def recommended(workload: Workload, owners: Sequence[Ownership]) -> Ownership | None:
-    """Return the feasible way of owning that is worth most, or costs least per token; None: no way is feasible."""
+    """Return the feasible way of owning that gives the same service at least cost; None: no way is feasible.
 
-    def worth(owner: Ownership) -> float:
-        assert owner.money is not None
-        if workload.money.value_per_month:
-            return owner.money.npv_usd.value
-        tokens = owner.money.usd_per_million_tokens
-        return -(owner.money.present_cost_usd.value if tokens is None else tokens.value)
+    Where the public cloud is possible, every other way rents until it serves and is taken when that costs less in most
+    of the draws: none is cheaper because it serves later. Without the cloud there is nothing to rent meanwhile, and
+    what counts is net present value where the service's value is stated, else cost per token served.
+    """
+    possible = [owner for owner in owners if owner.feasible and owner.money is not None]
+    cloud = next((owner for owner in possible if owner.owner is Owner.CLOUD), None)
+    if cloud is None:
+        return max(possible, key=lambda owner: _worth(workload, owner), default=None)
+    best = max(possible, key=_cheaper)
+    return best if _cheaper(best) > _MOST_DRAWS else cloud
 
-    return max((owner for owner in owners if owner.feasible and owner.money is not None), key=worth, default=None)
+
+def _cheaper(owner: Ownership) -> float:
+    """Return in which share of the draws a way costs less than the public cloud for the same service."""
+    compared = None if owner.money is None else owner.money.break_even
+    return 0.0 if compared is None else compared.cheaper_probability
+
+
+def _worth(workload: Workload, owner: Ownership) -> float:
+    assert owner.money is not None
+    if workload.money.value_per_month:
+        return owner.money.npv_usd.value
+    tokens = owner.money.usd_per_million_tokens
+    return -(owner.money.present_cost_usd.value if tokens is None else tokens.value)
 
 
 def _owner(workload: Workload, owners: Sequence[Ownership]) -> str:
@@ -59,13 +79,23 @@ def _owner(workload: Workload, owners: Sequence[Ownership]) -> str:
     assert best is not None  # a plan that nobody may own is refused
     assert best.money is not None
     cost = best.money.present_cost_usd
-    others = ", ".join(_lower(owner.name) for owner in owners if not owner.feasible)
-    by = "net present value" if workload.money.value_per_month else "cost per token served"
+    impossible = ", ".join(_lower(owner.name) for owner in owners if not owner.feasible)
+    possible = [owner for owner in owners if owner.feasible and owner.money is not None]
+    by, share = "net present value" if workload.money.value_per_month else "cost per token served", ""
+    if any(owner.owner is Owner.CLOUD for owner in possible):
+        by = "cost of the same service from the first day"
+        share = "".join(
+            f" Renting until it serves, {_lower(owner.name)} costs less than the public cloud in {_cheaper(owner):.0%} "
+            "of the draws."
+            for owner in possible
+            if owner.money is not None and owner.money.break_even is not None
+        )
     return (
         f"By {by}, own it as {_lower(best.name)}: present cost ${cost.value:,.0f} over "
         f"{workload.time.horizon_months} months (P10 ${cost.low:,.0f}, P90 ${cost.high:,.0f}), "
         f"first token after {best.speed.months.value:.1f} months."
-        + (f" Not possible under the rules: {others}." if others else "")
+        + share
+        + (f" Not possible under the rules: {impossible}." if impossible else "")
     )
 
 
