@@ -35,6 +35,7 @@ from bessemer.store import (
     inferences,
     job_rows,
     keys,
+    limit_counts,
     looks,
     plans,
     revisions,
@@ -52,13 +53,14 @@ from bessemer.store.migrations import migrate
 from bessemer.store.schema import metadata
 
 MODULES = (
-    audit, datasets, erasure, evaluations, feedback, files, inferences, job_rows, keys, looks, plans, revisions, routes,
-    usage, usage_backlog, versions,
+    audit, datasets, erasure, evaluations, feedback, files, inferences, job_rows, keys, limit_counts, looks, plans,
+    revisions, routes, usage, usage_backlog, versions,
 )  # fmt: skip
 TABLES_OF_THE_INSTALLATION = {
     "schema_version": "which schema the database has",
     "installation": "which database it is",
     "revisions": "counts that tell processes of a change, not of whose",
+    "limit_counts": "of whom they are, the names of rules say",
     "usage_uncounted": "ids alone, of requests from before there were totals; empty as soon as a server has started",
 }
 FUNCTIONS_OF_THE_INSTALLATION = {
@@ -74,6 +76,8 @@ FUNCTIONS_OF_THE_INSTALLATION = {
     "revisions.counts": "see the table",
     "usage.add": "the writer's",
     "usage.forget_tags": "erasure's, which has found the rows of a project",
+    "limit_counts.take": "limits of the file hold for the installation; of whom, their names say",
+    "limit_counts.give_back": "the same",
     "usage_backlog.count_backlog": "once for all projects",
 }
 """`keys.revoke` also counts the owners of all projects, to keep the last one."""

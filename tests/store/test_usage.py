@@ -110,6 +110,7 @@ def test_requests_from_before_are_counted_once(empty_database_url: str) -> None:
     with engine.begin() as connection:  # as a release without totals left it
         connection.execute(text("DROP TABLE usage_totals"))
         connection.execute(text("DROP TABLE usage_uncounted"))
+        connection.execute(text("DROP TABLE limit_counts"))
         connection.execute(text("DELETE FROM schema_version WHERE version >= 8"))
         migrate(connection, target=8)
         connection.execute(text("UPDATE inferences SET body = '{' WHERE id = 'inf-0'"))

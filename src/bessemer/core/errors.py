@@ -41,6 +41,8 @@ class BessemerError(Exception):
     code: ClassVar[str | None] = None
     detail: str | None = None
     """What somebody else said, masked: for the owner's eyes, never part of an answer."""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """Of the answer that it becomes."""
     upstream_status: int | None = None
     """HTTP status of the upstream whose answer this is."""
 

@@ -44,6 +44,8 @@ class Exchange:
     """Whether the answer was kept; None: the route keeps none, or this one was not to be."""
     saved_usd: float | None = None
     """What a hit would have cost, as far as it is known."""
+    limits: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
+    """Headers of the answer that tell what is left of its limits."""
     first_token: float | None = None
     """On the timer's clock, when the first piece of the answer left the route."""
     upstream_s: float = 0.0

@@ -55,6 +55,8 @@ class Answered(NamedTuple):
     overhead_s: float
     cache: Literal["hit", "miss"] | None = None
     """Whether it was a kept one; None: its route keeps none."""
+    limits: Sequence[tuple[bytes, bytes]] = ()
+    """Headers that tell what is left of the limits it counts for."""
 
 
 class ReplyStream:
@@ -76,6 +78,11 @@ class ReplyStream:
     def cache(self) -> Literal["hit", "miss"] | None:
         """Whether it is a kept answer; None: its route keeps none."""
         return self._exchange.cache
+
+    @property
+    def limits(self) -> Sequence[tuple[bytes, bytes]]:
+        """Headers that tell what is left of the limits it counts for."""
+        return tuple(self._exchange.limits.values())
 
     @property
     def reply(self) -> Reply:
@@ -124,7 +131,8 @@ class Gateway:
         async for _ in self._run(exchange):
             pass
         assert exchange.inference is not None, "the recorder has run: the pieces are exhausted"
-        return Answered(reply_of(exchange), exchange.inference, exchange.overhead_s, exchange.cache)
+        limits = tuple(exchange.limits.values())
+        return Answered(reply_of(exchange), exchange.inference, exchange.overhead_s, exchange.cache, limits)
 
     async def stream(self, conversation: Conversation, principal: Principal) -> ReplyStream:
         """Start an answer and wait for its first piece, so that an error before it has its real status."""

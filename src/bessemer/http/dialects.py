@@ -41,12 +41,14 @@ def answering(dialect: Dialect) -> Callable[[Call], Awaitable[ASGIApp]]:
             streams = await while_connected(receive, _started(call, asked))
             names = _named(stream.head.inference_id for stream in streams)
             names += _cached(stream.cache for stream in streams)
+            names += streams[-1].limits
             return EventStream(ReplyEvents(streams, writer), names)
         answered = await while_connected(receive, _together([gateway.answer(one, call.principal) for one in asked]))
         overhead = max(one.overhead_s for one in answered) * 1000
         names = _named(one.inference.id for one in answered) + _cached(one.cache for one in answered)
         body = request.whole([one.reply for one in answered])
         names += _promised([one.reply for one in answered])
+        names += answered[-1].limits
         return JSONResponse(body, headers=[*names, (b"x-bessemer-overhead-ms", f"{overhead:.3f}".encode())])
 
     return answer

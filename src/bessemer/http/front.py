@@ -185,7 +185,7 @@ class _Exchange:
         if self.started:
             self.status = error.status
             raise error
-        extra = list(headers)
+        extra = [*headers, *error.headers]
         if error.status == 401:
             extra.append((b"www-authenticate", b"Bearer"))
         if error.retry_after is not None:

@@ -13,6 +13,7 @@ _SHOWN: Final = (
     "x-bessemer-inference-id",
     "x-bessemer-guarantee",
     "x-bessemer-overhead-ms",
+    *(f"x-ratelimit-{what}-{kind}" for kind in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
 )
 """Headers of an answer that a script may read."""
 _REMEMBERED_S: Final = 600

@@ -17,6 +17,7 @@ from bessemer.registry.catalog import Catalog
 from bessemer.store.blobs import BlobStore
 from bessemer.store.counters import Counters
 from bessemer.store.database import Database
+from bessemer.store.leases import Leases
 from bessemer.store.notices import ChangeNotices
 from bessemer.store.writer import Writer
 from bessemer.telemetry.metrics import Metrics
@@ -37,6 +38,8 @@ class ApiServices:
     policy: Policy
     notices: ChangeNotices
     counters: Counters
+    leases: Leases
+    """Of the limits; closed with the services."""
     writer: Writer
     metrics: Metrics
     graders: GraderServices

@@ -19,6 +19,7 @@ import msgspec
 from bessemer.core.content import content_hash
 from bessemer.core.errors import ConfigError, InvalidRequest
 from bessemer.core.ladders import WrittenRule, check_condition
+from bessemer.core.limits import LimitRule, check_limit
 from bessemer.core.models import ConfiguredAt, Lineage, Model, ModelVersion, Prompt, ProviderSettings
 from bessemer.core.prices import Price, PriceTier, TokenRates, fault
 from bessemer.core.routes import CachePolicy, MonitorPolicy, Route, Step, Target
@@ -55,6 +56,7 @@ class Config(Frozen, frozen=True):
     """By route: what is written for its rung of rules."""
     monitor: MonitorPolicy
     """Of the routes that ladders write."""
+    limits: dict[str, LimitRule]
     sha256: str
     """Of the parsed content; comments and order do not count."""
 
@@ -146,6 +148,7 @@ class _File(_Section, frozen=True):
     routes: dict[str, _RouteSection] = {}
     gate: GatePolicy = GatePolicy()
     ladder: _LadderSection = _LadderSection()
+    limits: dict[str, LimitRule] = {}
 
 
 def load_config(path: Path | None, data: Path, providers: Providers) -> Config:
@@ -211,6 +214,7 @@ def _build(values: dict[str, Any], data: Path, providers: Providers) -> Config:
         rungs=_rungs(file.ladder, providers),
         rules=_rules(file.ladder),
         monitor=file.ladder.monitor,
+        limits={name: check_limit(name, rule) for name, rule in file.limits.items()},
         sha256=content_hash({key: value for key, value in values.items() if key != "include_default"}),
     )
     _check_references(config)
@@ -220,7 +224,8 @@ def _build(values: dict[str, Any], data: Path, providers: Providers) -> Config:
 def _explain(error: msgspec.ValidationError, values: dict[str, Any]) -> str:
     """Name the place with the file's own keys: msgspec writes `[...]` for the name of a table."""
     message = str(error).rstrip(".")
-    known: dict[str, type[_Section]] = {
+    known: dict[str, type[msgspec.Struct]] = {
+        "limits": LimitRule,
         "prompts": _PromptSection,
         "prices": _PriceSection,
         "routes": _RouteSection,

@@ -30,6 +30,7 @@ from bessemer.evals.sandbox import SandboxError, isolation
 from bessemer.flywheel.services import FlywheelServices
 from bessemer.flywheel.watch import RouteWatch, levels
 from bessemer.gateway.answer_cache import AnswerCache
+from bessemer.gateway.limits import UsageLimits
 from bessemer.gateway.pipeline import INTERNAL, Gateway
 from bessemer.gateway.providers import build_providers, provider_context, settings_of
 from bessemer.gateway.stages import with_recorder
@@ -45,6 +46,7 @@ from bessemer.runtime.extensions import load_extensions
 from bessemer.store import feedback, plans, revisions, usage_backlog
 from bessemer.store.blob_folder import BlobFolder
 from bessemer.store.database import Database
+from bessemer.store.leases import Leases
 from bessemer.store.local_counters import LocalCounters
 from bessemer.store.polled_notices import PolledNotices
 from bessemer.store.spool import Spool
@@ -106,7 +108,9 @@ def open_services(
     metrics.watch_rungs(lambda: levels(catalog))
     policy = FailClosed(RolePolicy())
     answers = AnswerCache(settings.cache_bytes, metrics=metrics)
-    stages = with_recorder(writer, extensions.stages.around(answers), metrics=metrics)
+    leases = Leases(database)
+    limited = UsageLimits(config.limits, leases).around(extensions.stages.around(answers))
+    stages = with_recorder(writer, limited, metrics=metrics)
     gateway = Gateway(catalog, providers, stages, policy, metrics=metrics)
     graders = GraderServices(
         judge=_judge(gateway, loop),
@@ -134,6 +138,7 @@ def open_services(
         policy=policy,
         notices=notices,
         counters=LocalCounters(),
+        leases=leases,
         writer=writer,
         metrics=metrics,
         graders=graders,
@@ -160,6 +165,7 @@ async def close_services(services: ApiServices) -> None:
     """Stop what `open_services` started; everything accepted so far is written first."""
     services.grading.close()
     await services.gateway.close()
+    await services.leases.close()
     services.notices.close()
     services.keys.close()
     await asyncio.to_thread(services.writer.close)

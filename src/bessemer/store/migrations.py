@@ -223,7 +223,26 @@ _USAGE = Migration(
     ),
 )
 
-MIGRATIONS: tuple[Migration, ...] = (_RECORDS, _FLYWHEEL, _ERASED, _PROJECTS, _INSTALLATION, _LOOKS, _PARTS, _USAGE)
+_LIMITS = Migration(
+    9,
+    "what was taken of limits",
+    (
+        """CREATE TABLE limit_counts (
+            id TEXT NOT NULL PRIMARY KEY, ends_at DOUBLE PRECISION NOT NULL, used DOUBLE PRECISION NOT NULL)""",
+    ),
+)
+
+MIGRATIONS: tuple[Migration, ...] = (
+    _RECORDS,
+    _FLYWHEEL,
+    _ERASED,
+    _PROJECTS,
+    _INSTALLATION,
+    _LOOKS,
+    _PARTS,
+    _USAGE,
+    _LIMITS,
+)
 
 
 def migrate(connection: Connection, *, target: int | None = None) -> int:

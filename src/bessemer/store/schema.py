@@ -276,4 +276,12 @@ usage_totals = Table(
     Index("usage_totals_start", "project_id", "tag", "span_s", "start"),
 )
 
+limit_counts = Table(
+    "limit_counts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("ends_at", DOUBLE_PRECISION, nullable=False),
+    Column("used", DOUBLE_PRECISION, nullable=False),
+)
+
 usage_uncounted = Table("usage_uncounted", metadata, Column("id", Text, primary_key=True))
