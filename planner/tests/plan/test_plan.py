@@ -448,3 +448,14 @@ def test_no_way_is_taken_because_it_serves_later(plan: Plan) -> None:
     alone = recommended(plan.workload, (msgspec.structs.replace(own, feasible=True),))
     assert alone is not None
     assert alone.owner is Owner.OWN
+
+
+def test_owned_machines_are_counted_and_paid_as_in_the_ledger(catalog: HardwareCatalog) -> None:
+    """Three DGX and near 91,000 USD a month, staff included: one machine's hourly share is not what a site costs."""
+    plan = make_plan(read_workload(PLANS / "regulated.toml"), catalog)
+    own = plan.ownership[2]
+    assert own.money is not None
+    month = -sum(own.money.cash.total) / 60
+    assert month == pytest.approx(91_200, rel=0.05)
+    assert "Buy 24 accelerators (DGX B200, 8 GPUs; spares" in plan.recommendation
+    assert f"${month:,.0f} a month on average over 60 months" in plan.recommendation

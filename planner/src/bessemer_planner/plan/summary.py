@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from bessemer_planner.economics import Ownership
+from bessemer_planner.fleet.offers import OWN_TERM
 from bessemer_planner.plan.types import ConfigurationRow, Fleet
 from bessemer_planner.types import Owner
 from bessemer_planner.workload import Workload
@@ -32,7 +33,24 @@ def recommendation(
         f"(${fleet.usd_per_million_output_tokens:,.2f} per million output tokens, "
         f"${_digits(fleet.usd_per_thousand_requests)} per thousand requests)"
     )
-    return f"Run {deployed}. Pay for {bought}: {cost}. {_owner(workload, owners)}"
+    paid = _ledger(fleet, owners) or f"Pay for {bought}: {cost}."
+    return f"Run {deployed}. {paid} {_owner(workload, owners)}"
+
+
+def _ledger(fleet: Fleet, owners: Sequence[Ownership]) -> str | None:
+    """Return what owned machines cost, counted and paid as in the comparison of owners; None: something is rented."""
+    own = next((owner for owner in owners if owner.owner is Owner.OWN), None)
+    if own is None or own.money is None or own.commitment is None:
+        return None
+    if not fleet.purchases or any(one.term != OWN_TERM for one in fleet.purchases):
+        return None
+    cash = {cause: -sum(paid) for cause, paid in own.money.cash.by_cause.items() if cause != "value"}
+    months, systems = len(own.money.cash.total), ", ".join(one.instance for one in fleet.purchases)
+    return (
+        f"Buy {own.commitment.minimum_accelerators:,} accelerators ({systems}; "
+        f"spares and a year's growth included): ${sum(cash.values()) / months:,.0f} a month on average over {months} "
+        f"months, resale taken off, of which ${cash.get('staff', 0.0) / months:,.0f} are people."
+    )
 
 
 def _deployed(row: ConfigurationRow, fleet: Fleet) -> str:
