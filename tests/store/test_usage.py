@@ -86,7 +86,7 @@ def test_a_tag_has_a_row_for_each_value_and_erasing_leaves_counts_alone(database
     assert usage.find(database) == before
     assert [(row.tag, row.requests) for row in usage.find(database, by=(), tag="team")] == [("one", 1), ("two", 1)]
     assert usage.find(database, by=(), tag="who") == []
-    assert not database.read(lambda c: c.execute(text("SELECT 1 FROM usage_totals WHERE tag_value = 'jo'")).all())
+    assert not database.read(lambda c: c.execute(text("SELECT 1 FROM usage_days WHERE tag_value = 'jo'")).all())
 
 
 def test_what_comes_again_is_not_counted_again(database: Database, tmp_path: Path) -> None:
@@ -108,9 +108,8 @@ def test_requests_from_before_are_counted_once(empty_database_url: str) -> None:
     opened.close()
     engine = create_engine(empty_database_url)
     with engine.begin() as connection:  # as a release without totals left it
-        connection.execute(text("DROP TABLE usage_totals"))
-        connection.execute(text("DROP TABLE usage_uncounted"))
-        connection.execute(text("DROP TABLE limit_counts"))
+        for name in ("usage_minutes", "usage_hours", "usage_days", "usage_uncounted", "limit_counts"):
+            connection.execute(text(f"DROP TABLE {name}"))
         connection.execute(text("DELETE FROM schema_version WHERE version >= 8"))
         migrate(connection, target=8)
         connection.execute(text("UPDATE inferences SET body = '{' WHERE id = 'inf-0'"))

@@ -232,6 +232,33 @@ _LIMITS = Migration(
     ),
 )
 
+_TOTALS = (
+    "id, start, tag, tag_value, route, version, model, provider, key_id, project_id, requests, calls, unpriced_calls, "
+    "input_tokens, output_tokens, cached_tokens, cost_usd, saved_usd, seconds"
+)
+_USAGE_BY_SPAN = Migration(
+    10,
+    "a table of totals for each span",
+    (
+        *(
+            statement
+            for name, span_s in (("usage_minutes", 60), ("usage_hours", 3600), ("usage_days", 86400))
+            for statement in (
+                f"""CREATE TABLE {name} (
+                    id TEXT NOT NULL PRIMARY KEY, start BIGINT NOT NULL, tag TEXT NOT NULL, tag_value TEXT NOT NULL,
+                    route TEXT NOT NULL, version TEXT NOT NULL, model TEXT NOT NULL, provider TEXT NOT NULL,
+                    key_id TEXT NOT NULL, project_id TEXT NOT NULL DEFAULT 'proj_default', requests BIGINT NOT NULL,
+                    calls BIGINT NOT NULL, unpriced_calls BIGINT NOT NULL, input_tokens BIGINT NOT NULL,
+                    output_tokens BIGINT NOT NULL, cached_tokens BIGINT NOT NULL, cost_usd DOUBLE PRECISION NOT NULL,
+                    saved_usd DOUBLE PRECISION NOT NULL, seconds DOUBLE PRECISION NOT NULL)""",
+                f"CREATE INDEX {name}_start ON {name} (project_id, tag, start)",
+                f"INSERT INTO {name} ({_TOTALS}) SELECT {_TOTALS} FROM usage_totals WHERE span_s = {span_s}",  # noqa: S608 - constants
+            )
+        ),
+        "DROP TABLE usage_totals",
+    ),
+)
+
 MIGRATIONS: tuple[Migration, ...] = (
     _RECORDS,
     _FLYWHEEL,
@@ -242,6 +269,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _PARTS,
     _USAGE,
     _LIMITS,
+    _USAGE_BY_SPAN,
 )
 
 

@@ -6,12 +6,12 @@ Erasing leaves the counts; what a tag said goes with the requests that said it.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import add as add_up
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, or_, select
+from sqlalchemy import Connection, Row, Table, and_, delete, func, select, union_all
 from sqlalchemy.dialects import postgresql, sqlite
 
 from bessemer.core.errors import InvalidRequest
@@ -20,10 +20,10 @@ from bessemer.core.types import JSON
 from bessemer.core.wire import UsageRow
 from bessemer.store import paging
 from bessemer.store.database import Database
-from bessemer.store.schema import usage_totals
+from bessemer.store.schema import usage_days, usage_hours, usage_minutes
 
 _MINUTE: Final = 60
-_SPANS: Final = (86_400, 3_600, _MINUTE)
+_SPANS: Final = {86_400: usage_days, 3_600: usage_hours, _MINUTE: usage_minutes}
 _NEVER: Final = 86_400 * 4_000_000
 """After every time there is."""
 _IDS_PER_QUERY: Final = 500
@@ -66,11 +66,11 @@ def add(connection: Connection, rows: Sequence[Inference]) -> None:
 
 def forget_tags(connection: Connection, rows: Sequence[Inference]) -> None:
     """Take requests, with their calls, out of what their tags add up to: a value that only they have is gone."""
-    places = _add(connection, rows, -1, tags_alone=True)
-    gone = and_(usage_totals.c.requests <= 0, usage_totals.c.calls <= 0)
-    for start in range(0, len(places), _IDS_PER_QUERY):
-        some = places[start : start + _IDS_PER_QUERY]
-        connection.execute(delete(usage_totals).where(usage_totals.c.id.in_(some), gone))
+    for table, ids in _add(connection, rows, -1, tags_alone=True):
+        gone = and_(table.c.requests <= 0, table.c.calls <= 0)
+        for start in range(0, len(ids), _IDS_PER_QUERY):
+            some = ids[start : start + _IDS_PER_QUERY]
+            connection.execute(delete(table).where(table.c.id.in_(some), gone))
 
 
 def parts(names: str | None) -> tuple[str, ...]:
@@ -99,19 +99,24 @@ def find(
 
     `by`: some of route, version, model, provider, key, project. With a tag only requests that have it count.
     """
-    c = usage_totals.c
-    parts = [c[_OF[name]] for name in by] + ([] if tag is None else [c.tag_value])
-    statement = (
-        select(*parts, *(func.sum(c[name]).label(name) for name in _SUMS))
-        .where(paging.mine(database, usage_totals), c.tag == _clean(tag or ""), _between(since, until))
-        .group_by(*parts)
-        .order_by(*parts)
-    )
-    for column, wanted in ((c.route, route), (c.model, model), (c.key_id, key)):
-        if wanted is not None:
-            statement = statement.where(column == wanted)
-    found = database.read(lambda connection: connection.execute(statement).all())
-    return [_usage_row(row) for row in found if row.requests is not None]
+    chosen = {"route": route, "model": model, "key_id": key}
+    pieces = []
+    for span, start, end in _cover(*_minutes(since, until)):
+        c = _SPANS[span].c
+        mine = paging.mine(database, _SPANS[span])
+        wanted = [c[column] == value for column, value in chosen.items() if value is not None]
+        pieces.append(
+            select(*(c[name] for name in (*_OF.values(), "tag_value", *_SUMS))).where(
+                mine, c.tag == _clean(tag or ""), c.start >= start, c.start < end, *wanted
+            )
+        )
+    if not pieces:
+        return []
+    found = union_all(*pieces).subquery().c
+    told = [found[_OF[name]] for name in by] + ([] if tag is None else [found.tag_value])
+    statement = select(*told, *(func.sum(found[name]).label(name) for name in _SUMS)).group_by(*told).order_by(*told)
+    rows = database.read(lambda connection: connection.execute(statement).all())
+    return [_usage_row(row) for row in rows if row.requests is not None]
 
 
 def _usage_row(row: Row[Any]) -> UsageRow:
@@ -132,15 +137,12 @@ def _usage_row(row: Row[Any]) -> UsageRow:
     )
 
 
-def _between(since: float | None, until: float | None) -> ColumnElement[bool]:
+def _minutes(since: float | None, until: float | None) -> tuple[int, int]:
     first = 0 if since is None else int(since // _MINUTE) * _MINUTE
-    end = _NEVER if until is None else -int(-until // _MINUTE) * _MINUTE
-    c = usage_totals.c
-    pieces = [and_(c.span_s == span, c.start >= a, c.start < b) for span, a, b in _cover(first, end)]
-    return or_(*pieces) if pieces else and_(c.span_s == 0)
+    return first, _NEVER if until is None else -int(-until // _MINUTE) * _MINUTE
 
 
-def _cover(first: int, end: int, spans: tuple[int, ...] = _SPANS) -> Iterator[tuple[int, int, int]]:
+def _cover(first: int, end: int, spans: tuple[int, ...] = tuple(_SPANS)) -> Iterator[tuple[int, int, int]]:
     """Yield (span, from, to) that cover the whole minutes of [first, end) once, in the longest spans that fit."""
     if first >= end:
         return
@@ -154,25 +156,31 @@ def _cover(first: int, end: int, spans: tuple[int, ...] = _SPANS) -> Iterator[tu
     yield from _cover(b, end, shorter)
 
 
-def _add(connection: Connection, rows: Sequence[Inference], sign: int, *, tags_alone: bool) -> list[str]:
-    """Add to the totals; return their ids."""
+def _add(
+    connection: Connection, rows: Sequence[Inference], sign: int, *, tags_alone: bool
+) -> list[tuple[Table, list[str]]]:
+    """Add to the totals; return the ids of each table's."""
     minutes: dict[_Place, list[float]] = {}
     for row in rows:
         tags = [(_clean(tag), _clean(value)) for tag, value in row.tags.items()]
         for place, figures in _of_request(row):
             for tag in tags if tags_alone else (("", ""), *tags):
                 _sum(minutes, _Place(*tag, *place), figures)
-    sums: dict[tuple[int, _Place], list[float]] = {}
+    return [(table, _write(connection, table, span, minutes, sign)) for span, table in _SPANS.items()]
+
+
+def _write(
+    connection: Connection, table: Table, span: int, minutes: Mapping[_Place, Sequence[float]], sign: int
+) -> list[str]:
+    sums: dict[_Place, list[float]] = {}
     for minute, known in minutes.items():
-        for span in _SPANS:
-            _sum(sums, (span, minute._replace(start=minute.start // span * span)), [sign * one for one in known])
+        _sum(sums, minute._replace(start=minute.start // span * span), [sign * one for one in known])
     if not sums:
         return []
-    values = [_columns(span, place, figures) for (span, place), figures in sums.items()]
+    values = [_columns(span, place, figures) for place, figures in sums.items()]
     values.sort(key=lambda one: str(one["id"]))  # in one order for all who write: no two wait for each other
-    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    insert = make(usage_totals)
-    more = {name: usage_totals.c[name] + insert.excluded[name] for name in _SUMS}
+    insert = (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
+    more = {name: table.c[name] + insert.excluded[name] for name in _SUMS}
     connection.execute(insert.on_conflict_do_update(index_elements=["id"], set_=more), values)
     return [str(one["id"]) for one in values]
 
@@ -180,7 +188,7 @@ def _add(connection: Connection, rows: Sequence[Inference], sign: int, *, tags_a
 def _columns(span: int, place: _Place, figures: Sequence[float]) -> JSON:
     # Texts together may be longer than an index of PostgreSQL takes.
     id_ = hashlib.blake2b(msgspec.json.encode((span, *place)), digest_size=16).hexdigest()
-    return {"id": id_, "span_s": span, **place._asdict(), **dict(zip(_SUMS, figures, strict=True))}
+    return {"id": id_, **place._asdict(), **dict(zip(_SUMS, figures, strict=True))}
 
 
 def _sum(sums: dict[K, list[float]], at: K, figures: Sequence[float]) -> None:
