@@ -100,6 +100,7 @@ def test_whole_or_streamed_it_is_one_answer_and_the_second_is_free(
     assert (hit["output"], hit["cost_usd"], hit["input_tokens"], hit["output_tokens"]) == ("one answer", 0, 0, 0)
     assert hit["saved_usd"] == miss["cost_usd"] > 0
     assert (miss["saved_usd"], hit["version"]) == (None, miss["version"])
+    assert (miss["cache"], hit["cache"]) == (None, "exact")
     assert len(upstream.fake.bodies) == 1
 
 
@@ -233,7 +234,8 @@ def test_another_version_behind_the_route_is_another_question(server: Server) ->
     assert [outcome(server, model="moved") for _ in range(2)] == ["miss", "hit"]
     assert ask(server, "POST", "/v1/routes", server.key, json.dumps(body | {"targets": ["large"]}).encode())[0] == 200
     assert [outcome(server, model="moved") for _ in range(2)] == ["miss", "hit"]
-    assert ask(server, "GET", "/v1/routes/moved", server.key)[1]["cache"] == {"ttl_s": 3600.0, "per": "project"}
+    put = ask(server, "GET", "/v1/routes/moved", server.key)[1]["cache"]
+    assert put == {"ttl_s": 3600.0, "per": "project", "semantic": None}
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -1,6 +1,7 @@
 """What was asked and answered: an inference, and its calls of models."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
@@ -122,6 +123,8 @@ class Inference(Frozen, frozen=True):
     """Of the policy that allowed it; None in a row of an earlier release."""
     asked: Asked | None = None
     """That the audit of its route drew it: feedback on it is wanted."""
+    cache: Literal["exact", "semantic"] | None = None
+    """By what likeness of questions its answer came from the cache; None: from a model."""
     saved_usd: float | None = None
     """What an answer from the cache would have cost anew; None: it came from a model, or that is not known."""
 

@@ -141,6 +141,19 @@ class Monitor(MonitorPolicy, frozen=True, kw_only=True):
     """Mean loss of a rung's audited answers that is still as promised: of verdicts the share of wrong ones."""
 
 
+class SemanticPolicy(Frozen, frozen=True):
+    """When a kept answer is given to a question that only means the same."""
+
+    budget: Annotated[float, msgspec.Meta(ge=0.001, le=0.5)] = 0.01
+    """Largest share of such answers that may be another than the model's own."""
+    similarity: Annotated[float, msgspec.Meta(ge=0.5, le=1)] = 0.95
+    """Least cosine of the two questions' vectors."""
+    check_share: Annotated[float, msgspec.Meta(ge=0.001, le=1)] = 0.05
+    """Share of such answers that are asked anyway, and compared, once enough are known to be right."""
+    same_answer: Annotated[float, msgspec.Meta(ge=0.5, le=1)] | None = None
+    """Least cosine of two answers that say the same; None: they are equal but for case, spaces and marks at the end."""
+
+
 class CachePolicy(Frozen, frozen=True):
     """Which answers of a route are kept, and for whom."""
 
@@ -148,6 +161,8 @@ class CachePolicy(Frozen, frozen=True):
     """Seconds for which an answer is given again."""
     per: Literal["project", "key", "user"] = "project"
     """Who shares an answer: everybody of a project, or a key's or an end user's own requests alone."""
+    semantic: SemanticPolicy | None = None
+    """None: a question that only means the same is asked."""
 
 
 class RungState(Frozen, frozen=True):

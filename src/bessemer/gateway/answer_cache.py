@@ -1,20 +1,21 @@
-"""The exact cache: a question that was asked before, in every respect that decides its answer, is answered from memory.
+"""The cache: a question that was asked before, in every respect that decides its answer, is answered from memory.
 
 Off for a route until its `cache` says otherwise. The key is all that the client asked but a short list of fields that
 decide nothing, the project (or the key, or the user), and the immutable versions and prompts behind the route: a
 promotion is a miss. Only whole answers of a route's own steps are kept, never a fallback's, a broken or a cut one.
-Requests that ask the same while one is under way wait for its answer.
+Requests that ask the same while one is under way wait for its answer. What only means the same: see `alike`.
 """
 
 import asyncio
 import hashlib
+import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 import msgspec
 
@@ -23,8 +24,12 @@ from bessemer.core.errors import NotFound
 from bessemer.core.ids import new_id
 from bessemer.core.inferences import ModelCall
 from bessemer.core.reply import GatheredReply, ReplyPiece, Usage
-from bessemer.core.routes import CachePolicy, Route
+from bessemer.core.routes import CachePolicy, Route, SemanticPolicy
+from bessemer.core.types import JSON
+from bessemer.gateway.alike import AlikeQuestions, AskedText
+from bessemer.gateway.cascade import audited
 from bessemer.gateway.exchange import AsyncChunks, Exchange, Next
+from bessemer.gateway.false_hits import FalseHits
 from bessemer.gateway.record import usage_of
 from bessemer.registry.catalog import Catalog
 from bessemer.telemetry.metrics import Metrics
@@ -67,11 +72,33 @@ class _Fingerprint:
     digest: bytes
 
 
+class _Near(NamedTuple):
+    """A kept answer to a question that may mean the same."""
+
+    key: bytes
+    saved: _Saved
+    policy: SemanticPolicy
+    found: FalseHits
+    given: bool
+
+    def check(self, alike: AlikeQuestions, exchange: Exchange) -> None:
+        """Hold it against the model's own answer."""
+        kept, anew = self.saved.piece, _piece(exchange.said, None)
+        if kept.tool_calls or anew.tool_calls:  # their ids differ, what they call must not
+            called = [json.dumps([[call.name, call.arguments] for call in piece.tool_calls]) for piece in (kept, anew)]
+            exact = msgspec.structs.replace(self.policy, same_answer=None)
+            alike.check(exchange.route.name, self.found, exact, *called)
+            return
+        said = (piece.text + piece.refusal for piece in (kept, anew))
+        alike.check(exchange.route.name, self.found, self.policy, *said)
+
+
 @dataclass(slots=True)
 class AnswerCache:
     """The cache of one process, a stage around the answer. Its answers are used on one event loop."""
 
     max_bytes: int
+    alike: AlikeQuestions
     clock: Callable[[], float] = time.time
     metrics: Metrics | None = None
     _saved: OrderedDict[bytes, _Saved] = field(default_factory=OrderedDict)
@@ -92,18 +119,28 @@ class AnswerCache:
         key = self._key(exchange, policy)
         exchange.cache = "miss"
         if wish != "refresh" and (saved := await self._found(exchange, key)) is not None:
-            self._answer(exchange, key, saved)
+            self._answer(exchange, key, saved, "exact")
             yield saved.piece
             return
-        self._count(exchange, "miss")
         mine: asyncio.Future[None] | None = None
         if key not in self._under_way:
             mine = self._under_way[key] = asyncio.get_running_loop().create_future()
         try:
+            question = await self._question(exchange, policy)
+            near = None if wish == "refresh" else self._near(exchange, question, policy.semantic)
+            if near is not None and near.given:
+                self._answer(exchange, near.key, near.saved, "semantic")
+                yield near.saved.piece
+                return
+            self._count(exchange, "miss")
             async with aclosing(cast(AsyncChunks, following(exchange))) as pieces:
                 async for piece in pieces:
                     yield piece
-            self._keep(exchange, key, policy)
+            if self._keep(exchange, key, policy):
+                if question is not None:
+                    self.alike.remember(question, key)
+                if near is not None:
+                    near.check(self.alike, exchange)
         finally:
             if mine is not None:
                 del self._under_way[key]
@@ -136,9 +173,31 @@ class AnswerCache:
             self._saved.move_to_end(key)
             return saved
 
-    def _answer(self, exchange: Exchange, key: bytes, saved: _Saved) -> None:
+    async def _question(self, exchange: Exchange, policy: CachePolicy) -> AskedText | None:
+        """Return what may be compared with other questions: the last message, where it is a user's plain text."""
+        asked, messages = exchange.asked, exchange.messages
+        if policy.semantic is None or asked.input is not None or asked.embed or not messages:
+            return None
+        last = messages[-1]
+        if last.get("role") != "user" or not isinstance(last.get("content"), str):
+            return None
+        rest = (*messages[:-1], {**last, "content": None})
+        return await self.alike.read(self._key(exchange, policy, rest), last["content"])
+
+    def _near(self, exchange: Exchange, question: AskedText | None, policy: SemanticPolicy | None) -> "_Near | None":
+        """Return a kept answer to a question that may mean the same."""
+        if question is None or policy is None:
+            return None
+        key = self.alike.nearest(question, policy.similarity, lambda kept: self._read(kept) is not None)
+        if key is None or (saved := self._read(key)) is None:
+            return None
+        found = self.alike.evidence(self._stands_behind(exchange), policy)
+        drawn = audited(exchange.inference_id, policy.check_share, "cache") is not None
+        return _Near(key, saved, policy, found, given=found.proven and not drawn)
+
+    def _answer(self, exchange: Exchange, key: bytes, saved: _Saved, how: Literal["exact", "semantic"]) -> None:
         """Write down that this inference was answered from the cache, for nothing."""
-        exchange.cache = "hit"
+        exchange.cache = how
         exchange.saved_usd = saved.cost_usd
         self._tell(exchange.inference_id, key)
         now = self.clock()
@@ -160,15 +219,16 @@ class AnswerCache:
         exchange.calls.append(exchange.answer)
         self._count(exchange, "hit")
 
-    def _keep(self, exchange: Exchange, key: bytes, policy: CachePolicy) -> None:
+    def _keep(self, exchange: Exchange, key: bytes, policy: CachePolicy) -> bool:
+        """Keep the answer, where it is a whole one of the route's own steps, and tell whether it is."""
         answer, said = exchange.answer, exchange.said
         if answer is None or answer.step >= len(exchange.route.steps) or said.finish_reason not in _WHOLE:
-            return
+            return False
         now = self.clock()
         piece = _piece(said, usage_of(exchange))
         size = len(msgspec.json.encode(piece))
         if size > _LARGEST:
-            return
+            return False
         costs = [call.cost_usd for call in exchange.calls]
         saved = _Saved(
             piece=piece,
@@ -186,6 +246,7 @@ class AnswerCache:
             while self._bytes > self.max_bytes:
                 self._drop(next(iter(self._saved)))
         self._tell(exchange.inference_id, key)
+        return True
 
     def _drop(self, key: bytes) -> None:
         if (saved := self._saved.pop(key, None)) is not None:
@@ -213,18 +274,19 @@ class AnswerCache:
             self._saved.clear()
             self._told.clear()
             self._bytes = 0
+        self.alike.clear()
 
     # -- the key ------------------------------------------------------------------------------------------------------
 
-    def _key(self, exchange: Exchange, policy: CachePolicy) -> bytes:
-        """Return a digest of all that decides the answer."""
+    def _key(self, exchange: Exchange, policy: CachePolicy, messages: Sequence[JSON] | None = None) -> bytes:
+        """Return a digest of all that decides the answer; of other messages than those asked, where they are given."""
         principal, asked = exchange.principal, exchange.asked
         who = {"project": None, "key": principal.key_id, "user": asked.user}[policy.per]
         digest = hashlib.sha256(self._stands_behind(exchange))
         if who is None and policy.per == "user":
             who = f"key {principal.key_id}"  # who names no user shares with nobody else
         digest.update(_encode([principal.project_id, policy.per, who]))
-        digest.update(_encode([exchange.messages, *_asked(asked)]))
+        digest.update(_encode([exchange.messages if messages is None else messages, *_asked(asked)]))
         return digest.digest()
 
     def _stands_behind(self, exchange: Exchange) -> bytes:

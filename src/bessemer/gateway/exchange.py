@@ -40,8 +40,8 @@ class Exchange:
     """The call whose answer was returned."""
     said: GatheredReply = field(default_factory=GatheredReply)
     """What has left the route."""
-    cache: Literal["hit", "miss"] | None = None
-    """Whether the answer was kept; None: the route keeps none, or this one was not to be."""
+    cache: Literal["exact", "semantic", "miss"] | None = None
+    """By what likeness a kept answer was given; None: the route keeps none, or this one was not to be."""
     saved_usd: float | None = None
     """What a hit would have cost, as far as it is known."""
     limits: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
@@ -54,6 +54,11 @@ class Exchange:
     error: str | None = None
     inference: Inference | None = None
     """The record, once the exchange has ended."""
+
+    @property
+    def hit(self) -> Literal["exact", "semantic"] | None:
+        """By what likeness the answer is a kept one; None: it is a model's."""
+        return None if self.cache == "miss" else self.cache
 
     @property
     def overhead_s(self) -> float:

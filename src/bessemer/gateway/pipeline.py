@@ -53,7 +53,7 @@ class Answered(NamedTuple):
     reply: Reply
     inference: Inference
     overhead_s: float
-    cache: Literal["hit", "miss"] | None = None
+    cache: Literal["exact", "semantic", "miss"] | None = None
     """Whether it was a kept one; None: its route keeps none."""
     limits: Sequence[tuple[bytes, bytes]] = ()
     """Headers that tell what is left of the limits it counts for."""
@@ -75,7 +75,7 @@ class ReplyStream:
         self.rest = rest
 
     @property
-    def cache(self) -> Literal["hit", "miss"] | None:
+    def cache(self) -> Literal["exact", "semantic", "miss"] | None:
         """Whether it is a kept answer; None: its route keeps none."""
         return self._exchange.cache
 

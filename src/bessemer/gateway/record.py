@@ -113,6 +113,7 @@ def inference_of(exchange: Exchange) -> Inference:
         reasoning="".join(exchange.said.reasoning) or None,
         refusal=refusal,
         asked=_asked(exchange),
+        cache=exchange.hit,
         saved_usd=exchange.saved_usd,
         tools=tuple(tool.plain() for tool in exchange.asked.tools),
         tool_calls=calls_of(exchange.said.tool_calls),
@@ -159,7 +160,7 @@ def usage_of(exchange: Exchange) -> Usage | None:
     call, said = exchange.answer, exchange.said.usage
     if call is None:
         return None
-    if call.estimated or exchange.cache == "hit":
+    if call.estimated or exchange.hit:
         return said
     return Usage(
         input_tokens=call.input_tokens,

@@ -29,6 +29,7 @@ from bessemer.evals.grader import GraderServices, Judge, JudgeCall, JudgeReply
 from bessemer.evals.sandbox import SandboxError, isolation
 from bessemer.flywheel.services import FlywheelServices
 from bessemer.flywheel.watch import RouteWatch, levels
+from bessemer.gateway.alike import AlikeQuestions
 from bessemer.gateway.answer_cache import AnswerCache
 from bessemer.gateway.limits import UsageLimits
 from bessemer.gateway.pipeline import INTERNAL, Gateway
@@ -107,7 +108,7 @@ def open_services(
     providers = build_providers(extensions.providers, context)
     metrics.watch_rungs(lambda: levels(catalog))
     policy = FailClosed(RolePolicy())
-    answers = AnswerCache(settings.cache_bytes, metrics=metrics)
+    answers = AnswerCache(settings.cache_bytes, AlikeQuestions(context.networks.embedded, metrics), metrics=metrics)
     leases = Leases(database)
     limited = UsageLimits(config.limits, leases).around(extensions.stages.around(answers))
     stages = with_recorder(writer, limited, metrics=metrics)

@@ -122,6 +122,24 @@ class Metrics:
         self._saved = Counter(
             "bessemer_cache_saved_usd", "What kept answers would have cost anew.", ["route"], registry=self._registry
         )
+        self._alike = Counter(
+            "bessemer_cache_checks",
+            "Answers to questions that mean the same, compared with the model's own.",
+            ["route", "outcome"],
+            registry=self._registry,
+        )
+        self._alike_bound = Gauge(
+            "bessemer_cache_false_hit_bound",
+            "Upper bound of the share of wrong answers to questions that mean the same.",
+            ["route"],
+            registry=self._registry,
+        )
+        self._alike_given = Gauge(
+            "bessemer_cache_semantic_given",
+            "1 while answers to questions that mean the same are given.",
+            ["route"],
+            registry=self._registry,
+        )
         self._error_types: set[str] = set()
         self._overhead = Histogram(
             "bessemer_gateway_overhead_seconds",
@@ -177,6 +195,12 @@ class Metrics:
         self._child(self._cache, route, outcome).inc()
         if saved_usd:
             self._child(self._saved, route).inc(saved_usd)
+
+    def alike(self, route: str, *, wrong: bool, bound: float, given: bool) -> None:
+        """Count a check of an answer to a question that means the same, and tell what all of them show."""
+        self._child(self._alike, route, "different" if wrong else "same").inc()
+        self._alike_bound.labels(route).set(bound)
+        self._alike_given.labels(route).set(given)
 
     def avoided(self, endpoint: str, level: int) -> None:
         """Tell that an endpoint is avoided from now on (1), or no more (0)."""
