@@ -92,7 +92,8 @@ class AlikeQuestions:
             return None
         self._shelves.move_to_end(asked.scope)
         near = shelf.vectors[: len(shelf.kept)] @ asked.vector
-        for place in np.argsort(-near)[:_EXAMINED].tolist():
+        places: list[int] = np.argsort(-near)[:_EXAMINED].tolist()
+        for place in places:
             key, text = shelf.kept[place]
             if float(near[place]) < least:
                 return None
@@ -115,7 +116,7 @@ class AlikeQuestions:
         self._shelves = OrderedDict()
 
     def evidence(self, behind: bytes, policy: SemanticPolicy) -> FalseHits:
-        """Return what checks have shown of a route, by the digest of what stands behind it, and of this policy."""
+        """Return what checks have shown of a route, by what stands behind it and who asks, and of a policy."""
         found = self._evidence.get((behind, policy))
         if found is None:
             found = self._evidence[behind, policy] = FalseHits(policy.budget)

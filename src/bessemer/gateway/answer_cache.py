@@ -191,7 +191,8 @@ class AnswerCache:
         key = self.alike.nearest(question, policy.similarity, lambda kept: self._read(kept) is not None)
         if key is None or (saved := self._read(key)) is None:
             return None
-        found = self.alike.evidence(self._stands_behind(exchange), policy)
+        whose = exchange.principal.project_id.encode()  # what is asked elsewhere shows nothing of what is asked here
+        found = self.alike.evidence(self._stands_behind(exchange) + whose, policy)
         drawn = audited(exchange.inference_id, policy.check_share, "cache") is not None
         return _Near(key, saved, policy, found, given=found.proven and not drawn)
 
