@@ -163,8 +163,8 @@ class AlikeQuestions:
     async def _try(self) -> bool:
         try:
             await self._embedded(["a question"])
-        except BessemerError as error:
-            log.warning("no encoder: answers to questions that mean the same are not given", reason=error.message)
+        except Exception as error:  # whatever is wrong with the encoder, the question can be asked
+            log.warning("no encoder: answers to questions that mean the same are not given", reason=str(error))
             return False
         return True
 
