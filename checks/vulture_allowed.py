@@ -177,3 +177,8 @@ _.eof_received  # the same
 _.on_header  # _Connection: httptools calls it
 _.on_body  # the same
 ClientResponse  # client/concurrent.py: in an annotation that is text, so that aiohttp is loaded late
+_.request_counts  # BatchObject: read by clients
+_.expires_after  # UploadForm: describes the form
+failed_at  # BatchObject: read by clients
+expired_at  # the same
+cancelled_at  # the same

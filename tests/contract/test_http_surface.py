@@ -288,6 +288,9 @@ WHO_MAY = {
         GET /v1/cascades
         GET /v1/cascades/{job_id}
         GET /v1/cascades/{job_id}/events
+        GET /v1/batches
+        GET /v1/batches/{job_id}
+        GET /v1/batches/{job_id}/events
         GET /v1/ladders
         GET /v1/ladders/{job_id}
         GET /v1/ladders/{job_id}/events
@@ -335,6 +338,7 @@ WHO_MAY = {
         POST /v1/plans
         POST /v1/fine_tuning/jobs
         POST /v1/evaluations
+        POST /v1/batches
         POST /v1/plans/jobs
     """,
     "member operator owner": """
@@ -343,8 +347,11 @@ WHO_MAY = {
         POST /v1/fine_tuning/jobs/{job_id}/pause
         POST /v1/fine_tuning/jobs/{job_id}/resume
         POST /v1/evaluations/{job_id}/cancel
+        POST /v1/batches/{job_id}/cancel
         POST /v1/evaluations/{job_id}/pause
+        POST /v1/batches/{job_id}/pause
         POST /v1/evaluations/{job_id}/resume
+        POST /v1/batches/{job_id}/resume
         POST /v1/plans/jobs/{job_id}/cancel
         POST /v1/plans/jobs/{job_id}/pause
         POST /v1/plans/jobs/{job_id}/resume

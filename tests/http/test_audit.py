@@ -61,6 +61,9 @@ def statement(data: Path, text: str) -> None:
     database.close()
 
 
+BATCH = {"endpoint": "/v1/embeddings", "completion_window": "24h"}
+
+
 def steps(client: OpenAI) -> list[tuple[str, str, Step]]:
     """Return each changing endpoint, the action it writes and a call of it, in an order that works."""
 
@@ -92,6 +95,9 @@ def steps(client: OpenAI) -> list[tuple[str, str, Step]]:
         body = {"route": "r", "incumbent": "upstream", "dataset": state["dataset"], "labels": ["yes", "no"]}
         state["ladder"] = post("/ladders", body)["id"]
 
+    def batched(state: dict[str, str]) -> None:
+        state["batch"] = post("/batches", BATCH | {"input_file_id": state["asked"]})["id"]
+
     def planned(state: dict[str, str]) -> None:
         state["plan"] = post("/plans/jobs", WORKLOAD)["id"]
 
@@ -107,9 +113,6 @@ def steps(client: OpenAI) -> list[tuple[str, str, Step]]:
 
     def forgotten(state: dict[str, str]) -> None:
         client.delete(f"/feedback/{state['feedback']}", cast_to=object)
-
-    def erased(state: dict[str, str]) -> None:
-        post("/erasures", {"route": "assistant"})
 
     def erased_one(state: dict[str, str]) -> None:
         client.delete(f"/inferences/{state['inference']}", cast_to=object)
@@ -144,6 +147,7 @@ def steps(client: OpenAI) -> list[tuple[str, str, Step]]:
         ),
         ("POST /v1/plans/jobs", "plan.created", planned),
         *controlled("plans/jobs", "plan"),
+        *(("POST /v1/batches", "batch.created", batched), *controlled("batches", "batch")),
         ("POST /v1/routes", "route.created", lambda _: post("/routes", {"name": "new", **route})),
         ("PUT /v1/routes/{name}", "route.updated", lambda _: client.put("/routes/new", body=route, cast_to=object)),
         ("POST /v1/routes/{name}/rollback", "route.rolled_back", lambda _: post("/routes/new/rollback")),
@@ -156,7 +160,7 @@ def steps(client: OpenAI) -> list[tuple[str, str, Step]]:
         ("POST /v1/feedback/wanted", "feedback.wanted", lambda _: post("/feedback/wanted", {"route": "assistant"})),
         ("DELETE /v1/feedback/{feedback_id}", "subject.erased", forgotten),
         ("DELETE /v1/inferences/{inference_id}", "subject.erased", erased_one),
-        ("POST /v1/erasures", "subject.erased", erased),
+        ("POST /v1/erasures", "subject.erased", lambda _: post("/erasures", {"route": "assistant"})),
     ]
 
 
@@ -166,7 +170,8 @@ def test_every_change_and_its_event_are_one_transaction(server: Server, client: 
     assert {name for name, events in changing.items() if not events} == FACTS
     assert {name for name, _, _ in table} == set(changing) - FACTS - ELSEWHERE
     assert all(action in changing[name] for name, action, _ in table)
-    state: dict[str, str] = {}
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": {"model": "upstream", "input": "a"}}
+    state = {"asked": client.files.create(file=("b.jsonl", json.dumps(line).encode()), purpose="batch").id}
     for text in ("hi", "ho"):
         answer = client.chat.completions.create(model="assistant", messages=[{"role": "user", "content": text}])
         state["inference"] = answer.model_extra["bessemer"]["inference_id"]  # type: ignore[index]

@@ -240,7 +240,7 @@ def test_a_file_with_faulty_rows_names_them(client: OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="row 2"):
         upload(client, [ROW, {"messages": []}])
     with pytest.raises(openai.BadRequestError, match="purpose"):
-        client.files.create(file=("a.txt", io.BytesIO(b"{}")), purpose="batch")
+        client.files.create(file=("a.txt", io.BytesIO(b"{}")), purpose="anything")  # type: ignore[arg-type]
 
 
 def test_names_that_lead_nowhere_are_refused_when_a_job_is_created(client: OpenAI) -> None:

@@ -34,7 +34,7 @@ def test_a_change_without_an_event_is_seen(sqlite_database: Database) -> None:
     seen: list[str] = []
     untold.watch(sqlite_database._engine, seen.append)
     with sqlite_database.transaction() as connection:
-        connection.exec_driver_sql("INSERT INTO files VALUES ('file-1', 1.0, 'fine-tune', '{}', 'proj_default')")
+        connection.exec_driver_sql("INSERT INTO files VALUES ('file-1', 1.0, 'fine-tune', '{}', 'proj_default', NULL)")
     assert seen == ["INSERT INTO files"]
 
 

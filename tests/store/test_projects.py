@@ -68,6 +68,8 @@ FUNCTIONS_OF_THE_INSTALLATION = {
     "feedback.insert_rows": "the writer's",
     "inferences.insert_rows": "the writer's",
     "feedback.newest_id": "sets the clock of ids, which all projects share",
+    "files.expired": "the worker removes what has expired in every project",
+    "files.remove": "the same",
     "files.named": "content is kept once for all projects: may it be removed?",
     "keys.insert_first": "whether the installation has any key",
     "plans.take_in": "brings the files of an earlier release, each to its own project",

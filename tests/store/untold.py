@@ -36,7 +36,12 @@ UNTOLD = {
     "look_items": "a part of a look",
     "revisions": "says that another table changed",
     "schema_version": "of the installation, written by migrations",
+    "usage_minutes": "adds up inferences, which are their own record",
+    "usage_hours": "the same",
+    "usage_days": "the same",
     "installation": "of the installation, written once",
+    "limit_counts": "what was taken of limits: settled by inferences, which are their own record",
+    "usage_uncounted": "which inferences of before are still to be added up",
 }
 """Tables whose changes are not, and why."""
 _CHANGE = re.compile(r"\s*(INSERT(?: OR \w+)? INTO|UPDATE|DELETE FROM) (\w+)")

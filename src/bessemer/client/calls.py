@@ -1,5 +1,5 @@
 """Every call of the API, a function each; jobs of one kind share a form (`FINE_TUNING`, `EVALUATIONS`, `CASCADES`,
-`PLANS`).
+`LADDERS`, `PLANS`, `BATCHES`).
 
 A body or query is the API's own type, or JSON of that form. A contract test holds this list and the table of endpoints
 equal.
@@ -25,6 +25,7 @@ from bessemer.core.openai import (
     FineTuningJobRequest,
     ModelObject,
 )
+from bessemer.core.openai_batches import BatchObject, BatchRequest
 from bessemer.core.openai_chat import ChatCompletion, ChatCompletionChunk, ChatRequest
 from bessemer.core.openai_embeddings import EmbeddingList, EmbeddingRequest
 from bessemer.core.openai_responses import ResponseObject, ResponseRequest
@@ -82,9 +83,20 @@ _MESSAGES: Final = "/v1/messages"
 class AnyJob(Protocol):
     """What all jobs tell of themselves."""
 
-    id: str
-    status: str
-    error: JSON | None
+    @property
+    def id(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def status(self) -> str:
+        """How far it is."""
+        ...
+
+    @property
+    def error(self) -> JSON | None:
+        """Why it failed."""
+        ...
 
 
 class AnyEvent(Protocol):
@@ -160,10 +172,11 @@ FINE_TUNING = Jobs(
 )
 EVALUATIONS = Jobs("/v1/evaluations", EvaluationRequest, JobObject, Page[JobObject], Page[JobEvent])
 CASCADES = Jobs("/v1/cascades", CascadeRequest, JobObject, Page[JobObject], Page[JobEvent])
+BATCHES = Jobs("/v1/batches", BatchRequest, BatchObject, Page[BatchObject], Page[JobEvent])
 LADDERS = Jobs("/v1/ladders", LadderRequest, JobObject, Page[JobObject], Page[JobEvent])
 PLANS = Jobs("/v1/plans/jobs", msgspec.Struct, JobObject, Page[JobObject], Page[JobEvent])
 """Their requests are workloads: `bessemer_planner.workload.Workload`, or JSON."""
-KINDS: tuple[Jobs[Any, Any, Any], ...] = (FINE_TUNING, EVALUATIONS, CASCADES, LADDERS, PLANS)
+KINDS: tuple[Jobs[Any, Any, Any], ...] = (FINE_TUNING, EVALUATIONS, CASCADES, LADDERS, PLANS, BATCHES)
 
 
 # -- asking, and what is said of answers ------------------------------------------------------------------------------

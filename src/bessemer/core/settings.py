@@ -45,6 +45,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A proxy in front is one address."""
     max_concurrent_requests: Count = 2048
     """Requests under way before new ones get 503."""
+    batch_concurrency: Count = 8
+    """Requests of a batch that are under way at once, beside those that clients wait for."""
     cache_bytes: Count = 64 * 1024 * 1024
     """Memory of the answers that routes with a `cache` keep; the oldest go first."""
     cors_origins: tuple[str, ...] = ()

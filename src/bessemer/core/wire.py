@@ -15,6 +15,7 @@ from bessemer.core.feedback import Feedback, FeedbackSource
 from bessemer.core.inferences import Inference, ModelCall, TokenLogprob
 from bessemer.core.models import Alias
 from bessemer.core.openai import StrictWire, Wire
+from bessemer.core.openai_batches import ExpiresAfter
 from bessemer.core.routes import CachePolicy, ConfidenceScore, Guarantee, Monitor, Route, Step, Target
 from bessemer.core.types import DEFAULT_PROJECT, JSON, Frozen
 
@@ -142,8 +143,10 @@ class UploadForm(StrictWire):
     """Form of POST /v1/files."""
 
     file: bytes
-    """JSON Lines."""
-    purpose: Literal["fine-tune"]
+    """JSON Lines for `fine-tune` and `batch`, any bytes otherwise."""
+    purpose: Literal["fine-tune", "batch", "assistants", "vision", "user_data", "evals"]
+    expires_after: ExpiresAfter | None = None
+    """In a form `expires_after[anchor]` and `expires_after[seconds]`."""
 
 
 class FileDeleted(Wire, omit_defaults=False):

@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from bessemer.flywheel.batches import BATCHES
 from bessemer.flywheel.jobs import CASCADE, EVALUATION
 from bessemer.flywheel.ladders import LADDER
 from bessemer.flywheel.plans import PLAN
@@ -16,4 +17,5 @@ KINDS: Final[Kinds] = (
     CASCADE,
     LADDER,
     PLAN,
+    BATCHES,
 )

@@ -8,12 +8,14 @@ import signal
 import structlog
 
 from bessemer.core.settings import Settings
+from bessemer.http.services import ApiServices
 from bessemer.jobs.runner import POLL_S, JobRunner
 from bessemer.runtime.compose import open_services
 from bessemer.runtime.extensions import load_extensions
 from bessemer.runtime.locks import keep_private, only_one
 from bessemer.runtime.serve import OFFLINE, SHARING
 from bessemer.runtime.supervise import exit_with_parent
+from bessemer.store import files
 from bessemer.telemetry.logs import catch_uncaught, configure
 
 _ENGINE_IDLE_S = 60.0
@@ -39,6 +41,12 @@ def work(settings: Settings, *, supervised: bool = False) -> None:
         asyncio.run(_work(settings))
 
 
+def _remove_expired(services: ApiServices) -> None:
+    """Remove the files whose time has ended."""
+    for row in files.expired(services.database):
+        files.remove(services.database, row, services.blobs)
+
+
 async def _work(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -55,6 +63,7 @@ async def _work(settings: Settings) -> None:
             await asyncio.to_thread(runner.fill)
             if loop.time() >= next_sweep:
                 await asyncio.to_thread(runner.sweep)
+                await asyncio.to_thread(_remove_expired, services)
                 next_sweep = loop.time() + _SWEEP_S
             if loop.time() >= next_watch:
                 await asyncio.to_thread(services.watch.sweep, services.flywheel)

@@ -1,18 +1,24 @@
 """OpenAI's files; their content is a blob."""
 
+import time
 from typing import Final
 
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import select
 
 from bessemer.core.errors import NotFound
 from bessemer.core.types import Frozen
 from bessemer.store import paging
+from bessemer.store.blobs import BlobStore
 from bessemer.store.database import Database, insert_new
 from bessemer.store.schema import datasets, files
 
 FINE_TUNE: Final = "fine-tune"
-"""The purpose of files that jobs read."""
+"""The purpose of files that fine-tuning jobs read."""
+BATCH: Final = "batch"
+BATCH_OUTPUT: Final = "batch_output"
+PURPOSES: Final = (FINE_TUNE, BATCH, "assistants", "vision", "user_data", "evals")
+"""That a client may give."""
 
 
 class FileRow(Frozen, frozen=True):
@@ -26,6 +32,8 @@ class FileRow(Frozen, frozen=True):
     filename: str
     purpose: str
     key_id: str | None = None
+    expires_at: float | None = None
+    """Unix seconds, from which on it is gone; None: it stays."""
 
 
 def insert(database: Database, row: FileRow) -> None:
@@ -36,13 +44,14 @@ def insert(database: Database, row: FileRow) -> None:
         "purpose": row.purpose,
         "body": paging.encode(row),
         "project_id": database.owner,
+        "expires_at": row.expires_at,
     }
     database.write(lambda connection: insert_new(connection, files, [values]))
 
 
 def get(database: Database, file_id: str) -> FileRow:
-    """Return one file. Raises NotFound."""
-    statement = select(files.c.body).where(files.c.id == file_id, paging.mine(database, files))
+    """Return one file that has not expired. Raises NotFound."""
+    statement = select(files.c.body).where(files.c.id == file_id, paging.mine(database, files), _lasting())
     body = database.read(lambda connection: connection.execute(statement).scalar_one_or_none())
     if body is None:
         raise NotFound(f"There is no file {file_id!r}.", param="file_id")
@@ -57,8 +66,8 @@ def find(
     after: str | None = None,
     ascending: bool = False,
 ) -> list[FileRow]:
-    """Return files, newest first unless `ascending`."""
-    statement = select(files.c.body)
+    """Return files that have not expired, newest first unless `ascending`."""
+    statement = select(files.c.body).where(_lasting())
     if purpose is not None:
         statement = statement.where(files.c.purpose == purpose)
     within = paging.mine(database, files)
@@ -66,6 +75,24 @@ def find(
         lambda c: paging.page(c, files, statement, within=within, after=after, limit=limit, ascending=ascending)
     )
     return [paging.decode(FileRow, row.body) for row in rows]
+
+
+def expired(database: Database) -> list[FileRow]:
+    """Return the files of all projects whose time has ended."""
+    statement = select(files.c.body).where(files.c.expires_at <= time.time())
+    found = database.read(lambda connection: list(connection.execute(statement).scalars()))
+    return [paging.decode(FileRow, body) for body in found]
+
+
+def remove(database: Database, row: FileRow, blobs: BlobStore) -> None:
+    """Remove a file whose time has ended, and its content unless something else has the same."""
+    statement = sql_delete(files).where(files.c.id == row.id)
+    database.write(lambda connection: connection.execute(statement))
+    blobs.remove_unless(row.sha256, lambda: named(database, row.sha256))
+
+
+def _lasting() -> ColumnElement[bool]:
+    return or_(files.c.expires_at.is_(None), files.c.expires_at > time.time())
 
 
 def delete(database: Database, file_id: str) -> None:

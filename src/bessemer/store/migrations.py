@@ -259,6 +259,10 @@ _USAGE_BY_SPAN = Migration(
     ),
 )
 
+_EXPIRING_FILES = Migration(
+    11, "files that go by themselves", ("ALTER TABLE files ADD COLUMN expires_at DOUBLE PRECISION",)
+)
+
 MIGRATIONS: tuple[Migration, ...] = (
     _RECORDS,
     _FLYWHEEL,
@@ -270,6 +274,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _USAGE,
     _LIMITS,
     _USAGE_BY_SPAN,
+    _EXPIRING_FILES,
 )
 
 

@@ -159,6 +159,7 @@ files = Table(
     Column("purpose", Text, nullable=False),
     Column("body", Text, nullable=False),
     _project(),
+    Column("expires_at", DOUBLE_PRECISION),
     Index("files_created_at", "project_id", "created_at", "id"),
 )
 
