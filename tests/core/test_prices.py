@@ -10,7 +10,7 @@ from bessemer.core.reply import Usage
 
 GEMINI = Price(
     id="gemini-2.5-pro",
-    source="https://ai.google.dev/gemini-api/docs/pricing: prompts up to and above 200k tokens",
+    source="as third parties quote https://ai.google.dev/gemini-api/docs/pricing: prompts up to and above 200k tokens",
     date="2026-03",
     input_per_million=1.25,
     output_per_million=10.0,
@@ -27,7 +27,7 @@ GEMINI = Price(
 )
 OPUS = Price(
     id="claude-opus-4.8",
-    source="https://platform.claude.com/docs/en/about-claude/pricing: cache writes for 5 minutes; batch half",
+    source="https://platform.claude.com/docs/en/about-claude/pricing: 5-minute cache writes; batch as others quote it",
     date="2026-11",
     input_per_million=5.0,
     output_per_million=25.0,
@@ -37,7 +37,7 @@ OPUS = Price(
 )
 AUDIO = Price(
     id="gpt-4o-audio-preview",
-    source="https://platform.openai.com/docs/pricing: text tokens, audio tokens",
+    source="as third parties quote https://platform.openai.com/docs/pricing: text tokens, audio tokens",
     date="2026-03",
     input_per_million=2.5,
     output_per_million=10.0,
