@@ -47,6 +47,7 @@ targets = ["small"]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterator[Server]:
     running = start_server(tmp_path_factory.mktemp("cache"), upstream, "--no-worker", toml=TOML)
+    time.sleep(1.5)  # a second after its start a process asks what changed before, and forgets what it has kept
     yield running
     stop_server(running)
 

@@ -79,6 +79,10 @@ def theirs(shared: tuple[Server, str]) -> Theirs:
     theirs.ids["cascades"] = theirs.made("/v1/cascades", measured | cascade)["id"]
     ladder = {"route": "claims-ladder", "incumbent": "upstream", "alpha": 0.05}
     theirs.ids["ladders"] = theirs.made("/v1/ladders", measured | ladder)["id"]
+    line = {"custom_id": SECRET, "method": "POST", "url": "/v1/embeddings", "body": {"model": "small", "input": SECRET}}
+    asked = server.openai(theirs.claims).files.create(file=("b.jsonl", json.dumps(line).encode()), purpose="batch").id
+    batch = {"input_file_id": asked, "endpoint": "/v1/embeddings", "completion_window": "24h"}
+    theirs.ids["batches"] = theirs.made("/v1/batches", batch)["id"]
     theirs.made("/v1/routes", {"name": "claims-route", "targets": ["upstream"]})
     theirs.ids["name"] = "claims-route"
     database = Database.open_url(url)
@@ -166,6 +170,7 @@ def test_the_owners_of_things_see_them(theirs: Theirs) -> None:
         ("/v1/evaluations", "evaluations"),
         ("/v1/cascades", "cascades"),
         ("/v1/ladders", "ladders"),
+        ("/v1/batches", "batches"),
         ("/v1/plans", "plan_id"),
     ],
 )

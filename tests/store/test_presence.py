@@ -131,9 +131,9 @@ def test_the_database_of_another_folder_is_refused(settings: Settings, tmp_path:
 
 
 def damage(path: Path) -> None:
-    """Overwrite the middle of a file in place."""
+    """Overwrite a part of a file in place, behind what says which tables there are."""
     with path.open("r+b") as target:
-        target.seek(path.stat().st_size // 3)
+        target.seek(path.stat().st_size * 2 // 3)
         target.write(os.urandom(60_000))
         target.flush()
         os.fsync(target.fileno())

@@ -110,6 +110,7 @@ def test_requests_from_before_are_counted_once(empty_database_url: str) -> None:
     with engine.begin() as connection:  # as a release without totals left it
         for name in ("usage_minutes", "usage_hours", "usage_days", "usage_uncounted", "limit_counts"):
             connection.execute(text(f"DROP TABLE {name}"))
+        connection.execute(text("ALTER TABLE files DROP COLUMN expires_at"))
         connection.execute(text("DELETE FROM schema_version WHERE version >= 8"))
         migrate(connection, target=8)
         connection.execute(text("UPDATE inferences SET body = '{' WHERE id = 'inf-0'"))

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp
 from bessemer.core.access import Action
 from bessemer.http.edge import Call, PageResponse
 from bessemer.http.routing import Endpoint
-from bessemer.store import inferences
+from bessemer.store import usage
 from bessemer_planner.pages import LineChart, Series, environment
 
 
@@ -29,8 +29,8 @@ def render(title: str, days: Mapping[str, Sequence[float]]) -> str:
 async def spend(call: Call) -> ASGIApp:
     """GET /v1/spend: what each version has cost so far, as a page."""
     spent: dict[str, list[float]] = defaultdict(list)
-    for row in await asyncio.to_thread(inferences.usage, call.database):
-        spent[row.version].append(row.cost_usd or 0.0)
+    for row in await asyncio.to_thread(usage.find, call.database):
+        spent[row.version or "no model"].append(row.cost_usd or 0.0)
     return PageResponse(render("Spending", spent))
 
 
