@@ -1,5 +1,7 @@
 """Fixtures for every area: a data folder, and a database of each kind."""
 
+import gc
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -125,6 +127,7 @@ def plug(postgres_server: Postgres, postgres_url: str) -> Iterator[Callable[[boo
 
     yield switch
     switch(True)
+    _collected()
 
 
 @pytest.fixture
@@ -133,6 +136,14 @@ def forwarder(postgres_url: str) -> Iterator[Forwarder]:
     started = Forwarder(postgres_url)
     yield started
     started.close()
+    _collected()
+
+
+def _collected() -> None:
+    """Collect connections that a test has cut, which nobody could close, so that no later test is told of them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def _execute(url: str, *statements: str) -> None:
